@@ -1,0 +1,59 @@
+//! Settings that make no sense are refused where they are given.
+
+use std::error::Error;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+/// A setting was refused: it names the field, the value that came and the range that is allowed.
+///
+/// ```
+/// let error = seawall::ConcurrencyLimit::try_new(0).unwrap_err();
+/// assert_eq!(error.to_string(), "`limit` must be within 1..=2147483647, not 0");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConfigError {
+    field: &'static str,
+    value: String,
+    allowed: String,
+}
+
+// === impl ConfigError ===
+
+impl ConfigError {
+    /// `value`, if it is within `allowed`.
+    pub(crate) fn check<T>(
+        field: &'static str,
+        value: T,
+        allowed: RangeInclusive<T>,
+    ) -> Result<T, ConfigError>
+    where
+        T: PartialOrd + fmt::Debug,
+    {
+        if allowed.contains(&value) {
+            return Ok(value);
+        }
+        Err(Self {
+            field,
+            value: format!("{value:?}"),
+            allowed: format!("{allowed:?}"),
+        })
+    }
+
+    /// The setting's name, as in the docs of its type.
+    pub fn field(&self) -> &'static str {
+        self.field
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` must be within {}, not {}",
+            self.field, self.allowed, self.value
+        )
+    }
+}
+
+impl Error for ConfigError {}

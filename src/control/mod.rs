@@ -1,0 +1,4 @@
+//! Decisions only: nothing in here knows a request, a runtime or the time, so all of it is tested without any.
+
+pub(crate) mod limit;
+pub(crate) mod queue;

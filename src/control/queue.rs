@@ -1,0 +1,228 @@
+//! A waiting room: first come, first served, and whoever leaves early is gone at once.
+//!
+//! A doubly linked list in a slab, so that joining, being served and leaving from the middle cost the same however many
+//! wait, and a waiter costs no allocation of its own.
+
+use std::fmt;
+use std::mem;
+
+const NONE: usize = usize::MAX;
+
+/// Waiters of type `W` in the order of their arrival.
+pub(crate) struct Queue<W> {
+    slots: Vec<Slot<W>>,
+    free: usize,
+    first: usize,
+    last: usize,
+    waiting: usize,
+    served: usize,
+}
+
+enum Slot<W> {
+    Free {
+        next: usize,
+    },
+    Waiting {
+        waiter: W,
+        before: usize,
+        behind: usize,
+    },
+    Served,
+}
+
+/// A place in the queue; given back through [`Queue::remove`].
+#[derive(Debug)]
+pub(crate) struct Place(usize);
+
+// === impl Queue ===
+
+impl<W> Queue<W> {
+    /// Slots that are kept when the room has emptied.
+    const KEPT: usize = 64;
+
+    pub(crate) const fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: NONE,
+            first: NONE,
+            last: NONE,
+            waiting: 0,
+            served: 0,
+        }
+    }
+
+    /// How many wait; those served and not yet gone are not among them.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting
+    }
+
+    /// Joins at the end.
+    pub(crate) fn push(&mut self, waiter: W) -> Place {
+        let slot = Slot::Waiting {
+            waiter,
+            before: self.last,
+            behind: NONE,
+        };
+        let at = self.free;
+        let at = if let Some(Slot::Free { next }) = self.slots.get(at) {
+            self.free = *next;
+            self.slots[at] = slot;
+            at
+        } else {
+            self.slots.push(slot);
+            self.slots.len() - 1
+        };
+        self.set_behind(self.last, at);
+        self.last = at;
+        self.waiting += 1;
+        Place(at)
+    }
+
+    /// Serves the first: its place stays until it is removed.
+    pub(crate) fn serve(&mut self) -> Option<W> {
+        let waiter = self.unlink(self.first)?;
+        self.served += 1;
+        Some(waiter)
+    }
+
+    /// The waiter at a place; `None` once it has been served.
+    pub(crate) fn waiter(&mut self, place: &Place) -> Option<&mut W> {
+        match &mut self.slots[place.0] {
+            Slot::Waiting { waiter, .. } => Some(waiter),
+            _ => None,
+        }
+    }
+
+    /// Leaves; `true` if it had been served, and so takes what it was given along.
+    pub(crate) fn remove(&mut self, place: Place) -> bool {
+        let served = self.unlink(place.0).is_none();
+        self.served -= usize::from(served);
+        self.slots[place.0] = Slot::Free { next: self.free };
+        self.free = place.0;
+        if self.waiting + self.served == 0 {
+            self.slots.clear();
+            self.slots.shrink_to(Self::KEPT);
+            self.free = NONE;
+        }
+        served
+    }
+
+    /// Takes a waiter out of the line and leaves `Served` in its slot; `None` if there is no waiter.
+    fn unlink(&mut self, at: usize) -> Option<W> {
+        let slot = self.slots.get_mut(at)?;
+        match mem::replace(slot, Slot::Served) {
+            Slot::Waiting {
+                waiter,
+                before,
+                behind,
+            } => {
+                self.set_behind(before, behind);
+                self.set_before(behind, before);
+                self.waiting -= 1;
+                Some(waiter)
+            }
+            _ => None,
+        }
+    }
+
+    fn set_behind(&mut self, at: usize, to: usize) {
+        match self.slots.get_mut(at) {
+            Some(Slot::Waiting { behind, .. }) => *behind = to,
+            _ => self.first = to,
+        }
+    }
+
+    fn set_before(&mut self, at: usize, to: usize) {
+        match self.slots.get_mut(at) {
+            Some(Slot::Waiting { before, .. }) => *before = to,
+            _ => self.last = to,
+        }
+    }
+}
+
+impl<W> fmt::Debug for Queue<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("waiting", &self.waiting)
+            .field("served", &self.served)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push,
+        Serve,
+        Remove(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => Just(Step::Push),
+            2 => Just(Step::Serve),
+            2 => any::<usize>().prop_map(Step::Remove),
+        ]
+    }
+
+    proptest! {
+        /// Against a plain `VecDeque` that is searched: same order, same answers, nothing left over.
+        #[test]
+        fn behaves_like_a_searched_deque(steps in proptest::collection::vec(step(), 0..200)) {
+            let mut queue = Queue::new();
+            let mut line = VecDeque::new();
+            let mut places: Vec<(u32, Place)> = Vec::new();
+            let mut next = 0;
+            for step in steps {
+                match step {
+                    Step::Push => {
+                        places.push((next, queue.push(next)));
+                        line.push_back(next);
+                        next += 1;
+                    }
+                    Step::Serve => prop_assert_eq!(queue.serve(), line.pop_front()),
+                    Step::Remove(at) if !places.is_empty() => {
+                        let (waiter, place) = places.swap_remove(at % places.len());
+                        let waits = line.iter().position(|&w| w == waiter);
+                        prop_assert_eq!(queue.waiter(&place).copied(), waits.map(|_| waiter));
+                        prop_assert_eq!(queue.remove(place), waits.is_none());
+                        waits.map(|at| line.remove(at));
+                    }
+                    Step::Remove(_) => {}
+                }
+                prop_assert_eq!(queue.len(), line.len());
+                prop_assert!(queue.slots.len() <= next as usize);
+            }
+            for (_, place) in places {
+                queue.remove(place);
+            }
+            prop_assert_eq!(queue.len(), 0);
+            prop_assert!(queue.slots.is_empty());
+        }
+    }
+
+    #[test]
+    fn slots_are_reused_and_given_back_when_the_room_is_empty() {
+        let mut queue = Queue::new();
+        let first = queue.push(());
+        for _ in 0..10_000 {
+            let place = queue.push(());
+            queue.remove(place);
+        }
+        assert_eq!(queue.slots.len(), 2);
+        let crowd: Vec<_> = (0..10_000).map(|_| queue.push(())).collect();
+        assert!(queue.slots.capacity() >= 10_000);
+        for place in crowd {
+            queue.remove(place);
+        }
+        queue.remove(first);
+        assert!(queue.slots.capacity() <= Queue::<()>::KEPT);
+    }
+}

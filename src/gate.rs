@@ -1,0 +1,449 @@
+//! The one Tower service that joins a policy to an inner service over a protocol.
+//!
+//! # Where it goes
+//!
+//! Wherever its policy belongs; see [the order of layers](crate#the-order-of-layers).
+//!
+//! # Cancellation
+//!
+//! Dropping the future at any point drops the inner future, the place in a waiting room and the ticket. The ticket is told
+//! [`Outcome::Cancelled`](crate::Outcome::Cancelled) if it had not been told its verdict. Dropping the response body gives
+//! the ticket back as well.
+//!
+//! # Panics
+//!
+//! A panic of the inner service unwinds through; the ticket is told [`Outcome::Panicked`](crate::Outcome::Panicked) and
+//! comes back.
+//!
+//! # Readiness
+//!
+//! `poll_ready` is the inner service's and reserves nothing: an idle clone holds no place. A policy is asked in `call`.
+//! Where it waits, the instance that was polled ready waits with the request and a fresh clone takes its place.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::observe;
+use crate::policy::{Admission, Exempt, Held, Park, Parked, Policy, Ticket};
+use crate::protocol::{ByHead, Http, Inspect, Kind, Plain, Protocol};
+#[cfg(feature = "http")]
+use crate::protocol::{NoRule, Problem};
+use crate::rejection::Rejection;
+
+/// Puts a [`Policy`] in front of a service.
+///
+/// The layers of this crate that decide at the door are aliases of it, for example
+/// [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer).
+#[derive(Clone)]
+pub struct GateLayer<P, X = Http> {
+    policy: P,
+    protocol: X,
+    dry_run: bool,
+}
+
+/// A service behind a [`Policy`]; made by [`GateLayer`].
+#[derive(Clone)]
+pub struct Gate<S, P, X = Http> {
+    inner: S,
+    policy: P,
+    protocol: X,
+    dry_run: bool,
+}
+
+pin_project! {
+    /// The future of a [`Gate`]: `F` is the inner future, `W` a request that waits for its ticket `T`.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct GateFuture<F, W, T: Ticket, X: Kind> {
+        #[pin]
+        state: State<F, W, T>,
+        memo: X::Memo,
+        protocol: X,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<F, W, T: Ticket> {
+        Called {
+            #[pin]
+            call: Call<F>,
+            held: Option<Held<T>>,
+        },
+        Waiting {
+            #[pin]
+            parked: W,
+        },
+    }
+}
+
+pin_project! {
+    /// An inner call, or the reason why there is none: every layer that may answer by itself runs through here.
+    #[project = CallProj]
+    pub(crate) enum Call<F> {
+        Inner { #[pin] future: F },
+        Refused { rejection: Option<Rejection> },
+    }
+}
+
+// === impl GateLayer ===
+
+impl<P> GateLayer<P> {
+    /// A gate with the policy, or what becomes one: `ConcurrencyLimitLayer::new(512)`, or `::new(limit.clone())` with a
+    /// handle that is kept.
+    ///
+    /// # Panics
+    ///
+    /// If the conversion does, as for a limit of 0.
+    #[track_caller]
+    pub fn new(policy: impl Into<P>) -> Self {
+        Self::from_policy(policy.into())
+    }
+
+    /// A gate with a policy of your own; see [`policy`](crate::policy).
+    pub fn from_policy(policy: P) -> Self {
+        Self {
+            policy,
+            protocol: Http::default(),
+            dry_run: false,
+        }
+    }
+}
+
+impl<P, X> GateLayer<P, X> {
+    /// Only counts what it would turn away (`seawall_requests_would_reject_total`, [`Meter::would_reject`]): such requests
+    /// pass untracked. Nor does anybody wait.
+    ///
+    /// [`Meter::would_reject`]: crate::Meter::would_reject
+    #[must_use]
+    pub fn dry_run(mut self) -> Self {
+        self.dry_run = true;
+        self
+    }
+
+    /// The policy behind this gate.
+    pub fn policy(&self) -> &P {
+        &self.policy
+    }
+
+    fn with_protocol<Y>(self, protocol: impl FnOnce(X) -> Y) -> GateLayer<P, Y> {
+        GateLayer {
+            policy: self.policy,
+            protocol: protocol(self.protocol),
+            dry_run: self.dry_run,
+        }
+    }
+
+    fn exempting<F>(self, exempt: F) -> GateLayer<Exempt<P, F>, X> {
+        GateLayer {
+            policy: Exempt::new(self.policy, exempt),
+            protocol: self.protocol,
+            dry_run: self.dry_run,
+        }
+    }
+}
+
+impl<P> GateLayer<P, Http> {
+    /// For services that are not HTTP: a rejection is returned as the error, `S::Error: From<Rejection>`.
+    ///
+    /// ```
+    /// use seawall::{ConcurrencyLimitLayer, Rejection};
+    /// use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+    /// let mut service = ServiceBuilder::new()
+    ///     .layer(ConcurrencyLimitLayer::new(2).plain())
+    ///     .service_fn(async |n: u32| Ok::<_, BoxError>(n + 1));
+    /// assert_eq!(service.ready().await?.call(1).await?, 2);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn plain(self) -> GateLayer<P, Plain> {
+        self.with_protocol(|_| Plain::default())
+    }
+}
+
+#[cfg(feature = "http")]
+impl<P, C, R> GateLayer<P, Http<C, R>> {
+    /// Lets the requests pass, unasked and uncounted, for which the closure says `true`.
+    #[must_use]
+    pub fn exempt<F>(self, exempt: F) -> GateLayer<Exempt<P, F>, Http<C, R>>
+    where
+        F: Fn(&crate::RequestHead<'_>) -> bool + Clone,
+    {
+        self.exempting(exempt)
+    }
+}
+
+#[cfg(feature = "http")]
+impl<P, R> GateLayer<P, Http<NoRule, R>> {
+    /// Says what a response tells about the service: an [`Outcome`](crate::Outcome), or `None` for the default (5xx is a failure, 429
+    /// is ignored, gRPC goes by its status, an inner rejection by its reason). It is not asked about inner rejections.
+    #[must_use]
+    pub fn classify<F, O>(self, classify: F) -> GateLayer<P, Http<ByHead<F>, R>>
+    where
+        F: Fn(&crate::ResponseHead<'_>) -> O + Clone,
+        O: Into<Option<crate::Outcome>>,
+    {
+        self.with_protocol(|http| Http {
+            classify: ByHead(classify),
+            respond: http.respond,
+        })
+    }
+}
+
+#[cfg(feature = "http")]
+impl<P, C> GateLayer<P, Http<C, Problem>> {
+    /// Makes the answers. [`Rejection::to_response`] is the default to start from; the rejection is put into the
+    /// response's extensions afterwards in any case.
+    #[must_use]
+    pub fn respond_with<F>(
+        self,
+        respond: F,
+    ) -> GateLayer<P, Http<C, crate::protocol::RespondWith<F>>>
+    where
+        F: Fn(&Rejection, crate::Wire) -> http::Response<bytes::Bytes> + Clone,
+    {
+        self.with_protocol(|http| http.respond_with(respond))
+    }
+}
+
+impl<P, C> GateLayer<P, Plain<C>> {
+    /// Lets the requests pass, unasked and uncounted, for which the closure says `true`.
+    #[must_use]
+    pub fn exempt<F, Req>(self, exempt: F) -> GateLayer<Exempt<P, F>, Plain<C>>
+    where
+        F: Fn(&Req) -> bool + Clone,
+    {
+        self.exempting(exempt)
+    }
+}
+
+impl<P> GateLayer<P, Plain> {
+    /// Says what a result tells about the service: an [`Outcome`](crate::Outcome), or `None` for the default of [`Plain`].
+    #[must_use]
+    pub fn classify<F, O, Res, Err>(self, classify: F) -> GateLayer<P, Plain<ByHead<F>>>
+    where
+        F: Fn(&Result<Res, Err>) -> O + Clone,
+        O: Into<Option<crate::Outcome>>,
+    {
+        self.with_protocol(|_| Plain {
+            classify: ByHead(classify),
+        })
+    }
+}
+
+impl<S, P: Clone, X: Clone> Layer<S> for GateLayer<P, X> {
+    type Service = Gate<S, P, X>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Gate {
+            inner,
+            policy: self.policy.clone(),
+            protocol: self.protocol.clone(),
+            dry_run: self.dry_run,
+        }
+    }
+}
+
+impl<P: fmt::Debug, X: fmt::Debug> fmt::Debug for GateLayer<P, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GateLayer")
+            .field("policy", &self.policy)
+            .field("protocol", &self.protocol)
+            .field("dry_run", &self.dry_run)
+            .finish()
+    }
+}
+
+// === impl Gate ===
+
+impl<S, P, X> Gate<S, P, X> {
+    /// The service behind the gate.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service behind the gate, to be changed.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Takes the gate away.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &P {
+        &self.policy
+    }
+}
+
+impl<S, P, X, Req> Service<Req> for Gate<S, P, X>
+where
+    S: Service<Req>,
+    X: Inspect<Req> + Protocol<S::Response, S::Error>,
+    P: Policy<X::View>,
+    P::Wait: Park<S, Req, P::Ticket>,
+    <P::Wait as Park<S, Req, P::Ticket>>::Parked: Parked<S::Future, P::Ticket>,
+{
+    type Response = X::Response<X::Hold<P::Ticket>>;
+    type Error = S::Error;
+    type Future = GateFuture<S::Future, <P::Wait as Park<S, Req, P::Ticket>>::Parked, P::Ticket, X>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let policy = &self.policy;
+        let admission = self.protocol.with_head(&request, |head| policy.admit(head));
+        let ticket = match admission {
+            Admission::Admit(ticket) => Some(ticket),
+            Admission::Wait(wait) if !self.dry_run => {
+                let memo = self.protocol.inspect(&request);
+                let parked = wait.park(&mut self.inner, request);
+                return self.future(State::Waiting { parked }, memo);
+            }
+            Admission::Wait(_) => None,
+            Admission::Reject(rejection) => {
+                observe::rejected(&rejection, self.dry_run);
+                if !self.dry_run {
+                    let memo = self.protocol.inspect(&request);
+                    let call = Call::refused(rejection);
+                    return self.future(State::Called { call, held: None }, memo);
+                }
+                None
+            }
+        };
+        let memo = self.protocol.glance(&request);
+        let mut held = ticket.map(Held::new);
+        let future = match &mut held {
+            Some(held) => held.watch(|| self.inner.call(request)),
+            None => self.inner.call(request),
+        };
+        let call = Call::Inner { future };
+        self.future(State::Called { call, held }, memo)
+    }
+}
+
+impl<S, P, X: Kind> Gate<S, P, X> {
+    fn future<F, W, T: Ticket>(
+        &self,
+        state: State<F, W, T>,
+        memo: X::Memo,
+    ) -> GateFuture<F, W, T, X> {
+        GateFuture {
+            state,
+            memo,
+            protocol: self.protocol.clone(),
+        }
+    }
+}
+
+impl<S: fmt::Debug, P: fmt::Debug, X: fmt::Debug> fmt::Debug for Gate<S, P, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate")
+            .field("inner", &self.inner)
+            .field("policy", &self.policy)
+            .field("protocol", &self.protocol)
+            .field("dry_run", &self.dry_run)
+            .finish()
+    }
+}
+
+// === impl GateFuture ===
+
+impl<F, W, T, X, Res, Err> Future for GateFuture<F, W, T, X>
+where
+    F: Future<Output = Result<Res, Err>>,
+    W: Parked<F, T>,
+    T: Ticket,
+    X: Protocol<Res, Err>,
+{
+    type Output = Result<X::Response<X::Hold<T>>, Err>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let called = match this.state.as_mut().project() {
+                StateProj::Called { mut call, held } => {
+                    let polled = match held {
+                        Some(held) => held.watch(|| call.as_mut().poll(cx)),
+                        None => call.as_mut().poll(cx),
+                    };
+                    return Poll::Ready(match ready!(polled) {
+                        Ok(result) => this.protocol.complete(result, *this.memo, held.take()),
+                        Err(rejection) => {
+                            this.protocol
+                                .reject(rejection, *this.memo, X::Hold::default())
+                        }
+                    });
+                }
+                StateProj::Waiting { parked } => match ready!(parked.poll_call(cx)) {
+                    Ok((future, held)) => State::Called {
+                        call: Call::Inner { future },
+                        held: Some(held),
+                    },
+                    Err(rejection) => {
+                        observe::rejected(&rejection, false);
+                        State::Called {
+                            call: Call::refused(rejection),
+                            held: None,
+                        }
+                    }
+                },
+            };
+            this.state.set(called);
+        }
+    }
+}
+
+impl<F, W, T: Ticket, X: Kind> fmt::Debug for GateFuture<F, W, T, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Called { call, .. } => call.name(),
+            State::Waiting { .. } => "Waiting",
+        };
+        f.debug_struct("GateFuture")
+            .field("state", &state)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Call ===
+
+impl<F> Call<F> {
+    pub(crate) fn refused(rejection: Rejection) -> Self {
+        Call::Refused {
+            rejection: Some(rejection),
+        }
+    }
+
+    pub(crate) fn poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, Rejection>>
+    where
+        F: Future,
+    {
+        match self.project() {
+            CallProj::Inner { future } => future.poll(cx).map(Ok),
+            CallProj::Refused { rejection } => Poll::Ready(Err(rejection
+                .take()
+                .expect("a future is not polled after it is done"))),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Call::Inner { .. } => "Called",
+            Call::Refused { .. } => "Refused",
+        }
+    }
+}

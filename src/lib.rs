@@ -1,0 +1,150 @@
+//! Composable [Tower](https://docs.rs/tower) layers that keep a service answering: when there is more work than it can do,
+//! when a request never ends, when a body is too large, when a handler panics. Each stops one of these, costs next to
+//! nothing while nothing is wrong, and tells the caller what happened.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use axum::{Router, routing::get};
+//! use seawall::{
+//!     CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, RequestLimitLayer, TimeoutLayer,
+//! };
+//! use tower::ServiceBuilder;
+//!
+//! let limit = ConcurrencyLimit::new(512);
+//!
+//! let app: Router = Router::new()
+//!     .route("/", get(async || "hello"))
+//!     .route("/health", get(async || "ok"))
+//!     .layer(
+//!         ServiceBuilder::new()
+//!             .layer(CatchPanicLayer::new())
+//!             .layer(TimeoutLayer::new(Duration::from_secs(5)))
+//!             .layer(
+//!                 ConcurrencyLimitLayer::new(limit.clone())
+//!                     .exempt(|head| head.uri.path() == "/health"),
+//!             )
+//!             .layer(RequestLimitLayer::new(2 * 1024 * 1024)),
+//!     );
+//!
+//! limit.set_limit(1024)?; // retune while it runs
+//! # let _ = app;
+//! # Ok::<_, seawall::ConfigError>(())
+//! ```
+//!
+//! # The order of layers
+//!
+//! ```text
+//!            request                             response
+//!               │                                    ▲
+//! ┌─────────────▼────────────────────────────────────┴─────────────┐
+//! │ CatchPanicLayer          nothing of the stack unwinds past it  │
+//! │ ┌───────────▼────────────────────────────────────┴───────────┐ │
+//! │ │ TimeoutLayer           waiting for a place counts          │ │
+//! │ │ ┌─────────▼────────────────────────────────────┴─────────┐ │ │
+//! │ │ │ ConcurrencyLimitLayer  a place until the body has ended│ │ │
+//! │ │ │ ┌───────▼────────────────────────────────────┴───────┐ │ │ │
+//! │ │ │ │ RequestLimitLayer  next to whatever reads the body │ │ │ │
+//! │ │ │ │ ┌─────▼────────────────────────────────────┴─────┐ │ │ │ │
+//! │ │ │ │ │                  your service                  │ │ │ │ │
+//! ```
+//!
+//! What is first in a `ServiceBuilder` is outermost. Refusing is cheapest at the outside, so what refuses most goes there;
+//! a layer sees everything that is inside it and nothing that is outside.
+//!
+//! `Router::layer` runs after routing. To refuse before it, put the stack around the router. `axum::serve` wants axum's own
+//! body there, so box it once, outermost:
+//!
+//! ```no_run
+//! use axum::{Router, extract::Request, response::Response};
+//! use seawall::{CatchPanicLayer, ConcurrencyLimitLayer};
+//! use tower::{ServiceBuilder, make::Shared};
+//!
+//! # async fn serve(router: Router, listener: tokio::net::TcpListener) -> std::io::Result<()> {
+//! let app = ServiceBuilder::new()
+//!     .map_response(|response: Response<_>| response.map(axum::body::Body::new))
+//!     .layer(CatchPanicLayer::new())
+//!     .layer(ConcurrencyLimitLayer::new(512))
+//!     .service(router);
+//! axum::serve(listener, Shared::new(app)).await
+//! # }
+//! ```
+//!
+//! # Answers
+//!
+//! No layer turns an infallible service into a fallible one: each answers by itself, so that there is no
+//! `HandleErrorLayer` anywhere. gRPC is recognised by its content type over HTTP/2 and gets a trailers-only response.
+//!
+//! | why | HTTP | gRPC | `Retry-After` |
+//! |---|---|---|---|
+//! | [`Overloaded`](Reason::Overloaded) | 503 | `UNAVAILABLE` 14 | yes |
+//! | [`Full`](Reason::Full), [`QueueTimeout`](Reason::QueueTimeout) | 503 | `RESOURCE_EXHAUSTED` 8 | yes |
+//! | [`CircuitOpen`](Reason::CircuitOpen) | 503 | `UNAVAILABLE` 14 | yes |
+//! | [`Draining`](Reason::Draining) | 503, on HTTP/1 `connection: close` | `UNAVAILABLE` 14 | no |
+//! | [`Timeout`](Reason::Timeout) | 504 | `DEADLINE_EXCEEDED` 4 | no |
+//! | [`BodyTooSlow`](Reason::BodyTooSlow) | 408, on HTTP/1 `connection: close` | `DEADLINE_EXCEEDED` 4 | no |
+//! | [`BodyTooLarge`](Reason::BodyTooLarge) | 413 | `RESOURCE_EXHAUSTED` 8 | no |
+//! | [`HeadersTooLarge`](Reason::HeadersTooLarge) | 431 | `RESOURCE_EXHAUSTED` 8 | no |
+//! | [`UriTooLong`](Reason::UriTooLong) | 414 | `RESOURCE_EXHAUSTED` 8 | no |
+//! | [`Panicked`](Reason::Panicked) | 500 | `INTERNAL` 13 | no |
+//!
+//! `Retry-After` is there where the policy gave a time; over gRPC it is `grpc-retry-pushback-ms`. HTTP bodies are
+//! `application/problem+json` (RFC 9457). Every layer's `respond_with` changes all of it. The [`Rejection`] is in the
+//! extensions of the response, for layers further out.
+//!
+//! # Policies, yours too
+//!
+//! Whatever decides at the door is a [`Policy`](policy::Policy) behind one service, the [`Gate`]. Its layer has
+//! [`exempt`](GateLayer::exempt), [`dry_run`](GateLayer::dry_run), [`classify`](GateLayer::classify),
+//! [`respond_with`](GateLayer::respond_with) and [`plain`](GateLayer::plain), whatever the policy. See [`policy`] for how
+//! to write one in a few lines, and for several in one gate.
+//!
+//! State lives in the handle ([`ConcurrencyLimit`], [`Timeout`], …), made once in its constructor. Axum applies a layer
+//! again per route, per connection and even per request; a limit of 2 is 2 all the same.
+//!
+//! # Features
+//!
+//! - `http` (default): the [`Http`] protocol and [`RequestLimitLayer`]. Without it every other layer works over
+//!   [`Plain`], and no HTTP crate is pulled in.
+//! - `metrics`: counters and gauges; see [`observe`].
+//! - `tracing`: an event per rejection and per panic; see [`observe`].
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod catch_panic;
+pub mod concurrency_limit;
+pub mod gate;
+pub mod observe;
+pub mod policy;
+pub mod protocol;
+#[cfg(feature = "http")]
+pub mod request_limit;
+pub mod timeout;
+
+#[cfg(feature = "http")]
+mod body;
+mod clock;
+mod config;
+mod control;
+mod rejection;
+
+pub use self::catch_panic::{CatchPanic, CatchPanicLayer, CatchPanicService, PanicReport};
+pub use self::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitLayer, Permit};
+pub use self::config::ConfigError;
+pub use self::gate::{Gate, GateLayer};
+pub use self::observe::Meter;
+pub use self::policy::{End, Outcome};
+pub use self::protocol::{Http, Plain};
+pub use self::rejection::{Reason, Rejection};
+pub use self::timeout::{Timeout, TimeoutLayer, TimeoutService};
+
+#[cfg(feature = "http")]
+pub use self::{
+    body::{Body, BodyError},
+    protocol::{RequestHead, RequestSummary, ResponseHead, ResponseHeadMut, Wire},
+    request_limit::{RequestLimit, RequestLimitLayer, RequestLimitService},
+};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -1,0 +1,211 @@
+//! The only place that names metrics and events.
+//!
+//! With the `metrics` feature every layer writes through the [`metrics`](https://docs.rs/metrics) facade, in the style of
+//! Prometheus: base units, `_total` for counters.
+//!
+//! | metric | kind | labels | counts |
+//! |---|---|---|---|
+//! | `seawall_requests_admitted_total` | counter | `layer`, `name` | requests that a policy let through and tracks |
+//! | `seawall_requests_rejected_total` | counter | `layer`, `name`, `reason` | requests turned away at the door, or for their body |
+//! | `seawall_requests_would_reject_total` | counter | `layer`, `name`, `reason` | requests that a layer in dry run would have turned away |
+//! | `seawall_in_flight` | gauge | `layer`, `name` | requests that hold a place now |
+//! | `seawall_waiting` | gauge | `layer`, `name` | requests that wait for a place now |
+//! | `seawall_limit` | gauge | `layer`, `name` | places there are |
+//! | `seawall_timeouts_total` | counter | `layer`, `name` | requests whose deadline passed |
+//! | `seawall_panics_total` | counter | `layer`, `name` | handlers and bodies that panicked |
+//!
+//! `layer` is the kind (`concurrency_limit`, `timeout`, `request_limit`, `catch_panic`, `custom`), `name` what its user
+//! called the handle (empty by default), `reason` is [`Reason::as_str`].
+//!
+//! A series is registered at its first use, once per handle: a recorder that is installed after the first request misses
+//! the series that exist by then. Install the recorder first.
+//!
+//! With the `tracing` feature each of these is also an event with target `seawall` and the fields `layer`, `name`, `reason`,
+//! `retry_after_ms` and `dry_run`: a panic at `ERROR`, a passed deadline at `WARN`, any other rejection at `DEBUG`, since
+//! there are most of them when there is least time to write them down.
+
+#[cfg_attr(not(feature = "metrics"), path = "no_series.rs")]
+mod series;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock, OnceLock};
+
+use self::series::Series;
+use crate::rejection::{Reason, Rejection};
+
+/// The identity of one handle in rejections, metrics and events, and its counters. A cheap `Clone`.
+///
+/// Every handle of this crate has one. A policy of your own makes one to be seen under its own name:
+///
+/// ```
+/// use seawall::{Meter, Reason};
+///
+/// let meter = Meter::new("free_memory").named("worker");
+/// let rejection = meter.reject(Reason::Overloaded);
+/// assert_eq!((rejection.layer(), rejection.name()), ("free_memory", "worker"));
+/// ```
+#[derive(Clone)]
+pub struct Meter {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    layer: &'static str,
+    name: OnceLock<Cow<'static, str>>,
+    rejected: AtomicU64,
+    would_reject: AtomicU64,
+    series: Series,
+}
+
+static UNNAMED: LazyLock<Meter> = LazyLock::new(|| Meter::new(Meter::CUSTOM));
+
+/// Counts a rejection for the handle that made it, and tells `tracing` about it.
+pub(crate) fn rejected(rejection: &Rejection, dry_run: bool) {
+    let meter = rejection.meter().unwrap_or(&UNNAMED);
+    let total = if dry_run {
+        &meter.inner.would_reject
+    } else {
+        &meter.inner.rejected
+    };
+    total.fetch_add(1, Relaxed);
+    match rejection.reason() {
+        Reason::Panicked if !dry_run => meter.inner.series.panicked(meter),
+        Reason::Timeout if !dry_run => meter.inner.series.timed_out(meter),
+        reason => meter.inner.series.rejected(meter, reason, dry_run),
+    }
+    #[cfg(feature = "tracing")]
+    event(rejection, dry_run);
+}
+
+/// Counts a panic; only the `tracing` event carries the message, which stays on this side of the wall.
+pub(crate) fn panicked(rejection: &Rejection, message: Option<&str>) {
+    #[cfg(feature = "tracing")]
+    tracing::error!(
+        target: "seawall",
+        layer = rejection.layer(),
+        name = rejection.name(),
+        reason = rejection.reason().as_str(),
+        panic = message.unwrap_or("(a payload that is not text)"),
+        "panic caught"
+    );
+    let _ = message;
+    rejected(rejection, false);
+}
+
+#[cfg(feature = "tracing")]
+fn event(rejection: &Rejection, dry_run: bool) {
+    let retry_after_ms = rejection
+        .retry_after()
+        .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+    let (layer, name, reason) = (
+        rejection.layer(),
+        rejection.name(),
+        rejection.reason().as_str(),
+    );
+    match rejection.reason() {
+        Reason::Panicked => {} // told with its message, in `panicked`
+        Reason::Timeout => {
+            tracing::warn!(target: "seawall", layer, name, reason, "request timed out");
+        }
+        _ => {
+            tracing::debug!(target: "seawall", layer, name, reason, retry_after_ms, dry_run, "request rejected");
+        }
+    }
+}
+
+// === impl Meter ===
+
+impl Meter {
+    pub(crate) const CUSTOM: &'static str = "custom";
+
+    /// A meter for one handle of the kind `layer`: a short, constant, `snake_case` word.
+    pub fn new(layer: &'static str) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                layer,
+                name: OnceLock::new(),
+                rejected: AtomicU64::new(0),
+                would_reject: AtomicU64::new(0),
+                series: Series::default(),
+            }),
+        }
+    }
+
+    /// Gives the handle a name, the `name` label. The first name stays: series may exist under it already.
+    #[must_use]
+    pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.set_name(name);
+        self
+    }
+
+    pub(crate) fn set_name(&self, name: impl Into<Cow<'static, str>>) {
+        let _ = self.inner.name.set(name.into());
+    }
+
+    /// The kind of layer.
+    pub fn layer(&self) -> &'static str {
+        self.inner.layer
+    }
+
+    /// The handle's name; empty if it has none.
+    pub fn name(&self) -> &str {
+        self.inner.name.get().map_or("", |name| name)
+    }
+
+    /// A rejection that carries this meter's layer and name. It is counted when a gate turns a request away with it.
+    pub fn reject(&self, reason: Reason) -> Rejection {
+        Rejection::by(reason, self.clone())
+    }
+
+    /// Counts one admitted request. A policy calls it where it makes a ticket; without the `metrics` feature it does nothing.
+    #[inline]
+    pub fn admitted(&self) {
+        self.inner.series.admitted(self);
+    }
+
+    /// How many requests were turned away with a rejection of this meter, or panicked or timed out under it.
+    pub fn rejected(&self) -> u64 {
+        self.inner.rejected.load(Relaxed)
+    }
+
+    /// How many requests a layer in dry run would have turned away.
+    pub fn would_reject(&self) -> u64 {
+        self.inner.would_reject.load(Relaxed)
+    }
+
+    /// A request took one of `limit` places; the limit is asked for when the gauges are registered.
+    #[inline]
+    pub(crate) fn entered(&self, limit: impl FnOnce() -> usize) {
+        self.inner.series.entered(self, limit);
+    }
+
+    /// A request gave its place back.
+    #[inline]
+    pub(crate) fn left(&self) {
+        self.inner.series.left();
+    }
+
+    /// The number of places changed.
+    pub(crate) fn limit_changed(&self, limit: usize) {
+        self.inner.series.limit_changed(limit);
+    }
+
+    /// A request began to wait (`true`), or stopped waiting.
+    #[inline]
+    pub(crate) fn waiting(&self, begins: bool) {
+        self.inner.series.waiting(self, begins);
+    }
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meter")
+            .field("layer", &self.layer())
+            .field("name", &self.name())
+            .field("rejected", &self.rejected())
+            .field("would_reject", &self.would_reject())
+            .finish()
+    }
+}

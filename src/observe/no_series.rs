@@ -1,0 +1,29 @@
+//! The same without the `metrics` feature: nothing.
+
+use super::{Meter, Reason};
+
+#[derive(Default)]
+pub(super) struct Series {}
+
+#[allow(clippy::unused_self, reason = "the other module needs it")]
+impl Series {
+    #[inline]
+    pub(super) fn admitted(&self, _: &Meter) {}
+
+    pub(super) fn rejected(&self, _: &Meter, _: Reason, _: bool) {}
+
+    pub(super) fn timed_out(&self, _: &Meter) {}
+
+    pub(super) fn panicked(&self, _: &Meter) {}
+
+    #[inline]
+    pub(super) fn entered(&self, _: &Meter, _: impl FnOnce() -> usize) {}
+
+    #[inline]
+    pub(super) fn left(&self) {}
+
+    pub(super) fn limit_changed(&self, _: usize) {}
+
+    #[inline]
+    pub(super) fn waiting(&self, _: &Meter, _: bool) {}
+}

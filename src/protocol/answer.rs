@@ -1,0 +1,337 @@
+//! The one table of answers, over HTTP and gRPC.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+
+use super::Problem;
+use super::grpc::{self, code};
+use crate::rejection::{Reason, Rejection};
+
+/// How the caller speaks, and so how it wants to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Wire {
+    /// HTTP/1.0 or 1.1.
+    Http1,
+    /// HTTP/2 or later.
+    Http2,
+    /// gRPC over HTTP/2: a trailers-only response.
+    Grpc,
+}
+
+/// A closure of the user's that makes the answers.
+#[derive(Clone, Copy)]
+pub struct RespondWith<F>(pub(crate) F);
+
+/// Makes the answer to a request that is turned away.
+pub trait Respond {
+    /// The answer, before the rejection is put into its extensions.
+    fn respond(&self, rejection: &Rejection, wire: Wire) -> Response<Bytes>;
+}
+
+/// One row of the table.
+struct Answer {
+    status: StatusCode,
+    /// The whole body, RFC 9457.
+    problem: &'static str,
+    grpc_status: u8,
+    /// ASCII without `%`: it needs no percent-encoding.
+    grpc_message: &'static str,
+    /// HTTP/1 shall close the connection.
+    close: bool,
+}
+
+macro_rules! answer {
+    ($status:ident $code:literal $title:literal, $grpc:ident, $detail:literal) => {
+        Answer {
+            status: StatusCode::$status,
+            problem: concat!(
+                r#"{"type":"about:blank","title":""#,
+                $title,
+                r#"","status":"#,
+                $code,
+                r#","detail":""#,
+                $detail,
+                r#""}"#
+            ),
+            grpc_status: code::$grpc,
+            grpc_message: $detail,
+            close: false,
+        }
+    };
+}
+
+const fn answer(reason: Reason) -> Answer {
+    match reason {
+        Reason::Overloaded => answer!(
+            SERVICE_UNAVAILABLE 503 "Service Unavailable", UNAVAILABLE,
+            "Server is busy, come back later!"
+        ),
+        Reason::Full => answer!(
+            SERVICE_UNAVAILABLE 503 "Service Unavailable", RESOURCE_EXHAUSTED,
+            "Too many requests at once, come back later!"
+        ),
+        Reason::QueueTimeout => answer!(
+            SERVICE_UNAVAILABLE 503 "Service Unavailable", RESOURCE_EXHAUSTED,
+            "Waited too long for a free place, come back later!"
+        ),
+        Reason::CircuitOpen => answer!(
+            SERVICE_UNAVAILABLE 503 "Service Unavailable", UNAVAILABLE,
+            "A dependency is failing, come back later!"
+        ),
+        Reason::Draining => Answer {
+            close: true,
+            ..answer!(
+                SERVICE_UNAVAILABLE 503 "Service Unavailable", UNAVAILABLE,
+                "Server is shutting down."
+            )
+        },
+        Reason::Timeout => answer!(
+            GATEWAY_TIMEOUT 504 "Gateway Timeout", DEADLINE_EXCEEDED,
+            "The request took too long."
+        ),
+        Reason::BodyTooSlow => Answer {
+            close: true,
+            ..answer!(
+                REQUEST_TIMEOUT 408 "Request Timeout", DEADLINE_EXCEEDED,
+                "The request body came too slowly."
+            )
+        },
+        Reason::BodyTooLarge => answer!(
+            PAYLOAD_TOO_LARGE 413 "Content Too Large", RESOURCE_EXHAUSTED,
+            "The request body is too large."
+        ),
+        Reason::HeadersTooLarge => answer!(
+            REQUEST_HEADER_FIELDS_TOO_LARGE 431 "Request Header Fields Too Large", RESOURCE_EXHAUSTED,
+            "The request headers are too large."
+        ),
+        Reason::UriTooLong => answer!(
+            URI_TOO_LONG 414 "URI Too Long", RESOURCE_EXHAUSTED,
+            "The request URI is too long."
+        ),
+        Reason::Panicked => answer!(
+            INTERNAL_SERVER_ERROR 500 "Internal Server Error", INTERNAL,
+            "Internal error."
+        ),
+    }
+}
+
+// === impl Rejection ===
+
+impl Rejection {
+    /// The default answer, for a responder of your own to start from:
+    ///
+    /// ```
+    /// use seawall::{ConcurrencyLimitLayer, Rejection, Wire};
+    ///
+    /// let layer = ConcurrencyLimitLayer::new(512).respond_with(|no: &Rejection, wire: Wire| {
+    ///     let mut response = no.to_response(wire);
+    ///     response.headers_mut().insert("x-rejected-by", no.layer().parse().unwrap());
+    ///     response
+    /// });
+    /// ```
+    pub fn to_response(&self, wire: Wire) -> Response<Bytes> {
+        let answer = answer(self.reason());
+        // One allocation for the map whatever goes in: up to three headers and what the server adds.
+        let mut headers = HeaderMap::with_capacity(6);
+        let mut response = if wire == Wire::Grpc {
+            headers.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static(grpc::CONTENT_TYPE),
+            );
+            headers.insert(
+                HeaderName::from_static(grpc::STATUS),
+                numbers::value(answer.grpc_status.into()),
+            );
+            headers.insert(
+                HeaderName::from_static(grpc::MESSAGE),
+                HeaderValue::from_static(answer.grpc_message),
+            );
+            if let Some(after) = self.retry_after() {
+                headers.insert(
+                    HeaderName::from_static(grpc::RETRY_PUSHBACK),
+                    pushback(after),
+                );
+            }
+            Response::new(Bytes::new())
+        } else {
+            headers.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/problem+json"),
+            );
+            if let Some(after) = self.retry_after() {
+                headers.insert(header::RETRY_AFTER, retry_after(after));
+            }
+            if answer.close && wire == Wire::Http1 {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            let mut response = Response::new(Bytes::from_static(answer.problem.as_bytes()));
+            *response.status_mut() = answer.status;
+            response
+        };
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+// === impl Respond ===
+
+impl Respond for Problem {
+    fn respond(&self, rejection: &Rejection, wire: Wire) -> Response<Bytes> {
+        rejection.to_response(wire)
+    }
+}
+
+impl<F> Respond for RespondWith<F>
+where
+    F: Fn(&Rejection, Wire) -> Response<Bytes>,
+{
+    fn respond(&self, rejection: &Rejection, wire: Wire) -> Response<Bytes> {
+        (self.0)(rejection, wire)
+    }
+}
+
+impl<F> fmt::Debug for RespondWith<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RespondWith(..)")
+    }
+}
+
+// === when to come back ===
+
+/// Whole seconds, rounded up, at least 1, plus up to a quarter (at least one second) at random: never earlier than asked.
+fn retry_after(after: Duration) -> HeaderValue {
+    let seconds = after
+        .as_secs()
+        .saturating_add(u64::from(after.subsec_nanos() > 0))
+        .max(1);
+    let seconds = seconds.saturating_add(fastrand::u64(0..=(seconds / 4).max(1)));
+    numbers::value(seconds)
+}
+
+/// Milliseconds in steps of 100, so that they come from the same table.
+fn pushback(after: Duration) -> HeaderValue {
+    let tenths = u64::try_from(after.as_millis().div_ceil(100))
+        .unwrap_or(u64::MAX / 1000)
+        .max(1);
+    let tenths = tenths.saturating_add(fastrand::u64(0..=(tenths / 4).max(1)));
+    numbers::hundreds(tenths)
+}
+
+/// Header values without an allocation: a table of the numbers that occur.
+mod numbers {
+    use super::HeaderValue;
+
+    /// Retry-After of up to five minutes, and pushback of up to 30 s; what is beyond pays one allocation.
+    const LEN: usize = 301;
+
+    /// `"000"` … `"30000"`: each number with two zeros behind it, right-aligned, and where it begins.
+    static TABLE: [([u8; 5], usize); LEN] = table();
+
+    const fn table() -> [([u8; 5], usize); LEN] {
+        let mut table = [([b'0'; 5], 2); LEN];
+        let mut number = 0;
+        while number < LEN {
+            let (digits, start) = &mut table[number];
+            let mut rest = number;
+            let mut at = 3;
+            while rest > 0 {
+                at -= 1;
+                digits[at] = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+            if number > 0 {
+                *start = at;
+            }
+            number += 1;
+        }
+        table
+    }
+
+    fn find(number: u64, end: usize) -> Option<&'static str> {
+        let (digits, start) = TABLE.get(usize::try_from(number).ok()?)?;
+        std::str::from_utf8(&digits[*start..end]).ok()
+    }
+
+    pub(super) fn value(number: u64) -> HeaderValue {
+        find(number, 3).map_or_else(|| HeaderValue::from(number), HeaderValue::from_static)
+    }
+
+    pub(super) fn hundreds(number: u64) -> HeaderValue {
+        find(number, 5).map_or_else(
+            || HeaderValue::from(number.saturating_mul(100)),
+            HeaderValue::from_static,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Reason; 11] = [
+        Reason::Overloaded,
+        Reason::Full,
+        Reason::QueueTimeout,
+        Reason::CircuitOpen,
+        Reason::Draining,
+        Reason::Timeout,
+        Reason::BodyTooSlow,
+        Reason::BodyTooLarge,
+        Reason::HeadersTooLarge,
+        Reason::UriTooLong,
+        Reason::Panicked,
+    ];
+
+    #[test]
+    fn every_row_is_whole_and_its_message_needs_no_encoding() {
+        for reason in ALL {
+            let row = answer(reason);
+            assert!(
+                row.problem
+                    .contains(&format!(r#""status":{}"#, row.status.as_u16())),
+                "{reason:?}"
+            );
+            let plain = |byte: u8| (0x20..=0x7e).contains(&byte) && byte != b'%';
+            assert!(row.grpc_message.bytes().all(plain), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn coming_back_is_never_asked_for_earlier_than_said() {
+        let seconds = |after| -> u64 { retry_after(after).to_str().unwrap().parse().unwrap() };
+        let millis = |after| -> u64 { pushback(after).to_str().unwrap().parse().unwrap() };
+        for _ in 0..200 {
+            assert!((1..=2).contains(&seconds(Duration::ZERO)));
+            assert!((2..=3).contains(&seconds(Duration::from_millis(1001))));
+            assert!((60..=75).contains(&seconds(Duration::from_secs(60))));
+            assert!((3600..=4500).contains(&seconds(Duration::from_secs(3600))));
+            assert!((100..=200).contains(&millis(Duration::ZERO)));
+            assert!((1100..=1300).contains(&millis(Duration::from_millis(1001))));
+            assert!((60_000..=75_000).contains(&millis(Duration::from_secs(60))));
+        }
+        assert_eq!(seconds(Duration::MAX), u64::MAX);
+        assert!(millis(Duration::MAX) > 1 << 60);
+    }
+
+    #[test]
+    fn the_table_is_what_the_numbers_print() {
+        for number in 0..400 {
+            assert_eq!(numbers::value(number), number.to_string());
+        }
+        for number in 1..400 {
+            assert_eq!(numbers::hundreds(number), (number * 100).to_string());
+        }
+    }
+
+    #[test]
+    fn the_jitter_spreads() {
+        let seen: std::collections::HashSet<_> = (0..200)
+            .map(|_| retry_after(Duration::from_secs(1)))
+            .collect();
+        assert_eq!(seen.len(), 2);
+    }
+}

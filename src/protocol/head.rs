@@ -1,0 +1,113 @@
+//! What closures and policies see of an HTTP exchange: everything but the body, so that one closure fits every body type.
+
+use http::{
+    Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+};
+
+use super::View;
+
+/// What a policy sees of an HTTP request: [`RequestHead`]s.
+#[derive(Clone, Copy, Debug)]
+pub enum HttpView {}
+
+/// What a classifier sees of an HTTP response.
+#[derive(Clone, Copy, Debug)]
+pub enum ResponseView {}
+
+/// An HTTP request without its body.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct RequestHead<'a> {
+    /// The request's method.
+    pub method: &'a Method,
+    /// The request's URI.
+    pub uri: &'a Uri,
+    /// The HTTP version it came in.
+    pub version: Version,
+    /// The request's headers.
+    pub headers: &'a HeaderMap,
+    /// The request's extensions.
+    pub extensions: &'a Extensions,
+}
+
+/// An HTTP response without its body.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ResponseHead<'a> {
+    /// The response's status.
+    pub status: StatusCode,
+    /// The response's headers.
+    pub headers: &'a HeaderMap,
+    /// The response's extensions.
+    pub extensions: &'a Extensions,
+}
+
+/// An HTTP response without its body, to be changed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ResponseHeadMut<'a> {
+    /// The response's status.
+    pub status: &'a mut StatusCode,
+    /// The response's headers.
+    pub headers: &'a mut HeaderMap,
+    /// The response's extensions.
+    pub extensions: &'a mut Extensions,
+}
+
+/// What is kept of a request for a hook that runs when the request itself is gone.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RequestSummary {
+    /// The request's method.
+    pub method: Method,
+    /// The request's URI.
+    pub uri: Uri,
+    /// The request's `x-request-id`, if it had one.
+    pub request_id: Option<HeaderValue>,
+}
+
+// === impl views ===
+
+impl View for HttpView {
+    type Head<'a> = RequestHead<'a>;
+}
+
+impl View for ResponseView {
+    type Head<'a> = ResponseHead<'a>;
+}
+
+// === impl heads ===
+
+impl<'a> RequestHead<'a> {
+    #[inline]
+    pub(crate) fn of<B>(request: &'a Request<B>) -> Self {
+        Self {
+            method: request.method(),
+            uri: request.uri(),
+            version: request.version(),
+            headers: request.headers(),
+            extensions: request.extensions(),
+        }
+    }
+}
+
+impl<'a> ResponseHead<'a> {
+    #[inline]
+    pub(crate) fn of<B>(response: &'a Response<B>) -> Self {
+        Self {
+            status: response.status(),
+            headers: response.headers(),
+            extensions: response.extensions(),
+        }
+    }
+}
+
+impl RequestSummary {
+    pub(crate) fn of(head: &RequestHead<'_>) -> Self {
+        Self {
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            request_id: head.headers.get("x-request-id").cloned(),
+        }
+    }
+}

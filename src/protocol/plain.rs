@@ -1,0 +1,64 @@
+//! Any `Service`: a rejection is an error.
+
+use super::{Inspect, Kind, Plain, PlainView, Protocol, Rule, View};
+use crate::policy::{End, Held, Outcome, Ticket};
+use crate::rejection::Rejection;
+
+impl<C: Clone> Kind for Plain<C> {
+    type Memo = ();
+    type Hold<T: Ticket> = ();
+}
+
+impl<Req, C: Clone> Inspect<Req> for Plain<C> {
+    type View = PlainView<Req>;
+
+    fn with_head<R>(
+        &self,
+        request: &Req,
+        look: impl FnOnce(&<Self::View as View>::Head<'_>) -> R,
+    ) -> R {
+        look(request)
+    }
+
+    fn glance(&self, _: &Req) {}
+
+    fn inspect(&self, _: &Req) {}
+}
+
+impl<C, Res, Err> Protocol<Res, Err> for Plain<C>
+where
+    C: Rule<PlainView<Result<Res, Err>>, Outcome> + Clone,
+    Err: From<Rejection> + 'static,
+{
+    type Response<W> = Res;
+
+    fn reject<W>(&self, rejection: Rejection, (): (), _: W) -> Result<Res, Err> {
+        Err(rejection.into())
+    }
+
+    fn reject_by_default<W>(&self, rejection: Rejection, (): (), _: W) -> Result<Res, Err> {
+        Err(rejection.into())
+    }
+
+    fn wrap<W>(&self, response: Res, _: W) -> Res {
+        response
+    }
+
+    fn complete<T: Ticket>(
+        &self,
+        result: Result<Res, Err>,
+        (): (),
+        held: Option<Held<T>>,
+    ) -> Result<Res, Err> {
+        if let Some(mut held) = held {
+            held.settle(self.classify.apply(&result).unwrap_or_else(|| {
+                result.as_ref().map_or_else(
+                    |error| Rejection::find(error).map_or(Outcome::Failure, Rejection::outcome),
+                    |_| Outcome::Success,
+                )
+            }));
+            held.end(End::Complete);
+        }
+        result
+    }
+}

@@ -1,0 +1,262 @@
+//! Why a request was turned away, and when to come back.
+//!
+//! [`Rejection`] is the one type for all layers: the error of a plain service, the extension of an HTTP answer, the cause
+//! inside a [`BodyError`](crate::BodyError). An outer layer that finds one asks
+//! [`is_dependency_failure`](Rejection::is_dependency_failure): a shed request says nothing about the dependency, a request
+//! that timed out does.
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use crate::observe::Meter;
+use crate::policy::Outcome;
+
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why a request was turned away.
+///
+/// Each reason has one answer over HTTP and one over gRPC; the table stands in the [crate docs](crate#answers).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The runtime, or the resource that a policy watches, has more work than it can do.
+    Overloaded,
+    /// A concurrency limit has no place left.
+    Full,
+    /// The request waited for a place until its time was up.
+    QueueTimeout,
+    /// A circuit breaker is open.
+    CircuitOpen,
+    /// The service is shutting down.
+    Draining,
+    /// The deadline passed while the handler worked.
+    Timeout,
+    /// The request body came too slowly.
+    BodyTooSlow,
+    /// The request body is larger than allowed.
+    BodyTooLarge,
+    /// The request's headers are larger or more than allowed.
+    HeadersTooLarge,
+    /// The request's URI is longer than allowed.
+    UriTooLong,
+    /// The handler panicked.
+    Panicked,
+}
+
+/// A request was turned away: the reason, when to come back, and which layer said so.
+///
+/// Made by a policy through [`Meter::reject`], which puts its own layer and name on it, or by [`Rejection::new`].
+#[derive(Clone)]
+pub struct Rejection {
+    reason: Reason,
+    retry_after: Option<Duration>,
+    by: Option<Meter>,
+}
+
+// === impl Reason ===
+
+impl Reason {
+    /// How many reasons there are; [`Reason::index`] is below it.
+    #[cfg(feature = "metrics")]
+    pub(crate) const COUNT: usize = Reason::Panicked as usize + 1;
+
+    /// The reason as a label: lower case, stable, fit for metrics and logs.
+    ///
+    /// ```
+    /// assert_eq!(seawall::Reason::QueueTimeout.as_str(), "queue_timeout");
+    /// ```
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Reason::Overloaded => "overloaded",
+            Reason::Full => "full",
+            Reason::QueueTimeout => "queue_timeout",
+            Reason::CircuitOpen => "circuit_open",
+            Reason::Draining => "draining",
+            Reason::Timeout => "timeout",
+            Reason::BodyTooSlow => "body_too_slow",
+            Reason::BodyTooLarge => "body_too_large",
+            Reason::HeadersTooLarge => "headers_too_large",
+            Reason::UriTooLong => "uri_too_long",
+            Reason::Panicked => "panicked",
+        }
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Overloaded => "the service is overloaded",
+            Reason::Full => "the concurrency limit is reached",
+            Reason::QueueTimeout => "no place became free in time",
+            Reason::CircuitOpen => "the circuit breaker is open",
+            Reason::Draining => "the service is shutting down",
+            Reason::Timeout => "the deadline passed",
+            Reason::BodyTooSlow => "the request body came too slowly",
+            Reason::BodyTooLarge => "the request body is too large",
+            Reason::HeadersTooLarge => "the request headers are too large",
+            Reason::UriTooLong => "the request URI is too long",
+            Reason::Panicked => "the handler panicked",
+        })
+    }
+}
+
+// === impl Rejection ===
+
+impl Rejection {
+    /// A rejection that no layer has put its name on: it is counted as `layer="custom"`.
+    ///
+    /// Use [`Meter::reject`] where the policy has a name of its own.
+    pub const fn new(reason: Reason) -> Self {
+        Self {
+            reason,
+            retry_after: None,
+            by: None,
+        }
+    }
+
+    pub(crate) fn by(reason: Reason, meter: Meter) -> Self {
+        Self {
+            reason,
+            retry_after: None,
+            by: Some(meter),
+        }
+    }
+
+    /// Says when it is worth coming back.
+    ///
+    /// Over HTTP this becomes `Retry-After`, rounded up to whole seconds, at least 1, plus up to a quarter at random so
+    /// that the clients do not all return at once; over gRPC `grpc-retry-pushback-ms`.
+    #[must_use]
+    pub const fn with_retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// Why the request was turned away.
+    pub const fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// How long the caller is asked to stay away, exactly as the layer gave it: neither rounded nor jittered.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The kind of layer that said no, for example `"concurrency_limit"`; `"custom"` where none is known.
+    pub fn layer(&self) -> &'static str {
+        self.by.as_ref().map_or(Meter::CUSTOM, Meter::layer)
+    }
+
+    /// The name its user gave to that layer's handle; empty where none was given.
+    pub fn name(&self) -> &str {
+        self.by.as_ref().map_or("", Meter::name)
+    }
+
+    /// Whether this speaks against what stands behind the layer: a timeout and a panic do; overloaded, full, open, draining
+    /// and too large do not, since the dependency was never asked or not at fault.
+    ///
+    /// ```
+    /// use seawall::{Reason, Rejection};
+    ///
+    /// assert!(Rejection::new(Reason::Timeout).is_dependency_failure());
+    /// assert!(!Rejection::new(Reason::Full).is_dependency_failure());
+    /// ```
+    pub const fn is_dependency_failure(&self) -> bool {
+        matches!(self.reason, Reason::Timeout | Reason::Panicked)
+    }
+
+    /// What an outer layer makes of a request that an inner one turned away.
+    pub(crate) const fn outcome(&self) -> Outcome {
+        match self.reason {
+            Reason::Timeout => Outcome::Failure,
+            Reason::Panicked => Outcome::Panicked,
+            _ => Outcome::Ignored,
+        }
+    }
+
+    pub(crate) fn meter(&self) -> Option<&Meter> {
+        self.by.as_ref()
+    }
+
+    /// The rejection inside an error: the error itself, or what is behind its [`source`](Error::source) if it is boxed.
+    ///
+    /// Without specialisation an arbitrary `E` cannot be asked for its source, so the two types that stacks use are looked
+    /// for; for any other, `classify` tells the gate what an error means.
+    pub(crate) fn find<E: 'static>(error: &E) -> Option<&Rejection> {
+        let any: &dyn Any = error;
+        if let Some(rejection) = any.downcast_ref() {
+            return Some(rejection);
+        }
+        let mut next: Option<&(dyn Error + 'static)> = Some(&**any.downcast_ref::<BoxError>()?);
+        while let Some(error) = next {
+            if let Some(rejection) = error.downcast_ref() {
+                return Some(rejection);
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
+impl fmt::Debug for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejection")
+            .field("reason", &self.reason)
+            .field("retry_after", &self.retry_after)
+            .field("layer", &self.layer())
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+impl Error for Rejection {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Outer(Rejection);
+
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("outer")
+        }
+    }
+
+    impl Error for Outer {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn a_rejection_is_found_bare_boxed_and_behind_a_source() {
+        let reason = |r: Option<&Rejection>| r.map(Rejection::reason);
+        let full = || Rejection::new(Reason::Full);
+        assert_eq!(reason(Rejection::find(&full())), Some(Reason::Full));
+        assert_eq!(
+            reason(Rejection::find(&BoxError::from(full()))),
+            Some(Reason::Full)
+        );
+        assert_eq!(
+            reason(Rejection::find(&BoxError::from(Outer(full())))),
+            Some(Reason::Full)
+        );
+        assert_eq!(reason(Rejection::find(&BoxError::from("else"))), None);
+        assert_eq!(reason(Rejection::find(&())), None);
+    }
+}

@@ -1,0 +1,591 @@
+//! One gate for all policies: what tickets are told, and what callers read.
+
+use std::future::pending;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::BodyExt;
+use seawall::{
+    ConcurrencyLimit, ConcurrencyLimitLayer, End, GateLayer, Outcome, Reason, Rejection,
+    RequestHead, ResponseHead, Wire,
+};
+use tokio_test::task::spawn;
+use tokio_test::{assert_pending, assert_ready, assert_ready_ok};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+
+use crate::support::*;
+
+/// Calls a gate with a recording policy over a service that answers at once, and hands the response to `then`.
+fn recorded(
+    request: http::Request<Script>,
+    response: impl Fn() -> Response<Script> + Clone,
+    then: impl AsyncFnOnce(seawall::Body<Script, Option<seawall::protocol::Hold<Record>>>),
+) -> Vec<Told> {
+    let recorder = Recorder::new();
+    let mut gate = GateLayer::from_policy(recorder.clone()).layer(answers(response));
+    tokio_test::block_on(async {
+        let response = gate.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(response.headers()["x-recorded"], "yes");
+        then(response.into_body()).await;
+    });
+    recorder.told()
+}
+
+async fn collect<B>(body: B)
+where
+    B: http_body::Body,
+{
+    let _ = body.collect().await;
+}
+
+fn told(outcome: Outcome, end: End) -> Vec<Told> {
+    vec![
+        Told::Head,
+        Told::Settled(outcome),
+        Told::Ended(end),
+        Told::Dropped,
+    ]
+}
+
+#[test]
+fn an_http_verdict_falls_at_the_head() {
+    let of = |status: u16, rejection: Option<Reason>| {
+        let response = move || {
+            let mut response = ok(Script::data(&["a"]));
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            response.extensions_mut().extend(
+                rejection
+                    .map(|reason| {
+                        let mut extensions = http::Extensions::new();
+                        extensions.insert(Rejection::new(reason));
+                        extensions
+                    })
+                    .unwrap_or_default(),
+            );
+            response
+        };
+        recorded(get(), response, collect)
+    };
+    assert_eq!(of(200, None), told(Outcome::Success, End::Complete));
+    assert_eq!(of(404, None), told(Outcome::Success, End::Complete));
+    assert_eq!(of(429, None), told(Outcome::Ignored, End::Complete));
+    assert_eq!(of(500, None), told(Outcome::Failure, End::Complete));
+    // What an inner layer turned away goes by its reason, not by its status.
+    let full = Some(Reason::Full);
+    assert_eq!(of(503, full), told(Outcome::Ignored, End::Complete));
+    let timeout = Some(Reason::Timeout);
+    assert_eq!(of(504, timeout), told(Outcome::Failure, End::Complete));
+    let panicked = Some(Reason::Panicked);
+    assert_eq!(of(500, panicked), told(Outcome::Panicked, End::Complete));
+}
+
+#[test]
+fn the_verdict_is_out_while_the_body_still_runs() {
+    let recorder = Recorder::new();
+    let mut gate = GateLayer::from_policy(recorder.clone()).layer(answers(|| {
+        ok(Script::new([Step::Data("a"), Step::Pending]))
+    }));
+    let response = assert_ready_ok!(spawn(gate.call(get())).poll());
+    assert_eq!(
+        recorder.told(),
+        [Told::Head, Told::Settled(Outcome::Success)]
+    );
+    drop(response);
+    assert_eq!(recorder.told(), told(Outcome::Success, End::Cancelled));
+}
+
+#[test]
+fn a_body_may_end_in_five_ways() {
+    let of = |steps: &[Step]| {
+        let steps = steps.to_vec();
+        recorded(get(), move || ok(Script::new(steps.clone())), collect)
+    };
+    let a = Step::Data("a");
+    assert_eq!(of(&[a.clone()]), told(Outcome::Success, End::Complete));
+    assert_eq!(
+        of(&[a.clone(), Step::Trailers("x", "y")]),
+        told(Outcome::Success, End::Complete)
+    );
+    assert_eq!(
+        of(&[a.clone(), Step::Error]),
+        told(Outcome::Success, End::Failed)
+    );
+    let dropped = recorded(
+        get(),
+        || ok(Script::data(&["a", "b"])),
+        async |mut body| {
+            body.frame().await;
+        },
+    );
+    assert_eq!(dropped, told(Outcome::Success, End::Cancelled));
+    let panicked = recorded(
+        get(),
+        || ok(Script::new([Step::Data("a"), Step::Panic])),
+        async |body| {
+            tokio::spawn(body.collect()).await.unwrap_err();
+        },
+    );
+    assert_eq!(panicked, told(Outcome::Success, End::Panicked));
+}
+
+#[test]
+fn what_has_delivered_all_it_promised_is_complete_though_nobody_asks_for_the_end() {
+    async fn one_frame<B: http_body::Body + Unpin>(mut body: B) {
+        assert!(body.frame().await.is_some());
+    }
+    let complete = told(Outcome::Success, End::Complete);
+    let exact = || ok(Script::data(&["abc", "rest"]).exact(3));
+    assert_eq!(recorded(get(), exact, one_frame), complete);
+    let declared = || {
+        let mut response = ok(Script::data(&["abc", "rest"]));
+        response
+            .headers_mut()
+            .insert("content-length", "3".parse().unwrap());
+        response
+    };
+    assert_eq!(recorded(get(), declared, one_frame), complete);
+    let knows = || ok(Script::data(&["abc"]).knowing_its_end());
+    assert_eq!(recorded(get(), knows, one_frame), complete);
+    let longer = || ok(Script::data(&["ab", "c"]).exact(3));
+    assert_eq!(
+        recorded(get(), longer, one_frame),
+        told(Outcome::Success, End::Cancelled)
+    );
+}
+
+#[test]
+fn what_has_no_body_is_over_at_the_head() {
+    let complete = told(Outcome::Success, End::Complete);
+    let nothing = async |_| {};
+    let data = || ok(Script::data(&["a"]));
+    assert_eq!(recorded(head(), data, nothing), complete);
+    for status in [204_u16, 304] {
+        let bare = move || {
+            let mut response = ok(Script::data(&["a"]));
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            response
+        };
+        assert_eq!(recorded(get(), bare, nothing), complete, "{status}");
+    }
+    let empty = || ok(Script::default().knowing_its_end());
+    assert_eq!(recorded(get(), empty, nothing), complete);
+}
+
+#[test]
+fn a_grpc_verdict_falls_at_the_trailers() {
+    let of = |steps: &[Step], read_all: bool| {
+        let steps = steps.to_vec();
+        let response = move || {
+            let mut response = ok(Script::new(steps.clone()));
+            let grpc = "application/grpc+proto".parse().unwrap();
+            response.headers_mut().insert("content-type", grpc);
+            response
+        };
+        recorded(http2(), response, async |mut body| {
+            body.frame().await;
+            if read_all {
+                collect(body).await;
+            }
+        })
+    };
+    let data = Step::Data("message");
+    let status = |code| [Step::Data("message"), Step::Trailers("grpc-status", code)];
+    assert_eq!(
+        of(&status("0"), true),
+        told(Outcome::Success, End::Complete)
+    );
+    assert_eq!(
+        of(&status("5"), true),
+        told(Outcome::Success, End::Complete)
+    );
+    assert_eq!(
+        of(&status("8"), true),
+        told(Outcome::Ignored, End::Complete)
+    );
+    for code in ["2", "4", "13", "14", "15"] {
+        assert_eq!(
+            of(&status(code), true),
+            told(Outcome::Failure, End::Complete),
+            "{code}"
+        );
+    }
+    assert_eq!(
+        of(&status("0"), false),
+        told(Outcome::Cancelled, End::Cancelled)
+    );
+    let broken = [data.clone(), Step::Error];
+    assert_eq!(of(&broken, true), told(Outcome::Failure, End::Failed));
+    assert_eq!(of(&[data], true), told(Outcome::Failure, End::Complete));
+}
+
+#[test]
+fn a_trailers_only_response_is_judged_by_its_status() {
+    let of = |status: &'static str| {
+        let response = move || {
+            let mut response = ok(Script::default().knowing_its_end());
+            let headers = response.headers_mut();
+            headers.insert("content-type", "application/grpc".parse().unwrap());
+            headers.insert("grpc-status", status.parse().unwrap());
+            response
+        };
+        recorded(http2(), response, collect)
+    };
+    assert_eq!(of("0"), told(Outcome::Success, End::Complete));
+    assert_eq!(of("14"), told(Outcome::Failure, End::Complete));
+}
+
+#[test]
+fn a_call_that_is_dropped_or_unwinds_is_told_once() {
+    fn gate<F, Fut>(call: F) -> (Recorder, impl FnMut() -> tokio_test::task::Spawn<Fut2<Fut>>)
+    where
+        F: Fn() -> Fut + Clone,
+        Fut: Future<Output = Result<Response<Script>, BoxError>>,
+    {
+        let recorder = Recorder::new();
+        let call = service_fn(move |_| call());
+        let mut gate = GateLayer::from_policy(recorder.clone()).layer(call);
+        (recorder, move || spawn(gate.call(get())))
+    }
+    type Fut2<F> = seawall::gate::GateFuture<F, seawall::policy::NoWait, Record, seawall::Http>;
+
+    let cancelled = [
+        Told::Settled(Outcome::Cancelled),
+        Told::Ended(End::Cancelled),
+        Told::Dropped,
+    ];
+    let panicked = [
+        Told::Settled(Outcome::Panicked),
+        Told::Ended(End::Panicked),
+        Told::Dropped,
+    ];
+    let (recorder, mut call) = gate(|| async { pending().await });
+    drop(call());
+    assert_eq!(recorder.told(), cancelled, "before the first poll");
+
+    let (recorder, mut call) = gate(|| async { pending().await });
+    let mut future = call();
+    assert_pending!(future.poll());
+    drop(future);
+    assert_eq!(recorder.told(), cancelled, "after the first poll");
+
+    let (recorder, mut call) = gate(|| async { panic!("in the future") });
+    unwinds(|| {
+        let _ = call().poll();
+    });
+    assert_eq!(recorder.told(), panicked, "in the future");
+
+    let (recorder, mut call) = gate(|| -> std::future::Ready<_> { panic!("in the call") });
+    unwinds(|| drop(call()));
+    assert_eq!(recorder.told(), panicked, "in the call");
+
+    // Dropped while somebody else's panic unwinds: not ours.
+    let (recorder, mut call) = gate(|| async { pending().await });
+    unwinds(|| {
+        let mut future = call();
+        assert_pending!(future.poll());
+        panic!("elsewhere");
+    });
+    assert_eq!(recorder.told(), cancelled, "elsewhere");
+
+    let (recorder, mut call) = gate(|| async { Err("no".into()) });
+    assert!(assert_ready!(call().poll()).is_err());
+    assert_eq!(recorder.told(), told(Outcome::Failure, End::Complete)[1..]);
+}
+
+fn unwinds(code: impl FnOnce()) {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(code)).unwrap_err();
+}
+
+#[test]
+fn a_rejection_in_a_boxed_error_speaks_for_itself() {
+    let of = |error: fn() -> BoxError| {
+        let recorder = Recorder::new();
+        let call = service_fn(move |_: u32| std::future::ready(Err::<(), _>(error())));
+        let mut gate = GateLayer::from_policy(recorder.clone()).plain().layer(call);
+        assert!(assert_ready!(spawn(gate.call(1)).poll()).is_err());
+        recorder.told()[0]
+    };
+    assert_eq!(of(|| "no".into()), Told::Settled(Outcome::Failure));
+    let full = || Rejection::new(Reason::Full).into();
+    assert_eq!(of(full), Told::Settled(Outcome::Ignored));
+    let timeout = || Rejection::new(Reason::Timeout).into();
+    assert_eq!(of(timeout), Told::Settled(Outcome::Failure));
+}
+
+#[test]
+fn classify_has_the_first_word_but_not_about_rejections() {
+    let recorder = Recorder::new();
+    let mut gate = GateLayer::from_policy(recorder.clone())
+        .classify(|head: &ResponseHead<'_>| (head.status == 404).then_some(Outcome::Failure))
+        .layer(answers(|| {
+            let mut response = ok(Script::data(&[]));
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            response
+        }));
+    let _ = spawn(gate.call(get())).poll();
+    assert!(recorder.told().contains(&Told::Settled(Outcome::Failure)));
+
+    let recorder = Recorder::new();
+    let mut gate = GateLayer::from_policy(recorder.clone())
+        .classify(|_| Outcome::Failure)
+        .layer(GateLayer::from_policy(No::new(Reason::Full)).layer(answers(|| unreachable!())));
+    let _ = spawn(gate.call(get())).poll();
+    assert!(recorder.told().contains(&Told::Settled(Outcome::Ignored)));
+
+    let recorder = Recorder::new();
+    let mut gate = GateLayer::from_policy(recorder.clone())
+        .plain()
+        .classify(|result: &Result<u32, BoxError>| match result {
+            Ok(7) => Some(Outcome::Failure),
+            _ => None,
+        })
+        .layer(service_fn(|n: u32| std::future::ready(Ok(n))));
+    let _ = spawn(gate.call(7)).poll();
+    let _ = spawn(gate.call(8)).poll();
+    let told = recorder.told();
+    assert_eq!(told[0], Told::Settled(Outcome::Failure));
+    assert_eq!(told[3], Told::Settled(Outcome::Success));
+}
+
+#[tokio::test]
+async fn every_row_of_the_table() {
+    let all = [
+        (Reason::Overloaded, 503, "14"),
+        (Reason::Full, 503, "8"),
+        (Reason::QueueTimeout, 503, "8"),
+        (Reason::CircuitOpen, 503, "14"),
+        (Reason::Draining, 503, "14"),
+        (Reason::Timeout, 504, "4"),
+        (Reason::BodyTooSlow, 408, "4"),
+        (Reason::BodyTooLarge, 413, "8"),
+        (Reason::HeadersTooLarge, 431, "8"),
+        (Reason::UriTooLong, 414, "8"),
+        (Reason::Panicked, 500, "13"),
+    ];
+    for (why, status, grpc_status) in all {
+        let mut gate = GateLayer::from_policy(No::new(why)).layer(answers(|| unreachable!()));
+        let close = matches!(why, Reason::Draining | Reason::BodyTooSlow);
+
+        let http1 = gate.call(get()).await.unwrap();
+        assert_eq!(http1.status(), status, "{why:?}");
+        assert_eq!(
+            http1.headers()["content-type"],
+            "application/problem+json",
+            "{why:?}"
+        );
+        let after: u64 = http1.headers()["retry-after"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!((7..=8).contains(&after), "{why:?}: {after}");
+        assert_eq!(http1.headers().contains_key("connection"), close, "{why:?}");
+        assert_eq!(reason(&http1), Some(why));
+        let body = http1.into_body();
+        let length = http_body::Body::size_hint(&body).exact();
+        let body = body.collect().await.unwrap().to_bytes();
+        assert_eq!(length, Some(body.len() as u64), "{why:?}");
+        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(json["status"], status, "{why:?}");
+
+        let http2 = gate.call(http2()).await.unwrap();
+        assert_eq!(http2.status(), status, "{why:?}");
+        assert!(!http2.headers().contains_key("connection"), "{why:?}");
+
+        let grpc = gate.call(grpc()).await.unwrap();
+        assert_eq!(grpc.status(), 200, "{why:?}");
+        assert_eq!(grpc.headers()["content-type"], "application/grpc");
+        assert_eq!(grpc.headers()["grpc-status"], grpc_status, "{why:?}");
+        assert!(grpc.headers().contains_key("grpc-message"), "{why:?}");
+        let after: u64 = grpc.headers()["grpc-retry-pushback-ms"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!((7000..=8750).contains(&after), "{why:?}: {after}");
+        assert!(!grpc.headers().contains_key("retry-after"), "{why:?}");
+        assert!(
+            http_body::Body::is_end_stream(grpc.body()),
+            "trailers-only: {why:?}"
+        );
+        assert_eq!(reason(&grpc), Some(why));
+    }
+}
+
+#[tokio::test]
+async fn grpc_over_http1_is_answered_as_http() {
+    let mut gate = GateLayer::from_policy(No::new(Reason::Full)).layer(answers(|| unreachable!()));
+    let mut request = grpc();
+    *request.version_mut() = http::Version::HTTP_11;
+    assert_eq!(gate.call(request).await.unwrap().status(), 503);
+}
+
+#[tokio::test]
+async fn respond_with_makes_the_answer_and_the_rejection_is_still_found() {
+    let mut gate = GateLayer::from_policy(No::new(Reason::Full))
+        .respond_with(|no: &Rejection, wire: Wire| {
+            let mut response = no.to_response(wire);
+            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+            *response.body_mut() = Bytes::from_static(b"later");
+            response
+        })
+        .layer(answers(|| unreachable!()));
+    let response = gate.call(get()).await.unwrap();
+    assert_eq!(response.status(), 429);
+    assert_eq!(reason(&response), Some(Reason::Full));
+    assert!(response.headers().contains_key("retry-after"));
+    assert_eq!(response.collect().await.unwrap().to_bytes(), "later");
+}
+
+#[tokio::test]
+async fn exempt_requests_are_not_asked_about() {
+    let no = No::new(Reason::Full);
+    let mut gate = GateLayer::from_policy(no.clone())
+        .exempt(|head: &RequestHead<'_>| head.uri.path() == "/health")
+        .layer(answers(|| ok(Script::default())));
+    let mut health = get();
+    *health.uri_mut() = "/health".parse().unwrap();
+    assert_eq!(gate.call(health).await.unwrap().status(), 200);
+    assert_eq!(gate.call(get()).await.unwrap().status(), 503);
+    assert_eq!(no.meter.rejected(), 1);
+
+    let mut plain = GateLayer::from_policy(no)
+        .plain()
+        .exempt(|n: &u32| *n == 1)
+        .layer(service_fn(async |n: u32| Ok::<_, BoxError>(n)));
+    assert_eq!(plain.call(1).await.unwrap(), 1);
+    let error = plain.call(2).await.unwrap_err();
+    let rejection = error.downcast::<Rejection>().unwrap();
+    assert_eq!(rejection.reason(), Reason::Full);
+}
+
+#[tokio::test]
+async fn exempt_goes_round_a_waiting_room_too() {
+    let limit = ConcurrencyLimit::new(1).wait(1, std::time::Duration::from_secs(1));
+    let mut gate = ConcurrencyLimitLayer::new(limit.clone())
+        .exempt(|head: &RequestHead<'_>| head.uri.path() == "/health")
+        .layer(answers(|| ok(Script::data(&["a"]))));
+    let first = gate.call(get()).await.unwrap();
+    let mut waiting = spawn(gate.call(get()));
+    assert_pending!(waiting.poll());
+    let mut health = get();
+    *health.uri_mut() = "/health".parse().unwrap();
+    let health = gate.call(health).await.unwrap();
+    assert_eq!((limit.in_flight(), limit.waiting()), (1, 1));
+    drop(first);
+    assert!(waiting.is_woken());
+    assert_eq!(assert_ready_ok!(waiting.poll()).status(), 200);
+    drop(health);
+    assert_eq!((limit.in_flight(), limit.waiting()), (0, 0));
+}
+
+#[tokio::test]
+async fn dry_run_lets_everything_through_and_counts() {
+    let no = No::new(Reason::Full);
+    let mut gate = GateLayer::from_policy(no.clone())
+        .dry_run()
+        .layer(answers(|| ok(Script::default())));
+    assert_eq!(gate.call(get()).await.unwrap().status(), 200);
+    assert_eq!((no.meter.rejected(), no.meter.would_reject()), (0, 1));
+
+    // Nor does anybody wait.
+    let limit = ConcurrencyLimit::new(1).wait(1, std::time::Duration::from_secs(1));
+    let mut gate = ConcurrencyLimitLayer::new(limit.clone())
+        .dry_run()
+        .layer(answers(|| ok(Script::data(&["a"]))));
+    let bodies = [
+        assert_ready_ok!(spawn(gate.call(get())).poll()),
+        assert_ready_ok!(spawn(gate.call(get())).poll()),
+    ];
+    assert_eq!((limit.in_flight(), limit.waiting()), (1, 0));
+    drop(bodies);
+    assert_eq!(limit.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn a_tuple_asks_in_order_and_gives_back_what_it_had() {
+    let (first, second) = (ConcurrencyLimit::new(2), ConcurrencyLimit::new(1));
+    let mut gate = GateLayer::from_policy((Recorder::new(), Recorder::new(), first.clone()))
+        .layer(answers(|| ok(Script::data(&["a"]))));
+    let response = gate.call(get()).await.unwrap();
+    assert_eq!(first.in_flight(), 1);
+    drop(response);
+    assert_eq!(first.in_flight(), 0);
+
+    let recorder = Recorder::new();
+    let mut gate = GateLayer::from_policy((recorder.clone(), second.clone()))
+        .layer(answers(|| ok(Script::data(&["a"]))));
+    let response = gate.call(get()).await.unwrap();
+    assert_eq!(
+        recorder.told(),
+        [Told::Head, Told::Settled(Outcome::Success)]
+    );
+    assert_eq!(reason(&gate.call(get()).await.unwrap()), Some(Reason::Full));
+    assert_eq!(
+        recorder.told(),
+        [
+            Told::Head,
+            Told::Settled(Outcome::Success),
+            Told::Dropped // the second request's: it never got there, so there is no verdict
+        ]
+    );
+    drop(response);
+    assert_eq!(second.in_flight(), 0);
+
+    let no = No::new(Reason::Overloaded);
+    let mut gate = GateLayer::from_policy((no, second.clone())).layer(answers(|| unreachable!()));
+    let response = gate.call(get()).await.unwrap();
+    assert_eq!(reason(&response), Some(Reason::Overloaded));
+    assert_eq!(second.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn the_last_of_a_tuple_may_wait_while_the_others_tickets_are_held() {
+    let recorder = Recorder::new();
+    let limit = ConcurrencyLimit::new(1).wait(1, std::time::Duration::from_secs(1));
+    let mut gate = GateLayer::from_policy((recorder.clone(), limit.clone()))
+        .layer(answers(|| ok(Script::data(&["a"]))));
+    let permit = limit.try_acquire().unwrap();
+    let mut waiting = spawn(gate.call(get()));
+    assert_pending!(waiting.poll());
+    assert_eq!(recorder.told(), []);
+    drop(permit);
+    assert_ready_ok!(waiting.poll());
+    assert_eq!(recorder.told(), told(Outcome::Success, End::Cancelled));
+
+    let permit = limit.try_acquire().unwrap();
+    let mut waiting = spawn(gate.call(get()));
+    assert_pending!(waiting.poll());
+    drop(waiting);
+    assert_eq!(recorder.told().last(), Some(&Told::Dropped));
+    assert_eq!(limit.waiting(), 0);
+    drop(permit);
+}
+
+#[tokio::test]
+async fn a_policy_may_read_the_request() {
+    use seawall::policy::{Admission, HttpView, NoWait, Policy};
+
+    /// Lets in who names itself.
+    #[derive(Clone)]
+    struct Named;
+
+    impl Policy<HttpView> for Named {
+        type Ticket = ();
+        type Wait = NoWait;
+
+        fn admit(&self, head: &RequestHead<'_>) -> Admission<(), NoWait> {
+            if head.headers.contains_key("x-name") {
+                Admission::Admit(())
+            } else {
+                Admission::Reject(Rejection::new(Reason::Overloaded))
+            }
+        }
+    }
+
+    let mut gate = GateLayer::from_policy(Named).layer(answers(|| ok(Script::default())));
+    assert_eq!(gate.call(get()).await.unwrap().status(), 503);
+    let mut named = get();
+    named.headers_mut().insert("x-name", "me".parse().unwrap());
+    assert_eq!(gate.call(named).await.unwrap().status(), 200);
+}

@@ -1,0 +1,24 @@
+//! What the sources must keep to.
+
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn decisions_know_no_request_no_runtime_and_no_time() {
+    let control = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/control");
+    let mut seen = 0;
+    for file in fs::read_dir(control).unwrap() {
+        let path = file.unwrap().path();
+        let code = fs::read_to_string(&path).unwrap();
+        let code = code.split("mod tests").next().unwrap();
+        for word in ["tower", "http", "tokio", "Instant", "SystemTime", "clock"] {
+            let named = code
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+                .any(|line| line.contains(word));
+            assert!(!named, "{} names {word}", path.display());
+        }
+        seen += 1;
+    }
+    assert!(seen >= 3);
+}

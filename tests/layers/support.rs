@@ -1,0 +1,282 @@
+//! Mocks: a body that follows a script, a policy that writes down what it is told, a service that must be ready.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
+use http_body::{Frame, SizeHint};
+use seawall::policy::{Admission, NoWait, Policy, Ticket, View};
+use seawall::{End, Meter, Outcome, Reason, Rejection};
+use tower::Service;
+
+/// What a body does when it is polled.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Data(&'static str),
+    Trailers(&'static str, &'static str),
+    Pending,
+    Error,
+    Panic,
+}
+
+/// A body that follows a script.
+#[derive(Debug, Default)]
+pub(crate) struct Script {
+    steps: VecDeque<Step>,
+    exact: Option<u64>,
+    /// Whether it says `is_end_stream` once its steps are done, as a stream of unknown length cannot.
+    knows_its_end: bool,
+    /// Something to see it dropped by.
+    token: Option<Arc<()>>,
+}
+
+impl Script {
+    pub(crate) fn new(steps: impl IntoIterator<Item = Step>) -> Self {
+        Self {
+            steps: steps.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn data(chunks: &[&'static str]) -> Self {
+        Self::new(chunks.iter().map(|chunk| Step::Data(chunk)))
+    }
+
+    pub(crate) fn exact(mut self, exact: u64) -> Self {
+        self.exact = Some(exact);
+        self
+    }
+
+    pub(crate) fn knowing_its_end(mut self) -> Self {
+        self.knows_its_end = true;
+        self
+    }
+
+    pub(crate) fn holding(mut self, token: &Arc<()>) -> Self {
+        self.token = Some(token.clone());
+        self
+    }
+}
+
+impl http_body::Body for Script {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        Poll::Ready(match self.steps.pop_front() {
+            None => None,
+            Some(Step::Data(data)) => Some(Ok(Frame::data(Bytes::from_static(data.as_bytes())))),
+            Some(Step::Trailers(name, value)) => {
+                Some(Ok(Frame::trailers(HeaderMap::from_iter([(
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )]))))
+            }
+            Some(Step::Error) => Some(Err(std::io::Error::other("scripted"))),
+            Some(Step::Panic) => panic!("scripted"),
+            Some(Step::Pending) => {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.knows_its_end && self.steps.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.exact
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// An HTTP/1.1 `GET /` without a body.
+pub(crate) fn get() -> Request<Script> {
+    Request::new(Script::default().knowing_its_end())
+}
+
+pub(crate) fn head() -> Request<Script> {
+    let mut request = get();
+    *request.method_mut() = Method::HEAD;
+    request
+}
+
+pub(crate) fn http2() -> Request<Script> {
+    let mut request = get();
+    *request.version_mut() = Version::HTTP_2;
+    request
+}
+
+pub(crate) fn grpc() -> Request<Script> {
+    let mut request = http2();
+    *request.method_mut() = Method::POST;
+    let grpc = HeaderValue::from_static("application/grpc");
+    request.headers_mut().insert("content-type", grpc);
+    request
+}
+
+pub(crate) fn post(body: Script) -> Request<Script> {
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::POST;
+    request
+}
+
+/// The reason in a response's extensions.
+pub(crate) fn reason<B>(response: &Response<B>) -> Option<Reason> {
+    let rejection = response.extensions().get::<Rejection>();
+    rejection.map(Rejection::reason)
+}
+
+/// Answers at once.
+pub(crate) fn answers<B>(
+    response: impl Fn() -> Response<Script> + Clone,
+) -> impl Service<Request<B>, Response = Response<Script>, Error = Infallible, Future: Unpin> + Clone
+{
+    tower::service_fn(move |_: Request<B>| std::future::ready(Ok(response())))
+}
+
+pub(crate) fn ok(body: Script) -> Response<Script> {
+    Response::new(body)
+}
+
+/// What a ticket of [`Recorder`] was told, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    Head,
+    Settled(Outcome),
+    Ended(End),
+    Dropped,
+}
+
+/// A policy that admits and writes down what its tickets are told.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorder {
+    told: Arc<Mutex<Vec<Told>>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Record(Recorder);
+
+impl Recorder {
+    pub(crate) fn new() -> Self {
+        Self {
+            told: Arc::default(),
+        }
+    }
+
+    pub(crate) fn told(&self) -> Vec<Told> {
+        self.told.lock().unwrap().clone()
+    }
+
+    fn tell(&self, told: Told) {
+        self.told.lock().unwrap().push(told);
+    }
+}
+
+impl<V: View> Policy<V> for Recorder {
+    type Ticket = Record;
+    type Wait = NoWait;
+
+    fn admit(&self, _: &V::Head<'_>) -> Admission<Record, NoWait> {
+        Admission::Admit(Record(self.clone()))
+    }
+}
+
+impl Ticket for Record {
+    fn settle(&mut self, outcome: Outcome) {
+        self.0.tell(Told::Settled(outcome));
+    }
+
+    fn on_head(&mut self, head: &mut seawall::ResponseHeadMut<'_>) {
+        self.0.tell(Told::Head);
+        head.headers
+            .insert("x-recorded", HeaderValue::from_static("yes"));
+    }
+
+    fn on_end(&mut self, end: End) {
+        self.0.tell(Told::Ended(end));
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.0.tell(Told::Dropped);
+    }
+}
+
+/// A policy that rejects for a reason.
+#[derive(Clone, Debug)]
+pub(crate) struct No {
+    pub(crate) meter: Meter,
+    pub(crate) reason: Reason,
+}
+
+impl No {
+    pub(crate) fn new(reason: Reason) -> Self {
+        Self {
+            meter: Meter::new("no"),
+            reason,
+        }
+    }
+}
+
+impl<V: View> Policy<V> for No {
+    type Ticket = ();
+    type Wait = NoWait;
+
+    fn admit(&self, _: &V::Head<'_>) -> Admission<(), NoWait> {
+        let after = std::time::Duration::from_secs(7);
+        Admission::Reject(self.meter.reject(self.reason).with_retry_after(after))
+    }
+}
+
+/// A service that panics if it is called without having been polled ready, as a reservation would be missing; a clone is
+/// not ready.
+#[derive(Debug)]
+pub(crate) struct MustBeReady<S> {
+    pub(crate) inner: S,
+    ready: bool,
+}
+
+impl<S> MustBeReady<S> {
+    pub(crate) fn new(inner: S) -> Self {
+        Self {
+            inner,
+            ready: false,
+        }
+    }
+}
+
+impl<S: Clone> Clone for MustBeReady<S> {
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone())
+    }
+}
+
+impl<S: Service<Req>, Req> Service<Req> for MustBeReady<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        let polled = self.inner.poll_ready(cx);
+        self.ready = matches!(polled, Poll::Ready(Ok(())));
+        polled
+    }
+
+    fn call(&mut self, request: Req) -> S::Future {
+        assert!(
+            std::mem::take(&mut self.ready),
+            "called without having been polled ready"
+        );
+        self.inner.call(request)
+    }
+}

@@ -53,12 +53,12 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use self::hook::{OnPanic, Report};
-use self::isolate::Isolate;
 use crate::gate::Call;
 use crate::observe::Meter;
 use crate::protocol::{Http, Inspect, Kind, Plain, Protocol};
 
 pub use self::hook::{Hook, NoHook, PanicReport};
+pub use self::isolate::Isolate;
 
 /// Counts panics. A cheap `Clone`: every clone counts the same.
 #[derive(Clone, Debug)]

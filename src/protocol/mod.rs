@@ -65,11 +65,11 @@ pub struct NoRule;
 #[derive(Clone, Copy)]
 pub struct ByHead<F>(pub(crate) F);
 
-/// What a policy may see of a request: [`HttpView`](crate::policy::HttpView) or [`PlainView`].
+/// What a policy may see of a request: [`HttpView`] or [`PlainView`].
 ///
 /// It is a kind, not the thing: `V::Head<'_>` is what is passed by reference.
 pub trait View {
-    /// A [`RequestHead`](crate::RequestHead) over HTTP, the request itself over `Plain`.
+    /// A [`RequestHead`] over HTTP, the request itself over `Plain`.
     type Head<'a>;
 }
 

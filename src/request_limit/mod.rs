@@ -23,7 +23,7 @@
 //! 413 (gRPC `RESOURCE_EXHAUSTED`) as long as the response head is unsent, on every path: a `content-length` or an exact
 //! `size_hint` above the limit is answered without calling the inner service; a body of unknown length is counted, and
 //! once it is over the limit the inner service reads an error in place of the frame that was too much, and whatever it
-//! answers to that is replaced. After the head, the body only ends with the error, a [`BodyError`].
+//! answers to that is replaced. After the head, the body only ends with the error, a [`BodyError`](crate::BodyError).
 //!
 //! An unreadable `content-length` counts as none, of several the largest: bytes are counted in any case. Hyper answers
 //! such requests itself, with 400.
@@ -62,7 +62,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use self::counted::{Counted, Overrun, Rest};
+use self::counted::Overrun;
 use crate::body::Body;
 use crate::gate::Call;
 use crate::observe::{self, Meter};
@@ -71,6 +71,8 @@ use crate::protocol::{
     Rule, Wire,
 };
 use crate::rejection::{Reason, Rejection};
+
+pub use self::counted::{Counted, Rest};
 
 /// How large a request body may be. A cheap `Clone`: every clone is the same setting.
 #[derive(Clone)]
@@ -277,7 +279,8 @@ where
             let is_sent = !expects_continue(head.headers);
             unread = is_sent.then(|| request.into_body());
         } else {
-            let bounded = hint.upper().is_some_and(|upper| upper <= max);
+            let bounded =
+                hint.upper().is_some_and(|upper| upper <= max) || request.body().is_end_stream();
             overrun = (!bounded).then(|| Arc::new(Overrun::new(shared.meter.clone())));
             let counted = Counted::new(max, overrun.clone());
             let request = request.map(|body| Body::passing(body, counted));

@@ -1,1 +1,166 @@
+//! Guarantee 3, counted: nothing per admitted request, nothing per plain rejection, at most five per HTTP rejection.
 
+use std::convert::Infallible;
+use std::hint::black_box;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use allocation_counter::measure;
+use http::{Request, Response};
+use seawall::policy::{Admission, NoWait, Policy, View};
+use seawall::{
+    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer, Reason, Rejection,
+    RequestLimitLayer, TimeoutLayer,
+};
+use tower::{Layer, Service, ServiceBuilder, service_fn};
+
+use crate::support::*;
+
+/// Allocations of one call to the end of its response body, once everything is warm.
+fn per_call<S, B, ResB>(mut service: S, request: impl Fn() -> Request<B>) -> u64
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+    ResB: http_body::Body,
+{
+    let mut count = 0;
+    for _ in 0..3 {
+        let request = black_box(request());
+        let info = measure(|| {
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut call = std::pin::pin!(service.call(request));
+            let response = loop {
+                if let std::task::Poll::Ready(result) = call.as_mut().poll(&mut cx) {
+                    break result.ok().expect("the mocks do not fail");
+                }
+            };
+            let mut body = std::pin::pin!(response.into_body());
+            while !matches!(
+                body.as_mut().poll_frame(&mut cx),
+                std::task::Poll::Ready(None)
+            ) {}
+        });
+        count = info.count_total;
+    }
+    count
+}
+
+fn empty<B>() -> impl Service<Request<B>, Response = Response<Script>, Error = Infallible> + Clone {
+    service_fn(|_| std::future::ready(Ok(ok(Script::default()))))
+}
+
+/// A policy of a user's.
+#[derive(Clone)]
+struct Free;
+
+impl<V: View> Policy<V> for Free {
+    type Ticket = ();
+    type Wait = NoWait;
+
+    fn admit(&self, _: &V::Head<'_>) -> Admission<(), NoWait> {
+        Admission::Admit(())
+    }
+}
+
+/// Pending once, so that timers and waiters are set up.
+fn later<B>() -> impl Service<Request<B>, Response = Response<Script>, Error = Infallible> + Clone {
+    service_fn(async |_| {
+        let mut polled = false;
+        std::future::poll_fn(|_| {
+            if std::mem::replace(&mut polled, true) {
+                std::task::Poll::Ready(())
+            } else {
+                std::task::Poll::Pending
+            }
+        })
+        .await;
+        Ok(ok(Script::default()))
+    })
+}
+
+#[tokio::test]
+async fn an_admitted_request_costs_no_allocation() {
+    let second = Duration::from_secs(1);
+    assert_eq!(per_call(empty(), get), 0, "the mock itself");
+    macro_rules! none {
+        ($($layer:expr),+ $(,)?) => {$(
+            let of = stringify!($layer);
+            assert_eq!(per_call(Layer::layer(&$layer, empty()), get), 0, "{of}");
+            assert_eq!(per_call(Layer::layer(&$layer, later()), get), 0, "pending: {of}");
+        )+};
+    }
+    none!(
+        GateLayer::from_policy(ConcurrencyLimit::new(1)),
+        GateLayer::from_policy((Free, ConcurrencyLimit::new(1))),
+        ConcurrencyLimitLayer::new(1).exempt(|head| head.uri.path() == "/"),
+        ConcurrencyLimitLayer::new(ConcurrencyLimit::new(1).wait(1, second)),
+        CatchPanicLayer::new(),
+        CatchPanicLayer::new().on_panic(|_| {}),
+        TimeoutLayer::new(second),
+        RequestLimitLayer::new(10),
+        ServiceBuilder::new()
+            .layer(CatchPanicLayer::new())
+            .layer(TimeoutLayer::new(second))
+            .layer(ConcurrencyLimitLayer::new(1))
+            .layer(RequestLimitLayer::new(10)),
+    );
+}
+
+#[test]
+fn a_request_body_of_unknown_length_costs_one_cell() {
+    let unknown = || post(Script::data(&[]));
+    assert_eq!(
+        per_call(RequestLimitLayer::new(10).layer(empty()), unknown),
+        1
+    );
+    let known = || post(Script::data(&["abc"]).exact(3));
+    assert_eq!(
+        per_call(RequestLimitLayer::new(10).layer(empty()), known),
+        0
+    );
+}
+
+#[test]
+fn an_http_rejection_costs_the_header_map_and_one_extension() {
+    for request in [get, http2, grpc] {
+        let gate = GateLayer::from_policy(No::new(Reason::Full)).layer(empty());
+        let count = per_call(gate, request);
+        assert!((1..=5).contains(&count), "{count}");
+    }
+    let limit = RequestLimitLayer::new(1).layer(empty());
+    let count = per_call(limit, || post(Script::default().exact(2)));
+    assert!((1..=5).contains(&count), "{count}");
+}
+
+#[test]
+fn a_plain_rejection_costs_none() {
+    #[derive(Debug)]
+    struct Refused;
+    impl From<Rejection> for Refused {
+        fn from(_: Rejection) -> Self {
+            Refused
+        }
+    }
+    let limit = ConcurrencyLimit::new(1);
+    let _permit = limit.try_acquire().unwrap();
+    let mut service = ConcurrencyLimitLayer::new(limit)
+        .plain()
+        .layer(service_fn(async |n: u32| Ok::<_, Refused>(n)));
+    let mut reject = || {
+        let mut call = std::pin::pin!(service.call(1));
+        let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(polled, std::task::Poll::Ready(Err(Refused))));
+    };
+    reject(); // registers its counter
+    assert_eq!(measure(reject).count_total, 0);
+}
+
+#[tokio::test]
+async fn a_waiter_costs_a_slot_that_is_used_again() {
+    let limit = ConcurrencyLimit::new(1).wait(8, Duration::from_secs(1));
+    let mut service = ConcurrencyLimitLayer::new(limit.clone()).layer(empty::<Script>());
+    let _permit = limit.try_acquire().unwrap();
+    let _other = service.call(get()); // keeps the room from being emptied
+    drop([service.call(get()), service.call(get())]);
+    let info = measure(|| drop(service.call(get())));
+    assert_eq!(info.count_total, 0);
+}

@@ -1,1 +1,253 @@
+//! What every layer promises, played over each of them and over the whole stack.
 
+use std::convert::Infallible;
+use std::future::{Future, pending};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use seawall::{
+    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer, RequestLimitLayer,
+    TimeoutLayer,
+};
+use tokio_test::task::spawn;
+use tokio_test::{assert_pending, assert_ready_ok};
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+
+use crate::support::*;
+
+/// The tests below once for each layer.
+macro_rules! every_layer {
+    ($($name:ident: $layer:expr;)+) => {$(
+        mod $name {
+            use super::*;
+
+            fn infallible<S>(service: &S) -> &S
+            where
+                S: Service<Request<Script>, Error = Infallible>,
+            {
+                service
+            }
+
+            #[tokio::test]
+            async fn types_stay_what_they_were() {
+                let service = Layer::layer(&$layer, answers(|| ok(Script::default())));
+                fn shared<T: Clone + Send + Sync + Unpin + 'static + std::fmt::Debug>(_: &T) {}
+                fn sent<T: Send + std::fmt::Debug>(_: &T) {}
+                shared(&$layer);
+                let layered = Layer::layer(&$layer, NoService);
+                shared(&layered);
+                infallible(&service);
+                let future = service.clone().call(get());
+                sent(&future);
+                let response = future.await.unwrap();
+                sent(response.body());
+                fn boxes<B>(body: B) -> axum::body::Body
+                where
+                    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+                {
+                    axum::body::Body::new(body)
+                }
+                let _ = boxes(response.into_body());
+            }
+
+            #[tokio::test]
+            async fn the_body_passes_as_it_is() {
+                let through = async |script: fn() -> Script| {
+                    let mut service = Layer::layer(&$layer, answers(move || ok(script())));
+                    service.call(get()).await.unwrap().into_body()
+                };
+                let body = through(|| Script::data(&["abc"]).exact(3)).await;
+                assert_eq!(body.size_hint().exact(), Some(3));
+                assert!(!body.is_end_stream());
+                let body = through(|| Script::data(&["abc"])).await;
+                assert_eq!((body.size_hint().lower(), body.size_hint().upper()), (0, None));
+                let body = through(|| Script::default().knowing_its_end()).await;
+                assert!(body.is_end_stream());
+                let mut body = through(|| Script::data(&["abc"]).knowing_its_end()).await;
+                body.frame().await.unwrap().unwrap();
+                assert!(body.is_end_stream());
+                let body = through(|| {
+                    Script::new([Step::Data("a"), Step::Pending, Step::Trailers("x", "y")])
+                });
+                let collected = body.await.collect().await.unwrap();
+                assert_eq!(collected.trailers().unwrap()["x"], "y");
+                assert_eq!(collected.to_bytes(), "a");
+                let mut body = through(|| Script::new([Step::Error])).await;
+                let error = body.frame().await.unwrap().unwrap_err();
+                let source = std::error::Error::source(&error).unwrap();
+                assert!(source.downcast_ref::<std::io::Error>().is_some());
+            }
+
+            #[tokio::test]
+            async fn readiness_is_the_inner_services() {
+                let mut service = Layer::layer(&$layer, MustBeReady::new(answers(|| ok(Script::default()))));
+                for _ in 0..3 {
+                    let ready = service.ready().await.unwrap();
+                    ready.call(get()).await.unwrap();
+                }
+                let mut service = Layer::layer(&$layer, Busy);
+                let mut cx = Context::from_waker(Waker::noop());
+                assert!(Service::<Request<Script>>::poll_ready(&mut service, &mut cx).is_pending());
+            }
+
+            /// Dropped at every point, panicking at every point: what is inside is dropped, and exactly once.
+            #[tokio::test(start_paused = true)]
+            async fn nothing_is_kept_when_it_ends_early() {
+                let token = Arc::new(());
+                let held = token.clone();
+                let mut service = Layer::layer(&$layer, service_fn(move |_| {
+                    let held = held.clone();
+                    async move {
+                        let _held = held;
+                        pending::<Result<Response<Script>, Infallible>>().await
+                    }
+                }));
+                assert_eq!(Arc::strong_count(&token), 2, "the service's own");
+                drop(service.call(get()));
+                assert_eq!(Arc::strong_count(&token), 2, "before the first poll");
+                let mut future = spawn(service.call(get()));
+                assert_pending!(future.poll());
+                assert_eq!(Arc::strong_count(&token), 3);
+                drop(future);
+                assert_eq!(Arc::strong_count(&token), 2, "after the first poll");
+                drop(service);
+
+                let held = token.clone();
+                let script = [Step::Data("a"), Step::Pending, Step::Data("b"), Step::Panic];
+                let mut service = Layer::layer(&$layer, answers(move || ok(Script::new(script.clone()).holding(&held))));
+                let response = assert_ready_ok!(spawn(service.call(get())).poll());
+                drop(response);
+                assert_eq!(Arc::strong_count(&token), 2, "at the head");
+                let mut body = service.call(get()).await.unwrap().into_body();
+                body.frame().await.unwrap().unwrap();
+                drop(body);
+                assert_eq!(Arc::strong_count(&token), 2, "in the middle of the body");
+                let mut body = service.call(get()).await.unwrap().into_body();
+                body.frame().await.unwrap().unwrap();
+                body.frame().await.unwrap().unwrap();
+                let poll = AssertUnwindSafe(|| {
+                    let mut cx = Context::from_waker(Waker::noop());
+                    let _ = std::pin::Pin::new(&mut body).poll_frame(&mut cx);
+                });
+                let _ = std::panic::catch_unwind(poll);
+                drop(body);
+                assert_eq!(Arc::strong_count(&token), 2, "at a panic of the body");
+            }
+
+            #[tokio::test]
+            async fn a_panic_of_the_future_leaves_it_usable() {
+                let mut service = Layer::layer(&$layer, service_fn(async |request: Request<_>| {
+                    assert_ne!(request.uri().path(), "/panic", "scripted");
+                    Ok::<_, Infallible>(ok(Script::default()))
+                }));
+                for path in ["/panic", "/", "/panic", "/"] {
+                    let mut request = get();
+                    *request.uri_mut() = path.parse().unwrap();
+                    let call = service.call(request);
+                    let mut call = spawn(call);
+                    let poll = AssertUnwindSafe(|| call.poll().is_ready());
+                    match std::panic::catch_unwind(poll) {
+                        Ok(ready) => assert!(ready),
+                        Err(_) => assert_eq!(path, "/panic"),
+                    }
+                }
+            }
+        }
+    )+};
+}
+
+every_layer! {
+    gate: GateLayer::from_policy(Recorder::new());
+    tuple: GateLayer::from_policy((Recorder::new(), ConcurrencyLimit::new(1)));
+    exempting: GateLayer::from_policy(Recorder::new()).exempt(|_| true);
+    concurrency_limit: ConcurrencyLimitLayer::new(1);
+    waiting: ConcurrencyLimitLayer::new(ConcurrencyLimit::new(1).wait(1, Duration::from_secs(1)));
+    catch_panic: CatchPanicLayer::new();
+    catch_panic_hooked: CatchPanicLayer::new().on_panic(|_| {});
+    timeout: TimeoutLayer::new(Duration::from_secs(1));
+    request_limit: RequestLimitLayer::new(1000);
+    stack: ServiceBuilder::new()
+        .layer(CatchPanicLayer::new())
+        .layer(TimeoutLayer::new(Duration::from_secs(1)))
+        .layer(ConcurrencyLimitLayer::new(1))
+        .layer(RequestLimitLayer::new(1000));
+}
+
+/// A service of no kind: layers ask nothing of what they wrap.
+#[derive(Clone, Debug)]
+struct NoService;
+
+/// Never ready.
+#[derive(Clone, Debug)]
+struct Busy;
+
+impl<B> Service<Request<B>> for Busy {
+    type Response = Response<Script>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<Script>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Pending
+    }
+
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        unreachable!("never ready")
+    }
+}
+
+/// A policy that never waits asks nothing more of the service than to be one.
+#[tokio::test]
+async fn a_service_that_is_not_clone_fits_behind_a_policy_that_does_not_wait() {
+    struct NotClone;
+    impl Service<u32> for NotClone {
+        type Response = u32;
+        type Error = BoxError;
+        type Future = std::future::Ready<Result<u32, BoxError>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, n: u32) -> Self::Future {
+            std::future::ready(Ok(n))
+        }
+    }
+    let gate = GateLayer::from_policy(Recorder::new()).plain();
+    assert_eq!(gate.layer(NotClone).call(1).await.unwrap(), 1);
+}
+
+/// How much each layer adds to a future: nothing that does not wait may grow beyond a cache line.
+#[test]
+fn futures_are_small() {
+    fn size<S, F>(service: S) -> usize
+    where
+        S: Service<Request<Script>, Future = F>,
+        F: Future,
+    {
+        let _ = service;
+        size_of::<F>()
+    }
+    fn inner<B>()
+    -> impl Service<Request<B>, Response = Response<Script>, Error = Infallible> + Clone {
+        service_fn(async |request: Request<B>| {
+            tokio::task::yield_now().await;
+            drop(request);
+            Ok(ok(Script::default()))
+        })
+    }
+    let bare = size(inner());
+    let gate = size(GateLayer::from_policy(Recorder::new()).layer(inner())) - bare;
+    let catch_panic = size(CatchPanicLayer::new().layer(inner())) - bare;
+    let limit = size(ConcurrencyLimitLayer::new(1).layer(inner())) - bare;
+    let timeout = size(TimeoutLayer::new(Duration::MAX).layer(inner())) - bare;
+    println!(
+        "bytes added: gate {gate}, catch_panic {catch_panic}, limit {limit}, timeout {timeout}"
+    );
+    assert!(gate <= 64 && catch_panic <= 64, "{gate} {catch_panic}");
+}

@@ -101,7 +101,7 @@ fn a_body_may_end_in_five_ways() {
         recorded(get(), move || ok(Script::new(steps.clone())), collect)
     };
     let a = Step::Data("a");
-    assert_eq!(of(&[a.clone()]), told(Outcome::Success, End::Complete));
+    assert_eq!(of(std::slice::from_ref(&a)), told(Outcome::Success, End::Complete));
     assert_eq!(
         of(&[a.clone(), Step::Trailers("x", "y")]),
         told(Outcome::Success, End::Complete)

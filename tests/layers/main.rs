@@ -1,13 +1,23 @@
 //! Every layer by itself: polled by hand or under paused time, over mocks.
-#![cfg(feature = "http")]
 
-mod allocations;
-mod catch_panic;
-mod concurrency_limit;
-mod contract;
-mod gate;
-mod observe;
+mod plain;
 mod purity;
+
+#[cfg(feature = "http")]
+mod allocations;
+#[cfg(feature = "http")]
+mod catch_panic;
+#[cfg(feature = "http")]
+mod concurrency_limit;
+#[cfg(feature = "http")]
+mod contract;
+#[cfg(feature = "http")]
+mod gate;
+#[cfg(all(feature = "http", feature = "metrics", feature = "tracing"))]
+mod observe;
+#[cfg(feature = "http")]
 mod request_limit;
+#[cfg(feature = "http")]
 mod support;
+#[cfg(feature = "http")]
 mod timeout;

@@ -1,1 +1,175 @@
+//! What is measured and told, by the names in the docs.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use seawall::policy::{Admission, NoWait, Policy, View};
+use seawall::{
+    ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer, Reason, Rejection, TimeoutLayer,
+};
+use tower::{Layer, Service};
+
+use crate::support::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use seawall::{CatchPanicLayer, RequestLimitLayer, Timeout};
+
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+
+    let limit = ConcurrencyLimit::new(1)
+        .wait(1, Duration::from_secs(1))
+        .named("db");
+    let mut limited =
+        ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
+    let body = limited.call(get()).await.unwrap();
+    let waiting = limited.call(get());
+    limited.call(get()).await.unwrap();
+    limit.set_limit(7).unwrap();
+    drop(waiting);
+    limit.set_limit(1).unwrap();
+    let waiting = limited.call(get());
+
+    let never =
+        tower::service_fn(|_| std::future::pending::<Result<_, std::convert::Infallible>>());
+    let timeout = Timeout::new(Duration::from_secs(1)).named("api");
+    let mut late = TimeoutLayer::new(timeout).layer(never);
+    let _: http::Response<seawall::Body<Script>> = late.call(get()).await.unwrap();
+    let mut panics = CatchPanicLayer::new().layer(answers(|| panic!("scripted")));
+    panics.call(get()).await.unwrap();
+    let mut large = RequestLimitLayer::new(1).layer(answers(|| ok(Script::default())));
+    large.call(post(Script::default().exact(2))).await.unwrap();
+    let mut dry = GateLayer::from_policy(Never)
+        .dry_run()
+        .layer(answers(|| ok(Script::default())));
+    dry.call(get()).await.unwrap();
+
+    let page = handle.render();
+    for line in [
+        r#"seawall_requests_admitted_total{layer="concurrency_limit",name="db"} 1"#,
+        r#"seawall_requests_rejected_total{layer="concurrency_limit",name="db",reason="full"} 1"#,
+        r#"seawall_requests_rejected_total{layer="request_limit",name="",reason="body_too_large"} 1"#,
+        r#"seawall_requests_would_reject_total{layer="custom",name="",reason="overloaded"} 1"#,
+        r#"seawall_in_flight{layer="concurrency_limit",name="db"} 1"#,
+        r#"seawall_waiting{layer="concurrency_limit",name="db"} 1"#,
+        r#"seawall_limit{layer="concurrency_limit",name="db"} 1"#,
+        r#"seawall_timeouts_total{layer="timeout",name="api"} 1"#,
+        r#"seawall_panics_total{layer="catch_panic",name=""} 1"#,
+    ] {
+        assert!(page.contains(line), "{line}\nis not in\n{page}");
+    }
+    let scraped: BTreeSet<_> = page
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split('{').next())
+        .filter(|name| !name.is_empty())
+        .collect();
+    let docs = include_str!("../../src/observe/mod.rs");
+    let documented: BTreeSet<_> = docs
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | `")?.split('`').next())
+        .collect();
+    assert_eq!(scraped, documented);
+    for name in documented {
+        assert!(page.contains(&format!("# HELP {name} ")), "{name}");
+    }
+
+    drop((body, waiting));
+    let page = handle.render();
+    for line in [
+        r#"seawall_in_flight{layer="concurrency_limit",name="db"} 0"#,
+        r#"seawall_waiting{layer="concurrency_limit",name="db"} 0"#,
+    ] {
+        assert!(page.contains(line), "{line}\nis not in\n{page}");
+    }
+}
+
+/// A policy without a meter.
+#[derive(Clone)]
+struct Never;
+
+impl<V: View> Policy<V> for Never {
+    type Ticket = ();
+    type Wait = NoWait;
+
+    fn admit(&self, _: &V::Head<'_>) -> Admission<(), NoWait> {
+        Admission::Reject(Rejection::new(Reason::Overloaded))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_event_per_rejection_and_panic() {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_ansi(false)
+        .without_time()
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let lines = || {
+        let text = String::from_utf8(std::mem::take(&mut *log.0.lock().unwrap())).unwrap();
+        text.lines()
+            .map(|line| line.trim().to_owned())
+            .collect::<Vec<_>>()
+    };
+
+    let limit = ConcurrencyLimit::new(1).named("db");
+    let mut limited =
+        ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::default())));
+    let _permit = limit.try_acquire().unwrap();
+    limited.call(get()).await.unwrap();
+    assert_eq!(
+        lines(),
+        [
+            r#"DEBUG seawall: request rejected layer="concurrency_limit" name="db" reason="full" retry_after_ms=1000 dry_run=false"#
+        ]
+    );
+
+    let mut dry = GateLayer::from_policy(Never)
+        .dry_run()
+        .layer(answers(|| ok(Script::default())));
+    dry.call(get()).await.unwrap();
+    assert_eq!(
+        lines(),
+        [
+            r#"DEBUG seawall: request rejected layer="custom" name="" reason="overloaded" dry_run=true"#
+        ]
+    );
+
+    let mut late = TimeoutLayer::new(Duration::ZERO).layer(tower::service_fn(|_| {
+        std::future::pending::<Result<http::Response<Script>, std::convert::Infallible>>()
+    }));
+    late.call(get()).await.unwrap();
+    assert_eq!(
+        lines(),
+        [r#"WARN seawall: request timed out layer="timeout" name="" reason="timeout""#]
+    );
+
+    let mut panics = seawall::CatchPanicLayer::new().layer(answers(|| panic!("scripted")));
+    panics.call(get()).await.unwrap();
+    assert_eq!(
+        lines(),
+        [
+            r#"ERROR seawall: panic caught layer="catch_panic" name="" reason="panicked" panic="scripted""#
+        ]
+    );
+}

@@ -1,1 +1,308 @@
+//! Request bodies: every way to be too large.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use seawall::request_limit::Counted;
+use seawall::{BodyError, Reason, Rejection, RequestHead, RequestLimit, RequestLimitLayer, Wire};
+use tokio_test::task::spawn;
+use tokio_test::{assert_pending, assert_ready_ok};
+use tower::{Layer, Service, service_fn};
+
+use crate::support::*;
+
+/// Reads the body to its end and says how much it was; makes 400 of an error, as extractors do.
+async fn reads<B>(request: Request<B>, read: Arc<AtomicU64>) -> Result<Response<Script>, Infallible>
+where
+    B: http_body::Body<Data = Bytes, Error = BodyError> + Unpin,
+{
+    let mut body = request.into_body();
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => {
+                let size = frame.data_ref().map_or(0, Bytes::len);
+                read.fetch_add(size as u64, Relaxed);
+            }
+            Err(error) => {
+                assert_eq!(error.rejection().unwrap().reason(), Reason::BodyTooLarge);
+                let mut response = ok(Script::data(&["bad"]));
+                *response.status_mut() = http::StatusCode::BAD_REQUEST;
+                return Ok(response);
+            }
+        }
+    }
+    Ok(ok(Script::data(&["fine"])))
+}
+
+/// Sends a body through a limit of 10 bytes: the status, and how many bytes the handler has read.
+async fn through(request: Request<Script>) -> (u16, u64, RequestLimit) {
+    let limit = RequestLimit::new(10);
+    let read = Arc::new(AtomicU64::new(0));
+    let seen = read.clone();
+    let mut service = RequestLimitLayer::new(limit.clone())
+        .layer(service_fn(move |request| reads(request, seen.clone())));
+    let response = service.call(request).await.unwrap();
+    (response.status().as_u16(), read.load(Relaxed), limit)
+}
+
+fn declaring(length: &'static str, body: Script) -> Request<Script> {
+    let mut request = post(body);
+    let length = http::HeaderValue::from_static(length);
+    request.headers_mut().append("content-length", length);
+    request
+}
+
+#[tokio::test]
+async fn exactly_the_limit_passes_and_one_byte_more_does_not() {
+    assert_eq!(
+        (200, 10),
+        take(through(post(Script::data(&["12345", "67890"]))).await)
+    );
+    assert_eq!(
+        (413, 10),
+        take(through(post(Script::data(&["12345", "67890", "x"]))).await)
+    );
+    assert_eq!(
+        (413, 5),
+        take(through(post(Script::data(&["12345", "67890x"]))).await)
+    );
+}
+
+fn take((status, read, _): (u16, u64, RequestLimit)) -> (u16, u64) {
+    (status, read)
+}
+
+#[tokio::test]
+async fn what_is_known_to_be_too_large_never_reaches_the_handler() {
+    let (status, read, limit) = through(declaring("11", Script::data(&["12345678901"]))).await;
+    assert_eq!((status, read, limit.snapshot().rejected), (413, 0, 1));
+    let (status, read, limit) = through(post(Script::data(&["12345678901"]).exact(11))).await;
+    assert_eq!((status, read, limit.snapshot().rejected), (413, 0, 1));
+    let (status, read, _) = through(declaring("10", Script::data(&["1234567890"]).exact(10))).await;
+    assert_eq!((status, read), (200, 10));
+}
+
+#[tokio::test]
+async fn a_length_that_lies_or_cannot_be_read_lets_no_byte_through() {
+    let long = || Script::data(&["12345", "67890", "12345"]);
+    for length in ["5", "-1", "1e1", "many", "", "99999999999999999999999"] {
+        let (status, read, limit) = through(declaring(length, long())).await;
+        assert_eq!((status, read), (413, 10), "{length:?}");
+        assert_eq!(limit.snapshot().rejected, 1, "{length:?}");
+    }
+    // Contradictory: the largest counts.
+    let mut request = declaring("5", Script::data(&["12345"]));
+    let other = http::HeaderValue::from_static("11");
+    request.headers_mut().append("content-length", other);
+    assert_eq!(take(through(request).await), (413, 0));
+    // Even the body itself may lie; then the handler decides what to make of the error, but reads no more than the limit.
+    assert_eq!(take(through(post(long().exact(5))).await), (400, 10));
+}
+
+#[tokio::test]
+async fn the_answer_is_in_the_extensions_and_counted_once() {
+    let limit = RequestLimit::new(1).named("uploads");
+    let mut service = RequestLimitLayer::new(limit.clone())
+        .layer(service_fn(|request| reads(request, Arc::default())));
+    let response = service.call(post(Script::data(&["ab"]))).await.unwrap();
+    let rejection: &Rejection = response.extensions().get().unwrap();
+    assert_eq!(
+        (rejection.layer(), rejection.name()),
+        ("request_limit", "uploads")
+    );
+    assert_eq!(limit.snapshot().rejected, 1);
+
+    let mut grpc = grpc();
+    *grpc.body_mut() = Script::data(&["ab"]);
+    let response = service.call(grpc).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "8");
+}
+
+#[tokio::test]
+async fn after_the_head_only_the_body_ends() {
+    let mut service = RequestLimitLayer::new(3).layer(service_fn(
+        async |request: Request<seawall::Body<Script, Counted>>| {
+            Ok::<_, Infallible>(Response::new(request.into_body()))
+        },
+    ));
+    let response = service
+        .call(post(Script::data(&["ab", "cd"])))
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 200);
+    let mut body = response.into_body();
+    assert_eq!(
+        body.frame().await.unwrap().unwrap().into_data().unwrap(),
+        "ab"
+    );
+    let error = body.frame().await.unwrap().unwrap_err();
+    assert_eq!(error.rejection().unwrap().reason(), Reason::BodyTooLarge);
+    assert!(body.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn the_error_passes_several_layers_as_one() {
+    let mut service =
+        RequestLimitLayer::new(100).layer(RequestLimitLayer::new(3).layer(service_fn(
+            async |request: Request<seawall::Body<seawall::Body<Script, Counted>, Counted>>| {
+                let error: BodyError = request.into_body().collect().await.unwrap_err();
+                assert_eq!(error.rejection().unwrap().reason(), Reason::BodyTooLarge);
+                Ok::<_, Infallible>(ok(Script::default()))
+            },
+        )));
+    // Nested limits: the inner can only lower.
+    assert_eq!(
+        service
+            .call(post(Script::data(&["abcd"])))
+            .await
+            .unwrap()
+            .status(),
+        413
+    );
+}
+
+#[tokio::test]
+async fn some_requests_have_another_limit() {
+    let mut service = RequestLimitLayer::new(1)
+        .per_request(|head: &RequestHead<'_>| {
+            if head.uri.path() == "/upload" {
+                5
+            } else {
+                1_u64
+            }
+        })
+        .layer(service_fn(|request| reads(request, Arc::default())));
+    let mut upload = post(Script::data(&["abc"]));
+    *upload.uri_mut() = "/upload".parse().unwrap();
+    assert_eq!(service.call(upload).await.unwrap().status(), 200);
+    assert_eq!(
+        service
+            .call(post(Script::data(&["abc"])))
+            .await
+            .unwrap()
+            .status(),
+        413
+    );
+}
+
+#[tokio::test]
+async fn the_handle_changes_the_limit_of_requests_to_come() {
+    let limit = RequestLimit::new(1);
+    let mut service = RequestLimitLayer::new(limit.clone())
+        .respond_with(|no: &Rejection, wire: Wire| {
+            let mut response = no.to_response(wire);
+            *response.status_mut() = http::StatusCode::IM_A_TEAPOT;
+            response
+        })
+        .layer(service_fn(|request| reads(request, Arc::default())));
+    assert_eq!(
+        service
+            .call(post(Script::data(&["abc"])))
+            .await
+            .unwrap()
+            .status(),
+        418
+    );
+    limit.set_max_body(3);
+    assert_eq!(limit.max_body(), 3);
+    assert_eq!(
+        service
+            .call(post(Script::data(&["abc"])))
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_is_read_after_the_head_but_not_for_ever() {
+    let mut service =
+        RequestLimitLayer::new(1).layer(service_fn(|request| reads(request, Arc::default())));
+    // A client that is done: the answer follows when all is read.
+    let token = Arc::new(());
+    let rest = Script::new([Step::Data("ab"), Step::Pending, Step::Data("cd")]).exact(4);
+    let response = service.call(post(rest.holding(&token))).await.unwrap();
+    assert_eq!(response.status(), 413);
+    let mut body = response.into_body();
+    assert_eq!(http_body::Body::size_hint(&body).exact(), Some(105));
+    let mut frame = spawn(body.frame());
+    assert_pending!(frame.poll());
+    assert!(frame.is_woken());
+    assert!(assert_ready_ok!(frame.poll().map(Option::unwrap)).is_data());
+    drop(frame);
+    assert_eq!(Arc::strong_count(&token), 1, "what is read is dropped");
+    assert!(body.frame().await.is_none());
+
+    // A client that is silent: a second at most.
+    let silent = Silent.boxed();
+    let mut request = Request::new(silent);
+    request
+        .headers_mut()
+        .insert("content-length", "10".parse().unwrap());
+    let mut service =
+        RequestLimitLayer::new(1).layer(service_fn(|request| reads(request, Arc::default())));
+    let response = service.call(request).await.unwrap();
+    let (body, took) = timed(response.into_body().collect()).await;
+    assert_eq!(
+        (body.unwrap().to_bytes().len(), took),
+        (105, Duration::from_secs(1))
+    );
+}
+
+#[tokio::test]
+async fn an_endless_body_is_read_no_further_than_256_kib() {
+    for declared in [true, false] {
+        let (read, chunk) = (Arc::new(AtomicU64::new(0)), Bytes::from(vec![0; 1000]));
+        let count = read.clone();
+        let endless = futures_util::stream::repeat_with(move || {
+            count.fetch_add(1000, Relaxed);
+            Ok::<_, Infallible>(http_body::Frame::data(chunk.clone()))
+        });
+        let mut request = Request::new(http_body_util::StreamBody::new(endless));
+        if declared {
+            request
+                .headers_mut()
+                .insert("content-length", "9999999".parse().unwrap());
+        }
+        let mut service = RequestLimitLayer::new(5000)
+            .layer(service_fn(|request| reads(request, Arc::default())));
+        let response = service.call(request).await.unwrap();
+        assert_eq!(response.status(), 413);
+        response.into_body().collect().await.unwrap();
+        let kept = if declared { 0 } else { 5000 + 1000 };
+        let read = read.load(Relaxed) - kept;
+        assert!((256 * 1024..256 * 1024 + 1000).contains(&read), "{read}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_100_continue_is_not_read_from() {
+    let mut request = declaring("11", Script::new([Step::Panic]));
+    let expect = http::HeaderValue::from_static("100-Continue");
+    request.headers_mut().insert("expect", expect);
+    let mut service =
+        RequestLimitLayer::new(10).layer(service_fn(|request| reads(request, Arc::default())));
+    let response = service.call(request).await.unwrap();
+    assert_eq!(response.status(), 413);
+    response.into_body().collect().await.unwrap();
+}
+
+struct Silent;
+
+impl http_body::Body for Silent {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        std::task::Poll::Pending
+    }
+}

@@ -138,8 +138,8 @@ pub(crate) fn reason<B>(response: &Response<B>) -> Option<Reason> {
 /// Answers at once.
 pub(crate) fn answers<B>(
     response: impl Fn() -> Response<Script> + Clone,
-) -> impl Service<Request<B>, Response = Response<Script>, Error = Infallible, Future: Unpin> + Clone
-{
+) -> impl Service<Request<B>, Response = Response<Script>, Error = Infallible, Future: Unpin + Send>
++ Clone {
     tower::service_fn(move |_: Request<B>| std::future::ready(Ok(response())))
 }
 
@@ -279,4 +279,12 @@ impl<S: Service<Req>, Req> Service<Req> for MustBeReady<S> {
         );
         self.inner.call(request)
     }
+}
+
+/// What a future gives, and how much virtual time it took.
+#[expect(clippy::disallowed_methods, reason = "the paused clock of a test")]
+pub(crate) async fn timed<T>(future: impl Future<Output = T>) -> (T, std::time::Duration) {
+    let start = tokio::time::Instant::now();
+    let value = future.await;
+    (value, start.elapsed())
 }

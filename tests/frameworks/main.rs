@@ -1,0 +1,7 @@
+//! The layers in the frameworks they are made for, over real sockets where the network decides.
+#![cfg(feature = "http")]
+
+mod attached;
+mod sockets;
+mod support;
+mod tonic;

@@ -1,0 +1,128 @@
+//! The stack in tonic's own server, by its own `layer`, driven with gRPC's wire format by hand.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use seawall::{
+    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, RequestLimitLayer, TimeoutLayer,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::server::NamedService;
+use tonic::transport::Server;
+use tower::{Service, ServiceBuilder};
+
+use crate::support::*;
+
+/// A gRPC service as generated code would be one: `/test/ok`, `/test/panic`, `/test/never`, `/test/read`.
+#[derive(Clone)]
+struct Test;
+
+impl NamedService for Test {
+    const NAME: &'static str = "test";
+}
+
+impl Service<Request<tonic::body::Body>> for Test {
+    type Response = Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = futures_util::future::BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
+        Box::pin(async move {
+            match request.uri().path() {
+                "/test/panic" => panic!("secret"),
+                "/test/never" => std::future::pending().await,
+                "/test/read" => {
+                    let _ = request.into_body().collect().await;
+                }
+                _ => {}
+            }
+            let trailers = HeaderMap::from_iter([(
+                http::HeaderName::from_static("grpc-status"),
+                HeaderValue::from_static("0"),
+            )]);
+            let frames = [
+                Ok::<_, tonic::Status>(Frame::data(Bytes::from_static(b"\0\0\0\0\0"))),
+                Ok(Frame::trailers(trailers)),
+            ];
+            let body = StreamBody::new(futures_util::stream::iter(frames));
+            let mut response = Response::new(tonic::body::Body::new(body));
+            let grpc = HeaderValue::from_static("application/grpc");
+            response.headers_mut().insert("content-type", grpc);
+            Ok(response)
+        })
+    }
+}
+
+async fn server() -> (SocketAddr, ConcurrencyLimit) {
+    let limit = ConcurrencyLimit::new(1);
+    let stack = ServiceBuilder::new()
+        .layer(CatchPanicLayer::new())
+        .layer(
+            TimeoutLayer::new(Duration::from_secs(5)).per_request(|head| {
+                (head.uri.path() == "/test/never").then_some(Duration::from_millis(1))
+            }),
+        )
+        .layer(ConcurrencyLimitLayer::new(limit.clone()))
+        .layer(RequestLimitLayer::new(1000))
+        .into_inner();
+    let (listener, address) = listen().await;
+    let server = Server::builder().layer(stack).add_service(Test);
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    (address, limit)
+}
+
+/// One call: the head, and the trailers where it is not trailers-only.
+async fn call(client: &mut Client, path: &str, body: Body) -> (HeaderMap, Option<HeaderMap>) {
+    let mut request = client.request("POST", path, body);
+    let grpc = HeaderValue::from_static("application/grpc");
+    request.headers_mut().insert("content-type", grpc);
+    let response = client.send(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.unwrap();
+    (parts.headers, body.trailers().cloned())
+}
+
+#[tokio::test]
+async fn every_answer_is_a_status_and_the_connection_goes_on() {
+    let (address, limit) = server().await;
+    let mut client = Client::connect(address, Version::Http2).await;
+    for _ in 0..2 {
+        let (_, trailers) = call(&mut client, "/test/ok", Body::empty()).await;
+        assert_eq!(trailers.unwrap()["grpc-status"], "0");
+        assert_eq!(limit.in_flight(), 0, "the trailers are the end");
+
+        let permit = limit.try_acquire().unwrap();
+        let (full, trailers) = call(&mut client, "/test/ok", Body::empty()).await;
+        assert_eq!(
+            (&full["grpc-status"], trailers),
+            (&"8".parse().unwrap(), None)
+        );
+        assert!(full.contains_key("grpc-retry-pushback-ms"));
+        drop(permit);
+
+        let (panicked, _) = call(&mut client, "/test/panic", Body::empty()).await;
+        assert_eq!(panicked["grpc-status"], "13");
+        assert!(!format!("{panicked:?}").contains("secret"));
+
+        let (late, _) = call(&mut client, "/test/never", Body::empty()).await;
+        assert_eq!(late["grpc-status"], "4");
+
+        let (large, _) = call(&mut client, "/test/read", chunked(2, 1000)).await;
+        assert_eq!(large["grpc-status"], "8");
+        let (large, _) = call(&mut client, "/test/read", Body::from(vec![0; 1001])).await;
+        assert_eq!(large["grpc-status"], "8");
+    }
+    assert_eq!(limit.in_flight(), 0);
+}

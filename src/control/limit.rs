@@ -391,6 +391,22 @@ mod loom_tests {
     }
 
     #[test]
+    fn loom_nobody_overtakes_who_waits() {
+        loom::model(|| {
+            let limiter = Arc::new(Limiter::<Flag>::new(1));
+            assert!(limiter.try_enter());
+            let Joined::Waiting(place) = limiter.join(1, Flag::new(AtomicBool::new(false))) else {
+                unreachable!("the limit is reached");
+            };
+            let other = limiter.clone();
+            let thread = thread::spawn(move || leave(&other));
+            assert!(!limiter.try_enter(), "the place is the waiter's");
+            thread.join().unwrap();
+            assert!(limiter.forget(place));
+        });
+    }
+
+    #[test]
     fn loom_a_higher_limit_lets_the_waiter_in() {
         loom::model(|| {
             let limiter = Arc::new(Limiter::<Flag>::new(1));

@@ -101,7 +101,10 @@ fn a_body_may_end_in_five_ways() {
         recorded(get(), move || ok(Script::new(steps.clone())), collect)
     };
     let a = Step::Data("a");
-    assert_eq!(of(std::slice::from_ref(&a)), told(Outcome::Success, End::Complete));
+    assert_eq!(
+        of(std::slice::from_ref(&a)),
+        told(Outcome::Success, End::Complete)
+    );
     assert_eq!(
         of(&[a.clone(), Step::Trailers("x", "y")]),
         told(Outcome::Success, End::Complete)
@@ -146,6 +149,8 @@ fn what_has_delivered_all_it_promised_is_complete_though_nobody_asks_for_the_end
     assert_eq!(recorded(get(), declared, one_frame), complete);
     let knows = || ok(Script::data(&["abc"]).knowing_its_end());
     assert_eq!(recorded(get(), knows, one_frame), complete);
+    let trailers = || ok(Script::new([Step::Trailers("x", "y"), Step::Data("rest")]));
+    assert_eq!(recorded(get(), trailers, one_frame), complete);
     let longer = || ok(Script::data(&["ab", "c"]).exact(3));
     assert_eq!(
         recorded(get(), longer, one_frame),

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::{Request, Response};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, StreamBody};
 use seawall::request_limit::Counted;
 use seawall::{BodyError, Reason, Rejection, RequestHead, RequestLimit, RequestLimitLayer, Wire};
 use tokio_test::task::spawn;
@@ -247,12 +248,35 @@ async fn the_rest_is_read_after_the_head_but_not_for_ever() {
         .insert("content-length", "10".parse().unwrap());
     let mut service =
         RequestLimitLayer::new(1).layer(service_fn(|request| reads(request, Arc::default())));
-    let response = service.call(request).await.unwrap();
+    let call = tokio::time::timeout(10 * Duration::from_secs(1), service.call(request));
+    let response = call.await.expect("refused at the door").unwrap();
     let (body, took) = timed(response.into_body().collect()).await;
     assert_eq!(
         (body.unwrap().to_bytes().len(), took),
         (105, Duration::from_secs(1))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_the_middle_the_rest_is_read_before_the_handler_reads_its_error() {
+    let mut service =
+        RequestLimitLayer::new(1).layer(service_fn(|request| reads(request, Arc::default())));
+    let rest = Script::new([Step::Data("ab"), Step::Pending, Step::Data("cd")]);
+    let mut call = spawn(service.call(post(rest)));
+    assert_pending!(call.poll());
+    assert!(call.is_woken());
+    assert_eq!(assert_ready_ok!(call.poll()).status(), 413);
+
+    // A client that is silent: a second at most.
+    let mut service =
+        RequestLimitLayer::new(1).layer(service_fn(|request| reads(request, Arc::default())));
+    let frames = futures_util::stream::once(async {
+        Ok::<_, Infallible>(http_body::Frame::data(Bytes::from_static(b"ab")))
+    });
+    let silent = StreamBody::new(frames.chain(futures_util::stream::pending()).boxed());
+    let (response, took) = timed(service.call(Request::new(silent))).await;
+    assert_eq!(response.unwrap().status(), 413);
+    assert_eq!(took, Duration::from_secs(1));
 }
 
 #[tokio::test]

@@ -24,10 +24,14 @@ pin_project! {
 }
 
 pin_project! {
+    /// Where the frames come from.
     #[project = SourceProj]
-    enum Source<B> {
+    pub enum Source<B> {
+        #[doc(hidden)]
         Passing { #[pin] body: B },
+        #[doc(hidden)]
         Answer { bytes: Bytes },
+        #[doc(hidden)]
         Over,
     }
 }
@@ -46,19 +50,23 @@ enum Cause {
 }
 
 /// Watches a body on its way. The default passes everything on.
-pub trait Watch {
+pub trait Watch<B> {
     /// Polls the body it watches.
     #[inline]
-    fn poll_frame<B>(
+    fn poll_frame(
         self: Pin<&mut Self>,
-        body: Pin<&mut B>,
+        source: Pin<&mut Source<B>>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
     where
-        B: http_body::Body,
-        B::Error: Into<BoxError>,
+        B: http_body::Body<Error: Into<BoxError>>,
     {
-        body.poll_frame(cx).map_err(BodyError::inner)
+        source.poll_frame(cx)
+    }
+
+    /// Whether the rest of an answer is held back until [`poll_before_answer`](Self::poll_before_answer) is ready.
+    fn holds_back(&self) -> bool {
+        false
     }
 
     /// Holds back the content of an answer; its head is out.
@@ -81,12 +89,10 @@ impl<B, W> Body<B, W> {
     }
 
     pub(crate) fn answer(bytes: Bytes, watch: W) -> Self {
-        let source = if bytes.is_empty() {
-            Source::Over
-        } else {
-            Source::Answer { bytes }
-        };
-        Self { source, watch }
+        Self {
+            source: Source::Answer { bytes },
+            watch,
+        }
     }
 }
 
@@ -95,7 +101,7 @@ where
     B: http_body::Body,
     B::Data: From<Bytes>,
     B::Error: Into<BoxError>,
-    W: Watch,
+    W: Watch<B>,
 {
     type Data = B::Data;
     type Error = BodyError;
@@ -106,10 +112,10 @@ where
     ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
         let mut this = self.project();
         match this.source.as_mut().project() {
-            SourceProj::Passing { body } => {
-                let polled = ready!(this.watch.poll_frame(body, cx));
-                if let Some(Err(_)) = polled {
-                    // Nothing comes after an error; what the body still holds is free at once.
+            SourceProj::Passing { .. } => {
+                let polled = ready!(this.watch.poll_frame(this.source.as_mut(), cx));
+                if !matches!(&polled, Some(Ok(frame)) if frame.is_data()) {
+                    // Nothing comes after the end, an error or trailers; what the body still holds is free at once.
                     this.source.set(Source::Over);
                 }
                 Poll::Ready(polled)
@@ -118,7 +124,7 @@ where
                 ready!(this.watch.poll_before_answer(cx));
                 let bytes = std::mem::take(bytes);
                 this.source.set(Source::Over);
-                Poll::Ready(Some(Ok(Frame::data(bytes.into()))))
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes.into()))))
             }
             SourceProj::Over => Poll::Ready(None),
         }
@@ -127,9 +133,8 @@ where
     #[inline]
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Passing { body } => body.is_end_stream(),
-            Source::Answer { .. } => false,
-            Source::Over => true,
+            Source::Answer { bytes } => bytes.is_empty() && !self.watch.holds_back(),
+            source => source.is_end_stream(),
         }
     }
 
@@ -137,6 +142,10 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Passing { body } => body.size_hint(),
+            // Hyper asks for no end of what has a length of 0, and that end is held back.
+            Source::Answer { bytes } if bytes.is_empty() && self.watch.holds_back() => {
+                SizeHint::default()
+            }
             Source::Answer { bytes } => SizeHint::with_exact(bytes.len() as u64),
             Source::Over => SizeHint::with_exact(0),
         }
@@ -145,18 +154,62 @@ where
 
 impl<B, W> fmt::Debug for Body<B, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = match &self.source {
-            Source::Passing { .. } => "Passing",
-            Source::Answer { .. } => "Answer",
-            Source::Over => "Over",
-        };
         f.debug_struct("Body")
-            .field("source", &source)
+            .field("source", &self.source)
             .finish_non_exhaustive()
     }
 }
 
-impl Watch for () {}
+impl<B> Watch<B> for () {}
+
+// === impl Source ===
+
+impl<B> Source<B> {
+    /// The next frame of the inner body.
+    #[inline]
+    pub(crate) fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
+    where
+        B: http_body::Body<Error: Into<BoxError>>,
+    {
+        match self.project() {
+            SourceProj::Passing { body } => body.poll_frame(cx).map_err(BodyError::inner),
+            SourceProj::Answer { .. } | SourceProj::Over => Poll::Ready(None),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_end_stream(&self) -> bool
+    where
+        B: http_body::Body,
+    {
+        match self {
+            Source::Passing { body } => body.is_end_stream(),
+            Source::Answer { .. } => false,
+            Source::Over => true,
+        }
+    }
+
+    /// Takes the inner body out.
+    pub(crate) fn take(&mut self) -> Option<B> {
+        match std::mem::replace(self, Source::Over) {
+            Source::Passing { body } => Some(body),
+            Source::Answer { .. } | Source::Over => None,
+        }
+    }
+}
+
+impl<B> fmt::Debug for Source<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Source::Passing { .. } => "Passing",
+            Source::Answer { .. } => "Answer",
+            Source::Over => "Over",
+        })
+    }
+}
 
 // === impl BodyError ===
 
@@ -177,11 +230,11 @@ impl BodyError {
         }
     }
 
-    /// Why a layer ended the body; `None` if the error is the inner body's own.
+    /// Why a layer ended the body, this one or one behind other bodies; `None` if no layer did.
     pub fn rejection(&self) -> Option<&Rejection> {
         match &self.cause {
             Cause::Cut(rejection) => Some(rejection),
-            Cause::Inner(_) => None,
+            Cause::Inner(error) => Rejection::find_behind(&**error),
         }
     }
 

@@ -1,7 +1,10 @@
 //! The only lines that touch time: whoever needs it comes here, so that paused time moves everything.
 
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
 /// A timer that is due `after` from now; registered with the runtime at its first poll.
@@ -11,4 +14,10 @@ use tokio::time::Sleep;
 /// Outside a Tokio runtime whose time driver is on.
 pub(crate) fn sleep(after: Duration) -> Sleep {
     tokio::time::sleep(after)
+}
+
+/// Polls a timer, also where the future beside it has used up its task's share of Tokio's cooperative budget: a timer asks
+/// for a share too, and would else never be due beside a future that is always busy.
+pub(crate) fn poll(timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+    pin!(unconstrained(timer)).poll(cx)
 }

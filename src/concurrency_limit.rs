@@ -32,7 +32,8 @@
 //!
 //! # Panics
 //!
-//! A panic of the inner service gives the place back while it unwinds.
+//! A panic of the inner service gives the place back while it unwinds. A request that has to wait panics outside a Tokio
+//! runtime with a time driver.
 //!
 //! # Differences from tower
 //!
@@ -163,7 +164,8 @@ impl ConcurrencyLimit {
 
     /// Lets up to `max_waiting` requests wait for a place, in the order they came, each for at most `max_wait`.
     ///
-    /// Waiting happens in the call's own future; a time-out around this layer includes it. A `max_waiting` of 0, the
+    /// Waiting happens in the call's own future, which must be polled on a Tokio runtime with a time driver; a time-out
+    /// around this layer includes it. A `max_waiting` of 0, the
     /// default, rejects at once. Every clone of the handle has the same room.
     #[must_use]
     pub fn wait(self, max_waiting: usize, max_wait: Duration) -> Self {
@@ -253,16 +255,17 @@ impl ConcurrencyLimit {
             return Admission::Reject(shared.rejection(Reason::Full));
         }
         match shared.limiter.join(max_waiting, None) {
-            Joined::Entered => Admission::Admit(Permit::new(shared.clone())),
+            Joined::Entered => Admission::Admit(Permit::admitted(shared.clone())),
             Joined::Full => Admission::Reject(shared.rejection(Reason::Full)),
             Joined::Waiting(place) => {
-                shared.meter.waiting(true);
-                Admission::Wait(WaitFor::new(Waiting {
+                let waiting = Waiting {
                     shared: shared.clone(),
                     place: Some(place),
                     max_wait: Duration::from_nanos(shared.max_wait_nanos.load(Relaxed)),
                     timer: None,
-                }))
+                };
+                shared.meter.waiting(true);
+                Admission::Wait(WaitFor::new(waiting, shared.rejection(Reason::Full)))
             }
         }
     }
@@ -282,7 +285,7 @@ impl<V: View> Policy<V> for ConcurrencyLimit {
     #[inline]
     fn admit(&self, _: &V::Head<'_>) -> Admission<Permit, WaitFor<Waiting>> {
         if self.shared.limiter.try_enter() {
-            Admission::Admit(Permit::new(self.shared.clone()))
+            Admission::Admit(Permit::admitted(self.shared.clone()))
         } else {
             self.admit_when_full()
         }
@@ -305,8 +308,9 @@ impl Shared {
     }
 
     fn forget(&self, place: Place) -> bool {
+        let served = self.limiter.forget(place);
         self.meter.waiting(false);
-        self.limiter.forget(place)
+        served
     }
 
     fn leave(&self) {
@@ -339,11 +343,21 @@ fn wake(waker: Option<Waker>) {
 impl Permit {
     #[inline]
     fn new(shared: Arc<Shared>) -> Self {
-        shared.meter.admitted();
+        // The permit first: whatever a metrics recorder does, the place comes back.
+        let this = Self { shared };
+        let shared = &this.shared;
         shared
             .meter
             .entered(|| shared.limiter.occupancy().limit() as usize);
-        Self { shared }
+        this
+    }
+
+    /// A permit for a request, which is counted.
+    #[inline]
+    fn admitted(shared: Arc<Shared>) -> Self {
+        let this = Self::new(shared);
+        this.shared.meter.admitted();
+        this
     }
 }
 
@@ -352,8 +366,8 @@ impl Ticket for Permit {}
 impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
-        self.shared.meter.left();
         self.shared.leave();
+        self.shared.meter.left();
     }
 }
 
@@ -380,12 +394,12 @@ impl Future for Waiting {
                 this.timer.set(Some(clock::sleep(*this.max_wait)));
             }
             let timer = this.timer.as_pin_mut().expect("it was just set");
-            ready!(timer.poll(cx));
+            ready!(clock::poll(timer, cx));
         }
         let place = this.place.take().expect("it was just there");
         // Asked once more under the lock: who was served at the last moment keeps the place.
         Poll::Ready(if this.shared.forget(place) {
-            Ok(Permit::new(this.shared.clone()))
+            Ok(Permit::admitted(this.shared.clone()))
         } else {
             Err(this.shared.rejection(Reason::QueueTimeout))
         })

@@ -29,7 +29,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::observe;
-use crate::policy::{Admission, Exempt, Held, Park, Parked, Policy, Ticket};
+use crate::policy::{Admission, Exempt, Held, Park, Parked, Policy, Ticket, Wait};
 use crate::protocol::{ByHead, Http, Inspect, Kind, Plain, Protocol};
 #[cfg(feature = "http")]
 use crate::protocol::{NoRule, Problem};
@@ -99,7 +99,6 @@ impl<P> GateLayer<P> {
     /// # Panics
     ///
     /// If the conversion does, as for a limit of 0.
-    #[track_caller]
     pub fn new(policy: impl Into<P>) -> Self {
         Self::from_policy(policy.into())
     }
@@ -116,7 +115,7 @@ impl<P> GateLayer<P> {
 
 impl<P, X> GateLayer<P, X> {
     /// Only counts what it would turn away (`seawall_requests_would_reject_total`, [`Meter::would_reject`]): such requests
-    /// pass untracked. Nor does anybody wait.
+    /// pass untracked. Nor does anybody wait: who would have to counts as turned away.
     ///
     /// [`Meter::would_reject`]: crate::Meter::would_reject
     #[must_use]
@@ -148,7 +147,8 @@ impl<P, X> GateLayer<P, X> {
 }
 
 impl<P> GateLayer<P, Http> {
-    /// For services that are not HTTP: a rejection is returned as the error, `S::Error: From<Rejection>`.
+    /// For services that are not HTTP: a rejection is returned as the error, `S::Error: From<Rejection>`. Say so before
+    /// the closures, which then look at plain requests and results.
     ///
     /// ```
     /// use seawall::{ConcurrencyLimitLayer, Rejection};
@@ -200,6 +200,9 @@ impl<P, R> GateLayer<P, Http<NoRule, R>> {
 impl<P, C> GateLayer<P, Http<C, Problem>> {
     /// Makes the answers. [`Rejection::to_response`] is the default to start from; the rejection is put into the
     /// response's extensions afterwards in any case.
+    ///
+    /// Like every closure that a layer is given, it is cloned with the service and for each request: what it captures
+    /// belongs in an `Arc`.
     #[must_use]
     pub fn respond_with<F>(
         self,
@@ -263,21 +266,6 @@ impl<P: fmt::Debug, X: fmt::Debug> fmt::Debug for GateLayer<P, X> {
 // === impl Gate ===
 
 impl<S, P, X> Gate<S, P, X> {
-    /// The service behind the gate.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The service behind the gate, to be changed.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Takes the gate away.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
-
     /// The policy.
     pub fn policy(&self) -> &P {
         &self.policy
@@ -310,7 +298,10 @@ where
                 let parked = wait.park(&mut self.inner, request);
                 return self.future(State::Waiting { parked }, memo);
             }
-            Admission::Wait(_) => None,
+            Admission::Wait(wait) => {
+                observe::rejected(&wait.give_up(), true);
+                None
+            }
             Admission::Reject(rejection) => {
                 observe::rejected(&rejection, self.dry_run);
                 if !self.dry_run {

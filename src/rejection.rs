@@ -194,7 +194,12 @@ impl Rejection {
         if let Some(rejection) = any.downcast_ref() {
             return Some(rejection);
         }
-        let mut next: Option<&(dyn Error + 'static)> = Some(&**any.downcast_ref::<BoxError>()?);
+        Self::find_behind(&**any.downcast_ref::<BoxError>()?)
+    }
+
+    /// The rejection that an error is, or has as its source, however far behind.
+    pub(crate) fn find_behind<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Rejection> {
+        let mut next = Some(error);
         while let Some(error) = next {
             if let Some(rejection) = error.downcast_ref() {
                 return Some(rejection);

@@ -100,7 +100,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct TimeoutFuture<F, X: Kind> {
         #[pin]
-        inner: F,
+        inner: Option<F>,
         #[pin]
         timer: Option<Sleep>,
         duration: Duration,
@@ -113,8 +113,8 @@ pin_project! {
 // === impl Timeout ===
 
 impl Timeout {
-    /// Requests have `duration` until the response head. [`Duration::MAX`] is no limit; zero lets only those through that
-    /// are ready at once.
+    /// Requests have `duration` until the response head. [`Duration::MAX`] is no limit; zero lets hardly more through
+    /// than what is ready at once.
     pub fn new(duration: Duration) -> Self {
         let this = Self {
             shared: Arc::new(Shared {
@@ -288,7 +288,7 @@ where
             protocol: self.protocol.clone(),
             timeout: self.timeout.clone(),
             timer: None,
-            inner: self.inner.call(request),
+            inner: Some(self.inner.call(request)),
         }
     }
 }
@@ -315,7 +315,8 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let Poll::Ready(result) = this.inner.poll(cx) {
+        let inner = this.inner.as_mut().as_pin_mut();
+        if let Poll::Ready(result) = inner.expect("polled after completion").poll(cx) {
             return Poll::Ready(result.map(|response| this.protocol.wrap(response, ())));
         }
         if *this.duration == Duration::MAX {
@@ -325,7 +326,8 @@ where
             this.timer.set(Some(clock::sleep(*this.duration)));
         }
         let timer = this.timer.as_pin_mut().expect("it was just set");
-        ready!(timer.poll(cx));
+        ready!(clock::poll(timer, cx));
+        this.inner.set(None);
         let rejection = this.timeout.shared.meter.reject(Reason::Timeout);
         observe::rejected(&rejection, false);
         Poll::Ready(this.protocol.reject(rejection, *this.memo, ()))

@@ -13,6 +13,11 @@ use super::CatchPanic;
 use super::hook::{Report, message};
 use crate::observe;
 use crate::rejection::{Reason, Rejection};
+#[cfg(feature = "http")]
+use crate::{
+    body::{BodyError, Source, Watch},
+    rejection::BoxError,
+};
 
 /// Runs foreign code and makes a panic of it a rejection.
 #[derive(Clone)]
@@ -53,26 +58,24 @@ where
 impl<H, K> Unpin for Isolate<H, K> {}
 
 #[cfg(feature = "http")]
-impl<H, K> crate::body::Watch for Option<Isolate<H, K>>
+impl<B, H, K> Watch<B> for Option<Isolate<H, K>>
 where
     H: Report<K>,
 {
     #[inline]
-    fn poll_frame<B>(
+    fn poll_frame(
         self: Pin<&mut Self>,
-        body: Pin<&mut B>,
+        source: Pin<&mut Source<B>>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<B::Data>, crate::BodyError>>>
+    ) -> Poll<Option<Result<http_body::Frame<B::Data>, BodyError>>>
     where
-        B: http_body::Body,
-        B::Error: Into<crate::rejection::BoxError>,
+        B: http_body::Body<Error: Into<BoxError>>,
     {
-        let Some(isolate) = self.get_mut() else {
-            return body.poll_frame(cx).map_err(crate::BodyError::inner);
-        };
-        match isolate.run(|| body.poll_frame(cx)) {
-            Ok(polled) => polled.map_err(crate::BodyError::inner),
-            Err(rejection) => Poll::Ready(Some(Err(crate::BodyError::cut(rejection)))),
+        match self.get_mut() {
+            None => source.poll_frame(cx),
+            Some(isolate) => isolate
+                .run(|| source.poll_frame(cx))
+                .unwrap_or_else(|rejection| Poll::Ready(Some(Err(BodyError::cut(rejection))))),
         }
     }
 }

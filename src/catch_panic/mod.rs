@@ -19,7 +19,7 @@
 //!
 //! A panic is caught in `call`, in the future, in the response body and in `respond_with`; one in `poll_ready` is answered
 //! at the next `call` of that same instance. Before the response head is out the client reads 500 (gRPC `INTERNAL`) and the
-//! connection goes on. After it, the body ends with an error: HTTP/1 closes the connection, HTTP/2 resets the stream. The
+//! connection goes on, over HTTP/1 provided that the request body was read. After it, the body ends with an error: HTTP/1 closes the connection, HTTP/2 resets the stream. The
 //! payload never reaches the client; a hook and `tracing` get it.
 //!
 //! Needs `panic = "unwind"`, the default.
@@ -148,10 +148,12 @@ impl CatchPanicLayer {
     pub fn new() -> Self {
         CatchPanic::new().into()
     }
+}
 
+impl<H> CatchPanicLayer<Http, H> {
     /// For services that are not HTTP: the rejection is returned as the error, `S::Error: From<Rejection>`.
     #[must_use]
-    pub fn plain(self) -> CatchPanicLayer<Plain> {
+    pub fn plain(self) -> CatchPanicLayer<Plain, H> {
         self.with(|_, hook| (Plain::default(), hook))
     }
 }

@@ -20,9 +20,11 @@
 //! A series is registered at its first use, once per handle: a recorder that is installed after the first request misses
 //! the series that exist by then. Install the recorder first.
 //!
-//! With the `tracing` feature each of these is also an event with target `seawall` and the fields `layer`, `name`, `reason`,
-//! `retry_after_ms` and `dry_run`: a panic at `ERROR`, a passed deadline at `WARN`, any other rejection at `DEBUG`, since
-//! there are most of them when there is least time to write them down.
+//! Handles of one kind share a series unless they have names of their own; a gauge then shows the last that was set.
+//!
+//! With the `tracing` feature each rejection and each panic is an event with target `seawall` and the fields `layer`, `name`
+//! and `reason`: a panic at `ERROR`, with its message as `panic`; a passed deadline at `WARN`; any other rejection at
+//! `DEBUG`, with `retry_after_ms` and `dry_run`, since there are most of them when there is least time to write them down.
 
 #[cfg_attr(not(feature = "metrics"), path = "no_series.rs")]
 mod series;

@@ -37,8 +37,10 @@ impl<T: Ticket> Held<T> {
     }
 
     #[cfg(feature = "http")]
-    pub(crate) fn ticket(&mut self) -> &mut T {
-        &mut self.ticket
+    pub(crate) fn on_head(&mut self, head: &mut crate::protocol::ResponseHeadMut<'_>) {
+        self.watching = true;
+        self.ticket.on_head(head);
+        self.watching = false;
     }
 
     /// Tells the verdict, unless it was told.

@@ -113,7 +113,8 @@ pub trait Ticket {
         let _ = outcome;
     }
 
-    /// The response head is here, before anyone else has seen it. It is told before the verdict.
+    /// The response head is here, before anyone else has seen it. It is told before the verdict; not over
+    /// [`Plain`](crate::Plain), nor if the inner service returns an error.
     #[cfg(feature = "http")]
     fn on_head(&mut self, head: &mut crate::protocol::ResponseHeadMut<'_>) {
         let _ = head;

@@ -25,6 +25,7 @@ pin_project! {
     pub struct WaitFor<F> {
         #[pin]
         future: F,
+        instead: Rejection,
     }
 }
 
@@ -35,6 +36,10 @@ pub trait Wait<T>: Sized + sealed::Sealed {
 
     #[doc(hidden)]
     fn map<A: Adapt<T>>(self, adapt: A) -> Self::Map<A>;
+
+    /// Gives up waiting and says what it would have been told without it.
+    #[doc(hidden)]
+    fn give_up(self) -> Rejection;
 }
 
 /// What a combinator makes of the ticket that was waited for.
@@ -91,6 +96,10 @@ impl<T> Wait<T> for NoWait {
     fn map<A: Adapt<T>>(self, _: A) -> NoWait {
         match self {}
     }
+
+    fn give_up(self) -> Rejection {
+        match self {}
+    }
 }
 
 impl<S, Req, T> Park<S, Req, T> for NoWait {
@@ -113,9 +122,10 @@ impl<F, T: Ticket> Parked<F, T> for NoWait {
 // === impl WaitFor ===
 
 impl<F> WaitFor<F> {
-    /// Waits until `future` gives a ticket or a rejection.
-    pub const fn new(future: F) -> Self {
-        Self { future }
+    /// Waits until `future` gives a ticket or a rejection. `instead` is what the request would be told if it could not
+    /// wait; it is counted in a dry run, where nobody does.
+    pub const fn new(future: F, instead: Rejection) -> Self {
+        Self { future, instead }
     }
 }
 
@@ -126,10 +136,15 @@ where
     type Map<A: Adapt<T>> = WaitFor<Adapted<F, A>>;
 
     fn map<A: Adapt<T>>(self, adapt: A) -> Self::Map<A> {
-        WaitFor::new(Adapted {
+        let adapted = Adapted {
             future: self.future,
             adapt: Some(adapt),
-        })
+        };
+        WaitFor::new(adapted, self.instead)
+    }
+
+    fn give_up(self) -> Rejection {
+        self.instead
     }
 }
 

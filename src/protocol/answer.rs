@@ -212,6 +212,11 @@ fn retry_after(after: Duration) -> HeaderValue {
     numbers::value(seconds)
 }
 
+/// A number as a header value.
+pub(super) fn decimal(number: u64) -> HeaderValue {
+    numbers::value(number)
+}
+
 /// Milliseconds in steps of 100, so that they come from the same table.
 fn pushback(after: Duration) -> HeaderValue {
     let tenths = u64::try_from(after.as_millis().div_ceil(100))

@@ -1,8 +1,7 @@
 //! What closures and policies see of an HTTP exchange: everything but the body, so that one closure fits every body type.
 
-use http::{
-    Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-};
+use http::response::Parts;
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 
 use super::View;
 
@@ -78,9 +77,9 @@ impl View for ResponseView {
 
 // === impl heads ===
 
-impl<'a> RequestHead<'a> {
+impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
     #[inline]
-    pub(crate) fn of<B>(request: &'a Request<B>) -> Self {
+    fn from(request: &'a Request<B>) -> Self {
         Self {
             method: request.method(),
             uri: request.uri(),
@@ -91,13 +90,24 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-impl<'a> ResponseHead<'a> {
+impl<'a> From<&'a Parts> for ResponseHead<'a> {
     #[inline]
-    pub(crate) fn of<B>(response: &'a Response<B>) -> Self {
+    fn from(parts: &'a Parts) -> Self {
         Self {
-            status: response.status(),
-            headers: response.headers(),
-            extensions: response.extensions(),
+            status: parts.status,
+            headers: &parts.headers,
+            extensions: &parts.extensions,
+        }
+    }
+}
+
+impl<'a> From<&'a mut Parts> for ResponseHeadMut<'a> {
+    #[inline]
+    fn from(parts: &'a mut Parts) -> Self {
+        Self {
+            status: &mut parts.status,
+            headers: &mut parts.headers,
+            extensions: &mut parts.extensions,
         }
     }
 }

@@ -4,13 +4,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use http::response::Parts;
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Frame;
 
-use super::answer::{Respond, Wire};
+use super::answer::{Respond, Wire, decimal};
 use super::head::{HttpView, RequestHead, ResponseHead, ResponseHeadMut, ResponseView};
 use super::{Http, Inspect, Kind, Problem, Protocol, Rule, View, grpc};
-use crate::body::{Body, BodyError, Watch};
+use crate::body::{Body, BodyError, Source, Watch};
 use crate::policy::{End, Held, Outcome, Ticket};
 use crate::rejection::{BoxError, Rejection};
 
@@ -49,7 +50,7 @@ impl<B, C: Clone, R: Clone> Inspect<Request<B>> for Http<C, R> {
         request: &Request<B>,
         look: impl FnOnce(&<HttpView as View>::Head<'_>) -> T,
     ) -> T {
-        look(&RequestHead::of(request))
+        look(&RequestHead::from(request))
     }
 
     #[inline]
@@ -115,39 +116,32 @@ where
         let Some(mut held) = held else {
             return result.map(|response| watched(response, None));
         };
-        let mut response = match result {
-            Ok(response) => response,
+        let (mut parts, body) = match result {
+            Ok(response) => response.into_parts(),
             Err(error) => {
                 held.settle(Rejection::find(&error).map_or(Outcome::Failure, Rejection::outcome));
                 held.end(End::Complete);
                 return Err(error);
             }
         };
-        let (mut parts, body) = response.into_parts();
-        held.ticket().on_head(&mut ResponseHeadMut {
-            status: &mut parts.status,
-            headers: &mut parts.headers,
-            extensions: &mut parts.extensions,
-        });
-        response = Response::from_parts(parts, body);
-
+        held.on_head(&mut ResponseHeadMut::from(&mut parts));
         let over = memo.head
             || matches!(
-                response.status(),
+                parts.status,
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
             )
-            || response.body().is_end_stream();
-        if let Some(outcome) = self.verdict(&response, memo, over) {
+            || body.is_end_stream();
+        if let Some(outcome) = held.watch(|| self.verdict(&parts, memo, over)) {
             held.settle(outcome);
         }
         let watch = if over {
             held.end(End::Complete);
             None
         } else {
-            let promised = promised(&response);
+            let promised = promised(&parts, &body, memo);
             Some(Hold { held, promised })
         };
-        Ok(watched(response, watch))
+        Ok(Response::from_parts(parts, Body::passing(body, watch)))
     }
 }
 
@@ -156,18 +150,18 @@ where
     C: Rule<ResponseView, Outcome>,
 {
     /// The verdict at the head; `None` if it is in the trailers.
-    fn verdict<B>(&self, response: &Response<B>, memo: Memo, over: bool) -> Option<Outcome> {
-        if let Some(rejection) = response.extensions().get::<Rejection>() {
+    fn verdict(&self, head: &Parts, memo: Memo, over: bool) -> Option<Outcome> {
+        if let Some(rejection) = head.extensions.get::<Rejection>() {
             return Some(rejection.outcome());
         }
-        if let Some(outcome) = self.classify.apply(&ResponseHead::of(response)) {
+        if let Some(outcome) = self.classify.apply(&ResponseHead::from(head)) {
             return Some(outcome);
         }
-        if memo.http2 && grpc::is_grpc(response.headers()) {
-            let outcome = grpc::verdict(response.headers());
+        if memo.http2 && grpc::is_grpc(&head.headers) {
+            let outcome = grpc::verdict(&head.headers);
             return outcome.or(over.then_some(Outcome::Failure));
         }
-        Some(match response.status() {
+        Some(match head.status {
             StatusCode::TOO_MANY_REQUESTS => Outcome::Ignored,
             status if status.is_server_error() => Outcome::Failure,
             _ => Outcome::Success,
@@ -187,17 +181,25 @@ fn answer<B, W>(
 ) -> Response<Body<B, W>> {
     let mut response = respond.respond(&rejection, memo.wire());
     response.extensions_mut().insert(rejection);
+    if memo.head {
+        // Hyper's HTTP/2 server would send the body all the same.
+        let length = response.body().len() as u64;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, decimal(length));
+        response.body_mut().clear();
+    }
     response.map(|bytes: Bytes| Body::answer(bytes, watch))
 }
 
-/// What the response promises: hyper drops an HTTP/1 body that has delivered it without asking for its end.
-fn promised<B: http_body::Body>(response: &Response<B>) -> u64 {
-    response
-        .body()
-        .size_hint()
+/// What an HTTP/1 response promises: hyper drops a body that has delivered it without asking for its end.
+fn promised<B: http_body::Body>(head: &Parts, body: &B, memo: Memo) -> u64 {
+    if memo.http2 {
+        return u64::MAX;
+    }
+    body.size_hint()
         .exact()
         .or_else(|| {
-            let length = response.headers().get(header::CONTENT_LENGTH)?;
+            let length = head.headers.get(header::CONTENT_LENGTH)?;
             length.to_str().ok()?.parse().ok()
         })
         .unwrap_or(u64::MAX)
@@ -206,7 +208,7 @@ fn promised<B: http_body::Body>(response: &Response<B>) -> u64 {
 // === impl Memo ===
 
 impl Memo {
-    fn wire(self) -> Wire {
+    pub(crate) fn wire(self) -> Wire {
         match self {
             Memo { grpc: true, .. } => Wire::Grpc,
             Memo { http2: true, .. } => Wire::Http2,
@@ -230,23 +232,21 @@ impl<T: Ticket> Hold<T> {
     }
 }
 
-impl<T: Ticket> Watch for Option<Hold<T>> {
+impl<B, T: Ticket> Watch<B> for Option<Hold<T>> {
     #[inline]
-    fn poll_frame<B>(
+    fn poll_frame(
         self: Pin<&mut Self>,
-        mut body: Pin<&mut B>,
+        mut source: Pin<&mut Source<B>>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
     where
-        B: http_body::Body,
-        B::Error: Into<BoxError>,
+        B: http_body::Body<Error: Into<BoxError>>,
     {
         let this = self.get_mut();
         let Some(hold) = this else {
-            return body.poll_frame(cx).map_err(BodyError::inner);
+            return source.poll_frame(cx);
         };
-        let polled = ready!(hold.held.watch(|| body.as_mut().poll_frame(cx)));
-        let polled = polled.map(|result| result.map_err(BodyError::inner));
+        let polled = ready!(hold.held.watch(|| source.as_mut().poll_frame(cx)));
         let end = match &polled {
             None => Some(End::Complete),
             Some(Err(error)) => {
@@ -259,7 +259,7 @@ impl<T: Ticket> Watch for Option<Hold<T>> {
                     hold.held.settle(outcome);
                 }
                 let sent = frame.data_ref().map_or(0, Buf::remaining) as u64;
-                let over = frame.is_trailers() || hold.delivered(sent) || body.is_end_stream();
+                let over = frame.is_trailers() || hold.delivered(sent) || source.is_end_stream();
                 over.then_some(End::Complete)
             }
         };

@@ -67,8 +67,8 @@ pub struct ByHead<F>(pub(crate) F);
 
 /// What a policy may see of a request: [`HttpView`] or [`PlainView`].
 ///
-/// It is a kind, not the thing: `V::Head<'_>` is what is passed by reference.
-pub trait View {
+/// It is a kind, not the thing: `V::Head<'_>` is what is passed by reference. Sealed.
+pub trait View: sealed::Sealed {
     /// A [`RequestHead`] over HTTP, the request itself over `Plain`.
     type Head<'a>;
 }
@@ -146,6 +146,11 @@ mod sealed {
     pub trait Sealed {}
     impl<C, R> Sealed for super::Http<C, R> {}
     impl<C> Sealed for super::Plain<C> {}
+    impl<Req> Sealed for super::PlainView<Req> {}
+    #[cfg(feature = "http")]
+    impl Sealed for super::HttpView {}
+    #[cfg(feature = "http")]
+    impl Sealed for super::head::ResponseView {}
 }
 
 // === impl PlainView ===

@@ -51,11 +51,10 @@ where
         held: Option<Held<T>>,
     ) -> Result<Res, Err> {
         if let Some(mut held) = held {
-            held.settle(self.classify.apply(&result).unwrap_or_else(|| {
-                result.as_ref().map_or_else(
-                    |error| Rejection::find(error).map_or(Outcome::Failure, Rejection::outcome),
-                    |_| Outcome::Success,
-                )
+            let classified = held.watch(|| self.classify.apply(&result));
+            held.settle(classified.unwrap_or_else(|| match &result {
+                Ok(_) => Outcome::Success,
+                Err(error) => Rejection::find(error).map_or(Outcome::Failure, Rejection::outcome),
             }));
             held.end(End::Complete);
         }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use http_body::Frame;
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 
-use crate::body::{BodyError, Watch};
+use crate::body::{BodyError, Source, Watch};
 use crate::clock;
 use crate::observe::{self, Meter};
 use crate::rejection::{BoxError, Reason, Rejection};
 
 /// Counts the bytes of a request body.
-pub struct Counted {
+pub struct Counted<B> {
     left: u64,
-    overrun: Option<Arc<Overrun>>,
-    over: Option<(Rejection, Drain)>,
+    overrun: Option<Arc<Overrun<B>>>,
 }
 
-/// What the body tells the future: the one cell that a body of unknown length costs.
-pub(super) struct Overrun {
+/// What the body tells the future when it is too large: the one cell that a body of unknown length costs.
+pub(super) struct Overrun<B> {
     happened: AtomicBool,
+    rest: Mutex<Option<B>>,
     meter: Meter,
 }
 
@@ -48,52 +48,41 @@ struct Drain {
 
 // === impl Counted ===
 
-impl Watch for Counted {
-    fn poll_frame<B>(
+impl<B: Unpin> Watch<B> for Counted<B> {
+    #[inline]
+    fn poll_frame(
         mut self: Pin<&mut Self>,
-        mut body: Pin<&mut B>,
+        mut source: Pin<&mut Source<B>>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
     where
-        B: http_body::Body,
-        B::Error: Into<BoxError>,
+        B: http_body::Body<Error: Into<BoxError>>,
     {
-        if self.over.is_none() {
-            let polled = ready!(body.as_mut().poll_frame(cx));
-            let data = polled.as_ref().and_then(|frame| frame.as_ref().ok());
-            let size = data.and_then(Frame::data_ref).map_or(0, Buf::remaining);
-            match self.left.checked_sub(size as u64) {
-                Some(left) => {
-                    self.left = left;
-                    return Poll::Ready(polled.map(|frame| frame.map_err(BodyError::inner)));
-                }
-                None => self.over = Some((self.overrun(), Drain::new())),
+        let polled = ready!(source.as_mut().poll_frame(cx));
+        let data = polled.as_ref().and_then(|frame| frame.as_ref().ok());
+        let size = data.and_then(Frame::data_ref).map_or(0, Buf::remaining);
+        Poll::Ready(match self.left.checked_sub(size as u64) {
+            Some(left) => {
+                self.left = left;
+                polled
             }
-        }
-        let (rejection, drain) = self.over.as_mut().expect("it was just set");
-        ready!(drain.poll(body, cx));
-        Poll::Ready(Some(Err(BodyError::cut(rejection.clone()))))
+            None => Some(Err(BodyError::cut(self.overrun(source.get_mut().take())))),
+        })
     }
 }
 
-impl Counted {
+impl<B> Counted<B> {
     /// Lets `max` bytes through.
-    pub(super) fn new(max: u64, overrun: Option<Arc<Overrun>>) -> Self {
-        Self {
-            left: max,
-            overrun,
-            over: None,
-        }
+    pub(super) fn new(max: u64, overrun: Option<Arc<Overrun<B>>>) -> Self {
+        Self { left: max, overrun }
     }
 
-    /// Tells the future and counts it. A body without a cell has lied about its length; then nobody listens.
+    /// Tells the future, leaves it the rest, and counts it. A body without a cell has lied about its length; then nobody
+    /// listens.
     #[cold]
-    fn overrun(&self) -> Rejection {
+    fn overrun(&self, rest: Option<B>) -> Rejection {
         let rejection = match &self.overrun {
-            Some(overrun) => {
-                overrun.happened.store(true, Relaxed);
-                overrun.meter.reject(Reason::BodyTooLarge)
-            }
+            Some(overrun) => overrun.happens(rest),
             None => Rejection::new(Reason::BodyTooLarge),
         };
         observe::rejected(&rejection, false);
@@ -101,7 +90,7 @@ impl Counted {
     }
 }
 
-impl fmt::Debug for Counted {
+impl<B> fmt::Debug for Counted<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Counted")
             .field("left", &self.left)
@@ -111,26 +100,27 @@ impl fmt::Debug for Counted {
 
 // === impl Overrun ===
 
-impl Overrun {
+impl<B> Overrun<B> {
     pub(super) fn new(meter: Meter) -> Self {
         Self {
             happened: AtomicBool::new(false),
+            rest: Mutex::new(None),
             meter,
         }
     }
 
-    /// The rejection, if the body was too large.
-    pub(super) fn rejection(&self) -> Option<Rejection> {
-        let happened = self.happened.load(Relaxed);
-        happened.then(|| self.meter.reject(Reason::BodyTooLarge))
+    fn happens(&self, rest: Option<B>) -> Rejection {
+        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+        self.happened.store(true, Release);
+        self.meter.reject(Reason::BodyTooLarge)
     }
-}
 
-impl fmt::Debug for Overrun {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Overrun")
-            .field("happened", &self.happened)
-            .finish_non_exhaustive()
+    /// The rejection and what was not read, if the body was too large.
+    pub(super) fn take(&self) -> Option<(Rejection, Option<B>)> {
+        self.happened.load(Acquire).then(|| {
+            let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+            (self.meter.reject(Reason::BodyTooLarge), rest.take())
+        })
     }
 }
 
@@ -145,7 +135,11 @@ impl<B> Rest<B> {
     }
 }
 
-impl<R: http_body::Body> Watch for Rest<R> {
+impl<B, R: http_body::Body> Watch<B> for Rest<R> {
+    fn holds_back(&self) -> bool {
+        self.body.is_some()
+    }
+
     fn poll_before_answer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         if let Some(body) = this.body.as_mut().as_pin_mut() {
@@ -188,7 +182,7 @@ impl Drain {
         while self.left > 0 {
             let Poll::Ready(polled) = body.as_mut().poll_frame(cx) else {
                 let timer = || Box::pin(clock::sleep(Self::TIME));
-                return self.timer.get_or_insert_with(timer).as_mut().poll(cx);
+                return clock::poll(self.timer.get_or_insert_with(timer).as_mut(), cx);
             };
             let Some(Ok(frame)) = polled else {
                 return Poll::Ready(());

@@ -29,10 +29,13 @@
 //! such requests itself, with 400.
 //!
 //! An HTTP/1 connection with unread data is reset when it closes, and the answer may go down with it; some HTTP/2 clients
-//! do not look for an answer on a stream that is reset while they send. So up to 256 KiB of the rest, for at most one
-//! second, are read and thrown away: after the head where the inner service was not called, or else before it reads its
-//! error. If that was all, the connection goes on; if not, hyper closes it, over HTTP/2 the stream with `NO_ERROR`. With
-//! `Expect: 100-continue` nothing is read.
+//! do not look for an answer on a stream that is reset while they send. So the head goes out at once, and then up to 256 KiB
+//! of the rest, for at most one second, are read and thrown away before the end of the answer. If that was all, the
+//! connection goes on; if not, hyper closes it, over HTTP/2 the stream with `NO_ERROR`. With `Expect: 100-continue` nothing
+//! is read, nor for gRPC, where the head is all of the answer.
+//!
+//! For this the layer takes the request body back in the middle, so that the body must be `Unpin`, as those of hyper, axum
+//! and tonic are; any other is in a `Pin<Box<_>>`.
 //!
 //! # Cancellation
 //!
@@ -97,19 +100,19 @@ pub struct RequestLimitSnapshot {
 
 /// Answers 413 (gRPC `RESOURCE_EXHAUSTED`) to requests whose body is too large.
 #[derive(Clone)]
-pub struct RequestLimitLayer<D = NoRule, X = Http> {
+pub struct RequestLimitLayer<X = Http, D = NoRule> {
     limit: RequestLimit,
-    per_request: D,
     protocol: X,
+    per_request: D,
 }
 
 /// A service with a [`RequestLimit`]; made by [`RequestLimitLayer`].
 #[derive(Clone)]
-pub struct RequestLimitService<S, D = NoRule, X = Http> {
+pub struct RequestLimitService<S, X = Http, D = NoRule> {
     inner: S,
     limit: RequestLimit,
-    per_request: D,
     protocol: X,
+    per_request: D,
 }
 
 pin_project! {
@@ -120,7 +123,7 @@ pin_project! {
         call: Call<F>,
         memo: Memo,
         protocol: X,
-        overrun: Option<Arc<Overrun>>,
+        overrun: Option<Arc<Overrun<B>>>,
         // Not polled in here, so it may still move into the response.
         unread: Option<B>,
     }
@@ -193,10 +196,10 @@ impl RequestLimitLayer {
     }
 }
 
-impl<X> RequestLimitLayer<NoRule, X> {
+impl<X> RequestLimitLayer<X> {
     /// Gives some requests another limit: bytes, or `None` for the default.
     #[must_use]
-    pub fn per_request<F, O>(self, per_request: F) -> RequestLimitLayer<ByHead<F>, X>
+    pub fn per_request<F, O>(self, per_request: F) -> RequestLimitLayer<X, ByHead<F>>
     where
         F: Fn(&RequestHead<'_>) -> O + Clone,
         O: Into<Option<u64>>,
@@ -209,10 +212,10 @@ impl<X> RequestLimitLayer<NoRule, X> {
     }
 }
 
-impl<D> RequestLimitLayer<D> {
+impl<D> RequestLimitLayer<Http, D> {
     /// Makes the answer; see [`GateLayer::respond_with`](crate::GateLayer::respond_with).
     #[must_use]
-    pub fn respond_with<F>(self, respond: F) -> RequestLimitLayer<D, Http<NoRule, RespondWith<F>>>
+    pub fn respond_with<F>(self, respond: F) -> RequestLimitLayer<Http<NoRule, RespondWith<F>>, D>
     where
         F: Fn(&Rejection, Wire) -> Response<Bytes> + Clone,
     {
@@ -224,8 +227,8 @@ impl<D> RequestLimitLayer<D> {
     }
 }
 
-impl<S, D: Clone, X: Clone> Layer<S> for RequestLimitLayer<D, X> {
-    type Service = RequestLimitService<S, D, X>;
+impl<S, X: Clone, D: Clone> Layer<S> for RequestLimitLayer<X, D> {
+    type Service = RequestLimitService<S, X, D>;
 
     fn layer(&self, inner: S) -> Self::Service {
         RequestLimitService {
@@ -237,7 +240,7 @@ impl<S, D: Clone, X: Clone> Layer<S> for RequestLimitLayer<D, X> {
     }
 }
 
-impl<D, X> fmt::Debug for RequestLimitLayer<D, X> {
+impl<X, D> fmt::Debug for RequestLimitLayer<X, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestLimitLayer")
             .field("limit", &self.limit)
@@ -247,12 +250,12 @@ impl<D, X> fmt::Debug for RequestLimitLayer<D, X> {
 
 // === impl RequestLimitService ===
 
-impl<S, D, R, ReqB, ResB> Service<Request<ReqB>> for RequestLimitService<S, D, Http<NoRule, R>>
+impl<S, R, D, ReqB, ResB> Service<Request<ReqB>> for RequestLimitService<S, Http<NoRule, R>, D>
 where
-    S: Service<Request<Body<ReqB, Counted>>, Response = Response<ResB>, Error: 'static>,
+    S: Service<Request<Body<ReqB, Counted<ReqB>>>, Response = Response<ResB>, Error: 'static>,
     D: Rule<HttpView, u64>,
     R: Respond + Clone,
-    ReqB: http_body::Body,
+    ReqB: http_body::Body + Unpin,
     ResB: http_body::Body,
 {
     type Response = Response<Body<ResB, Rest<ReqB>>>;
@@ -266,7 +269,7 @@ where
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         let shared = &self.limit.shared;
         let memo = self.protocol.inspect(&request);
-        let head = RequestHead::of(&request);
+        let head = RequestHead::from(&request);
         let max = self.per_request.apply(&head);
         let max = max.unwrap_or_else(|| shared.max_body.load(Relaxed));
         let hint = request.body().size_hint();
@@ -298,7 +301,7 @@ where
     }
 }
 
-impl<S: fmt::Debug, D, X> fmt::Debug for RequestLimitService<S, D, X> {
+impl<S: fmt::Debug, X, D> fmt::Debug for RequestLimitService<S, X, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestLimitService")
             .field("inner", &self.inner)
@@ -333,19 +336,22 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let refused = match ready!(this.call.poll(cx)) {
+        let (rejection, unread) = match ready!(this.call.poll(cx)) {
             Ok(result) => {
-                let too_large = this.overrun.as_ref().and_then(|cell| cell.rejection());
-                let Some(rejection) = too_large else {
+                let Some(overrun) = this.overrun.as_ref().and_then(|cell| cell.take()) else {
                     let pass = |body| Body::passing(body, Rest::new(None));
                     return Poll::Ready(result.map(|response| response.map(pass)));
                 };
-                rejection
+                overrun
             }
-            Err(rejection) => rejection,
+            Err(rejection) => (rejection, this.unread.take()),
         };
-        let rest = Rest::new(this.unread.take());
-        Poll::Ready(this.protocol.reject(refused, *this.memo, rest))
+        // A gRPC answer is trailers and nothing else, so that nothing can be held back.
+        let unread = unread.filter(|_| this.memo.wire() != Wire::Grpc);
+        Poll::Ready(
+            this.protocol
+                .reject(rejection, *this.memo, Rest::new(unread)),
+        )
     }
 }
 

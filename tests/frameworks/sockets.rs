@@ -248,6 +248,33 @@ async fn a_head_that_lies_about_its_length_is_answered() {
     assert_eq!(limit.in_flight(), 0);
 }
 
+/// Hyper's HTTP/2 server sends whatever body there is, and a body in answer to HEAD is a protocol error.
+#[tokio::test]
+async fn a_refused_head_request_reads_the_head_alone() {
+    for version in BOTH {
+        let limit = ConcurrencyLimit::new(1);
+        let _permit = limit.try_acquire().unwrap();
+        let app = ServiceBuilder::new()
+            .map_response(|response: http::Response<_>| response.map(Body::new))
+            .layer(ConcurrencyLimitLayer::new(limit))
+            .service(Router::new());
+        let (listener, address) = listen().await;
+        tokio::spawn(async move {
+            axum::serve(listener, tower::make::Shared::new(app))
+                .await
+                .unwrap();
+        });
+        let mut client = Client::connect(address, version).await;
+        for _ in 0..2 {
+            let request = client.request("HEAD", "/", Body::empty());
+            let (response, body) = whole(client.send(request).await.unwrap()).await;
+            assert_eq!(response.status(), 503, "{version:?}");
+            assert_eq!(response.headers()["content-length"], "120", "{version:?}");
+            assert!(body.is_empty(), "{version:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn head_requests_read_the_length_and_give_their_place_back() {
     let (address, limit) = server().await;

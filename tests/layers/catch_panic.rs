@@ -197,11 +197,11 @@ async fn plain_services_get_an_error() {
     let seen = Arc::new(Mutex::new(None));
     let told = seen.clone();
     let mut service = CatchPanicLayer::new()
-        .plain()
         .on_panic(move |panic| {
             assert!(panic.request().is_none());
             *told.lock().unwrap() = panic.message().map(str::to_owned);
         })
+        .plain()
         .layer(service_fn(async |n: u32| -> Result<u32, BoxError> {
             assert_ne!(n, 7, "unlucky");
             Ok(n)

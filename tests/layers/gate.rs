@@ -218,6 +218,22 @@ fn a_grpc_verdict_falls_at_the_trailers() {
         of(&status("0"), false),
         told(Outcome::Cancelled, End::Cancelled)
     );
+    let exact = recorded(
+        http2(),
+        || {
+            let trailers = Step::Trailers("grpc-status", "0");
+            let mut response = ok(Script::new([Step::Data("message"), trailers]).exact(7));
+            let grpc = "application/grpc".parse().unwrap();
+            response.headers_mut().insert("content-type", grpc);
+            response
+        },
+        collect,
+    );
+    assert_eq!(
+        exact,
+        told(Outcome::Success, End::Complete),
+        "the trailers count"
+    );
     let broken = [data.clone(), Step::Error];
     assert_eq!(of(&broken, true), told(Outcome::Failure, End::Failed));
     assert_eq!(of(&[data], true), told(Outcome::Failure, End::Complete));
@@ -291,6 +307,15 @@ fn a_call_that_is_dropped_or_unwinds_is_told_once() {
         panic!("elsewhere");
     });
     assert_eq!(recorder.told(), cancelled, "elsewhere");
+
+    let recorder = Recorder::new();
+    let mut classified = GateLayer::from_policy(recorder.clone())
+        .classify(|_| -> Outcome { panic!("in classify") })
+        .layer(answers(|| ok(Script::default())));
+    unwinds(|| {
+        let _ = spawn(classified.call(get())).poll();
+    });
+    assert_eq!(recorder.told()[1..], panicked, "in classify");
 
     let (recorder, mut call) = gate(|| async { Err("no".into()) });
     assert!(assert_ready!(call().poll()).is_err());
@@ -493,16 +518,22 @@ async fn dry_run_lets_everything_through_and_counts() {
     assert_eq!(gate.call(get()).await.unwrap().status(), 200);
     assert_eq!((no.meter.rejected(), no.meter.would_reject()), (0, 1));
 
-    // Nor does anybody wait.
+    // Nor does anybody wait: who would have to is counted, and is in no room while it runs.
     let limit = ConcurrencyLimit::new(1).wait(1, std::time::Duration::from_secs(1));
+    let seen = limit.clone();
     let mut gate = ConcurrencyLimitLayer::new(limit.clone())
         .dry_run()
-        .layer(answers(|| ok(Script::data(&["a"]))));
+        .layer(answers(move || {
+            assert_eq!(seen.waiting(), 0);
+            ok(Script::data(&["a"]))
+        }));
     let bodies = [
         assert_ready_ok!(spawn(gate.call(get())).poll()),
         assert_ready_ok!(spawn(gate.call(get())).poll()),
     ];
     assert_eq!((limit.in_flight(), limit.waiting()), (1, 0));
+    let snapshot = limit.snapshot();
+    assert_eq!((snapshot.would_reject, snapshot.rejected), (1, 0));
     drop(bodies);
     assert_eq!(limit.in_flight(), 0);
 }

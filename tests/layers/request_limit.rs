@@ -17,6 +17,10 @@ use tower::{Layer, Service, service_fn};
 
 use crate::support::*;
 
+/// A request body behind one layer, and behind two.
+type Once = seawall::Body<Script, Counted<Script>>;
+type Twice = seawall::Body<Once, Counted<Once>>;
+
 /// Reads the body to its end and says how much it was; makes 400 of an error, as extractors do.
 async fn reads<B>(request: Request<B>, read: Arc<AtomicU64>) -> Result<Response<Script>, Infallible>
 where
@@ -126,11 +130,10 @@ async fn the_answer_is_in_the_extensions_and_counted_once() {
 
 #[tokio::test]
 async fn after_the_head_only_the_body_ends() {
-    let mut service = RequestLimitLayer::new(3).layer(service_fn(
-        async |request: Request<seawall::Body<Script, Counted>>| {
+    let mut service =
+        RequestLimitLayer::new(3).layer(service_fn(async |request: Request<Once>| {
             Ok::<_, Infallible>(Response::new(request.into_body()))
-        },
-    ));
+        }));
     let response = service
         .call(post(Script::data(&["ab", "cd"])))
         .await
@@ -148,14 +151,13 @@ async fn after_the_head_only_the_body_ends() {
 
 #[tokio::test]
 async fn the_error_passes_several_layers_as_one() {
-    let mut service =
-        RequestLimitLayer::new(100).layer(RequestLimitLayer::new(3).layer(service_fn(
-            async |request: Request<seawall::Body<seawall::Body<Script, Counted>, Counted>>| {
-                let error: BodyError = request.into_body().collect().await.unwrap_err();
-                assert_eq!(error.rejection().unwrap().reason(), Reason::BodyTooLarge);
-                Ok::<_, Infallible>(ok(Script::default()))
-            },
-        )));
+    let mut service = RequestLimitLayer::new(100).layer(RequestLimitLayer::new(3).layer(
+        service_fn(async |request: Request<Twice>| {
+            let error: BodyError = request.into_body().collect().await.unwrap_err();
+            assert_eq!(error.rejection().unwrap().reason(), Reason::BodyTooLarge);
+            Ok::<_, Infallible>(ok(Script::default()))
+        }),
+    ));
     // Nested limits: the inner can only lower.
     assert_eq!(
         service
@@ -258,25 +260,74 @@ async fn the_rest_is_read_after_the_head_but_not_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_the_middle_the_rest_is_read_before_the_handler_reads_its_error() {
+async fn in_the_middle_the_rest_is_read_after_the_head_as_well() {
     let mut service =
         RequestLimitLayer::new(1).layer(service_fn(|request| reads(request, Arc::default())));
+    let token = Arc::new(());
     let rest = Script::new([Step::Data("ab"), Step::Pending, Step::Data("cd")]);
-    let mut call = spawn(service.call(post(rest)));
-    assert_pending!(call.poll());
-    assert!(call.is_woken());
-    assert_eq!(assert_ready_ok!(call.poll()).status(), 413);
+    let response = assert_ready_ok!(spawn(service.call(post(rest.holding(&token)))).poll());
+    assert_eq!(response.status(), 413);
+    let mut body = response.into_body();
+    let mut frame = spawn(body.frame());
+    assert_pending!(frame.poll());
+    assert!(frame.is_woken());
+    assert!(assert_ready_ok!(frame.poll().map(Option::unwrap)).is_data());
+    drop(frame);
+    assert_eq!(Arc::strong_count(&token), 1, "what is read is dropped");
 
     // A client that is silent: a second at most.
-    let mut service =
-        RequestLimitLayer::new(1).layer(service_fn(|request| reads(request, Arc::default())));
     let frames = futures_util::stream::once(async {
         Ok::<_, Infallible>(http_body::Frame::data(Bytes::from_static(b"ab")))
     });
     let silent = StreamBody::new(frames.chain(futures_util::stream::pending()).boxed());
-    let (response, took) = timed(service.call(Request::new(silent))).await;
-    assert_eq!(response.unwrap().status(), 413);
-    assert_eq!(took, Duration::from_secs(1));
+    let mut service =
+        RequestLimitLayer::new(1).layer(service_fn(|request| reads(request, Arc::default())));
+    let response = service.call(Request::new(silent)).await.unwrap();
+    let (body, took) = timed(response.into_body().collect()).await;
+    assert_eq!(
+        (body.unwrap().to_bytes().len(), took),
+        (105, Duration::from_secs(1))
+    );
+}
+
+#[tokio::test]
+async fn an_answer_without_a_body_holds_its_end_back_too() {
+    let mut service = RequestLimitLayer::new(1)
+        .respond_with(|no: &Rejection, wire: Wire| no.to_response(wire).map(|_| Bytes::new()))
+        .layer(service_fn(|request| reads(request, Arc::default())));
+    let rest = Script::new([Step::Data("ab"), Step::Pending, Step::Data("cd")]).exact(4);
+    let response = service.call(post(rest)).await.unwrap();
+    let mut body = response.into_body();
+    assert!(!http_body::Body::is_end_stream(&body));
+    assert_eq!(http_body::Body::size_hint(&body).exact(), None);
+    let mut frame = spawn(body.frame());
+    assert_pending!(frame.poll());
+    assert!(matches!(frame.poll(), std::task::Poll::Ready(None)));
+
+    let rest = Script::new([Step::Panic]).exact(4);
+    let mut request = grpc();
+    *request.body_mut() = rest;
+    let response = service.call(request).await.unwrap();
+    assert!(
+        http_body::Body::is_end_stream(response.body()),
+        "gRPC is trailers-only"
+    );
+}
+
+#[tokio::test]
+async fn the_reason_is_found_behind_other_bodies() {
+    let mut service =
+        RequestLimitLayer::new(3).layer(service_fn(async |request: Request<Once>| {
+            let boxed = axum::body::Body::new(request.into_body());
+            Ok::<_, Infallible>(Response::new(boxed))
+        }));
+    let mut service = seawall::GateLayer::from_policy(Recorder::new()).layer(&mut service);
+    let response = service
+        .call(post(Script::data(&["ab", "cd"])))
+        .await
+        .unwrap();
+    let error: BodyError = response.into_body().collect().await.unwrap_err();
+    assert_eq!(error.rejection().unwrap().reason(), Reason::BodyTooLarge);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Time until the response head.
 
-use std::future::{pending, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -83,6 +83,44 @@ async fn the_time_runs_from_the_first_poll_and_not_again_at_each() {
         reason(&assert_ready_ok!(call.poll())),
         Some(Reason::Timeout)
     );
+}
+
+/// Tokio lets a task do only so much before it makes its resources pend; a handler that uses all of it must not starve the
+/// timer, which would ask for a share of it too.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_is_always_busy_is_timed_out_too() {
+    let mut service = TimeoutLayer::new(SECOND).layer(service_fn(|_| {
+        poll_fn(|cx| {
+            while std::pin::pin!(tokio::task::consume_budget())
+                .poll(cx)
+                .is_ready()
+            {}
+            Poll::<Result<http::Response<Script>, BoxError>>::Pending
+        })
+    }));
+    let mut call = spawn(service.call(get()));
+    assert_pending!(call.poll());
+    advance(2 * SECOND).await;
+    assert_eq!(assert_ready_ok!(call.poll()).status(), 504);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_inner_future_is_dropped_when_its_time_is_up() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "in the drop");
+        }
+    }
+    let layers = tower::ServiceBuilder::new()
+        .layer(seawall::CatchPanicLayer::new())
+        .layer(TimeoutLayer::new(SECOND));
+    let mut service = layers.service(service_fn(async |_| {
+        let _bomb = Bomb;
+        pending::<Result<http::Response<Script>, BoxError>>().await
+    }));
+    let response = service.call(get()).await.unwrap();
+    assert_eq!(reason(&response), Some(Reason::Panicked), "under the wall");
 }
 
 #[tokio::test(start_paused = true)]

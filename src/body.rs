@@ -106,6 +106,7 @@ where
     type Data = B::Data;
     type Error = BodyError;
 
+    #[inline]
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

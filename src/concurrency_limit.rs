@@ -313,6 +313,7 @@ impl Shared {
         served
     }
 
+    #[inline]
     fn leave(&self) {
         if let Some(waker) = self.limiter.leave() {
             wake(waker);

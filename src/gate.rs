@@ -284,10 +284,12 @@ where
     type Error = S::Error;
     type Future = GateFuture<S::Future, <P::Wait as Park<S, Req, P::Ticket>>::Parked, P::Ticket, X>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         let policy = &self.policy;
         let admission = self.protocol.with_head(&request, |head| policy.admit(head));
@@ -359,6 +361,7 @@ where
 {
     type Output = Result<X::Response<X::Hold<T>>, Err>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
@@ -416,6 +419,7 @@ impl<F> Call<F> {
         }
     }
 
+    #[inline]
     pub(crate) fn poll(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

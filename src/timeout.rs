@@ -275,10 +275,12 @@ where
     type Error = S::Error;
     type Future = TimeoutFuture<S::Future, X>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         let rule = &self.per_request;
         let duration = self.protocol.with_head(&request, |head| rule.apply(head));

@@ -247,6 +247,7 @@ where
     type Error = S::Error;
     type Future = CatchPanicFuture<S::Future, X, H, H::Kept>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         let unready = self
             .unready
@@ -266,6 +267,7 @@ where
         }
     }
 
+    #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         let memo = self.protocol.inspect(&request);
         let hook = &self.hook;
@@ -329,6 +331,7 @@ where
 {
     type Output = Result<X::Response<Option<Isolate<H, K>>>, Err>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let isolate = this.isolate.as_ref().expect("polled after completion");

@@ -130,6 +130,7 @@ impl<W> Limiter<W> {
     }
 
     /// Gives a place back; returns the waiter that has it now and is to be called.
+    #[inline]
     #[must_use]
     pub(crate) fn leave(&self) -> Option<W> {
         let before = Occupancy(self.word.fetch_sub(1, Ordering::Release));
@@ -141,6 +142,7 @@ impl<W> Limiter<W> {
     }
 
     /// Hands a free place to the first waiter, if there are both; returns it to be called.
+    #[cold]
     #[must_use]
     pub(crate) fn serve(&self) -> Option<W> {
         let mut room = self.room();

@@ -152,16 +152,17 @@ impl<S: Clone, Req, T, F> Park<S, Req, T> for WaitFor<F>
 where
     F: Future<Output = Result<T, Rejection>>,
 {
-    type Parked = ParkedCall<F, S, Req>;
+    type Parked = Pin<Box<ParkedCall<F, S, Req>>>;
 
     fn park(self, service: &mut S, request: Req) -> Self::Parked {
         // The instance that was polled ready goes with the request; the fresh clone stays and is polled before its call.
         let fresh = service.clone();
         let ready = std::mem::replace(service, fresh);
-        ParkedCall {
+        // Boxed, so that the future of a request that need not wait is not as large as one that must.
+        Box::pin(ParkedCall {
             wait: self.future,
             call: Some((ready, request)),
-        }
+        })
     }
 }
 
@@ -190,7 +191,7 @@ where
 
 // === impl ParkedCall ===
 
-impl<S, Req, T, W> Parked<S::Future, T> for ParkedCall<W, S, Req>
+impl<S, Req, T, W> Parked<S::Future, T> for Pin<Box<ParkedCall<W, S, Req>>>
 where
     S: Service<Req>,
     T: Ticket,
@@ -200,7 +201,7 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(S::Future, Held<T>), Rejection>> {
-        let this = self.project();
+        let this = self.as_deref_mut().project();
         let result = ready!(this.wait.poll(cx));
         let (mut service, request) = this.call.take().expect("polled after completion");
         Poll::Ready(result.map(|ticket| {

@@ -44,6 +44,7 @@ where
         response
     }
 
+    #[inline]
     fn complete<T: Ticket>(
         &self,
         result: Result<Res, Err>,

@@ -262,10 +262,12 @@ where
     type Error = S::Error;
     type Future = RequestLimitFuture<S::Future, ReqB, Http<NoRule, R>>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         let shared = &self.limit.shared;
         let memo = self.protocol.inspect(&request);
@@ -334,6 +336,7 @@ where
 {
     type Output = Result<Response<Body<ResB, Rest<B>>>, Err>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let (rejection, unread) = match ready!(this.call.poll(cx)) {

@@ -115,7 +115,9 @@ where
         match this.source.as_mut().project() {
             SourceProj::Passing { .. } => {
                 let polled = ready!(this.watch.poll_frame(this.source.as_mut(), cx));
-                if !matches!(&polled, Some(Ok(frame)) if frame.is_data()) {
+                let more = matches!(&polled, Some(Ok(frame)) if frame.is_data())
+                    && !this.source.is_end_stream();
+                if !more {
                     // Nothing comes after the end, an error or trailers; what the body still holds is free at once.
                     this.source.set(Source::Over);
                 }

@@ -40,7 +40,7 @@ impl Occupancy {
     const WAITED_FOR: u64 = 1 << 63;
     const LIMIT_SHIFT: u32 = 32;
 
-    const fn new(limit: u32) -> Self {
+    pub(super) const fn new(limit: u32) -> Self {
         Self((limit as u64) << Self::LIMIT_SHIFT)
     }
 
@@ -323,107 +323,5 @@ mod tests {
         assert_eq!(full.with_limit(1).limit(), 1);
         assert!(full.with_limit(1).is_waited_for());
         assert_eq!(full.in_flight(), 0);
-    }
-}
-
-/// `RUSTFLAGS="--cfg seawall_loom" cargo test --lib loom`: every interleaving of a few threads.
-#[cfg(all(test, seawall_loom))]
-mod loom_tests {
-    use loom::sync::Arc;
-    use loom::sync::atomic::AtomicBool;
-    use loom::thread;
-
-    use super::*;
-
-    type Flag = Arc<AtomicBool>;
-
-    fn leave(limiter: &Limiter<Flag>) {
-        if let Some(called) = limiter.leave() {
-            called.store(true, Ordering::Release);
-        }
-    }
-
-    /// Takes a place or waits for it, then gives it back. A waiter that is never called would spin for ever, which loom
-    /// reports.
-    fn visit(limiter: &Limiter<Flag>) {
-        if !limiter.try_enter() {
-            let flag = Flag::new(AtomicBool::new(false));
-            match limiter.join(8, flag.clone()) {
-                Joined::Entered => {}
-                Joined::Full => unreachable!("the room is large enough"),
-                Joined::Waiting(place) => {
-                    while !flag.load(Ordering::Acquire) {
-                        thread::yield_now();
-                    }
-                    assert!(limiter.forget(place));
-                }
-            }
-        }
-        leave(limiter);
-    }
-
-    #[test]
-    fn loom_nobody_is_forgotten() {
-        loom::model(|| {
-            let limiter = Arc::new(Limiter::new(1));
-            let other = limiter.clone();
-            let thread = thread::spawn(move || visit(&other));
-            visit(&limiter);
-            thread.join().unwrap();
-            assert_eq!(limiter.occupancy(), Occupancy::new(1));
-        });
-    }
-
-    #[test]
-    fn loom_giving_up_races_with_being_served() {
-        loom::model(|| {
-            let limiter = Arc::new(Limiter::<Flag>::new(1));
-            assert!(limiter.try_enter());
-            let Joined::Waiting(place) = limiter.join(1, Flag::new(AtomicBool::new(false))) else {
-                unreachable!("the limit is reached");
-            };
-            let other = limiter.clone();
-            let thread = thread::spawn(move || leave(&other));
-            if limiter.forget(place) {
-                leave(&limiter);
-            }
-            thread.join().unwrap();
-            assert_eq!(limiter.occupancy(), Occupancy::new(1));
-        });
-    }
-
-    #[test]
-    fn loom_nobody_overtakes_who_waits() {
-        loom::model(|| {
-            let limiter = Arc::new(Limiter::<Flag>::new(1));
-            assert!(limiter.try_enter());
-            let Joined::Waiting(place) = limiter.join(1, Flag::new(AtomicBool::new(false))) else {
-                unreachable!("the limit is reached");
-            };
-            let other = limiter.clone();
-            let thread = thread::spawn(move || leave(&other));
-            assert!(!limiter.try_enter(), "the place is the waiter's");
-            thread.join().unwrap();
-            assert!(limiter.forget(place));
-        });
-    }
-
-    #[test]
-    fn loom_a_higher_limit_lets_the_waiter_in() {
-        loom::model(|| {
-            let limiter = Arc::new(Limiter::<Flag>::new(1));
-            assert!(limiter.try_enter());
-            let other = limiter.clone();
-            let thread = thread::spawn(move || {
-                other.set_limit(2);
-                while let Some(called) = other.serve() {
-                    called.store(true, Ordering::Release);
-                }
-            });
-            visit(&limiter);
-            thread.join().unwrap();
-            leave(&limiter);
-            assert_eq!(limiter.occupancy(), Occupancy::new(2));
-        });
     }
 }

@@ -2,3 +2,6 @@
 
 pub(crate) mod limit;
 pub(crate) mod queue;
+
+#[cfg(all(test, seawall_loom))]
+mod loom;

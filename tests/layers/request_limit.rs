@@ -44,6 +44,13 @@ where
     Ok(ok(Script::data(&["fine"])))
 }
 
+fn handler<B>() -> impl Service<Request<B>, Response = Response<Script>, Error = Infallible> + Clone
+where
+    B: http_body::Body<Data = Bytes, Error = BodyError> + Unpin,
+{
+    service_fn(|request| reads(request, Arc::default()))
+}
+
 /// Sends a body through a limit of 10 bytes: the status, and how many bytes the handler has read.
 async fn through(request: Request<Script>) -> (u16, u64, RequestLimit) {
     let limit = RequestLimit::new(10);
@@ -112,8 +119,7 @@ async fn a_length_that_lies_or_cannot_be_read_lets_no_byte_through() {
 #[tokio::test]
 async fn the_answer_is_in_the_extensions_and_counted_once() {
     let limit = RequestLimit::new(1).named("uploads");
-    let mut service = RequestLimitLayer::new(limit.clone())
-        .layer(service_fn(|request| reads(request, Arc::default())));
+    let mut service = RequestLimitLayer::new(limit.clone()).layer(handler());
     let response = service.call(post(Script::data(&["ab"]))).await.unwrap();
     let rejection: &Rejection = response.extensions().get().unwrap();
     assert_eq!(
@@ -179,7 +185,7 @@ async fn some_requests_have_another_limit() {
                 1_u64
             }
         })
-        .layer(service_fn(|request| reads(request, Arc::default())));
+        .layer(handler());
     let mut upload = post(Script::data(&["abc"]));
     *upload.uri_mut() = "/upload".parse().unwrap();
     assert_eq!(service.call(upload).await.unwrap().status(), 200);
@@ -202,7 +208,7 @@ async fn the_handle_changes_the_limit_of_requests_to_come() {
             *response.status_mut() = http::StatusCode::IM_A_TEAPOT;
             response
         })
-        .layer(service_fn(|request| reads(request, Arc::default())));
+        .layer(handler());
     assert_eq!(
         service
             .call(post(Script::data(&["abc"])))
@@ -225,8 +231,7 @@ async fn the_handle_changes_the_limit_of_requests_to_come() {
 
 #[tokio::test(start_paused = true)]
 async fn the_rest_is_read_after_the_head_but_not_for_ever() {
-    let mut service =
-        RequestLimitLayer::new(1).layer(service_fn(|request| reads(request, Arc::default())));
+    let mut service = RequestLimitLayer::new(1).layer(handler());
     // A client that is done: the answer follows when all is read.
     let token = Arc::new(());
     let rest = Script::new([Step::Data("ab"), Step::Pending, Step::Data("cd")]).exact(4);
@@ -248,8 +253,7 @@ async fn the_rest_is_read_after_the_head_but_not_for_ever() {
     request
         .headers_mut()
         .insert("content-length", "10".parse().unwrap());
-    let mut service =
-        RequestLimitLayer::new(1).layer(service_fn(|request| reads(request, Arc::default())));
+    let mut service = RequestLimitLayer::new(1).layer(handler());
     let call = tokio::time::timeout(10 * Duration::from_secs(1), service.call(request));
     let response = call.await.expect("refused at the door").unwrap();
     let (body, took) = timed(response.into_body().collect()).await;
@@ -261,8 +265,7 @@ async fn the_rest_is_read_after_the_head_but_not_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn in_the_middle_the_rest_is_read_after_the_head_as_well() {
-    let mut service =
-        RequestLimitLayer::new(1).layer(service_fn(|request| reads(request, Arc::default())));
+    let mut service = RequestLimitLayer::new(1).layer(handler());
     let token = Arc::new(());
     let rest = Script::new([Step::Data("ab"), Step::Pending, Step::Data("cd")]);
     let response = assert_ready_ok!(spawn(service.call(post(rest.holding(&token)))).poll());
@@ -280,8 +283,7 @@ async fn in_the_middle_the_rest_is_read_after_the_head_as_well() {
         Ok::<_, Infallible>(http_body::Frame::data(Bytes::from_static(b"ab")))
     });
     let silent = StreamBody::new(frames.chain(futures_util::stream::pending()).boxed());
-    let mut service =
-        RequestLimitLayer::new(1).layer(service_fn(|request| reads(request, Arc::default())));
+    let mut service = RequestLimitLayer::new(1).layer(handler());
     let response = service.call(Request::new(silent)).await.unwrap();
     let (body, took) = timed(response.into_body().collect()).await;
     assert_eq!(
@@ -294,7 +296,7 @@ async fn in_the_middle_the_rest_is_read_after_the_head_as_well() {
 async fn an_answer_without_a_body_holds_its_end_back_too() {
     let mut service = RequestLimitLayer::new(1)
         .respond_with(|no: &Rejection, wire: Wire| no.to_response(wire).map(|_| Bytes::new()))
-        .layer(service_fn(|request| reads(request, Arc::default())));
+        .layer(handler());
     let rest = Script::new([Step::Data("ab"), Step::Pending, Step::Data("cd")]).exact(4);
     let response = service.call(post(rest)).await.unwrap();
     let mut body = response.into_body();
@@ -345,8 +347,7 @@ async fn an_endless_body_is_read_no_further_than_256_kib() {
                 .headers_mut()
                 .insert("content-length", "9999999".parse().unwrap());
         }
-        let mut service = RequestLimitLayer::new(5000)
-            .layer(service_fn(|request| reads(request, Arc::default())));
+        let mut service = RequestLimitLayer::new(5000).layer(handler());
         let response = service.call(request).await.unwrap();
         assert_eq!(response.status(), 413);
         response.into_body().collect().await.unwrap();
@@ -361,8 +362,7 @@ async fn a_client_that_waits_for_100_continue_is_not_read_from() {
     let mut request = declaring("11", Script::new([Step::Panic]));
     let expect = http::HeaderValue::from_static("100-Continue");
     request.headers_mut().insert("expect", expect);
-    let mut service =
-        RequestLimitLayer::new(10).layer(service_fn(|request| reads(request, Arc::default())));
+    let mut service = RequestLimitLayer::new(10).layer(handler());
     let response = service.call(request).await.unwrap();
     assert_eq!(response.status(), 413);
     response.into_body().collect().await.unwrap();

@@ -46,7 +46,7 @@ use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -56,6 +56,7 @@ use self::hook::{OnPanic, Report};
 use crate::gate::Call;
 use crate::observe::Meter;
 use crate::protocol::{Http, Inspect, Kind, Plain, Protocol};
+use crate::rejection::Rejection;
 
 pub use self::hook::{Hook, NoHook, PanicReport};
 pub use self::isolate::Isolate;
@@ -334,31 +335,43 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let isolate = this.isolate.as_ref().expect("polled after completion");
-        let call = this.call;
-        let polled = match isolate.run(|| call.poll(cx)) {
-            Ok(polled) => ready!(polled),
-            Err(rejection) => Err(rejection),
+        let (call, protocol, isolate) = (this.call, this.protocol, this.isolate);
+        // The response is wrapped in here, so that it is moved out once and whole.
+        let poll = || {
+            call.poll(cx).map_ok(|result| {
+                let isolate = isolate.take();
+                result.map(|response| protocol.wrap(response, isolate))
+            })
         };
-        let (protocol, memo) = (this.protocol, *this.memo);
-        let isolate = this.isolate.take();
-        Poll::Ready(match polled {
-            Ok(result) => result.map(|response| protocol.wrap(response, isolate)),
-            Err(rejection) => {
-                let again = rejection.clone();
-                let respond = || protocol.reject(rejection, memo, None);
-                match panic::catch_unwind(AssertUnwindSafe(respond)) {
-                    Ok(answer) => answer,
-                    Err(payload) => {
-                        if let Some(isolate) = isolate {
-                            isolate.caught(payload);
-                        }
-                        protocol.reject_by_default(again, memo, None)
-                    }
-                }
-            }
-        })
+        let polled = panic::catch_unwind(AssertUnwindSafe(poll));
+        let rejected = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(Ok(result))) => return Poll::Ready(result),
+            Ok(Poll::Ready(Err(rejection))) => Ok(rejection),
+            Err(payload) => Err(payload),
+        };
+        let isolate = isolate.take().expect("polled after completion");
+        let rejection = rejected.unwrap_or_else(|payload| isolate.caught(payload));
+        Poll::Ready(answer(protocol, rejection, *this.memo, &isolate))
     }
+}
+
+/// The answer to a panic, also where the user's responder panics in turn.
+#[cold]
+fn answer<X, H, K, Res, Err>(
+    protocol: &X,
+    rejection: Rejection,
+    memo: X::Memo,
+    isolate: &Isolate<H, K>,
+) -> Result<X::Response<Option<Isolate<H, K>>>, Err>
+where
+    X: Protocol<Res, Err>,
+    H: Report<K>,
+{
+    let again = rejection.clone();
+    isolate
+        .run(|| protocol.reject(rejection, memo, None))
+        .unwrap_or_else(|_| protocol.reject_by_default(again, memo, None))
 }
 
 impl<F, X: Kind, H, K> fmt::Debug for CatchPanicFuture<F, X, H, K> {

@@ -18,6 +18,9 @@
 //! # let _ = app;
 //! ```
 //!
+//! What is inside reads the body through a type of ours. Most services take any; `axum::middleware::from_fn` takes axum's
+//! own, so put `.map_request(|request: Request<_>| request.map(axum::body::Body::new))` between this layer and such a one.
+//!
 //! # What the client reads
 //!
 //! 413 (gRPC `RESOURCE_EXHAUSTED`) as long as the response head is unsent, on every path: a `content-length` or an exact

@@ -7,7 +7,7 @@
 //! curl -i localhost:3000/panic localhost:3000/                           # 500, then 200 on the same connection
 //! curl -i localhost:3000/panic-body                                      # 200, then the connection is closed
 //! curl -i 'localhost:3000/sleep?ms=6000'                                 # 504 after 5 s
-//! head -c 3000000 /dev/zero | curl -i -X POST -T- localhost:3000/upload  # 413, chunked
+//! head -c 2200000 /dev/zero | curl -i -X POST -T- localhost:3000/upload  # 413, chunked
 //! hey -c 1440 -z 5s 'http://localhost:3000/sleep?ms=100'                 # 200 and 503 with Retry-After
 //! curl -i localhost:3000/health                                          # 200, meanwhile
 //! ```

@@ -20,6 +20,12 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
+//! It counts requests that await. A handler that computes keeps its worker, so that the next request is not even read and
+//! the limit never fills: computing belongs in `spawn_blocking`.
+//!
+//! It may wait, and so counts as a policy that waits even without a room: it is the last in a tuple, and its service is
+//! `Clone`. For two limits use two gates.
+//!
 //! # How long a place is held
 //!
 //! Until the response body has ended or is dropped, not until the response head. A request that is upgraded (101) is over

@@ -343,3 +343,18 @@ async fn ten_thousand_calls_cancelled_at_random_points_leave_nothing_behind() {
     assert!(limit.try_acquire().is_err(), "the limit is whole");
     drop(all);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_that_moves_to_another_task_is_woken_there() {
+    let limit = ConcurrencyLimit::new(1).wait(1, SECOND);
+    let mut service =
+        ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::default())));
+    let permit = limit.try_acquire().unwrap();
+    let mut waiting = Box::pin(service.call(get()));
+    assert_pending!(spawn(&mut waiting).poll());
+    let mut moved = spawn(&mut waiting);
+    assert_pending!(moved.poll());
+    drop(permit);
+    assert!(moved.is_woken());
+    assert_eq!(limit.snapshot().rejected, 0);
+}

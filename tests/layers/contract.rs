@@ -151,9 +151,9 @@ macro_rules! every_layer {
                     *request.uri_mut() = path.parse().unwrap();
                     let call = service.call(request);
                     let mut call = spawn(call);
-                    let poll = AssertUnwindSafe(|| call.poll().is_ready());
+                    let poll = AssertUnwindSafe(|| assert_ready_ok!(call.poll()).status());
                     match std::panic::catch_unwind(poll) {
-                        Ok(ready) => assert!(ready),
+                        Ok(status) => assert_eq!(status, if path == "/" { 200 } else { 500 }),
                         Err(_) => assert_eq!(path, "/panic"),
                     }
                 }

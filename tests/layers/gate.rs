@@ -625,3 +625,41 @@ async fn a_policy_may_read_the_request() {
     named.headers_mut().insert("x-name", "me".parse().unwrap());
     assert_eq!(gate.call(named).await.unwrap().status(), 200);
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_waiting_grpc_is_still_grpc_and_a_panic_a_panic() {
+    let second = std::time::Duration::from_secs(1);
+    let limit = ConcurrencyLimit::new(1).wait(1, second);
+    let recorder = Recorder::new();
+    let layer = GateLayer::from_policy((recorder.clone(), limit.clone()));
+    let mut gate = layer.layer(service_fn(
+        |_| -> std::future::Ready<Result<Response<Script>, BoxError>> { panic!("in the call") },
+    ));
+    let permit = limit.try_acquire().unwrap();
+    let late = gate.call(grpc()).await.unwrap();
+    assert_eq!(
+        (late.status().as_u16(), &late.headers()["grpc-status"]),
+        (200, &"8".parse().unwrap())
+    );
+
+    let mut waiting = spawn(gate.call(get()));
+    assert_pending!(waiting.poll());
+    drop(permit);
+    unwinds(|| {
+        let _ = waiting.poll();
+    });
+    assert!(recorder.told().contains(&Told::Settled(Outcome::Panicked)));
+    drop(waiting);
+    assert_eq!(limit.in_flight(), 0);
+}
+
+#[test]
+fn a_ticket_behind_exempt_is_told_all_the_same() {
+    let recorder = Recorder::new();
+    let mut gate = GateLayer::from_policy(recorder.clone())
+        .exempt(|_| false)
+        .layer(answers(|| ok(Script::default().knowing_its_end())));
+    let response = assert_ready_ok!(spawn(gate.call(get())).poll());
+    assert_eq!(response.headers()["x-recorded"], "yes");
+    assert_eq!(recorder.told(), told(Outcome::Success, End::Complete));
+}

@@ -12,7 +12,8 @@ use divan::{Bencher, black_box};
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
 use seawall::{
-    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, RequestLimitLayer, TimeoutLayer,
+    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, LagShed, LagShedLayer, LoadSignal,
+    RequestLimitLayer, TimeoutLayer,
 };
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 
@@ -138,6 +139,46 @@ mod limit {
     }
 }
 
+mod lag_shed {
+    use super::*;
+
+    /// It decides by the runtime that a request is in.
+    fn in_runtime() -> tokio::runtime::EnterGuard<'static> {
+        runtime().enter()
+    }
+
+    #[divan::bench]
+    fn seawall(bencher: Bencher<'_, '_>) {
+        let _runtime = in_runtime();
+        let lag = LagShed::from(LoadSignal::new("calm", || 0.0));
+        plain(bencher, LagShedLayer::new(lag).plain().layer(Bare));
+    }
+
+    #[divan::bench]
+    fn seawall_shedding(bencher: Bencher<'_, '_>) {
+        let _runtime = in_runtime();
+        let lag = LagShed::from(LoadSignal::new("overloaded", || 10.0));
+        lag.start(runtime().handle());
+        while lag.snapshot().shed < 1.0 {
+            std::thread::yield_now();
+        }
+        plain(bencher, LagShedLayer::new(lag).plain().layer(Bare));
+    }
+
+    /// No peer measures lag; this one sheds when the inner service is not ready.
+    #[divan::bench]
+    fn tower_load_shed(bencher: Bencher<'_, '_>) {
+        plain(bencher, ServiceBuilder::new().load_shed().service(Bare));
+    }
+
+    #[divan::bench]
+    fn seawall_http(bencher: Bencher<'_, '_>) {
+        let _runtime = in_runtime();
+        let lag = LagShed::from(LoadSignal::new("calm", || 0.0));
+        http(bencher, LagShedLayer::new(lag).layer(Bare));
+    }
+}
+
 mod timeout {
     use super::*;
 
@@ -209,6 +250,7 @@ mod stack {
     fn seawall(bencher: Bencher<'_, '_>) {
         let stack = ServiceBuilder::new()
             .layer(CatchPanicLayer::new())
+            .layer(LagShedLayer::new(LagShed::default()))
             .layer(TimeoutLayer::new(Duration::from_secs(1)))
             .layer(ConcurrencyLimitLayer::new(1))
             .layer(RequestLimitLayer::new(1000));

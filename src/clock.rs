@@ -1,8 +1,10 @@
-//! The only lines that touch time: whoever needs it comes here, so that paused time moves everything.
+//! The only lines that touch time: whoever needs it comes here, so that paused time moves everything but the lag probe,
+//! which measures how far the runtime is behind the world.
 
 use std::pin::{Pin, pin};
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
@@ -20,4 +22,12 @@ pub(crate) fn sleep(after: Duration) -> Sleep {
 /// for a share too, and would else never be due beside a future that is always busy.
 pub(crate) fn poll(timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
     pin!(unconstrained(timer)).poll(cx)
+}
+
+/// The time by which lag is measured, from a fixed origin; a paused clock does not stop it.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub(crate) fn monotonic() -> Duration {
+    static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let origin = *ORIGIN;
+    origin.elapsed()
 }

@@ -13,18 +13,29 @@
 //! | `seawall_limit` | gauge | `layer`, `name` | places there are |
 //! | `seawall_timeouts_total` | counter | `layer`, `name` | requests whose deadline passed |
 //! | `seawall_panics_total` | counter | `layer`, `name` | handlers and bodies that panicked |
+//! | `seawall_lag_seconds` | gauge | `layer`, `name` | how far the runtime is behind now |
+//! | `seawall_lag_probe_seconds` | histogram | `layer`, `name`, `reason` | how far behind each probe found it; `reason` is `host` while the host is short of CPU, else `service` |
+//! | `seawall_lag_state` | gauge | `layer`, `name`, `state` | 1 for the state that a lag shedder is in, 0 for the others |
+//! | `seawall_lag_shed_ratio` | gauge | `layer`, `name` | the share of requests that it refuses now |
+//! | `seawall_lag_fail_open_total` | counter | `layer`, `name` | requests that it admitted because the last reading was too old |
+//! | `seawall_lag_sampler_failures_total` | counter | `layer`, `name` | times that the thread which measures lag, or a hook on it, failed |
 //!
-//! `layer` is the kind (`concurrency_limit`, `timeout`, `request_limit`, `catch_panic`, `custom`), `name` what its user
-//! called the handle (empty by default), `reason` is [`Reason::as_str`].
+//! `layer` is the kind (`concurrency_limit`, `lag_shed`, `lag_monitor`, `timeout`, `request_limit`, `catch_panic`,
+//! `custom`), `name` what its user called the handle (empty by default), `reason` is [`Reason::as_str`], `state` is
+//! [`LagState::as_str`].
 //!
 //! A series is registered at its first use, once per handle: a recorder that is installed after the first request misses
 //! the series that exist by then. Install the recorder first.
 //!
 //! Handles of one kind share a series unless they have names of their own; a gauge then shows the last that was set.
 //!
+//! What is measured on the lag monitor's own thread goes to the global recorder, not to one that is local to a thread.
+//!
 //! With the `tracing` feature each rejection and each panic is an event with target `seawall` and the fields `layer`, `name`
 //! and `reason`: a panic at `ERROR`, with its message as `panic`; a passed deadline at `WARN`; any other rejection at
 //! `DEBUG`, with `retry_after_ms` and `dry_run`, since there are most of them when there is least time to write them down.
+//! A lag shedder that begins to shed is a `WARN`, any other change of its `state` an `INFO`, with `lag_ms`; a lag monitor
+//! that fails is an `ERROR`.
 
 #[cfg_attr(not(feature = "metrics"), path = "no_series.rs")]
 mod series;
@@ -33,8 +44,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::Duration;
 
 use self::series::Series;
+use crate::control::lag::LagState;
 use crate::rejection::{Reason, Rejection};
 
 /// The identity of one handle in rejections, metrics and events, and its counters. A cheap `Clone`.
@@ -62,6 +75,9 @@ struct Inner {
 }
 
 static UNNAMED: LazyLock<Meter> = LazyLock::new(|| Meter::new(Meter::CUSTOM));
+
+/// The thread that measures lag, which serves all monitors.
+static SAMPLER: LazyLock<Meter> = LazyLock::new(|| Meter::new("lag_monitor"));
 
 /// Counts a rejection for the handle that made it, and tells `tracing` about it.
 pub(crate) fn rejected(rejection: &Rejection, dry_run: bool) {
@@ -94,6 +110,14 @@ pub(crate) fn panicked(rejection: &Rejection, message: Option<&str>) {
     );
     let _ = message;
     rejected(rejection, false);
+}
+
+/// Lag is not measured, or a hook on it was not told.
+pub(crate) fn sampler_failed(error: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::error!(target: "seawall", layer = SAMPLER.layer(), error, "lag is not measured");
+    let _ = error;
+    SAMPLER.inner.series.sampler_failed(&SAMPLER);
 }
 
 #[cfg(feature = "tracing")]
@@ -192,6 +216,44 @@ impl Meter {
     /// The number of places changed.
     pub(crate) fn limit_changed(&self, limit: usize) {
         self.inner.series.limit_changed(limit);
+    }
+
+    /// How far the runtime is behind.
+    pub(crate) fn lag(&self, lag: Duration) {
+        self.inner.series.lag(self, lag);
+    }
+
+    /// A probe came back, having found this lag.
+    pub(crate) fn probe_back(&self, lag: Duration, host_is_short: bool) {
+        self.inner.series.probe_back(self, lag, host_is_short);
+    }
+
+    /// The share of requests that is refused.
+    pub(crate) fn shed(&self, share: f64) {
+        self.inner.series.shed(self, share);
+    }
+
+    /// A request was admitted for want of a reading.
+    pub(crate) fn failed_open(&self) {
+        self.inner.series.failed_open(self);
+    }
+
+    /// The state of a lag shedder changed.
+    pub(crate) fn lag_state(&self, before: LagState, after: LagState, lag: Duration) {
+        self.inner.series.lag_state(self, after);
+        #[cfg(feature = "tracing")]
+        {
+            let (layer, name, state) = (self.layer(), self.name(), after.as_str());
+            let lag_ms = u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
+            if after == LagState::Shedding {
+                tracing::warn!(target: "seawall", layer, name, state, lag_ms, "shedding");
+            } else if before == LagState::Shedding {
+                tracing::info!(target: "seawall", layer, name, state, lag_ms, "shedding no longer");
+            } else {
+                tracing::info!(target: "seawall", layer, name, state, lag_ms, "lag changed");
+            }
+        }
+        let _ = (before, lag);
     }
 
     /// A request began to wait (`true`), or stopped waiting.

@@ -1,6 +1,8 @@
 //! The same without the `metrics` feature: nothing.
 
-use super::{Meter, Reason};
+use std::time::Duration;
+
+use super::{LagState, Meter, Reason};
 
 #[derive(Default)]
 pub(super) struct Series {}
@@ -26,4 +28,16 @@ impl Series {
 
     #[inline]
     pub(super) fn waiting(&self, _: &Meter, _: bool) {}
+
+    pub(super) fn lag(&self, _: &Meter, _: Duration) {}
+
+    pub(super) fn probe_back(&self, _: &Meter, _: Duration, _: bool) {}
+
+    pub(super) fn shed(&self, _: &Meter, _: f64) {}
+
+    pub(super) fn lag_state(&self, _: &Meter, _: LagState) {}
+
+    pub(super) fn failed_open(&self, _: &Meter) {}
+
+    pub(super) fn sampler_failed(&self, _: &Meter) {}
 }

@@ -8,7 +8,10 @@ use axum::body::Body;
 use axum::handler::Handler;
 use axum::routing::get;
 use http::{Request, Response};
-use seawall::{CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer};
+use seawall::{
+    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, LagShed, LagShedLayer, LagState,
+    LoadSignal,
+};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tower::{ServiceBuilder, ServiceExt};
@@ -162,4 +165,64 @@ async fn outermost_before_routing_over_ten_connections() {
         client.get("/").await.0.status().as_u16()
     })
     .await;
+}
+
+/// Four ways to attach it, over four routes and ten connections: one law, which refuses everywhere at once.
+#[tokio::test]
+async fn a_lag_shedder_is_one_for_the_runtime() {
+    let overloaded = Arc::new(AtomicUsize::new(0));
+    let signal = {
+        let overloaded = overloaded.clone();
+        LoadSignal::new("switch", move || overloaded.load(SeqCst) as f64)
+    };
+    let lag = LagShed::from(signal);
+    let layer = || LagShedLayer::new(lag.clone());
+    let hello = async || "hello";
+    let by_handler = Router::new().route("/", get(hello.layer(layer())));
+    let on_routes = ["/", "/1", "/2", "/3"]
+        .into_iter()
+        .fold(Router::new(), |app, path| {
+            app.route(path, get(hello).layer(layer()))
+        });
+    let routed = Router::new().route("/", get(hello)).layer(layer());
+    let outermost = ServiceBuilder::new()
+        .map_response(|response: Response<_>| response.map(Body::new))
+        .layer(layer())
+        .service(Router::new().route("/", get(hello)));
+    let (listener, address) = listen().await;
+    tokio::spawn(async move {
+        axum::serve(listener, tower::make::Shared::new(outermost))
+            .await
+            .unwrap();
+    });
+    let served = [
+        serve(by_handler).await,
+        serve(on_routes).await,
+        serve(routed).await,
+        address,
+    ];
+    let expect = async |status| {
+        for address in served {
+            for version in [Version::Http1, Version::Http2] {
+                let mut client = Client::connect(address, version).await;
+                for _ in 0..3 {
+                    assert_eq!(client.get("/").await.0.status(), status, "{address}");
+                }
+            }
+        }
+    };
+    expect(200).await;
+    assert_eq!(lag.snapshot().runtimes, 1);
+    overloaded.store(5, SeqCst);
+    while lag.snapshot().shed < 1.0 {
+        tokio::task::yield_now().await;
+    }
+    expect(503).await;
+    let snapshot = lag.snapshot();
+    assert_eq!((snapshot.runtimes, snapshot.rejected), (1, 24));
+    overloaded.store(0, SeqCst);
+    while lag.state() == LagState::Shedding {
+        tokio::task::yield_now().await;
+    }
+    expect(200).await;
 }

@@ -9,8 +9,8 @@ use allocation_counter::measure;
 use http::{Request, Response};
 use seawall::policy::{Admission, NoWait, Policy, View};
 use seawall::{
-    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer, Reason, Rejection,
-    RequestLimitLayer, TimeoutLayer,
+    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer, LagShed, LagShedLayer,
+    Reason, Rejection, RequestLimitLayer, TimeoutLayer,
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
@@ -93,12 +93,15 @@ async fn an_admitted_request_costs_no_allocation() {
         GateLayer::from_policy((Free, ConcurrencyLimit::new(1))),
         ConcurrencyLimitLayer::new(1).exempt(|head| head.uri.path() == "/"),
         ConcurrencyLimitLayer::new(ConcurrencyLimit::new(1).wait(1, second)),
+        LagShedLayer::new(LagShed::default()),
+        GateLayer::from_policy((LagShed::default(), ConcurrencyLimit::new(1))),
         CatchPanicLayer::new(),
         CatchPanicLayer::new().on_panic(|_| {}),
         TimeoutLayer::new(second),
         RequestLimitLayer::new(10),
         ServiceBuilder::new()
             .layer(CatchPanicLayer::new())
+            .layer(LagShedLayer::new(LagShed::default()))
             .layer(TimeoutLayer::new(second))
             .layer(ConcurrencyLimitLayer::new(1))
             .layer(RequestLimitLayer::new(10)),

@@ -12,8 +12,8 @@ use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use seawall::{
-    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer, RequestLimitLayer,
-    TimeoutLayer,
+    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer, LagShed, LagShedLayer,
+    RequestLimitLayer, TimeoutLayer,
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready_ok};
@@ -168,12 +168,14 @@ every_layer! {
     exempting: GateLayer::from_policy(Recorder::new()).exempt(|_| true);
     concurrency_limit: ConcurrencyLimitLayer::new(1);
     waiting: ConcurrencyLimitLayer::new(ConcurrencyLimit::new(1).wait(1, Duration::from_secs(1)));
+    lag_shed: LagShedLayer::new(LagShed::default());
     catch_panic: CatchPanicLayer::new();
     catch_panic_hooked: CatchPanicLayer::new().on_panic(|_| {});
     timeout: TimeoutLayer::new(Duration::from_secs(1));
     request_limit: RequestLimitLayer::new(1000);
     stack: ServiceBuilder::new()
         .layer(CatchPanicLayer::new())
+        .layer(LagShedLayer::new(LagShed::default()))
         .layer(TimeoutLayer::new(Duration::from_secs(1)))
         .layer(ConcurrencyLimitLayer::new(1))
         .layer(RequestLimitLayer::new(1000));

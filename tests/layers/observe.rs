@@ -71,6 +71,8 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
     let documented: BTreeSet<_> = docs
         .lines()
         .filter_map(|line| line.strip_prefix("//! | `")?.split('`').next())
+        // Measured on a thread of its own, which knows no local recorder: `tests/lag` has them.
+        .filter(|name| !name.starts_with("seawall_lag_"))
         .collect();
     assert_eq!(scraped, documented);
     for name in documented {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use seawall::{
-    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, Reason, Rejection, TimeoutLayer,
+    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, LagShed, LagShedLayer, Reason,
+    Rejection, TimeoutLayer,
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};
@@ -27,6 +28,7 @@ async fn a_whole_stack_of_them() {
     let limit = ConcurrencyLimit::new(1).wait(1, Duration::from_secs(1));
     let mut service = ServiceBuilder::new()
         .layer(CatchPanicLayer::new().plain())
+        .layer(LagShedLayer::new(LagShed::default()).plain())
         .layer(TimeoutLayer::new(Duration::from_secs(5)).plain())
         .layer(ConcurrencyLimitLayer::new(limit.clone()).plain())
         .service(service_fn(async |n: u64| {

@@ -1,0 +1,164 @@
+//! The one thread that reads the probes of all runtimes and sends them out again.
+//!
+//! It holds nothing alive: not a runtime, not a handle. While there is nothing to read it is parked.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime;
+
+use super::host::Host;
+use super::probe::{Probe, lock};
+use crate::{clock, observe};
+
+const NAME: &str = "seawall-lag";
+
+/// Between two readings where a lag was seen lately.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Between two readings where all is calm: 20 wake-ups a second.
+const CALM_TICK: Duration = Duration::from_millis(50);
+
+/// Less is calm.
+const CALM: Duration = Duration::from_millis(5);
+
+/// For how long it has to be, before the readings become rare.
+const CALM_FOR: Duration = Duration::from_millis(500);
+
+/// A runtime that is this far behind is likely not driven at all, and hurries for nobody.
+const GIVEN_UP: Duration = Duration::from_secs(10);
+
+static SAMPLER: Sampler = Sampler {
+    runtimes: Mutex::new(Runtimes {
+        all: Vec::new(),
+        is_running: false,
+    }),
+    more: Condvar::new(),
+};
+
+struct Sampler {
+    runtimes: Mutex<Runtimes>,
+    more: Condvar,
+}
+
+struct Runtimes {
+    all: Vec<Entry>,
+    is_running: bool,
+}
+
+struct Entry {
+    probe: Weak<Probe>,
+    /// Hooks are wanted for as long as the runtime lives, whoever drops the handle.
+    pinned: Option<Arc<Probe>>,
+}
+
+/// The probe of a runtime; the first to ask starts it, and the thread.
+pub(crate) fn probe(of: &runtime::Handle) -> Arc<Probe> {
+    let mut runtimes = lock(&SAMPLER.runtimes);
+    let known = runtimes.all.iter().find_map(|entry| {
+        let probe = entry.probe.upgrade()?;
+        (probe.runtime() == of.id() && !probe.is_closed()).then_some(probe)
+    });
+    let probe = known.unwrap_or_else(|| {
+        let probe = Probe::spawn(of);
+        runtimes.all.push(Entry {
+            probe: Arc::downgrade(&probe),
+            pinned: None,
+        });
+        probe
+    });
+    if runtimes.is_running {
+        SAMPLER.more.notify_one();
+    } else {
+        runtimes.is_running = start();
+    }
+    probe
+}
+
+/// Keeps a probe going until its runtime ends.
+pub(super) fn pin(probe: &Arc<Probe>) {
+    let mut runtimes = lock(&SAMPLER.runtimes);
+    let same = |entry: &&mut Entry| std::ptr::eq(entry.probe.as_ptr(), Arc::as_ptr(probe));
+    if let Some(entry) = runtimes.all.iter_mut().find(same) {
+        entry.pinned = Some(probe.clone());
+    }
+}
+
+fn start() -> bool {
+    let thread = thread::Builder::new().name(NAME.to_owned());
+    match thread.spawn(run) {
+        Ok(_) => true,
+        Err(error) => {
+            observe::sampler_failed(&error.to_string());
+            false
+        }
+    }
+}
+
+/// Says so if the thread ends; the next runtime that is bound starts another.
+struct Running;
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        lock(&SAMPLER.runtimes).is_running = false;
+        observe::sampler_failed("the thread ended");
+    }
+}
+
+fn run() {
+    let _running = Running;
+    let mut host = Host::new();
+    let mut busy_at = Duration::ZERO;
+    let mut probes = Vec::new();
+    loop {
+        wait_for_probes(&mut probes);
+        let now = clock::monotonic();
+        let host_is_short = host.is_short(now);
+        for probe in probes.drain(..) {
+            // A recorder, a subscriber or a signal of the user's may panic in there; the others are still read.
+            let tick = AssertUnwindSafe(|| probe.tick(now, host_is_short));
+            match panic::catch_unwind(tick) {
+                Ok(lag) if (CALM..GIVEN_UP).contains(&lag) => busy_at = now,
+                Ok(_) => {}
+                Err(_) => observe::sampler_failed("a reading panicked"),
+            }
+        }
+        let is_calm = now.saturating_sub(busy_at) >= CALM_FOR;
+        let tick = if is_calm { CALM_TICK } else { TICK };
+        let next = now + tick;
+        let mut runtimes = lock(&SAMPLER.runtimes);
+        // Whoever comes in between has been sent out already; only a tick reads.
+        while let Some(rest) = next
+            .checked_sub(clock::monotonic())
+            .filter(|rest| !rest.is_zero())
+        {
+            runtimes = SAMPLER
+                .more
+                .wait_timeout(runtimes, rest)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}
+
+/// All that are wanted, once there is one.
+fn wait_for_probes(probes: &mut Vec<Arc<Probe>>) {
+    let mut runtimes = lock(&SAMPLER.runtimes);
+    loop {
+        runtimes.all.retain(|entry| {
+            let wanted = entry.probe.upgrade().filter(|probe| !probe.is_closed());
+            let is_wanted = wanted.is_some();
+            probes.extend(wanted);
+            is_wanted
+        });
+        if !probes.is_empty() {
+            return;
+        }
+        runtimes = SAMPLER
+            .more
+            .wait(runtimes)
+            .unwrap_or_else(PoisonError::into_inner);
+    }
+}

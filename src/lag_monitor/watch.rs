@@ -1,0 +1,162 @@
+//! What became of the lag, told to hooks and metrics.
+
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::probe::lock;
+use crate::observe::{self, Meter};
+
+/// A lag went above a threshold, or is below it again; what [`on_lag`](super::LagMonitor::on_lag) tells its hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LagReport {
+    /// How far the runtime is behind now.
+    pub lag: Duration,
+    /// The most that it was since it went above the threshold.
+    pub peak: Duration,
+    /// How long it has been, or was, above the threshold.
+    pub lasted: Duration,
+    /// Whether it is below it again.
+    pub is_over: bool,
+    /// Whether it is rather the host that is short of CPU: the threads of this process were ready to run and did not get a
+    /// core for more than a fifth of the last second, though the process did not use all cores itself. Linux only.
+    pub host_is_short: bool,
+}
+
+type Hook = Box<dyn Fn(&LagReport) + Send + Sync>;
+
+/// A hook, and the time above its threshold that it was told about.
+pub(super) struct Watch {
+    threshold: Duration,
+    hook: Hook,
+    episode: Mutex<Option<Episode>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Episode {
+    since: Duration,
+    peak: Duration,
+}
+
+/// All that watch one probe.
+pub(super) struct Watches {
+    hooks: Mutex<Vec<Arc<Watch>>>,
+    seen: Mutex<Seen>,
+    pub(super) meter: Meter,
+}
+
+/// Sums since the probe was started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) peak: Duration,
+    pub(super) probes: u64,
+    pub(super) host_is_short: bool,
+}
+
+// === impl Watch ===
+
+impl Watch {
+    pub(super) fn new(
+        threshold: Duration,
+        hook: impl Fn(&LagReport) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            threshold,
+            hook: Box::new(hook),
+            episode: Mutex::new(None),
+        }
+    }
+
+    fn look(&self, now: Duration, lag: Duration, host_is_short: bool) {
+        let mut episode = lock(&self.episode);
+        let is_over = lag <= self.threshold;
+        let report = match &mut *episode {
+            None if is_over => return,
+            None => {
+                *episode = Some(Episode {
+                    since: now,
+                    peak: lag,
+                });
+                LagReport {
+                    lag,
+                    peak: lag,
+                    lasted: Duration::ZERO,
+                    is_over,
+                    host_is_short,
+                }
+            }
+            Some(running) => {
+                running.peak = running.peak.max(lag);
+                if !is_over {
+                    return;
+                }
+                let Episode { since, peak } = *running;
+                *episode = None;
+                LagReport {
+                    lag,
+                    peak,
+                    lasted: now.saturating_sub(since),
+                    is_over,
+                    host_is_short,
+                }
+            }
+        };
+        drop(episode);
+        if panic::catch_unwind(AssertUnwindSafe(|| (self.hook)(&report))).is_err() {
+            observe::sampler_failed("a hook panicked");
+        }
+    }
+}
+
+// === impl Watches ===
+
+impl Watches {
+    pub(super) fn new() -> Self {
+        Self {
+            hooks: Mutex::default(),
+            seen: Mutex::default(),
+            meter: Meter::new("lag_monitor"),
+        }
+    }
+
+    pub(super) fn add(&self, watch: Watch) {
+        lock(&self.hooks).push(Arc::new(watch));
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        *lock(&self.seen)
+    }
+
+    /// A reading; and what a probe has found, if one is back.
+    pub(super) fn look(
+        &self,
+        now: Duration,
+        lag: Duration,
+        found: Option<Duration>,
+        host_is_short: bool,
+    ) {
+        let mut seen = lock(&self.seen);
+        seen.peak = seen.peak.max(lag);
+        seen.probes += u64::from(found.is_some());
+        seen.host_is_short = host_is_short;
+        drop(seen);
+        self.meter.lag(lag);
+        if let Some(found) = found {
+            self.meter.probe_back(found, host_is_short);
+        }
+        let hooks = lock(&self.hooks).clone();
+        for hook in hooks {
+            hook.look(now, lag, host_is_short);
+        }
+    }
+}
+
+impl fmt::Debug for Watches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watches")
+            .field("seen", &self.seen())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,219 @@
+//! Other loads than lag, under the same law.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::config::ConfigError;
+
+/// How overloaded something is, as a closure says: 0 or less is not at all, 1 is as much as can be borne.
+///
+/// A [`LagShed`](crate::LagShed) sheds for it as if the runtime lagged by that share between
+/// [`lo`](crate::LagLaw::lo) and [`hi`](crate::LagLaw::hi): between 0 and 1 a part is refused, from 1 on everything; what stays
+/// above 0 for the law's window arms it, as does 3.5 at once.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+/// use seawall::{LagShed, LagShedLayer, LoadSignal};
+///
+/// let queued = Arc::new(AtomicUsize::new(0)); // in front of a dependency
+/// let signal = {
+///     let queued = queued.clone();
+///     LoadSignal::new("queue", move || (queued.load(Relaxed) as f64 - 100.0) / 900.0)
+/// };
+/// let layer = LagShedLayer::new(LagShed::default().with_signal(signal));
+/// # let _: LagShedLayer = layer;
+/// ```
+#[derive(Clone)]
+pub struct LoadSignal {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: &'static str,
+    every: Duration,
+    read: Box<dyn Fn() -> f64 + Send + Sync>,
+    /// Bits of the last value, and when it is due again in nanoseconds: written by the sampler alone.
+    value: AtomicU64,
+    due: AtomicU64,
+}
+
+/// The memory that the process may use.
+#[derive(Clone, Copy, Debug)]
+struct Memory {
+    limit: u64,
+}
+
+// === impl LoadSignal ===
+
+impl LoadSignal {
+    /// Memory is read this often: reading costs a system call or three, and it does not change fast.
+    const MEMORY_EVERY: Duration = Duration::from_millis(100);
+
+    /// A signal with a name for `Debug` and logs.
+    ///
+    /// The closure is called on the thread that measures lag, at most every 10 ms: it must be quick and must not block. What
+    /// is not a number counts as 0. While it panics no reading is taken, and half a second later nothing is refused any more.
+    pub fn new(name: &'static str, read: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
+        Self::every(name, Duration::ZERO, read)
+    }
+
+    fn every(
+        name: &'static str,
+        every: Duration,
+        read: impl Fn() -> f64 + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                name,
+                every,
+                read: Box::new(read),
+                value: AtomicU64::new(0),
+                due: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// The resident memory of this process against a limit in bytes: refusing begins at 85 % of it and is complete at 95 %.
+    ///
+    /// # Errors
+    ///
+    /// If the limit is 0, or where the system does not say how much memory the process uses (`/proc/self/status`, Linux).
+    pub fn memory_limit(bytes: u64) -> io::Result<Self> {
+        let limit = ConfigError::check("bytes", bytes, 1..=u64::MAX)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let memory = Memory { limit };
+        resident()?;
+        let read = move || resident().map_or(0.0, |used| memory.pressure(used));
+        Ok(Self::every("memory", Self::MEMORY_EVERY, read))
+    }
+
+    /// The resident memory of this process against the least `memory.max` of its control group and the groups around it
+    /// (cgroup v2), read once; as [`memory_limit`](Self::memory_limit).
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](io::ErrorKind::NotFound) if there is no such limit; or where `memory_limit` has one.
+    pub fn cgroup_memory() -> io::Result<Self> {
+        let groups = fs::read_to_string("/proc/self/cgroup")?;
+        let limit = cgroup_limit(Path::new("/sys/fs/cgroup"), &groups).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "no memory.max limits this process")
+        })?;
+        Self::memory_limit(limit)
+    }
+
+    /// The signal's name.
+    pub fn name(&self) -> &'static str {
+        self.inner.name
+    }
+
+    /// What it says now, or said when it was last due.
+    pub(super) fn pressure(&self, now: Duration) -> f64 {
+        let now = now.as_nanos() as u64;
+        if now >= self.inner.due.load(Relaxed) {
+            let value = (self.inner.read)();
+            self.inner.value.store(value.to_bits(), Relaxed);
+            let due = now.saturating_add(self.inner.every.as_nanos() as u64);
+            self.inner.due.store(due, Relaxed);
+        }
+        f64::from_bits(self.inner.value.load(Relaxed))
+    }
+}
+
+impl fmt::Debug for LoadSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadSignal")
+            .field("name", &self.inner.name)
+            .field("value", &f64::from_bits(self.inner.value.load(Relaxed)))
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Memory ===
+
+impl Memory {
+    const FROM: f64 = 0.85;
+    const TO: f64 = 0.95;
+
+    fn pressure(self, used: u64) -> f64 {
+        (used as f64 / self.limit as f64 - Self::FROM) / (Self::TO - Self::FROM)
+    }
+}
+
+/// The bytes that this process has in memory.
+fn resident() -> io::Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    parse_resident(&status)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no VmRSS in /proc/self/status"))
+}
+
+fn parse_resident(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// The least limit on the way from the group of version 2 (`0::/path`) up to the root.
+fn cgroup_limit(root: &Path, groups: &str) -> Option<u64> {
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let mut group: PathBuf = root.join(path);
+    let mut least = None;
+    while group.starts_with(root) {
+        // "max" is no number, and no limit.
+        let limit = fs::read_to_string(group.join("memory.max"))
+            .ok()
+            .and_then(|limit| limit.trim().parse().ok());
+        least = [least, limit].into_iter().flatten().min();
+        if !group.pop() {
+            break;
+        }
+    }
+    least
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_s_words_are_read() {
+        let status = "Name:\tx\nVmPeak:\t 9 kB\nVmRSS:\t    1748 kB\nRssAnon:\t 116 kB\n";
+        assert_eq!(parse_resident(status), Some(1748 * 1024));
+        assert_eq!(parse_resident("VmRSS:\t many kB\n"), None);
+        assert_eq!(parse_resident(""), None);
+    }
+
+    #[test]
+    fn memory_presses_from_85_to_95_percent() {
+        let memory = Memory { limit: 1000 };
+        assert!(memory.pressure(850).abs() < 1e-9);
+        assert!((memory.pressure(900) - 0.5).abs() < 1e-9);
+        assert!((memory.pressure(950) - 1.0).abs() < 1e-9);
+        assert!(memory.pressure(400) < 0.0);
+        assert!((memory.pressure(1200) - 3.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_least_limit_of_all_groups_holds() {
+        let root = std::env::temp_dir().join(format!("seawall-cgroup-{}", std::process::id()));
+        let inner = root.join("a/b");
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(inner.join("memory.max"), "max\n").unwrap();
+        fs::write(root.join("a/memory.max"), "4096\n").unwrap();
+        fs::write(root.join("memory.max"), "8192\n").unwrap();
+        assert_eq!(cgroup_limit(&root, "1:cpu:/x\n0::/a/b\n"), Some(4096));
+        assert_eq!(cgroup_limit(&root, "0::/\n"), Some(8192));
+        assert_eq!(cgroup_limit(&root, "4:memory:/a\n"), None, "version 1");
+        fs::write(root.join("a/memory.max"), "max\n").unwrap();
+        fs::remove_file(root.join("memory.max")).unwrap();
+        assert_eq!(cgroup_limit(&root, "0::/a/b\n"), None);
+        fs::remove_dir_all(&root).unwrap();
+    }
+}

@@ -1,0 +1,312 @@
+//! When requests are refused.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::{Request, Response};
+use seawall::{LagLaw, LagMonitor, LagShed, LagShedLayer, LagState, Reason, Rejection};
+use tower::{Layer, Service, service_fn};
+
+use crate::support::*;
+
+#[test]
+fn every_worker_blocked_is_seen_during_the_block() {
+    let _alone = alone();
+    let runtime = workers(2);
+    let lag = LagShed::default();
+    assert!(
+        admits_in(runtime.handle(), &lag),
+        "the first is admitted and starts it"
+    );
+    let blocked = [block(runtime.handle()), block(runtime.handle())];
+    until("shedding", || lag.state() == LagState::Shedding);
+    // The first request to come is let through, since it could be the end of a stall; the block goes on.
+    until("refused", || !admits_in(runtime.handle(), &lag));
+    let snapshot = lag.snapshot();
+    assert!(
+        snapshot.lag >= Duration::from_millis(100) && snapshot.shed > 0.0,
+        "{snapshot:?}"
+    );
+    assert!(
+        snapshot.rejected > 0 && snapshot.runtimes == 1,
+        "{snapshot:?}"
+    );
+    drop(blocked);
+    until("normal", || lag.state() == LagState::Normal);
+    assert!(admits_in(runtime.handle(), &lag));
+}
+
+#[test]
+fn one_of_two_workers_blocked_is_no_lag() {
+    let _alone = alone();
+    let runtime = workers(2);
+    let lag = LagShed::default();
+    lag.start(runtime.handle());
+    let monitor = LagMonitor::start(runtime.handle());
+    let shed = Arc::new(AtomicBool::new(false));
+    let seen = shed.clone();
+    monitor.on_lag(Duration::from_millis(300), move |_| {
+        seen.store(true, SeqCst);
+    });
+    let _blocked = block(runtime.handle());
+    let start = monitor.snapshot().probes;
+    until("forty probes came back", || {
+        assert_ne!(lag.state(), LagState::Shedding);
+        monitor.snapshot().probes >= start + 40
+    });
+    assert!(!shed.load(SeqCst));
+    until("normal", || lag.state() == LagState::Normal);
+}
+
+#[test]
+fn runtimes_are_decided_about_by_themselves() {
+    let _alone = alone();
+    let (busy, idle) = (workers(1), workers(1));
+    let lag = LagShed::default();
+    lag.start(busy.handle());
+    lag.start(idle.handle());
+    lag.start(idle.handle());
+    assert_eq!(lag.snapshot().runtimes, 2);
+    let blocked = block(busy.handle());
+    until("one refuses", || !admits_in(busy.handle(), &lag));
+    for _ in 0..100 {
+        assert!(admits_in(idle.handle(), &lag), "the other does not");
+    }
+    assert!(
+        admits(&lag),
+        "nor is anything refused outside of any runtime"
+    );
+    drop(blocked);
+    drop(busy);
+    assert_eq!(lag.snapshot().runtimes, 1);
+    assert_ne!(
+        lag.state(),
+        LagState::Shedding,
+        "what has ended sheds no more"
+    );
+    assert!(admits_in(idle.handle(), &lag));
+}
+
+#[test]
+fn the_next_runtime_on_the_same_thread_is_bound_anew() {
+    let _alone = alone();
+    let lag = LagShed::default();
+    for _ in 0..3 {
+        let runtime = current_thread();
+        runtime.block_on(async { assert!(admits(&lag)) });
+        assert_eq!(lag.snapshot().runtimes, 1);
+        drop(runtime);
+        assert_eq!(lag.snapshot().runtimes, 0);
+    }
+    // Two that take turns on one thread: the second is found within a reading.
+    let runtimes = [current_thread(), current_thread()];
+    let mut turns = runtimes.iter().cycle();
+    until("both are bound", || {
+        turns.next().unwrap().block_on(async {
+            tokio::task::yield_now().await;
+            assert!(admits(&lag));
+        });
+        lag.snapshot().runtimes == 2
+    });
+}
+
+#[test]
+fn more_handles_than_a_thread_keeps_apart() {
+    let _alone = alone();
+    let runtime = workers(1);
+    let all: Vec<_> = (0..9).map(|_| LagShed::default()).collect();
+    let _entered = runtime.enter();
+    for _ in 0..3 {
+        assert!(all.iter().all(admits));
+    }
+    let blocked = block(runtime.handle());
+    for lag in &all {
+        until("each refuses", || !admits(lag));
+    }
+    assert!(all.iter().all(|lag| lag.snapshot().runtimes == 1));
+    drop(blocked);
+}
+
+#[test]
+fn a_runtime_that_was_not_driven_starts_with_a_clean_slate() {
+    let _alone = alone();
+    let runtime = current_thread();
+    let lag = LagShed::default();
+    lag.start(runtime.handle());
+    until("it lags", || lag.state() == LagState::Shedding);
+    runtime.block_on(async {
+        let served = tokio::spawn({
+            let lag = lag.clone();
+            async move { admits(&lag) }
+        });
+        assert!(served.await.unwrap(), "the stall is over and forgiven");
+    });
+    assert_eq!(lag.snapshot().rejected, 0);
+}
+
+#[test]
+fn short_blocking_calls_at_light_load_refuse_nothing() {
+    let _alone = alone();
+    let runtime = workers(1);
+    let lag = LagShed::default();
+    let monitor = LagMonitor::start(runtime.handle());
+    runtime.block_on(async {
+        for _ in 0..10 {
+            let (lag, within) = (lag.clone(), monitor.clone());
+            let blocks = tokio::spawn(async move {
+                assert!(admits(&lag));
+                until("150 ms", || within.lag() >= Duration::from_millis(150));
+                assert!(
+                    within.lag() < Duration::from_millis(300),
+                    "the machine stood still"
+                );
+            });
+            blocks.await.unwrap();
+            until("the next is there", || {
+                monitor.lag() < Duration::from_millis(20)
+            });
+        }
+    });
+    let snapshot = lag.snapshot();
+    assert_eq!(snapshot.rejected, 0, "{snapshot:?}");
+}
+
+#[test]
+fn without_readings_everything_is_admitted() {
+    let _alone = alone();
+    let runtime = workers(1);
+    let lag = LagShed::default();
+    let (stop, stopped) = channel::<()>();
+    let stopped = Mutex::new(stopped);
+    let monitor = LagMonitor::start(runtime.handle());
+    lag.start(runtime.handle());
+    // A hook that never returns: the thread that measures is as good as dead.
+    monitor.on_lag(Duration::from_millis(400), move |report| {
+        if !report.is_over {
+            let _ = stopped.lock().unwrap().recv();
+        }
+    });
+    let _blocked = block(runtime.handle());
+    until("refused", || !admits_in(runtime.handle(), &lag));
+    until("admitted for want of a reading", || {
+        lag.snapshot().fail_open > 0 || {
+            admits_in(runtime.handle(), &lag);
+            false
+        }
+    });
+    assert_eq!(lag.state(), LagState::Shedding, "as of the last reading");
+    for _ in 0..100 {
+        assert!(admits_in(runtime.handle(), &lag));
+    }
+    drop(stop);
+    until("refused by fresh readings", || {
+        !admits_in(runtime.handle(), &lag)
+    });
+}
+
+#[test]
+fn http_answers_say_when_to_come_back_and_exempt_paths_are_served() {
+    let _alone = alone();
+    let runtime = workers(1);
+    let lag = LagShed::with_law(LagLaw::default().min_shed(1.0)).unwrap();
+    let ok =
+        || service_fn(async |_| Ok::<_, std::convert::Infallible>(Response::new(String::new())));
+    let mut all = LagShedLayer::new(lag.clone())
+        .exempt(|head| head.uri.path() == "/health")
+        .layer(ok());
+    let mut dry = LagShedLayer::new(lag.clone()).dry_run().layer(ok());
+    let _entered = runtime.enter();
+    let mut call = |request: Request<()>| {
+        let future = futures_util::FutureExt::now_or_never(all.call(request));
+        future.unwrap().unwrap()
+    };
+    let to = |path: &str| Request::get(path).body(()).unwrap();
+    assert_eq!(call(to("/")).status(), 200);
+    let _blocked = block(runtime.handle());
+    until("shedding", || lag.state() == LagState::Shedding);
+
+    // The first is let through: it could be the end of a stall.
+    until("refused", || call(to("/")).status() == 503);
+    let refused = call(to("/"));
+    let seconds: u64 = refused.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((1..=10).contains(&seconds), "{seconds}");
+    let rejection = refused.extensions().get::<Rejection>().unwrap();
+    assert_eq!(
+        (rejection.reason(), rejection.layer()),
+        (Reason::Overloaded, "lag_shed")
+    );
+    assert!(rejection.retry_after().unwrap() >= Duration::from_secs(1));
+    let body = http_body_util::BodyExt::collect(refused.into_body());
+    let body = futures_util::FutureExt::now_or_never(body)
+        .unwrap()
+        .unwrap()
+        .to_bytes();
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["detail"], "Server is busy, come back later!");
+
+    let mut grpc = to("/service/method");
+    *grpc.version_mut() = http::Version::HTTP_2;
+    grpc.headers_mut()
+        .insert("content-type", "application/grpc".parse().unwrap());
+    let refused = call(grpc);
+    assert_eq!(
+        (refused.status().as_u16(), &refused.headers()["grpc-status"]),
+        (200, &"14".parse().unwrap())
+    );
+    assert!(refused.headers().contains_key("grpc-retry-pushback-ms"));
+
+    assert_eq!(call(to("/health")).status(), 200);
+    let before = lag.snapshot();
+    let served = futures_util::FutureExt::now_or_never(dry.call(to("/")))
+        .unwrap()
+        .unwrap();
+    assert_eq!(served.status(), 200);
+    let after = lag.snapshot();
+    assert_eq!(
+        (after.rejected, after.would_reject),
+        (before.rejected, before.would_reject + 1)
+    );
+}
+
+#[test]
+fn a_law_changes_while_it_runs() {
+    let _alone = alone();
+    let runtime = workers(1);
+    let lag = LagShed::burst_tolerant();
+    assert_eq!(lag.law(), LagLaw::burst_tolerant());
+    lag.start(runtime.handle());
+    let blocked = block(runtime.handle());
+    until("shedding", || lag.state() == LagState::Shedding);
+    lag.set_law(lag.law().max_shed(0.0)).unwrap();
+    until("nothing is refused any more", || lag.snapshot().shed == 0.0);
+    assert!(lag.set_law(lag.law().tau(Duration::ZERO)).is_err());
+    assert_eq!(lag.law(), LagLaw::burst_tolerant().max_shed(0.0));
+    drop(blocked);
+}
+
+#[test]
+fn a_latch_stays_shut_when_the_lag_is_over() {
+    let _alone = alone();
+    let runtime = workers(1);
+    let lag = LagShed::latched(Duration::from_millis(100), Duration::from_secs(60)).unwrap();
+    let monitor = LagMonitor::start(runtime.handle());
+    lag.start(runtime.handle());
+    let blocked = block(runtime.handle());
+    until("shedding", || lag.state() == LagState::Shedding);
+    drop(blocked);
+    until("the lag is over", || {
+        monitor.lag() < Duration::from_millis(20)
+    });
+    let probes = monitor.snapshot().probes;
+    until("ten readings later", || {
+        monitor.snapshot().probes >= probes + 10
+    });
+    assert!(!admits_in(runtime.handle(), &lag));
+    assert!(LagShed::latched(Duration::ZERO, Duration::from_secs(1)).is_err());
+}

@@ -1,0 +1,122 @@
+//! What is measured and told, by the names in the docs. The thread that measures knows global recorders and subscribers
+//! alone, and the first test to run installs them: series that exist by then would be missed.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::{Arc, LazyLock, Mutex};
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use seawall::{LagMonitor, LagShed};
+
+use crate::support::*;
+
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(crate) static INSTALLED: LazyLock<(PrometheusHandle, Log)> = LazyLock::new(|| {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).expect("nobody else installs one");
+    let log = Log::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt()
+        .with_ansi(false)
+        .without_time()
+        .with_max_level(tracing::Level::INFO)
+        .with_writer(move || writer.clone())
+        .init();
+    (handle, log)
+});
+
+#[test]
+fn metrics_and_events_are_those_of_the_docs() {
+    let _alone = alone();
+    let (handle, log) = &*INSTALLED;
+
+    let runtime = workers(1);
+    let lag = LagShed::default().named("told");
+    let monitor = LagMonitor::start(runtime.handle()).named("told");
+    monitor.on_lag(LagMonitor::WARN, |_| panic!("in a hook"));
+    lag.start(runtime.handle());
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let stopped = Mutex::new(stopped);
+    monitor.on_lag(std::time::Duration::from_millis(500), move |report| {
+        if !report.is_over {
+            let _ = stopped.lock().unwrap().recv();
+        }
+    });
+    until("probes", || monitor.snapshot().probes > 2);
+    let blocked = block(runtime.handle());
+    let is_in = |line: &str| handle.render().contains(line);
+    // Requests keep coming, so that it is no stall.
+    until("shedding", || !admits_in(runtime.handle(), &lag));
+    until("one-hot", || {
+        admits_in(runtime.handle(), &lag);
+        is_in(r#"seawall_lag_state{layer="lag_shed",name="told",state="shedding"} 1"#)
+            && is_in(r#"seawall_lag_state{layer="lag_shed",name="told",state="warn"} 0"#)
+            && is_in(r#"seawall_lag_state{layer="lag_shed",name="told",state="normal"} 0"#)
+    });
+    until("no reading", || {
+        admits_in(runtime.handle(), &lag);
+        lag.snapshot().fail_open > 0
+    });
+    assert!(is_in(
+        r#"seawall_lag_shed_ratio{layer="lag_shed",name="told"} "#
+    ));
+    assert!(is_in(
+        r#"seawall_lag_fail_open_total{layer="lag_shed",name="told"} "#
+    ));
+    drop((stop, blocked));
+    until("normal again", || {
+        is_in(r#"seawall_lag_state{layer="lag_shed",name="told",state="normal"} 1"#)
+            && is_in(r#"seawall_lag_state{layer="lag_shed",name="told",state="shedding"} 0"#)
+    });
+    let page = handle.render();
+    for line in [
+        r#"seawall_lag_seconds{layer="lag_monitor",name="told"} "#,
+        r#"seawall_lag_probe_seconds_count{layer="lag_monitor",name="told",reason="#,
+        r#"seawall_lag_sampler_failures_total{layer="lag_monitor",name=""} "#,
+    ] {
+        assert!(page.contains(line), "{line}\nis not in\n{page}");
+    }
+    let scraped: BTreeSet<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .filter(|name| name.starts_with("seawall_lag_"))
+        .collect();
+    let docs = include_str!("../../src/observe/mod.rs");
+    let documented: BTreeSet<_> = docs
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | `")?.split('`').next())
+        .filter(|name| name.starts_with("seawall_lag_"))
+        .collect();
+    assert_eq!(scraped, documented);
+    for name in documented {
+        assert!(page.contains(&format!("# HELP {name} ")), "{name}");
+    }
+
+    let text = log.text();
+    for words in [
+        r#" WARN seawall: shedding layer="lag_shed" name="told" state="shedding" lag_ms="#,
+        r#" INFO seawall: shedding no longer layer="lag_shed" name="told" state="#,
+        r#"ERROR seawall: lag is not measured layer="lag_monitor" error="a hook panicked""#,
+    ] {
+        assert!(text.contains(words), "{words}\nis not in\n{text}");
+    }
+}

@@ -8,7 +8,8 @@
 //! curl -i localhost:3000/panic-body                                      # 200, then the connection is closed
 //! curl -i 'localhost:3000/sleep?ms=6000'                                 # 504 after 5 s
 //! head -c 2200000 /dev/zero | curl -i -X POST -T- localhost:3000/upload  # 413, chunked
-//! hey -c 1440 -z 5s 'http://localhost:3000/sleep?ms=100'                 # 200 and 503 with Retry-After
+//! hey -c 1440 -z 5s 'http://localhost:3000/sleep?ms=100'                 # 200 and 503: too many at once
+//! hey -c 400 -z 5s -t 1 'http://localhost:3000/work?ms=5'                # 200 and 503: the runtime is behind
 //! curl -i localhost:3000/health                                          # 200, meanwhile
 //! ```
 //!
@@ -26,8 +27,8 @@ use axum::routing::{get, post};
 use clap::Parser;
 use futures_util::{StreamExt, stream};
 use seawall::{
-    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, PanicReport, Rejection, RequestHead,
-    RequestLimitLayer, TimeoutLayer,
+    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, LagShed, LagShedLayer, PanicReport,
+    Rejection, RequestHead, RequestLimitLayer, TimeoutLayer,
 };
 use tower::ServiceBuilder;
 use tracing_subscriber::EnvFilter;
@@ -105,6 +106,7 @@ fn app(args: &Args) -> Result<Router, seawall::ConfigError> {
             ServiceBuilder::new()
                 .map_response(logged)
                 .layer(CatchPanicLayer::new().on_panic(log_panic))
+                .layer(LagShedLayer::new(LagShed::default()).exempt(is_health))
                 .layer(TimeoutLayer::new(Duration::from_millis(args.timeout_ms)))
                 .layer(ConcurrencyLimitLayer::new(limit).exempt(is_health))
                 .layer(RequestLimitLayer::new(args.body_limit)),

@@ -1,0 +1,147 @@
+//! Laws of others, to compare with: they live here and not in the crate.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use seawall::policy::{Admission, NoWait, Policy, View};
+use seawall::{LagMonitor, Meter, Reason};
+
+/// What node-toobusy does: a timer that should fire every 500 ms, its lateness smoothed with a weight of one third, and a
+/// share of refusals that grows from 0 at 70 ms to everything at 140 ms.
+#[derive(Clone)]
+pub(crate) struct TooBusy {
+    lag_micros: Arc<AtomicU64>,
+    meter: Meter,
+}
+
+/// What folly's `Codel` does, on seawall's probe: overloaded if the least lag of the last 100 ms was above 20 ms; then
+/// refuse while the lag is above twice that.
+#[derive(Clone)]
+pub(crate) struct Codel {
+    monitor: LagMonitor,
+    interval: Arc<Mutex<Interval>>,
+    meter: Meter,
+}
+
+struct Interval {
+    ends: Instant,
+    least: Duration,
+    is_overloaded: bool,
+}
+
+/// Refuses everything: what a refusal costs.
+#[derive(Clone)]
+pub(crate) struct Refuse {
+    meter: Meter,
+}
+
+// === impl TooBusy ===
+
+impl TooBusy {
+    const INTERVAL: Duration = Duration::from_millis(500);
+    const HIGH_WATER: f64 = 70.0;
+
+    pub(crate) fn new() -> Self {
+        let lag_micros = Arc::new(AtomicU64::new(0));
+        let lag = lag_micros.clone();
+        tokio::spawn(async move {
+            let mut last = Instant::now();
+            let mut smoothed = 0.0;
+            loop {
+                tokio::time::sleep(Self::INTERVAL).await;
+                let now = Instant::now();
+                let late = (now - last).saturating_sub(Self::INTERVAL);
+                last = now;
+                smoothed += (late.as_secs_f64() - smoothed) / 3.0;
+                lag.store((smoothed * 1e6) as u64, Relaxed);
+            }
+        });
+        Self {
+            lag_micros,
+            meter: Meter::new("toobusy"),
+        }
+    }
+}
+
+impl<V: View> Policy<V> for TooBusy {
+    type Ticket = ();
+    type Wait = NoWait;
+
+    fn admit(&self, _: &V::Head<'_>) -> Admission<(), NoWait> {
+        let lag = self.lag_micros.load(Relaxed) as f64 / 1000.0;
+        let share = (lag - Self::HIGH_WATER) / Self::HIGH_WATER;
+        answer(fastrand::f64() < share, &self.meter)
+    }
+}
+
+// === impl Codel ===
+
+impl Codel {
+    const TARGET: Duration = Duration::from_millis(20);
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    pub(crate) fn new() -> Self {
+        Self {
+            monitor: LagMonitor::current(),
+            interval: Arc::new(Mutex::new(Interval {
+                ends: Instant::now() + Self::INTERVAL,
+                least: Duration::MAX,
+                is_overloaded: false,
+            })),
+            meter: Meter::new("codel"),
+        }
+    }
+
+    fn refuses(&self, now: Instant, lag: Duration) -> bool {
+        let mut interval = self.interval.lock().expect("nothing panics in here");
+        if now >= interval.ends {
+            interval.is_overloaded =
+                interval.least > Self::TARGET && interval.least < Duration::MAX;
+            interval.ends = now + Self::INTERVAL;
+            interval.least = lag;
+        }
+        interval.least = interval.least.min(lag);
+        interval.is_overloaded && lag > 2 * Self::TARGET
+    }
+}
+
+impl<V: View> Policy<V> for Codel {
+    type Ticket = ();
+    type Wait = NoWait;
+
+    fn admit(&self, _: &V::Head<'_>) -> Admission<(), NoWait> {
+        answer(
+            self.refuses(Instant::now(), self.monitor.lag()),
+            &self.meter,
+        )
+    }
+}
+
+// === impl Refuse ===
+
+impl Refuse {
+    pub(crate) fn new() -> Self {
+        Self {
+            meter: Meter::new("refuse"),
+        }
+    }
+}
+
+impl<V: View> Policy<V> for Refuse {
+    type Ticket = ();
+    type Wait = NoWait;
+
+    fn admit(&self, _: &V::Head<'_>) -> Admission<(), NoWait> {
+        answer(true, &self.meter)
+    }
+}
+
+fn answer(refuse: bool, meter: &Meter) -> Admission<(), NoWait> {
+    if refuse {
+        let no = meter.reject(Reason::Overloaded);
+        Admission::Reject(no.with_retry_after(Duration::from_secs(1)))
+    } else {
+        Admission::Admit(())
+    }
+}

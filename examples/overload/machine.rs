@@ -1,0 +1,71 @@
+//! What the operating system tells and allows.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// What a process's threads did, in sums.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Schedule {
+    pub(crate) ran: Duration,
+    pub(crate) waited: Duration,
+}
+
+/// Pins this thread, and those that it starts, to the core of that number; where the system allows it.
+pub(crate) fn pin(core: usize) -> bool {
+    core_affinity::set_for_current(core_affinity::CoreId { id: core })
+}
+
+/// As many as there were before this thread was pinned to one.
+pub(crate) fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// An overload without a shedder needs a connection per waiting request.
+pub(crate) fn raise_file_limit() {
+    let _ = rlimit::increase_nofile_limit(65_536);
+}
+
+/// For the caption.
+pub(crate) fn describe() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1))
+        .unwrap_or(std::env::consts::ARCH);
+    format!("{model}, {} cores, {}", cores(), std::env::consts::OS)
+}
+
+// === impl Schedule ===
+
+impl Schedule {
+    /// `/proc/PID/task/*/schedstat`.
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        let mut sum = Self::default();
+        for task in std::fs::read_dir(format!("/proc/{pid}/task")).ok()? {
+            let line = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            let mut words = line.split_whitespace().map(str::parse);
+            let mut next = || Some(Duration::from_nanos(words.next()?.ok()?));
+            sum.ran += next()?;
+            sum.waited += next()?;
+        }
+        Some(sum)
+    }
+
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            ran: self.ran.saturating_sub(before.ran),
+            waited: self.waited.saturating_sub(before.waited),
+        }
+    }
+
+    /// Of the time that it wanted a core, how much it had one.
+    pub(crate) fn share(self) -> f64 {
+        let wanted = (self.ran + self.waited).as_secs_f64();
+        if wanted > 0.0 {
+            self.ran.as_secs_f64() / wanted
+        } else {
+            1.0
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The server under test, in a process of its own.
+
+use std::hint::black_box;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use axum::routing::get;
+use seawall::{GateLayer, LagShed, LagShedLayer};
+use tower::{Layer, Service, ServiceBuilder};
+
+use crate::laws::{Codel, Refuse, TooBusy};
+use crate::machine::{self, Schedule};
+use crate::{Args, Error, Law};
+
+/// What the parent tells the child.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct Role {
+    /// Be the server with this law.
+    #[arg(long, hide = true)]
+    serve: Option<Law>,
+    /// Rounds of work in a microsecond, as the parent found.
+    #[arg(long, hide = true, default_value_t = 1.0)]
+    rounds_per_us: f64,
+    /// Whether it has a core to itself.
+    #[arg(long, hide = true)]
+    pinned: bool,
+}
+
+/// A running server; ended when it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+/// How much work a microsecond is: counted, not timed, so that a handler which has to wait for its core does not come off
+/// more cheaply.
+pub(crate) fn calibrate() -> f64 {
+    let rounds = 200_000;
+    let best = (0..50).map(|_| {
+        let start = Instant::now();
+        work(rounds);
+        start.elapsed()
+    });
+    let best = best.min().expect("there are fifty");
+    f64::from(rounds) / (best.as_secs_f64() * 1e6)
+}
+
+fn work(rounds: u32) {
+    let mut x = 1_u64;
+    for round in 0..rounds {
+        x = black_box(x.wrapping_mul(6_364_136_223_846_793_005) + u64::from(round));
+    }
+    black_box(x);
+}
+
+// === impl Role ===
+
+impl Role {
+    /// Serves if that is what this process is for.
+    pub(crate) fn play(&self, args: &Args) -> Option<Result<(), Error>> {
+        self.serve.map(|law| self.serve(law, args))
+    }
+
+    fn serve(&self, law: Law, args: &Args) -> Result<(), Error> {
+        machine::raise_file_limit();
+        if self.pinned {
+            machine::pin(0);
+        }
+        let mut builder = if args.current_thread {
+            tokio::runtime::Builder::new_current_thread()
+        } else {
+            tokio::runtime::Builder::new_multi_thread()
+        };
+        builder.worker_threads(args.workers).enable_all();
+        std::thread::spawn(end_with_parent);
+        builder.build()?.block_on(async {
+            let router = self.router(args);
+            match law {
+                Law::None => serve(router, tower::layer::util::Identity::new()).await,
+                Law::Seawall => serve(router, LagShedLayer::new(LagShed::default())).await,
+                Law::Latch => {
+                    let latched =
+                        LagShed::latched(Duration::from_millis(100), Duration::from_secs(30))?;
+                    serve(router, LagShedLayer::new(latched)).await
+                }
+                Law::Toobusy => serve(router, GateLayer::from_policy(TooBusy::new())).await,
+                Law::Codel => serve(router, GateLayer::from_policy(Codel::new())).await,
+                Law::Refuse => serve(router, GateLayer::from_policy(Refuse::new())).await,
+            }
+        })
+    }
+
+    /// Half of the requests cost half of the mean, four tenths the mean, one tenth three and a half times as much.
+    fn router(&self, args: &Args) -> Router {
+        let mean = args.service_us as f64 * self.rounds_per_us;
+        let turn = Arc::new(AtomicUsize::new(0));
+        let await_for = Duration::from_millis(args.await_ms);
+        Router::new().route(
+            "/",
+            get(move || {
+                let share = match turn.fetch_add(1, Relaxed) * 7 % 10 {
+                    0..5 => 0.5,
+                    5..9 => 1.0,
+                    _ => 3.5,
+                };
+                async move {
+                    if !await_for.is_zero() {
+                        tokio::time::sleep(await_for).await;
+                    }
+                    work((mean * share) as u32);
+                    "done\n"
+                }
+            }),
+        )
+    }
+}
+
+/// The law goes outermost, before routing.
+async fn serve<L, B>(router: Router, law: L) -> Result<(), Error>
+where
+    L: Layer<Router>,
+    L::Service: Service<Request<Body>, Response = Response<B>, Error = std::convert::Infallible>
+        + Clone
+        + Send
+        + 'static,
+    <L::Service as Service<Request<Body>>>::Future: Send,
+    B: axum::body::HttpBody<Data = axum::body::Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    let app = ServiceBuilder::new()
+        .map_response(|response: Response<B>| response.map(Body::new))
+        .layer(law)
+        .service(router);
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let listener = socket.listen(4096)?;
+    println!("{}", listener.local_addr()?);
+    axum::serve(listener, tower::make::Shared::new(app)).await?;
+    Ok(())
+}
+
+/// The parent holds the other end of standard input.
+fn end_with_parent() {
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    std::process::exit(0);
+}
+
+// === impl Server ===
+
+impl Server {
+    pub(crate) fn start(law: Law, args: &Args, rounds_per_us: f64) -> Result<Self, Error> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["--serve", law.as_str()])
+            .args(["--rounds-per-us", &rounds_per_us.to_string()])
+            .args(["--service-us", &args.service_us.to_string()])
+            .args(["--await-ms", &args.await_ms.to_string()])
+            .args(["--workers", &args.workers.to_string()]);
+        if args.current_thread {
+            command.arg("--current-thread");
+        }
+        if args.is_pinned() {
+            command.arg("--pinned");
+        }
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("it is piped");
+        BufReader::new(stdout).read_line(&mut line)?;
+        let address = line.trim().parse();
+        let server = Self {
+            address: address.map_err(|error| format!("the server said {line:?}: {error}"))?,
+            child,
+        };
+        Ok(server)
+    }
+
+    /// The time that its threads ran, and that they waited for a core; `None` where the system does not say.
+    pub(crate) fn schedule(&self) -> Option<Schedule> {
+        Schedule::of(self.child.id())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -21,7 +21,7 @@
 //! ```
 //!
 //! It counts requests that await. A handler that computes keeps its worker, so that the next request is not even read and
-//! the limit never fills: computing belongs in `spawn_blocking`.
+//! the limit never fills: computing belongs in `spawn_blocking`, or behind a [`LagShed`](crate::LagShed), which sees it.
 //!
 //! It may wait, and so counts as a policy that waits even without a room: it is the last in a tuple, and its service is
 //! `Clone`. For two limits use two gates.

@@ -1,5 +1,5 @@
-//! Composable [Tower](https://docs.rs/tower) layers that keep a service answering: when there is more work than it can do,
-//! when a request never ends, when a body is too large, when a handler panics. Each stops one of these, costs next to
+//! Composable [Tower](https://docs.rs/tower) layers that keep a service answering: when there is more work than its runtime
+//! can do, when a request never ends, when a body is too large, when a handler panics. Each stops one of these, costs next to
 //! nothing while nothing is wrong, and tells the caller what happened.
 //!
 //! ```
@@ -7,10 +7,12 @@
 //!
 //! use axum::{Router, routing::get};
 //! use seawall::{
-//!     CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, RequestLimitLayer, TimeoutLayer,
+//!     CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, LagShed, LagShedLayer,
+//!     RequestLimitLayer, TimeoutLayer,
 //! };
 //! use tower::ServiceBuilder;
 //!
+//! let lag = LagShed::default();
 //! let limit = ConcurrencyLimit::new(512);
 //!
 //! let app: Router = Router::new()
@@ -19,6 +21,7 @@
 //!     .layer(
 //!         ServiceBuilder::new()
 //!             .layer(CatchPanicLayer::new())
+//!             .layer(LagShedLayer::new(lag.clone()).exempt(|head| head.uri.path() == "/health"))
 //!             .layer(TimeoutLayer::new(Duration::from_secs(5)))
 //!             .layer(
 //!                 ConcurrencyLimitLayer::new(limit.clone())
@@ -27,6 +30,7 @@
 //!             .layer(RequestLimitLayer::new(2 * 1024 * 1024)),
 //!     );
 //!
+//! lag.state(); // Normal, Warn or Shedding
 //! limit.set_limit(1024)?; // retune while it runs
 //! # let _ = app;
 //! # Ok::<_, seawall::ConfigError>(())
@@ -37,34 +41,37 @@
 //! ```text
 //!            request                             response
 //!               │                                    ▲
-//! ┌─────────────▼────────────────────────────────────┴─────────────┐
-//! │ CatchPanicLayer          nothing of the stack unwinds past it  │
-//! │ ┌───────────▼────────────────────────────────────┴───────────┐ │
-//! │ │ TimeoutLayer           waiting for a place counts          │ │
-//! │ │ ┌─────────▼────────────────────────────────────┴─────────┐ │ │
-//! │ │ │ ConcurrencyLimitLayer  a place until the body has ended│ │ │
-//! │ │ │ ┌───────▼────────────────────────────────────┴───────┐ │ │ │
-//! │ │ │ │ RequestLimitLayer  next to whatever reads the body │ │ │ │
-//! │ │ │ │ ┌─────▼────────────────────────────────────┴─────┐ │ │ │ │
-//! │ │ │ │ │                  your service                  │ │ │ │ │
+//! ┌─────────────▼────────────────────────────────────┴───────────────┐
+//! │ CatchPanicLayer            nothing of the stack unwinds past it  │
+//! │ ┌───────────▼────────────────────────────────────┴─────────────┐ │
+//! │ │ LagShedLayer             what refuses most, refuses cheapest │ │
+//! │ │ ┌─────────▼────────────────────────────────────┴───────────┐ │ │
+//! │ │ │ TimeoutLayer           waiting for a place counts        │ │ │
+//! │ │ │ ┌───────▼────────────────────────────────────┴─────────┐ │ │ │
+//! │ │ │ │ ConcurrencyLimitLayer  a place until the body is done│ │ │ │
+//! │ │ │ │ ┌─────▼────────────────────────────────────┴───────┐ │ │ │ │
+//! │ │ │ │ │ RequestLimitLayer  next to what reads the body   │ │ │ │ │
+//! │ │ │ │ │ ┌───▼────────────────────────────────────┴─────┐ │ │ │ │ │
+//! │ │ │ │ │ │                your service                  │ │ │ │ │ │
 //! ```
 //!
 //! What is first in a `ServiceBuilder` is outermost. Refusing is cheapest at the outside, so what refuses most goes there;
-//! a layer sees everything that is inside it and nothing that is outside.
+//! a layer sees everything that is inside it and nothing that is outside. The lag shedder sees handlers that compute, the
+//! concurrency limit those that await: both belong in the stack.
 //!
 //! `Router::layer` runs after routing. To refuse before it, put the stack around the router. `axum::serve` wants axum's own
 //! body there, so box it once, outermost:
 //!
 //! ```no_run
 //! use axum::{Router, extract::Request, response::Response};
-//! use seawall::{CatchPanicLayer, ConcurrencyLimitLayer};
+//! use seawall::{CatchPanicLayer, LagShed, LagShedLayer};
 //! use tower::{ServiceBuilder, make::Shared};
 //!
 //! # async fn serve(router: Router, listener: tokio::net::TcpListener) -> std::io::Result<()> {
 //! let app = ServiceBuilder::new()
 //!     .map_response(|response: Response<_>| response.map(axum::body::Body::new))
 //!     .layer(CatchPanicLayer::new())
-//!     .layer(ConcurrencyLimitLayer::new(512))
+//!     .layer(LagShedLayer::new(LagShed::default()))
 //!     .service(router);
 //! axum::serve(listener, Shared::new(app)).await
 //! # }
@@ -99,15 +106,15 @@
 //! [`respond_with`](GateLayer::respond_with) and [`plain`](GateLayer::plain), whatever the policy. See [`policy`] for how
 //! to write one in a few lines, and for several in one gate.
 //!
-//! State lives in the handle ([`ConcurrencyLimit`], [`Timeout`], …), made once in its constructor. Axum applies a layer
+//! State lives in the handle ([`LagShed`], [`ConcurrencyLimit`], [`Timeout`], …), made once in its constructor. Axum applies a layer
 //! again per route, per connection and even per request; a limit of 2 is 2 all the same.
 //!
 //! # Features
 //!
 //! - `http` (default): the [`Http`] protocol and [`RequestLimitLayer`]. Without it every other layer works over
 //!   [`Plain`], and no HTTP crate is pulled in.
-//! - `metrics`: counters and gauges; see [`observe`].
-//! - `tracing`: an event per rejection and per panic; see [`observe`].
+//! - `metrics`: counters, gauges and a histogram; see [`observe`].
+//! - `tracing`: an event per rejection and per panic, and for each change of a lag shedder's state; see [`observe`].
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

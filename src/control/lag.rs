@@ -224,7 +224,7 @@ impl LagLaw {
 
     /// Whether a lag during which no request came through for more than `hi` is taken back when it is over; `true` by
     /// default. What has piled up behind a worker that was held up is often gone in a moment: it gets `window` for that,
-    /// before it counts as a surge.
+    /// before it counts as a surge. One stall after the other is not taken back: that is a queue of long handlers.
     #[must_use]
     pub const fn forgive_stalls(mut self, forgive: bool) -> Self {
         self.forgives_stalls = forgive;

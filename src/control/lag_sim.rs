@@ -15,9 +15,9 @@ const MS: Micros = 1000;
 const TICK: Micros = 10 * MS;
 const CALM_TICK: Micros = 50 * MS;
 
-/// What a refusal costs; a service costs 2 ms on average.
+/// What a refusal costs, and a service on average.
 const REFUSAL: Micros = 12;
-const CAPACITY_PER_MS: f64 = 0.5;
+const SERVICE: Micros = 2 * MS;
 
 /// Polls between two looks at sockets and timers.
 const DRIVER_INTERVAL: u64 = 61;
@@ -64,6 +64,7 @@ enum Probe {
 
 struct World {
     law: LagLaw,
+    service: Micros,
     now: Micros,
     random: fastrand::Rng,
     /// In the sockets, not yet seen by the driver.
@@ -80,6 +81,10 @@ struct World {
 
 impl World {
     fn new(law: LagLaw, phases: &[Phase], seed: u64) -> Self {
+        Self::serving(SERVICE, law, phases, seed)
+    }
+
+    fn serving(service: Micros, law: LagLaw, phases: &[Phase], seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut arriving = VecDeque::new();
         let (mut at, mut end) = (0.0, 0.0);
@@ -87,7 +92,7 @@ impl World {
             at = f64::max(at, end);
             end += *length as f64;
             loop {
-                at -= (1.0 - random.f64()).ln() / (load * CAPACITY_PER_MS);
+                at -= (1.0 - random.f64()).ln() * service as f64 / MS as f64 / load;
                 if at >= end {
                     break;
                 }
@@ -96,6 +101,7 @@ impl World {
         }
         Self {
             law,
+            service,
             now: 0,
             random,
             arriving,
@@ -166,8 +172,8 @@ impl World {
                 let cost = if refused {
                     REFUSAL
                 } else {
-                    [MS, MS, MS, MS, MS, 2 * MS, 2 * MS, 2 * MS, 2 * MS, 7 * MS]
-                        [self.random.usize(..10)]
+                    // Half of the mean for half of them, the mean for four tenths, 3.5 times as much for one.
+                    self.service * [1, 1, 1, 1, 1, 2, 2, 2, 2, 7][self.random.usize(..10)] / 2
                 };
                 self.now += cost;
                 let latency = self.now - sent;
@@ -238,7 +244,7 @@ fn overload(law: LagLaw, load: f64) -> (f64, Outcome) {
 
 /// What no law can exceed.
 fn bound(load: f64) -> f64 {
-    let p = REFUSAL as f64 * CAPACITY_PER_MS / MS as f64;
+    let p = REFUSAL as f64 / SERVICE as f64;
     ((1.0 - load * p) / (1.0 - p)).min(load)
 }
 
@@ -335,4 +341,34 @@ fn overload_is_overload_though_a_worker_was_held_up() {
         outcome.failed,
         outcome.all()
     );
+}
+
+/// One stall after the other is a queue.
+#[test]
+fn long_handlers_are_refused_like_short_ones() {
+    for service in [50 * MS, 200 * MS, 400 * MS] {
+        let run = |law| {
+            let mut sum = Outcome::default();
+            for seed in 0..5 {
+                let one = World::serving(service, law, &[(20_000, 4.0)], seed).run(None);
+                sum.busy += one.busy;
+                sum.rejected += one.rejected;
+                sum.failed += one.failed;
+                sum.latencies.extend(one.latencies);
+            }
+            sum
+        };
+        let (never, with) = (run(LagLaw::default().max_shed(0.0)), run(LagLaw::default()));
+        let (before, after) = (never.latencies.len(), with.latencies.len());
+        assert!(
+            after > 5 * before,
+            "{service} µs: {after} served, {before} without"
+        );
+        // One in ten takes longer at 400 ms than its client waits.
+        let busy = with.busy as f64 / (5.0 * 20_000.0 * MS as f64);
+        assert!(
+            busy > if service > 200 * MS { 0.4 } else { 0.7 },
+            "{service} µs: {busy}"
+        );
+    }
 }

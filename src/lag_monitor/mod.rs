@@ -21,7 +21,8 @@
 //! # What is measured
 //!
 //! A thread of the operating system, named `seawall-lag`, one per process, wakes a resident task of the runtime every
-//! 10 ms, or every 50 ms once all has been calm for half a second. The task wants two polls: the first comes through the
+//! 10 ms, or every 50 ms once all has been calm for half a second, or every 100 ms if a [`LagShed`](crate::LagShed) asks for
+//! it and has seen no request for a second: an idle server pays some 0.2 % of a core. The task wants two polls: the first comes through the
 //! runtime's injection queue, the second from the back of a worker's local queue, where requests wait. The lag is the longer
 //! of the two waits; while a probe is on its way it is at least the probe's age, which is read from outside the runtime, so
 //! that a runtime whose every worker is blocked is seen during the block. One blocked worker of several is no lag: the

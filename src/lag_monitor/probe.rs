@@ -28,8 +28,8 @@ pub(crate) struct Probe {
 
 /// Something that is told what happens to a probe.
 pub(crate) trait Follow: Send + Sync {
-    /// A reading is taken, on the sampler's thread.
-    fn look(&self, now: Duration, is_waiting: bool);
+    /// A reading is taken, on the sampler's thread; `false` if nobody needs them often, as no request comes through.
+    fn look(&self, now: Duration, is_waiting: bool) -> bool;
     /// A new probe is sent from there.
     fn sent(&self, now: Duration);
     /// The probe is polled in the runtime, where nothing that waits behind it has been; the second time it is back.
@@ -155,14 +155,15 @@ impl Probe {
         nanos(&self.last).max(waits)
     }
 
-    /// Takes a reading, tells it, and sends the probe again if it is back. The lag.
-    pub(super) fn tick(&self, now: Duration, host_is_short: bool) -> Duration {
+    /// Takes a reading, tells it, and sends the probe again if it is back. The lag, and whether anybody needs it often.
+    pub(super) fn tick(&self, now: Duration, host_is_short: bool) -> (Duration, bool) {
         let lag = self.lag_at(now);
         let is_back = self.stage.load() == Stage::Idle;
         let found = is_back.then(|| nanos(&self.last));
         let followers = self.living();
+        let mut is_needed = followers.is_empty();
         for follower in &followers {
-            follower.look(now, !is_back);
+            is_needed |= follower.look(now, !is_back);
         }
         if is_back {
             for follower in &followers {
@@ -173,7 +174,7 @@ impl Probe {
         }
         // The user's code comes last: a recorder that panics stops neither the probe nor the law.
         self.watches.look(now, lag, found, host_is_short);
-        lag
+        (lag, is_needed)
     }
 
     fn wake(&self) {

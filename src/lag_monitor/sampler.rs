@@ -18,8 +18,11 @@ const NAME: &str = "seawall-lag";
 /// Between two readings where a lag was seen lately.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Between two readings where all is calm: 20 wake-ups a second.
+/// Where all is calm: 20 a second.
 const CALM_TICK: Duration = Duration::from_millis(50);
+
+/// Where no request comes either.
+const IDLE_TICK: Duration = Duration::from_millis(100);
 
 /// Less is calm.
 const CALM: Duration = Duration::from_millis(5);
@@ -116,17 +119,26 @@ fn run() {
         wait_for_probes(&mut probes);
         let now = clock::monotonic();
         let host_is_short = host.is_short(now);
+        let mut is_idle = true;
         for probe in probes.drain(..) {
             // A recorder, a subscriber or a signal of the user's may panic in there; the others are still read.
             let tick = AssertUnwindSafe(|| probe.tick(now, host_is_short));
             match panic::catch_unwind(tick) {
-                Ok(lag) if (CALM..GIVEN_UP).contains(&lag) => busy_at = now,
-                Ok(_) => {}
+                Ok((lag, is_needed)) => {
+                    is_idle &= !is_needed;
+                    if (CALM..GIVEN_UP).contains(&lag) {
+                        busy_at = now;
+                    }
+                }
                 Err(_) => observe::sampler_failed("a reading panicked"),
             }
         }
         let is_calm = now.saturating_sub(busy_at) >= CALM_FOR;
-        let tick = if is_calm { CALM_TICK } else { TICK };
+        let tick = match (is_calm, is_idle) {
+            (false, _) => TICK,
+            (true, false) => CALM_TICK,
+            (true, true) => IDLE_TICK,
+        };
         let next = now + tick;
         let mut runtimes = lock(&SAMPLER.runtimes);
         // Whoever comes in between has been sent out already; only a tick reads.

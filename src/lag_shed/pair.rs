@@ -1,11 +1,10 @@
 //! The law of one handle on one runtime.
 
-use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use tokio::runtime;
+use tokio::runtime::{self, Handle};
 
 use super::shared::Shared;
 use crate::control::lag::{LagLaw, LagState, Verdict};
@@ -15,10 +14,15 @@ use crate::lag_monitor::{Follow, lock};
 /// Admits everything.
 pub(super) const FULL: u32 = 1 << 16;
 
+/// Without a request for this long there is nobody to protect.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// What requests and the sampler share.
 pub(super) struct Pair {
     shared: Weak<Shared>,
     pub(super) runtime: runtime::Id,
+    /// Whether the lag counts, and not its signals alone.
+    minds_lag: bool,
     /// The share of requests to admit, of [`FULL`].
     admit: AtomicU32,
     /// When the share was found; nanoseconds.
@@ -38,7 +42,7 @@ struct Law {
 }
 
 /// What can be said about it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sketch {
     pub(super) state: LagState,
     pub(super) lag: Duration,
@@ -48,10 +52,11 @@ pub(super) struct Sketch {
 // === impl Pair ===
 
 impl Pair {
-    pub(super) fn new(shared: Weak<Shared>, runtime: runtime::Id, now: Duration) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, runtime: runtime::Id, now: Duration) -> Self {
         Self {
-            shared,
+            shared: Arc::downgrade(shared),
             runtime,
+            minds_lag: shared.minds_lag,
             admit: AtomicU32::new(FULL),
             sampled: AtomicU64::new(nanos(now)),
             over_in: AtomicU64::new(0),
@@ -66,6 +71,12 @@ impl Pair {
 
     pub(super) fn admit(&self) -> u32 {
         self.admit.load(Relaxed)
+    }
+
+    /// Whether this thread has gone to another runtime since it looked last, and this one's law would refuse.
+    pub(super) fn refuses_elsewhere(&self) -> bool {
+        let is_here = || Handle::try_current().is_ok_and(|here| here.id() == self.runtime);
+        self.admit() != FULL && !is_here()
     }
 
     pub(super) fn sampled(&self) -> Duration {
@@ -105,45 +116,41 @@ impl Pair {
         if self.is_closed.load(Relaxed) {
             return;
         }
-        if let Some(verdict) = ask(&mut law.judge, &constants) {
-            self.publish(shared, &mut law, now, verdict);
-        }
-    }
-
-    fn publish(&self, shared: &Shared, law: &mut Law, now: Duration, verdict: Verdict) {
+        let Some(verdict) = ask(&mut law.judge, &constants) else {
+            return;
+        };
+        law.state = verdict.state;
+        law.shed = verdict.shed;
         let refuse = (f64::from(FULL) * verdict.shed).round() as u32;
         let admit = FULL - refuse.min(FULL);
         let was_full = self.admit.swap(admit, Relaxed) == FULL;
         self.sampled.store(nanos(now), Relaxed);
         self.over_in.store(nanos(verdict.over_in), Relaxed);
-        law.shed = verdict.shed;
-        let before = mem::replace(&mut law.state, verdict.state);
         shared.published(was_full, admit == FULL);
-        if before != verdict.state {
-            shared
-                .meter
-                .lag_state(before, verdict.state, law.judge.lag());
-        }
-        shared.meter.shed(verdict.shed);
+        drop(law);
+        shared.tell();
     }
 }
 
 impl Follow for Pair {
-    fn look(&self, now: Duration, is_waiting: bool) {
+    fn look(&self, now: Duration, is_waiting: bool) -> bool {
         let Some(shared) = self.shared.upgrade() else {
-            return;
+            return false;
         };
         // The user's closures run before anything is locked.
         let signal = shared.pressure(now);
         let gap = self.calls.gap(now);
-        let is_waiting = is_waiting && shared.minds_lag;
+        let is_waiting = is_waiting && self.minds_lag;
         self.settle(&shared, now, |judge, constants| {
             Some(judge.look(constants, now, is_waiting, constants.lag_of(signal), gap))
         });
+        gap < IDLE
     }
 
     fn sent(&self, now: Duration) {
-        lock(&self.law).judge.sent(now);
+        if self.minds_lag {
+            lock(&self.law).judge.sent(now);
+        }
     }
 
     fn polled(&self, now: Duration, is_back: bool) {
@@ -151,7 +158,7 @@ impl Follow for Pair {
             return;
         };
         let gap = self.calls.gap(now);
-        if shared.minds_lag {
+        if self.minds_lag {
             self.settle(&shared, now, |judge, constants| {
                 judge.polled(constants, now, gap, is_back)
             });

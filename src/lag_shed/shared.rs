@@ -6,16 +6,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::mem;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::pair::{FULL, Pair};
+use super::pair::{FULL, Pair, Sketch};
 use super::signal::LoadSignal;
 use crate::clock;
-use crate::control::lag::{LagLaw, STALE};
+use crate::control::lag::{LagLaw, LagState, STALE};
 use crate::lag_monitor::{self, Follow, Probe, lock};
 use crate::observe::Meter;
 use crate::rejection::{Reason, Rejection};
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     signals: Mutex<Vec<LoadSignal>>,
     bound: Mutex<Vec<Bound>>,
     fail_open: AtomicU64,
+    /// What metrics and events say.
+    told: Mutex<LagState>,
     pub(super) meter: Meter,
 }
 
@@ -65,6 +68,7 @@ impl Shared {
             signals: Mutex::default(),
             bound: Mutex::default(),
             fail_open: AtomicU64::new(0),
+            told: Mutex::default(),
             meter: Meter::new("lag_shed"),
         }
     }
@@ -87,7 +91,7 @@ impl Shared {
             .try_with(|pairs| {
                 let mut pairs = pairs.try_borrow_mut().ok()?;
                 let pair = &mut pairs[self.slot];
-                if !is_known {
+                if !is_known || pair.as_ref().is_some_and(|pair| pair.refuses_elsewhere()) {
                     *pair = self.pair_here();
                     SEEN.with(|seen| seen[self.slot].set(if pair.is_some() { word } else { 0 }));
                 }
@@ -132,7 +136,7 @@ impl Shared {
             return Some(known.pair.clone());
         }
         let probe = lag_monitor::probe(runtime);
-        let pair = Arc::new(Pair::new(Arc::downgrade(self), id, clock::monotonic()));
+        let pair = Arc::new(Pair::new(self, id, clock::monotonic()));
         let follower: Weak<Pair> = Arc::downgrade(&pair);
         if !probe.follow(follower as Weak<dyn Follow>) {
             return None;
@@ -165,6 +169,28 @@ impl Shared {
         drop(bound);
         drop(gone);
         self.published(was_full, true);
+        self.tell();
+    }
+
+    /// How the runtime does that is worst off.
+    pub(super) fn worst(&self) -> Sketch {
+        let mut worst = Sketch::default();
+        for one in self.pairs().iter().map(|pair| pair.sketch()) {
+            worst.state = worst.state.max(one.state);
+            worst.lag = worst.lag.max(one.lag);
+            worst.shed = worst.shed.max(one.shed);
+        }
+        worst
+    }
+
+    /// Tells metrics and events; the user's code in there finds nothing locked.
+    pub(super) fn tell(&self) {
+        let worst = self.worst();
+        let before = mem::replace(&mut *lock(&self.told), worst.state);
+        self.meter.shed(worst.shed);
+        if before != worst.state {
+            self.meter.lag_state(before, worst.state, worst.lag);
+        }
     }
 
     pub(super) fn law(&self) -> LagLaw {
@@ -186,9 +212,13 @@ impl Shared {
         each.fold(0.0, f64::max)
     }
 
-    pub(super) fn pairs(&self) -> Vec<Arc<Pair>> {
+    fn pairs(&self) -> Vec<Arc<Pair>> {
         let bound = lock(&self.bound);
         bound.iter().map(|bound| bound.pair.clone()).collect()
+    }
+
+    pub(super) fn runtimes(&self) -> usize {
+        lock(&self.bound).len()
     }
 
     pub(super) fn fail_open(&self) -> u64 {

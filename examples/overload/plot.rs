@@ -71,7 +71,7 @@ pub(crate) fn bars(cells: &[Cell]) -> String {
     lines.join("\n")
 }
 
-/// Goodput and p99 against the offered load: one curve for each law.
+/// Goodput, p99 and who got no answer against the offered load: one curve for each law.
 pub(crate) fn svg(cells: &[Cell], laws: &[Law], caption: &str) -> Result<String, Error> {
     let mut svg = String::new();
     draw(&mut svg, cells, laws, caption).map_err(|error| format!("cannot draw: {error}"))?;
@@ -89,21 +89,21 @@ fn draw(
     laws: &[Law],
     caption: &str,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let root = SVGBackend::with_string(svg, (960, 420)).into_drawing_area();
+    let root = SVGBackend::with_string(svg, (1260, 400)).into_drawing_area();
     let font = |size: u32| ("sans-serif", size).into_font().color(&TEXT);
-    let (charts, bottom) = root.split_vertically(390);
+    let (charts, bottom) = root.split_vertically(370);
     bottom.draw_text(caption, &font(12), (12, 8))?;
     let loads = cells.iter().map(|cell| cell.load);
     let least = loads.clone().fold(f64::MAX, f64::min);
     let most = loads.fold(0.0, f64::max);
-    let panels = charts.split_evenly((1, 2));
+    let panels = charts.split_evenly((1, 3));
     type Value = fn(&Cell) -> f64;
     let most_goodput = cells
         .iter()
         .map(|cell| cell.goodput_ratio)
         .fold(1.0, f64::max);
     let most_p99 = cells.iter().map(|cell| cell.p99_ms).fold(100.0, f64::max);
-    let what: [(&str, &str, f64, Value); 2] = [
+    let what: [(&str, &str, f64, Value); 3] = [
         ("Goodput", "share of capacity", most_goodput * 1.1, |cell| {
             cell.goodput_ratio
         }),
@@ -113,6 +113,9 @@ fn draw(
             most_p99 * 1.1,
             |cell| cell.p99_ms,
         ),
+        ("Clients that gave up", "% of requests", 105.0, |cell| {
+            cell.failed * 100.0
+        }),
     ];
     for (panel, (title, unit, top, value)) in panels.iter().zip(what) {
         let mut chart = ChartBuilder::on(panel)
@@ -130,7 +133,18 @@ fn draw(
             .axis_style(GRID)
             .bold_line_style(GRID.mix(0.35))
             .light_line_style(GRID.mix(0.0))
-            .x_label_formatter(&|load| format!("{load}x"))
+            .x_label_formatter(&|load| {
+                let is_marked = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0].contains(load);
+                if is_marked {
+                    format!("{load}x")
+                } else {
+                    String::new()
+                }
+            })
+            .y_label_formatter(&|value| {
+                let is_share = top < 10.0;
+                format!("{value:.0$}", usize::from(is_share))
+            })
             .draw()?;
         for (law, colour) in laws.iter().zip(COLOURS.iter().cycle()) {
             let mut points: Vec<_> = cells

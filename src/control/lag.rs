@@ -224,7 +224,8 @@ impl LagLaw {
 
     /// Whether a lag during which no request came through for more than `hi` is taken back when it is over; `true` by
     /// default. What has piled up behind a worker that was held up is often gone in a moment: it gets `window` for that,
-    /// before it counts as a surge. One stall after the other is not taken back: that is a queue of long handlers.
+    /// before it counts as a surge. One stall after the other is not taken back: that is a queue of long handlers. Of what a
+    /// load signal says nothing is taken back.
     #[must_use]
     pub const fn forgive_stalls(mut self, forgive: bool) -> Self {
         self.forgives_stalls = forgive;
@@ -281,6 +282,19 @@ impl Default for LagLaw {
     /// Window 300 ms, surge 150 ms, hard 300 ms.
     fn default() -> Self {
         Self::preset(300, 150, 300)
+    }
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    /// The worse of two.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self {
+            state: self.state.max(other.state),
+            shed: self.shed.max(other.shed),
+            over_in: self.over_in.max(other.over_in),
+        }
     }
 }
 

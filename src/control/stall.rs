@@ -4,7 +4,8 @@
 //! comes through, and what has piled up behind it is often gone in a moment; to refuse that would punish requests for what
 //! is over. That can only be told afterwards: a stall counts while it lasts, and is taken back with the first request, or
 //! the first poll of the probe, that gets through after it. But only once until the probe is back: where one stall follows
-//! the other, it is a queue of long handlers.
+//! the other, it is a queue of long handlers; unless nothing came for a second, as where a runtime is driven only now and
+//! then.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -22,6 +23,9 @@ pub(crate) struct Calls {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Judge {
     now: Lagging,
+    /// The same law for signals, of which nothing is taken back.
+    signals: Lagging,
+    signalled: Option<Verdict>,
     /// What it was when the wait began.
     before: Lagging,
     /// From when the wait that lasts counts: its beginning, or the end of a stall in it.
@@ -37,6 +41,9 @@ pub(crate) struct Judge {
     /// Until then a backlog is what a stall has left, and no surge.
     draining_until: Duration,
 }
+
+/// No queue stands still for so long.
+const LONG: Duration = Duration::from_secs(1);
 
 // === impl Calls ===
 
@@ -65,7 +72,7 @@ impl Judge {
     }
 
     pub(crate) fn lag(&self) -> Duration {
-        self.now.lag()
+        self.now.lag().max(self.signals.lag())
     }
 
     /// A reading: of the probe, which is waiting or not, and of a `signal` that counts beside it. `gap` is the time since a
@@ -80,9 +87,23 @@ impl Judge {
     ) -> Verdict {
         self.is_waiting = is_waiting;
         let waiting = self.waited(at);
-        let lag = self.last.max(self.first).max(waiting).max(signal);
+        let lag = self.last.max(self.first).max(waiting);
         let is_queue = gap <= law.stall() && at >= self.draining_until;
-        self.now.sample(law, Reading { at, lag, is_queue })
+        self.signalled = Some(self.signals.sample(
+            law,
+            Reading {
+                at,
+                lag: signal,
+                is_queue: false,
+            },
+        ));
+        let verdict = self.now.sample(law, Reading { at, lag, is_queue });
+        self.beside_signals(verdict)
+    }
+
+    fn beside_signals(&self, verdict: Verdict) -> Verdict {
+        self.signalled
+            .map_or(verdict, |signalled| verdict.max(signalled))
     }
 
     /// A probe is sent.
@@ -96,7 +117,8 @@ impl Judge {
     /// A request came through, `gap` after the one before it. A verdict if that ends a stall.
     pub(crate) fn called(&mut self, law: &LagLaw, at: Duration, gap: Duration) -> Option<Verdict> {
         let stalled = gap.min(self.waited(at));
-        if !law.forgives() || self.has_forgiven || stalled <= law.stall() {
+        let again = self.has_forgiven && stalled < LONG;
+        if !law.forgives() || again || stalled <= law.stall() {
             return None;
         }
         self.has_forgiven = true;
@@ -108,7 +130,8 @@ impl Judge {
             lag: self.last.max(self.first),
             is_queue: false,
         };
-        Some(self.now.sample(law, reading))
+        let verdict = self.now.sample(law, reading);
+        Some(self.beside_signals(verdict))
     }
 
     /// The probe is polled, `gap` after a request came through; `is_back` if it is the second time. A verdict if that ends a
@@ -203,6 +226,32 @@ mod tests {
         judge.polled(&LAW, ms(1120), ms(10), true);
         judge.sent(ms(1130));
         assert!(judge.called(&LAW, ms(1730), ms(600)).is_some());
+    }
+
+    #[test]
+    fn a_runtime_that_is_driven_now_and_then_is_forgiven_each_time() {
+        let (mut judge, _) = waiting(&LAW, 600);
+        assert!(judge.called(&LAW, ms(600), ms(600)).is_some());
+        for call in 2..5 {
+            for at in (600 * call - 590..600 * call).step_by(10) {
+                judge.look(&LAW, ms(at * 2), true, ms(0), ms(0));
+            }
+            let verdict = judge.called(&LAW, ms(1200 * call), ms(1200));
+            assert_eq!(verdict.unwrap().shed, 0.0, "call {call}");
+        }
+    }
+
+    #[test]
+    fn a_stall_takes_nothing_back_that_a_signal_armed() {
+        let mut judge = Judge::new(ms(0));
+        judge.sent(ms(0));
+        let readings = (0..60).map(|n| ms(n * 10));
+        let last = readings
+            .map(|at| judge.look(&LAW, at, true, ms(90), at))
+            .last();
+        assert_eq!(last.unwrap().shed, 1.0);
+        let verdict = judge.called(&LAW, ms(600), ms(600)).unwrap();
+        assert!((verdict.shed - 0.875).abs() < 0.01, "{verdict:?}");
     }
 
     #[test]

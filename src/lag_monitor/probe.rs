@@ -224,6 +224,7 @@ impl Probe {
         followers.closed = true;
         let all = mem::take(&mut followers.all);
         drop(followers);
+        self.watches.close();
         for follower in all {
             if let Some(follower) = follower.upgrade() {
                 follower.closed();

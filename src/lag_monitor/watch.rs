@@ -125,6 +125,12 @@ impl Watches {
         lock(&self.hooks).push(Arc::new(watch));
     }
 
+    /// Lets go of the hooks: one may hold a monitor, and so itself.
+    pub(super) fn close(&self) {
+        let hooks = std::mem::take(&mut *lock(&self.hooks));
+        observe::unpanicked(|| drop(hooks));
+    }
+
     pub(super) fn seen(&self) -> Seen {
         *lock(&self.seen)
     }

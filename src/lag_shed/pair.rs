@@ -127,8 +127,6 @@ impl Pair {
         self.sampled.store(nanos(now), Relaxed);
         self.over_in.store(nanos(verdict.over_in), Relaxed);
         shared.published(was_full, admit == FULL);
-        drop(law);
-        shared.tell();
     }
 }
 
@@ -144,6 +142,7 @@ impl Follow for Pair {
         self.settle(&shared, now, |judge, constants| {
             Some(judge.look(constants, now, is_waiting, constants.lag_of(signal), gap))
         });
+        shared.tell();
         gap < IDLE
     }
 

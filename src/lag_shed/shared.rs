@@ -18,10 +18,11 @@ use super::signal::LoadSignal;
 use crate::clock;
 use crate::control::lag::{LagLaw, LagState, STALE};
 use crate::lag_monitor::{self, Follow, Probe, lock};
-use crate::observe::Meter;
+use crate::observe::{self, Meter};
 use crate::rejection::{Reason, Rejection};
 
-/// As many handles as a thread keeps apart; more share places and look twice more often.
+/// As many handles as a thread keeps apart. Two that share a place and take turns look anew with every request: that costs
+/// a few locks and a reference count, and changes no decision.
 const SLOTS: usize = 4;
 
 thread_local! {
@@ -36,7 +37,7 @@ pub(super) struct Shared {
     word: AtomicU64,
     slot: usize,
     /// Runtimes that shed.
-    shedding: AtomicUsize,
+    shedding: Mutex<usize>,
     pub(super) minds_lag: bool,
     law: Mutex<LagLaw>,
     signals: Mutex<Vec<LoadSignal>>,
@@ -62,7 +63,7 @@ impl Shared {
         Self {
             word: AtomicU64::new(stamp()),
             slot: SLOT.fetch_add(1, Ordering::Relaxed) % SLOTS,
-            shedding: AtomicUsize::new(0),
+            shedding: Mutex::new(0),
             minds_lag,
             law: Mutex::new(law),
             signals: Mutex::default(),
@@ -150,12 +151,14 @@ impl Shared {
 
     /// A reading was taken: every thread looks again.
     pub(super) fn published(&self, was_full: bool, is_full: bool) {
-        let shedding = match (was_full, is_full) {
-            (true, false) => self.shedding.fetch_add(1, Ordering::Relaxed) + 1,
-            (false, true) => self.shedding.fetch_sub(1, Ordering::Relaxed) - 1,
-            _ => self.shedding.load(Ordering::Relaxed),
-        };
-        let stamp = stamp() | u64::from(shedding > 0);
+        // Together, so that the last word says what the last count was.
+        let mut shedding = lock(&self.shedding);
+        match (was_full, is_full) {
+            (true, false) => *shedding += 1,
+            (false, true) => *shedding -= 1,
+            _ => {}
+        }
+        let stamp = stamp() | u64::from(*shedding > 0);
         self.word.store(stamp, Ordering::Relaxed);
     }
 
@@ -183,14 +186,17 @@ impl Shared {
         worst
     }
 
-    /// Tells metrics and events; the user's code in there finds nothing locked.
+    /// Tells metrics and events; the user's code in there finds nothing locked that requests need.
     pub(super) fn tell(&self) {
+        let mut told = lock(&self.told);
         let worst = self.worst();
-        let before = mem::replace(&mut *lock(&self.told), worst.state);
-        self.meter.shed(worst.shed);
-        if before != worst.state {
-            self.meter.lag_state(before, worst.state, worst.lag);
-        }
+        let before = mem::replace(&mut *told, worst.state);
+        observe::unpanicked(|| {
+            self.meter.shed(worst.shed);
+            if before != worst.state {
+                self.meter.lag_state(before, worst.state, worst.lag);
+            }
+        });
     }
 
     pub(super) fn law(&self) -> LagLaw {

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::config::ConfigError;
+use crate::observe;
 
 /// How overloaded something is, as a closure says: 0 or less is not at all, 1 is as much as can be borne.
 ///
@@ -58,7 +60,7 @@ impl LoadSignal {
     /// A signal with a name for `Debug` and logs.
     ///
     /// The closure is called on the thread that measures lag, at most every 10 ms: it must be quick and must not block. What
-    /// is not a number counts as 0. While it panics no reading is taken, and half a second later nothing is refused any more.
+    /// is not a number counts as 0, and so does a panic, which is told like a failed measurement.
     pub fn new(name: &'static str, read: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
         Self::every(name, Duration::ZERO, read)
     }
@@ -116,9 +118,14 @@ impl LoadSignal {
     pub(super) fn pressure(&self, now: Duration) -> f64 {
         let now = now.as_nanos() as u64;
         if now >= self.inner.due.load(Relaxed) {
-            let value = (self.inner.read)();
+            let value = panic::catch_unwind(AssertUnwindSafe(&self.inner.read));
+            let value = value.unwrap_or_else(|_| {
+                observe::sampler_failed("a load signal panicked");
+                f64::NAN
+            });
             self.inner.value.store(value.to_bits(), Relaxed);
-            let due = now.saturating_add(self.inner.every.as_nanos() as u64);
+            // At least once for all runtimes and handles of a round.
+            let due = now.saturating_add(self.inner.every.as_nanos().max(1) as u64);
             self.inner.due.store(due, Relaxed);
         }
         f64::from_bits(self.inner.value.load(Relaxed))

@@ -114,10 +114,18 @@ pub(crate) fn panicked(rejection: &Rejection, message: Option<&str>) {
 
 /// Lag is not measured, or a hook on it was not told.
 pub(crate) fn sampler_failed(error: &str) {
-    #[cfg(feature = "tracing")]
-    tracing::error!(target: "seawall", layer = SAMPLER.layer(), error, "lag is not measured");
-    let _ = error;
-    SAMPLER.inner.series.sampler_failed(&SAMPLER);
+    unpanicked(|| {
+        #[cfg(feature = "tracing")]
+        tracing::error!(target: "seawall", layer = SAMPLER.layer(), error, "lag is not measured");
+        let _ = error;
+        SAMPLER.inner.series.sampler_failed(&SAMPLER);
+    });
+}
+
+/// Runs what may call a recorder or a subscriber of the user's where a panic of theirs would take others down: the thread
+/// that measures, the task that is measured.
+pub(crate) fn unpanicked(tell: impl FnOnce()) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(tell));
 }
 
 #[cfg(feature = "tracing")]

@@ -158,10 +158,6 @@ fn short_blocking_calls_at_light_load_refuse_nothing() {
             let blocks = tokio::spawn(async move {
                 assert!(admits(&lag));
                 until("150 ms", || within.lag() >= Duration::from_millis(150));
-                assert!(
-                    within.lag() < Duration::from_millis(300),
-                    "the machine stood still"
-                );
             });
             blocks.await.unwrap();
             until("the next is there", || {
@@ -177,7 +173,8 @@ fn short_blocking_calls_at_light_load_refuse_nothing() {
 fn without_readings_everything_is_admitted() {
     let _alone = alone();
     let runtime = workers(1);
-    let lag = LagShed::default();
+    // Whatever this thread does in between is no stall.
+    let lag = LagShed::with_law(LagLaw::default().forgive_stalls(false)).unwrap();
     let (stop, stopped) = channel::<()>();
     let stopped = Mutex::new(stopped);
     let monitor = LagMonitor::start(runtime.handle());

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use seawall::{LagMonitor, LagShed};
+use seawall::{LagLaw, LagMonitor, LagShed};
 
 use crate::support::*;
 
@@ -50,7 +50,8 @@ fn metrics_and_events_are_those_of_the_docs() {
     let (handle, log) = &*INSTALLED;
 
     let runtime = workers(1);
-    let lag = LagShed::default().named("told");
+    let law = LagLaw::default().forgive_stalls(false);
+    let lag = LagShed::with_law(law).unwrap().named("told");
     let monitor = LagMonitor::start(runtime.handle()).named("told");
     monitor.on_lag(LagMonitor::WARN, |_| panic!("in a hook"));
     lag.start(runtime.handle());

@@ -162,8 +162,8 @@ impl LagLaw {
     }
 
     /// The lag that arms the law earlier if two readings in a row show it and requests kept coming through while it grew; 150 ms
-    /// by default. A worker that is held up lets nothing through, a queue does: at ten times the capacity this halves the
-    /// backlog from before arming.
+    /// by default. A worker that is held up lets nothing through, a queue does: at ten times the capacity this takes a quarter off the
+    /// longest waits, which are those from before arming.
     #[must_use]
     pub const fn surge(mut self, surge: Duration) -> Self {
         self.surge = surge;

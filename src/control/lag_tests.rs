@@ -94,6 +94,15 @@ fn a_surge_arms_at_its_second_reading_if_it_is_a_queue() {
 }
 
 #[test]
+fn a_surge_begins_anew_after_a_calm() {
+    let mut fed = Fed::new(LagLaw::default());
+    fed.after(0, 0);
+    fed.queue(10, 150);
+    fed.queue(10, 0);
+    assert_eq!(fed.queue(10, 150).shed, 0.0);
+}
+
+#[test]
 fn it_is_disarmed_once_calm_for_the_exit_time() {
     let mut fed = Fed::new(LagLaw::default());
     fed.after(0, 0);

@@ -266,6 +266,11 @@ mod tests {
         let (mut judge, _) = waiting(&LAW, 10);
         judge.polled(&LAW, ms(10), ms(10), false);
         judge.polled(&LAW, ms(10), ms(10), true);
+        assert_eq!(
+            judge.called(&LAW, ms(160), ms(160)),
+            None,
+            "before the next reading"
+        );
         // A signal sheds, and a request comes every now and then.
         for at in (20..400).step_by(10) {
             judge.look(&LAW, ms(at), false, ms(400), ms(at));

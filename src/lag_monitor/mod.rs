@@ -37,7 +37,7 @@
 //! # Lifetime
 //!
 //! The thread starts with the first monitor and is parked while there is none. It keeps no runtime alive: when the runtime
-//! ends its monitors read zero. If it cannot be started, or ends, that is told through [`observe`](crate::observe), nothing
+//! ends its monitors read zero. Until then the resident task counts among the runtime's `num_alive_tasks`. If it cannot be started, or ends, that is told through [`observe`](crate::observe), nothing
 //! is refused any more, and the next runtime that is looked at starts it again. It is not carried across `fork`: a forked
 //! child has no such thread, and nothing is measured or refused in it.
 //!

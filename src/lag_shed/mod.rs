@@ -91,7 +91,8 @@ pub struct LagShed {
 pub struct LagShedSnapshot {
     /// The state of the runtime that is worst off.
     pub state: LagState,
-    /// The longest lag of any runtime, as of the last reading; a load signal counts as the lag that it stands for.
+    /// The longest lag of any runtime, as of the last reading; a load signal counts as the lag that it stands for,
+    /// and a stall that is over does not count.
     pub lag: Duration,
     /// The largest share of requests that is refused in any runtime, `0.0..=1.0`.
     pub shed: f64,

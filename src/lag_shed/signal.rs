@@ -16,7 +16,7 @@ use crate::observe;
 ///
 /// A [`LagShed`](crate::LagShed) sheds for it as if the runtime lagged by that share between
 /// [`lo`](crate::LagLaw::lo) and [`hi`](crate::LagLaw::hi): between 0 and 1 a part is refused, from 1 on everything; what stays
-/// above 0 for the law's window arms it, as does 3.5 at once.
+/// above 0 for the law's window arms it, as does by the default law 3.5 at once. A latch is armed by whatever is above 0.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -9,6 +9,13 @@ use std::time::{Duration, Instant};
 use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
+/// The time by which decisions are taken: paused time moves it.
+#[inline]
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub(crate) fn now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 /// A timer that is due `after` from now; registered with the runtime at its first poll.
 ///
 /// # Panics
@@ -16,6 +23,12 @@ use tokio::time::Sleep;
 /// Outside a Tokio runtime whose time driver is on.
 pub(crate) fn sleep(after: Duration) -> Sleep {
     tokio::time::sleep(after)
+}
+
+/// Makes a timer due `after` from now instead.
+pub(crate) fn rearm(timer: Pin<&mut Sleep>, after: Duration) {
+    const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+    timer.reset(now() + after.min(FAR));
 }
 
 /// Polls a timer, also where the future beside it has used up its task's share of Tokio's cooperative budget: a timer asks

@@ -40,6 +40,15 @@ impl ConfigError {
         })
     }
 
+    /// For settings that depend on each other.
+    pub(crate) fn new(field: &'static str, value: &str, allowed: &str) -> Self {
+        Self {
+            field,
+            value: value.to_owned(),
+            allowed: allowed.to_owned(),
+        }
+    }
+
     /// The setting's name, as in the docs of its type.
     pub fn field(&self) -> &'static str {
         self.field

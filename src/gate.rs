@@ -129,6 +129,10 @@ impl<P, X> GateLayer<P, X> {
         &self.policy
     }
 
+    pub(crate) fn into_parts(self) -> (P, X) {
+        (self.policy, self.protocol)
+    }
+
     fn with_protocol<Y>(self, protocol: impl FnOnce(X) -> Y) -> GateLayer<P, Y> {
         GateLayer {
             policy: self.policy,
@@ -191,6 +195,35 @@ impl<P, R> GateLayer<P, Http<NoRule, R>> {
     {
         self.with_protocol(|http| Http {
             classify: ByHead(classify),
+            respond: http.respond,
+        })
+    }
+}
+
+#[cfg(feature = "tower-http")]
+impl<P, R> GateLayer<P, Http<NoRule, R>> {
+    /// Lets a classifier of [`tower_http::classify`] say what a response tells about the service: at its head, or at the end of
+    /// its body where that is when it knows. An inner rejection speaks for itself, and an error is a failure.
+    ///
+    /// ```
+    /// use seawall::{CircuitBreaker, CircuitBreakerLayer};
+    /// use tower_http::classify::StatusInRangeAsFailures;
+    ///
+    /// let layer = CircuitBreakerLayer::new(CircuitBreaker::default())
+    ///     .classify_with(StatusInRangeAsFailures::new(400..=599));
+    /// # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
+    /// # fits_a_router(layer);
+    /// ```
+    #[must_use]
+    pub fn classify_with<C>(
+        self,
+        classifier: C,
+    ) -> GateLayer<P, Http<crate::protocol::ByClassifier<C>, R>>
+    where
+        C: tower_http::classify::ClassifyResponse + Clone,
+    {
+        self.with_protocol(|http| Http {
+            classify: crate::protocol::ByClassifier(classifier),
             respond: http.respond,
         })
     }
@@ -351,6 +384,20 @@ impl<S: fmt::Debug, P: fmt::Debug, X: fmt::Debug> fmt::Debug for Gate<S, P, X> {
 }
 
 // === impl GateFuture ===
+
+impl<F, W, T: Ticket, X: Kind> GateFuture<F, W, T, X> {
+    /// An inner call under a ticket that was given before.
+    pub(crate) fn called(future: F, held: Held<T>, memo: X::Memo, protocol: X) -> Self {
+        Self {
+            state: State::Called {
+                call: Call::Inner { future },
+                held: Some(held),
+            },
+            memo,
+            protocol,
+        }
+    }
+}
 
 impl<F, W, T, X, Res, Err> Future for GateFuture<F, W, T, X>
 where

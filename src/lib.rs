@@ -119,6 +119,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod catch_panic;
+pub mod circuit_breaker;
 pub mod concurrency_limit;
 pub mod gate;
 pub mod lag_monitor;
@@ -138,6 +139,9 @@ mod control;
 mod rejection;
 
 pub use self::catch_panic::{CatchPanic, CatchPanicLayer, CatchPanicService, PanicReport};
+pub use self::circuit_breaker::{
+    CircuitBreaker, CircuitBreakerLayer, CircuitState, CircuitTicket, Transition,
+};
 pub use self::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitLayer, Permit};
 pub use self::config::ConfigError;
 pub use self::control::lag::{LagLaw, LagState};

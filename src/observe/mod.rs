@@ -13,6 +13,9 @@
 //! | `seawall_limit` | gauge | `layer`, `name` | places there are |
 //! | `seawall_timeouts_total` | counter | `layer`, `name` | requests whose deadline passed |
 //! | `seawall_panics_total` | counter | `layer`, `name` | handlers and bodies that panicked |
+//! | `seawall_circuit_state` | gauge | `layer`, `name`, `state` | how many circuit breakers of the name are in the state: of one alone, 1 for the state that it is in and 0 for the others |
+//! | `seawall_circuit_transitions_total` | counter | `layer`, `name`, `reason`, `state` | changes of a circuit breaker's state, by the state after it and the cause |
+//! | `seawall_circuit_outcomes_total` | counter | `layer`, `name`, `reason` | what became of calls: `reason` is `success`, `failure`, `ignored`, `cancelled` or `panicked` |
 //! | `seawall_lag_seconds` | gauge | `layer`, `name` | how far the runtime is behind now |
 //! | `seawall_lag_probe_seconds` | histogram | `layer`, `name`, `reason` | how far behind each probe found it; `reason` is `host` while the host is short of CPU, else `service` |
 //! | `seawall_lag_state` | gauge | `layer`, `name`, `state` | 1 for the state that a lag shedder is in, 0 for the others |
@@ -20,12 +23,14 @@
 //! | `seawall_lag_fail_open_total` | counter | `layer`, `name` | requests that it admitted because the last reading was too old |
 //! | `seawall_lag_sampler_failures_total` | counter | `layer`, `name` | times that the thread which measures lag, or a hook on it, failed |
 //!
-//! `layer` is the kind (`concurrency_limit`, `lag_shed`, `lag_monitor`, `timeout`, `request_limit`, `catch_panic`,
-//! `custom`), `name` what its user called the handle (empty by default), `reason` is [`Reason::as_str`], `state` is
-//! [`LagState::as_str`].
+//! `layer` is the kind (`circuit_breaker`, `concurrency_limit`, `lag_shed`, `lag_monitor`, `timeout`, `request_limit`, `catch_panic`,
+//! `custom`), `name` what its user called the handle (empty by default), `reason` is [`Reason::as_str`] or
+//! [`Cause::as_str`](crate::circuit_breaker::Cause::as_str), `state` is [`LagState::as_str`] or [`CircuitState::as_str`](crate::CircuitState::as_str).
 //!
 //! A series is registered at its first use, once per handle: a recorder that is installed after the first request misses
 //! the series that exist by then. Install the recorder first.
+//!
+//! A breaker of a family that is told apart has the label `key` besides.
 //!
 //! Handles of one kind share a series unless they have names of their own; a gauge then shows the last that was set.
 //!
@@ -35,7 +40,8 @@
 //! and `reason`: a panic at `ERROR`, with its message as `panic`; a passed deadline at `WARN`; any other rejection at
 //! `DEBUG`, with `retry_after_ms` and `dry_run`, since there are most of them when there is least time to write them down.
 //! A lag shedder that begins to shed is a `WARN`, any other change of its `state` an `INFO`, with `lag_ms`; a lag monitor
-//! that fails is an `ERROR`.
+//! that fails is an `ERROR`. A circuit breaker that opens is a `WARN`, any other change of its `state` an `INFO`, with the
+//! cause as `reason`, and `key` where the breakers of a family are told apart.
 
 #[cfg_attr(not(feature = "metrics"), path = "no_series.rs")]
 mod series;
@@ -47,7 +53,9 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use self::series::Series;
+use crate::control::circuit::{Change, Mode};
 use crate::control::lag::LagState;
+use crate::policy::Outcome;
 use crate::rejection::{Reason, Rejection};
 
 /// The identity of one handle in rejections, metrics and events, and its counters. A cheap `Clone`.
@@ -69,6 +77,8 @@ pub struct Meter {
 struct Inner {
     layer: &'static str,
     name: OnceLock<Cow<'static, str>>,
+    /// Which of a family it is, where that is told.
+    key: Option<String>,
     rejected: AtomicU64,
     would_reject: AtomicU64,
     series: Series,
@@ -156,10 +166,16 @@ impl Meter {
 
     /// A meter for one handle of the kind `layer`: a short, constant, `snake_case` word.
     pub fn new(layer: &'static str) -> Self {
+        Self::of_key(layer, None)
+    }
+
+    /// One of a family, told apart by the label `key` if there is one.
+    pub(crate) fn of_key(layer: &'static str, key: Option<String>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 layer,
                 name: OnceLock::new(),
+                key,
                 rejected: AtomicU64::new(0),
                 would_reject: AtomicU64::new(0),
                 series: Series::default(),
@@ -186,6 +202,11 @@ impl Meter {
     /// The handle's name; empty if it has none.
     pub fn name(&self) -> &str {
         self.inner.name.get().map_or("", |name| name)
+    }
+
+    #[cfg(any(feature = "metrics", feature = "tracing"))]
+    fn key(&self) -> Option<&str> {
+        self.inner.key.as_deref()
     }
 
     /// A rejection that carries this meter's layer and name. It is counted when a gate turns a request away with it.
@@ -262,6 +283,43 @@ impl Meter {
             }
         }
         let _ = (before, lag);
+    }
+
+    /// A circuit breaker was asked; its state is asked for when the gauge is registered.
+    #[inline]
+    pub(crate) fn circuit_seen(&self, mode: impl FnOnce() -> Mode) {
+        self.inner.series.circuit_seen(self, mode);
+    }
+
+    /// A call came back to a circuit breaker.
+    #[inline]
+    pub(crate) fn circuit_outcome(&self, outcome: Outcome) {
+        self.inner.series.circuit_outcome(self, outcome);
+    }
+
+    /// A circuit breaker changed its state.
+    pub(crate) fn circuit_changed(&self, change: &Change) {
+        self.inner.series.circuit_changed(self, change);
+        #[cfg(feature = "tracing")]
+        {
+            let (layer, name, key) = (self.layer(), self.name(), self.key());
+            let (from, state, reason) = (
+                change.from.as_str(),
+                change.to.as_str(),
+                change.cause.as_str(),
+            );
+            let open_ms = change.lasts.map(|nanos| nanos / 1_000_000);
+            if change.to == Mode::Open {
+                tracing::warn!(target: "seawall", layer, name, key, from, state, reason, open_ms, "circuit opened");
+            } else {
+                tracing::info!(target: "seawall", layer, name, key, from, state, reason, "circuit changed");
+            }
+        }
+    }
+
+    /// A circuit breaker is no more.
+    pub(crate) fn circuit_gone(&self) {
+        self.inner.series.circuit_gone();
     }
 
     /// A request began to wait (`true`), or stopped waiting.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{LagState, Meter, Reason};
+use super::{Change, LagState, Meter, Mode, Outcome, Reason};
 
 #[derive(Default)]
 pub(super) struct Series {}
@@ -38,6 +38,16 @@ impl Series {
     pub(super) fn lag_state(&self, _: &Meter, _: LagState) {}
 
     pub(super) fn failed_open(&self, _: &Meter) {}
+
+    #[inline]
+    pub(super) fn circuit_seen(&self, _: &Meter, _: impl FnOnce() -> Mode) {}
+
+    #[inline]
+    pub(super) fn circuit_outcome(&self, _: &Meter, _: Outcome) {}
+
+    pub(super) fn circuit_changed(&self, _: &Meter, _: &Change) {}
+
+    pub(super) fn circuit_gone(&self) {}
 
     pub(super) fn sampler_failed(&self, _: &Meter) {}
 }

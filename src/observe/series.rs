@@ -1,14 +1,14 @@
 //! The series of one handle behind the `metrics` facade.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use metrics::{
-    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
-    gauge, histogram,
+    Counter, Gauge, Histogram, Label, Unit, counter, describe_counter, describe_gauge,
+    describe_histogram, gauge, histogram,
 };
 
-use super::{LagState, Meter, Reason};
+use super::{Change, LagState, Meter, Mode, Outcome, Reason};
 
 const ADMITTED: &str = "seawall_requests_admitted_total";
 const REJECTED: &str = "seawall_requests_rejected_total";
@@ -23,6 +23,9 @@ const LAG_PROBE: &str = "seawall_lag_probe_seconds";
 const LAG_STATE: &str = "seawall_lag_state";
 const LAG_SHED: &str = "seawall_lag_shed_ratio";
 const LAG_FAIL_OPEN: &str = "seawall_lag_fail_open_total";
+const CIRCUIT_STATE: &str = "seawall_circuit_state";
+const CIRCUIT_TRANSITIONS: &str = "seawall_circuit_transitions_total";
+const CIRCUIT_OUTCOMES: &str = "seawall_circuit_outcomes_total";
 const SAMPLER_FAILURES: &str = "seawall_lag_sampler_failures_total";
 
 /// The registered series of one handle: each is looked up once, then costs one atomic operation.
@@ -41,6 +44,14 @@ pub(super) struct Series {
     states: OnceLock<[(LagState, Gauge); 3]>,
     shed: OnceLock<Gauge>,
     failures: OnceLock<Counter>,
+    modes: OnceLock<Modes>,
+    outcomes: [OnceLock<Counter>; OUTCOMES.len()],
+}
+
+/// A handle moves from one to the other; handles that share them add up.
+struct Modes {
+    gauges: [Gauge; Mode::ALL.len()],
+    shown: Mutex<Option<Mode>>,
 }
 
 struct Places {
@@ -69,7 +80,7 @@ impl Series {
         all[reason.index()]
             .get_or_init(|| {
                 describe_counter!(name, Unit::Count, help);
-                counter!(name, "layer" => meter.layer(), "name" => meter.label(), "reason" => reason.as_str())
+                counter!(name, meter.labels(&[("reason", reason.as_str())]))
             })
             .increment(1);
     }
@@ -134,7 +145,7 @@ impl Series {
                 let help = "How far behind each probe found the runtime.";
                 describe_histogram!(LAG_PROBE, Unit::Seconds, help);
                 let reason = if host_is_short { "host" } else { "service" };
-                histogram!(LAG_PROBE, "layer" => meter.layer(), "name" => meter.label(), "reason" => reason)
+                histogram!(LAG_PROBE, meter.labels(&[("reason", reason)]))
             })
             .record(lag.as_secs_f64());
     }
@@ -144,7 +155,7 @@ impl Series {
             let help = "1 for the state that a lag shedder is in, 0 for the others.";
             describe_gauge!(LAG_STATE, Unit::Count, help);
             [LagState::Normal, LagState::Warn, LagState::Shedding].map(|state| {
-                let gauge = gauge!(LAG_STATE, "layer" => meter.layer(), "name" => meter.label(), "state" => state.as_str());
+                let gauge = gauge!(LAG_STATE, meter.labels(&[("state", state.as_str())]));
                 (state, gauge)
             })
         });
@@ -175,18 +186,110 @@ impl Series {
     }
 }
 
+const OUTCOMES: [(Outcome, &str); 5] = [
+    (Outcome::Success, "success"),
+    (Outcome::Failure, "failure"),
+    (Outcome::Ignored, "ignored"),
+    (Outcome::Cancelled, "cancelled"),
+    (Outcome::Panicked, "panicked"),
+];
+
+impl Series {
+    #[inline]
+    pub(super) fn circuit_seen(&self, meter: &Meter, mode: impl FnOnce() -> Mode) {
+        if self.modes.get().is_none() {
+            self.show_mode(meter, mode(), true);
+        }
+    }
+
+    /// Moves the handle from the state that it was shown in to the one that it is in.
+    fn show_mode(&self, meter: &Meter, mode: Mode, is_first: bool) {
+        let modes = self.modes.get_or_init(|| {
+            let help = "How many circuit breakers are in a state.";
+            describe_gauge!(CIRCUIT_STATE, Unit::Count, help);
+            let gauges = Mode::ALL
+                .map(|mode| gauge!(CIRCUIT_STATE, meter.labels(&[("state", mode.as_str())])));
+            Modes {
+                gauges,
+                shown: Mutex::new(None),
+            }
+        });
+        let mut shown = modes.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_first && shown.is_some() {
+            return; // a change was faster
+        }
+        match shown.replace(mode) {
+            Some(before) => modes.gauges[before as usize].decrement(1.0),
+            // So that all states are there from the beginning.
+            None => modes.gauges.iter().for_each(|gauge| gauge.increment(0.0)),
+        }
+        modes.gauges[mode as usize].increment(1.0);
+    }
+
+    pub(super) fn circuit_changed(&self, meter: &Meter, change: &Change) {
+        self.show_mode(meter, change.to, false);
+        let help = "Changes of a circuit breaker's state.";
+        describe_counter!(CIRCUIT_TRANSITIONS, Unit::Count, help);
+        counter!(
+            CIRCUIT_TRANSITIONS,
+            meter.labels(&[
+                ("reason", change.cause.as_str()),
+                ("state", change.to.as_str())
+            ])
+        )
+        .increment(1);
+    }
+
+    #[inline]
+    pub(super) fn circuit_outcome(&self, meter: &Meter, outcome: Outcome) {
+        let Some(index) = OUTCOMES.iter().position(|(each, _)| *each == outcome) else {
+            return;
+        };
+        self.outcomes[index]
+            .get_or_init(|| {
+                let help = "What became of the calls that a circuit breaker admitted.";
+                describe_counter!(CIRCUIT_OUTCOMES, Unit::Count, help);
+                counter!(
+                    CIRCUIT_OUTCOMES,
+                    meter.labels(&[("reason", OUTCOMES[index].1)])
+                )
+            })
+            .increment(1);
+    }
+
+    /// The handle is in no state any more.
+    pub(super) fn circuit_gone(&self) {
+        let Some(modes) = self.modes.get() else {
+            return;
+        };
+        let mut shown = modes.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = shown.take() {
+            modes.gauges[before as usize].decrement(1.0);
+        }
+    }
+}
+
 impl Meter {
-    fn label(&self) -> String {
-        self.name().to_owned()
+    fn labels(&self, more: &[(&'static str, &'static str)]) -> Vec<Label> {
+        let mut labels = vec![
+            Label::from_static_parts("layer", self.layer()),
+            Label::new("name", self.name().to_owned()),
+        ];
+        if let Some(key) = self.key() {
+            labels.push(Label::new("key", key.to_owned()));
+        }
+        let more = more.iter();
+        labels.extend(more.map(|(key, value)| Label::from_static_parts(key, value)));
+        labels
     }
 
     fn counter(&self, name: &'static str, help: &'static str) -> Counter {
         describe_counter!(name, Unit::Count, help);
-        counter!(name, "layer" => self.layer(), "name" => self.label())
+        counter!(name, self.labels(&[]))
     }
 
     fn gauge(&self, name: &'static str, unit: Unit, help: &'static str) -> Gauge {
         describe_gauge!(name, unit, help);
-        gauge!(name, "layer" => self.layer(), "name" => self.label())
+        gauge!(name, self.labels(&[]))
     }
 }

@@ -27,6 +27,10 @@ impl<T: Ticket> Held<T> {
         }
     }
 
+    pub(crate) fn ticket_mut(&mut self) -> &mut T {
+        &mut self.ticket
+    }
+
     /// Runs foreign code under the ticket.
     #[inline]
     pub(crate) fn watch<R>(&mut self, code: impl FnOnce() -> R) -> R {

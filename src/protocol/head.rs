@@ -9,10 +9,6 @@ use super::View;
 #[derive(Clone, Copy, Debug)]
 pub enum HttpView {}
 
-/// What a classifier sees of an HTTP response.
-#[derive(Clone, Copy, Debug)]
-pub enum ResponseView {}
-
 /// An HTTP request without its body.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -69,10 +65,6 @@ pub struct RequestSummary {
 
 impl View for HttpView {
     type Head<'a> = RequestHead<'a>;
-}
-
-impl View for ResponseView {
-    type Head<'a> = ResponseHead<'a>;
 }
 
 // === impl heads ===

@@ -5,12 +5,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http::response::Parts;
-use http::{Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use http_body::Frame;
 
 use super::answer::{Respond, Wire, decimal};
-use super::head::{HttpView, RequestHead, ResponseHead, ResponseHeadMut, ResponseView};
-use super::{Http, Inspect, Kind, Problem, Protocol, Rule, View, grpc};
+use super::classify::{AtEnd, Classify, Nothing, Verdict};
+use super::head::{HttpView, RequestHead, ResponseHeadMut};
+use super::{Http, Inspect, Kind, Problem, Protocol, View, grpc};
 use crate::body::{Body, BodyError, Source, Watch};
 use crate::policy::{End, Held, Outcome, Ticket};
 use crate::rejection::{BoxError, Rejection};
@@ -26,22 +27,24 @@ pub struct Memo {
 
 /// Holds a ticket until the response body is over, and settles it at the trailers where the head could not.
 #[derive(Debug)]
-pub struct Hold<T: Ticket> {
+pub struct Hold<T: Ticket, E = Nothing> {
     held: Held<T>,
+    /// What judges it at the end, if that is the user's.
+    at_end: Option<E>,
     /// Bytes still to come; `u64::MAX` where nothing was promised.
     promised: u64,
 }
 
 // === impl Kind ===
 
-impl<C: Clone, R: Clone> Kind for Http<C, R> {
+impl<C: Classify, R: Clone> Kind for Http<C, R> {
     type Memo = Memo;
-    type Hold<T: Ticket> = Option<Hold<T>>;
+    type Hold<T: Ticket> = Option<Hold<T, C::AtEnd>>;
 }
 
 // === impl Inspect ===
 
-impl<B, C: Clone, R: Clone> Inspect<Request<B>> for Http<C, R> {
+impl<B, C: Classify, R: Clone> Inspect<Request<B>> for Http<C, R> {
     type View = HttpView;
 
     #[inline]
@@ -76,7 +79,7 @@ impl<B, C: Clone, R: Clone> Inspect<Request<B>> for Http<C, R> {
 
 impl<C, R, B, Err> Protocol<Response<B>, Err> for Http<C, R>
 where
-    C: Rule<ResponseView, Outcome> + Clone,
+    C: Classify,
     R: Respond + Clone,
     B: http_body::Body,
     Err: 'static,
@@ -131,37 +134,44 @@ where
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
             )
             || body.is_end_stream();
-        if let Some(outcome) = held.watch(|| self.verdict(&parts, memo, over)) {
-            held.settle(outcome);
+        let mut at_end = None;
+        match held.watch(|| self.verdict(&mut parts, memo, over)) {
+            Verdict::Now(outcome) => held.settle(outcome),
+            Verdict::AtEnd(judge) => at_end = Some(judge),
+            Verdict::ByDefault => {}
         }
         let watch = if over {
             held.end(End::Complete);
             None
         } else {
             let promised = promised(&parts, &body, memo);
-            Some(Hold { held, promised })
+            Some(Hold {
+                held,
+                at_end,
+                promised,
+            })
         };
         Ok(Response::from_parts(parts, Body::passing(body, watch)))
     }
 }
 
-impl<C, R> Http<C, R>
-where
-    C: Rule<ResponseView, Outcome>,
-{
-    /// The verdict at the head; `None` if it is in the trailers.
-    fn verdict(&self, head: &Parts, memo: Memo, over: bool) -> Option<Outcome> {
+impl<C: Classify, R> Http<C, R> {
+    /// The verdict at the head; by default if it is in the trailers of a gRPC response.
+    fn verdict(&self, head: &mut Parts, memo: Memo, over: bool) -> Verdict<C::AtEnd> {
         if let Some(rejection) = head.extensions.get::<Rejection>() {
-            return Some(rejection.outcome());
+            return Verdict::Now(rejection.outcome());
         }
-        if let Some(outcome) = self.classify.apply(&ResponseHead::from(head)) {
-            return Some(outcome);
+        match self.classify.classify(head) {
+            Verdict::ByDefault => {}
+            Verdict::AtEnd(judge) if over => return Verdict::Now(judge.verdict(None)),
+            verdict => return verdict,
         }
         if memo.http2 && grpc::is_grpc(&head.headers) {
             let outcome = grpc::verdict(&head.headers);
-            return outcome.or(over.then_some(Outcome::Failure));
+            let outcome = outcome.or(over.then_some(Outcome::Failure));
+            return outcome.map_or(Verdict::ByDefault, Verdict::Now);
         }
-        Some(match head.status {
+        Verdict::Now(match head.status {
             StatusCode::TOO_MANY_REQUESTS => Outcome::Ignored,
             status if status.is_server_error() => Outcome::Failure,
             _ => Outcome::Success,
@@ -220,9 +230,23 @@ impl Memo {
 // === impl Hold ===
 
 /// Nothing in it is polled, so nothing in it is pinned.
-impl<T: Ticket> Unpin for Hold<T> {}
+impl<T: Ticket, E> Unpin for Hold<T, E> {}
 
-impl<T: Ticket> Hold<T> {
+impl<T: Ticket, E> Hold<T, E> {
+    /// The verdict that the head had left open, if the trailers have it.
+    fn settle_at_end(&mut self, trailers: Option<&HeaderMap>)
+    where
+        E: AtEnd,
+    {
+        let outcome = match self.at_end.take() {
+            Some(judge) => Some(self.held.watch(|| judge.verdict(trailers))),
+            None => trailers.and_then(grpc::verdict),
+        };
+        if let Some(outcome) = outcome {
+            self.held.settle(outcome);
+        }
+    }
+
     /// Counts `sent` bytes and says whether they were the last that were promised.
     fn delivered(&mut self, sent: u64) -> bool {
         if self.promised != u64::MAX {
@@ -232,7 +256,7 @@ impl<T: Ticket> Hold<T> {
     }
 }
 
-impl<B, T: Ticket> Watch<B> for Option<Hold<T>> {
+impl<B, T: Ticket, E: AtEnd> Watch<B> for Option<Hold<T, E>> {
     #[inline]
     fn poll_frame(
         self: Pin<&mut Self>,
@@ -255,8 +279,8 @@ impl<B, T: Ticket> Watch<B> for Option<Hold<T>> {
                 Some(End::Failed)
             }
             Some(Ok(frame)) => {
-                if let Some(outcome) = frame.trailers_ref().and_then(grpc::verdict) {
-                    hold.held.settle(outcome);
+                if let Some(trailers) = frame.trailers_ref() {
+                    hold.settle_at_end(Some(trailers));
                 }
                 let sent = frame.data_ref().map_or(0, Buf::remaining) as u64;
                 let over = frame.is_trailers() || hold.delivered(sent) || source.is_end_stream();
@@ -264,6 +288,7 @@ impl<B, T: Ticket> Watch<B> for Option<Hold<T>> {
             }
         };
         if let (Some(end), Some(mut hold)) = (end, end.and_then(|_| this.take())) {
+            hold.settle_at_end(None);
             // Only gRPC is unsettled by now: a stream that ends without a status is a failure.
             hold.held.settle(Outcome::Failure);
             hold.held.end(end);

@@ -6,6 +6,8 @@
 #[cfg(feature = "http")]
 mod answer;
 #[cfg(feature = "http")]
+mod classify;
+#[cfg(feature = "http")]
 mod grpc;
 #[cfg(feature = "http")]
 mod head;
@@ -21,10 +23,15 @@ use crate::rejection::Rejection;
 
 #[cfg(feature = "http")]
 pub use self::answer::{Respond, RespondWith, Wire};
+#[cfg(feature = "tower-http")]
+pub use self::classify::ByClassifier;
+#[cfg(feature = "http")]
+pub use self::classify::Classify;
 #[cfg(feature = "http")]
 pub use self::head::{HttpView, RequestHead, RequestSummary, ResponseHead, ResponseHeadMut};
 #[cfg(feature = "http")]
 pub use self::http::{Hold, Memo};
+pub(crate) use self::plain::plain_outcome;
 
 /// `http::Request` in, `http::Response` out: the default protocol, zero-sized until it is given a closure.
 ///
@@ -149,8 +156,6 @@ mod sealed {
     impl<Req> Sealed for super::PlainView<Req> {}
     #[cfg(feature = "http")]
     impl Sealed for super::HttpView {}
-    #[cfg(feature = "http")]
-    impl Sealed for super::head::ResponseView {}
 }
 
 // === impl PlainView ===

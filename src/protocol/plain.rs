@@ -4,6 +4,14 @@ use super::{Inspect, Kind, Plain, PlainView, Protocol, Rule, View};
 use crate::policy::{End, Held, Outcome, Ticket};
 use crate::rejection::Rejection;
 
+/// What a result says where nobody classifies it.
+pub(crate) fn plain_outcome<T, E: 'static>(result: &Result<T, E>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Success,
+        Err(error) => Rejection::find(error).map_or(Outcome::Failure, Rejection::outcome),
+    }
+}
+
 impl<C: Clone> Kind for Plain<C> {
     type Memo = ();
     type Hold<T: Ticket> = ();
@@ -53,10 +61,7 @@ where
     ) -> Result<Res, Err> {
         if let Some(mut held) = held {
             let classified = held.watch(|| self.classify.apply(&result));
-            held.settle(classified.unwrap_or_else(|| match &result {
-                Ok(_) => Outcome::Success,
-                Err(error) => Rejection::find(error).map_or(Outcome::Failure, Rejection::outcome),
-            }));
+            held.settle(classified.unwrap_or_else(|| plain_outcome(&result)));
             held.end(End::Complete);
         }
         result

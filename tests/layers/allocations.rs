@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use http::{Request, Response};
+use seawall::circuit_breaker::Window;
 use seawall::policy::{Admission, NoWait, Policy, View};
 use seawall::{
-    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer, LagShed, LagShedLayer,
-    Reason, Rejection, RequestLimitLayer, TimeoutLayer,
+    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer,
+    GateLayer, LagShed, LagShedLayer, Reason, Rejection, RequestLimitLayer, TimeoutLayer,
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
@@ -95,6 +96,15 @@ async fn an_admitted_request_costs_no_allocation() {
         ConcurrencyLimitLayer::new(ConcurrencyLimit::new(1).wait(1, second)),
         LagShedLayer::new(LagShed::default()),
         GateLayer::from_policy((LagShed::default(), ConcurrencyLimit::new(1))),
+        CircuitBreakerLayer::new(CircuitBreaker::default()),
+        CircuitBreakerLayer::new(
+            CircuitBreaker::builder()
+                .window(Window::calls(100))
+                .slow_call(second, 0.5)
+                .consecutive_failures(5)
+                .build()
+                .unwrap()
+        ),
         CatchPanicLayer::new(),
         CatchPanicLayer::new().on_panic(|_| {}),
         TimeoutLayer::new(second),

@@ -12,8 +12,8 @@ use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use seawall::{
-    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer, LagShed, LagShedLayer,
-    RequestLimitLayer, TimeoutLayer,
+    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer,
+    GateLayer, LagShed, LagShedLayer, RequestLimitLayer, TimeoutLayer,
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready_ok};
@@ -166,6 +166,7 @@ every_layer! {
     gate: GateLayer::from_policy(Recorder::new());
     tuple: GateLayer::from_policy((Recorder::new(), ConcurrencyLimit::new(1)));
     exempting: GateLayer::from_policy(Recorder::new()).exempt(|_| true);
+    circuit_breaker: CircuitBreakerLayer::new(CircuitBreaker::default());
     concurrency_limit: ConcurrencyLimitLayer::new(1);
     waiting: ConcurrencyLimitLayer::new(ConcurrencyLimit::new(1).wait(1, Duration::from_secs(1)));
     lag_shed: LagShedLayer::new(LagShed::default());

@@ -8,6 +8,14 @@ mod allocations;
 #[cfg(feature = "http")]
 mod catch_panic;
 #[cfg(feature = "http")]
+mod circuit_breaker;
+#[cfg(feature = "http")]
+mod circuit_faults;
+#[cfg(all(feature = "http", feature = "keyed"))]
+mod circuit_keyed;
+#[cfg(feature = "http")]
+mod circuit_ready;
+#[cfg(feature = "http")]
 mod concurrency_limit;
 #[cfg(feature = "http")]
 mod contract;

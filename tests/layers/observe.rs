@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use seawall::policy::{Admission, NoWait, Policy, View};
 use seawall::{
-    ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer, Reason, Rejection, TimeoutLayer,
+    CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer,
+    Reason, Rejection, TimeoutLayer,
 };
 use tower::{Layer, Service};
 
@@ -47,8 +48,29 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
         .layer(answers(|| ok(Script::default())));
     dry.call(get()).await.unwrap();
 
+    let breaker = CircuitBreaker::builder()
+        .minimum_calls(2)
+        .name("api")
+        .build()
+        .unwrap();
+    let mut failing = CircuitBreakerLayer::new(breaker.clone()).layer(answers(|| {
+        let mut response = ok(Script::default());
+        *response.status_mut() = http::StatusCode::BAD_GATEWAY;
+        response
+    }));
+    assert_states(&handle.render(), None);
+    failing.call(get()).await.unwrap();
+    assert_states(&handle.render(), Some("closed"));
+    for _ in 0..2 {
+        failing.call(get()).await.unwrap();
+    }
+    assert_states(&handle.render(), Some("open"));
+
     let page = handle.render();
     for line in [
+        r#"seawall_circuit_outcomes_total{layer="circuit_breaker",name="api",reason="failure"} 2"#,
+        r#"seawall_circuit_transitions_total{layer="circuit_breaker",name="api",reason="failure_rate",state="open"} 1"#,
+        r#"seawall_requests_rejected_total{layer="circuit_breaker",name="api",reason="circuit_open"} 1"#,
         r#"seawall_requests_admitted_total{layer="concurrency_limit",name="db"} 1"#,
         r#"seawall_requests_rejected_total{layer="concurrency_limit",name="db",reason="full"} 1"#,
         r#"seawall_requests_rejected_total{layer="request_limit",name="",reason="body_too_large"} 1"#,
@@ -79,6 +101,15 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
         assert!(page.contains(&format!("# HELP {name} ")), "{name}");
     }
 
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let probe = breaker.try_acquire().unwrap();
+    assert_states(&handle.render(), Some("half_open"));
+    drop(probe);
+    breaker.force_open();
+    assert_states(&handle.render(), Some("forced_open"));
+    drop((breaker, failing));
+    assert_states(&handle.render(), Some("none: the breaker is gone"));
+
     drop((body, waiting));
     let page = handle.render();
     for line in [
@@ -86,6 +117,30 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
         r#"seawall_waiting{layer="concurrency_limit",name="db"} 0"#,
     ] {
         assert!(page.contains(line), "{line}\nis not in\n{page}");
+    }
+}
+
+/// One state is 1, the others are 0; or there is no gauge.
+fn assert_states(page: &str, state: Option<&str>) {
+    let states = [
+        "closed",
+        "open",
+        "half_open",
+        "forced_open",
+        "forced_closed",
+        "observe_only",
+    ];
+    for each in states {
+        let series = format!(
+            r#"seawall_circuit_state{{layer="circuit_breaker",name="api",state="{each}"}}"#
+        );
+        match state {
+            None => assert!(!page.contains(&series), "{page}"),
+            Some(state) => {
+                let line = format!("{series} {}", u8::from(each == state));
+                assert!(page.contains(&line), "{line}\nis not in\n{page}");
+            }
+        }
     }
 }
 
@@ -174,6 +229,18 @@ async fn one_event_per_rejection_and_panic() {
         lines(),
         [
             r#"ERROR seawall: panic caught layer="catch_panic" name="" reason="panicked" panic="scripted""#
+        ]
+    );
+
+    let breaker = CircuitBreaker::builder().name("api").build().unwrap();
+    breaker.trip();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    drop(breaker.try_acquire());
+    assert_eq!(
+        lines(),
+        [
+            r#"WARN seawall: circuit opened layer="circuit_breaker" name="api" from="closed" state="open" reason="by_hand" open_ms=5000"#,
+            r#"INFO seawall: circuit changed layer="circuit_breaker" name="api" from="open" state="half_open" reason="open_time_over""#
         ]
     );
 }

@@ -1,0 +1,309 @@
+//! What all clones of a handle share, and what an admitted call carries.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::settings::{Settings, nanos};
+use super::{CircuitState, Transition};
+use crate::clock;
+use crate::control::breaker::{Breaker, Entry, Refusal, Word};
+use crate::control::circuit::Mode;
+use crate::control::window::Sample;
+use crate::observe::{self, Meter};
+use crate::policy::{Outcome, Ticket};
+use crate::rejection::{Reason, Rejection};
+
+type Hook = Arc<dyn Fn(&Transition) + Send + Sync>;
+
+pub(super) struct Shared {
+    pub(super) breaker: Breaker,
+    pub(super) settings: Settings,
+    pub(super) meter: Meter,
+    /// Where the nanoseconds of the breaker begin.
+    origin: Instant,
+    hooks: RwLock<Vec<Hook>>,
+    /// Whoever waits for an open breaker in `poll_ready`.
+    pub(super) changed: Arc<Notify>,
+    pub(super) cancelled: AtomicU64,
+    pub(super) panicked: AtomicU64,
+}
+
+/// What a call carries that a [`CircuitBreaker`](super::CircuitBreaker) admitted.
+///
+/// Dropped without an outcome, it was no call: a probe gives its place back and nothing is counted.
+pub struct Pass {
+    shared: Arc<Shared>,
+    word: Word,
+    /// Nanoseconds: when it began, and from the response head on how long it took.
+    time: u64,
+    stage: Stage,
+}
+
+/// The state in which a call passed, and whether the breaker knows that its response has begun.
+type Way = (Word, bool);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Called,
+    /// How long it took is known.
+    Measured,
+    /// The same, and the breaker knows that the response of this probe has begun.
+    Begun,
+    Settled,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(super) fn new(settings: Settings, meter: Meter) -> Self {
+        Self {
+            breaker: Breaker::new(settings.make_window(), settings.is_timed(), 0),
+            settings,
+            meter,
+            origin: clock::now(),
+            hooks: RwLock::default(),
+            changed: Arc::default(),
+            cancelled: AtomicU64::new(0),
+            panicked: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        nanos(clock::now().saturating_duration_since(self.origin))
+    }
+
+    /// A pass for a call that begins now, or a refusal.
+    #[inline]
+    pub(super) fn admit(self: &Arc<Self>) -> Result<Pass, Rejection> {
+        match self.reserve() {
+            Ok(mut pass) => {
+                pass.begin();
+                Ok(pass)
+            }
+            Err(refusal) => Err(self.refuse(refusal)),
+        }
+    }
+
+    /// A pass for a call that has yet to [`begin`](Pass::begin), or a refusal.
+    #[inline]
+    pub(super) fn reserve(self: &Arc<Self>) -> Result<Pass, Refusal> {
+        match self.breaker.enter(|| self.now(), &self.settings) {
+            Entry::Pass(word) => {
+                // The pass first: whatever a metrics recorder does, its place comes back.
+                let pass = Pass {
+                    shared: self.clone(),
+                    word,
+                    time: 0,
+                    stage: Stage::Called,
+                };
+                self.tell();
+                Ok(pass)
+            }
+            Entry::Refused(refusal) => {
+                self.tell();
+                Err(refusal)
+            }
+        }
+    }
+
+    #[cold]
+    fn refuse(&self, refusal: Refusal) -> Rejection {
+        /// The probes that are out decide within a call's time, which nobody knows; it is not worth coming back earlier.
+        const SOON: Duration = Duration::from_secs(1);
+        self.meter.circuit_seen(|| self.mode());
+        let rejection = self.meter.reject(Reason::CircuitOpen);
+        match refusal {
+            Refusal::Open(nanos) => rejection.with_retry_after(Duration::from_nanos(nanos)),
+            Refusal::HalfOpen(nanos) => {
+                rejection.with_retry_after(Duration::from_nanos(nanos).min(SOON))
+            }
+            Refusal::ForcedOpen => rejection,
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        self.breaker.look(self.now(), &self.settings).mode
+    }
+
+    pub(super) fn hook(&self, hook: Hook) {
+        self.hooks
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(hook);
+    }
+
+    /// Tells everybody what has changed: one at a time, in order, outside any lock. Somebody's panic goes no further, as
+    /// most changes are found where a call is dropped.
+    pub(super) fn tell(&self) {
+        self.breaker.tell(|change| {
+            self.changed.notify_waiters();
+            observe::unpanicked(|| self.meter.circuit_changed(&change));
+            let transition = Transition::new(change);
+            let hooks = self
+                .hooks
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            for hook in hooks {
+                observe::unpanicked(|| hook(&transition));
+            }
+        });
+    }
+
+    fn is_slow(&self, took: Option<u64>) -> bool {
+        took.is_some_and(|took| took > self.settings.slow_call())
+    }
+
+    /// A call came back; `took` is `None` where nobody measured.
+    pub(super) fn record(&self, way: Option<Way>, outcome: Outcome, took: Option<u64>) {
+        let slow = self.is_slow(took);
+        let failed = match outcome {
+            Outcome::Success => false,
+            Outcome::Failure => true,
+            Outcome::Panicked => {
+                self.panicked.fetch_add(1, Relaxed);
+                true
+            }
+            Outcome::Cancelled => {
+                self.cancelled.fetch_add(1, Relaxed);
+                if !slow {
+                    return self.release(way, outcome);
+                }
+                true
+            }
+            Outcome::Ignored => return self.release(way, outcome),
+        };
+        let sample = Sample {
+            failed,
+            slow,
+            took: took.map_or(0, |took| (took / 1000).max(1)),
+        };
+        match way {
+            Some((word, has_head)) => {
+                self.breaker
+                    .record(word, has_head, || self.now(), sample, &self.settings);
+            }
+            None => {
+                self.breaker
+                    .record_unasked(|| self.now(), sample, &self.settings);
+            }
+        }
+        self.meter.circuit_outcome(outcome);
+    }
+
+    #[cold]
+    fn release(&self, way: Option<Way>, outcome: Outcome) {
+        self.breaker.ignore();
+        if let Some(way) = way {
+            self.give_back(way);
+        }
+        self.meter.circuit_outcome(outcome);
+    }
+
+    fn give_back(&self, (word, has_head): Way) {
+        if self.breaker.give_back(word, has_head) {
+            self.changed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        observe::unpanicked(|| self.meter.circuit_gone());
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let look = self.breaker.look(self.now(), &self.settings);
+        f.debug_struct("CircuitBreaker")
+            .field("state", &CircuitState::of(&look, self.now()))
+            .field("settings", &self.settings)
+            .field("meter", &self.meter)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Pass ===
+
+impl Pass {
+    /// Whether it would be given again.
+    pub(super) fn is_current(&self) -> bool {
+        self.shared
+            .breaker
+            .is_current(self.word, || self.shared.now())
+    }
+
+    /// The call begins now.
+    #[inline]
+    pub(super) fn begin(&mut self) {
+        let shared = &self.shared;
+        if self.word.is_timed() {
+            self.time = shared.now();
+        }
+        shared.meter.admitted();
+        shared.meter.circuit_seen(|| shared.mode());
+    }
+
+    pub(super) fn measured(&mut self, took: u64) {
+        self.time = took;
+        self.stage = Stage::Measured;
+    }
+
+    fn way(&self) -> Way {
+        (self.word, self.stage == Stage::Begun)
+    }
+
+    fn took(&self) -> Option<u64> {
+        self.word.is_timed().then(|| match self.stage {
+            Stage::Measured | Stage::Begun => self.time,
+            _ => self.shared.now().saturating_sub(self.time),
+        })
+    }
+}
+
+impl Ticket for Pass {
+    #[inline]
+    fn settle(&mut self, outcome: Outcome) {
+        let took = self.took();
+        let way = self.way();
+        // First, so that no place is given back twice, whatever a metrics recorder does.
+        self.stage = Stage::Settled;
+        self.shared.record(Some(way), outcome, took);
+        self.shared.tell();
+    }
+
+    #[cfg(feature = "http")]
+    #[inline]
+    fn on_head(&mut self, _: &mut crate::protocol::ResponseHeadMut<'_>) {
+        let took = self.took();
+        self.measured(took.unwrap_or(0));
+        let in_time = !self.shared.is_slow(took);
+        if in_time && self.shared.breaker.begin_response(self.word) {
+            self.stage = Stage::Begun;
+        }
+    }
+}
+
+impl Drop for Pass {
+    #[inline]
+    fn drop(&mut self) {
+        if self.stage != Stage::Settled {
+            self.shared.give_back(self.way());
+        }
+    }
+}
+
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pass")
+            .field("breaker", &self.shared)
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,190 @@
+//! What a breaker says about itself.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::control::breaker::Look;
+use crate::control::circuit::{Cause, Change, Mode};
+
+/// The state of a [`CircuitBreaker`](crate::CircuitBreaker).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CircuitState {
+    /// Calls pass and are counted.
+    Closed,
+    /// Calls are refused.
+    Open {
+        /// When probes will be let through.
+        retry_in: Duration,
+    },
+    /// Some calls are let through as probes.
+    HalfOpen,
+    /// Calls are refused until somebody says otherwise.
+    ForcedOpen,
+    /// Calls pass and nothing is counted until somebody says otherwise.
+    ForcedClosed,
+    /// Calls pass and are counted, and nothing follows from it until somebody says otherwise.
+    ObserveOnly,
+}
+
+/// One change of a breaker's state, as told to [`on_transition`](crate::CircuitBreaker::on_transition).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Transition {
+    /// The state before. An open one has no time left here.
+    pub from: CircuitState,
+    /// The state after. An open one has all its time left here.
+    pub to: CircuitState,
+    /// Why.
+    pub cause: Cause,
+    /// The number of the change: 1 for the first of this breaker.
+    pub number: u64,
+}
+
+/// What a [`CircuitBreaker`](crate::CircuitBreaker) is doing now.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CircuitBreakerSnapshot {
+    /// The state that the next call would find; when the next probe goes is in it.
+    pub state: CircuitState,
+    /// How long it has been in that state.
+    pub in_state: Duration,
+    /// How often the state has changed.
+    pub transitions: u64,
+    /// How often it opened again since it was last closed.
+    pub failed_recoveries: u32,
+    /// Probes that are out.
+    pub probes: u32,
+    /// Calls in the window; while half-open, probes that came back.
+    pub calls: u64,
+    /// How many of them failed.
+    pub failures: u64,
+    /// How many of them were slow.
+    pub slow_calls: u64,
+    /// How many of them failed and were slow. Not counted for probes.
+    pub slow_failures: u64,
+    /// The share of failures in the window, `0.0..=1.0`; `None` below the minimum number of calls.
+    pub failure_rate: Option<f64>,
+    /// The share of slow calls in the window, `0.0..=1.0`; `None` below the minimum number of calls.
+    pub slow_call_rate: Option<f64>,
+    /// How long a call in the window took on average; `None` without a slow-call threshold, as nobody measures then.
+    pub mean_duration: Option<Duration>,
+    /// Calls turned away so far.
+    pub rejected: u64,
+    /// Calls that a layer in dry run would have turned away so far.
+    pub would_reject: u64,
+    /// What became of all calls so far.
+    pub totals: CircuitTotals,
+    /// How often each threshold was reached.
+    pub reached: ThresholdsReached,
+}
+
+/// What became of all calls that a breaker ever admitted, whatever its state was when they came back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CircuitTotals {
+    /// Successes.
+    pub successes: u64,
+    /// Failures, those among them that panicked or were dropped after they had become slow.
+    pub failures: u64,
+    /// Calls that said nothing: ignored, or dropped early.
+    pub ignored: u64,
+    /// Calls that were slow, among the successes and failures.
+    pub slow_calls: u64,
+    /// Calls that panicked, among the failures.
+    pub panicked: u64,
+    /// Calls that were dropped, among the failures and the ignored.
+    pub cancelled: u64,
+}
+
+/// How often a breaker's thresholds were reached while it was closed; while it only observes, how often they would have
+/// opened it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ThresholdsReached {
+    /// The failure rate.
+    pub failure_rate: u64,
+    /// The rate of slow calls.
+    pub slow_call_rate: u64,
+    /// Failures in a row.
+    pub consecutive_failures: u64,
+}
+
+// === impl CircuitState ===
+
+impl CircuitState {
+    /// The state as a label: lower case, stable, fit for metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            CircuitState::Closed => Mode::Closed.as_str(),
+            CircuitState::Open { .. } => Mode::Open.as_str(),
+            CircuitState::HalfOpen => Mode::HalfOpen.as_str(),
+            CircuitState::ForcedOpen => Mode::ForcedOpen.as_str(),
+            CircuitState::ForcedClosed => Mode::ForcedClosed.as_str(),
+            CircuitState::ObserveOnly => Mode::ObserveOnly.as_str(),
+        }
+    }
+
+    fn new(mode: Mode, retry_in: u64) -> Self {
+        match mode {
+            Mode::Closed => CircuitState::Closed,
+            Mode::Open => CircuitState::Open {
+                retry_in: Duration::from_nanos(retry_in),
+            },
+            Mode::HalfOpen => CircuitState::HalfOpen,
+            Mode::ForcedOpen => CircuitState::ForcedOpen,
+            Mode::ForcedClosed => CircuitState::ForcedClosed,
+            Mode::ObserveOnly => CircuitState::ObserveOnly,
+        }
+    }
+
+    pub(super) fn of(look: &Look, now: u64) -> Self {
+        Self::new(look.mode, look.until.unwrap_or(now).saturating_sub(now))
+    }
+}
+
+impl fmt::Display for CircuitState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+// === impl Transition ===
+
+impl Transition {
+    pub(super) fn new(change: Change) -> Self {
+        Self {
+            from: CircuitState::new(change.from, 0),
+            to: CircuitState::new(change.to, change.lasts.unwrap_or(0)),
+            cause: change.cause,
+            number: change.number,
+        }
+    }
+}
+
+impl fmt::Display for Transition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}: {}", self.from, self.to, self.cause)?;
+        if let CircuitState::Open { retry_in } = self.to {
+            write!(f, ", for {retry_in:?}")?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Cause ===
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Cause::FailureRate => "the failure rate reached its threshold",
+            Cause::SlowCallRate => "the rate of slow calls reached its threshold",
+            Cause::ConsecutiveFailures => "too many failures in a row",
+            Cause::OpenTimeOver => "the open time is over",
+            Cause::ProbesSucceeded => "the probes succeeded",
+            Cause::ProbesFailed => "the probes failed",
+            Cause::HalfOpenTimeOver => "the half-open time is over",
+            Cause::ByHand => "by hand",
+        })
+    }
+}

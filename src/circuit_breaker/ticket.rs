@@ -1,0 +1,85 @@
+//! For calls that are no request of a Tower service.
+
+use std::fmt;
+use std::thread;
+use std::time::Duration;
+
+use super::settings::nanos;
+use super::shared::Pass;
+use crate::policy::{End, Held, Outcome};
+
+/// A call that a [`CircuitBreaker`](crate::CircuitBreaker) admitted, from
+/// [`try_acquire`](crate::CircuitBreaker::try_acquire) to its outcome.
+///
+/// Dropped without one it was cancelled: a probe's place comes back, and nothing is counted unless it has taken longer than
+/// the slow-call threshold. Dropped by a panic that began under it, it failed.
+#[must_use = "a ticket that is dropped is a call that was cancelled"]
+pub struct CircuitTicket {
+    held: Option<Held<Pass>>,
+    /// Somebody's panic was under way when it began.
+    during_panic: bool,
+}
+
+// === impl CircuitTicket ===
+
+impl CircuitTicket {
+    #[inline]
+    pub(super) fn new(held: Held<Pass>) -> Self {
+        Self {
+            held: Some(held),
+            during_panic: thread::panicking(),
+        }
+    }
+
+    /// The call succeeded. It is slow all the same if it took too long.
+    #[inline]
+    pub fn success(self) {
+        self.settle(Outcome::Success);
+    }
+
+    /// The call failed.
+    #[inline]
+    pub fn failure(self) {
+        self.settle(Outcome::Failure);
+    }
+
+    /// The call says nothing about what it went to.
+    #[inline]
+    pub fn ignore(self) {
+        self.settle(Outcome::Ignored);
+    }
+
+    /// Whatever became of it.
+    #[inline]
+    pub fn settle(mut self, outcome: Outcome) {
+        if let Some(mut held) = self.held.take() {
+            held.settle(outcome);
+            held.end(End::Complete);
+        }
+    }
+
+    /// Whatever became of it, when somebody else measured how long it took.
+    #[inline]
+    pub fn settle_timed(mut self, outcome: Outcome, took: Duration) {
+        if let Some(held) = &mut self.held {
+            held.ticket_mut().measured(nanos(took));
+        }
+        self.settle(outcome);
+    }
+}
+
+impl Drop for CircuitTicket {
+    fn drop(&mut self) {
+        if let Some(held) = &mut self.held {
+            if thread::panicking() && !self.during_panic {
+                held.settle(Outcome::Panicked);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for CircuitTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CircuitTicket").finish_non_exhaustive()
+    }
+}

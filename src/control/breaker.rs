@@ -1,0 +1,657 @@
+//! The circuit breaker: one word that decides while it is closed, a second one for probes, and a lock that is taken only to
+//! change the state.
+
+use std::collections::VecDeque;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+#[cfg(all(test, seawall_loom))]
+use loom::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
+#[cfg(not(all(test, seawall_loom)))]
+use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use super::circuit::{
+    Cause, Change, Circuit, Decision, Exceeded, MAX_PROBES, Mode, Probes, Thresholds, era,
+};
+use super::window::{Counts, Sample, Window};
+
+/// A breaker without a time of its own: `now` and all spans are nanoseconds.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    /// `| generation: 60 | calls are timed: 1 | mode: 3 |`.
+    word: AtomicU64,
+    /// When the open time is over, and when the half-open time is: apart, so that whoever still reads the word of the one
+    /// does not take the time of the other for it.
+    open_until: AtomicU64,
+    half_open_until: AtomicU64,
+    failed_recoveries: AtomicU32,
+    probes: AtomicU64,
+    /// `| era: 32 | failures in a row: 32 |`.
+    in_a_row: AtomicU64,
+    /// `| era: 32 | thresholds that are reached: 32 |`.
+    reached: AtomicU64,
+    /// How often each threshold was reached.
+    crossed: [AtomicU64; Exceeded::CAUSES.len()],
+    ignored: AtomicU64,
+    window: Window,
+    /// How many changes nobody was told about yet; written under the lock.
+    untold: AtomicU32,
+    locked: Mutex<Locked>,
+}
+
+#[derive(Debug)]
+struct Locked {
+    circuit: Circuit,
+    /// Changes that nobody was told about yet.
+    untold: VecDeque<Change>,
+    /// Somebody is telling them, in their order.
+    telling: bool,
+}
+
+/// The word of a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Word(u64);
+
+/// What decides how long it stays in a state.
+pub(crate) trait Spans {
+    /// The open time after so many failed recoveries. It may run code of a user's, and is called outside the lock.
+    fn open(&self, failed_recoveries: u32) -> u64;
+
+    /// The half-open time after such an open time.
+    fn half_open(&self, open: u64) -> u64;
+
+    fn thresholds(&self) -> Thresholds;
+}
+
+/// What became of a call at the door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// Go, and bring the generation back with the result.
+    Pass(Word),
+    /// Not now.
+    Refused(Refusal),
+}
+
+/// Why a call may not pass. Nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It is open for so long.
+    Open(u64),
+    /// All probes are out; it is half-open for so long at the most.
+    HalfOpen(u64),
+    /// It is open until somebody says otherwise.
+    ForcedOpen,
+}
+
+/// What a breaker looks like at a time, whether or not a call has come to change its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    pub(crate) mode: Mode,
+    /// Nanoseconds.
+    pub(crate) since: u64,
+    pub(crate) until: Option<u64>,
+    pub(crate) transitions: u64,
+    pub(crate) failed_recoveries: u32,
+    pub(crate) probes: u32,
+}
+
+// === impl Word ===
+
+impl Word {
+    const MODE: u64 = 0b111;
+    const TIMED: u64 = 0b1000;
+    const GENERATION_SHIFT: u32 = 4;
+
+    const fn new(generation: u64, mode: Mode, timed: bool) -> Self {
+        Self(generation << Self::GENERATION_SHIFT | (timed as u64) << 3 | mode as u64)
+    }
+
+    const fn mode(self) -> Mode {
+        Mode::of_index(self.0 & Self::MODE)
+    }
+
+    /// Whether the call's duration matters.
+    #[inline]
+    pub(crate) const fn is_timed(self) -> bool {
+        self.0 & Self::TIMED != 0
+    }
+
+    const fn generation(self) -> u64 {
+        self.0 >> Self::GENERATION_SHIFT
+    }
+
+    /// Nothing to ask: every call passes.
+    #[inline]
+    pub(crate) const fn lets_pass(self) -> bool {
+        matches!(
+            self.mode(),
+            Mode::Closed | Mode::ForcedClosed | Mode::ObserveOnly
+        )
+    }
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// When it is over by itself, at the latest.
+    pub(crate) const fn ends_in(self) -> Duration {
+        match self {
+            Refusal::Open(nanos) | Refusal::HalfOpen(nanos) => Duration::from_nanos(nanos),
+            Refusal::ForcedOpen => Duration::MAX,
+        }
+    }
+}
+
+// === impl Breaker ===
+
+impl Breaker {
+    pub(crate) fn new(window: Window, timed: bool, now: u64) -> Self {
+        Self {
+            word: AtomicU64::new(Word::new(0, Mode::Closed, timed).0),
+            open_until: AtomicU64::new(0),
+            half_open_until: AtomicU64::new(0),
+            failed_recoveries: AtomicU32::new(0),
+            // Of no generation yet.
+            probes: AtomicU64::new(Probes::new(u64::MAX).0),
+            in_a_row: AtomicU64::new(0),
+            reached: AtomicU64::new(0),
+            crossed: std::array::from_fn(|_| AtomicU64::new(0)),
+            ignored: AtomicU64::new(0),
+            window,
+            untold: AtomicU32::new(0),
+            locked: Mutex::new(Locked {
+                circuit: Circuit::new(now),
+                untold: VecDeque::new(),
+                telling: false,
+            }),
+        }
+    }
+
+    #[inline]
+    fn word(&self) -> Word {
+        Word(self.word.load(Ordering::Acquire))
+    }
+
+    /// May a call pass? While it may, whatever else there is to know is not looked at: neither the time nor the settings.
+    #[inline]
+    pub(crate) fn enter(&self, now: impl FnOnce() -> u64, spans: &impl Spans) -> Entry {
+        let word = self.word();
+        if word.lets_pass() {
+            return Entry::Pass(word);
+        }
+        self.enter_unclosed(now(), spans)
+    }
+
+    #[cold]
+    fn enter_unclosed(&self, now: u64, spans: &impl Spans) -> Entry {
+        loop {
+            let word = self.word();
+            let generation = word.generation();
+            match word.mode() {
+                Mode::Closed | Mode::ForcedClosed | Mode::ObserveOnly => return Entry::Pass(word),
+                Mode::ForcedOpen => return Entry::Refused(Refusal::ForcedOpen),
+                // The time may be that of a later generation; what follows from its end is checked under the lock.
+                mode @ (Mode::Open | Mode::HalfOpen) => {
+                    let until = self.ends(mode);
+                    if now >= until {
+                        self.expire(generation, now, spans);
+                    } else if mode == Mode::Open {
+                        return Entry::Refused(Refusal::Open(until - now));
+                    } else {
+                        let places = spans.thresholds().probes.min(MAX_PROBES);
+                        let entered = self.update_probes(generation, |probes| probes.enter(places));
+                        if entered.is_some() {
+                            return Entry::Pass(word);
+                        }
+                        // Where fewer probes are asked for now than had come back, nobody else would decide.
+                        let probes = Probes(self.probes.load(Ordering::Acquire));
+                        if probes.is_of(generation) && probes.outstanding() == 0 {
+                            self.conclude(generation, now, probes, spans);
+                        }
+                        if self.word() == word {
+                            return Entry::Refused(Refusal::HalfOpen(until - now));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A call came back with a verdict. The time is asked for where it matters: not for a ring that stays below its
+    /// thresholds.
+    #[inline]
+    pub(crate) fn record(
+        &self,
+        pass: Word,
+        has_head: bool,
+        now: impl Fn() -> u64,
+        sample: Sample,
+        spans: &impl Spans,
+    ) {
+        let word = self.word();
+        if word.generation() != pass.generation() {
+            return self.window.record_past(sample);
+        }
+        match word.mode() {
+            Mode::Closed | Mode::ObserveOnly => {
+                let era = era(word.generation());
+                let in_a_row = self.count_in_a_row(era, sample.failed, spans);
+                let counts = self.window.record(era, &now, sample);
+                if counts.is_some() || in_a_row > 0 || word.mode() == Mode::ObserveOnly {
+                    let counts = counts.unwrap_or_default();
+                    self.judge(word, now, &counts, in_a_row, spans);
+                }
+            }
+            Mode::HalfOpen => self.record_probe(word, has_head, now(), sample, spans),
+            Mode::Open | Mode::ForcedOpen | Mode::ForcedClosed => self.window.record_past(sample),
+        }
+    }
+
+    /// A call that asked nobody: counted where calls pass freely.
+    pub(crate) fn record_unasked(&self, now: impl Fn() -> u64, sample: Sample, spans: &impl Spans) {
+        let word = self.word();
+        if word.lets_pass() {
+            self.record(word, false, now, sample, spans);
+        } else {
+            self.window.record_past(sample);
+        }
+    }
+
+    /// Counts a call that came back and says nothing.
+    pub(crate) fn ignore(&self) {
+        self.ignored.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call says nothing, or is not made after all: a probe gives its place back. Says whether there is one more now.
+    pub(crate) fn give_back(&self, pass: Word, has_head: bool) -> bool {
+        self.is_probe(pass)
+            && self
+                .update_probes(pass.generation(), |probes| Some(probes.release(has_head)))
+                .is_some()
+    }
+
+    /// The response of a call has begun, in time; says whether that is remembered and must be said again when it is over.
+    pub(crate) fn begin_response(&self, pass: Word) -> bool {
+        self.is_probe(pass)
+            && self
+                .update_probes(pass.generation(), |probes| Some(probes.begin()))
+                .is_some()
+    }
+
+    /// The generation in full; that of the probes is only as long as it takes to find out that it has just passed.
+    fn is_probe(&self, pass: Word) -> bool {
+        pass.mode() == Mode::HalfOpen && self.word().generation() == pass.generation()
+    }
+
+    /// Whether the state is the one in which the call passed, and its time is not over.
+    pub(crate) fn is_current(&self, pass: Word, now: impl FnOnce() -> u64) -> bool {
+        self.word().generation() == pass.generation()
+            && (pass.lets_pass() || now() < self.ends(pass.mode()))
+    }
+
+    #[inline]
+    fn count_in_a_row(&self, era: u64, failed: bool, spans: &impl Spans) -> u32 {
+        let tag = era as u32;
+        let is_later = |old: u64| ((old >> 32) as u32).wrapping_sub(tag).wrapping_sub(1) < 1 << 31;
+        if !failed {
+            let old = self.in_a_row.load(Ordering::Relaxed);
+            if old as u32 > 0 {
+                let _ = self
+                    .in_a_row
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+                        (!is_later(old)).then_some(u64::from(tag) << 32)
+                    });
+            }
+            return 0;
+        }
+        if spans.thresholds().consecutive_failures.is_none() {
+            return 0;
+        }
+        let update = |old: u64| {
+            let is_current = (old >> 32) as u32 == tag;
+            let count = if is_current { old as u32 } else { 0 };
+            let new = u64::from(tag) << 32 | u64::from(count.saturating_add(1));
+            (!is_later(old)).then_some(new)
+        };
+        let old = self
+            .in_a_row
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, update);
+        old.ok().and_then(update).map_or(0, |new| new as u32)
+    }
+
+    fn judge(
+        &self,
+        word: Word,
+        now: impl Fn() -> u64,
+        counts: &Counts,
+        in_a_row: u32,
+        spans: &impl Spans,
+    ) {
+        let exceeded = spans.thresholds().exceeded(counts, in_a_row);
+        if word.mode() == Mode::ObserveOnly {
+            return self.observe(era(word.generation()), exceeded);
+        }
+        if let Some(cause) = exceeded.cause() {
+            if self.open(word.generation(), now(), cause, spans) {
+                self.count_crossed(exceeded, Exceeded::default());
+            }
+        }
+    }
+
+    /// Counts the thresholds that are newly reached while nothing follows from it.
+    fn observe(&self, era: u64, exceeded: Exceeded) {
+        let new = u64::from(era as u32) << 32 | u64::from(exceeded.bits());
+        let update = |old: u64| {
+            let ahead = (new >> 32).wrapping_sub(old >> 32) as u32;
+            (old != new && ahead < 1 << 31).then_some(new)
+        };
+        let updated = self
+            .reached
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
+        if let Ok(old) = updated {
+            let before = if old >> 32 == new >> 32 {
+                old as u32
+            } else {
+                0
+            };
+            self.count_crossed(exceeded, Exceeded::from_bits(before));
+        }
+    }
+
+    fn count_crossed(&self, now: Exceeded, before: Exceeded) {
+        for (index, crossed) in self.crossed.iter().enumerate() {
+            if now.has(index) && !before.has(index) {
+                crossed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Changes the probes of that generation; `None` if they are no longer, or if `change` gives none.
+    fn update_probes(
+        &self,
+        generation: u64,
+        change: impl Fn(Probes) -> Option<Probes>,
+    ) -> Option<Probes> {
+        let update = |old: u64| {
+            let probes = Some(Probes(old)).filter(|probes| probes.is_of(generation));
+            probes.and_then(&change).map(|probes| probes.0)
+        };
+        let old = self
+            .probes
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, update);
+        old.ok().and_then(update).map(Probes)
+    }
+
+    #[cold]
+    fn record_probe(
+        &self,
+        word: Word,
+        has_head: bool,
+        now: u64,
+        sample: Sample,
+        spans: &impl Spans,
+    ) {
+        self.window.record_past(sample);
+        let generation = word.generation();
+        if now >= self.ends(Mode::HalfOpen) {
+            return self.expire(generation, now, spans);
+        }
+        let probes = self.update_probes(generation, |probes| {
+            Some(probes.finish(has_head, sample.failed, sample.slow))
+        });
+        if let Some(probes) = probes {
+            self.conclude(generation, now, probes, spans);
+        }
+    }
+
+    fn conclude(&self, generation: u64, now: u64, probes: Probes, spans: &impl Spans) {
+        match spans.thresholds().decide(probes, false) {
+            Decision::Undecided => {}
+            Decision::Close => {
+                self.close(generation, now, Cause::ProbesSucceeded);
+            }
+            Decision::Reopen => {
+                self.open(generation, now, Cause::ProbesFailed, spans);
+            }
+        }
+    }
+
+    /// The time of an open or half-open state is over: probes may go, or what they have said by now must do.
+    fn expire(&self, generation: u64, now: u64, spans: &impl Spans) {
+        if self.word().mode() == Mode::Open {
+            self.change(generation, |circuit| {
+                let lasts = spans.half_open(circuit.until.saturating_sub(circuit.since));
+                circuit.enter(Mode::HalfOpen, Cause::OpenTimeOver, now, Some(lasts))
+            });
+            return;
+        }
+        let at = self.ends(Mode::HalfOpen).min(now);
+        let probes = Probes(self.probes.load(Ordering::Acquire));
+        if spans.thresholds().decide(probes, true) == Decision::Close {
+            self.close(generation, at, Cause::ProbesSucceeded);
+        } else {
+            self.open(generation, at, Cause::HalfOpenTimeOver, spans);
+        }
+    }
+
+    fn close(&self, generation: u64, now: u64, cause: Cause) -> bool {
+        self.change(generation, |circuit| {
+            circuit.enter(Mode::Closed, cause, now, None)
+        })
+    }
+
+    fn open(&self, generation: u64, now: u64, cause: Cause, spans: &impl Spans) -> bool {
+        let failed_recoveries = self.failed_recoveries.load(Ordering::Acquire);
+        let failed_recoveries = match self.word().mode() {
+            Mode::HalfOpen => failed_recoveries.saturating_add(1),
+            _ => 0,
+        };
+        // If any of this belongs to another generation, so does the word, and nothing is changed.
+        let lasts = spans.open(failed_recoveries);
+        self.change(generation, |circuit| {
+            circuit.enter(Mode::Open, cause, now, Some(lasts))
+        })
+    }
+
+    /// Changes the state if it is still of that generation.
+    fn change(&self, generation: u64, change: impl FnOnce(&mut Circuit) -> Option<Change>) -> bool {
+        let mut locked = self.lock();
+        if locked.circuit.generation != generation {
+            return false;
+        }
+        let changed = change(&mut locked.circuit);
+        self.publish(&mut locked, changed);
+        true
+    }
+
+    /// What a state needs comes before its word, so that whoever reads the word reads no older.
+    fn publish(&self, locked: &mut Locked, changed: Option<Change>) {
+        locked.untold.extend(changed);
+        self.untold
+            .store(locked.untold.len() as u32, Ordering::Relaxed);
+        let circuit = &locked.circuit;
+        if let Some(until) = self.until(circuit.mode) {
+            until.store(circuit.until, Ordering::Release);
+        }
+        self.failed_recoveries
+            .store(circuit.failed_recoveries, Ordering::Release);
+        if circuit.mode == Mode::HalfOpen {
+            let probes = Probes::new(circuit.generation);
+            self.probes.store(probes.0, Ordering::Release);
+        }
+        let word = Word::new(circuit.generation, circuit.mode, self.word().is_timed());
+        self.word.store(word.0, Ordering::Release);
+    }
+
+    fn until(&self, mode: Mode) -> Option<&AtomicU64> {
+        match mode {
+            Mode::Open => Some(&self.open_until),
+            Mode::HalfOpen => Some(&self.half_open_until),
+            _ => None,
+        }
+    }
+
+    fn ends(&self, mode: Mode) -> u64 {
+        let until = self.until(mode);
+        until.map_or(u64::MAX, |until| until.load(Ordering::Acquire))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Locked> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// By hand, and for whoever looks.
+impl Breaker {
+    /// Opens it, if it is closed or half-open, as if a threshold had been reached.
+    pub(crate) fn trip(&self, now: u64, spans: &impl Spans) {
+        loop {
+            let word = self.word();
+            let generation = word.generation();
+            match word.mode() {
+                Mode::Closed | Mode::HalfOpen => {
+                    if self.open(generation, now, Cause::ByHand, spans) {
+                        return;
+                    }
+                }
+                // As good as half-open already.
+                Mode::Open if now >= self.ends(Mode::Open) => self.expire(generation, now, spans),
+                _ => return,
+            }
+        }
+    }
+
+    /// Changes the state by hand, unless it is that already.
+    pub(crate) fn force(&self, to: Mode, now: u64) {
+        let mut locked = self.lock();
+        if locked.circuit.mode != to {
+            let changed = locked.circuit.enter(to, Cause::ByHand, now, None);
+            self.publish(&mut locked, changed);
+        }
+    }
+
+    /// Closes it, whatever it is, and forgets what it has seen.
+    pub(crate) fn reset(&self, now: u64) {
+        let mut locked = self.lock();
+        let changed = locked.circuit.enter(Mode::Closed, Cause::ByHand, now, None);
+        self.publish(&mut locked, changed);
+    }
+
+    /// Calls are timed from now on, or no longer. It is asked under the lock, so that the last answer stays.
+    pub(crate) fn set_timed(&self, timed: impl FnOnce() -> bool) {
+        let locked = self.lock();
+        let word = Word::new(locked.circuit.generation, locked.circuit.mode, timed());
+        self.word.store(word.0, Ordering::Release);
+    }
+
+    /// Tells the changes that nobody was told, in their order and outside the lock. `tell` must not unwind.
+    #[inline]
+    pub(crate) fn tell(&self, tell: impl FnMut(Change)) {
+        if self.untold.load(Ordering::Relaxed) > 0 {
+            self.tell_all(tell);
+        }
+    }
+
+    #[cold]
+    fn tell_all(&self, mut tell: impl FnMut(Change)) {
+        let mut locked = self.lock();
+        if std::mem::replace(&mut locked.telling, true) {
+            return; // whoever is telling goes on with ours
+        }
+        while let Some(change) = locked.untold.pop_front() {
+            self.untold
+                .store(locked.untold.len() as u32, Ordering::Relaxed);
+            drop(locked);
+            tell(change);
+            locked = self.lock();
+        }
+        locked.telling = false;
+    }
+
+    /// The state at a time: one that is over by then is shown as what the next call will find.
+    pub(crate) fn look(&self, now: u64, spans: &impl Spans) -> Look {
+        let (circuit, probes) = {
+            let locked = self.lock();
+            let probes = Probes(self.probes.load(Ordering::Acquire));
+            (locked.circuit.clone(), probes)
+        };
+        let mut look = Look {
+            mode: circuit.mode,
+            since: circuit.since,
+            until: None,
+            transitions: circuit.transitions,
+            failed_recoveries: circuit.failed_recoveries,
+            probes: 0,
+        };
+        match circuit.mode {
+            Mode::Open if now < circuit.until => look.until = Some(circuit.until),
+            Mode::Open => {
+                look.mode = Mode::HalfOpen;
+                look.since = circuit.until;
+            }
+            Mode::HalfOpen if now < circuit.until => look.probes = probes.outstanding(),
+            Mode::HalfOpen => {
+                look.since = circuit.until;
+                if spans.thresholds().decide(probes, true) == Decision::Close {
+                    look.mode = Mode::Closed;
+                } else {
+                    let open = spans.open(circuit.failed_recoveries.saturating_add(1));
+                    let until = circuit.until.saturating_add(open);
+                    if now < until {
+                        look.mode = Mode::Open;
+                        look.until = Some(until);
+                    } else {
+                        look.since = until;
+                    }
+                }
+            }
+            _ => {}
+        }
+        look
+    }
+
+    /// What the window holds, or what its probes have said; while it is open, what made it so.
+    pub(crate) fn counts(&self, now: u64) -> Counts {
+        let word = self.word();
+        let failed_recoveries = self.failed_recoveries.load(Ordering::Acquire);
+        match word.mode() {
+            Mode::HalfOpen => self.probes(),
+            Mode::Open if failed_recoveries > 0 => self.probes(),
+            Mode::Closed | Mode::ObserveOnly | Mode::Open => {
+                self.window.counts(era(word.generation()), now)
+            }
+            Mode::ForcedOpen | Mode::ForcedClosed => Counts::default(),
+        }
+    }
+
+    fn probes(&self) -> Counts {
+        let probes = Probes(self.probes.load(Ordering::Acquire));
+        Counts {
+            calls: probes.done().into(),
+            failures: probes.failed().into(),
+            slow: probes.slow().into(),
+            ..Counts::default()
+        }
+    }
+
+    /// All calls that ever came back with a verdict.
+    pub(crate) fn totals(&self) -> Counts {
+        self.window.totals()
+    }
+
+    /// All calls that came back without one.
+    pub(crate) fn ignored(&self) -> u64 {
+        self.ignored.load(Ordering::Relaxed)
+    }
+
+    /// How often each of [`Exceeded::CAUSES`] was reached.
+    pub(crate) fn crossed(&self) -> [u64; Exceeded::CAUSES.len()] {
+        std::array::from_fn(|index| self.crossed[index].load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,114 @@
+//! What judges an HTTP response: a closure on its head, a classifier of tower-http's, or nothing of the user's.
+
+use http::HeaderMap;
+use http::response::Parts;
+
+use super::{ByHead, NoRule, ResponseHead};
+use crate::policy::Outcome;
+
+/// Judges a response.
+pub trait Classify: Clone {
+    /// What is left to judge when the body ends.
+    type AtEnd: AtEnd;
+
+    /// The verdict at the head, which is the same afterwards.
+    fn classify(&self, head: &mut Parts) -> Verdict<Self::AtEnd>;
+}
+
+/// Judges a response at the end of its body.
+pub trait AtEnd {
+    /// The verdict by the trailers, or by there being none.
+    fn verdict(self, trailers: Option<&HeaderMap>) -> Outcome;
+}
+
+/// What the head says.
+#[derive(Debug)]
+pub enum Verdict<E> {
+    Now(Outcome),
+    AtEnd(E),
+    /// What the protocol makes of it.
+    ByDefault,
+}
+
+/// Nothing is left: the head says it all, or the protocol knows.
+#[derive(Clone, Copy, Debug)]
+pub enum Nothing {}
+
+/// A classifier of `tower_http::classify`.
+#[cfg(feature = "tower-http")]
+#[derive(Clone, Copy, Debug)]
+pub struct ByClassifier<C>(pub(crate) C);
+
+/// What is left of it for the end of the body.
+#[cfg(feature = "tower-http")]
+#[derive(Debug)]
+pub struct ByEos<E>(E);
+
+// === impl Classify ===
+
+impl AtEnd for Nothing {
+    fn verdict(self, _: Option<&HeaderMap>) -> Outcome {
+        match self {}
+    }
+}
+
+impl Classify for NoRule {
+    type AtEnd = Nothing;
+
+    #[inline]
+    fn classify(&self, _: &mut Parts) -> Verdict<Nothing> {
+        Verdict::ByDefault
+    }
+}
+
+impl<F, R> Classify for ByHead<F>
+where
+    F: Fn(&ResponseHead<'_>) -> R + Clone,
+    R: Into<Option<Outcome>>,
+{
+    type AtEnd = Nothing;
+
+    fn classify(&self, head: &mut Parts) -> Verdict<Nothing> {
+        let outcome = (self.0)(&ResponseHead::from(&*head)).into();
+        outcome.map_or(Verdict::ByDefault, Verdict::Now)
+    }
+}
+
+#[cfg(feature = "tower-http")]
+mod by_classifier {
+    use std::mem;
+
+    use http::Response;
+    use tower_http::classify::{ClassifiedResponse, ClassifyEos, ClassifyResponse};
+
+    use super::*;
+
+    fn outcome<E>(result: Result<(), E>) -> Outcome {
+        match result {
+            Ok(()) => Outcome::Success,
+            Err(_) => Outcome::Failure,
+        }
+    }
+
+    impl<C: ClassifyResponse + Clone> Classify for ByClassifier<C> {
+        type AtEnd = ByEos<C::ClassifyEos>;
+
+        fn classify(&self, head: &mut Parts) -> Verdict<Self::AtEnd> {
+            // It wants a whole response: the head is lent to one without a body.
+            let (empty, ()) = Response::new(()).into_parts();
+            let response = Response::from_parts(mem::replace(head, empty), ());
+            let classified = self.0.clone().classify_response(&response);
+            (*head, ()) = response.into_parts();
+            match classified {
+                ClassifiedResponse::Ready(result) => Verdict::Now(outcome(result)),
+                ClassifiedResponse::RequiresEos(eos) => Verdict::AtEnd(ByEos(eos)),
+            }
+        }
+    }
+
+    impl<E: ClassifyEos> AtEnd for ByEos<E> {
+        fn verdict(self, trailers: Option<&HeaderMap>) -> Outcome {
+            outcome(self.0.classify_eos(trailers))
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! One breaker per key.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::thread::yield_now;
+use std::time::Duration;
+
+use http::{Request, Response};
+use seawall::circuit_breaker::{CircuitBreakers, CircuitBreakersBuilder, CircuitBreakersLayer};
+use seawall::{CircuitBreaker, CircuitState, Reason};
+use tower::{BoxError, Layer, Service, service_fn};
+
+use crate::circuit_breaker::{SECOND, builder, is_open, status};
+use crate::support::*;
+
+fn family() -> CircuitBreakersBuilder<String> {
+    builder().name("upstream").keyed()
+}
+
+fn at(path: &str) -> Request<Script> {
+    let mut request = get();
+    *request.uri_mut() = path.parse().unwrap();
+    request
+}
+
+/// Fails on `/bad`.
+fn service()
+-> impl Service<Request<Script>, Response = Response<Script>, Error = Infallible> + Clone {
+    service_fn(async |request: Request<Script>| {
+        Ok(status(if request.uri().path() == "/bad" {
+            500
+        } else {
+            200
+        }))
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_key_has_its_own() {
+    let breakers = family().build().unwrap();
+    let by_path = breakers.by_head(|head| {
+        let path = head.uri.path();
+        (path != "/none").then(|| path.to_owned())
+    });
+    let mut service = CircuitBreakersLayer::new(by_path).layer(service());
+    for _ in 0..4 {
+        for path in ["/bad", "/good", "/none"] {
+            service.call(at(path)).await.unwrap();
+        }
+    }
+    let refused = service.call(at("/bad")).await.unwrap();
+    assert_eq!(reason(&refused), Some(Reason::CircuitOpen));
+    assert_eq!(service.call(at("/good")).await.unwrap().status(), 200);
+    assert_eq!(service.call(at("/none")).await.unwrap().status(), 200);
+    let mut all = breakers.snapshot();
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let seen: Vec<_> = all
+        .iter()
+        .map(|(key, now)| (&key[..], now.calls, now.failures, now.rejected))
+        .collect();
+    assert_eq!(seen, [("/bad", 4, 4, 1), ("/good", 5, 0, 0)]);
+    assert_eq!(breakers.len(), 2);
+    assert!(is_open(&breakers.get(&"/bad".to_owned())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plain_request_has_a_key_as_well() {
+    let breakers: CircuitBreakers<u32> = builder().minimum_calls(1).keyed().build().unwrap();
+    let mut service = CircuitBreakersLayer::new(breakers.by_request(|n: &u32| *n % 2))
+        .plain()
+        .layer(service_fn(async |n: u32| {
+            if n == 1 {
+                Err(BoxError::from("scripted"))
+            } else {
+                Ok(n)
+            }
+        }));
+    service.call(1).await.unwrap_err();
+    assert!(
+        service
+            .call(3)
+            .await
+            .unwrap_err()
+            .is::<seawall::Rejection>()
+    );
+    assert_eq!(service.call(2).await.unwrap(), 2);
+    assert!(is_open(&breakers.get(&1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_hooks_and_hands_are_for_all_and_those_to_come() {
+    let breakers = family().build().unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let telling = told.clone();
+    let old = breakers.get(&"old".to_owned());
+    breakers.on_transition(move |key, transition| {
+        telling
+            .lock()
+            .unwrap()
+            .push(format!("{key}: {}", transition.to));
+    });
+    breakers
+        .set(builder().minimum_calls(1).slow_call(SECOND, 1.0))
+        .unwrap();
+    assert!(breakers.set(builder().half_open(0)).is_err());
+    let new = breakers.get(&"new".to_owned());
+    for breaker in [&old, &new] {
+        let ticket = breaker.try_acquire().unwrap();
+        tokio::time::advance(2 * SECOND).await;
+        ticket.success();
+        assert!(is_open(breaker), "its calls are timed");
+    }
+    assert_eq!(*told.lock().unwrap(), ["old: open", "new: open"]);
+    // One may be tuned apart.
+    old.reset();
+    new.reset();
+    old.set_minimum_calls(3).unwrap();
+    old.try_acquire().unwrap().failure();
+    new.try_acquire().unwrap().failure();
+    assert!(!is_open(&old) && is_open(&new));
+}
+
+#[test]
+fn keys_are_bounded() {
+    let breakers = family().max_keys(10).build().unwrap();
+    for n in 0..1000 {
+        let _ = breakers.get(&n.to_string());
+    }
+    assert!(breakers.len() <= 10, "{}", breakers.len());
+    // What was asked for last is what is remembered, however often others were asked for before.
+    assert!(breakers.snapshot().iter().any(|(key, _)| key == "999"));
+    let error = family().max_keys(0).build().unwrap_err();
+    assert_eq!(error.field(), "max_keys");
+    let error = family().idle_for(Duration::ZERO).build().unwrap_err();
+    assert_eq!(error.field(), "idle_for");
+}
+
+/// The map's clock is real: waits for the state, however long it takes.
+#[test]
+fn an_idle_key_is_forgotten() {
+    let breakers = family().idle_for(Duration::from_millis(1)).build().unwrap();
+    let held = breakers.get(&"a".to_owned());
+    held.force_open();
+    while !breakers.is_empty() {
+        yield_now();
+    }
+    assert_eq!(breakers.get(&"a".to_owned()).state(), CircuitState::Closed);
+    assert_eq!(
+        held.state(),
+        CircuitState::ForcedOpen,
+        "whoever holds it has it"
+    );
+}
+
+/// However many ask at once, a key has one.
+#[test]
+fn a_key_has_one_breaker() {
+    let breakers = family().build().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let breaker = breakers.get(&"a".to_owned());
+                breaker.try_acquire().unwrap().success();
+            });
+        }
+    });
+    assert_eq!(breakers.snapshot()[0].1.totals.successes, 8);
+}
+
+#[cfg(feature = "metrics")]
+#[tokio::test(start_paused = true)]
+async fn keys_are_in_the_metrics_only_if_asked_for() {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let fail = |breakers: &CircuitBreakers<String>| {
+        for key in ["a", "b"] {
+            let breaker: CircuitBreaker = breakers.get(&key.to_owned());
+            for _ in 0..4 {
+                breaker.try_acquire().unwrap().failure();
+            }
+        }
+    };
+    let quiet = family().build().unwrap();
+    fail(&quiet);
+    let page = handle.render();
+    let outcomes = r#"seawall_circuit_outcomes_total{layer="circuit_breaker",name="upstream",reason="failure"} 8"#;
+    assert!(page.contains(outcomes), "{page}");
+    let open = r#"seawall_circuit_state{layer="circuit_breaker",name="upstream",state="open"} 2"#;
+    assert!(page.contains(open) && !page.contains("key="), "{page}");
+
+    let told = builder()
+        .name("told")
+        .keyed()
+        .keys_in_metrics()
+        .build()
+        .unwrap();
+    fail(&told);
+    let page = handle.render();
+    for line in [
+        r#"seawall_circuit_outcomes_total{layer="circuit_breaker",name="told",key="a",reason="failure"} 4"#,
+        r#"seawall_circuit_state{layer="circuit_breaker",name="told",key="b",state="open"} 1"#,
+        r#"seawall_circuit_state{layer="circuit_breaker",name="told",key="b",state="closed"} 0"#,
+        r#"seawall_circuit_transitions_total{layer="circuit_breaker",name="told",key="a",reason="failure_rate",state="open"} 1"#,
+    ] {
+        assert!(page.contains(line), "{line}\nis not in\n{page}");
+    }
+}

@@ -118,6 +118,7 @@ pin_project! {
 
 /// What a [`ConcurrencyLimit`] is doing now.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ConcurrencyLimitSnapshot {
     /// Places there are.

@@ -1,5 +1,5 @@
 //! Composable [Tower](https://docs.rs/tower) layers that keep a service answering: when there is more work than its runtime
-//! can do, when a request never ends, when a body is too large, when a handler panics. Each stops one of these, costs next to
+//! can do, when a dependency fails, when a request never ends, when a body is too large, when a handler panics. Each stops one of these, costs next to
 //! nothing while nothing is wrong, and tells the caller what happened.
 //!
 //! ```
@@ -7,13 +7,14 @@
 //!
 //! use axum::{Router, routing::get};
 //! use seawall::{
-//!     CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, LagShed, LagShedLayer,
-//!     RequestLimitLayer, TimeoutLayer,
+//!     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer,
+//!     LagShed, LagShedLayer, RequestLimitLayer, TimeoutLayer,
 //! };
 //! use tower::ServiceBuilder;
 //!
 //! let lag = LagShed::default();
 //! let limit = ConcurrencyLimit::new(512);
+//! let breaker = CircuitBreaker::builder().failure_rate(0.5).open_for(Duration::from_secs(5)).build()?;
 //!
 //! let app: Router = Router::new()
 //!     .route("/", get(async || "hello"))
@@ -22,6 +23,10 @@
 //!         ServiceBuilder::new()
 //!             .layer(CatchPanicLayer::new())
 //!             .layer(LagShedLayer::new(lag.clone()).exempt(|head| head.uri.path() == "/health"))
+//!             .layer(
+//!                 CircuitBreakerLayer::new(breaker.clone())
+//!                     .exempt(|head| head.uri.path() == "/health"),
+//!             )
 //!             .layer(TimeoutLayer::new(Duration::from_secs(5)))
 //!             .layer(
 //!                 ConcurrencyLimitLayer::new(limit.clone())
@@ -31,6 +36,7 @@
 //!     );
 //!
 //! lag.state(); // Normal, Warn or Shedding
+//! breaker.state(); // Closed, Open { retry_in }, HalfOpen …
 //! limit.set_limit(1024)?; // retune while it runs
 //! # let _ = app;
 //! # Ok::<_, seawall::ConfigError>(())
@@ -41,23 +47,26 @@
 //! ```text
 //!            request                             response
 //!               │                                    ▲
-//! ┌─────────────▼────────────────────────────────────┴───────────────┐
-//! │ CatchPanicLayer            nothing of the stack unwinds past it  │
-//! │ ┌───────────▼────────────────────────────────────┴─────────────┐ │
-//! │ │ LagShedLayer             what refuses most, refuses cheapest │ │
-//! │ │ ┌─────────▼────────────────────────────────────┴───────────┐ │ │
-//! │ │ │ TimeoutLayer           waiting for a place counts        │ │ │
-//! │ │ │ ┌───────▼────────────────────────────────────┴─────────┐ │ │ │
-//! │ │ │ │ ConcurrencyLimitLayer  a place until the body is done│ │ │ │
-//! │ │ │ │ ┌─────▼────────────────────────────────────┴───────┐ │ │ │ │
-//! │ │ │ │ │ RequestLimitLayer  next to what reads the body   │ │ │ │ │
-//! │ │ │ │ │ ┌───▼────────────────────────────────────┴─────┐ │ │ │ │ │
-//! │ │ │ │ │ │                your service                  │ │ │ │ │ │
+//! ┌─────────────▼────────────────────────────────────┴───────────────────┐
+//! │ CatchPanicLayer         nothing of the stack unwinds past it         │
+//! │ ┌───────────▼────────────────────────────────────┴─────────────────┐ │
+//! │ │ LagShedLayer            what refuses most, refuses cheapest      │ │
+//! │ │ ┌─────────▼────────────────────────────────────┴───────────────┐ │ │
+//! │ │ │ CircuitBreakerLayer     sees a time-out as a failure         │ │ │
+//! │ │ │ ┌───────▼────────────────────────────────────┴─────────────┐ │ │ │
+//! │ │ │ │ TimeoutLayer            waiting for a place counts       │ │ │ │
+//! │ │ │ │ ┌─────▼────────────────────────────────────┴───────────┐ │ │ │ │
+//! │ │ │ │ │ ConcurrencyLimitLayer   held until the body is done  │ │ │ │ │
+//! │ │ │ │ │ ┌───▼────────────────────────────────────┴─────────┐ │ │ │ │ │
+//! │ │ │ │ │ │ RequestLimitLayer       next to what reads a body│ │ │ │ │ │
+//! │ │ │ │ │ │ ┌─▼────────────────────────────────────┴───────┐ │ │ │ │ │ │
+//! │ │ │ │ │ │ │                 your service                 │ │ │ │ │ │ │
 //! ```
 //!
 //! What is first in a `ServiceBuilder` is outermost. Refusing is cheapest at the outside, so what refuses most goes there;
 //! a layer sees everything that is inside it and nothing that is outside. The lag shedder sees handlers that compute, the
-//! concurrency limit those that await: both belong in the stack.
+//! concurrency limit those that await: both belong in the stack. A breaker there guards the service against itself; around the
+//! clients that it calls with, or around the routes that share a dependency, it does so for each dependency alone.
 //!
 //! `Router::layer` runs after routing. To refuse before it, put the stack around the router. `axum::serve` wants axum's own
 //! body there, so box it once, outermost:
@@ -106,15 +115,18 @@
 //! [`respond_with`](GateLayer::respond_with) and [`plain`](GateLayer::plain), whatever the policy. See [`policy`] for how
 //! to write one in a few lines, and for several in one gate.
 //!
-//! State lives in the handle ([`LagShed`], [`ConcurrencyLimit`], [`Timeout`], …), made once in its constructor. Axum applies a layer
+//! State lives in the handle ([`LagShed`], [`CircuitBreaker`], [`ConcurrencyLimit`], [`Timeout`], …), made once in its constructor. Axum applies a layer
 //! again per route, per connection and even per request; a limit of 2 is 2 all the same.
 //!
 //! # Features
 //!
 //! - `http` (default): the [`Http`] protocol and [`RequestLimitLayer`]. Without it every other layer works over
 //!   [`Plain`], and no HTTP crate is pulled in.
+//! - `keyed`: [`CircuitBreakers`](circuit_breaker), one breaker per host, route or tenant.
+//! - `serde`: [`serde::Serialize`](https://docs.rs/serde) for every snapshot.
+//! - `tower-http`: tower-http's classifiers say what a response means, for every gate.
 //! - `metrics`: counters, gauges and a histogram; see [`observe`].
-//! - `tracing`: an event per rejection and per panic, and for each change of a lag shedder's state; see [`observe`].
+//! - `tracing`: an event per rejection and per panic, and for each change of state of a breaker or a lag shedder; see [`observe`].
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -70,6 +70,7 @@ struct Shared {
 
 /// What a [`Timeout`] has seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TimeoutSnapshot {
     /// The time that a request has by default.

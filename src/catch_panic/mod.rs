@@ -69,6 +69,7 @@ pub struct CatchPanic {
 
 /// What a [`CatchPanic`] has seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CatchPanicSnapshot {
     /// Panics caught so far.

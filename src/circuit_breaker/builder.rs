@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::CircuitBreaker;
-use super::settings::{DEFAULT_OPEN, Draft, OpenFor, Settings, Window};
+use super::open_for::OpenFor;
+use super::settings::{DEFAULT_OPEN, Draft, Settings, Window};
 use super::shared::Shared;
 use crate::config::ConfigError;
 use crate::observe::Meter;
@@ -50,8 +51,9 @@ impl CircuitBreakerBuilder {
     /// A call that takes longer than `duration`, 1 ms to a day, is slow; opens when this share of the calls in the window
     /// was, `0.0001..=1.0`. A slow call is none the less a success or a failure.
     ///
-    /// Default: none, as only you know what slow is. With it, calls that are dropped when they are slow count as failures:
-    /// set it to less than your clients' patience, and they will be.
+    /// Default: none, as only you know what slow is. With it, a call that is dropped after this time counts as a
+    /// failure; without it, or earlier, for nothing. So set it below the time after which your callers give up, or a dependency
+    /// that only hangs goes unnoticed; or put a time-out inside the breaker.
     pub fn slow_call(mut self, duration: Duration, rate: f64) -> Self {
         self.draft.slow_call = Some((duration, rate));
         self
@@ -103,7 +105,8 @@ impl CircuitBreakerBuilder {
     /// When it is over, the probes that have come back by then decide, and those that are still out count as failed;
     /// without any result it opens again. So neither a probe that hangs nor a lack of calls keeps it half-open.
     ///
-    /// Default: as long as it was open.
+    /// Default: as long as it was open, and with a slow-call threshold at least twice that. If a healthy call may take longer, set
+    /// it: probes that cannot come back in time never close it.
     pub fn half_open_for(mut self, deadline: Duration) -> Self {
         self.draft.half_open_for = Some(deadline);
         self

@@ -1,5 +1,6 @@
 //! The breaker itself.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -7,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use super::open_for::OpenFor;
 #[cfg(feature = "keyed")]
 use super::settings::Draft;
-use super::settings::{OpenFor, nanos};
+use super::settings::nanos;
 use super::shared::{Pass, Shared};
 use super::{
     CircuitBreakerBuilder, CircuitBreakerSnapshot, CircuitState, CircuitTicket, CircuitTotals,
@@ -50,19 +52,37 @@ impl CircuitBreaker {
         }
     }
 
+    /// The name; empty if it has none.
+    pub fn name(&self) -> &str {
+        self.shared.meter.name()
+    }
+
     /// Asks whether a call may be made that is no request of a Tower service, and counts it as a rejected one if not.
     ///
     /// # Errors
     ///
     /// A [`Rejection`] while it is open; its [`retry_after`](Rejection::retry_after) says for how long.
     #[inline]
-    pub fn try_acquire(&self) -> Result<CircuitTicket, Rejection> {
-        self.acquire().map(CircuitTicket::new)
+    pub fn try_acquire(&self) -> Result<CircuitTicket<&Self>, Rejection> {
+        Self::acquire(&self).map(CircuitTicket::new)
+    }
+
+    /// The same with a ticket that may go anywhere, to another task for example, for a reference count.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`] while it is open.
+    #[inline]
+    pub fn try_acquire_owned(&self) -> Result<CircuitTicket, Rejection> {
+        Self::acquire(self).map(CircuitTicket::new)
     }
 
     #[inline]
-    fn acquire(&self) -> Result<Held<Pass>, Rejection> {
-        let admitted = self.shared.admit();
+    fn acquire<B>(handle: &B) -> Result<Held<Pass<B>>, Rejection>
+    where
+        B: Borrow<Self> + Clone,
+    {
+        let admitted = Pass::admit(handle);
         if let Err(rejection) = &admitted {
             observe::rejected(rejection, false);
         }
@@ -70,7 +90,19 @@ impl CircuitBreaker {
     }
 
     /// Runs a future if the breaker lets it, and counts its result as [`Plain`](crate::Plain) does: `Ok` is a success, `Err`
-    /// a failure unless it is an inner layer's rejection.
+    /// a failure, unless it is a [`Rejection`], or a boxed error around one, that says nothing.
+    /// [`run_with`](Self::run_with) decides otherwise.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use seawall::CircuitBreaker;
+    /// # use tower::BoxError;
+    /// # async fn query() -> Result<u32, BoxError> { Ok(7) }
+    /// # async fn f(breaker: CircuitBreaker) -> Result<u32, BoxError> {
+    /// // The time-out inside, where the breaker sees it.
+    /// breaker.run(async { tokio::time::timeout(Duration::from_secs(1), query()).await? }).await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -78,7 +110,8 @@ impl CircuitBreaker {
     ///
     /// # Cancellation
     ///
-    /// Dropped, it drops the future, and counts as a call that was dropped.
+    /// Dropped, as by a time-out around it, it drops the future, and counts for nothing, unless it has taken longer than
+    /// [`slow_call`](CircuitBreakerBuilder::slow_call).
     ///
     /// # Panics
     ///
@@ -88,18 +121,53 @@ impl CircuitBreaker {
         F: Future<Output = Result<T, E>>,
         E: From<Rejection> + 'static,
     {
-        let mut held = self.acquire()?;
+        self.run_with(future, |_| None).await
+    }
+
+    /// The same, with a closure that says what a result tells about what was called: an [`Outcome`], or `None` for the
+    /// default.
+    ///
+    /// ```
+    /// # use seawall::{CircuitBreaker, Outcome};
+    /// # use tower::BoxError;
+    /// # use std::io::{Error, ErrorKind};
+    /// # async fn find() -> Result<u32, BoxError> { Ok(7) }
+    /// # async fn f(breaker: CircuitBreaker) -> Result<u32, BoxError> {
+    /// let not_there = |error: &BoxError| {
+    ///     let error = error.downcast_ref::<Error>();
+    ///     error.is_some_and(|error| error.kind() == ErrorKind::NotFound)
+    /// };
+    /// let found = breaker.run_with(find(), |result| match result {
+    ///     Err(error) if not_there(error) => Some(Outcome::Success),
+    ///     _ => None,
+    /// });
+    /// found.await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub async fn run_with<F, T, E, C, O>(&self, future: F, classify: C) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+        E: From<Rejection> + 'static,
+        C: FnOnce(&Result<T, E>) -> O,
+        O: Into<Option<Outcome>>,
+    {
+        let mut held = Self::acquire(&self)?;
         let result = {
             let mut future = pin!(future);
             poll_fn(|cx| held.watch(|| future.as_mut().poll(cx))).await
         };
-        held.settle(plain_outcome(&result));
+        let classified = held.watch(|| classify(&result).into());
+        held.settle(classified.unwrap_or_else(|| plain_outcome(&result)));
         held.end(End::Complete);
         result
     }
 
-    /// Counts an outcome that asked nobody: a breaker is for any metric. It counts in the window while calls pass freely, and
-    /// only in the totals else, as it is no probe.
+    /// Counts the outcome of a call that the breaker was not asked about: a breaker is for any metric. While it is open or
+    /// half-open it counts in the totals alone, as it was no probe.
     pub fn record(&self, outcome: Outcome) {
         self.shared.record(None, outcome, None);
         self.shared.tell();
@@ -162,7 +230,8 @@ impl CircuitBreaker {
     }
 
     /// Calls the hook at every change of state from now on, outside any lock, one change after the other, in the task or
-    /// thread whose call found it: it must not block. A panic of the hook ends there.
+    /// thread whose call found it: it must not block. A panic of the hook ends there. A hook that holds a clone of the breaker
+    /// keeps it alive for ever.
     pub fn on_transition(&self, hook: impl Fn(&Transition) + Send + Sync + 'static) {
         self.shared.hook(Arc::new(hook));
     }
@@ -178,12 +247,13 @@ impl CircuitBreaker {
         shared.tell();
     }
 
-    /// Refuses every call until [`reset`](Self::reset), without `Retry-After`.
+    /// Refuses every call until [`reset`](Self::reset), without `Retry-After`. A breaker of a family is forgotten with its key, and
+    /// this with it.
     pub fn force_open(&self) {
         self.force(Mode::ForcedOpen);
     }
 
-    /// Lets every call pass and counts none until [`reset`](Self::reset).
+    /// Lets every call pass, and counts in the totals alone, until [`reset`](Self::reset): switched off.
     pub fn force_closed(&self) {
         self.force(Mode::ForcedClosed);
     }
@@ -310,7 +380,7 @@ impl<V: View> Policy<V> for CircuitBreaker {
 
     #[inline]
     fn admit(&self, _: &V::Head<'_>) -> Admission<Pass, NoWait> {
-        match self.shared.admit() {
+        match Pass::admit(self) {
             Ok(pass) => Admission::Admit(pass),
             Err(rejection) => Admission::Reject(rejection),
         }

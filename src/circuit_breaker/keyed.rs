@@ -32,7 +32,8 @@
 //!
 //! A key that nobody asks for is forgotten after [`idle_for`](CircuitBreakersBuilder::idle_for), and the one that was asked for
 //! longest ago when there are more than [`max_keys`](CircuitBreakersBuilder::max_keys); for a moment there may be a few more. With it goes
-//! what its breaker knew: a breaker that is open is closed when its key comes back. Keys that clients choose freely can push
+//! what its breaker knew: a breaker that is open, or was forced open, is closed when its key comes back, and a handle that
+//! somebody kept is no longer the key's. Keys that clients choose freely can push
 //! the others out; bound them before.
 //!
 //! The map is [`moka`](https://docs.rs/moka)'s; it reads a clock of its own, which paused time does not move.
@@ -132,8 +133,8 @@ where
         self
     }
 
-    /// Puts every key into the metrics, as the label `key`: as many series as there are keys, times eight. Only for keys that
-    /// are few and that clients do not choose.
+    /// Puts every key into the metrics, as the label `key`: up to twenty series for each, which the recorder may keep when the
+    /// key is forgotten. Only for keys that are few and that clients do not choose.
     pub fn keys_in_metrics(mut self) -> Self
     where
         K: fmt::Display,
@@ -202,6 +203,18 @@ where
             .get_with_by_ref(key, || family.make(key, &template))
     }
 
+    /// The breaker of a key, if it has one: for who looks, as asking for a new one may push another out.
+    pub fn find(&self, key: &K) -> Option<CircuitBreaker> {
+        self.family.breakers.get(key)
+    }
+
+    /// All breakers that there are, in no order.
+    pub fn all(&self) -> Vec<(K, CircuitBreaker)> {
+        let all = self.family.breakers.iter();
+        all.map(|(key, breaker)| (K::clone(&key), breaker))
+            .collect()
+    }
+
     /// How many keys there are, about.
     pub fn len(&self) -> usize {
         self.family.breakers.run_pending_tasks();
@@ -215,12 +228,12 @@ where
 
     /// All of them at once, in no order.
     pub fn snapshot(&self) -> Vec<(K, CircuitBreakerSnapshot)> {
-        let all = self.family.breakers.iter();
-        all.map(|(key, breaker)| (K::clone(&key), breaker.snapshot()))
+        let all = self.all().into_iter();
+        all.map(|(key, breaker)| (key, breaker.snapshot()))
             .collect()
     }
 
-    /// Changes the settings of all, those to come included, but for their window; see [`CircuitBreaker::set_failure_rate`] and
+    /// Changes the settings of all, those to come included, but for their window and name; see [`CircuitBreaker::set_failure_rate`] and
     /// the like for one.
     ///
     /// # Errors
@@ -229,14 +242,15 @@ where
     pub fn set(&self, builder: CircuitBreakerBuilder) -> Result<(), ConfigError> {
         let (draft, _) = builder.checked()?;
         let mut template = self.family.template_mut();
-        template.draft = draft;
+        template.draft = draft.with_window(template.draft.window);
         for (_, breaker) in &self.family.breakers {
             breaker.apply(&template.draft);
         }
         Ok(())
     }
 
-    /// Calls the hook at every change of state of each, as [`CircuitBreaker::on_transition`] does.
+    /// Calls the hook at every change of state of each, as [`CircuitBreaker::on_transition`] does. It must not hold a breaker:
+    /// that would outlive its key.
     pub fn on_transition(&self, hook: impl Fn(&K, &Transition) + Send + Sync + 'static) {
         self.family
             .hooks
@@ -273,7 +287,11 @@ where
         }
     }
 
-    /// A policy that finds the breaker by the head of an HTTP request; a request without a key passes uncounted.
+    /// A policy that finds the breaker by the head of an HTTP request.
+    ///
+    /// A request whose key is `None` passes without a breaker and uncounted. So see what your requests have: the URI of an
+    /// HTTP/1 server's requests has no authority (the header `host` has it), nor has one of tonic's generated clients without
+    /// `with_origin`, as its channel adds it further in.
     #[cfg(feature = "http")]
     pub fn by_head<F, O>(&self, key: F) -> PerKey<K, F>
     where
@@ -369,7 +387,7 @@ where
         let Some(key) = (self.key)(request).into() else {
             return Admission::Admit(None);
         };
-        match self.breakers.get(&key).shared.admit() {
+        match Pass::admit(&self.breakers.get(&key)) {
             Ok(pass) => Admission::Admit(Some(pass)),
             Err(rejection) => Admission::Reject(rejection),
         }

@@ -8,15 +8,24 @@
 //! ```
 //! use seawall::CircuitBreaker;
 //! use seawall::circuit_breaker::CircuitBreakerReadyLayer;
+//! use tower::balance::p2c::Balance;
+//! use tower::discover::ServiceList;
+//! use tower::load::Constant;
 //! use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
-//! let endpoint = service_fn(async |n: u32| Ok::<_, BoxError>(n + 1));
-//! let breaker = CircuitBreaker::default();
-//! let mut endpoint = CircuitBreakerReadyLayer::new(breaker.clone()).plain().layer(endpoint);
-//! assert_eq!(endpoint.ready().await?.call(1).await?, 2);
+//! let endpoint = |place: u32| {
+//!     let service = service_fn(move |n: u32| async move { Ok::<_, BoxError>(n + place) });
+//!     let breaker = CircuitBreaker::default();
+//!     Constant::new(CircuitBreakerReadyLayer::new(breaker).plain().layer(service), 1)
+//! };
+//! let mut balance = Balance::new(ServiceList::new::<u32>([endpoint(1), endpoint(2), endpoint(3)]));
+//! assert!((2..5).contains(&balance.ready().await?.call(1).await?));
 //! # Ok(()) }
 //! ```
+//!
+//! When all of them are open, nothing is ready: put `tower::load_shed` around the balancer, or a time-out around its
+//! `ready()`. What is to measure the load, such as `PendingRequests`, goes around this service.
 //!
 //! # Readiness
 //!
@@ -55,8 +64,8 @@ use crate::protocol::{Http, Inspect, Plain, Protocol};
 /// Puts a [`CircuitBreaker`] around an endpoint, so that it is not ready while the breaker is open.
 ///
 /// One that classifies is made of a [`CircuitBreakerLayer`]:
-/// `CircuitBreakerReadyLayer::from(CircuitBreakerLayer::new(breaker).classify(..))`. Its answers, exemptions and dry run play
-/// no part here, as nothing is refused.
+/// `CircuitBreakerReadyLayer::from(CircuitBreakerLayer::new(breaker).classify(..))`. Its answers and its dry run play no part here,
+/// as nothing is refused.
 #[derive(Clone)]
 pub struct CircuitBreakerReadyLayer<X = Http> {
     gate: CircuitBreakerLayer<X>,
@@ -142,7 +151,7 @@ impl<S, X> CircuitBreakerReady<S, X> {
         match &mut self.waiting {
             Some(waiting) => ready!(waiting.as_mut().poll(cx)),
             None => {
-                if let Ok(pass) = self.breaker.shared.reserve() {
+                if let Ok(pass) = Pass::reserve(&self.breaker) {
                     self.grant = Some(pass);
                     return Poll::Ready(());
                 }
@@ -152,7 +161,7 @@ impl<S, X> CircuitBreakerReady<S, X> {
             let shared = &self.breaker.shared;
             // Listening comes before asking, so that no change is missed in between.
             let changed = shared.changed.clone().notified_owned();
-            match shared.reserve() {
+            match Pass::reserve(&self.breaker) {
                 Ok(pass) => {
                     self.grant = Some(pass);
                     self.waiting = None;

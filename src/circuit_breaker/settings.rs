@@ -2,17 +2,18 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use super::open_for::OpenFor;
 use crate::config::ConfigError;
 use crate::control::breaker::Spans;
 use crate::control::circuit::{MAX_PROBES, Thresholds};
 use crate::control::window::{self, MAX_BUCKETS, MAX_CALLS};
 use crate::observe;
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const LEAST: Duration = Duration::from_millis(1);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const LEAST: Duration = Duration::from_millis(1);
 
 /// How long it is open unless somebody says otherwise.
 pub(super) const DEFAULT_OPEN: Duration = Duration::from_secs(5);
@@ -41,32 +42,6 @@ enum Extent {
     },
 }
 
-/// How long a breaker stays open: a `Duration`, one that grows, or a function.
-///
-/// ```
-/// use std::time::Duration;
-/// use seawall::circuit_breaker::OpenFor;
-///
-/// let five_seconds = OpenFor::from(Duration::from_secs(5));
-/// let patient = OpenFor::growing(Duration::from_secs(5), 2.0, Duration::from_secs(60)).jitter(0.1);
-/// let own = OpenFor::by(|failed_recoveries| Duration::from_secs(if failed_recoveries < 3 { 1 } else { 30 }));
-/// ```
-#[derive(Clone)]
-pub struct OpenFor {
-    length: Length,
-    jitter: f64,
-}
-
-#[derive(Clone)]
-enum Length {
-    Growing {
-        initial: Duration,
-        factor: f64,
-        cap: Duration,
-    },
-    By(Arc<dyn Fn(u32) -> Duration + Send + Sync>),
-}
-
 /// The settings of a breaker.
 pub(super) struct Settings {
     /// Bits of an `f64`; not a number if there is none.
@@ -82,6 +57,8 @@ pub(super) struct Settings {
     half_open_for: AtomicU64,
     open_for: RwLock<OpenFor>,
     window: Window,
+    /// What the jitter is drawn by, together with a generation.
+    seed: u64,
     /// Held while thresholds are changed: one of them must remain.
     changing: Mutex<()>,
 }
@@ -168,104 +145,6 @@ impl Window {
     }
 }
 
-// === impl OpenFor ===
-
-impl OpenFor {
-    /// `initial` at first, `factor` times as long after each failed recovery, never longer than `cap`.
-    ///
-    /// It starts again at `initial` once the breaker was closed. Up to a day; the factor 1 to 100.
-    pub const fn growing(initial: Duration, factor: f64, cap: Duration) -> Self {
-        Self {
-            length: Length::Growing {
-                initial,
-                factor,
-                cap,
-            },
-            jitter: 0.0,
-        }
-    }
-
-    /// What the function says, asked with the number of failed recoveries since the breaker was last closed: 0 when it opens
-    /// for the first time. It is called outside any lock, and may be asked for a time that is not used. Less than 1 ms is 1 ms;
-    /// if it panics, the breaker is open for five seconds.
-    pub fn by(length: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
-        Self {
-            length: Length::By(Arc::new(length)),
-            jitter: 0.0,
-        }
-    }
-
-    /// Up to this share longer or shorter, at random, `0.0..=1.0`: the breakers of many processes that opened together do not
-    /// send their probes together. The cap holds all the same. The default is none.
-    #[must_use]
-    pub const fn jitter(mut self, share: f64) -> Self {
-        self.jitter = share;
-        self
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        if let Length::Growing {
-            initial,
-            factor,
-            cap,
-        } = self.length
-        {
-            ConfigError::check("open_for", initial, LEAST..=DAY)?;
-            ConfigError::check("open_for.factor", factor, 1.0..=100.0)?;
-            ConfigError::check("open_for.cap", cap, initial..=DAY)?;
-        }
-        ConfigError::check("open_for.jitter", self.jitter, 0.0..=1.0)?;
-        Ok(())
-    }
-
-    fn after(&self, failed_recoveries: u32) -> Duration {
-        let (length, cap) = match &self.length {
-            Length::Growing {
-                initial,
-                factor,
-                cap,
-            } => {
-                let times = factor.powi(i32::try_from(failed_recoveries).unwrap_or(i32::MAX));
-                let length = Duration::try_from_secs_f64(initial.as_secs_f64() * times);
-                (length.unwrap_or(Duration::MAX), *cap)
-            }
-            Length::By(length) => (length(failed_recoveries), Duration::MAX),
-        };
-        let length = length.min(cap);
-        if self.jitter == 0.0 {
-            return length;
-        }
-        let times = 1.0 + self.jitter * (2.0 * fastrand::f64() - 1.0);
-        let jittered = Duration::try_from_secs_f64(length.as_secs_f64() * times);
-        jittered.unwrap_or(Duration::MAX).min(cap)
-    }
-}
-
-impl From<Duration> for OpenFor {
-    /// Always so long: 1 ms to a day.
-    fn from(length: Duration) -> Self {
-        Self::growing(length, 1.0, length)
-    }
-}
-
-impl fmt::Debug for OpenFor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("OpenFor");
-        match &self.length {
-            Length::Growing {
-                initial,
-                factor,
-                cap,
-            } => debug
-                .field("initial", initial)
-                .field("factor", factor)
-                .field("cap", cap),
-            Length::By(_) => debug.field("by", &"a function"),
-        };
-        debug.field("jitter", &self.jitter).finish()
-    }
-}
-
 // === impl Settings ===
 
 const NONE: u64 = f64::NAN.to_bits();
@@ -278,8 +157,10 @@ fn rate(bits: &AtomicU64) -> Option<f64> {
     Some(f64::from_bits(bits.load(Relaxed))).filter(|rate| !rate.is_nan())
 }
 
+#[inline]
 pub(super) fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+    let seconds = span.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(span.subsec_nanos().into())
 }
 
 fn check_rate(field: &'static str, rate: Option<f64>) -> Result<(), ConfigError> {
@@ -294,6 +175,15 @@ impl Draft {
         self.open_for.check()?;
         Settings::empty(self.window.check()?).apply(&self)?;
         Ok(self)
+    }
+
+    /// The same for a window that stays what it is, and bounds the minimum number of calls.
+    #[cfg(feature = "keyed")]
+    pub(super) fn with_window(mut self, window: Window) -> Self {
+        let most = window.capacity();
+        self.minimum_calls = self.minimum_calls.map(|calls| calls.min(most));
+        self.window = window;
+        self
     }
 
     fn minimum_calls(&self) -> u32 {
@@ -323,23 +213,19 @@ impl Settings {
             half_open_for: AtomicU64::new(0),
             open_for: RwLock::new(LEAST.into()),
             window,
+            seed: fastrand::u64(..),
             changing: Mutex::new(()),
         }
     }
 
-    /// Everything but the window, which stays what it is and bounds the minimum number of calls.
+    /// Everything but the window, which is the same.
     pub(super) fn apply(&self, draft: &Draft) -> Result<(), ConfigError> {
         self.set_all_thresholds(
             draft.failure_rate,
             draft.slow_call,
             draft.consecutive_failures,
         )?;
-        let most = if self.window == draft.window {
-            u32::MAX
-        } else {
-            self.window.capacity()
-        };
-        self.set_minimum_calls(draft.minimum_calls().min(most))?;
+        self.set_minimum_calls(draft.minimum_calls())?;
         self.set_probes(draft.probes)?;
         self.set_half_open_for(draft.half_open_for)?;
         self.set_open_for(draft.open_for.clone())
@@ -463,20 +349,23 @@ impl Settings {
 }
 
 impl Spans for Settings {
-    fn open(&self, failed_recoveries: u32) -> u64 {
+    fn open(&self, failed_recoveries: u32, generation: u64) -> u64 {
         // A copy, so that a function of the user's runs outside the lock. It may run while a call unwinds.
         let open_for = self
             .open_for
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
+        let dice = fastrand::Rng::with_seed(self.seed.wrapping_add(generation)).f64();
         let mut length = DEFAULT_OPEN;
-        observe::unpanicked(|| length = open_for.after(failed_recoveries));
+        observe::unpanicked(|| length = open_for.after(failed_recoveries, dice));
         nanos(length.max(LEAST))
     }
 
     fn half_open(&self, open: u64) -> u64 {
         match self.half_open_for.load(Relaxed) {
+            // A call that is not slow must be able to come back in time.
+            0 if self.is_timed() => open.max(self.slow_call().saturating_mul(2)),
             0 => open,
             span => span,
         }

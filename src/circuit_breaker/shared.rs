@@ -1,5 +1,6 @@
 //! What all clones of a handle share, and what an admitted call carries.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -9,10 +10,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::settings::{Settings, nanos};
-use super::{CircuitState, Transition};
+use super::{CircuitBreaker, CircuitState, Transition};
 use crate::clock;
-use crate::control::breaker::{Breaker, Entry, Refusal, Word};
-use crate::control::circuit::Mode;
+use crate::control::breaker::{Breaker, Entry, Refusal};
+use crate::control::circuit::{Exceeded, Mode, Word};
 use crate::control::window::Sample;
 use crate::observe::{self, Meter};
 use crate::policy::{Outcome, Ticket};
@@ -36,8 +37,8 @@ pub(super) struct Shared {
 /// What a call carries that a [`CircuitBreaker`](super::CircuitBreaker) admitted.
 ///
 /// Dropped without an outcome, it was no call: a probe gives its place back and nothing is counted.
-pub struct Pass {
-    shared: Arc<Shared>,
+pub struct Pass<B: Borrow<CircuitBreaker> = CircuitBreaker> {
+    handle: B,
     word: Word,
     /// Nanoseconds: when it began, and from the response head on how long it took.
     time: u64,
@@ -75,40 +76,6 @@ impl Shared {
 
     pub(super) fn now(&self) -> u64 {
         nanos(clock::now().saturating_duration_since(self.origin))
-    }
-
-    /// A pass for a call that begins now, or a refusal.
-    #[inline]
-    pub(super) fn admit(self: &Arc<Self>) -> Result<Pass, Rejection> {
-        match self.reserve() {
-            Ok(mut pass) => {
-                pass.begin();
-                Ok(pass)
-            }
-            Err(refusal) => Err(self.refuse(refusal)),
-        }
-    }
-
-    /// A pass for a call that has yet to [`begin`](Pass::begin), or a refusal.
-    #[inline]
-    pub(super) fn reserve(self: &Arc<Self>) -> Result<Pass, Refusal> {
-        match self.breaker.enter(|| self.now(), &self.settings) {
-            Entry::Pass(word) => {
-                // The pass first: whatever a metrics recorder does, its place comes back.
-                let pass = Pass {
-                    shared: self.clone(),
-                    word,
-                    time: 0,
-                    stage: Stage::Called,
-                };
-                self.tell();
-                Ok(pass)
-            }
-            Entry::Refused(refusal) => {
-                self.tell();
-                Err(refusal)
-            }
-        }
     }
 
     #[cold]
@@ -183,15 +150,15 @@ impl Shared {
             slow,
             took: took.map_or(0, |took| (took / 1000).max(1)),
         };
-        match way {
+        let (breaker, settings) = (&self.breaker, &self.settings);
+        let reached = match way {
             Some((word, has_head)) => {
-                self.breaker
-                    .record(word, has_head, || self.now(), sample, &self.settings);
+                breaker.record(word, has_head, || self.now(), sample, settings)
             }
-            None => {
-                self.breaker
-                    .record_unasked(|| self.now(), sample, &self.settings);
-            }
+            None => breaker.record_unasked(|| self.now(), sample, settings),
+        };
+        if reached != Exceeded::default() {
+            self.meter.circuit_reached(reached);
         }
         self.meter.circuit_outcome(outcome);
     }
@@ -206,9 +173,11 @@ impl Shared {
     }
 
     fn give_back(&self, (word, has_head): Way) {
-        if self.breaker.give_back(word, has_head) {
+        let (breaker, settings) = (&self.breaker, &self.settings);
+        if breaker.give_back(word, has_head, || self.now(), settings) {
             self.changed.notify_waiters();
         }
+        self.tell();
     }
 }
 
@@ -231,21 +200,62 @@ impl fmt::Debug for Shared {
 
 // === impl Pass ===
 
-impl Pass {
+impl<B: Borrow<CircuitBreaker> + Clone> Pass<B> {
+    /// A pass for a call that begins now, or a refusal.
+    #[inline]
+    pub(super) fn admit(handle: &B) -> Result<Self, Rejection> {
+        match Self::reserve(handle) {
+            Ok(mut pass) => {
+                pass.begin();
+                Ok(pass)
+            }
+            Err(refusal) => Err(handle.borrow().shared.refuse(refusal)),
+        }
+    }
+
+    /// A pass for a call that has yet to [`begin`](Pass::begin), or a refusal.
+    #[inline]
+    pub(super) fn reserve(handle: &B) -> Result<Self, Refusal> {
+        let shared = &handle.borrow().shared;
+        match shared.breaker.enter(|| shared.now(), &shared.settings) {
+            Entry::Pass(word) => {
+                // The pass first: whatever a metrics recorder does, its place comes back.
+                let pass = Self {
+                    handle: handle.clone(),
+                    word,
+                    time: 0,
+                    stage: Stage::Called,
+                };
+                shared.tell();
+                Ok(pass)
+            }
+            Entry::Refused(refusal) => {
+                shared.tell();
+                Err(refusal)
+            }
+        }
+    }
+}
+
+impl<B: Borrow<CircuitBreaker>> Pass<B> {
+    fn shared(&self) -> &Shared {
+        &self.handle.borrow().shared
+    }
+
     /// Whether it would be given again.
     pub(super) fn is_current(&self) -> bool {
-        self.shared
+        self.shared()
             .breaker
-            .is_current(self.word, || self.shared.now())
+            .is_current(self.word, || self.shared().now())
     }
 
     /// The call begins now.
     #[inline]
     pub(super) fn begin(&mut self) {
-        let shared = &self.shared;
         if self.word.is_timed() {
-            self.time = shared.now();
+            self.time = self.shared().now();
         }
+        let shared = self.shared();
         shared.meter.admitted();
         shared.meter.circuit_seen(|| shared.mode());
     }
@@ -255,6 +265,19 @@ impl Pass {
         self.stage = Stage::Measured;
     }
 
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "there are no heads"))]
+    fn begin_response(&mut self) {
+        let took = self.took();
+        self.measured(took.unwrap_or(0));
+        let shared = self.shared();
+        let (breaker, settings) = (&shared.breaker, &shared.settings);
+        let in_time = !shared.is_slow(took);
+        if in_time && breaker.begin_response(self.word, || shared.now(), settings) {
+            self.stage = Stage::Begun;
+        }
+        self.shared().tell();
+    }
+
     fn way(&self) -> Way {
         (self.word, self.stage == Stage::Begun)
     }
@@ -262,47 +285,42 @@ impl Pass {
     fn took(&self) -> Option<u64> {
         self.word.is_timed().then(|| match self.stage {
             Stage::Measured | Stage::Begun => self.time,
-            _ => self.shared.now().saturating_sub(self.time),
+            _ => self.shared().now().saturating_sub(self.time),
         })
     }
 }
 
-impl Ticket for Pass {
+impl<B: Borrow<CircuitBreaker>> Ticket for Pass<B> {
     #[inline]
     fn settle(&mut self, outcome: Outcome) {
         let took = self.took();
         let way = self.way();
         // First, so that no place is given back twice, whatever a metrics recorder does.
         self.stage = Stage::Settled;
-        self.shared.record(Some(way), outcome, took);
-        self.shared.tell();
+        self.shared().record(Some(way), outcome, took);
+        self.shared().tell();
     }
 
     #[cfg(feature = "http")]
     #[inline]
     fn on_head(&mut self, _: &mut crate::protocol::ResponseHeadMut<'_>) {
-        let took = self.took();
-        self.measured(took.unwrap_or(0));
-        let in_time = !self.shared.is_slow(took);
-        if in_time && self.shared.breaker.begin_response(self.word) {
-            self.stage = Stage::Begun;
-        }
+        self.begin_response();
     }
 }
 
-impl Drop for Pass {
+impl<B: Borrow<CircuitBreaker>> Drop for Pass<B> {
     #[inline]
     fn drop(&mut self) {
         if self.stage != Stage::Settled {
-            self.shared.give_back(self.way());
+            self.shared().give_back(self.way());
         }
     }
 }
 
-impl fmt::Debug for Pass {
+impl<B: Borrow<CircuitBreaker>> fmt::Debug for Pass<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pass")
-            .field("breaker", &self.shared)
+            .field("breaker", self.shared())
             .field("stage", &self.stage)
             .finish_non_exhaustive()
     }

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::control::breaker::Look;
 use crate::control::circuit::{Cause, Change, Mode};
+use crate::control::look::Look;
 
 /// The state of a [`CircuitBreaker`](crate::CircuitBreaker).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum CircuitState {
     /// Calls pass and are counted.
@@ -43,6 +45,7 @@ pub struct Transition {
 
 /// What a [`CircuitBreaker`](crate::CircuitBreaker) is doing now.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CircuitBreakerSnapshot {
     /// The state that the next call would find; when the next probe goes is in it.
@@ -81,6 +84,7 @@ pub struct CircuitBreakerSnapshot {
 
 /// What became of all calls that a breaker ever admitted, whatever its state was when they came back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CircuitTotals {
     /// Successes.
@@ -100,6 +104,7 @@ pub struct CircuitTotals {
 /// How often a breaker's thresholds were reached while it was closed; while it only observes, how often they would have
 /// opened it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ThresholdsReached {
     /// The failure rate.

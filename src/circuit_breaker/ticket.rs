@@ -1,9 +1,11 @@
 //! For calls that are no request of a Tower service.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::thread;
 use std::time::Duration;
 
+use super::CircuitBreaker;
 use super::settings::nanos;
 use super::shared::Pass;
 use crate::policy::{End, Held, Outcome};
@@ -14,17 +16,17 @@ use crate::policy::{End, Held, Outcome};
 /// Dropped without one it was cancelled: a probe's place comes back, and nothing is counted unless it has taken longer than
 /// the slow-call threshold. Dropped by a panic that began under it, it failed.
 #[must_use = "a ticket that is dropped is a call that was cancelled"]
-pub struct CircuitTicket {
-    held: Option<Held<Pass>>,
+pub struct CircuitTicket<B: Borrow<CircuitBreaker> = CircuitBreaker> {
+    held: Option<Held<Pass<B>>>,
     /// Somebody's panic was under way when it began.
     during_panic: bool,
 }
 
 // === impl CircuitTicket ===
 
-impl CircuitTicket {
+impl<B: Borrow<CircuitBreaker>> CircuitTicket<B> {
     #[inline]
-    pub(super) fn new(held: Held<Pass>) -> Self {
+    pub(super) fn new(held: Held<Pass<B>>) -> Self {
         Self {
             held: Some(held),
             during_panic: thread::panicking(),
@@ -68,7 +70,7 @@ impl CircuitTicket {
     }
 }
 
-impl Drop for CircuitTicket {
+impl<B: Borrow<CircuitBreaker>> Drop for CircuitTicket<B> {
     fn drop(&mut self) {
         if let Some(held) = &mut self.held {
             if thread::panicking() && !self.during_panic {
@@ -78,7 +80,7 @@ impl Drop for CircuitTicket {
     }
 }
 
-impl fmt::Debug for CircuitTicket {
+impl<B: Borrow<CircuitBreaker>> fmt::Debug for CircuitTicket<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitTicket").finish_non_exhaustive()
     }

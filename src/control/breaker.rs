@@ -17,51 +17,49 @@ use std::sync::{
 };
 
 use super::circuit::{
-    Cause, Change, Circuit, Decision, Exceeded, MAX_PROBES, Mode, Probes, Thresholds, era,
+    Cause, Change, Circuit, Decision, Exceeded, MAX_PROBES, Mode, Probes, Thresholds, Word, era,
 };
 use super::window::{Counts, Sample, Window};
 
 /// A breaker without a time of its own: `now` and all spans are nanoseconds.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Breaker {
-    /// `| generation: 60 | calls are timed: 1 | mode: 3 |`.
-    word: AtomicU64,
+    /// `| generation: 60 | calls are timed: 1 | mode: 3 |`. It leads the words that every call reads and none writes.
+    pub(super) word: AtomicU64,
+    /// How many changes nobody was told about yet; written under the lock.
+    pub(super) untold: AtomicU32,
+    pub(super) failed_recoveries: AtomicU32,
     /// When the open time is over, and when the half-open time is: apart, so that whoever still reads the word of the one
     /// does not take the time of the other for it.
     open_until: AtomicU64,
     half_open_until: AtomicU64,
-    failed_recoveries: AtomicU32,
-    probes: AtomicU64,
+    pub(super) probes: AtomicU64,
     /// `| era: 32 | failures in a row: 32 |`.
     in_a_row: AtomicU64,
     /// `| era: 32 | thresholds that are reached: 32 |`.
     reached: AtomicU64,
     /// How often each threshold was reached.
-    crossed: [AtomicU64; Exceeded::CAUSES.len()],
-    ignored: AtomicU64,
-    window: Window,
-    /// How many changes nobody was told about yet; written under the lock.
-    untold: AtomicU32,
+    pub(super) crossed: [AtomicU64; Exceeded::CAUSES.len()],
+    pub(super) ignored: AtomicU64,
+    pub(super) window: Window,
     locked: Mutex<Locked>,
 }
 
 #[derive(Debug)]
-struct Locked {
-    circuit: Circuit,
+pub(super) struct Locked {
+    pub(super) circuit: Circuit,
     /// Changes that nobody was told about yet.
-    untold: VecDeque<Change>,
+    pub(super) untold: VecDeque<Change>,
     /// Somebody is telling them, in their order.
-    telling: bool,
+    pub(super) telling: bool,
 }
-
-/// The word of a breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Word(u64);
 
 /// What decides how long it stays in a state.
 pub(crate) trait Spans {
-    /// The open time after so many failed recoveries. It may run code of a user's, and is called outside the lock.
-    fn open(&self, failed_recoveries: u32) -> u64;
+    /// The open time after so many failed recoveries, the same each time for a generation that it follows. It may run code of
+    /// a user's, and is called outside the lock.
+    fn open(&self, failed_recoveries: u32, generation: u64) -> u64;
 
     /// The half-open time after such an open time.
     fn half_open(&self, open: u64) -> u64;
@@ -87,53 +85,6 @@ pub(crate) enum Refusal {
     HalfOpen(u64),
     /// It is open until somebody says otherwise.
     ForcedOpen,
-}
-
-/// What a breaker looks like at a time, whether or not a call has come to change its state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Look {
-    pub(crate) mode: Mode,
-    /// Nanoseconds.
-    pub(crate) since: u64,
-    pub(crate) until: Option<u64>,
-    pub(crate) transitions: u64,
-    pub(crate) failed_recoveries: u32,
-    pub(crate) probes: u32,
-}
-
-// === impl Word ===
-
-impl Word {
-    const MODE: u64 = 0b111;
-    const TIMED: u64 = 0b1000;
-    const GENERATION_SHIFT: u32 = 4;
-
-    const fn new(generation: u64, mode: Mode, timed: bool) -> Self {
-        Self(generation << Self::GENERATION_SHIFT | (timed as u64) << 3 | mode as u64)
-    }
-
-    const fn mode(self) -> Mode {
-        Mode::of_index(self.0 & Self::MODE)
-    }
-
-    /// Whether the call's duration matters.
-    #[inline]
-    pub(crate) const fn is_timed(self) -> bool {
-        self.0 & Self::TIMED != 0
-    }
-
-    const fn generation(self) -> u64 {
-        self.0 >> Self::GENERATION_SHIFT
-    }
-
-    /// Nothing to ask: every call passes.
-    #[inline]
-    pub(crate) const fn lets_pass(self) -> bool {
-        matches!(
-            self.mode(),
-            Mode::Closed | Mode::ForcedClosed | Mode::ObserveOnly
-        )
-    }
 }
 
 // === impl Refusal ===
@@ -174,7 +125,7 @@ impl Breaker {
     }
 
     #[inline]
-    fn word(&self) -> Word {
+    pub(super) fn word(&self) -> Word {
         Word(self.word.load(Ordering::Acquire))
     }
 
@@ -224,7 +175,7 @@ impl Breaker {
     }
 
     /// A call came back with a verdict. The time is asked for where it matters: not for a ring that stays below its
-    /// thresholds.
+    /// thresholds. Says which thresholds it reached.
     #[inline]
     pub(crate) fn record(
         &self,
@@ -233,10 +184,11 @@ impl Breaker {
         now: impl Fn() -> u64,
         sample: Sample,
         spans: &impl Spans,
-    ) {
+    ) -> Exceeded {
         let word = self.word();
         if word.generation() != pass.generation() {
-            return self.window.record_past(sample);
+            self.window.record_past(sample);
+            return Exceeded::default();
         }
         match word.mode() {
             Mode::Closed | Mode::ObserveOnly => {
@@ -245,22 +197,28 @@ impl Breaker {
                 let counts = self.window.record(era, &now, sample);
                 if counts.is_some() || in_a_row > 0 || word.mode() == Mode::ObserveOnly {
                     let counts = counts.unwrap_or_default();
-                    self.judge(word, now, &counts, in_a_row, spans);
+                    return self.judge(word, now, &counts, in_a_row, spans);
                 }
             }
             Mode::HalfOpen => self.record_probe(word, has_head, now(), sample, spans),
             Mode::Open | Mode::ForcedOpen | Mode::ForcedClosed => self.window.record_past(sample),
         }
+        Exceeded::default()
     }
 
     /// A call that asked nobody: counted where calls pass freely.
-    pub(crate) fn record_unasked(&self, now: impl Fn() -> u64, sample: Sample, spans: &impl Spans) {
+    pub(crate) fn record_unasked(
+        &self,
+        now: impl Fn() -> u64,
+        sample: Sample,
+        spans: &impl Spans,
+    ) -> Exceeded {
         let word = self.word();
         if word.lets_pass() {
-            self.record(word, false, now, sample, spans);
-        } else {
-            self.window.record_past(sample);
+            return self.record(word, false, now, sample, spans);
         }
+        self.window.record_past(sample);
+        Exceeded::default()
     }
 
     /// Counts a call that came back and says nothing.
@@ -268,25 +226,47 @@ impl Breaker {
         self.ignored.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A call says nothing, or is not made after all: a probe gives its place back. Says whether there is one more now.
-    pub(crate) fn give_back(&self, pass: Word, has_head: bool) -> bool {
-        self.is_probe(pass)
-            && self
-                .update_probes(pass.generation(), |probes| Some(probes.release(has_head)))
-                .is_some()
+    /// A call says nothing, or is not made after all: a probe gives its place back.
+    pub(crate) fn give_back(
+        &self,
+        pass: Word,
+        has_head: bool,
+        now: impl Fn() -> u64,
+        spans: &impl Spans,
+    ) -> bool {
+        self.update_probe(pass, now, spans, |probes| probes.release(has_head))
     }
 
-    /// The response of a call has begun, in time; says whether that is remembered and must be said again when it is over.
-    pub(crate) fn begin_response(&self, pass: Word) -> bool {
-        self.is_probe(pass)
-            && self
-                .update_probes(pass.generation(), |probes| Some(probes.begin()))
-                .is_some()
+    /// The response of a call has begun; says whether that is remembered of a probe, and must be said again when it is over.
+    pub(crate) fn begin_response(
+        &self,
+        pass: Word,
+        now: impl Fn() -> u64,
+        spans: &impl Spans,
+    ) -> bool {
+        self.update_probe(pass, now, spans, Probes::begin)
     }
 
-    /// The generation in full; that of the probes is only as long as it takes to find out that it has just passed.
-    fn is_probe(&self, pass: Word) -> bool {
-        pass.mode() == Mode::HalfOpen && self.word().generation() == pass.generation()
+    /// Changes what is known of a probe, if its half-open time is not over. If it is, what was known until then decides.
+    fn update_probe(
+        &self,
+        pass: Word,
+        now: impl Fn() -> u64,
+        spans: &impl Spans,
+        change: impl Fn(Probes) -> Probes,
+    ) -> bool {
+        let generation = pass.generation();
+        // The generation in full; that of the probes is only as long as it takes to find out that it has just passed.
+        if pass.mode() != Mode::HalfOpen || self.word().generation() != generation {
+            return false;
+        }
+        let now = now();
+        if now >= self.ends(Mode::HalfOpen) {
+            self.expire(generation, now, spans);
+            return false;
+        }
+        self.update_probes(generation, |probes| Some(change(probes)))
+            .is_some()
     }
 
     /// Whether the state is the one in which the call passed, and its time is not over.
@@ -332,20 +312,21 @@ impl Breaker {
         counts: &Counts,
         in_a_row: u32,
         spans: &impl Spans,
-    ) {
+    ) -> Exceeded {
         let exceeded = spans.thresholds().exceeded(counts, in_a_row);
         if word.mode() == Mode::ObserveOnly {
             return self.observe(era(word.generation()), exceeded);
         }
-        if let Some(cause) = exceeded.cause() {
-            if self.open(word.generation(), now(), cause, spans) {
-                self.count_crossed(exceeded, Exceeded::default());
+        match exceeded.cause() {
+            Some(cause) if self.open(word.generation(), now(), cause, spans) => {
+                self.count_crossed(exceeded)
             }
+            _ => Exceeded::default(),
         }
     }
 
     /// Counts the thresholds that are newly reached while nothing follows from it.
-    fn observe(&self, era: u64, exceeded: Exceeded) {
+    fn observe(&self, era: u64, exceeded: Exceeded) -> Exceeded {
         let new = u64::from(era as u32) << 32 | u64::from(exceeded.bits());
         let update = |old: u64| {
             let ahead = (new >> 32).wrapping_sub(old >> 32) as u32;
@@ -354,22 +335,24 @@ impl Breaker {
         let updated = self
             .reached
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
-        if let Ok(old) = updated {
-            let before = if old >> 32 == new >> 32 {
-                old as u32
-            } else {
-                0
-            };
-            self.count_crossed(exceeded, Exceeded::from_bits(before));
-        }
+        let Ok(old) = updated else {
+            return Exceeded::default();
+        };
+        let before = if old >> 32 == new >> 32 {
+            old as u32
+        } else {
+            0
+        };
+        self.count_crossed(Exceeded::from_bits(exceeded.bits() & !before))
     }
 
-    fn count_crossed(&self, now: Exceeded, before: Exceeded) {
+    fn count_crossed(&self, newly: Exceeded) -> Exceeded {
         for (index, crossed) in self.crossed.iter().enumerate() {
-            if now.has(index) && !before.has(index) {
+            if newly.has(index) {
                 crossed.fetch_add(1, Ordering::Relaxed);
             }
         }
+        newly
     }
 
     /// Changes the probes of that generation; `None` if they are no longer, or if `change` gives none.
@@ -423,7 +406,7 @@ impl Breaker {
     }
 
     /// The time of an open or half-open state is over: probes may go, or what they have said by now must do.
-    fn expire(&self, generation: u64, now: u64, spans: &impl Spans) {
+    pub(super) fn expire(&self, generation: u64, now: u64, spans: &impl Spans) {
         if self.word().mode() == Mode::Open {
             self.change(generation, |circuit| {
                 let lasts = spans.half_open(circuit.until.saturating_sub(circuit.since));
@@ -446,14 +429,14 @@ impl Breaker {
         })
     }
 
-    fn open(&self, generation: u64, now: u64, cause: Cause, spans: &impl Spans) -> bool {
+    pub(super) fn open(&self, generation: u64, now: u64, cause: Cause, spans: &impl Spans) -> bool {
         let failed_recoveries = self.failed_recoveries.load(Ordering::Acquire);
         let failed_recoveries = match self.word().mode() {
             Mode::HalfOpen => failed_recoveries.saturating_add(1),
             _ => 0,
         };
         // If any of this belongs to another generation, so does the word, and nothing is changed.
-        let lasts = spans.open(failed_recoveries);
+        let lasts = spans.open(failed_recoveries, generation);
         self.change(generation, |circuit| {
             circuit.enter(Mode::Open, cause, now, Some(lasts))
         })
@@ -471,7 +454,7 @@ impl Breaker {
     }
 
     /// What a state needs comes before its word, so that whoever reads the word reads no older.
-    fn publish(&self, locked: &mut Locked, changed: Option<Change>) {
+    pub(super) fn publish(&self, locked: &mut Locked, changed: Option<Change>) {
         locked.untold.extend(changed);
         self.untold
             .store(locked.untold.len() as u32, Ordering::Relaxed);
@@ -483,7 +466,8 @@ impl Breaker {
             .store(circuit.failed_recoveries, Ordering::Release);
         if circuit.mode == Mode::HalfOpen {
             let probes = Probes::new(circuit.generation);
-            self.probes.store(probes.0, Ordering::Release);
+            // Not a store: it comes after whatever a stale probe has changed.
+            self.probes.swap(probes.0, Ordering::AcqRel);
         }
         let word = Word::new(circuit.generation, circuit.mode, self.word().is_timed());
         self.word.store(word.0, Ordering::Release);
@@ -497,161 +481,12 @@ impl Breaker {
         }
     }
 
-    fn ends(&self, mode: Mode) -> u64 {
+    pub(super) fn ends(&self, mode: Mode) -> u64 {
         let until = self.until(mode);
         until.map_or(u64::MAX, |until| until.load(Ordering::Acquire))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Locked> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Locked> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// By hand, and for whoever looks.
-impl Breaker {
-    /// Opens it, if it is closed or half-open, as if a threshold had been reached.
-    pub(crate) fn trip(&self, now: u64, spans: &impl Spans) {
-        loop {
-            let word = self.word();
-            let generation = word.generation();
-            match word.mode() {
-                Mode::Closed | Mode::HalfOpen => {
-                    if self.open(generation, now, Cause::ByHand, spans) {
-                        return;
-                    }
-                }
-                // As good as half-open already.
-                Mode::Open if now >= self.ends(Mode::Open) => self.expire(generation, now, spans),
-                _ => return,
-            }
-        }
-    }
-
-    /// Changes the state by hand, unless it is that already.
-    pub(crate) fn force(&self, to: Mode, now: u64) {
-        let mut locked = self.lock();
-        if locked.circuit.mode != to {
-            let changed = locked.circuit.enter(to, Cause::ByHand, now, None);
-            self.publish(&mut locked, changed);
-        }
-    }
-
-    /// Closes it, whatever it is, and forgets what it has seen.
-    pub(crate) fn reset(&self, now: u64) {
-        let mut locked = self.lock();
-        let changed = locked.circuit.enter(Mode::Closed, Cause::ByHand, now, None);
-        self.publish(&mut locked, changed);
-    }
-
-    /// Calls are timed from now on, or no longer. It is asked under the lock, so that the last answer stays.
-    pub(crate) fn set_timed(&self, timed: impl FnOnce() -> bool) {
-        let locked = self.lock();
-        let word = Word::new(locked.circuit.generation, locked.circuit.mode, timed());
-        self.word.store(word.0, Ordering::Release);
-    }
-
-    /// Tells the changes that nobody was told, in their order and outside the lock. `tell` must not unwind.
-    #[inline]
-    pub(crate) fn tell(&self, tell: impl FnMut(Change)) {
-        if self.untold.load(Ordering::Relaxed) > 0 {
-            self.tell_all(tell);
-        }
-    }
-
-    #[cold]
-    fn tell_all(&self, mut tell: impl FnMut(Change)) {
-        let mut locked = self.lock();
-        if std::mem::replace(&mut locked.telling, true) {
-            return; // whoever is telling goes on with ours
-        }
-        while let Some(change) = locked.untold.pop_front() {
-            self.untold
-                .store(locked.untold.len() as u32, Ordering::Relaxed);
-            drop(locked);
-            tell(change);
-            locked = self.lock();
-        }
-        locked.telling = false;
-    }
-
-    /// The state at a time: one that is over by then is shown as what the next call will find.
-    pub(crate) fn look(&self, now: u64, spans: &impl Spans) -> Look {
-        let (circuit, probes) = {
-            let locked = self.lock();
-            let probes = Probes(self.probes.load(Ordering::Acquire));
-            (locked.circuit.clone(), probes)
-        };
-        let mut look = Look {
-            mode: circuit.mode,
-            since: circuit.since,
-            until: None,
-            transitions: circuit.transitions,
-            failed_recoveries: circuit.failed_recoveries,
-            probes: 0,
-        };
-        match circuit.mode {
-            Mode::Open if now < circuit.until => look.until = Some(circuit.until),
-            Mode::Open => {
-                look.mode = Mode::HalfOpen;
-                look.since = circuit.until;
-            }
-            Mode::HalfOpen if now < circuit.until => look.probes = probes.outstanding(),
-            Mode::HalfOpen => {
-                look.since = circuit.until;
-                if spans.thresholds().decide(probes, true) == Decision::Close {
-                    look.mode = Mode::Closed;
-                } else {
-                    let open = spans.open(circuit.failed_recoveries.saturating_add(1));
-                    let until = circuit.until.saturating_add(open);
-                    if now < until {
-                        look.mode = Mode::Open;
-                        look.until = Some(until);
-                    } else {
-                        look.since = until;
-                    }
-                }
-            }
-            _ => {}
-        }
-        look
-    }
-
-    /// What the window holds, or what its probes have said; while it is open, what made it so.
-    pub(crate) fn counts(&self, now: u64) -> Counts {
-        let word = self.word();
-        let failed_recoveries = self.failed_recoveries.load(Ordering::Acquire);
-        match word.mode() {
-            Mode::HalfOpen => self.probes(),
-            Mode::Open if failed_recoveries > 0 => self.probes(),
-            Mode::Closed | Mode::ObserveOnly | Mode::Open => {
-                self.window.counts(era(word.generation()), now)
-            }
-            Mode::ForcedOpen | Mode::ForcedClosed => Counts::default(),
-        }
-    }
-
-    fn probes(&self) -> Counts {
-        let probes = Probes(self.probes.load(Ordering::Acquire));
-        Counts {
-            calls: probes.done().into(),
-            failures: probes.failed().into(),
-            slow: probes.slow().into(),
-            ..Counts::default()
-        }
-    }
-
-    /// All calls that ever came back with a verdict.
-    pub(crate) fn totals(&self) -> Counts {
-        self.window.totals()
-    }
-
-    /// All calls that came back without one.
-    pub(crate) fn ignored(&self) -> u64 {
-        self.ignored.load(Ordering::Relaxed)
-    }
-
-    /// How often each of [`Exceeded::CAUSES`] was reached.
-    pub(crate) fn crossed(&self) -> [u64; Exceeded::CAUSES.len()] {
-        std::array::from_fn(|index| self.crossed[index].load(Ordering::Relaxed))
     }
 }

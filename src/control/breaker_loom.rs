@@ -3,8 +3,8 @@
 use loom::sync::Arc;
 use loom::thread;
 
-use super::breaker::{Breaker, Entry, Spans, Word};
-use super::circuit::{Cause, Mode, Thresholds};
+use super::breaker::{Breaker, Entry, Spans};
+use super::circuit::{Cause, Mode, Thresholds, Word};
 use super::window::{Sample, Window};
 
 struct Fixed;
@@ -13,7 +13,7 @@ struct Fixed;
 struct InARow;
 
 impl Spans for Fixed {
-    fn open(&self, _: u32) -> u64 {
+    fn open(&self, _: u32, _: u64) -> u64 {
         100
     }
 
@@ -33,7 +33,7 @@ impl Spans for Fixed {
 }
 
 impl Spans for InARow {
-    fn open(&self, _: u32) -> u64 {
+    fn open(&self, _: u32, _: u64) -> u64 {
         100
     }
 
@@ -82,13 +82,15 @@ fn opened(breaker: &Breaker) -> u64 {
 }
 
 /// Both threads at once.
-fn race(
+fn race<A, B>(
     breaker: &Arc<Breaker>,
-    one: impl FnOnce(&Breaker) + Send + 'static,
-    other: impl FnOnce(&Breaker),
+    one: impl FnOnce(&Breaker) -> A + Send + 'static,
+    other: impl FnOnce(&Breaker) -> B,
 ) {
     let clone = breaker.clone();
-    let thread = thread::spawn(move || one(&clone));
+    let thread = thread::spawn(move || {
+        one(&clone);
+    });
     other(breaker);
     thread.join().unwrap();
 }
@@ -243,12 +245,12 @@ fn it_is_half_open_once_and_admits_no_more_than_its_probes() {
         let probe = enter(&breaker, over).unwrap();
         race(
             &breaker,
-            move |breaker| drop(enter(breaker, over)),
-            |breaker| drop(enter(breaker, over)),
+            move |breaker| enter(breaker, over),
+            |breaker| enter(breaker, over),
         );
         assert_eq!(breaker.look(over, &Fixed).probes, 2);
         assert_eq!(changes(&breaker), [(Mode::Open, Mode::HalfOpen)]);
-        assert!(breaker.give_back(probe, false));
+        assert!(breaker.give_back(probe, false, || over, &Fixed));
         assert!(enter(&breaker, over).is_some());
     });
 }
@@ -277,7 +279,7 @@ fn a_place_that_is_given_back_is_not_lost() {
         let second = enter(&breaker, over).unwrap();
         race(
             &breaker,
-            move |breaker| assert!(breaker.give_back(first, false)),
+            move |breaker| assert!(breaker.give_back(first, false, || over, &Fixed)),
             |breaker| breaker.record(second, false, || over, sample(false), &Fixed),
         );
         assert_eq!(breaker.look(over, &Fixed).probes, 0);
@@ -285,6 +287,26 @@ fn a_place_that_is_given_back_is_not_lost() {
         breaker.record(third, false, || over, sample(false), &Fixed);
         let closed = (Mode::HalfOpen, Mode::Closed);
         assert_eq!(changes(&breaker), [(Mode::Open, Mode::HalfOpen), closed]);
+    });
+}
+
+/// A probe of an earlier half-open time takes no place of the next, however quickly that comes.
+#[test]
+fn a_stale_probe_gives_back_no_place_of_the_next() {
+    loom::model(|| {
+        let breaker = breaker();
+        let over = opened(&breaker);
+        let probe = enter(&breaker, over).unwrap();
+        race(
+            &breaker,
+            move |breaker| breaker.give_back(probe, false, || over, &Fixed),
+            |breaker| {
+                breaker.reset(over);
+                breaker.trip(over, &Fixed);
+                assert!(enter(breaker, over + 100).is_some());
+            },
+        );
+        assert_eq!(breaker.look(over + 100, &Fixed).probes, 1);
     });
 }
 
@@ -316,7 +338,7 @@ fn a_late_probe_races_with_the_end_of_the_half_open_time() {
         race(
             &breaker,
             move |breaker| breaker.record(probe, false, || end, sample(false), &Fixed),
-            |breaker| drop(enter(breaker, end)),
+            |breaker| enter(breaker, end),
         );
         let mut told = changes(&breaker);
         assert_eq!(told.remove(0), (Mode::Open, Mode::HalfOpen));

@@ -80,6 +80,10 @@ pub(crate) struct Circuit {
     pub(crate) transitions: u64,
 }
 
+/// The state as calls read it: `| generation: 60 | calls are timed: 1 | mode: 3 |`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Word(pub(super) u64);
+
 /// One change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
@@ -89,6 +93,41 @@ pub(crate) struct Change {
     pub(crate) number: u64,
     /// How long it stays open, or half-open, at the most; nanoseconds.
     pub(crate) lasts: Option<u64>,
+}
+
+// === impl Word ===
+
+impl Word {
+    const MODE: u64 = 0b111;
+    const TIMED: u64 = 0b1000;
+    const GENERATION_SHIFT: u32 = 4;
+
+    pub(super) const fn new(generation: u64, mode: Mode, timed: bool) -> Self {
+        Self(generation << Self::GENERATION_SHIFT | (timed as u64) << 3 | mode as u64)
+    }
+
+    pub(super) const fn mode(self) -> Mode {
+        Mode::of_index(self.0 & Self::MODE)
+    }
+
+    /// Whether the call's duration matters.
+    #[inline]
+    pub(crate) const fn is_timed(self) -> bool {
+        self.0 & Self::TIMED != 0
+    }
+
+    pub(super) const fn generation(self) -> u64 {
+        self.0 >> Self::GENERATION_SHIFT
+    }
+
+    /// Nothing to ask: every call passes.
+    #[inline]
+    pub(crate) const fn lets_pass(self) -> bool {
+        matches!(
+            self.mode(),
+            Mode::Closed | Mode::ForcedClosed | Mode::ObserveOnly
+        )
+    }
 }
 
 // === impl Mode ===
@@ -160,7 +199,7 @@ impl Exceeded {
         Self(self.0 | u32::from(reached) << index)
     }
 
-    pub(super) const fn has(self, index: usize) -> bool {
+    pub(crate) const fn has(self, index: usize) -> bool {
         self.0 & 1 << index != 0
     }
 
@@ -239,7 +278,9 @@ impl Probes {
     const SLOW: u64 = 1;
 
     pub(super) const fn new(generation: u64) -> Self {
-        Self(generation << Self::TAG_SHIFT)
+        // Eras one after the other are told apart, and so are the generations of one. An odd factor, of no other meaning.
+        let tag = era(generation).wrapping_mul(0x9e5).wrapping_add(generation);
+        Self(tag << Self::TAG_SHIFT)
     }
 
     pub(super) const fn is_of(self, generation: u64) -> bool {
@@ -286,6 +327,7 @@ impl Probes {
     /// One back without a verdict.
     pub(super) fn release(self, has_head: bool) -> Self {
         debug_assert!(self.outstanding() > 0, "no place is given back twice");
+        debug_assert!(!has_head || self.heads() > 0, "no head is taken back twice");
         Self(self.0 - Self::OUTSTANDING - u64::from(has_head) * Self::HEADS)
     }
 

@@ -60,6 +60,8 @@ pub(crate) struct Lagging {
 
 /// What a [`LagShed`](crate::LagShed) makes of the lag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum LagState {
     /// The runtime keeps up.

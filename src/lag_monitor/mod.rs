@@ -69,6 +69,7 @@ pub struct LagMonitor {
 
 /// What a [`LagMonitor`] has seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LagMonitorSnapshot {
     /// How far the runtime is behind now.

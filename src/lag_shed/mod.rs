@@ -87,6 +87,7 @@ pub struct LagShed {
 
 /// What a [`LagShed`] is doing now.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LagShedSnapshot {
     /// The state of the runtime that is worst off.

@@ -14,7 +14,8 @@
 //! | `seawall_timeouts_total` | counter | `layer`, `name` | requests whose deadline passed |
 //! | `seawall_panics_total` | counter | `layer`, `name` | handlers and bodies that panicked |
 //! | `seawall_circuit_state` | gauge | `layer`, `name`, `state` | how many circuit breakers of the name are in the state: of one alone, 1 for the state that it is in and 0 for the others |
-//! | `seawall_circuit_transitions_total` | counter | `layer`, `name`, `reason`, `state` | changes of a circuit breaker's state, by the state after it and the cause |
+//! | `seawall_circuit_transitions_total` | counter | `layer`, `name`, `state` | changes of a circuit breaker's state, by the state after it |
+//! | `seawall_circuit_thresholds_reached_total` | counter | `layer`, `name`, `reason` | thresholds that were reached while it was closed, or only observed: `failure_rate`, `slow_call_rate` or `consecutive_failures` |
 //! | `seawall_circuit_outcomes_total` | counter | `layer`, `name`, `reason` | what became of calls: `reason` is `success`, `failure`, `ignored`, `cancelled` or `panicked` |
 //! | `seawall_lag_seconds` | gauge | `layer`, `name` | how far the runtime is behind now |
 //! | `seawall_lag_probe_seconds` | histogram | `layer`, `name`, `reason` | how far behind each probe found it; `reason` is `host` while the host is short of CPU, else `service` |
@@ -29,6 +30,9 @@
 //!
 //! A series is registered at its first use, once per handle: a recorder that is installed after the first request misses
 //! the series that exist by then. Install the recorder first.
+//!
+//! A circuit breaker changes its state when calls come, so that the gauge of one that nobody calls says what it was. To be told
+//! of every outage, count: `increase(seawall_circuit_transitions_total{state="open"}[5m]) > 0`.
 //!
 //! A breaker of a family that is told apart has the label `key` besides.
 //!
@@ -53,7 +57,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use self::series::Series;
-use crate::control::circuit::{Change, Mode};
+use crate::control::circuit::{Change, Exceeded, Mode};
 use crate::control::lag::LagState;
 use crate::policy::Outcome;
 use crate::rejection::{Reason, Rejection};
@@ -78,6 +82,10 @@ struct Inner {
     layer: &'static str,
     name: OnceLock<Cow<'static, str>>,
     /// Which of a family it is, where that is told.
+    #[cfg_attr(
+        not(any(feature = "metrics", feature = "tracing")),
+        expect(dead_code, reason = "nobody is told")
+    )]
     key: Option<String>,
     rejected: AtomicU64,
     would_reject: AtomicU64,
@@ -295,6 +303,12 @@ impl Meter {
     #[inline]
     pub(crate) fn circuit_outcome(&self, outcome: Outcome) {
         self.inner.series.circuit_outcome(self, outcome);
+    }
+
+    /// A circuit breaker reached thresholds.
+    #[cold]
+    pub(crate) fn circuit_reached(&self, reached: Exceeded) {
+        Series::circuit_reached(self, reached);
     }
 
     /// A circuit breaker changed its state.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Change, LagState, Meter, Mode, Outcome, Reason};
+use super::{Change, Exceeded, LagState, Meter, Mode, Outcome, Reason};
 
 #[derive(Default)]
 pub(super) struct Series {}
@@ -44,6 +44,8 @@ impl Series {
 
     #[inline]
     pub(super) fn circuit_outcome(&self, _: &Meter, _: Outcome) {}
+
+    pub(super) fn circuit_reached(_: &Meter, _: Exceeded) {}
 
     pub(super) fn circuit_changed(&self, _: &Meter, _: &Change) {}
 

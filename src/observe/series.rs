@@ -8,7 +8,7 @@ use metrics::{
     describe_histogram, gauge, histogram,
 };
 
-use super::{Change, LagState, Meter, Mode, Outcome, Reason};
+use super::{Change, Exceeded, LagState, Meter, Mode, Outcome, Reason};
 
 const ADMITTED: &str = "seawall_requests_admitted_total";
 const REJECTED: &str = "seawall_requests_rejected_total";
@@ -25,6 +25,7 @@ const LAG_SHED: &str = "seawall_lag_shed_ratio";
 const LAG_FAIL_OPEN: &str = "seawall_lag_fail_open_total";
 const CIRCUIT_STATE: &str = "seawall_circuit_state";
 const CIRCUIT_TRANSITIONS: &str = "seawall_circuit_transitions_total";
+const CIRCUIT_REACHED: &str = "seawall_circuit_thresholds_reached_total";
 const CIRCUIT_OUTCOMES: &str = "seawall_circuit_outcomes_total";
 const SAMPLER_FAILURES: &str = "seawall_lag_sampler_failures_total";
 
@@ -51,6 +52,7 @@ pub(super) struct Series {
 /// A handle moves from one to the other; handles that share them add up.
 struct Modes {
     gauges: [Gauge; Mode::ALL.len()],
+    entered: [Counter; Mode::ALL.len()],
     shown: Mutex<Option<Mode>>,
 }
 
@@ -209,8 +211,18 @@ impl Series {
             describe_gauge!(CIRCUIT_STATE, Unit::Count, help);
             let gauges = Mode::ALL
                 .map(|mode| gauge!(CIRCUIT_STATE, meter.labels(&[("state", mode.as_str())])));
+            // Each of them from zero, so that the first change is an increase.
+            let help = "Changes of a circuit breaker's state.";
+            describe_counter!(CIRCUIT_TRANSITIONS, Unit::Count, help);
+            let entered = Mode::ALL.map(|mode| {
+                let labels = meter.labels(&[("state", mode.as_str())]);
+                let counter = counter!(CIRCUIT_TRANSITIONS, labels);
+                counter.increment(0);
+                counter
+            });
             Modes {
                 gauges,
+                entered,
                 shown: Mutex::new(None),
             }
         });
@@ -228,16 +240,20 @@ impl Series {
 
     pub(super) fn circuit_changed(&self, meter: &Meter, change: &Change) {
         self.show_mode(meter, change.to, false);
-        let help = "Changes of a circuit breaker's state.";
-        describe_counter!(CIRCUIT_TRANSITIONS, Unit::Count, help);
-        counter!(
-            CIRCUIT_TRANSITIONS,
-            meter.labels(&[
-                ("reason", change.cause.as_str()),
-                ("state", change.to.as_str())
-            ])
-        )
-        .increment(1);
+        if let Some(modes) = self.modes.get() {
+            modes.entered[change.to as usize].increment(1);
+        }
+    }
+
+    pub(super) fn circuit_reached(meter: &Meter, reached: Exceeded) {
+        let help = "Thresholds that a circuit breaker reached.";
+        describe_counter!(CIRCUIT_REACHED, Unit::Count, help);
+        for (index, cause) in Exceeded::CAUSES.iter().enumerate() {
+            if reached.has(index) {
+                let labels = meter.labels(&[("reason", cause.as_str())]);
+                counter!(CIRCUIT_REACHED, labels).increment(1);
+            }
+        }
     }
 
     #[inline]

@@ -1,5 +1,7 @@
 //! What judges an HTTP response: a closure on its head, a classifier of tower-http's, or nothing of the user's.
 
+use std::fmt;
+
 use http::HeaderMap;
 use http::response::Parts;
 
@@ -33,6 +35,19 @@ pub enum Verdict<E> {
 /// Nothing is left: the head says it all, or the protocol knows.
 #[derive(Clone, Copy, Debug)]
 pub enum Nothing {}
+
+/// Judges an error of the inner service.
+pub trait ClassifyError<E> {
+    /// `None` for the default.
+    fn classify_error(&self, error: &E) -> Option<Outcome>;
+}
+
+/// The same, and a closure that judges the errors.
+#[derive(Clone, Copy)]
+pub struct WithErrors<C, F> {
+    pub(crate) heads: C,
+    pub(crate) errors: F,
+}
 
 /// A classifier of `tower_http::classify`.
 #[cfg(feature = "tower-http")]
@@ -71,6 +86,51 @@ where
     fn classify(&self, head: &mut Parts) -> Verdict<Nothing> {
         let outcome = (self.0)(&ResponseHead::from(&*head)).into();
         outcome.map_or(Verdict::ByDefault, Verdict::Now)
+    }
+}
+
+impl<C: Classify, F: Clone> Classify for WithErrors<C, F> {
+    type AtEnd = C::AtEnd;
+
+    fn classify(&self, head: &mut Parts) -> Verdict<C::AtEnd> {
+        self.heads.classify(head)
+    }
+}
+
+impl<C, F> fmt::Debug for WithErrors<C, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WithErrors(..)")
+    }
+}
+
+// === impl ClassifyError ===
+
+impl<E> ClassifyError<E> for NoRule {
+    fn classify_error(&self, _: &E) -> Option<Outcome> {
+        None
+    }
+}
+
+impl<E, F> ClassifyError<E> for ByHead<F> {
+    fn classify_error(&self, _: &E) -> Option<Outcome> {
+        None
+    }
+}
+
+#[cfg(feature = "tower-http")]
+impl<E, C> ClassifyError<E> for ByClassifier<C> {
+    fn classify_error(&self, _: &E) -> Option<Outcome> {
+        None
+    }
+}
+
+impl<E, C, F, O> ClassifyError<E> for WithErrors<C, F>
+where
+    F: Fn(&E) -> O,
+    O: Into<Option<Outcome>>,
+{
+    fn classify_error(&self, error: &E) -> Option<Outcome> {
+        (self.errors)(error).into()
     }
 }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use http_body::Frame;
 
 use super::answer::{Respond, Wire, decimal};
-use super::classify::{AtEnd, Classify, Nothing, Verdict};
+use super::classify::{AtEnd, Classify, ClassifyError, Nothing, Verdict};
 use super::head::{HttpView, RequestHead, ResponseHeadMut};
 use super::{Http, Inspect, Kind, Problem, Protocol, View, grpc};
 use crate::body::{Body, BodyError, Source, Watch};
@@ -79,7 +79,7 @@ impl<B, C: Classify, R: Clone> Inspect<Request<B>> for Http<C, R> {
 
 impl<C, R, B, Err> Protocol<Response<B>, Err> for Http<C, R>
 where
-    C: Classify,
+    C: Classify + ClassifyError<Err>,
     R: Respond + Clone,
     B: http_body::Body,
     Err: 'static,
@@ -122,7 +122,11 @@ where
         let (mut parts, body) = match result {
             Ok(response) => response.into_parts(),
             Err(error) => {
-                held.settle(Rejection::find(&error).map_or(Outcome::Failure, Rejection::outcome));
+                let outcome = match Rejection::find(&error) {
+                    Some(rejection) => Some(rejection.outcome()),
+                    None => held.watch(|| self.classify.classify_error(&error)),
+                };
+                held.settle(outcome.unwrap_or(Outcome::Failure));
                 held.end(End::Complete);
                 return Err(error);
             }

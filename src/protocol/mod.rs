@@ -26,7 +26,7 @@ pub use self::answer::{Respond, RespondWith, Wire};
 #[cfg(feature = "tower-http")]
 pub use self::classify::ByClassifier;
 #[cfg(feature = "http")]
-pub use self::classify::Classify;
+pub use self::classify::{Classify, WithErrors};
 #[cfg(feature = "http")]
 pub use self::head::{HttpView, RequestHead, RequestSummary, ResponseHead, ResponseHeadMut};
 #[cfg(feature = "http")]

@@ -93,6 +93,7 @@ struct Shared {
 
 /// What a [`RequestLimit`] has seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RequestLimitSnapshot {
     /// The largest body that is let through by default, in bytes.

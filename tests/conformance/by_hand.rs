@@ -197,6 +197,36 @@ async fn thresholds_change_while_it_runs() {
     assert!(play.breaker.set_half_open_for(Duration::ZERO).is_err());
 }
 
+/// What is not slow has the time to come back, unless somebody says otherwise.
+#[tokio::test(start_paused = true)]
+async fn the_half_open_time_is_long_enough_for_calls_that_are_not_slow() {
+    let slow = |open| q().slow_call(Duration::from_secs(2), 0.5).open_for(open);
+    let short = slow(Duration::from_secs(1));
+    play("short", short, "trip @1 A+ @2.9 =H kS =C").await;
+    let long = slow(Duration::from_secs(10));
+    play("long", long, "trip @10 A+ @19.9 =H @20 =O").await;
+}
+
+/// Looked at twice, it says the same, and that is what happens.
+#[tokio::test(start_paused = true)]
+async fn jitter_is_drawn_once() {
+    let open_for = OpenFor::from(Duration::from_secs(10)).jitter(0.5);
+    let breaker = q().open_for(open_for).half_open_for(Duration::from_secs(1));
+    let breaker = breaker.build().unwrap();
+    breaker.trip();
+    advance(Duration::from_secs(15)).await;
+    let _probe = breaker.try_acquire().unwrap();
+    advance(Duration::from_secs(1)).await;
+    let looked = breaker.state();
+    assert!(matches!(looked, CircuitState::Open { .. }));
+    for _ in 0..10 {
+        assert_eq!(breaker.state(), looked);
+    }
+    assert!(breaker.try_acquire().is_err());
+    assert_eq!(breaker.snapshot().transitions, 3);
+    assert_eq!(breaker.state(), looked);
+}
+
 /// Fewer probes than have come back by then: the next call finds them enough.
 #[tokio::test(start_paused = true)]
 async fn fewer_probes_than_have_come_back() {
@@ -266,6 +296,12 @@ async fn what_has_come_back_decides_at_the_end() {
         "one of two, one hangs",
         k(),
         "trip @5 A+ S =H @6 =O A- transitions:3 failed_recoveries:1",
+    )
+    .await;
+    play(
+        "a probe dropped after the end",
+        k(),
+        "trip @5 A+ S =H @6 =O @6.5 Rel =O transitions:3",
     )
     .await;
     play("one failed of two", k(), "trip @5 F S =H @6 =O").await;

@@ -160,7 +160,11 @@ impl Model {
             _ => {
                 self.ignored += 1;
                 if self.mode == Mode::HalfOpen && generation == Some(self.generation) {
-                    self.outstanding -= 1;
+                    if self.now >= self.until {
+                        self.expire();
+                    } else {
+                        self.outstanding -= 1;
+                    }
                 }
                 return;
             }
@@ -253,23 +257,29 @@ async fn run(last: Option<usize>, steps: Vec<Step>) -> Result<(), TestCaseError>
     let telling = told.clone();
     breaker.on_transition(move |transition| telling.lock().unwrap().push(*transition));
     let mut model = Model::new(last);
-    let mut tickets: Vec<(CircuitTicket, u64)> = Vec::new();
+    // With the generation and the time that they are of.
+    let mut tickets: Vec<(CircuitTicket, u64, u64)> = Vec::new();
     for step in steps {
         match step {
             Step::Acquire => {
-                let ticket = breaker.try_acquire();
+                let ticket = breaker.try_acquire_owned();
                 prop_assert_eq!(ticket.is_ok(), model.acquire(), "admitted");
-                tickets.extend(ticket.ok().map(|ticket| (ticket, model.generation)));
+                tickets.extend(
+                    ticket
+                        .ok()
+                        .map(|ticket| (ticket, model.generation, model.now)),
+                );
             }
             Step::Settle(index, outcome, took) if !tickets.is_empty() => {
-                let (ticket, generation) = tickets.remove(index % tickets.len());
+                let (ticket, generation, _) = tickets.remove(index % tickets.len());
                 ticket.settle_timed(outcome, Duration::from_millis(took));
                 model.settle(Some(generation), outcome, took);
             }
             Step::Drop(index) if !tickets.is_empty() => {
-                let (ticket, generation) = tickets.remove(index % tickets.len());
-                ticket.settle_timed(Outcome::Cancelled, Duration::ZERO);
-                model.settle(Some(generation), Outcome::Cancelled, 0);
+                let (ticket, generation, since) = tickets.remove(index % tickets.len());
+                drop(ticket);
+                let took = model.now - since;
+                model.settle(Some(generation), Outcome::Cancelled, took);
             }
             Step::Settle(..) | Step::Drop(_) => {}
             Step::Record(outcome) => {

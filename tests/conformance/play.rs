@@ -98,7 +98,7 @@ impl Play {
     }
 
     fn admitted(&self) -> CircuitTicket {
-        let ticket = self.breaker.try_acquire();
+        let ticket = self.breaker.try_acquire_owned();
         ticket.unwrap_or_else(|_| panic!("row {}: refused at: {}", self.id, self.done))
     }
 

@@ -134,6 +134,21 @@ async fn resilience4j() {
             "observe F F F S S =OO rate:60 reached:1 F =OO reached:1",
         ),
         (
+            "R14, slow ones after it",
+            k(),
+            "observe F F F S S reached:1 Fs Fs Fs Fs Fs reached:1 reached_slow:1 slow:50 =OO",
+        ),
+        (
+            "R14, again after all was well",
+            k().minimum_calls(1),
+            "observe F reached:1 @30 S F reached:2",
+        ),
+        (
+            "R12, after failures",
+            k(),
+            "F F isolate 0/0 reset disable 0/0",
+        ),
+        (
             "R14, slow",
             k(),
             "observe Fs Fs Fs Fs Fs =OO reached:1 reached_slow:1",

@@ -2,6 +2,7 @@
 #![cfg(feature = "http")]
 
 mod attached;
+mod breaker;
 mod sockets;
 mod support;
 mod tonic;

@@ -244,6 +244,13 @@ async fn plain_services_and_futures() {
     }
     assert_eq!(breaker.state(), CircuitState::Closed);
     for _ in 0..4 {
+        let fails = async { Err::<(), _>(BoxError::from("not there")) };
+        let run = breaker.run_with(fails, |result| result.is_err().then_some(Outcome::Success));
+        run.await.unwrap_err();
+    }
+    assert_eq!(breaker.snapshot().failures, 0);
+    breaker.reset();
+    for _ in 0..4 {
         let mut run = spawn(breaker.run(async { panic!("scripted") as Result<(), BoxError> }));
         let poll = std::panic::AssertUnwindSafe(|| drop(run.poll()));
         std::panic::catch_unwind(poll).unwrap_err();
@@ -348,6 +355,22 @@ async fn streams_that_have_begun_close_it() {
     }
 }
 
+/// A head that comes after the half-open time is no sign that the dependency works in time.
+#[tokio::test(start_paused = true)]
+async fn a_head_that_is_late_does_not_close_it() {
+    let breaker = due(builder().half_open(1)).await;
+    let mut service =
+        CircuitBreakerLayer::new(breaker.clone()).layer(service_fn(async |_: Request<Script>| {
+            tokio::time::sleep(6 * SECOND).await;
+            let mut response = ok(Script::new([Step::Pending]));
+            let headers = response.headers_mut();
+            headers.insert("content-type", "application/grpc".parse().unwrap());
+            Ok::<_, Infallible>(response)
+        }));
+    let _stream = service.call(grpc()).await.unwrap();
+    assert!(is_open(&breaker));
+}
+
 /// A panic beside it is not its own.
 #[tokio::test(start_paused = true)]
 async fn a_run_that_a_sibling_s_panic_drops_was_cancelled() {
@@ -367,6 +390,26 @@ async fn a_run_that_a_sibling_s_panic_drops_was_cancelled() {
     let now = breaker.snapshot();
     assert_eq!((now.state, now.probes), (CircuitState::HalfOpen, 0));
     assert_eq!((now.totals.cancelled, now.totals.panicked), (1, 0));
+}
+
+/// A call that begins and ends while somebody else's panic unwinds is not to blame for it.
+#[test]
+fn a_ticket_of_a_destructor_is_cancelled_and_not_panicked() {
+    struct CleansUp(CircuitBreaker);
+    impl Drop for CleansUp {
+        fn drop(&mut self) {
+            drop(self.0.try_acquire());
+        }
+    }
+    let breaker = breaker();
+    let cleans_up = CleansUp(breaker.clone());
+    let panics = std::panic::AssertUnwindSafe(move || {
+        let _cleans_up = cleans_up;
+        panic!("scripted");
+    });
+    std::panic::catch_unwind(panics).unwrap_err();
+    let totals = breaker.snapshot().totals;
+    assert_eq!((totals.cancelled, totals.panicked), (1, 0));
 }
 
 #[cfg(feature = "tower-http")]

@@ -148,6 +148,18 @@ async fn a_reservation_that_is_not_used_expires() {
     assert_eq!(breaker.state(), CircuitState::Closed);
 }
 
+/// How long it waited between the two is not the endpoint's.
+#[tokio::test(start_paused = true)]
+async fn a_call_begins_when_it_is_called() {
+    let breaker = builder().slow_call(SECOND, 0.5).build().unwrap();
+    let mut endpoint = endpoint(&breaker);
+    assert_ready_ok!(poll_ready!(endpoint));
+    advance(3600 * SECOND).await;
+    assert_eq!(endpoint.call(7).await.unwrap(), 7);
+    let now = breaker.snapshot();
+    assert_eq!((now.calls, now.slow_calls), (1, 0));
+}
+
 #[tokio::test(start_paused = true)]
 #[should_panic(expected = "`poll_ready` must have been ready before `call`")]
 async fn a_call_without_a_grant_panics() {

@@ -69,7 +69,9 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
     let page = handle.render();
     for line in [
         r#"seawall_circuit_outcomes_total{layer="circuit_breaker",name="api",reason="failure"} 2"#,
-        r#"seawall_circuit_transitions_total{layer="circuit_breaker",name="api",reason="failure_rate",state="open"} 1"#,
+        r#"seawall_circuit_transitions_total{layer="circuit_breaker",name="api",state="open"} 1"#,
+        r#"seawall_circuit_transitions_total{layer="circuit_breaker",name="api",state="half_open"} 0"#,
+        r#"seawall_circuit_thresholds_reached_total{layer="circuit_breaker",name="api",reason="failure_rate"} 1"#,
         r#"seawall_requests_rejected_total{layer="circuit_breaker",name="api",reason="circuit_open"} 1"#,
         r#"seawall_requests_admitted_total{layer="concurrency_limit",name="db"} 1"#,
         r#"seawall_requests_rejected_total{layer="concurrency_limit",name="db",reason="full"} 1"#,
@@ -243,4 +245,32 @@ async fn one_event_per_rejection_and_panic() {
             r#"INFO seawall: circuit changed layer="circuit_breaker" name="api" from="open" state="half_open" reason="open_time_over""#
         ]
     );
+}
+
+/// Each snapshot, as an admin page would show it.
+#[cfg(feature = "serde")]
+#[tokio::test(start_paused = true)]
+async fn snapshots_are_serialised() {
+    use serde_json::{json, to_value};
+
+    let breaker = CircuitBreaker::builder().half_open(1).build().unwrap();
+    let now = to_value(breaker.snapshot()).unwrap();
+    assert_eq!(
+        (&now["state"], &now["calls"]),
+        (&json!("closed"), &json!(0))
+    );
+    breaker.trip();
+    let now = to_value(breaker.snapshot()).unwrap();
+    assert_eq!(
+        now["state"],
+        json!({"open": {"retry_in": {"secs": 5, "nanos": 0}}})
+    );
+    let limit = to_value(ConcurrencyLimit::new(3).snapshot()).unwrap();
+    assert_eq!(limit["limit"], 3);
+    let lag = to_value(seawall::LagShed::default().snapshot()).unwrap();
+    assert_eq!(lag["state"], "normal");
+    let timeout = seawall::Timeout::new(Duration::from_secs(1));
+    to_value(timeout.snapshot()).unwrap();
+    to_value(seawall::RequestLimit::new(1).snapshot()).unwrap();
+    to_value(seawall::CatchPanic::default().snapshot()).unwrap();
 }

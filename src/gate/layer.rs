@@ -12,7 +12,7 @@ use crate::protocol::{NoRule, Problem};
 #[cfg(feature = "http")]
 use crate::rejection::Rejection;
 
-/// Puts a [`Policy`] in front of a service.
+/// Puts a [`Policy`](crate::policy::Policy) in front of a service.
 ///
 /// The layers of this crate that decide at the door are aliases of it, for example
 /// [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer).

@@ -25,9 +25,20 @@ pub(crate) fn sleep(after: Duration) -> Sleep {
     tokio::time::sleep(after)
 }
 
+/// As long as makes a difference to nobody, and can be added to any time.
+pub(crate) const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// A timer that is due at a time; registered with the runtime at its first poll.
+///
+/// # Panics
+///
+/// Outside a Tokio runtime whose time driver is on.
+pub(crate) fn sleep_until(at: tokio::time::Instant) -> Sleep {
+    tokio::time::sleep_until(at)
+}
+
 /// Makes a timer due `after` from now instead.
 pub(crate) fn rearm(timer: Pin<&mut Sleep>, after: Duration) {
-    const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     timer.reset(now() + after.min(FAR));
 }
 

@@ -62,6 +62,7 @@ use crate::clock;
 use crate::config::ConfigError;
 use crate::control::limit::{self, Joined, Limiter};
 use crate::control::queue::Place;
+use crate::deadline::Deadline;
 use crate::gate::GateLayer;
 use crate::observe::Meter;
 use crate::policy::{Admission, Policy, Ticket, WaitFor};
@@ -171,6 +172,8 @@ impl ConcurrencyLimit {
 
     /// Lets up to `max_waiting` requests wait for a place, in the order they came, each for at most `max_wait`.
     ///
+    /// A request with a [`Deadline`] waits no longer than that.
+    ///
     /// Waiting happens in the call's own future, which must be polled on a Tokio runtime with a time driver; a time-out
     /// around this layer includes it. A `max_waiting` of 0, the
     /// default, rejects at once. Every clone of the handle has the same room.
@@ -255,11 +258,18 @@ impl ConcurrencyLimit {
     }
 
     #[cold]
-    fn admit_when_full(&self) -> Admission<Permit, WaitFor<Waiting>> {
+    fn admit_when_full(&self, deadline: Option<Deadline>) -> Admission<Permit, WaitFor<Waiting>> {
         let shared = &self.shared;
         let max_waiting = shared.max_waiting.load(Relaxed);
         if max_waiting == 0 {
             return Admission::Reject(shared.rejection(Reason::Full));
+        }
+        let mut max_wait = Duration::from_nanos(shared.max_wait_nanos.load(Relaxed));
+        if let Some(deadline) = deadline {
+            max_wait = max_wait.min(deadline.remaining());
+            if max_wait.is_zero() {
+                return Admission::Reject(shared.rejection(Reason::QueueTimeout));
+            }
         }
         match shared.limiter.join(max_waiting, None) {
             Joined::Entered => Admission::Admit(Permit::admitted(shared.clone())),
@@ -268,7 +278,7 @@ impl ConcurrencyLimit {
                 let waiting = Waiting {
                     shared: shared.clone(),
                     place: Some(place),
-                    max_wait: Duration::from_nanos(shared.max_wait_nanos.load(Relaxed)),
+                    max_wait,
                     timer: None,
                 };
                 shared.meter.waiting(true);
@@ -290,11 +300,11 @@ impl<V: View> Policy<V> for ConcurrencyLimit {
     type Wait = WaitFor<Waiting>;
 
     #[inline]
-    fn admit(&self, _: &V::Head<'_>) -> Admission<Permit, WaitFor<Waiting>> {
+    fn admit(&self, head: &V::Head<'_>) -> Admission<Permit, WaitFor<Waiting>> {
         if self.shared.limiter.try_enter() {
             Admission::Admit(Permit::admitted(self.shared.clone()))
         } else {
-            self.admit_when_full()
+            self.admit_when_full(V::deadline(head))
         }
     }
 }

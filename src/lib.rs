@@ -148,6 +148,7 @@ mod body;
 mod clock;
 mod config;
 mod control;
+mod deadline;
 mod rejection;
 
 pub use self::catch_panic::{CatchPanic, CatchPanicLayer, CatchPanicService, PanicReport};
@@ -157,6 +158,7 @@ pub use self::circuit_breaker::{
 pub use self::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitLayer, Permit};
 pub use self::config::ConfigError;
 pub use self::control::lag::{LagLaw, LagState};
+pub use self::deadline::Deadline;
 pub use self::gate::{Gate, GateLayer};
 pub use self::lag_monitor::{LagMonitor, LagReport};
 pub use self::lag_shed::{LagShed, LagShedLayer, LoadSignal};

@@ -12,6 +12,7 @@
 //! | `seawall_waiting` | gauge | `layer`, `name` | requests that wait for a place now |
 //! | `seawall_limit` | gauge | `layer`, `name` | places there are |
 //! | `seawall_timeouts_total` | counter | `layer`, `name` | requests whose deadline passed |
+//! | `seawall_malformed_timeouts_total` | counter | `layer`, `name` | requests whose `grpc-timeout` could not be read, and was ignored |
 //! | `seawall_panics_total` | counter | `layer`, `name` | handlers and bodies that panicked |
 //! | `seawall_circuit_state` | gauge | `layer`, `name`, `state` | how many circuit breakers of the name are in the state: of one alone, 1 for the state that it is in and 0 for the others |
 //! | `seawall_circuit_transitions_total` | counter | `layer`, `name`, `state` | changes of a circuit breaker's state, by the state after it |
@@ -291,6 +292,13 @@ impl Meter {
             }
         }
         let _ = (before, lag);
+    }
+
+    /// The `grpc-timeout` of a request cannot be read.
+    pub(crate) fn malformed_timeout(&self) {
+        self.inner.series.malformed_timeout(self);
+        #[cfg(feature = "tracing")]
+        tracing::debug!(target: "seawall", layer = self.layer(), name = self.name(), "malformed grpc-timeout ignored");
     }
 
     /// A circuit breaker was asked; its state is asked for when the gauge is registered.

@@ -16,6 +16,8 @@ impl Series {
 
     pub(super) fn timed_out(&self, _: &Meter) {}
 
+    pub(super) fn malformed_timeout(&self, _: &Meter) {}
+
     pub(super) fn panicked(&self, _: &Meter) {}
 
     #[inline]

@@ -17,6 +17,7 @@ const IN_FLIGHT: &str = "seawall_in_flight";
 const WAITING: &str = "seawall_waiting";
 const LIMIT: &str = "seawall_limit";
 const TIMEOUTS: &str = "seawall_timeouts_total";
+const MALFORMED: &str = "seawall_malformed_timeouts_total";
 const PANICS: &str = "seawall_panics_total";
 const LAG: &str = "seawall_lag_seconds";
 const LAG_PROBE: &str = "seawall_lag_probe_seconds";
@@ -38,6 +39,7 @@ pub(super) struct Series {
     places: OnceLock<Places>,
     waiting: OnceLock<Gauge>,
     timeouts: OnceLock<Counter>,
+    malformed: OnceLock<Counter>,
     panics: OnceLock<Counter>,
     lag: OnceLock<Gauge>,
     /// By whether the host is short of CPU.
@@ -90,6 +92,13 @@ impl Series {
     pub(super) fn timed_out(&self, meter: &Meter) {
         self.timeouts
             .get_or_init(|| meter.counter(TIMEOUTS, "Requests whose deadline passed."))
+            .increment(1);
+    }
+
+    pub(super) fn malformed_timeout(&self, meter: &Meter) {
+        let help = "Requests whose grpc-timeout could not be read, and was ignored.";
+        self.malformed
+            .get_or_init(|| meter.counter(MALFORMED, help))
             .increment(1);
     }
 

@@ -142,14 +142,7 @@ impl Rejection {
                 header::CONTENT_TYPE,
                 HeaderValue::from_static(grpc::CONTENT_TYPE),
             );
-            headers.insert(
-                HeaderName::from_static(grpc::STATUS),
-                numbers::value(answer.grpc_status.into()),
-            );
-            headers.insert(
-                HeaderName::from_static(grpc::MESSAGE),
-                HeaderValue::from_static(answer.grpc_message),
-            );
+            insert_status(&mut headers, &answer);
             if let Some(after) = self.retry_after() {
                 headers.insert(
                     HeaderName::from_static(grpc::RETRY_PUSHBACK),
@@ -175,6 +168,24 @@ impl Rejection {
         *response.headers_mut() = headers;
         response
     }
+
+    /// The end of a gRPC response whose head is out.
+    pub(crate) fn to_trailers(&self) -> HeaderMap {
+        let mut trailers = HeaderMap::with_capacity(2);
+        insert_status(&mut trailers, &answer(self.reason()));
+        trailers
+    }
+}
+
+fn insert_status(headers: &mut HeaderMap, answer: &Answer) {
+    headers.insert(
+        HeaderName::from_static(grpc::STATUS),
+        numbers::value(answer.grpc_status.into()),
+    );
+    headers.insert(
+        HeaderName::from_static(grpc::MESSAGE),
+        HeaderValue::from_static(answer.grpc_message),
+    );
 }
 
 // === impl Respond ===

@@ -1,6 +1,8 @@
 //! What gRPC over HTTP/2 looks like from outside, after the gRPC HTTP/2 protocol description.
 
-use http::{HeaderMap, header};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, header};
 
 use crate::policy::Outcome;
 
@@ -18,6 +20,7 @@ pub(super) mod code {
 pub(super) const CONTENT_TYPE: &str = "application/grpc";
 pub(super) const STATUS: &str = "grpc-status";
 pub(super) const MESSAGE: &str = "grpc-message";
+pub(super) const TIMEOUT: &str = "grpc-timeout";
 pub(super) const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// Exactly `application/grpc`, or with a message format or a parameter behind it; `application/grpc-web` is HTTP.
@@ -48,8 +51,54 @@ pub(super) fn verdict(headers: &HeaderMap) -> Option<Outcome> {
     )
 }
 
+/// Units of `grpc-timeout` from the finest, in nanoseconds.
+const UNITS: [(u8, u128); 6] = [
+    (b'n', 1),
+    (b'u', 1_000),
+    (b'm', 1_000_000),
+    (b'S', 1_000_000_000),
+    (b'M', 60 * 1_000_000_000),
+    (b'H', 3600 * 1_000_000_000),
+];
+
+/// What is at most eight digits.
+const MOST: u128 = 99_999_999;
+
+/// The time that the caller gives the call; `Some(None)` if that cannot be read.
+#[expect(clippy::option_option, reason = "none given, or none that can be read")]
+pub(super) fn timeout(headers: &HeaderMap) -> Option<Option<Duration>> {
+    headers.get(TIMEOUT).map(|value| parse(value.as_bytes()))
+}
+
+/// One to eight digits and a unit.
+fn parse(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let (_, nanos) = UNITS.iter().find(|(each, _)| each == unit)?;
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    let nanos = u128::from(number) * nanos;
+    let seconds = u64::try_from(nanos / 1_000_000_000).ok()?;
+    Some(Duration::new(seconds, (nanos % 1_000_000_000) as u32))
+}
+
+/// In the finest unit that takes no more than eight digits, rounded down, but not to nothing.
+pub(crate) fn to_grpc_timeout(duration: Duration) -> HeaderValue {
+    let nanos = duration.as_nanos().max(1);
+    let fits = UNITS.iter().find(|(_, unit)| nanos / unit <= MOST);
+    let (unit, number) = match fits {
+        Some((unit, nanos_each)) => (*unit, nanos / nanos_each),
+        None => (b'H', MOST),
+    };
+    let text = format!("{number}{}", char::from(unit));
+    HeaderValue::from_str(&text).expect("digits and a letter")
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use http::HeaderValue;
 
     use super::*;
@@ -86,5 +135,61 @@ mod tests {
         assert_eq!(of("-1"), Some(Outcome::Failure));
         assert_eq!(of("300"), Some(Outcome::Failure));
         assert_eq!(verdict(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn timeouts_as_the_specification_has_them() {
+        let read = |value: &str| parse(value.as_bytes());
+        assert_eq!(read("1H"), Some(Duration::from_secs(3600)));
+        assert_eq!(read("2M"), Some(Duration::from_secs(120)));
+        assert_eq!(read("3S"), Some(Duration::from_secs(3)));
+        assert_eq!(read("4m"), Some(Duration::from_millis(4)));
+        assert_eq!(read("5u"), Some(Duration::from_micros(5)));
+        assert_eq!(read("6n"), Some(Duration::from_nanos(6)));
+        assert_eq!(
+            read("99999999H"),
+            Some(Duration::from_secs(99_999_999 * 3600))
+        );
+        for malformed in [
+            "",
+            "S",
+            "1",
+            "1s",
+            "1h",
+            "+1S",
+            "-1S",
+            " 1S",
+            "1 S",
+            "1.5S",
+            "100000000n",
+            "1S ",
+            "\u{664}S",
+        ] {
+            assert_eq!(read(malformed), None, "{malformed:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..12)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn what_is_read_is_written(number in 0..=99_999_999_u32, unit in 0..6_usize) {
+            let text = format!("{number}{}", char::from(UNITS[unit].0));
+            let read = parse(text.as_bytes()).unwrap();
+            let again = parse(to_grpc_timeout(read).as_bytes()).unwrap();
+            prop_assert_eq!(again, read.max(Duration::from_nanos(1)));
+        }
+
+        #[test]
+        fn what_is_written_is_a_little_less(nanos in 1..u64::MAX) {
+            let duration = Duration::from_nanos(nanos);
+            let written = to_grpc_timeout(duration);
+            let read = parse(written.as_bytes()).unwrap();
+            prop_assert!(read <= duration && read.as_secs_f64() >= duration.as_secs_f64() * 0.999_999);
+            prop_assert!(written.len() <= 9);
+        }
     }
 }

@@ -4,6 +4,7 @@ use http::response::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 
 use super::View;
+use crate::deadline::Deadline;
 
 /// What a policy sees of an HTTP request: [`RequestHead`]s.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +66,10 @@ pub struct RequestSummary {
 
 impl View for HttpView {
     type Head<'a> = RequestHead<'a>;
+
+    fn deadline(head: &RequestHead<'_>) -> Option<Deadline> {
+        head.extensions.get().copied()
+    }
 }
 
 // === impl heads ===

@@ -11,8 +11,9 @@ use http_body::Frame;
 use super::answer::{Respond, Wire, decimal};
 use super::classify::{AtEnd, Classify, ClassifyError, Nothing, Verdict};
 use super::head::{HttpView, RequestHead, ResponseHeadMut};
-use super::{Http, Inspect, Kind, Problem, Protocol, View, grpc};
+use super::{Asked, Http, Inspect, Kind, Problem, Protocol, View, grpc};
 use crate::body::{Body, BodyError, Source, Watch};
+use crate::deadline::Deadline;
 use crate::policy::{End, Held, Outcome, Ticket};
 use crate::rejection::{BoxError, Rejection};
 
@@ -40,6 +41,11 @@ pub struct Hold<T: Ticket, E = Nothing> {
 impl<C: Classify, R: Clone> Kind for Http<C, R> {
     type Memo = Memo;
     type Hold<T: Ticket> = Option<Hold<T, C::AtEnd>>;
+
+    #[inline]
+    fn is_grpc(memo: Memo) -> bool {
+        memo.grpc
+    }
 }
 
 // === impl Inspect ===
@@ -72,6 +78,24 @@ impl<B, C: Classify, R: Clone> Inspect<Request<B>> for Http<C, R> {
             grpc: memo.http2 && grpc::is_grpc(request.headers()),
             ..memo
         }
+    }
+
+    fn asked(&self, request: &Request<B>, memo: Memo) -> Asked {
+        if !memo.grpc {
+            return Asked::Nothing;
+        }
+        match grpc::timeout(request.headers()) {
+            None => Asked::Nothing,
+            Some(None) => Asked::Malformed,
+            Some(Some(time)) => Asked::For(time),
+        }
+    }
+
+    fn expose(&self, request: &mut Request<B>, deadline: Deadline) -> Deadline {
+        let known = request.extensions().get::<Deadline>().copied();
+        let deadline = known.map_or(deadline, |known| known.min(deadline));
+        request.extensions_mut().insert(deadline);
+        deadline
     }
 }
 

@@ -17,7 +17,9 @@ mod plain;
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
+use crate::deadline::Deadline;
 use crate::policy::{Held, Ticket};
 use crate::rejection::Rejection;
 
@@ -27,6 +29,8 @@ pub use self::answer::{Respond, RespondWith, Wire};
 pub use self::classify::ByClassifier;
 #[cfg(feature = "http")]
 pub use self::classify::{Classify, WithErrors};
+#[cfg(feature = "http")]
+pub(crate) use self::grpc::to_grpc_timeout;
 #[cfg(feature = "http")]
 pub use self::head::{HttpView, RequestHead, RequestSummary, ResponseHead, ResponseHeadMut};
 #[cfg(feature = "http")]
@@ -78,6 +82,12 @@ pub struct ByHead<F>(pub(crate) F);
 pub trait View: sealed::Sealed {
     /// A [`RequestHead`] over HTTP, the request itself over `Plain`.
     type Head<'a>;
+
+    #[doc(hidden)]
+    fn deadline(head: &Self::Head<'_>) -> Option<Deadline> {
+        let _ = head;
+        None
+    }
 }
 
 /// The request itself, which over [`Plain`] may be anything.
@@ -95,6 +105,12 @@ pub trait Kind: Clone + sealed::Sealed {
     type Memo: Copy + fmt::Debug;
     /// What holds a ticket after the response head.
     type Hold<T: Ticket>: Default;
+
+    /// Whether a request is answered as gRPC is.
+    fn is_grpc(memo: Self::Memo) -> bool {
+        let _ = memo;
+        false
+    }
 }
 
 /// How a protocol reads requests.
@@ -114,6 +130,29 @@ pub trait Inspect<Req>: Kind {
 
     /// What it takes to say no as well.
     fn inspect(&self, request: &Req) -> Self::Memo;
+
+    /// The time that the caller gives this request.
+    fn asked(&self, request: &Req, memo: Self::Memo) -> Asked {
+        let _ = (request, memo);
+        Asked::Nothing
+    }
+
+    /// Tells whoever works on the request when its answer is due, and says when that is: no later than it is known already.
+    fn expose(&self, request: &mut Req, deadline: Deadline) -> Deadline {
+        let _ = request;
+        deadline
+    }
+}
+
+/// The time that a caller gives a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// None was given.
+    Nothing,
+    /// So long.
+    For(Duration),
+    /// Something that cannot be read.
+    Malformed,
 }
 
 /// How a protocol answers: generic over the response and error of the inner service.

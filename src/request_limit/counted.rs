@@ -12,6 +12,7 @@ use http_body::Frame;
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 
+use super::pace::{Pace, Watched};
 use crate::body::{BodyError, Source, Watch};
 use crate::clock;
 use crate::observe::{self, Meter};
@@ -21,12 +22,16 @@ use crate::rejection::{BoxError, Reason, Rejection};
 pub struct Counted<B> {
     left: u64,
     overrun: Option<Arc<Overrun<B>>>,
+    /// Once somebody had to wait for it.
+    watched: Option<Pin<Box<Watched>>>,
 }
 
-/// What the body tells the future when it is too large: the one cell that a body of unknown length costs.
+/// What the body tells the future when it is too large or too slow: the one cell that a body costs whose length is unknown or
+/// whose pace matters.
 pub(super) struct Overrun<B> {
     happened: AtomicBool,
-    rest: Mutex<Option<B>>,
+    what: Mutex<Option<(Reason, Option<B>)>>,
+    pace: Pace,
     meter: Meter,
 }
 
@@ -58,32 +63,54 @@ impl<B: Unpin> Watch<B> for Counted<B> {
     where
         B: http_body::Body<Error: Into<BoxError>>,
     {
-        let polled = ready!(source.as_mut().poll_frame(cx));
+        let Poll::Ready(polled) = source.as_mut().poll_frame(cx) else {
+            ready!(self.poll_slow(cx));
+            drop(source.get_mut().take());
+            let rejection = self.refuse(Reason::BodyTooSlow, None);
+            return Poll::Ready(Some(Err(BodyError::cut(rejection))));
+        };
         let data = polled.as_ref().and_then(|frame| frame.as_ref().ok());
         let size = data.and_then(Frame::data_ref).map_or(0, Buf::remaining);
-        Poll::Ready(match self.left.checked_sub(size as u64) {
-            Some(left) => {
-                self.left = left;
-                polled
-            }
-            None => Some(Err(BodyError::cut(self.overrun(source.get_mut().take())))),
-        })
+        if let Some(watched) = &mut self.watched {
+            watched.as_mut().receive(size as u64);
+        }
+        let Some(left) = self.left.checked_sub(size as u64) else {
+            let rest = source.get_mut().take();
+            let rejection = self.refuse(Reason::BodyTooLarge, rest);
+            return Poll::Ready(Some(Err(BodyError::cut(rejection))));
+        };
+        self.left = left;
+        Poll::Ready(polled)
     }
 }
 
 impl<B> Counted<B> {
     /// Lets `max` bytes through.
     pub(super) fn new(max: u64, overrun: Option<Arc<Overrun<B>>>) -> Self {
-        Self { left: max, overrun }
+        Self {
+            left: max,
+            overrun,
+            watched: None,
+        }
+    }
+
+    /// Ready when the sender is too slow.
+    fn poll_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let pace = match &self.overrun {
+            Some(overrun) if overrun.pace.is_any() => overrun.pace,
+            _ => return Poll::Pending,
+        };
+        let watched = self.watched.get_or_insert_with(|| Watched::begin(pace));
+        watched.as_mut().poll_wait(cx)
     }
 
     /// Tells the future, leaves it the rest, and counts it. A body without a cell has lied about its length; then nobody
     /// listens.
     #[cold]
-    fn overrun(&self, rest: Option<B>) -> Rejection {
+    fn refuse(&self, reason: Reason, rest: Option<B>) -> Rejection {
         let rejection = match &self.overrun {
-            Some(overrun) => overrun.happens(rest),
-            None => Rejection::new(Reason::BodyTooLarge),
+            Some(overrun) => overrun.happens(reason, rest),
+            None => Rejection::new(reason),
         };
         observe::rejected(&rejection, false);
         rejection
@@ -101,26 +128,29 @@ impl<B> fmt::Debug for Counted<B> {
 // === impl Overrun ===
 
 impl<B> Overrun<B> {
-    pub(super) fn new(meter: Meter) -> Self {
+    pub(super) fn new(meter: Meter, pace: Pace) -> Self {
         Self {
             happened: AtomicBool::new(false),
-            rest: Mutex::new(None),
+            what: Mutex::new(None),
+            pace,
             meter,
         }
     }
 
-    fn happens(&self, rest: Option<B>) -> Rejection {
-        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+    fn happens(&self, reason: Reason, rest: Option<B>) -> Rejection {
+        *self.what.lock().unwrap_or_else(PoisonError::into_inner) = Some((reason, rest));
         self.happened.store(true, Release);
-        self.meter.reject(Reason::BodyTooLarge)
+        self.meter.reject(reason)
     }
 
-    /// The rejection and what was not read, if the body was too large.
+    /// The rejection and what was not read, if the body was too large or too slow.
     pub(super) fn take(&self) -> Option<(Rejection, Option<B>)> {
-        self.happened.load(Acquire).then(|| {
-            let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
-            (self.meter.reject(Reason::BodyTooLarge), rest.take())
-        })
+        if !self.happened.load(Acquire) {
+            return None;
+        }
+        let mut what = self.what.lock().unwrap_or_else(PoisonError::into_inner);
+        let (reason, rest) = what.take()?;
+        Some((self.meter.reject(reason), rest))
     }
 }
 

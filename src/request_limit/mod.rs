@@ -1,4 +1,4 @@
-//! No request body gets larger than allowed.
+//! No request gets larger than allowed: its body, its headers, its URI; and no body comes slower.
 //!
 //! # Where it goes
 //!
@@ -40,6 +40,17 @@
 //! For this the layer takes the request body back in the middle, so that the body must be `Unpin`, as those of hyper, axum
 //! and tonic are; any other is in a `Pin<Box<_>>`.
 //!
+//! # Slow senders
+//!
+//! [`body_idle`](RequestLimitLayer::body_idle), [`body_deadline`](RequestLimitLayer::body_deadline) and
+//! [`body_rate`](RequestLimitLayer::body_rate) end a body that comes too slowly: 408 with `connection: close` (gRPC
+//! `DEADLINE_EXCEEDED`) as long as the response head is unsent, else the body alone ends with an error. The time counts while the
+//! handler waits for the body and not while it does something else. What waits so long holds its place in a
+//! [`ConcurrencyLimit`](crate::ConcurrencyLimit) no longer.
+//!
+//! A sender of slow headers has no request yet, and no layer sees it: set hyper's `header_read_timeout` with its timer, as
+//! `examples/axum.rs` does. `axum::serve` has none.
+//!
 //! # Cancellation
 //!
 //! Dropping the future or the body drops what is inside.
@@ -54,6 +65,7 @@
 //! the handler makes of the error, 400 or 500 often. It has one limit for all requests, and answers gRPC with HTTP.
 
 mod counted;
+mod pace;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -61,14 +73,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use self::counted::Overrun;
+use self::pace::Pace;
 use crate::body::Body;
 use crate::gate::Call;
 use crate::observe::{self, Meter};
@@ -88,6 +102,14 @@ pub struct RequestLimit {
 
 struct Shared {
     max_body: AtomicU64,
+    /// 0 for the times and the rate: no limit; the largest for the sizes.
+    max_header_bytes: AtomicU64,
+    max_headers: AtomicU64,
+    max_uri: AtomicU64,
+    idle_nanos: AtomicU64,
+    deadline_nanos: AtomicU64,
+    rate: AtomicU64,
+    grace_nanos: AtomicU64,
     meter: Meter,
 }
 
@@ -102,7 +124,7 @@ pub struct RequestLimitSnapshot {
     pub rejected: u64,
 }
 
-/// Answers 413 (gRPC `RESOURCE_EXHAUSTED`) to requests whose body is too large.
+/// Answers 413, 414, 431 or 408 (gRPC `RESOURCE_EXHAUSTED`, `DEADLINE_EXCEEDED`) to requests that are too large or too slow.
 #[derive(Clone)]
 pub struct RequestLimitLayer<X = Http, D = NoRule> {
     limit: RequestLimit,
@@ -141,6 +163,13 @@ impl RequestLimit {
         Self {
             shared: Arc::new(Shared {
                 max_body: AtomicU64::new(max_body),
+                max_header_bytes: AtomicU64::new(u64::MAX),
+                max_headers: AtomicU64::new(u64::MAX),
+                max_uri: AtomicU64::new(u64::MAX),
+                idle_nanos: AtomicU64::new(0),
+                deadline_nanos: AtomicU64::new(0),
+                rate: AtomicU64::new(0),
+                grace_nanos: AtomicU64::new(0),
                 meter: Meter::new("request_limit"),
             }),
         }
@@ -163,12 +192,83 @@ impl RequestLimit {
         self.shared.max_body.store(max_body, Relaxed);
     }
 
+    /// Changes how large the headers may be for the requests to come; see [`RequestLimitLayer::headers`].
+    pub fn set_headers(&self, max_bytes: u64, max_count: u64) {
+        self.shared.max_header_bytes.store(max_bytes, Relaxed);
+        self.shared.max_headers.store(max_count, Relaxed);
+    }
+
+    /// Changes how long the URI may be for the requests to come; see [`RequestLimitLayer::uri`].
+    pub fn set_uri(&self, max_bytes: u64) {
+        self.shared.max_uri.store(max_bytes, Relaxed);
+    }
+
+    /// Changes the longest silence of a body for the requests to come; see [`RequestLimitLayer::body_idle`]. Zero is no limit.
+    pub fn set_body_idle(&self, idle: Duration) {
+        self.shared.idle_nanos.store(nanos(idle), Relaxed);
+    }
+
+    /// Changes the time for a body for the requests to come; see [`RequestLimitLayer::body_deadline`]. Zero is no limit.
+    pub fn set_body_deadline(&self, deadline: Duration) {
+        self.shared.deadline_nanos.store(nanos(deadline), Relaxed);
+    }
+
+    /// Changes the least rate of a body for the requests to come; see [`RequestLimitLayer::body_rate`]. Zero is no limit.
+    pub fn set_body_rate(&self, bytes_per_second: u64, grace: Duration) {
+        self.shared.grace_nanos.store(nanos(grace), Relaxed);
+        self.shared.rate.store(bytes_per_second, Relaxed);
+    }
+
     /// All of it at once.
     pub fn snapshot(&self) -> RequestLimitSnapshot {
         RequestLimitSnapshot {
             max_body: self.max_body(),
             rejected: self.shared.meter.rejected(),
         }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Shared {
+    fn pace(&self) -> Pace {
+        let time = |nanos: &AtomicU64| {
+            let nanos = nanos.load(Relaxed);
+            (nanos > 0).then(|| Duration::from_nanos(nanos))
+        };
+        let rate = self.rate.load(Relaxed);
+        let grace = || Duration::from_nanos(self.grace_nanos.load(Relaxed));
+        Pace {
+            idle: time(&self.idle_nanos),
+            deadline: time(&self.deadline_nanos),
+            rate: (rate > 0).then(|| (rate, grace())),
+        }
+    }
+
+    /// What is wrong with the head, if anything is.
+    fn refuses(&self, head: &RequestHead<'_>) -> Option<Reason> {
+        let max_uri = self.max_uri.load(Relaxed);
+        if max_uri != u64::MAX {
+            let target = head
+                .uri
+                .path_and_query()
+                .map_or(0, |target| target.as_str().len());
+            if target as u64 > max_uri {
+                return Some(Reason::UriTooLong);
+            }
+        }
+        if head.headers.len() as u64 > self.max_headers.load(Relaxed) {
+            return Some(Reason::HeadersTooLarge);
+        }
+        let max_bytes = self.max_header_bytes.load(Relaxed);
+        if max_bytes == u64::MAX {
+            return None;
+        }
+        let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+        let bytes: usize = head.headers.iter().map(size).sum();
+        (bytes as u64 > max_bytes).then_some(Reason::HeadersTooLarge)
     }
 }
 
@@ -197,6 +297,53 @@ impl RequestLimitLayer {
             per_request: NoRule,
             protocol: Http::default(),
         }
+    }
+}
+
+impl<X, D> RequestLimitLayer<X, D> {
+    /// Refuses requests whose headers are more than `max_count`, or larger than `max_bytes`, names and values together: 431.
+    ///
+    /// It is for limits below those of the server, which refuses by itself, with 431, what it cannot take in: hyper's HTTP/1
+    /// reads up to 100 headers (`max_headers`) in a buffer of about 400 kB (`max_buf_size`), its HTTP/2 lists of 16 KiB
+    /// (`max_header_list_size`).
+    ///
+    /// Like the setters below it changes the limit's handle: every clone has the same.
+    #[must_use]
+    pub fn headers(self, max_bytes: u64, max_count: u64) -> Self {
+        self.limit.set_headers(max_bytes, max_count);
+        self
+    }
+
+    /// Refuses requests whose path and query are longer together: 414.
+    #[must_use]
+    pub fn uri(self, max_bytes: u64) -> Self {
+        self.limit.set_uri(max_bytes);
+        self
+    }
+
+    /// Ends a body that is silent for so long while somebody waits for it: 408 as long as the response head is unsent.
+    #[must_use]
+    pub fn body_idle(self, idle: Duration) -> Self {
+        self.limit.set_body_idle(idle);
+        self
+    }
+
+    /// Ends a body that has not come within this time, from when somebody first had to wait for it: 408 as long as the
+    /// response head is unsent.
+    ///
+    /// Not for streams that may live long, gRPC's in both directions among them.
+    #[must_use]
+    pub fn body_deadline(self, deadline: Duration) -> Self {
+        self.limit.set_body_deadline(deadline);
+        self
+    }
+
+    /// Ends a body that comes more slowly than this on average, once the grace is over: 408 as long as the response head is
+    /// unsent. As in Apache's `mod_reqtimeout`, what has come buys time: so many bytes another second.
+    #[must_use]
+    pub fn body_rate(self, bytes_per_second: u64, grace: Duration) -> Self {
+        self.limit.set_body_rate(bytes_per_second, grace);
+        self
     }
 }
 
@@ -279,18 +426,21 @@ where
         let max = self.per_request.apply(&head);
         let max = max.unwrap_or_else(|| shared.max_body.load(Relaxed));
         let hint = request.body().size_hint();
+        let too_large = hint.lower().max(declared(head.headers)) > max;
+        let refused = shared.refuses(&head);
         let (call, overrun, unread);
-        if hint.lower().max(declared(head.headers)) > max {
-            let rejection = shared.meter.reject(Reason::BodyTooLarge);
+        if let Some(reason) = refused.or(too_large.then_some(Reason::BodyTooLarge)) {
+            let rejection = shared.meter.reject(reason);
             observe::rejected(&rejection, false);
             call = Call::refused(rejection);
             overrun = None;
             let is_sent = !expects_continue(head.headers);
             unread = is_sent.then(|| request.into_body());
         } else {
-            let bounded =
-                hint.upper().is_some_and(|upper| upper <= max) || request.body().is_end_stream();
-            overrun = (!bounded).then(|| Arc::new(Overrun::new(shared.meter.clone())));
+            let bounded = hint.upper().is_some_and(|upper| upper <= max);
+            let pace = shared.pace();
+            let needs_cell = !request.body().is_end_stream() && (!bounded || pace.is_any());
+            overrun = needs_cell.then(|| Arc::new(Overrun::new(shared.meter.clone(), pace)));
             let counted = Counted::new(max, overrun.clone());
             let request = request.map(|body| Body::passing(body, counted));
             let future = self.inner.call(request);
@@ -321,7 +471,7 @@ fn declared(headers: &HeaderMap) -> u64 {
     if !headers.contains_key(header::CONTENT_LENGTH) {
         return 0; // cheaper than an iterator over none
     }
-    let read = |value: &http::HeaderValue| value.to_str().ok()?.trim().parse().ok();
+    let read = |value: &HeaderValue| value.to_str().ok()?.trim().parse().ok();
     let lengths = headers.get_all(header::CONTENT_LENGTH).into_iter();
     lengths.filter_map(read).max().unwrap_or(0)
 }
@@ -356,7 +506,7 @@ where
             }
             Err(rejection) => (rejection, this.unread.take()),
         };
-        // A gRPC answer is trailers and nothing else, so that nothing can be held back.
+        // A gRPC answer is trailers and nothing else, so that nothing can be held back; of who is too slow nothing is awaited.
         let unread = unread.filter(|_| this.memo.wire() != Wire::Grpc);
         Poll::Ready(
             this.protocol

@@ -108,6 +108,7 @@ async fn an_admitted_request_costs_no_allocation() {
         CatchPanicLayer::new(),
         CatchPanicLayer::new().on_panic(|_| {}),
         TimeoutLayer::new(second),
+        TimeoutLayer::new(second).including_body().body_idle(second),
         RequestLimitLayer::new(10),
         ServiceBuilder::new()
             .layer(CatchPanicLayer::new())

@@ -60,7 +60,7 @@ macro_rules! every_layer {
             async fn the_body_passes_as_it_is() {
                 let through = async |script: fn() -> Script| {
                     let mut service = Layer::layer(&$layer, answers(move || ok(script())));
-                    service.call(get()).await.unwrap().into_body()
+                    Box::pin(service.call(get()).await.unwrap().into_body())
                 };
                 let body = through(|| Script::data(&["abc"]).exact(3)).await;
                 assert_eq!(body.size_hint().exact(), Some(3));
@@ -124,16 +124,16 @@ macro_rules! every_layer {
                 let response = assert_ready_ok!(spawn(service.call(get())).poll());
                 drop(response);
                 assert_eq!(Arc::strong_count(&token), 2, "at the head");
-                let mut body = service.call(get()).await.unwrap().into_body();
+                let mut body = Box::pin(service.call(get()).await.unwrap().into_body());
                 body.frame().await.unwrap().unwrap();
                 drop(body);
                 assert_eq!(Arc::strong_count(&token), 2, "in the middle of the body");
-                let mut body = service.call(get()).await.unwrap().into_body();
+                let mut body = Box::pin(service.call(get()).await.unwrap().into_body());
                 body.frame().await.unwrap().unwrap();
                 body.frame().await.unwrap().unwrap();
                 let poll = AssertUnwindSafe(|| {
                     let mut cx = Context::from_waker(Waker::noop());
-                    let _ = std::pin::Pin::new(&mut body).poll_frame(&mut cx);
+                    let _ = body.as_mut().poll_frame(&mut cx);
                 });
                 let _ = std::panic::catch_unwind(poll);
                 drop(body);
@@ -173,6 +173,7 @@ every_layer! {
     catch_panic: CatchPanicLayer::new();
     catch_panic_hooked: CatchPanicLayer::new().on_panic(|_| {});
     timeout: TimeoutLayer::new(Duration::from_secs(1));
+    timeout_with_body: TimeoutLayer::new(Duration::from_secs(1)).including_body().body_idle(Duration::from_secs(1)).expose_deadline();
     request_limit: RequestLimitLayer::new(1000);
     stack: ServiceBuilder::new()
         .layer(CatchPanicLayer::new())
@@ -248,9 +249,11 @@ fn futures_are_small() {
     let gate = size(GateLayer::from_policy(Recorder::new()).layer(inner())) - bare;
     let catch_panic = size(CatchPanicLayer::new().layer(inner())) - bare;
     let limit = size(ConcurrencyLimitLayer::new(1).layer(inner())) - bare;
+    let breaker = size(CircuitBreakerLayer::new(CircuitBreaker::default()).layer(inner())) - bare;
     let timeout = size(TimeoutLayer::new(Duration::MAX).layer(inner())) - bare;
     println!(
-        "bytes added: gate {gate}, catch_panic {catch_panic}, limit {limit}, timeout {timeout}"
+        "bytes added: gate {gate}, catch_panic {catch_panic}, limit {limit}, breaker {breaker}, timeout {timeout}"
     );
+    assert!(breaker <= 64, "{breaker}");
     assert!(gate <= 64 && catch_panic <= 64, "{gate} {catch_panic}");
 }

@@ -26,6 +26,10 @@ mod observe;
 #[cfg(feature = "http")]
 mod request_limit;
 #[cfg(feature = "http")]
+mod request_slow;
+#[cfg(feature = "http")]
 mod support;
 #[cfg(feature = "http")]
 mod timeout;
+#[cfg(feature = "http")]
+mod timeout_body;

@@ -13,6 +13,7 @@ use tower::{Layer, Service};
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
+#[expect(clippy::too_many_lines, reason = "one request for each metric")]
 async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
     use metrics_exporter_prometheus::PrometheusBuilder;
     use seawall::{CatchPanicLayer, RequestLimitLayer, Timeout};
@@ -38,7 +39,10 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
         tower::service_fn(|_| std::future::pending::<Result<_, std::convert::Infallible>>());
     let timeout = Timeout::new(Duration::from_secs(1)).named("api");
     let mut late = TimeoutLayer::new(timeout).layer(never);
-    let _: http::Response<seawall::Body<Script>> = late.call(get()).await.unwrap();
+    let mut malformed = grpc();
+    let headers = malformed.headers_mut();
+    headers.insert("grpc-timeout", "soon".parse().unwrap());
+    let _: http::Response<seawall::Body<Script>> = late.call(malformed).await.unwrap();
     let mut panics = CatchPanicLayer::new().layer(answers(|| panic!("scripted")));
     panics.call(get()).await.unwrap();
     let mut large = RequestLimitLayer::new(1).layer(answers(|| ok(Script::default())));
@@ -81,6 +85,7 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
         r#"seawall_waiting{layer="concurrency_limit",name="db"} 1"#,
         r#"seawall_limit{layer="concurrency_limit",name="db"} 1"#,
         r#"seawall_timeouts_total{layer="timeout",name="api"} 1"#,
+        r#"seawall_malformed_timeouts_total{layer="timeout",name="api"} 1"#,
         r#"seawall_panics_total{layer="catch_panic",name=""} 1"#,
     ] {
         assert!(page.contains(line), "{line}\nis not in\n{page}");

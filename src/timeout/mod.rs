@@ -24,6 +24,25 @@
 //! finished work is never thrown away, even if a stalled runtime polls both too late. A call that is ready at its first
 //! poll costs no timer and no look at the clock.
 //!
+//! Over gRPC the caller's `grpc-timeout` counts where it is shorter. One that cannot be read is ignored, and counted
+//! ([`TimeoutSnapshot::malformed`]).
+//!
+//! # Beyond the head
+//!
+//! [`including_body`](TimeoutLayer::including_body) makes it one time for head and body; [`body_idle`](TimeoutLayer::body_idle) bounds
+//! the silence between two frames of the body, for streams that may live long. A body whose time is up ends with a
+//! [`BodyError`](crate::BodyError), so that the client sees it cut and not complete; over gRPC it ends with trailers,
+//! `DEADLINE_EXCEEDED`. The end of a body that is ready wins, as a head does.
+//!
+//! It is the server that is bounded here, not a client that reads too slowly: hyper does not ask for a frame that it cannot
+//! send. Bound that by `SO_SNDBUF` and `TCP_USER_TIMEOUT`, or in a proxy.
+//!
+//! [`expose_deadline`](TimeoutLayer::expose_deadline) tells handlers and inner layers when the answer is due, as a
+//! [`Deadline`]: a [`ConcurrencyLimit`](crate::ConcurrencyLimit) inside lets nobody wait beyond it, and calls to others can pass on what
+//! is left.
+//!
+//! Nested, the shorter time wins, and whoever it is answers.
+//!
 //! # Cancellation
 //!
 //! Dropping the future drops the inner future and the timer. When the time is up, the inner future is dropped: what it
@@ -31,13 +50,16 @@
 //!
 //! # Panics
 //!
-//! Outside a Tokio runtime with a time driver, once a call is pending.
+//! Outside a Tokio runtime with a time driver, once a call or a body is pending.
 //!
 //! # Differences from tower and tower-http
 //!
 //! `tower::timeout` returns a boxed error, which axum needs a `HandleErrorLayer` for; here the answer is a response and
 //! the service stays infallible. `tower_http::timeout` registers its timer before the first poll, answers the same status
-//! over gRPC, and knows one duration for all requests.
+//! over gRPC, and knows one duration for all requests. Its body time-out is
+//! a layer of its own with a timer of its own, and knows no deadline for the whole of a response.
+
+mod timed;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -53,9 +75,14 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::clock;
-use crate::observe::{self, Meter};
-use crate::protocol::{ByHead, Http, Inspect, Kind, NoRule, Plain, Protocol, Rule};
-use crate::rejection::Reason;
+use crate::deadline::Deadline;
+use crate::observe::Meter;
+use crate::protocol::{Asked, ByHead, Http, Inspect, Kind, NoRule, Plain, Protocol, Rule};
+
+#[cfg(feature = "http")]
+pub use self::timed::WithBody;
+use self::timed::{End, Until};
+pub use self::timed::{Extent, HeadOnly};
 
 /// How long a request may take until its response head. A cheap `Clone`: every clone is the same setting.
 #[derive(Clone)]
@@ -65,6 +92,7 @@ pub struct Timeout {
 
 struct Shared {
     nanos: AtomicU64,
+    malformed: AtomicU64,
     meter: Meter,
 }
 
@@ -77,36 +105,43 @@ pub struct TimeoutSnapshot {
     pub duration: Duration,
     /// Requests whose time was up so far.
     pub timed_out: u64,
+    /// Requests so far whose `grpc-timeout` could not be read.
+    pub malformed: u64,
 }
 
 /// Answers 504 (gRPC `DEADLINE_EXCEEDED`) when a response head takes too long.
 #[derive(Clone)]
-pub struct TimeoutLayer<X = Http, D = NoRule> {
+pub struct TimeoutLayer<X = Http, D = NoRule, E = HeadOnly> {
     timeout: Timeout,
     protocol: X,
     per_request: D,
+    extent: E,
+    exposes: bool,
 }
 
 /// A service with a [`Timeout`]; made by [`TimeoutLayer`].
 #[derive(Clone)]
-pub struct TimeoutService<S, X = Http, D = NoRule> {
+pub struct TimeoutService<S, X = Http, D = NoRule, E = HeadOnly> {
     inner: S,
     timeout: Timeout,
     protocol: X,
     per_request: D,
+    extent: E,
+    exposes: bool,
 }
 
 pin_project! {
     /// The future of a [`TimeoutService`].
     #[must_use = "futures do nothing unless polled"]
-    pub struct TimeoutFuture<F, X: Kind> {
+    pub struct TimeoutFuture<F, X: Kind, E = HeadOnly> {
         #[pin]
         inner: Option<F>,
         #[pin]
         timer: Option<Sleep>,
-        duration: Duration,
+        until: Until,
         memo: X::Memo,
         protocol: X,
+        extent: E,
         timeout: Timeout,
     }
 }
@@ -120,6 +155,7 @@ impl Timeout {
         let this = Self {
             shared: Arc::new(Shared {
                 nanos: AtomicU64::new(0),
+                malformed: AtomicU64::new(0),
                 meter: Meter::new("timeout"),
             }),
         };
@@ -153,7 +189,17 @@ impl Timeout {
         TimeoutSnapshot {
             duration: self.duration(),
             timed_out: self.shared.meter.rejected(),
+            malformed: self.shared.malformed.load(Relaxed),
         }
+    }
+}
+
+impl Shared {
+    /// Somebody's `grpc-timeout` cannot be read: it is ignored, and told.
+    #[cold]
+    fn malformed(&self) {
+        self.malformed.fetch_add(1, Relaxed);
+        self.meter.malformed_timeout();
     }
 }
 
@@ -181,6 +227,8 @@ impl TimeoutLayer {
             timeout: timeout.into(),
             protocol: Http::default(),
             per_request: NoRule,
+            extent: HeadOnly,
+            exposes: false,
         }
     }
 
@@ -191,25 +239,71 @@ impl TimeoutLayer {
     }
 }
 
-impl<X, D> TimeoutLayer<X, D> {
-    fn with<Y, E>(self, change: impl FnOnce(X, D) -> (Y, E)) -> TimeoutLayer<Y, E> {
+impl<X, D, E> TimeoutLayer<X, D, E> {
+    fn with<Y, F>(self, change: impl FnOnce(X, D) -> (Y, F)) -> TimeoutLayer<Y, F, E> {
         let (protocol, per_request) = change(self.protocol, self.per_request);
         TimeoutLayer {
             timeout: self.timeout,
             protocol,
             per_request,
+            extent: self.extent,
+            exposes: self.exposes,
         }
     }
 }
 
 #[cfg(feature = "http")]
-impl<D> TimeoutLayer<Http, D> {
+impl<C, R, D, E> TimeoutLayer<Http<C, R>, D, E>
+where
+    E: Extent + Into<WithBody>,
+{
+    /// One time for response head and body, from the request's arrival.
+    #[must_use]
+    pub fn including_body(self) -> TimeoutLayer<Http<C, R>, D, WithBody> {
+        self.extending(|extent| extent.including = true)
+    }
+
+    /// Ends a response body that is silent for so long between two frames.
+    #[must_use]
+    pub fn body_idle(self, idle: Duration) -> TimeoutLayer<Http<C, R>, D, WithBody> {
+        self.extending(|extent| extent.idle = Some(idle))
+    }
+
+    fn extending(
+        self,
+        change: impl FnOnce(&mut WithBody),
+    ) -> TimeoutLayer<Http<C, R>, D, WithBody> {
+        let mut extent = self.extent.into();
+        change(&mut extent);
+        TimeoutLayer {
+            timeout: self.timeout,
+            protocol: self.protocol,
+            per_request: self.per_request,
+            extent,
+            exposes: self.exposes,
+        }
+    }
+}
+
+#[cfg(feature = "http")]
+impl<C, R, D, E> TimeoutLayer<Http<C, R>, D, E> {
+    /// Puts a [`Deadline`] into the request's extensions, no later than one that is there. It costs a look at the clock and
+    /// an allocation for each request.
+    #[must_use]
+    pub fn expose_deadline(mut self) -> Self {
+        self.exposes = true;
+        self
+    }
+}
+
+#[cfg(feature = "http")]
+impl<D, E> TimeoutLayer<Http, D, E> {
     /// Makes the answer; see [`GateLayer::respond_with`](crate::GateLayer::respond_with).
     #[must_use]
     pub fn respond_with<F>(
         self,
         respond: F,
-    ) -> TimeoutLayer<Http<NoRule, crate::protocol::RespondWith<F>>, D>
+    ) -> TimeoutLayer<Http<NoRule, crate::protocol::RespondWith<F>>, D, E>
     where
         F: Fn(&crate::Rejection, crate::Wire) -> http::Response<bytes::Bytes> + Clone,
     {
@@ -218,10 +312,11 @@ impl<D> TimeoutLayer<Http, D> {
 }
 
 #[cfg(feature = "http")]
-impl<C, R> TimeoutLayer<Http<C, R>> {
-    /// Gives some requests another time: a `Duration`, or `None` for the default.
+impl<C, R, E> TimeoutLayer<Http<C, R>, NoRule, E> {
+    /// Gives some requests another time: a `Duration`, or `None` for the default. Here belongs what a header of your callers'
+    /// says about their patience.
     #[must_use]
-    pub fn per_request<F, O>(self, per_request: F) -> TimeoutLayer<Http<C, R>, ByHead<F>>
+    pub fn per_request<F, O>(self, per_request: F) -> TimeoutLayer<Http<C, R>, ByHead<F>, E>
     where
         F: Fn(&crate::RequestHead<'_>) -> O + Clone,
         O: Into<Option<Duration>>,
@@ -242,8 +337,8 @@ impl<C> TimeoutLayer<Plain<C>> {
     }
 }
 
-impl<S, X: Clone, D: Clone> Layer<S> for TimeoutLayer<X, D> {
-    type Service = TimeoutService<S, X, D>;
+impl<S, X: Clone, D: Clone, E: Clone> Layer<S> for TimeoutLayer<X, D, E> {
+    type Service = TimeoutService<S, X, D, E>;
 
     fn layer(&self, inner: S) -> Self::Service {
         TimeoutService {
@@ -251,30 +346,34 @@ impl<S, X: Clone, D: Clone> Layer<S> for TimeoutLayer<X, D> {
             timeout: self.timeout.clone(),
             protocol: self.protocol.clone(),
             per_request: self.per_request.clone(),
+            extent: self.extent.clone(),
+            exposes: self.exposes,
         }
     }
 }
 
-impl<X: fmt::Debug, D> fmt::Debug for TimeoutLayer<X, D> {
+impl<X: fmt::Debug, D, E: fmt::Debug> fmt::Debug for TimeoutLayer<X, D, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimeoutLayer")
             .field("timeout", &self.timeout)
             .field("protocol", &self.protocol)
+            .field("extent", &self.extent)
             .finish_non_exhaustive()
     }
 }
 
 // === impl TimeoutService ===
 
-impl<S, X, D, Req> Service<Req> for TimeoutService<S, X, D>
+impl<S, X, D, E, Req> Service<Req> for TimeoutService<S, X, D, E>
 where
     S: Service<Req>,
     X: Inspect<Req> + Protocol<S::Response, S::Error>,
     D: Rule<X::View, Duration>,
+    E: Extent,
 {
-    type Response = X::Response<()>;
+    type Response = X::Response<E::Watch>;
     type Error = S::Error;
-    type Future = TimeoutFuture<S::Future, X>;
+    type Future = TimeoutFuture<S::Future, X, E>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
@@ -282,13 +381,28 @@ where
     }
 
     #[inline]
-    fn call(&mut self, request: Req) -> Self::Future {
+    fn call(&mut self, mut request: Req) -> Self::Future {
         let rule = &self.per_request;
         let duration = self.protocol.with_head(&request, |head| rule.apply(head));
+        let mut duration = duration.unwrap_or_else(|| self.timeout.duration());
+        let memo = self.protocol.inspect(&request);
+        match self.protocol.asked(&request, memo) {
+            Asked::Nothing => {}
+            Asked::For(time) => duration = duration.min(time),
+            Asked::Malformed => self.timeout.shared.malformed(),
+        }
+        let mut until = Until::after(duration);
+        if self.exposes {
+            if let Some(at) = until.resolve() {
+                let deadline = self.protocol.expose(&mut request, Deadline::new(at));
+                until = Until::At(deadline.at());
+            }
+        }
         TimeoutFuture {
-            duration: duration.unwrap_or_else(|| self.timeout.duration()),
-            memo: self.protocol.inspect(&request),
+            until,
+            memo,
             protocol: self.protocol.clone(),
+            extent: self.extent.clone(),
             timeout: self.timeout.clone(),
             timer: None,
             inner: Some(self.inner.call(request)),
@@ -296,7 +410,7 @@ where
     }
 }
 
-impl<S: fmt::Debug, X: fmt::Debug, D> fmt::Debug for TimeoutService<S, X, D> {
+impl<S: fmt::Debug, X: fmt::Debug, D, E> fmt::Debug for TimeoutService<S, X, D, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimeoutService")
             .field("inner", &self.inner)
@@ -308,39 +422,50 @@ impl<S: fmt::Debug, X: fmt::Debug, D> fmt::Debug for TimeoutService<S, X, D> {
 
 // === impl TimeoutFuture ===
 
-impl<F, X, Res, Err> Future for TimeoutFuture<F, X>
+impl<F, X, E, Res, Err> Future for TimeoutFuture<F, X, E>
 where
     F: Future<Output = Result<Res, Err>>,
     X: Protocol<Res, Err>,
+    E: Extent,
 {
-    type Output = Result<X::Response<()>, Err>;
+    type Output = Result<X::Response<E::Watch>, Err>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let end = End {
+            until: *this.until,
+            timeout: this.timeout,
+            is_grpc: X::is_grpc(*this.memo),
+        };
         let inner = this.inner.as_mut().as_pin_mut();
         if let Poll::Ready(result) = inner.expect("polled after completion").poll(cx) {
-            return Poll::Ready(result.map(|response| this.protocol.wrap(response, ())));
-        }
-        if *this.duration == Duration::MAX {
-            return Poll::Pending;
+            return Poll::Ready(result.map(|response| {
+                let watch = this.extent.watch(end);
+                this.protocol.wrap(response, watch)
+            }));
         }
         if this.timer.is_none() {
-            this.timer.set(Some(clock::sleep(*this.duration)));
+            let Some(at) = this.until.resolve() else {
+                return Poll::Pending;
+            };
+            this.timer.set(Some(clock::sleep_until(at)));
         }
         let timer = this.timer.as_pin_mut().expect("it was just set");
         ready!(clock::poll(timer, cx));
         this.inner.set(None);
-        let rejection = this.timeout.shared.meter.reject(Reason::Timeout);
-        observe::rejected(&rejection, false);
-        Poll::Ready(this.protocol.reject(rejection, *this.memo, ()))
+        let rejection = timed::time_is_up(&this.timeout.shared.meter);
+        Poll::Ready(
+            this.protocol
+                .reject(rejection, *this.memo, this.extent.watch(end)),
+        )
     }
 }
 
-impl<F, X: Kind> fmt::Debug for TimeoutFuture<F, X> {
+impl<F, X: Kind, E> fmt::Debug for TimeoutFuture<F, X, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimeoutFuture")
-            .field("duration", &self.duration)
+            .field("until", &self.until)
             .field("memo", &self.memo)
             .finish_non_exhaustive()
     }

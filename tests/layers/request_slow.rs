@@ -1,0 +1,248 @@
+//! Requests whose head is too large, and bodies that come too slowly.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderValue, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use seawall::{
+    BodyError, ConcurrencyLimit, ConcurrencyLimitLayer, Reason, Rejection, RequestLimit,
+    RequestLimitLayer,
+};
+use tokio::time::{advance, sleep};
+use tower::{Layer, Service, ServiceBuilder, service_fn};
+
+use crate::support::*;
+
+const TENTH: Duration = Duration::from_millis(100);
+const SECOND: Duration = Duration::from_secs(1);
+
+type Upload = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Infallible> + Send>>;
+
+/// Chunks of so many bytes, each after so many tenths of a second.
+fn upload(chunks: Vec<(u32, usize)>) -> Request<Upload> {
+    let body = stream::unfold(chunks.into_iter(), async |mut chunks| {
+        let (tenths, size) = chunks.next()?;
+        sleep(tenths * TENTH).await;
+        let chunk = Frame::data(Bytes::from(vec![0; size]));
+        Some((Ok::<_, Infallible>(chunk), chunks))
+    });
+    Request::new(Box::pin(StreamBody::new(body)))
+}
+
+/// Reads it all, and makes 400 of an error, as extractors do.
+async fn reads<B>(request: Request<B>) -> Result<Response<Script>, Infallible>
+where
+    B: http_body::Body<Data = Bytes, Error = BodyError>,
+{
+    let mut response = ok(Script::default());
+    if request.into_body().collect().await.is_err() {
+        *response.status_mut() = http::StatusCode::BAD_REQUEST;
+    }
+    Ok(response)
+}
+
+/// The status, and after how many seconds.
+async fn sent(layer: &RequestLimitLayer, chunks: Vec<(u32, usize)>) -> (u16, f64) {
+    let mut service = layer.layer(service_fn(reads));
+    let (response, took) = timed(service.call(upload(chunks))).await;
+    (response.unwrap().status().as_u16(), took.as_secs_f64())
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence() {
+    let layer = RequestLimitLayer::new(1 << 20).body_idle(SECOND);
+    assert_eq!(sent(&layer, vec![(9, 1); 100]).await, (200, 90.0));
+    assert_eq!(sent(&layer, vec![(9, 1), (11, 1)]).await, (408, 1.9));
+    assert_eq!(sent(&layer, vec![(11, 1)]).await, (408, 1.0));
+    assert_eq!(
+        sent(&layer, vec![(10, 1)]).await,
+        (200, 1.0),
+        "at the boundary"
+    );
+    assert_eq!(sent(&layer, vec![]).await, (200, 0.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_for_all_of_it() {
+    let layer = RequestLimitLayer::new(1 << 20).body_deadline(SECOND);
+    assert_eq!(sent(&layer, vec![(3, 1); 3]).await, (200, 0.9));
+    assert_eq!(sent(&layer, vec![(3, 1); 100]).await, (408, 1.0));
+    let both = RequestLimitLayer::new(1 << 20)
+        .body_deadline(SECOND)
+        .body_idle(2 * TENTH);
+    assert_eq!(sent(&both, vec![(1, 1), (3, 1)]).await, (408, 0.3));
+    assert_eq!(sent(&both, vec![(1, 1); 100]).await, (408, 1.0));
+}
+
+/// A byte a second against ten, with a second of grace: what has come buys a tenth of a second each.
+#[tokio::test(start_paused = true)]
+async fn a_least_rate() {
+    let layer = RequestLimitLayer::new(1 << 20).body_rate(10, SECOND);
+    assert_eq!(sent(&layer, vec![(10, 1); 100]).await, (408, 1.1));
+    assert_eq!(sent(&layer, vec![(10, 10); 30]).await, (200, 30.0));
+    assert_eq!(sent(&layer, vec![(10, 9); 100]).await.0, 408);
+    assert_eq!(
+        sent(&layer, vec![(5, 100), (104, 1)]).await,
+        (200, 10.9),
+        "an advance"
+    );
+    assert_eq!(sent(&layer, vec![(5, 100), (106, 1)]).await, (408, 11.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_closes_and_says_why() {
+    let limit = RequestLimit::new(1 << 20).named("api");
+    let layer = RequestLimitLayer::new(limit.clone()).body_idle(SECOND);
+    let mut service = layer.layer(service_fn(reads));
+    let response = service.call(upload(vec![(20, 1)])).await.unwrap();
+    assert_eq!(response.status(), 408);
+    assert_eq!(response.headers()["connection"], "close");
+    let rejection: &Rejection = response.extensions().get().unwrap();
+    assert_eq!(
+        (rejection.reason(), rejection.name()),
+        (Reason::BodyTooSlow, "api")
+    );
+    assert_eq!(limit.snapshot().rejected, 1);
+    let mut request = upload(vec![(20, 1)]);
+    *request.version_mut() = http::Version::HTTP_2;
+    let response = service.call(request).await.unwrap();
+    assert!(!response.headers().contains_key("connection"));
+    let mut request = upload(vec![(20, 1)]);
+    *request.version_mut() = http::Version::HTTP_2;
+    let grpc = HeaderValue::from_static("application/grpc");
+    request.headers_mut().insert("content-type", grpc);
+    let response = service.call(request).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "4");
+}
+
+/// After the head nothing can be answered any more: the body ends with an error for whoever reads it.
+#[tokio::test(start_paused = true)]
+async fn after_the_head_only_the_body_ends() {
+    let (told, read) = tokio::sync::oneshot::channel();
+    let mut told = Some(told);
+    let mut service = RequestLimitLayer::new(1 << 20)
+        .body_idle(SECOND)
+        .layer(service_fn(move |request: Request<_>| {
+            let told = told.take().unwrap();
+            tokio::task::spawn_local(async move {
+                let body: seawall::Body<Upload, _> = request.into_body();
+                let error = body.collect().await.map(drop).unwrap_err();
+                told.send(error.rejection().map(Rejection::reason)).unwrap();
+            });
+            std::future::ready(Ok::<_, Infallible>(ok(Script::default())))
+        }));
+    let both = async {
+        let response = service.call(upload(vec![(1, 1), (20, 1)])).await.unwrap();
+        assert_eq!(response.status(), 200);
+        timed(read).await
+    };
+    let (reason, took) = tokio::task::LocalSet::new().run_until(both).await;
+    assert_eq!(reason.unwrap(), Some(Reason::BodyTooSlow));
+    assert_eq!(took, Duration::from_millis(1100));
+}
+
+/// Time that the handler spends on something else is not the sender's.
+#[tokio::test(start_paused = true)]
+async fn only_waiting_counts() {
+    let layer = RequestLimitLayer::new(1 << 20)
+        .body_deadline(SECOND)
+        .body_idle(SECOND);
+    let mut service = layer.layer(service_fn(async |request: Request<_>| {
+        sleep(60 * SECOND).await;
+        reads(request).await
+    }));
+    let response = service.call(upload(vec![(9, 1)])).await.unwrap();
+    assert_eq!(response.status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_too_slow_holds_a_place_no_longer() {
+    let limit = ConcurrencyLimit::new(1);
+    let mut service = ServiceBuilder::new()
+        .layer(ConcurrencyLimitLayer::new(limit.clone()))
+        .layer(RequestLimitLayer::new(1 << 20).body_idle(SECOND))
+        .service(service_fn(reads));
+    let mut call = tokio_test::task::spawn(service.call(upload(vec![(9000, 1)])));
+    tokio_test::assert_pending!(call.poll());
+    assert_eq!(limit.in_flight(), 1);
+    advance(2 * SECOND).await;
+    let response = tokio_test::assert_ready_ok!(call.poll());
+    assert_eq!(response.status(), 408);
+    let _ = response.into_body().collect().await;
+    assert_eq!(limit.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn headers_and_uris() {
+    let limit = RequestLimit::new(10);
+    let layer = RequestLimitLayer::new(limit.clone()).headers(20, 3).uri(10);
+    let mut service = layer.layer(service_fn(reads));
+    let mut status = async |uri: &str, headers: &[(&'static str, &'static str)]| {
+        let mut request = get();
+        *request.uri_mut() = uri.parse().unwrap();
+        for (name, value) in headers {
+            request
+                .headers_mut()
+                .append(*name, HeaderValue::from_static(value));
+        }
+        service.call(request).await.unwrap().status().as_u16()
+    };
+    assert_eq!(status("/", &[]).await, 200);
+    assert_eq!(status("/a?b=45678", &[]).await, 200, "ten bytes");
+    assert_eq!(status("/a?b=456789", &[]).await, 414);
+    assert_eq!(
+        status("http://somewhere.else/a", &[]).await,
+        200,
+        "the target alone"
+    );
+    assert_eq!(
+        status("/", &[("a", "1"), ("b", "2"), ("c", "3")]).await,
+        200
+    );
+    assert_eq!(
+        status("/", &[("a", "1"), ("a", "2"), ("a", "3"), ("a", "4")]).await,
+        431,
+        "too many"
+    );
+    assert_eq!(
+        status("/", &[("a", "1234567890123456789")]).await,
+        200,
+        "twenty bytes"
+    );
+    assert_eq!(
+        status("/", &[("a", "12345678901234567890")]).await,
+        431,
+        "too large"
+    );
+    assert_eq!(
+        status("/a?b=456789", &[("a", "12345678901234567890")]).await,
+        414,
+        "the first wins"
+    );
+    limit.set_uri(1000);
+    limit.set_headers(1000, 1000);
+    assert_eq!(
+        status("/a?b=456789", &[("a", "12345678901234567890")]).await,
+        200
+    );
+    assert_eq!(limit.snapshot().rejected, 4);
+}
+
+/// Nested, the inner can only lower what the outer lets through.
+#[tokio::test(start_paused = true)]
+async fn nested_limits() {
+    for (outer, inner) in [(2, 1), (1, 2)] {
+        let of = |seconds: u32| RequestLimitLayer::new(1 << 20).body_idle(seconds * SECOND);
+        let mut service = ServiceBuilder::new()
+            .layer(of(outer))
+            .layer(of(inner))
+            .service(service_fn(reads));
+        let (response, took) = timed(service.call(upload(vec![(30, 1)]))).await;
+        assert_eq!((response.unwrap().status().as_u16(), took), (408, SECOND));
+    }
+}

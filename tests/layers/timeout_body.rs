@@ -1,0 +1,359 @@
+//! Time beyond the response head, and what callers say about their own.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use seawall::{
+    ConcurrencyLimit, ConcurrencyLimitLayer, Deadline, Reason, Rejection, Timeout, TimeoutLayer,
+};
+use tokio::time::{advance, sleep};
+use tower::{Layer, Service, ServiceBuilder, service_fn};
+
+use crate::support::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const TENTH: Duration = Duration::from_millis(100);
+
+/// What comes after so many tenths of a second.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    Data,
+    Status,
+}
+
+type Steps = Vec<(u32, Then)>;
+
+fn every(tenths: u32, times: usize) -> Steps {
+    vec![(tenths, Then::Data); times]
+}
+
+/// Answers after so many tenths, with these frames.
+fn streams(
+    head: u32,
+    steps: Steps,
+) -> impl Service<
+    Request<Script>,
+    Response = Response<StreamBody<impl Stream<Item = Result<Frame<Bytes>, Infallible>>>>,
+    Error = Infallible,
+> {
+    service_fn(move |request: Request<Script>| {
+        let steps = steps.clone();
+        async move {
+            sleep(head * TENTH).await;
+            let frames = stream::unfold(steps.into_iter(), async |mut steps| {
+                let (tenths, then) = steps.next()?;
+                sleep(tenths * TENTH).await;
+                let frame = match then {
+                    Then::Data => Frame::data(Bytes::from_static(b"a")),
+                    Then::Status => Frame::trailers(HeaderMap::from_iter([(
+                        HeaderName::from_static("grpc-status"),
+                        HeaderValue::from_static("0"),
+                    )])),
+                };
+                Some((Ok(frame), steps))
+            });
+            let mut response = Response::new(StreamBody::new(frames));
+            if let Some(kind) = request.headers().get("content-type") {
+                response.headers_mut().insert("content-type", kind.clone());
+            }
+            Ok(response)
+        }
+    })
+}
+
+/// How many frames came, how it ended, and after how many tenths.
+async fn ends<S, B>(mut service: S, request: Request<Script>) -> String
+where
+    S: Service<Request<Script>, Response = Response<B>, Error = Infallible>,
+    B: http_body::Body<Data = Bytes, Error = seawall::BodyError>,
+{
+    let (ended, took) = timed(async {
+        let response = service.call(request).await.unwrap();
+        if response.status() != 200 {
+            return response.status().as_u16().to_string();
+        }
+        let mut body = std::pin::pin!(response.into_body());
+        let mut frames = 0;
+        let ended = loop {
+            match body.frame().await {
+                None => break "end".to_owned(),
+                Some(Ok(frame)) => match frame.trailers_ref() {
+                    None => frames += 1,
+                    Some(trailers) => {
+                        break format!("status {}", trailers["grpc-status"].to_str().unwrap());
+                    }
+                },
+                Some(Err(error)) => {
+                    let reason = error.rejection().map(Rejection::reason);
+                    assert_eq!(reason, Some(Reason::Timeout));
+                    break "cut".to_owned();
+                }
+            }
+        };
+        assert!(body.frame().await.is_none(), "nothing comes after its end");
+        format!("{frames}, {ended}")
+    })
+    .await;
+    format!("{ended} at {}", took.as_secs_f64())
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_time_for_head_and_body() {
+    let timeout = Timeout::new(SECOND);
+    let layer = TimeoutLayer::new(timeout.clone()).including_body();
+    for (name, head, steps, wanted) in [
+        ("in time", 4, every(1, 3), "3, end at 0.7"),
+        ("a slow head leaves less", 4, every(4, 3), "1, cut at 1"),
+        ("a head that is late", 11, every(1, 1), "504 at 1"),
+        ("a head at once", 0, every(3, 9), "3, cut at 1"),
+        (
+            "a body that ends at the deadline",
+            4,
+            every(3, 2),
+            "2, end at 1",
+        ),
+        ("and goes on after it", 5, every(5, 2), "1, cut at 1"),
+        ("silent", 0, vec![(100, Then::Data)], "0, cut at 1"),
+    ] {
+        assert_eq!(
+            ends(layer.layer(streams(head, steps)), get()).await,
+            wanted,
+            "{name}"
+        );
+    }
+    assert_eq!(timeout.snapshot().timed_out, 5);
+    let head_only = TimeoutLayer::new(SECOND).layer(streams(4, every(3, 3)));
+    assert_eq!(ends(head_only, get()).await, "3, end at 1.3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn grpc_ends_with_a_status() {
+    let layer = TimeoutLayer::new(SECOND).including_body();
+    let with = |mut steps: Steps, tenths| {
+        steps.push((tenths, Then::Status));
+        steps
+    };
+    for (name, steps, wanted) in [
+        ("in time", with(every(1, 3), 1), "3, status 0 at 0.4"),
+        (
+            "trailers at the deadline",
+            with(every(1, 3), 7),
+            "3, status 0 at 1",
+        ),
+        (
+            "trailers after it",
+            with(every(1, 3), 8),
+            "3, status 4 at 1",
+        ),
+        ("cut", with(every(3, 9), 1), "3, status 4 at 1"),
+    ] {
+        assert_eq!(
+            ends(layer.layer(streams(0, steps)), grpc()).await,
+            wanted,
+            "{name}"
+        );
+    }
+}
+
+/// A body that is always ready never waits, and is ended all the same.
+#[tokio::test(start_paused = true)]
+async fn an_endless_body_that_is_always_ready_ends() {
+    let mut service =
+        TimeoutLayer::new(SECOND)
+            .including_body()
+            .layer(service_fn(async |_: Request<Script>| {
+                let frames = stream::repeat_with(|| {
+                    Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"a")))
+                });
+                Ok::<_, Infallible>(Response::new(StreamBody::new(frames)))
+            }));
+    let mut body = Box::pin(service.call(get()).await.unwrap().into_body());
+    for _ in 0..1000 {
+        body.frame().await.unwrap().unwrap();
+        advance(Duration::from_millis(1)).await;
+    }
+    assert!(body.frame().await.unwrap().is_ok(), "at the deadline");
+    advance(Duration::from_millis(1)).await;
+    assert!(body.frame().await.unwrap().is_err());
+    assert!(body.frame().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_may_live_long_but_not_be_silent_for_long() {
+    let idle = TimeoutLayer::new(SECOND).body_idle(SECOND / 2);
+    for (name, head, steps, wanted) in [
+        ("long", 9, every(4, 100), "100, end at 40.9"),
+        ("silent at once", 9, vec![(6, Then::Data)], "0, cut at 1.4"),
+        (
+            "silent later",
+            0,
+            vec![(4, Then::Data), (6, Then::Data)],
+            "1, cut at 0.9",
+        ),
+        ("at the boundary", 0, every(5, 3), "3, end at 1.5"),
+    ] {
+        assert_eq!(
+            ends(idle.layer(streams(head, steps)), get()).await,
+            wanted,
+            "{name}"
+        );
+    }
+    let both = TimeoutLayer::new(SECOND)
+        .body_idle(SECOND / 2)
+        .including_body();
+    assert_eq!(
+        ends(both.layer(streams(0, every(4, 9))), get()).await,
+        "2, cut at 1"
+    );
+    let silent = vec![(4, Then::Data), (6, Then::Data)];
+    assert_eq!(
+        ends(both.layer(streams(0, silent)), get()).await,
+        "1, cut at 0.9"
+    );
+    let never = TimeoutLayer::new(Duration::MAX).including_body();
+    assert_eq!(
+        ends(never.layer(streams(9, every(90, 2))), get()).await,
+        "2, end at 18.9"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nested_the_shorter_wins() {
+    for (outer, inner) in [(2, 1), (1, 2)] {
+        let of = |seconds: u32| TimeoutLayer::new(seconds * SECOND).including_body();
+        let stack = ServiceBuilder::new().layer(of(outer)).layer(of(inner));
+        let service = stack.service(streams(0, every(3, 99)));
+        assert_eq!(ends(service, get()).await, "3, cut at 1");
+    }
+}
+
+fn asking(value: &'static str) -> Request<Script> {
+    let mut request = grpc();
+    let value = HeaderValue::from_static(value);
+    request.headers_mut().insert("grpc-timeout", value);
+    request
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_s_time_counts_where_it_is_shorter() {
+    let timeout = Timeout::new(SECOND);
+    let layer = TimeoutLayer::new(timeout.clone()).including_body();
+    let late = || layer.layer(streams(100, every(1, 1)));
+    let waits = async |request| {
+        let (response, took) = timed(late().call(request)).await;
+        let status = response.unwrap().headers()["grpc-status"].clone();
+        assert_eq!(status, "4");
+        took
+    };
+    assert_eq!(waits(asking("300m")).await, Duration::from_millis(300));
+    assert_eq!(waits(asking("2S")).await, SECOND);
+    assert_eq!(timeout.snapshot().malformed, 0);
+    for (n, malformed) in (1..).zip(["", "1", "1x", "123456789n", "-1S"]) {
+        assert_eq!(waits(asking(malformed)).await, SECOND, "{malformed:?}");
+        assert_eq!(timeout.snapshot().malformed, n);
+    }
+    // Not gRPC: a header like any other.
+    let mut request = asking("300m");
+    request.headers_mut().remove("content-type");
+    let (response, took) = timed(late().call(request)).await;
+    assert_eq!((response.unwrap().status().as_u16(), took), (504, SECOND));
+    assert_eq!(
+        ends(layer.layer(streams(1, every(1, 9))), asking("500m")).await,
+        "4, status 4 at 0.5"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_works_on_it_sees_when_it_is_due() {
+    let sees = service_fn(async |request: Request<Script>| {
+        sleep(TENTH).await;
+        let deadline: Option<&Deadline> = request.extensions().get();
+        let mut response = ok(Script::default());
+        if let Some(deadline) = deadline {
+            let headers = response.headers_mut();
+            headers.insert(
+                "left",
+                format!("{:?}", deadline.remaining()).parse().unwrap(),
+            );
+            headers.insert("grpc-timeout", deadline.to_grpc_timeout());
+        }
+        Ok::<_, Infallible>(response)
+    });
+    let of = |seconds: u32| TimeoutLayer::new(seconds * SECOND).expose_deadline();
+    let response = of(1).layer(sees).call(get()).await.unwrap();
+    assert_eq!(response.headers()["left"], "900ms");
+    assert_eq!(response.headers()["grpc-timeout"], "900000u");
+    // The shortest of all, wherever it is said.
+    let mut nested = ServiceBuilder::new()
+        .layer(of(1))
+        .layer(of(2))
+        .service(sees);
+    assert_eq!(nested.call(get()).await.unwrap().headers()["left"], "900ms");
+    let mut nested = ServiceBuilder::new()
+        .layer(of(2))
+        .layer(of(1))
+        .service(sees);
+    assert_eq!(nested.call(get()).await.unwrap().headers()["left"], "900ms");
+    let response = of(5).layer(sees).call(asking("1S")).await.unwrap();
+    assert_eq!(response.headers()["left"], "900ms");
+    let none = TimeoutLayer::new(Duration::MAX).expose_deadline();
+    let response = none.layer(sees).call(get()).await.unwrap();
+    assert!(!response.headers().contains_key("left"));
+    let quiet = TimeoutLayer::new(SECOND)
+        .layer(sees)
+        .call(get())
+        .await
+        .unwrap();
+    assert!(!quiet.headers().contains_key("left"));
+
+    assert_eq!(Deadline::after(Duration::ZERO).to_grpc_timeout(), "1n");
+    assert_eq!(
+        Deadline::after(Duration::MAX).to_grpc_timeout(),
+        "15768000M"
+    );
+}
+
+/// Nobody waits for a place beyond the time that the request has.
+#[tokio::test(start_paused = true)]
+async fn the_waiting_room_knows_the_deadline() {
+    let limit = ConcurrencyLimit::new(1).wait(8, 10 * SECOND);
+    let _permit = limit.try_acquire().unwrap();
+    let mut inside =
+        ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::default())));
+    let mut request = get();
+    request.extensions_mut().insert(Deadline::after(SECOND));
+    let (response, took) = timed(inside.call(request)).await;
+    assert_eq!(
+        (reason(&response.unwrap()), took),
+        (Some(Reason::QueueTimeout), SECOND)
+    );
+    let mut request = get();
+    request
+        .extensions_mut()
+        .insert(Deadline::after(Duration::ZERO));
+    let (response, took) = timed(inside.call(request)).await;
+    assert_eq!(
+        (reason(&response.unwrap()), took),
+        (Some(Reason::QueueTimeout), Duration::ZERO)
+    );
+    assert_eq!(limit.waiting(), 0);
+}
+
+/// Ready at once, it touches neither a timer nor a runtime.
+#[test]
+fn what_is_ready_costs_no_timer() {
+    let layer = TimeoutLayer::new(SECOND).including_body().body_idle(SECOND);
+    let mut service = layer.layer(answers(|| ok(Script::data(&["a", "b"]))));
+    let mut call = tokio_test::task::spawn(service.call(get()));
+    let response = tokio_test::assert_ready_ok!(call.poll());
+    let mut collect = tokio_test::task::spawn(response.into_body().collect());
+    assert_eq!(
+        tokio_test::assert_ready_ok!(collect.poll()).to_bytes(),
+        "ab"
+    );
+}

@@ -8,6 +8,11 @@
 //! curl -i localhost:3000/panic-body                                      # 200, then the connection is closed
 //! curl -i 'localhost:3000/sleep?ms=6000'                                 # 504 after 5 s
 //! head -c 2200000 /dev/zero | curl -i -X POST -T- localhost:3000/upload  # 413, chunked
+//! (printf a; sleep 9) | curl -i -X POST -T- localhost:3000/upload        # 408 after 3 s of silence
+//! curl -i "localhost:3000/?$(head -c 9000 /dev/zero | tr '\0' x)"       # 414
+//! curl -i -H "x: $(head -c 17000 /dev/zero | tr '\0' x)" localhost:3000/  # 431
+//! curl -i 'localhost:3000/deadline'                                      # what is left for somebody further on
+//! curl -i 'localhost:3000/stream?chunks=100'                             # with --including-body: cut after 5 s
 //! hey -c 1440 -z 5s 'http://localhost:3000/sleep?ms=100'                 # 200 and 503: too many at once
 //! hey -c 400 -z 5s -t 1 'http://localhost:3000/work?ms=5'                # 200 and 503: the runtime is behind
 //! curl -i localhost:3000/health                                          # 200, meanwhile
@@ -17,19 +22,25 @@
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Query};
 use axum::http::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use clap::Parser;
 use futures_util::{StreamExt, stream};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use seawall::{
-    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, LagShed, LagShedLayer, PanicReport,
-    Rejection, RequestHead, RequestLimitLayer, TimeoutLayer,
+    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, Deadline, LagShed, LagShedLayer,
+    PanicReport, Rejection, RequestHead, RequestLimitLayer, TimeoutLayer,
 };
+use tokio::net::TcpListener;
 use tower::ServiceBuilder;
 use tracing_subscriber::EnvFilter;
 
@@ -54,6 +65,27 @@ struct Args {
     /// The largest request body, in bytes.
     #[arg(long, default_value_t = 2 * 1024 * 1024)]
     body_limit: u64,
+    /// The longest silence of a body, in milliseconds, the request's and the response's.
+    #[arg(long, default_value_t = 3000)]
+    body_idle_ms: u64,
+    /// How long a request body may take, in milliseconds, once the handler waits for it.
+    #[arg(long, default_value_t = 60_000)]
+    body_deadline_ms: u64,
+    /// How fast a request body must come, in bytes a second on average, after five seconds of grace.
+    #[arg(long, default_value_t = 500)]
+    body_rate: u64,
+    /// The largest headers, in bytes, names and values together.
+    #[arg(long, default_value_t = 16 * 1024)]
+    max_headers: u64,
+    /// The longest path and query, in bytes.
+    #[arg(long, default_value_t = 8 * 1024)]
+    max_uri: u64,
+    /// The time is for the response body as well.
+    #[arg(long)]
+    including_body: bool,
+    /// How long a client has to send its headers, in milliseconds.
+    #[arg(long, default_value_t = 5000)]
+    header_read_ms: u64,
 }
 
 #[derive(serde::Deserialize)]
@@ -77,19 +109,66 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().with_env_filter(filter).init();
 
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
-    let listener = tokio::net::TcpListener::bind(address).await?;
+    let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
 
-    axum::serve(listener, app(&args)?)
-        .with_graceful_shutdown(stopped())
-        .await?;
+    serve(
+        listener,
+        app(&args)?,
+        Duration::from_millis(args.header_read_ms),
+    )
+    .await;
     Ok(())
+}
+
+/// As `axum::serve` does, but with a time for the headers, which no layer can bound: there is no request yet.
+async fn serve(listener: TcpListener, app: Router, header_read: Duration) {
+    let mut server = Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new()) // without it the time below would be ignored, or panic
+        .header_read_timeout(header_read);
+    server.http2().timer(TokioTimer::new());
+    let connections = GracefulShutdown::new();
+    let mut stopped = pin!(stopped());
+    loop {
+        let connection = tokio::select! {
+            connection = listener.accept() => connection,
+            () = &mut stopped => break,
+        };
+        let Ok((connection, _)) = connection else {
+            tokio::time::sleep(Duration::from_millis(100)).await; // out of file descriptors, most likely
+            continue;
+        };
+        let _ = connection.set_nodelay(true);
+        let service = TowerToHyperService::new(app.clone());
+        let connection = server
+            .serve_connection_with_upgrades(TokioIo::new(connection), service)
+            .into_owned();
+        tokio::spawn(connections.watch(connection));
+    }
+    connections.shutdown().await;
 }
 
 fn app(args: &Args) -> Result<Router, seawall::ConfigError> {
     let max_wait = Duration::from_millis(args.max_wait_ms);
     let limit = ConcurrencyLimit::try_new(args.concurrency)?.wait(args.wait, max_wait);
     let is_health = |head: &RequestHead<'_>| head.uri.path() == "/health";
+    let body_idle = Duration::from_millis(args.body_idle_ms);
+    let requests = RequestLimitLayer::new(args.body_limit)
+        .headers(args.max_headers, 100)
+        .uri(args.max_uri)
+        .body_idle(body_idle)
+        .body_deadline(Duration::from_millis(args.body_deadline_ms))
+        .body_rate(args.body_rate, Duration::from_secs(5));
+    let timeout = TimeoutLayer::new(Duration::from_millis(args.timeout_ms))
+        .expose_deadline()
+        .body_idle(body_idle);
+    let timeout = if args.including_body {
+        timeout.including_body()
+    } else {
+        timeout
+    };
 
     Ok(Router::new()
         .route("/", get(async || "hello\n"))
@@ -97,6 +176,7 @@ fn app(args: &Args) -> Result<Router, seawall::ConfigError> {
         .route("/work", get(work))
         .route("/sleep", get(sleep))
         .route("/stream", get(stream))
+        .route("/deadline", get(deadline))
         .route("/echo", post(async |body: Bytes| body))
         .route("/upload", post(upload))
         .route("/panic", get(async || -> &str { panic!("as you wished") }))
@@ -107,9 +187,9 @@ fn app(args: &Args) -> Result<Router, seawall::ConfigError> {
                 .map_response(logged)
                 .layer(CatchPanicLayer::new().on_panic(log_panic))
                 .layer(LagShedLayer::new(LagShed::default()).exempt(is_health))
-                .layer(TimeoutLayer::new(Duration::from_millis(args.timeout_ms)))
+                .layer(timeout)
                 .layer(ConcurrencyLimitLayer::new(limit).exempt(is_health))
-                .layer(RequestLimitLayer::new(args.body_limit)),
+                .layer(requests),
         ))
 }
 
@@ -146,6 +226,12 @@ async fn work(Query(Millis { ms }): Query<Millis>) -> String {
 async fn sleep(Query(Millis { ms }): Query<Millis>) -> String {
     tokio::time::sleep(Duration::from_millis(ms)).await;
     format!("slept {ms} ms\n")
+}
+
+/// What somebody further on would be given.
+async fn deadline(Extension(deadline): Extension<Deadline>) -> String {
+    let header = deadline.to_grpc_timeout();
+    format!("grpc-timeout: {}\n", header.to_str().unwrap_or_default())
 }
 
 async fn stream(Query(Chunks { chunks, ms }): Query<Chunks>) -> Body {

@@ -384,14 +384,18 @@ where
     fn call(&mut self, mut request: Req) -> Self::Future {
         let rule = &self.per_request;
         let duration = self.protocol.with_head(&request, |head| rule.apply(head));
-        let mut duration = duration.unwrap_or_else(|| self.timeout.duration());
+        let duration = duration.unwrap_or_else(|| self.timeout.duration());
         let memo = self.protocol.inspect(&request);
+        let mut until = Until::after(duration);
         match self.protocol.asked(&request, memo) {
-            Asked::Nothing => {}
-            Asked::For(time) => duration = duration.min(time),
+            Asked::For(time) if time < duration => {
+                until = Until::after(time);
+                // The caller's clock runs already, and so does that of tonic's server around us, which would say `CANCELLED`.
+                until.resolve();
+            }
+            Asked::Nothing | Asked::For(_) => {}
             Asked::Malformed => self.timeout.shared.malformed(),
         }
-        let mut until = Until::after(duration);
         if self.exposes {
             if let Some(at) = until.resolve() {
                 let deadline = self.protocol.expose(&mut request, Deadline::new(at));

@@ -3,6 +3,8 @@
 
 mod attached;
 mod breaker;
+mod grpc_deadline;
+mod slow;
 mod sockets;
 mod support;
 mod tonic;

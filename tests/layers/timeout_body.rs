@@ -268,6 +268,20 @@ async fn a_caller_s_time_counts_where_it_is_shorter() {
     );
 }
 
+/// From the call on and not from its first poll: tonic's server has a timer around ours that starts then, and would answer
+/// `CANCELLED`.
+#[tokio::test(start_paused = true)]
+async fn a_caller_s_time_runs_at_once() {
+    let mut service = TimeoutLayer::new(SECOND).layer(streams(100, every(1, 1)));
+    let call = service.call(asking("300m"));
+    advance(2 * TENTH).await;
+    let (response, took) = timed(call).await;
+    assert_eq!(
+        (&response.unwrap().headers()["grpc-status"], took),
+        (&HeaderValue::from_static("4"), TENTH)
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn whoever_works_on_it_sees_when_it_is_due() {
     let sees = service_fn(async |request: Request<Script>| {

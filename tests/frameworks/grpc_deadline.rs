@@ -1,0 +1,224 @@
+//! Deadlines between tonic's server and tonic's client.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes};
+use futures_util::{StreamExt, stream};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, Deadline, TimeoutLayer};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::server::NamedService;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Code, Status};
+use tower::{Service, ServiceBuilder, service_fn};
+
+use crate::support::*;
+
+/// Messages are bytes.
+#[derive(Clone, Copy, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        *self
+    }
+
+    fn decoder(&mut self) -> Self {
+        *self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}
+
+/// A message in gRPC's frame.
+fn message(content: &str) -> Frame<Bytes> {
+    let mut framed = vec![0];
+    framed.extend(u32::try_from(content.len()).unwrap().to_be_bytes());
+    framed.extend(content.bytes());
+    Frame::data(framed.into())
+}
+
+fn fine() -> Frame<Bytes> {
+    Frame::trailers(HeaderMap::from_iter([(
+        HeaderName::from_static("grpc-status"),
+        HeaderValue::from_static("0"),
+    )]))
+}
+
+type Answer = Response<tonic::body::Body>;
+
+/// `/test/left`: how much time is left; `/test/never`; `/test/stream`: messages without end.
+async fn answer(request: Request<tonic::body::Body>) -> Result<Answer, Infallible> {
+    let body = match request.uri().path() {
+        "/test/never" => std::future::pending().await,
+        "/test/stream" => {
+            let messages = stream::repeat(()).then(async |()| {
+                tokio::task::yield_now().await;
+                Ok::<_, Status>(message("again"))
+            });
+            tonic::body::Body::new(StreamBody::new(messages))
+        }
+        _ => {
+            let deadline: &Deadline = request.extensions().get().unwrap();
+            let left = deadline.to_grpc_timeout();
+            let frames = [Ok::<_, Status>(message(left.to_str().unwrap())), Ok(fine())];
+            tonic::body::Body::new(StreamBody::new(stream::iter(frames)))
+        }
+    };
+    let mut response = Response::new(body);
+    let grpc = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert("content-type", grpc);
+    Ok(response)
+}
+
+#[derive(Clone)]
+struct Test<S>(S);
+
+impl<S> NamedService for Test<S> {
+    const NAME: &'static str = "test";
+}
+
+impl<S: Service<R>, R> Service<R> for Test<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: R) -> S::Future {
+        self.0.call(request)
+    }
+}
+
+async fn server(time: Duration) -> (Channel, ConcurrencyLimit) {
+    let (address, limit) = serve_for(time).await;
+    let channel = Endpoint::new(format!("http://{address}")).unwrap();
+    (channel.connect().await.unwrap(), limit)
+}
+
+async fn serve_for(time: Duration) -> (SocketAddr, ConcurrencyLimit) {
+    let limit = ConcurrencyLimit::new(10);
+    let stack = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(time).including_body().expose_deadline())
+        .layer(ConcurrencyLimitLayer::new(limit.clone()))
+        .into_inner();
+    let (listener, address) = listen().await;
+    let service = Test(service_fn(|request| {
+        Box::pin(answer(request)) as futures_util::future::BoxFuture<'static, _>
+    }));
+    let server = Server::builder().layer(stack).add_service(service);
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    (address, limit)
+}
+
+/// All messages of a call, and how it ended.
+async fn call(channel: &Channel, path: &'static str, time: Option<Duration>) -> (Vec<Bytes>, Code) {
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    client.ready().await.unwrap();
+    let mut request = tonic::Request::new(Bytes::new());
+    if let Some(time) = time {
+        // As `set_timeout` does, but the client's own timer does not race with the server's answer.
+        let value = format!("{}m", time.as_millis()).parse().unwrap();
+        request.metadata_mut().insert("grpc-timeout", value);
+    }
+    let path = http::uri::PathAndQuery::from_static(path);
+    let called = async {
+        let mut messages = Vec::new();
+        let mut stream = match client.server_streaming(request, path, Raw).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => return (messages, status.code()),
+        };
+        loop {
+            match stream.message().await {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => return (messages, Code::Ok),
+                Err(status) => return (messages, status.code()),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, called)
+        .await
+        .expect("it ends")
+}
+
+/// Tonic's server has a timer of its own for the header, around ours, that would answer `CANCELLED`; so has its client, so that
+/// one without any looks at this.
+#[tokio::test]
+async fn tonic_s_own_timer_does_not_come_first() {
+    let (address, _) = serve_for(Duration::from_secs(3600)).await;
+    let mut client = Client::connect(address, Version::Http2).await;
+    for _ in 0..20 {
+        let mut request = client.request("POST", "/test/never", axum::body::Body::empty());
+        let headers = request.headers_mut();
+        headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-timeout", HeaderValue::from_static("3m"));
+        let response = client.send(request).await.unwrap();
+        assert_eq!(response.headers()["grpc-status"], "4");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_deadline_exceeded() {
+    let (channel, limit) = server(Duration::from_millis(100)).await;
+    let (messages, code) = call(&channel, "/test/stream", None).await;
+    assert!(!messages.is_empty() && messages.iter().all(|message| message == "again"));
+    assert_eq!(code, Code::DeadlineExceeded);
+    let (_, code) = call(&channel, "/test/never", None).await;
+    assert_eq!(code, Code::DeadlineExceeded);
+    let (_, code) = call(&channel, "/test/left", None).await;
+    assert_eq!(code, Code::Ok, "the connection goes on");
+    while limit.in_flight() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_caller_s_deadline_is_kept_and_passed_on() {
+    let (channel, _) = server(Duration::from_secs(3600)).await;
+    let short = Some(Duration::from_millis(50));
+    let (_, code) = call(&channel, "/test/stream", short).await;
+    assert_eq!(code, Code::DeadlineExceeded);
+    let (left, code) = call(&channel, "/test/left", Some(Duration::from_secs(60))).await;
+    assert_eq!(code, Code::Ok);
+    // 59 999 999 microseconds, or a few less.
+    let left = std::str::from_utf8(&left[0]).unwrap();
+    let micros: u64 = left.strip_suffix('u').unwrap().parse().unwrap();
+    assert!(micros <= 60_000_000, "{left}");
+    let (left, _) = call(&channel, "/test/left", None).await;
+    assert!(
+        left[0].ends_with(b"m") || left[0].ends_with(b"u"),
+        "{left:?}"
+    );
+}

@@ -133,6 +133,34 @@ fn a_request_body_of_unknown_length_costs_one_cell() {
     );
 }
 
+/// Extensions are a boxed map, which the first entry makes.
+#[tokio::test]
+async fn an_exposed_deadline_costs_an_entry() {
+    let layer = TimeoutLayer::new(Duration::from_secs(1)).expose_deadline();
+    let count = per_call(Layer::layer(&layer, empty()), get);
+    assert!((1..=3).contains(&count), "{count}");
+    println!("an exposed deadline: {count}");
+}
+
+/// The cell that tells the future, and the timer once somebody waits.
+#[tokio::test]
+async fn a_body_whose_pace_matters_costs_a_cell_and_a_timer() {
+    let second = Duration::from_secs(1);
+    let layer = RequestLimitLayer::new(10)
+        .body_idle(second)
+        .body_rate(10, second);
+    let reads = service_fn(async |request: Request<seawall::Body<Script, _>>| {
+        let _ = http_body_util::BodyExt::collect(request.into_body()).await;
+        Ok::<_, Infallible>(ok(Script::default()))
+    });
+    let at_once = || post(Script::data(&[]).exact(0));
+    let waited_for = || post(Script::new([Step::Pending]).exact(0));
+    let mut service = layer.layer(reads);
+    let ready = per_call(&mut service, at_once);
+    let waits = per_call(&mut service, waited_for);
+    assert_eq!((ready, waits), (1, 2));
+}
+
 #[test]
 fn an_http_rejection_costs_the_header_map_and_one_extension() {
     for request in [get, http2, grpc] {

@@ -28,7 +28,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Query};
 use axum::http::Response;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use clap::Parser;
 use futures_util::{StreamExt, stream};
@@ -173,13 +173,13 @@ fn app(args: &Args) -> Result<Router, seawall::ConfigError> {
     Ok(Router::new()
         .route("/", get(async || "hello\n"))
         .route("/health", get(async || "ok\n"))
-        .route("/work", get(work))
-        .route("/sleep", get(sleep))
+        .route("/work", any(work))
+        .route("/sleep", any(sleep))
         .route("/stream", get(stream))
         .route("/deadline", get(deadline))
         .route("/echo", post(async |body: Bytes| body))
         .route("/upload", post(upload))
-        .route("/panic", get(async || -> &str { panic!("as you wished") }))
+        .route("/panic", any(async || -> &str { panic!("as you wished") }))
         .route("/panic-body", get(panic_body))
         .layer(DefaultBodyLimit::disable()) // axum's own 2 MB: the layer below decides
         .layer(

@@ -74,7 +74,7 @@ fn fine() -> Frame<Bytes> {
 
 type Answer = Response<tonic::body::Body>;
 
-/// `/test/left`: how much time is left; `/test/never`; `/test/stream`: messages without end.
+/// `/test/left`: how much time is left; `/test/never`; `/test/stream`: messages without end; `/test/half`: one and a half.
 async fn answer(request: Request<tonic::body::Body>) -> Result<Answer, Infallible> {
     let body = match request.uri().path() {
         "/test/never" => std::future::pending().await,
@@ -84,6 +84,11 @@ async fn answer(request: Request<tonic::body::Body>) -> Result<Answer, Infallibl
                 Ok::<_, Status>(message("again"))
             });
             tonic::body::Body::new(StreamBody::new(messages))
+        }
+        "/test/half" => {
+            let half = message("again").into_data().unwrap().slice(..7);
+            let frames = stream::iter([Ok::<_, Status>(message("again")), Ok(Frame::data(half))]);
+            tonic::body::Body::new(StreamBody::new(frames.chain(stream::pending())))
         }
         _ => {
             let deadline: &Deadline = request.extensions().get().unwrap();
@@ -197,6 +202,12 @@ async fn a_stream_ends_with_deadline_exceeded() {
     assert_eq!(code, Code::DeadlineExceeded);
     let (_, code) = call(&channel, "/test/never", None).await;
     assert_eq!(code, Code::DeadlineExceeded);
+    let (messages, code) = call(&channel, "/test/half", None).await;
+    assert_eq!(
+        (messages.len(), code),
+        (1, Code::DeadlineExceeded),
+        "in the middle of a message"
+    );
     let (_, code) = call(&channel, "/test/left", None).await;
     assert_eq!(code, Code::Ok, "the connection goes on");
     while limit.in_flight() > 0 {

@@ -156,9 +156,9 @@ async fn a_body_whose_pace_matters_costs_a_cell_and_a_timer() {
     let at_once = || post(Script::data(&[]).exact(0));
     let waited_for = || post(Script::new([Step::Pending]).exact(0));
     let mut service = layer.layer(reads);
-    let ready = per_call(&mut service, at_once);
-    let waits = per_call(&mut service, waited_for);
-    assert_eq!((ready, waits), (1, 2));
+    let sent = per_call(&mut service, at_once);
+    let awaited = per_call(&mut service, waited_for);
+    assert_eq!((sent, awaited), (1, 2));
 }
 
 #[test]

@@ -201,6 +201,18 @@ mod timeout {
     }
 
     #[divan::bench]
+    fn seawall_http_including_body(bencher: Bencher<'_, '_>) {
+        let layer = TimeoutLayer::new(SECOND).including_body();
+        http(bencher, layer.body_idle(SECOND).layer(Bare));
+    }
+
+    #[divan::bench]
+    fn seawall_http_expose_deadline(bencher: Bencher<'_, '_>) {
+        let layer = TimeoutLayer::new(SECOND).expose_deadline();
+        http(bencher, layer.layer(Bare));
+    }
+
+    #[divan::bench]
     fn tower_http(bencher: Bencher<'_, '_>) {
         let _runtime = runtime().enter();
         let status = http::StatusCode::GATEWAY_TIMEOUT;
@@ -232,6 +244,18 @@ mod request_limit {
     #[divan::bench]
     fn seawall(bencher: Bencher<'_, '_>) {
         http(bencher, RequestLimitLayer::new(1000).layer(Bare));
+    }
+
+    #[divan::bench]
+    fn seawall_all_limits(bencher: Bencher<'_, '_>) {
+        let second = Duration::from_secs(1);
+        let layer = RequestLimitLayer::new(1000)
+            .headers(16_384, 100)
+            .uri(8192)
+            .body_idle(second)
+            .body_deadline(second)
+            .body_rate(500, second);
+        http(bencher, layer.layer(Bare));
     }
 
     #[divan::bench]

@@ -77,7 +77,9 @@ async fn server(requests: RequestLimitLayer, limit: &ConcurrencyLimit) -> Socket
     tokio::spawn(async move {
         let mut server = Builder::new(TokioExecutor::new());
         let http1 = &mut server.http1();
-        http1.timer(TokioTimer::new()).header_read_timeout(SHORT);
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(20 * SHORT);
         loop {
             let (connection, _) = listener.accept().await.unwrap();
             let service = TowerToHyperService::new(app.clone());

@@ -20,51 +20,31 @@
 //!
 //! The flags are in `--help`. Ctrl-C and SIGTERM stop it when the requests under way are done.
 
+mod common;
+
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Query};
-use axum::http::Response;
 use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use clap::Parser;
 use futures_util::{StreamExt, stream};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use seawall::{
-    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, Deadline, LagShed, LagShedLayer,
-    PanicReport, Rejection, RequestHead, RequestLimitLayer, TimeoutLayer,
+    CatchPanicLayer, ConcurrencyLimitLayer, Deadline, LagShed, LagShedLayer, RequestHead,
+    RequestLimitLayer, TimeoutLayer,
 };
-use tokio::net::TcpListener;
-use tower::ServiceBuilder;
-use tracing_subscriber::EnvFilter;
+use tower::{BoxError, ServiceBuilder};
 
-/// An axum server behind every layer of seawall.
+/// An axum server behind the layers of seawall.
 #[derive(Parser)]
 struct Args {
-    /// Port on 127.0.0.1; 0 picks a free one.
-    #[arg(long, default_value_t = 3000)]
-    port: u16,
-    /// Requests at once. Start from what a load test shows to be enough, and round up.
-    #[arg(long, default_value_t = 512)]
-    concurrency: usize,
-    /// Requests that may wait for a place: enough for a burst, not for an overload.
-    #[arg(long, default_value_t = 128)]
-    wait: usize,
-    /// How long they wait, in milliseconds: less than a caller notices.
-    #[arg(long, default_value_t = 100)]
-    max_wait_ms: u64,
-    /// How long a request has until its response head, in milliseconds.
-    #[arg(long, default_value_t = 5000)]
-    timeout_ms: u64,
-    /// The largest request body, in bytes.
-    #[arg(long, default_value_t = 2 * 1024 * 1024)]
-    body_limit: u64,
+    #[command(flatten)]
+    common: common::Common,
+    /// Puts the layers around the router and not into it: what is refused is not routed first.
+    #[arg(long)]
+    outside: bool,
     /// The longest silence of a body, in milliseconds, the request's and the response's.
     #[arg(long, default_value_t = 3000)]
     body_idle_ms: u64,
@@ -83,9 +63,6 @@ struct Args {
     /// The time is for the response body as well.
     #[arg(long)]
     including_body: bool,
-    /// How long a client has to send its headers, in milliseconds.
-    #[arg(long, default_value_t = 5000)]
-    header_read_ms: u64,
 }
 
 #[derive(serde::Deserialize)]
@@ -103,65 +80,12 @@ struct Chunks {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), BoxError> {
     let args = Args::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).init();
-
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
-    let listener = TcpListener::bind(address).await?;
-    println!("listening on http://{}", listener.local_addr()?);
-
-    serve(
-        listener,
-        app(&args)?,
-        Duration::from_millis(args.header_read_ms),
-    )
-    .await;
-    Ok(())
-}
-
-/// As `axum::serve` does, but with a time for the headers, which no layer can bound: there is no request yet.
-async fn serve(listener: TcpListener, app: Router, header_read: Duration) {
-    let mut server = Builder::new(TokioExecutor::new());
-    server
-        .http1()
-        .timer(TokioTimer::new()) // without it the time below would be ignored, or panic
-        .header_read_timeout(header_read);
-    server.http2().timer(TokioTimer::new());
-    let connections = GracefulShutdown::new();
-    let mut stopped = pin!(stopped());
-    loop {
-        let connection = tokio::select! {
-            connection = listener.accept() => connection,
-            () = &mut stopped => break,
-        };
-        let Ok((connection, _)) = connection else {
-            tokio::time::sleep(Duration::from_millis(100)).await; // out of file descriptors, most likely
-            continue;
-        };
-        let _ = connection.set_nodelay(true);
-        let service = TowerToHyperService::new(app.clone());
-        let connection = server
-            .serve_connection_with_upgrades(TokioIo::new(connection), service)
-            .into_owned();
-        tokio::spawn(connections.watch(connection));
-    }
-    connections.shutdown().await;
-}
-
-fn app(args: &Args) -> Result<Router, seawall::ConfigError> {
-    let max_wait = Duration::from_millis(args.max_wait_ms);
-    let limit = ConcurrencyLimit::try_new(args.concurrency)?.wait(args.wait, max_wait);
+    let common = &args.common;
     let is_health = |head: &RequestHead<'_>| head.uri.path() == "/health";
     let body_idle = Duration::from_millis(args.body_idle_ms);
-    let requests = RequestLimitLayer::new(args.body_limit)
-        .headers(args.max_headers, 100)
-        .uri(args.max_uri)
-        .body_idle(body_idle)
-        .body_deadline(Duration::from_millis(args.body_deadline_ms))
-        .body_rate(args.body_rate, Duration::from_secs(5));
-    let timeout = TimeoutLayer::new(Duration::from_millis(args.timeout_ms))
+    let timeout = TimeoutLayer::new(common.timeout())
         .expose_deadline()
         .body_idle(body_idle);
     let timeout = if args.including_body {
@@ -169,8 +93,33 @@ fn app(args: &Args) -> Result<Router, seawall::ConfigError> {
     } else {
         timeout
     };
+    let requests = RequestLimitLayer::new(common.body_limit)
+        .headers(args.max_headers, 100)
+        .uri(args.max_uri)
+        .body_idle(body_idle)
+        .body_deadline(Duration::from_millis(args.body_deadline_ms))
+        .body_rate(args.body_rate, Duration::from_secs(5));
+    let wall = ServiceBuilder::new()
+        .layer(CatchPanicLayer::new().on_panic(common::log_panic))
+        .layer(LagShedLayer::new(LagShed::default()).exempt(is_health))
+        .layer(timeout)
+        .layer(ConcurrencyLimitLayer::new(common.limit()?).exempt(is_health))
+        .layer(requests);
 
-    Ok(Router::new()
+    let listener = common.listen().await?;
+    let logs = ServiceBuilder::new();
+    if args.outside {
+        let wall = logs.map_response(common::logged).layer(wall);
+        common.serve(listener, wall.service(routes())).await;
+    } else {
+        let wall = logs.map_response(common::logged).layer(wall);
+        common.serve(listener, routes().layer(wall)).await;
+    }
+    Ok(())
+}
+
+fn routes() -> Router {
+    Router::new()
         .route("/", get(async || "hello\n"))
         .route("/health", get(async || "ok\n"))
         .route("/work", any(work))
@@ -181,35 +130,7 @@ fn app(args: &Args) -> Result<Router, seawall::ConfigError> {
         .route("/upload", post(upload))
         .route("/panic", any(async || -> &str { panic!("as you wished") }))
         .route("/panic-body", get(panic_body))
-        .layer(DefaultBodyLimit::disable()) // axum's own 2 MB: the layer below decides
-        .layer(
-            ServiceBuilder::new()
-                .map_response(logged)
-                .layer(CatchPanicLayer::new().on_panic(log_panic))
-                .layer(LagShedLayer::new(LagShed::default()).exempt(is_health))
-                .layer(timeout)
-                .layer(ConcurrencyLimitLayer::new(limit).exempt(is_health))
-                .layer(requests),
-        ))
-}
-
-/// Every layer leaves its rejection in the response's extensions. (With the `tracing` feature the layers log by themselves.)
-fn logged<B>(response: Response<B>) -> Response<B> {
-    if let Some(rejection) = response.extensions().get::<Rejection>() {
-        let (layer, reason) = (rejection.layer(), rejection.reason().as_str());
-        tracing::warn!(
-            layer,
-            reason,
-            status = response.status().as_u16(),
-            "rejected"
-        );
-    }
-    response
-}
-
-fn log_panic(panic: &PanicReport<'_>) {
-    let uri = panic.request().map(|request| &request.uri);
-    tracing::error!(?uri, message = panic.message(), "panicked");
+        .layer(DefaultBodyLimit::disable()) // axum's own 2 MB: `RequestLimitLayer` decides
 }
 
 /// Keeps a worker busy, as a handler that computes does.
@@ -259,22 +180,6 @@ async fn panic_body() -> Body {
         assert_eq!(chunk, 0, "in the middle");
         Ok::<_, Infallible>("the beginning\n")
     }))
-}
-
-/// Ctrl-C, or SIGTERM where there is such a thing.
-async fn stopped() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be handled");
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = tokio::signal::ctrl_c().await;
-    tracing::info!("stopping");
 }
 
 fn ten() -> u64 {

@@ -1,0 +1,77 @@
+//! A bare hyper server, HTTP/1 and HTTP/2 on one port, with the wall outermost. Start it, flood it, break it:
+//!
+//! ```text
+//! cargo run --release --example hyper -- --concurrency 16
+//!
+//! curl -i localhost:3000/                                              # 200
+//! curl -i --http2-prior-knowledge localhost:3000/                      # 200, HTTP/2
+//! curl -i localhost:3000/panic localhost:3000/                         # 500, then 200 on the same connection
+//! curl -i localhost:3000/sleep?6000                                    # 504 after 5 s
+//! head -c 2200000 /dev/zero | curl -i -X POST -T- localhost:3000/echo  # 413, chunked
+//! hey -c 1440 -z 5s http://localhost:3000/sleep?100                    # 200 and 503: too many at once
+//! (printf 'GET / HT'; sleep 9) | nc localhost 3000                     # closed after 5 s: slow headers
+//! curl -i localhost:3000/health                                        # 200, meanwhile
+//! ```
+//!
+//! The flags are in `--help`. Ctrl-C and SIGTERM stop it when the requests under way are done.
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Parser;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use seawall::request_limit::Counted;
+use seawall::{
+    CatchPanicLayer, ConcurrencyLimitLayer, LagShed, LagShedLayer, RequestHead, RequestLimitLayer,
+    TimeoutLayer,
+};
+use tower::{BoxError, ServiceBuilder, service_fn};
+
+/// A hyper server behind the layers of seawall.
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    common: common::Common,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let Args { common } = Args::parse();
+    let is_health = |head: &RequestHead<'_>| head.uri.path() == "/health";
+    let service = ServiceBuilder::new()
+        .map_response(common::logged)
+        .layer(CatchPanicLayer::new().on_panic(common::log_panic))
+        .layer(LagShedLayer::new(LagShed::default()).exempt(is_health))
+        .layer(TimeoutLayer::new(common.timeout()))
+        .layer(ConcurrencyLimitLayer::new(common.limit()?).exempt(is_health))
+        .layer(RequestLimitLayer::new(common.body_limit))
+        .service(service_fn(answer));
+    let listener = common.listen().await?;
+    common.serve(listener, service).await;
+    Ok(())
+}
+
+/// What the innermost layer makes of hyper's body.
+type Body = seawall::Body<Incoming, Counted<Incoming>>;
+
+async fn answer(request: Request<Body>) -> Result<Response<Full<Bytes>>, BoxError> {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let mut response = Response::new(Full::from("hello\n"));
+    match request.uri().path() {
+        "/" => {}
+        "/health" => *response.body_mut() = Full::from("ok\n"),
+        "/panic" => panic!("as you wished"),
+        "/sleep" => {
+            let ms = query.parse().unwrap_or(100);
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
+        // A body that is too large is an error here, and whatever comes of it is replaced by 413.
+        "/echo" => *response.body_mut() = request.into_body().collect().await?.to_bytes().into(),
+        _ => *response.status_mut() = StatusCode::NOT_FOUND,
+    }
+    Ok(response)
+}

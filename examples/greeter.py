@@ -1,0 +1,96 @@
+"""A gRPC client for examples/tonic.rs that nobody here wrote but for these lines: grpcio, and messages by hand.
+
+    python3 -m pip install grpcio
+    python3 examples/greeter.py localhost:3000 hello --delay-ms 100
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import json
+
+import grpc
+
+
+def varint(number):
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def request(args, name):
+    """HelloRequest: name = 1, delay_ms = 2, count = 3, panic = 4."""
+    name = name.encode()
+    return (
+        b"\x0a" + varint(len(name)) + name
+        + b"\x10" + varint(args.delay_ms)
+        + b"\x18" + varint(args.count)
+        + b"\x20" + varint(int(args.panic))
+    )
+
+
+def same(message):
+    return message
+
+
+def call(channel, args):
+    """How many messages came, and how it ended."""
+    path = "/greeter.Greeter/" + args.method.capitalize()
+    name = "x" * args.bytes if args.bytes else "you"
+    timeout = args.timeout_ms / 1000 if args.timeout_ms else 60
+    messages = 0
+    try:
+        if args.method == "hello":
+            channel.unary_unary(path, same, same)(request(args, name), timeout=timeout)
+            messages = 1
+        elif args.method == "stream":
+            replies = channel.unary_stream(path, same, same)(request(args, name), timeout=timeout)
+            for _ in replies:
+                messages += 1
+                if messages == args.cancel_after:
+                    replies.cancel()
+        else:
+            requests = (request(args, name) for _ in range(args.count))
+            for _ in channel.stream_stream(path, same, same)(requests, timeout=timeout):
+                messages += 1
+    except grpc.RpcError as error:
+        pushback = dict(error.trailing_metadata() or ()).get("grpc-retry-pushback-ms")
+        return messages, error.code().name, error.details(), pushback is not None
+    return messages, "OK", "", False
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("address")
+    parser.add_argument("method", choices=["hello", "stream", "chat"])
+    parser.add_argument("--delay-ms", type=int, default=0)
+    parser.add_argument("--count", type=int, default=1)
+    parser.add_argument("--panic", action="store_true")
+    parser.add_argument("--bytes", type=int, default=0, help="size of the request")
+    parser.add_argument("--calls", type=int, default=1, help="calls at once")
+    parser.add_argument("--timeout-ms", type=int, default=0, help="the caller's own deadline")
+    parser.add_argument("--cancel-after", type=int, default=0, help="messages")
+    parser.add_argument("--retries", type=int, default=0, help="of what is RESOURCE_EXHAUSTED, by grpcio's own policy")
+    args = parser.parse_args()
+    policy = {
+        "maxAttempts": args.retries + 1,
+        "initialBackoff": "0.01s",
+        "maxBackoff": "0.01s",
+        "backoffMultiplier": 1,
+        "retryableStatusCodes": ["RESOURCE_EXHAUSTED"],
+    }
+    method = {"name": [{"service": "greeter.Greeter"}]}
+    if args.retries:
+        method["retryPolicy"] = policy
+    config = json.dumps({"methodConfig": [method]})
+    with grpc.insecure_channel(args.address, options=[("grpc.service_config", config)]) as channel:
+        with concurrent.futures.ThreadPoolExecutor(args.calls) as pool:
+            ended = collections.Counter(pool.map(lambda _: call(channel, args), range(args.calls)))
+    for (messages, code, details, pushback), times in sorted(ended.items()):
+        print(f"{times} x {code}, {messages} messages{', pushback' if pushback else ''}: {details}")
+
+
+main()

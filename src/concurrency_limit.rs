@@ -101,6 +101,7 @@ pin_project! {
         shared: Arc<Shared>,
         place: Option<Place>,
         max_wait: Duration,
+        deadline: Option<Deadline>,
         #[pin]
         timer: Option<Sleep>,
     }
@@ -264,12 +265,8 @@ impl ConcurrencyLimit {
         if max_waiting == 0 {
             return Admission::Reject(shared.rejection(Reason::Full));
         }
-        let mut max_wait = Duration::from_nanos(shared.max_wait_nanos.load(Relaxed));
-        if let Some(deadline) = deadline {
-            max_wait = max_wait.min(deadline.remaining());
-            if max_wait.is_zero() {
-                return Admission::Reject(shared.rejection(Reason::QueueTimeout));
-            }
+        if deadline.is_some_and(|deadline| deadline.remaining().is_zero()) {
+            return Admission::Reject(shared.rejection(Reason::QueueTimeout));
         }
         match shared.limiter.join(max_waiting, None) {
             Joined::Entered => Admission::Admit(Permit::admitted(shared.clone())),
@@ -278,7 +275,8 @@ impl ConcurrencyLimit {
                 let waiting = Waiting {
                     shared: shared.clone(),
                     place: Some(place),
-                    max_wait,
+                    max_wait: Duration::from_nanos(shared.max_wait_nanos.load(Relaxed)),
+                    deadline,
                     timer: None,
                 };
                 shared.meter.waiting(true);
@@ -409,7 +407,12 @@ impl Future for Waiting {
         });
         if !served {
             if this.timer.is_none() {
-                this.timer.set(Some(clock::sleep(*this.max_wait)));
+                let mut due = clock::now() + (*this.max_wait).min(clock::FAR);
+                if let Some(deadline) = this.deadline {
+                    // At the same time as a time-out around it, which asks here first: the room knows better why.
+                    due = due.min(deadline.at());
+                }
+                this.timer.set(Some(clock::sleep_until(due)));
             }
             let timer = this.timer.as_pin_mut().expect("it was just set");
             ready!(clock::poll(timer, cx));

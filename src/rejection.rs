@@ -53,6 +53,8 @@ pub struct Rejection {
     reason: Reason,
     retry_after: Option<Duration>,
     by: Option<Meter>,
+    /// The time that was up is one that the caller had given itself.
+    of_caller: bool,
 }
 
 // === impl Reason ===
@@ -118,6 +120,7 @@ impl Rejection {
             reason,
             retry_after: None,
             by: None,
+            of_caller: false,
         }
     }
 
@@ -126,6 +129,7 @@ impl Rejection {
             reason,
             retry_after: None,
             by: Some(meter),
+            of_caller: false,
         }
     }
 
@@ -136,6 +140,12 @@ impl Rejection {
     #[must_use]
     pub const fn with_retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
+        self
+    }
+
+    /// The time that was up was the caller's own and shorter than ours: that does not speak against the service.
+    pub(crate) const fn of_caller(mut self, of_caller: bool) -> Self {
+        self.of_caller = of_caller;
         self
     }
 
@@ -159,7 +169,8 @@ impl Rejection {
         self.by.as_ref().map_or("", Meter::name)
     }
 
-    /// Whether this speaks against what stands behind the layer: a timeout and a panic do; overloaded, full, open, draining
+    /// Whether this speaks against what stands behind the layer: a panic does, and a timeout, unless the time was the
+    /// caller's own (`grpc-timeout`); overloaded, full, open, draining
     /// and too large do not, since the dependency was never asked or not at fault.
     ///
     /// ```
@@ -169,12 +180,13 @@ impl Rejection {
     /// assert!(!Rejection::new(Reason::Full).is_dependency_failure());
     /// ```
     pub const fn is_dependency_failure(&self) -> bool {
-        matches!(self.reason, Reason::Timeout | Reason::Panicked)
+        matches!(self.reason, Reason::Timeout | Reason::Panicked) && !self.of_caller
     }
 
     /// What an outer layer makes of a request that an inner one turned away.
     pub(crate) const fn outcome(&self) -> Outcome {
         match self.reason {
+            Reason::Timeout if self.of_caller => Outcome::Ignored,
             Reason::Timeout => Outcome::Failure,
             Reason::Panicked => Outcome::Panicked,
             _ => Outcome::Ignored,

@@ -3,6 +3,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -13,7 +15,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use seawall::{PanicReport, Rejection};
 use tokio::net::TcpListener;
-use tower::{BoxError, Service};
+use tower::{BoxError, Service, ServiceExt};
 use tracing_subscriber::EnvFilter;
 
 /// The flags that all servers have.
@@ -72,12 +74,16 @@ impl Common {
             + 'static,
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
+        let header_read = Duration::from_millis(self.header_read_ms);
         let mut server = Builder::new(TokioExecutor::new());
         server
             .http1()
             .timer(TokioTimer::new()) // without it hyper could not keep the time below
-            .header_read_timeout(Duration::from_millis(self.header_read_ms));
-        server.http2().timer(TokioTimer::new());
+            .header_read_timeout(header_read);
+        server
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(20)); // finds peers that are gone
         let connections = GracefulShutdown::new();
         let mut stopped = pin!(stopped());
         loop {
@@ -90,11 +96,25 @@ impl Common {
                 continue;
             };
             let _ = connection.set_nodelay(true);
-            let service = TowerToHyperService::new(service.clone());
+            // Hyper's time begins when it knows which HTTP this is: until somebody asks for something, this one counts.
+            let asked = Arc::new(AtomicBool::new(false));
+            let seen = asked.clone();
+            let service = service.clone().map_request(move |request| {
+                seen.store(true, Relaxed);
+                request
+            });
+            let service = TowerToHyperService::new(service);
             let connection = server
                 .serve_connection_with_upgrades(TokioIo::new(connection), service)
                 .into_owned();
-            tokio::spawn(connections.watch(connection));
+            let connection = connections.watch(connection);
+            tokio::spawn(async move {
+                let mut connection = pin!(connection);
+                match tokio::time::timeout(header_read, &mut connection).await {
+                    Err(_) if asked.load(Relaxed) => drop(connection.await),
+                    _ => {}
+                }
+            });
         }
         connections.shutdown().await;
     }

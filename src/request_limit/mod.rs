@@ -120,6 +120,18 @@ struct Shared {
 pub struct RequestLimitSnapshot {
     /// The largest body that is let through by default, in bytes.
     pub max_body: u64,
+    /// The largest headers, in bytes; `None` for no limit.
+    pub max_header_bytes: Option<u64>,
+    /// The most headers; `None` for no limit.
+    pub max_headers: Option<u64>,
+    /// The longest path and query, in bytes; `None` for no limit.
+    pub max_uri: Option<u64>,
+    /// The longest silence of a body; `None` for no limit.
+    pub body_idle: Option<Duration>,
+    /// The longest that a body is waited for; `None` for no limit.
+    pub body_deadline: Option<Duration>,
+    /// The least rate of a body, in bytes a second, and its grace; `None` for no limit.
+    pub body_rate: Option<(u64, Duration)>,
     /// Requests turned away so far.
     pub rejected: u64,
 }
@@ -221,8 +233,17 @@ impl RequestLimit {
 
     /// All of it at once.
     pub fn snapshot(&self) -> RequestLimitSnapshot {
+        let bytes = |most: &AtomicU64| Some(most.load(Relaxed)).filter(|most| *most != u64::MAX);
+        let shared = &self.shared;
+        let pace = shared.pace();
         RequestLimitSnapshot {
             max_body: self.max_body(),
+            max_header_bytes: bytes(&shared.max_header_bytes),
+            max_headers: bytes(&shared.max_headers),
+            max_uri: bytes(&shared.max_uri),
+            body_idle: pace.idle,
+            body_deadline: pace.deadline,
+            body_rate: pace.rate,
             rejected: self.shared.meter.rejected(),
         }
     }
@@ -314,7 +335,7 @@ impl<X, D> RequestLimitLayer<X, D> {
         self
     }
 
-    /// Refuses requests whose path and query are longer together: 414.
+    /// Refuses requests whose path and query are longer together: 414. Hyper refuses by itself, with 414, what is above 65 534.
     #[must_use]
     pub fn uri(self, max_bytes: u64) -> Self {
         self.limit.set_uri(max_bytes);
@@ -328,8 +349,7 @@ impl<X, D> RequestLimitLayer<X, D> {
         self
     }
 
-    /// Ends a body that has not come within this time, from when somebody first had to wait for it: 408 as long as the
-    /// response head is unsent.
+    /// Ends a body that somebody has waited for so long, all in all: 408 as long as the response head is unsent.
     ///
     /// Not for streams that may live long, gRPC's in both directions among them.
     #[must_use]

@@ -9,7 +9,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::clock;
 
-/// What a sender has to keep to, counted from when somebody has to wait for the body for the first time.
+/// What a sender has to keep to: of the time that somebody waits for it, and of no other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pace {
     /// The longest silence.
@@ -24,10 +24,10 @@ pin_project! {
     /// One body that somebody waits for.
     pub(super) struct Watched {
         pace: Pace,
-        begun: Instant,
         received: u64,
-        // Whether the timer is set for the silence that there is now.
-        waits: bool,
+        // How long somebody has waited so far, and since when somebody does now; the timer is set for that.
+        waited: Duration,
+        since: Option<Instant>,
         #[pin]
         timer: Sleep,
     }
@@ -40,18 +40,19 @@ impl Pace {
         *self != Self::default()
     }
 
-    /// When a body is too slow that has been silent since `now`.
-    fn due(&self, begun: Instant, received: u64, now: Instant) -> Instant {
-        let after = |from: Instant, time: Duration| from + time.min(clock::FAR);
-        let idle = self.idle.map(|idle| after(now, idle));
-        let deadline = self.deadline.map(|deadline| after(begun, deadline));
+    /// How much longer a body may be waited for that was waited for so long already.
+    fn patience(&self, waited: Duration, received: u64) -> Duration {
+        let deadline = self
+            .deadline
+            .map(|deadline| deadline.saturating_sub(waited));
         // As Apache's mod_reqtimeout has it: what has come buys time.
         let rate = self.rate.map(|(rate, grace)| {
             let earned = Duration::try_from_secs_f64(received as f64 / rate as f64);
-            after(begun, grace.saturating_add(earned.unwrap_or(clock::FAR)))
+            let all = grace.saturating_add(earned.unwrap_or(Duration::MAX));
+            all.saturating_sub(waited)
         });
-        let all = [idle, deadline, rate].into_iter().flatten();
-        all.min().unwrap_or_else(|| after(now, clock::FAR))
+        let all = [self.idle, deadline, rate].into_iter().flatten();
+        all.min().unwrap_or(Duration::MAX)
     }
 }
 
@@ -60,13 +61,12 @@ impl Pace {
 impl Watched {
     /// Boxed, since only a body that is waited for has one.
     pub(super) fn begin(pace: Pace) -> Pin<Box<Self>> {
-        let begun = clock::now();
         Box::pin(Self {
             pace,
-            begun,
             received: 0,
-            waits: false,
-            timer: clock::sleep_until(begun),
+            waited: Duration::ZERO,
+            since: None,
+            timer: clock::sleep(Duration::MAX),
         })
     }
 
@@ -74,16 +74,18 @@ impl Watched {
     pub(super) fn receive(self: Pin<&mut Self>, bytes: u64) {
         let this = self.project();
         *this.received = this.received.saturating_add(bytes);
-        *this.waits = false;
+        if let Some(since) = this.since.take() {
+            *this.waited += clock::now().saturating_duration_since(since);
+        }
     }
 
     /// Nothing came yet: ready when that is too slow.
     pub(super) fn poll_wait(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        if !*this.waits {
-            *this.waits = true;
-            let due = this.pace.due(*this.begun, *this.received, clock::now());
-            this.timer.as_mut().reset(due);
+        if this.since.is_none() {
+            *this.since = Some(clock::now());
+            let patience = this.pace.patience(*this.waited, *this.received);
+            clock::rearm(this.timer.as_mut(), patience);
         }
         clock::poll(this.timer, cx)
     }

@@ -25,17 +25,19 @@
 //! poll costs no timer and no look at the clock.
 //!
 //! Over gRPC the caller's `grpc-timeout` counts where it is shorter. One that cannot be read is ignored, and counted
-//! ([`TimeoutSnapshot::malformed`]).
+//! ([`TimeoutSnapshot::malformed`]). A call that its caller gave too little time does not speak against the service: a circuit
+//! breaker further out ignores it, unless it was a stream that had begun, as its trailers do not say whose time it was.
 //!
 //! # Beyond the head
 //!
 //! [`including_body`](TimeoutLayer::including_body) makes it one time for head and body; [`body_idle`](TimeoutLayer::body_idle) bounds
 //! the silence between two frames of the body, for streams that may live long. A body whose time is up ends with a
 //! [`BodyError`](crate::BodyError), so that the client sees it cut and not complete; over gRPC it ends with trailers,
-//! `DEADLINE_EXCEEDED`. The end of a body that is ready wins, as a head does.
+//! `DEADLINE_EXCEEDED`. What is ready wins, as a head does: a body is cut when it is waited for, or after 64 more frames.
 //!
-//! It is the server that is bounded here, not a client that reads too slowly: hyper does not ask for a frame that it cannot
-//! send. Bound that by `SO_SNDBUF` and `TCP_USER_TIMEOUT`, or in a proxy.
+//! It is the service that is bounded here, and not a client that reads slowly or no longer: hyper asks for no frame that it
+//! cannot send, so that nothing here is polled, and the response keeps its place in a limit. Only what writes to the connection
+//! can bound that: a proxy in front, or a time for progress around the socket.
 //!
 //! [`expose_deadline`](TimeoutLayer::expose_deadline) tells handlers and inner layers when the answer is due, as a
 //! [`Deadline`]: a [`ConcurrencyLimit`](crate::ConcurrencyLimit) inside lets nobody wait beyond it, and calls to others can pass on what
@@ -139,6 +141,7 @@ pin_project! {
         #[pin]
         timer: Option<Sleep>,
         until: Until,
+        of_caller: bool,
         memo: X::Memo,
         protocol: X,
         extent: E,
@@ -263,10 +266,12 @@ where
         self.extending(|extent| extent.including = true)
     }
 
-    /// Ends a response body that is silent for so long between two frames.
+    /// Ends a response body that is silent for so long between two frames. Zero is no limit.
+    ///
+    /// As with [`including_body`](Self::including_body), the timer is in the response's body, which is not `Unpin` then.
     #[must_use]
     pub fn body_idle(self, idle: Duration) -> TimeoutLayer<Http<C, R>, D, WithBody> {
-        self.extending(|extent| extent.idle = Some(idle))
+        self.extending(|extent| extent.idle = Some(idle).filter(|idle| !idle.is_zero()))
     }
 
     fn extending(
@@ -387,11 +392,13 @@ where
         let duration = duration.unwrap_or_else(|| self.timeout.duration());
         let memo = self.protocol.inspect(&request);
         let mut until = Until::after(duration);
+        let mut of_caller = false;
         match self.protocol.asked(&request, memo) {
             Asked::For(time) if time < duration => {
                 until = Until::after(time);
                 // The caller's clock runs already, and so does that of tonic's server around us, which would say `CANCELLED`.
                 until.resolve();
+                of_caller = true;
             }
             Asked::Nothing | Asked::For(_) => {}
             Asked::Malformed => self.timeout.shared.malformed(),
@@ -404,6 +411,7 @@ where
         }
         TimeoutFuture {
             until,
+            of_caller,
             memo,
             protocol: self.protocol.clone(),
             extent: self.extent.clone(),
@@ -441,6 +449,7 @@ where
             until: *this.until,
             timeout: this.timeout,
             is_grpc: X::is_grpc(*this.memo),
+            of_caller: *this.of_caller,
         };
         let inner = this.inner.as_mut().as_pin_mut();
         if let Poll::Ready(result) = inner.expect("polled after completion").poll(cx) {
@@ -458,7 +467,7 @@ where
         let timer = this.timer.as_pin_mut().expect("it was just set");
         ready!(clock::poll(timer, cx));
         this.inner.set(None);
-        let rejection = timed::time_is_up(&this.timeout.shared.meter);
+        let rejection = timed::time_is_up(&this.timeout.shared.meter, *this.of_caller);
         Poll::Ready(
             this.protocol
                 .reject(rejection, *this.memo, this.extent.watch(end)),

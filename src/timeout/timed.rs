@@ -52,6 +52,7 @@ pub struct End<'a> {
     pub(super) until: Until,
     pub(super) timeout: &'a Timeout,
     pub(super) is_grpc: bool,
+    pub(super) of_caller: bool,
 }
 
 mod sealed {
@@ -87,8 +88,8 @@ impl Until {
 }
 
 /// The time is up: counted, and told.
-pub(super) fn time_is_up(meter: &Meter) -> Rejection {
-    let rejection = meter.reject(Reason::Timeout);
+pub(super) fn time_is_up(meter: &Meter, of_caller: bool) -> Rejection {
+    let rejection = meter.reject(Reason::Timeout).of_caller(of_caller);
     observe::rejected(&rejection, false);
     rejection
 }
@@ -140,7 +141,10 @@ pub(super) mod body {
             waits: bool,
             #[pin]
             timer: Option<Sleep>,
+            // Frames that were ready after the time was up.
+            late: u32,
             is_grpc: bool,
+            of_caller: bool,
             timeout: Timeout,
         }
     }
@@ -156,7 +160,9 @@ pub(super) mod body {
                 idle: extent.idle,
                 waits: false,
                 timer: None,
+                late: 0,
                 is_grpc: end.is_grpc,
+                of_caller: end.of_caller,
                 timeout: end.timeout.clone(),
             }
         }
@@ -185,15 +191,20 @@ pub(super) mod body {
             }
         }
 
-        /// Whether a body that goes on has outlived its deadline, however busy it is.
-        fn is_over(self: Pin<&mut Self>) -> bool {
+        /// Whether a body that goes on has outlived its deadline for long, however busy it is. What was ready when a stall was
+        /// over is not thrown away.
+        fn is_long_over(self: Pin<&mut Self>) -> bool {
+            const READY: u32 = 64;
             let this = self.project();
             let until = this.until.resolve();
-            until.is_some_and(|until| clock::now() > until)
+            if until.is_some_and(|until| clock::now() > until) {
+                *this.late += 1;
+            }
+            *this.late > READY
         }
 
         fn cut<D>(&self) -> Result<Frame<D>, BodyError> {
-            let rejection = time_is_up(&self.timeout.shared.meter);
+            let rejection = time_is_up(&self.timeout.shared.meter, self.of_caller);
             if self.is_grpc {
                 Ok(Frame::trailers(rejection.to_trailers()))
             } else {
@@ -218,7 +229,7 @@ pub(super) mod body {
             *self.as_mut().project().waits = false;
             let goes_on =
                 matches!(&polled, Some(Ok(frame)) if frame.is_data()) && !source.is_end_stream();
-            if goes_on && self.as_mut().is_over() {
+            if goes_on && self.as_mut().is_long_over() {
                 return Poll::Ready(Some(self.cut()));
             }
             Poll::Ready(polled)

@@ -59,7 +59,9 @@ async fn upgrade(mut request: Request) -> Response {
 
 /// Served as the example does it, with a time for the headers.
 async fn server(requests: RequestLimitLayer, limit: &ConcurrencyLimit) -> SocketAddr {
-    let timeout = TimeoutLayer::new(4 * SHORT).body_idle(SHORT);
+    let timeout = TimeoutLayer::new(4 * SHORT)
+        .body_idle(SHORT)
+        .per_request(|head| (head.uri.path() == "/read").then_some(PATIENCE));
     let app = Router::new()
         .route("/", get(async || "hello"))
         .route("/read", post(read_all))
@@ -155,14 +157,18 @@ async fn expect_100_continue_and_then_nothing() {
 #[tokio::test]
 async fn a_dribbled_body_is_answered_408() {
     for requests in [
-        RequestLimitLayer::new(u64::MAX).body_deadline(SHORT),
-        RequestLimitLayer::new(u64::MAX).body_rate(u64::MAX, SHORT),
+        RequestLimitLayer::new(u64::MAX).body_deadline(3 * SHORT),
+        RequestLimitLayer::new(u64::MAX).body_rate(u64::MAX, 3 * SHORT),
     ] {
         let address = served(requests).await;
         let (mut read, mut write) = raw(address, CHUNKED).await.into_split();
+        // The pause between two bytes is that of an answer which is silent for so long and then cut.
         let dribbles = tokio::spawn(async move {
             while write.write_all(b"1\r\na\r\n").await.is_ok() {
-                tokio::task::yield_now().await;
+                let mut client = Client::connect(address, Version::Http1).await;
+                let request = client.request("GET", "/silent", Body::empty());
+                let response = client.send(request).await.unwrap();
+                response.into_body().collect().await.unwrap_err();
             }
         });
         let mut answer = [0; 12];

@@ -175,6 +175,7 @@ every_layer! {
     timeout: TimeoutLayer::new(Duration::from_secs(1));
     timeout_with_body: TimeoutLayer::new(Duration::from_secs(1)).including_body().body_idle(Duration::from_secs(1)).expose_deadline();
     request_limit: RequestLimitLayer::new(1000);
+    request_limit_by_pace: RequestLimitLayer::new(1000).headers(1000, 10).uri(100).body_idle(Duration::from_secs(1)).body_rate(10, Duration::from_secs(1));
     stack: ServiceBuilder::new()
         .layer(CatchPanicLayer::new())
         .layer(LagShedLayer::new(LagShed::default()))

@@ -154,10 +154,20 @@ async fn only_waiting_counts() {
         .body_idle(SECOND);
     let mut service = layer.layer(service_fn(async |request: Request<_>| {
         sleep(60 * SECOND).await;
-        reads(request).await
+        let mut body = request.into_body();
+        // And between two chunks: nine tenths of a second are waited for, all in all.
+        for _ in 0..3 {
+            if BodyExt::frame(&mut body).await.unwrap().is_err() {
+                break;
+            }
+            sleep(60 * SECOND).await;
+        }
+        Ok::<_, Infallible>(ok(Script::default()))
     }));
-    let response = service.call(upload(vec![(9, 1)])).await.unwrap();
+    let response = service.call(upload(vec![(3, 1); 3])).await.unwrap();
     assert_eq!(response.status(), 200);
+    let response = service.call(upload(vec![(4, 1); 3])).await.unwrap();
+    assert_eq!(response.status(), 408, "1.2 seconds");
 }
 
 #[tokio::test(start_paused = true)]

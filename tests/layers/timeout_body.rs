@@ -179,8 +179,82 @@ async fn an_endless_body_that_is_always_ready_ends() {
     }
     assert!(body.frame().await.unwrap().is_ok(), "at the deadline");
     advance(Duration::from_millis(1)).await;
+    for n in 0..64 {
+        assert!(
+            body.frame().await.unwrap().is_ok(),
+            "{n}: it may have been ready in time"
+        );
+    }
     assert!(body.frame().await.unwrap().is_err());
     assert!(body.frame().await.is_none());
+}
+
+/// A stall of the runtime, after which the deadline has passed and all is ready: none of it is thrown away.
+#[tokio::test(start_paused = true)]
+async fn what_was_ready_when_a_stall_is_over_is_delivered() {
+    for request in [get, grpc] {
+        let layer = TimeoutLayer::new(SECOND).including_body();
+        let script = || {
+            let mut response = ok(Script::new([
+                Step::Data("a"),
+                Step::Data("b"),
+                Step::Trailers("grpc-status", "0"),
+            ]));
+            let kind = HeaderValue::from_static("application/grpc");
+            response.headers_mut().insert("content-type", kind);
+            response
+        };
+        let mut service = layer.layer(service_fn(move |_: Request<Script>| async move {
+            sleep(Duration::from_millis(990)).await;
+            Ok::<_, Infallible>(script())
+        }));
+        let mut call = tokio_test::task::spawn(service.call(request()));
+        tokio_test::assert_pending!(call.poll());
+        advance(SECOND + Duration::from_millis(60)).await;
+        let response = tokio_test::assert_ready_ok!(call.poll());
+        assert_eq!(response.status(), 200);
+        let collected = response.into_body().collect().await.unwrap();
+        assert_eq!(collected.trailers().unwrap()["grpc-status"], "0");
+        assert_eq!(collected.to_bytes(), "ab");
+    }
+}
+
+/// Whoever gives a call no time cannot open everybody's breaker by it.
+#[tokio::test(start_paused = true)]
+async fn a_caller_s_own_time_does_not_speak_against_the_service() {
+    let breaker = seawall::CircuitBreaker::builder()
+        .minimum_calls(1)
+        .build()
+        .unwrap();
+    let mut service = ServiceBuilder::new()
+        .layer(seawall::CircuitBreakerLayer::new(breaker.clone()))
+        .layer(TimeoutLayer::new(SECOND))
+        .service(streams(100, every(1, 1)));
+    let response = service.call(asking("1n")).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "4");
+    let rejection: &Rejection = response.extensions().get().unwrap();
+    assert!(!rejection.is_dependency_failure());
+    let totals = breaker.snapshot().totals;
+    assert_eq!((totals.ignored, totals.failures), (1, 0));
+    // Ours was the shorter: that is the service's.
+    service.call(asking("2S")).await.unwrap();
+    assert_eq!(breaker.snapshot().totals.failures, 1);
+}
+
+/// The room and the time-out are due at the same time: the room answers, which says nothing about the service.
+#[tokio::test(start_paused = true)]
+async fn the_waiting_room_answers_before_the_time_out() {
+    let limit = ConcurrencyLimit::new(1).wait(8, 10 * SECOND);
+    let _permit = limit.try_acquire().unwrap();
+    let mut service = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(SECOND).expose_deadline())
+        .layer(ConcurrencyLimitLayer::new(limit))
+        .service(answers(|| ok(Script::default())));
+    let call = service.call(get());
+    advance(3 * TENTH).await;
+    let (response, took) = timed(call).await;
+    assert_eq!(reason(&response.unwrap()), Some(Reason::QueueTimeout));
+    assert_eq!(took, 7 * TENTH);
 }
 
 #[tokio::test(start_paused = true)]

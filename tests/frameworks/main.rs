@@ -3,6 +3,7 @@
 
 mod attached;
 mod breaker;
+mod composed;
 mod grpc_deadline;
 mod slow;
 mod sockets;

@@ -1,0 +1,76 @@
+//! The gRPC service of the examples: it does what it is told, when it is told.
+
+#[path = "../proto/greeter.rs"]
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    reason = "generated"
+)]
+mod greeter;
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, stream};
+use seawall::Deadline;
+use tonic::{Request, Response, Status, Streaming};
+
+use self::greeter::greeter_server::Greeter;
+pub(crate) use self::greeter::greeter_server::GreeterServer;
+use self::greeter::{HelloReply, HelloRequest};
+
+/// Does what it is told, when it is told.
+#[derive(Clone, Copy)]
+pub(crate) struct Patient;
+
+async fn reply(request: HelloRequest, what: &str) -> HelloReply {
+    tokio::time::sleep(Duration::from_millis(request.delay_ms)).await;
+    assert!(!request.panic, "as you wished");
+    let name = request.name.chars().take(100).collect::<String>();
+    HelloReply {
+        message: format!("{what}, {name}"),
+    }
+}
+
+#[tonic::async_trait]
+impl Greeter for Patient {
+    async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        let left = request
+            .extensions()
+            .get::<Deadline>()
+            .map(Deadline::remaining);
+        tracing::debug!(?left, "hello");
+        Ok(Response::new(reply(request.into_inner(), "hello").await))
+    }
+
+    type StreamStream = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
+
+    async fn stream(
+        &self,
+        request: Request<HelloRequest>,
+    ) -> Result<Response<Self::StreamStream>, Status> {
+        let request = request.into_inner();
+        let count = match request.count {
+            0 => usize::MAX,
+            count => count as usize,
+        };
+        let requests = stream::iter(std::iter::repeat_n(request, count));
+        let replies = requests.then(async |request| Ok(reply(request, "again").await));
+        Ok(Response::new(Box::pin(replies)))
+    }
+
+    type ChatStream = Self::StreamStream;
+
+    async fn chat(
+        &self,
+        requests: Request<Streaming<HelloRequest>>,
+    ) -> Result<Response<Self::ChatStream>, Status> {
+        let replies = requests
+            .into_inner()
+            .then(async |request| Ok(reply(request?, "you said").await));
+        Ok(Response::new(Box::pin(replies)))
+    }
+}

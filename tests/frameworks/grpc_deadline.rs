@@ -9,7 +9,10 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, Deadline, TimeoutLayer};
+use seawall::{
+    CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer, Deadline,
+    TimeoutLayer,
+};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::NamedService;
@@ -232,4 +235,36 @@ async fn a_caller_s_deadline_is_kept_and_passed_on() {
         left[0].ends_with(b"m") || left[0].ends_with(b"u"),
         "{left:?}"
     );
+}
+
+/// A channel behind a breaker and a time-out is a channel to a generated client.
+#[tokio::test]
+async fn a_channel_behind_a_breaker() {
+    let (channel, _) = server(Duration::from_secs(3600)).await;
+    let breaker = CircuitBreaker::builder().minimum_calls(4).build().unwrap();
+    let channel = ServiceBuilder::new()
+        .layer(CircuitBreakerLayer::new(breaker.clone()))
+        .layer(TimeoutLayer::new(PATIENCE).per_request(|head| {
+            (head.uri.path() == "/test/never").then_some(Duration::from_millis(20))
+        }))
+        .service(channel);
+    let ask = async |path| {
+        let mut client = tonic::client::Grpc::new(channel.clone());
+        client.ready().await.unwrap();
+        let path = http::uri::PathAndQuery::from_static(path);
+        let called = client.unary::<Bytes, Bytes, _>(tonic::Request::new(Bytes::new()), path, Raw);
+        called.await.map(drop).map_err(|status| status.code())
+    };
+    for _ in 0..4 {
+        assert_eq!(ask("/test/never").await, Err(Code::DeadlineExceeded));
+    }
+    assert_eq!(ask("/test/left").await, Err(Code::Unavailable));
+    assert_eq!(
+        (breaker.snapshot().failures, breaker.snapshot().rejected),
+        (4, 1)
+    );
+    breaker.reset();
+    assert_eq!(ask("/test/left").await, Ok(()));
+    // Its verdict is in the trailers.
+    assert_eq!(breaker.snapshot().calls, 1);
 }

@@ -42,6 +42,13 @@ pub(crate) fn rearm(timer: Pin<&mut Sleep>, after: Duration) {
     timer.reset(now() + after.min(FAR));
 }
 
+/// A time as nanoseconds, as atomics keep it; what is above 584 years is the most that there is.
+#[inline]
+pub(crate) fn nanos(time: Duration) -> u64 {
+    let seconds = time.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(time.subsec_nanos().into())
+}
+
 /// Polls a timer, also where the future beside it has used up its task's share of Tokio's cooperative budget: a timer asks
 /// for a share too, and would else never be due beside a future that is always busy.
 pub(crate) fn poll(timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {

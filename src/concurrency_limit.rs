@@ -208,7 +208,7 @@ impl ConcurrencyLimit {
 
     /// Changes the waiting room for the requests to come; see [`wait`](Self::wait).
     pub fn set_wait(&self, max_waiting: usize, max_wait: Duration) {
-        let nanos = u64::try_from(max_wait.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = clock::nanos(max_wait);
         self.shared.max_wait_nanos.store(nanos, Relaxed);
         self.shared.max_waiting.store(max_waiting, Relaxed);
     }

@@ -11,12 +11,12 @@ use std::time::Duration;
 use super::open_for::OpenFor;
 #[cfg(feature = "keyed")]
 use super::settings::Draft;
-use super::settings::nanos;
 use super::shared::{Pass, Shared};
 use super::{
     CircuitBreakerBuilder, CircuitBreakerSnapshot, CircuitState, CircuitTicket, CircuitTotals,
     ThresholdsReached, Transition,
 };
+use crate::clock::nanos;
 use crate::config::ConfigError;
 use crate::control::breaker::Spans;
 use crate::control::circuit::Mode;

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::open_for::OpenFor;
+use crate::clock::nanos;
 use crate::config::ConfigError;
 use crate::control::breaker::Spans;
 use crate::control::circuit::{MAX_PROBES, Thresholds};
@@ -155,12 +156,6 @@ fn bits(rate: Option<f64>) -> u64 {
 
 fn rate(bits: &AtomicU64) -> Option<f64> {
     Some(f64::from_bits(bits.load(Relaxed))).filter(|rate| !rate.is_nan())
-}
-
-#[inline]
-pub(super) fn nanos(span: Duration) -> u64 {
-    let seconds = span.as_secs().saturating_mul(1_000_000_000);
-    seconds.saturating_add(span.subsec_nanos().into())
 }
 
 fn check_rate(field: &'static str, rate: Option<f64>) -> Result<(), ConfigError> {

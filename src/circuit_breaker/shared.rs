@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::settings::{Settings, nanos};
+use super::settings::Settings;
 use super::{CircuitBreaker, CircuitState, Transition};
-use crate::clock;
+use crate::clock::{self, nanos};
 use crate::control::breaker::{Breaker, Entry, Refusal};
 use crate::control::circuit::{Exceeded, Mode, Word};
 use crate::control::window::Sample;

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::CircuitBreaker;
-use super::settings::nanos;
 use super::shared::Pass;
+use crate::clock::nanos;
 use crate::policy::{End, Held, Outcome};
 
 /// A call that a [`CircuitBreaker`](crate::CircuitBreaker) admitted, from

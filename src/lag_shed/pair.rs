@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::{self, Handle};
 
 use super::shared::Shared;
+use crate::clock::nanos;
 use crate::control::lag::{LagLaw, LagState, Verdict};
 use crate::control::stall::{Calls, Judge};
 use crate::lag_monitor::{Follow, lock};
@@ -173,8 +174,4 @@ impl Follow for Pair {
             shared.ended(self, was_full);
         }
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    time.as_nanos() as u64
 }

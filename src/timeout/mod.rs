@@ -183,8 +183,7 @@ impl Timeout {
 
     /// Changes it for the requests to come.
     pub fn set_duration(&self, duration: Duration) {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        self.shared.nanos.store(nanos, Relaxed);
+        self.shared.nanos.store(clock::nanos(duration), Relaxed);
     }
 
     /// All of it at once.

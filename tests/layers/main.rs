@@ -16,6 +16,8 @@ mod circuit_keyed;
 #[cfg(feature = "http")]
 mod circuit_ready;
 #[cfg(feature = "http")]
+mod circuit_verdicts;
+#[cfg(feature = "http")]
 mod concurrency_limit;
 #[cfg(feature = "http")]
 mod contract;

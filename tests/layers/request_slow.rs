@@ -243,6 +243,41 @@ async fn headers_and_uris() {
     assert_eq!(limit.snapshot().rejected, 4);
 }
 
+/// The handle says what holds; zero lifts a limit of pace.
+#[tokio::test(start_paused = true)]
+async fn what_holds_can_be_seen_and_lifted() {
+    let limit = RequestLimit::new(1 << 20);
+    let now = limit.snapshot();
+    assert_eq!(
+        (now.max_header_bytes, now.max_headers, now.max_uri),
+        (None, None, None)
+    );
+    assert_eq!(
+        (now.body_idle, now.body_deadline, now.body_rate),
+        (None, None, None)
+    );
+    let layer = RequestLimitLayer::new(limit.clone())
+        .headers(1, 2)
+        .uri(3)
+        .body_idle(SECOND)
+        .body_deadline(2 * SECOND)
+        .body_rate(4, 3 * SECOND);
+    let now = limit.snapshot();
+    assert_eq!(
+        (now.max_header_bytes, now.max_headers, now.max_uri),
+        (Some(1), Some(2), Some(3))
+    );
+    assert_eq!(
+        (now.body_idle, now.body_deadline),
+        (Some(SECOND), Some(2 * SECOND))
+    );
+    assert_eq!(now.body_rate, Some((4, 3 * SECOND)));
+    limit.set_body_idle(Duration::ZERO);
+    limit.set_body_deadline(Duration::ZERO);
+    limit.set_body_rate(0, SECOND);
+    assert_eq!(sent(&layer, vec![(9000, 1)]).await, (200, 900.0));
+}
+
 /// Nested, the inner can only lower what the outer lets through.
 #[tokio::test(start_paused = true)]
 async fn nested_limits() {

@@ -289,6 +289,11 @@ async fn a_body_may_live_long_but_not_be_silent_for_long() {
         ends(both.layer(streams(0, silent)), get()).await,
         "1, cut at 0.9"
     );
+    let no_limit = TimeoutLayer::new(SECOND).body_idle(Duration::ZERO);
+    assert_eq!(
+        ends(no_limit.layer(streams(0, every(90, 2))), get()).await,
+        "2, end at 18"
+    );
     let never = TimeoutLayer::new(Duration::MAX).including_body();
     assert_eq!(
         ends(never.layer(streams(9, every(90, 2))), get()).await,

@@ -93,28 +93,28 @@ impl RequestLimit {
         self.shared.max_body.store(max_body, Relaxed);
     }
 
-    /// Changes how large the headers may be for the requests to come; see [`RequestLimitLayer::headers`].
+    /// Changes how large the headers may be for the requests to come; see [`RequestLimitLayer::headers`](crate::RequestLimitLayer::headers).
     pub fn set_headers(&self, max_bytes: u64, max_count: u64) {
         self.shared.max_header_bytes.store(max_bytes, Relaxed);
         self.shared.max_headers.store(max_count, Relaxed);
     }
 
-    /// Changes how long the URI may be for the requests to come; see [`RequestLimitLayer::uri`].
+    /// Changes how long the URI may be for the requests to come; see [`RequestLimitLayer::uri`](crate::RequestLimitLayer::uri).
     pub fn set_uri(&self, max_bytes: u64) {
         self.shared.max_uri.store(max_bytes, Relaxed);
     }
 
-    /// Changes the longest silence of a body for the requests to come; see [`RequestLimitLayer::body_idle`]. Zero is no limit.
+    /// Changes the longest silence of a body for the requests to come; see [`RequestLimitLayer::body_idle`](crate::RequestLimitLayer::body_idle). Zero is no limit.
     pub fn set_body_idle(&self, idle: Duration) {
         self.shared.idle_nanos.store(nanos(idle), Relaxed);
     }
 
-    /// Changes the time for a body for the requests to come; see [`RequestLimitLayer::body_deadline`]. Zero is no limit.
+    /// Changes the time for a body for the requests to come; see [`RequestLimitLayer::body_deadline`](crate::RequestLimitLayer::body_deadline). Zero is no limit.
     pub fn set_body_deadline(&self, deadline: Duration) {
         self.shared.deadline_nanos.store(nanos(deadline), Relaxed);
     }
 
-    /// Changes the least rate of a body for the requests to come; see [`RequestLimitLayer::body_rate`]. Zero is no limit.
+    /// Changes the least rate of a body for the requests to come; see [`RequestLimitLayer::body_rate`](crate::RequestLimitLayer::body_rate). Zero is no limit.
     pub fn set_body_rate(&self, bytes_per_second: u64, grace: Duration) {
         self.shared.grace_nanos.store(nanos(grace), Relaxed);
         self.shared.rate.store(bytes_per_second, Relaxed);

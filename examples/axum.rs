@@ -10,7 +10,9 @@
 //! head -c 2200000 /dev/zero | curl -i -X POST -T- localhost:3000/upload  # 413, chunked
 //! (printf a; sleep 9) | curl -i -X POST -T- localhost:3000/upload        # 408 after 3 s of silence
 //! curl -i "localhost:3000/?$(head -c 9000 /dev/zero | tr '\0' x)"       # 414
-//! curl -i -H "x: $(head -c 17000 /dev/zero | tr '\0' x)" localhost:3000/  # 431
+//! curl -i -H "x: $(head -c 9000 /dev/zero | tr '\0' x)" localhost:3000/  # 431
+//! curl -so /dev/null 'localhost:3000/flaky?fail=[1-20]'                  # 500, twenty times: enough for its breaker
+//! curl -i localhost:3000/flaky                                           # 503: the circuit is open
 //! curl -i 'localhost:3000/deadline'                                      # what is left for somebody further on
 //! curl -i 'localhost:3000/stream?chunks=100'                             # with --including-body: cut after 5 s
 //! hey -c 1440 -z 5s 'http://localhost:3000/sleep?ms=100'                 # 200 and 503: too many at once
@@ -27,13 +29,14 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Query};
+use axum::http::{StatusCode, Uri};
 use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use clap::Parser;
 use futures_util::{StreamExt, stream};
 use seawall::{
-    CatchPanicLayer, ConcurrencyLimitLayer, Deadline, LagShed, LagShedLayer, RequestHead,
-    RequestLimitLayer, TimeoutLayer,
+    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimitLayer, Deadline, LagShed,
+    LagShedLayer, RequestHead, TimeoutLayer,
 };
 use tower::{BoxError, ServiceBuilder};
 
@@ -54,12 +57,6 @@ struct Args {
     /// How fast a request body must come, in bytes a second on average, after five seconds of grace.
     #[arg(long, default_value_t = 500)]
     body_rate: u64,
-    /// The largest headers, in bytes, names and values together.
-    #[arg(long, default_value_t = 16 * 1024)]
-    max_headers: u64,
-    /// The longest path and query, in bytes.
-    #[arg(long, default_value_t = 8 * 1024)]
-    max_uri: u64,
     /// The time is for the response body as well.
     #[arg(long)]
     including_body: bool,
@@ -93,9 +90,8 @@ async fn main() -> Result<(), BoxError> {
     } else {
         timeout
     };
-    let requests = RequestLimitLayer::new(common.body_limit)
-        .headers(args.max_headers, 100)
-        .uri(args.max_uri)
+    let requests = common
+        .requests()
         .body_idle(body_idle)
         .body_deadline(Duration::from_millis(args.body_deadline_ms))
         .body_rate(args.body_rate, Duration::from_secs(5));
@@ -119,6 +115,7 @@ async fn main() -> Result<(), BoxError> {
 }
 
 fn routes() -> Router {
+    let breaker = CircuitBreakerLayer::new(CircuitBreaker::default());
     Router::new()
         .route("/", get(async || "hello\n"))
         .route("/health", get(async || "ok\n"))
@@ -126,6 +123,8 @@ fn routes() -> Router {
         .route("/sleep", any(sleep))
         .route("/stream", get(stream))
         .route("/deadline", get(deadline))
+        // What depends on somebody else has a breaker of its own.
+        .route("/flaky", get(flaky).layer(breaker))
         .route("/echo", post(async |body: Bytes| body))
         .route("/upload", post(upload))
         .route("/panic", any(async || -> &str { panic!("as you wished") }))
@@ -133,15 +132,17 @@ fn routes() -> Router {
         .layer(DefaultBodyLimit::disable()) // axum's own 2 MB: `RequestLimitLayer` decides
 }
 
-/// Keeps a worker busy, as a handler that computes does.
-#[expect(clippy::disallowed_methods, reason = "burning time is the purpose")]
 async fn work(Query(Millis { ms }): Query<Millis>) -> String {
-    let start = std::time::Instant::now();
-    let mut rounds = 0_u64;
-    while start.elapsed() < Duration::from_millis(ms) {
-        rounds = std::hint::black_box(rounds + 1);
-    }
+    let rounds = common::compute(Duration::from_millis(ms));
     format!("{rounds} rounds\n")
+}
+
+/// Somebody that this one depends on, who fails as told.
+async fn flaky(uri: Uri) -> (StatusCode, &'static str) {
+    match uri.query() {
+        Some(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed\n"),
+        None => (StatusCode::OK, "works\n"),
+    }
 }
 
 async fn sleep(Query(Millis { ms }): Query<Millis>) -> String {

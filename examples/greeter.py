@@ -8,6 +8,7 @@ import argparse
 import collections
 import concurrent.futures
 import json
+import time
 
 import grpc
 
@@ -22,44 +23,62 @@ def varint(number):
 
 
 def request(args, name):
-    """HelloRequest: name = 1, delay_ms = 2, count = 3, panic = 4."""
+    """HelloRequest: name = 1, delay_ms = 2, count = 3, panic = 4, work_ms = 5."""
     name = name.encode()
     return (
         b"\x0a" + varint(len(name)) + name
         + b"\x10" + varint(args.delay_ms)
         + b"\x18" + varint(args.count)
         + b"\x20" + varint(int(args.panic))
+        + b"\x28" + varint(args.work_ms)
     )
+
+
+def text(reply):
+    """HelloReply: message = 1, shorter than 128 bytes."""
+    return reply[2:].decode()
 
 
 def same(message):
     return message
 
 
+def spoken(args, name):
+    """As many requests as are wanted, a pause before each."""
+    for _ in range(args.count):
+        time.sleep(args.pause_ms / 1000)
+        yield request(args, name)
+
+
 def call(channel, args):
     """How many messages came, and how it ended."""
-    path = "/greeter.Greeter/" + args.method.capitalize()
+    path = "/greeter.Greeter/" + args.method.capitalize() + "x" * args.path_bytes
+    metadata = [("x", "x" * args.metadata_bytes)]
     name = "x" * args.bytes if args.bytes else "you"
     timeout = args.timeout_ms / 1000 if args.timeout_ms else 60
-    messages = 0
+    messages, told = 0, ""
+    options = {"timeout": timeout, "metadata": metadata}
     try:
         if args.method == "hello":
-            channel.unary_unary(path, same, same)(request(args, name), timeout=timeout)
-            messages = 1
+            if args.pause_ms:
+                # For the server it is a call like any other, but the message comes late.
+                reply = channel.stream_unary(path, same, same)(spoken(args, name), **options)
+            else:
+                reply = channel.unary_unary(path, same, same)(request(args, name), **options)
+            messages, told = 1, text(reply) if args.calls == 1 else ""
         elif args.method == "stream":
-            replies = channel.unary_stream(path, same, same)(request(args, name), timeout=timeout)
+            replies = channel.unary_stream(path, same, same)(request(args, name), **options)
             for _ in replies:
                 messages += 1
                 if messages == args.cancel_after:
                     replies.cancel()
         else:
-            requests = (request(args, name) for _ in range(args.count))
-            for _ in channel.stream_stream(path, same, same)(requests, timeout=timeout):
+            for _ in channel.stream_stream(path, same, same)(spoken(args, name), **options):
                 messages += 1
     except grpc.RpcError as error:
         pushback = dict(error.trailing_metadata() or ()).get("grpc-retry-pushback-ms")
         return messages, error.code().name, error.details(), pushback is not None
-    return messages, "OK", "", False
+    return messages, "OK", told, False
 
 
 def main():
@@ -69,6 +88,10 @@ def main():
     parser.add_argument("--delay-ms", type=int, default=0)
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--panic", action="store_true")
+    parser.add_argument("--work-ms", type=int, default=0)
+    parser.add_argument("--pause-ms", type=int, default=0, help="before each message that is sent")
+    parser.add_argument("--metadata-bytes", type=int, default=0)
+    parser.add_argument("--path-bytes", type=int, default=0, help="too much in the path")
     parser.add_argument("--bytes", type=int, default=0, help="size of the request")
     parser.add_argument("--calls", type=int, default=1, help="calls at once")
     parser.add_argument("--timeout-ms", type=int, default=0, help="the caller's own deadline")

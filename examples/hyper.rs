@@ -9,7 +9,7 @@
 //! curl -i localhost:3000/sleep?6000                                    # 504 after 5 s
 //! head -c 2200000 /dev/zero | curl -i -X POST -T- localhost:3000/echo  # 413, chunked
 //! hey -c 1440 -z 5s http://localhost:3000/sleep?100                    # 200 and 503: too many at once
-//! (printf 'GET / HT'; sleep 9) | nc localhost 3000                     # closed after 5 s: slow headers
+//! bash -c 'exec 3<>/dev/tcp/localhost/3000; printf GE >&3; cat <&3'     # ends after 5 s: slow headers
 //! curl -i localhost:3000/health                                        # 200, meanwhile
 //! ```
 //!
@@ -26,8 +26,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use seawall::request_limit::Counted;
 use seawall::{
-    CatchPanicLayer, ConcurrencyLimitLayer, LagShed, LagShedLayer, RequestHead, RequestLimitLayer,
-    TimeoutLayer,
+    CatchPanicLayer, ConcurrencyLimitLayer, LagShed, LagShedLayer, RequestHead, TimeoutLayer,
 };
 use tower::{BoxError, ServiceBuilder, service_fn};
 
@@ -48,7 +47,7 @@ async fn main() -> Result<(), BoxError> {
         .layer(LagShedLayer::new(LagShed::default()).exempt(is_health))
         .layer(TimeoutLayer::new(common.timeout()))
         .layer(ConcurrencyLimitLayer::new(common.limit()?).exempt(is_health))
-        .layer(RequestLimitLayer::new(common.body_limit))
+        .layer(common.requests())
         .service(service_fn(answer));
     let listener = common.listen().await?;
     common.serve(listener, service).await;

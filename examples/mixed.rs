@@ -24,8 +24,7 @@ use axum::extract::Query;
 use axum::routing::get;
 use clap::Parser;
 use seawall::{
-    CatchPanicLayer, ConcurrencyLimitLayer, LagShed, LagShedLayer, RequestHead, RequestLimitLayer,
-    TimeoutLayer,
+    CatchPanicLayer, ConcurrencyLimitLayer, LagShed, LagShedLayer, RequestHead, TimeoutLayer,
 };
 use tonic::service::Routes;
 use tower::{BoxError, ServiceBuilder};
@@ -63,7 +62,7 @@ async fn main() -> Result<(), BoxError> {
                 .expose_deadline(),
         )
         .layer(ConcurrencyLimitLayer::new(common.limit()?).exempt(is_health))
-        .layer(RequestLimitLayer::new(common.body_limit))
+        .layer(common.requests())
         // Tonic's router answers what it does not know in gRPC: so the rest comes first.
         .service(rest.fallback_service(grpc));
     let listener = common.listen().await?;

@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use seawall::{PanicReport, Rejection};
+use seawall::{PanicReport, Rejection, RequestLimitLayer};
 use tokio::net::TcpListener;
 use tower::{BoxError, Service, ServiceExt};
 use tracing_subscriber::EnvFilter;
@@ -39,6 +39,12 @@ pub(crate) struct Common {
     /// The largest request body, in bytes.
     #[arg(long, default_value_t = 2 * 1024 * 1024)]
     pub(crate) body_limit: u64,
+    /// The largest headers, in bytes, names and values together.
+    #[arg(long, default_value_t = 8 * 1024)]
+    pub(crate) max_headers: u64,
+    /// The longest path and query, in bytes.
+    #[arg(long, default_value_t = 8 * 1024)]
+    pub(crate) max_uri: u64,
     /// How long a client has to send its headers, in milliseconds.
     #[arg(long, default_value_t = 5000)]
     pub(crate) header_read_ms: u64,
@@ -48,6 +54,12 @@ impl Common {
     pub(crate) fn limit(&self) -> Result<seawall::ConcurrencyLimit, seawall::ConfigError> {
         let max_wait = Duration::from_millis(self.max_wait_ms);
         Ok(seawall::ConcurrencyLimit::try_new(self.concurrency)?.wait(self.wait, max_wait))
+    }
+
+    pub(crate) fn requests(&self) -> RequestLimitLayer {
+        RequestLimitLayer::new(self.body_limit)
+            .headers(self.max_headers, 100)
+            .uri(self.max_uri)
     }
 
     pub(crate) fn timeout(&self) -> Duration {
@@ -144,6 +156,17 @@ pub(crate) fn logged<B>(response: Response<B>) -> Response<B> {
         tracing::warn!(layer, reason, status, "rejected");
     }
     response
+}
+
+/// Keeps a worker busy, as a handler that computes does.
+#[expect(clippy::disallowed_methods, reason = "burning time is the purpose")]
+pub(crate) fn compute(time: Duration) -> u64 {
+    let start = std::time::Instant::now();
+    let mut rounds = 0;
+    while start.elapsed() < time {
+        rounds = std::hint::black_box(rounds + 1);
+    }
+    rounds
 }
 
 pub(crate) fn log_panic(panic: &PanicReport<'_>) {

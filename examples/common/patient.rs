@@ -19,8 +19,10 @@ use seawall::Deadline;
 use tonic::{Request, Response, Status, Streaming};
 
 use self::greeter::greeter_server::Greeter;
-pub(crate) use self::greeter::greeter_server::GreeterServer;
-use self::greeter::{HelloReply, HelloRequest};
+#[allow(unused_imports, reason = "a server needs no client")]
+pub(crate) use self::greeter::{
+    HelloReply, HelloRequest, greeter_client::GreeterClient, greeter_server::GreeterServer,
+};
 
 /// Does what it is told, when it is told.
 #[derive(Clone, Copy)]
@@ -28,6 +30,7 @@ pub(crate) struct Patient;
 
 async fn reply(request: HelloRequest, what: &str) -> HelloReply {
     tokio::time::sleep(Duration::from_millis(request.delay_ms)).await;
+    super::common::compute(Duration::from_millis(request.work_ms));
     assert!(!request.panic, "as you wished");
     let name = request.name.chars().take(100).collect::<String>();
     HelloReply {
@@ -38,12 +41,14 @@ async fn reply(request: HelloRequest, what: &str) -> HelloReply {
 #[tonic::async_trait]
 impl Greeter for Patient {
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
-        let left = request
-            .extensions()
-            .get::<Deadline>()
-            .map(Deadline::remaining);
-        tracing::debug!(?left, "hello");
-        Ok(Response::new(reply(request.into_inner(), "hello").await))
+        // What a call to somebody further on would be given: never more than the caller's own deadline.
+        let left = request.extensions().get::<Deadline>().map(|deadline| {
+            let left = deadline.to_grpc_timeout();
+            format!(", {} left", left.to_str().unwrap_or_default())
+        });
+        let mut reply = reply(request.into_inner(), "hello").await;
+        reply.message += left.as_deref().unwrap_or_default();
+        Ok(Response::new(reply))
     }
 
     type StreamStream = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;

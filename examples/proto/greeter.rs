@@ -11,6 +11,9 @@ pub struct HelloRequest {
     /// Panics if it is set.
     #[prost(bool, tag = "4")]
     pub panic: bool,
+    /// Computes for this long before each answer, on the runtime's own thread.
+    #[prost(uint64, tag = "5")]
+    pub work_ms: u64,
 }
 #[allow(clippy::all)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,0 +1,57 @@
+# Sourced by what drives an example server: starts one, asks it, stops it, and counts what was not as expected.
+# shellcheck shell=bash
+set -euo pipefail
+log=$(mktemp)
+report=$(mktemp)
+server=
+url=
+address=
+failed=0
+trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -f "$log" "$report"' EXIT
+
+# Few places and little patience, so that a check is short.
+few="--concurrency 16 --wait 0 --timeout-ms 1000"
+
+# start EXAMPLE arguments…: on a free port.
+start() {
+    local example=$1
+    shift
+    target/release/examples/"$example" --port 0 "$@" >"$log" 2>&1 &
+    server=$!
+    url=
+    for _ in $(seq 100); do
+        url=$(sed -n 's/^listening on //p' "$log")
+        [ -n "$url" ] && break
+        sleep 0.1
+    done
+    address=${url#http://}
+    echo "-- $example $*"
+}
+
+# stop: by SIGTERM, and it ends by itself.
+stop() {
+    kill -TERM "$server"
+    if wait "$server"; then echo "ok: stopped cleanly"; else echo "FAILED: stopped with $?" && failed=1; fi
+    server=
+}
+
+# verify NAME PATTERN TOLD
+verify() {
+    if grep -qE "$2" <<<"$3"; then echo "ok: $1: $3"; else echo "FAILED: $1: $3, not $2" && failed=1; fi
+}
+
+# expect NAME PATTERN curl-arguments…: the pattern is for `status content-type`.
+expect() {
+    local name=$1 pattern=$2
+    shift 2
+    verify "$name" "^$pattern" "$(curl -s -m 20 -o /dev/null -w '%{http_code} %{content_type}' "$@" || true)"
+}
+
+# header NAME HEADER-PATTERN curl-arguments…
+header() {
+    local name=$1 pattern=$2
+    shift 2
+    verify "$name" "$pattern" "$(curl -s -m 20 -o /dev/null -D - "$@" | tr -d '\r' | grep -iE "$pattern" || true)"
+}
+
+zeros() { head -c "$1" /dev/zero; }

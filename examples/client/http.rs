@@ -1,0 +1,66 @@
+//! A hyper client: one for all hosts, the breaker found by the URI.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode};
+use axum::middleware::from_fn;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use futures_util::future::BoxFuture;
+use http_body_util::BodyExt;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use seawall::circuit_breaker::CircuitBreakersLayer;
+use seawall::{ConcurrencyLimitLayer, Reason, Rejection, TimeoutLayer};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
+
+use super::{Mood, Parts};
+
+pub(super) fn routes(mood: Mood) -> Router {
+    let failed = || StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    Router::new()
+        .route("/", get(async || "hello"))
+        .layer(from_fn(move |request, next| {
+            mood.clone().answer(request, next, failed)
+        }))
+}
+
+pub(super) fn client(parts: &Parts) -> impl Fn(SocketAddr) -> BoxFuture<'static, String> + use<> {
+    let by_host = parts.breakers.by_head(|head| head.uri.authority().cloned());
+    let client = ServiceBuilder::new()
+        .layer(CircuitBreakersLayer::new(by_host))
+        .layer(TimeoutLayer::new(parts.timeout))
+        .layer(ConcurrencyLimitLayer::new(parts.limit.clone()))
+        .service(Client::builder(TokioExecutor::new()).build_http::<Body>());
+    move |address| call(client.clone(), address)
+}
+
+/// One call, and what became of it in a word.
+fn call<S, B>(client: S, address: SocketAddr) -> BoxFuture<'static, String>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error: Display, Future: Send>,
+    S: Send + 'static,
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    Box::pin(async move {
+        let request = Request::get(format!("http://{address}/")).body(Body::empty());
+        let request = request.expect("an address makes a URI");
+        let response = match client.oneshot(request).await {
+            Ok(response) => response,
+            Err(error) => return error.to_string(),
+        };
+        // A refusal and a time-out are answers here: the rejection is in their extensions.
+        let rejection = response.extensions().get::<Rejection>();
+        let reason = rejection.map(Rejection::reason);
+        let status = response.status();
+        let _ = response.into_body().collect().await;
+        match reason {
+            Some(Reason::CircuitOpen) => "refused: the circuit is open".to_owned(),
+            Some(reason) => reason.to_string(),
+            None => status.to_string(),
+        }
+    })
+}

@@ -118,6 +118,10 @@
 //! State lives in the handle ([`LagShed`], [`CircuitBreaker`], [`ConcurrencyLimit`], [`Timeout`], …), made once in its constructor. Axum applies a layer
 //! again per route, per connection and even per request; a limit of 2 is 2 all the same.
 //!
+//! # Guides
+//!
+//! [What goes where](docs::placement), on servers and on clients; [what each layer does not protect from](docs::limits).
+//!
 //! # Features
 //!
 //! - `http` (default): the [`Http`] protocol and [`RequestLimitLayer`]. Without it every other layer works over
@@ -133,6 +137,8 @@
 pub mod catch_panic;
 pub mod circuit_breaker;
 pub mod concurrency_limit;
+#[cfg(feature = "http")]
+pub mod docs;
 pub mod gate;
 pub mod lag_monitor;
 pub mod lag_shed;

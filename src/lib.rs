@@ -120,7 +120,8 @@
 //!
 //! # Guides
 //!
-//! [What goes where](docs::placement), on servers and on clients; [what each layer does not protect from](docs::limits).
+//! [What goes where](docs::placement), on servers and on clients; [what each layer does not protect from](docs::limits); [moving over
+//! from tower, tower-http and tower-resilience](docs::migration).
 //!
 //! # Features
 //!

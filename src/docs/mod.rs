@@ -2,6 +2,8 @@
 //!
 //! - [`placement`]: what goes where, on servers and on clients.
 //! - [`limits`]: what each layer does not protect from.
+//! - [`migration`]: moving over from tower, tower-http and tower-resilience, layer by layer.
 
 pub mod limits;
+pub mod migration;
 pub mod placement;

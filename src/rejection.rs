@@ -170,8 +170,8 @@ impl Rejection {
     }
 
     /// Whether this speaks against what stands behind the layer: a panic does, and a timeout, unless the time was the
-    /// caller's own (`grpc-timeout`); overloaded, full, open, draining
-    /// and too large do not, since the dependency was never asked or not at fault.
+    /// caller's own (`grpc-timeout`); overloaded, full, open, draining and too large do not, since the dependency was never
+    /// asked or not at fault.
     ///
     /// ```
     /// use seawall::{Reason, Rejection};

@@ -13,8 +13,14 @@
 //! python3 examples/greeter.py localhost:3000 stream --count 0 --delay-ms 100  # DEADLINE_EXCEEDED after 5 s of answers
 //! python3 examples/greeter.py localhost:3000 chat --count 3            # OK
 //! python3 examples/greeter.py localhost:3000 hello --calls 200 --delay-ms 500 # OK and RESOURCE_EXHAUSTED, with a pushback
-//! python3 examples/greeter.py localhost:3000 hello --calls 500 --work-ms 20   # OK and UNAVAILABLE: the runtime is behind
-//! python3 examples/greeter.py localhost:3000 hello --calls 20 --panic         # INTERNAL, enough for the breaker
+//!
+//! # started again, with more places than calls:
+//! cargo run --release --example tonic -- --concurrency 4096
+//! python3 examples/greeter.py localhost:3000 hello --calls 1000 --work-ms 20  # OK and UNAVAILABLE: the runtime is behind
+//!
+//! # and again, as calls that were fine count for ten seconds:
+//! cargo run --release --example tonic
+//! python3 examples/greeter.py localhost:3000 hello --calls 20 --panic  # INTERNAL, enough for the breaker
 //! python3 examples/greeter.py localhost:3000 hello                     # UNAVAILABLE: the circuit is open
 //! ```
 //!

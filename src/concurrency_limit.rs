@@ -265,9 +265,6 @@ impl ConcurrencyLimit {
         if max_waiting == 0 {
             return Admission::Reject(shared.rejection(Reason::Full));
         }
-        if deadline.is_some_and(|deadline| deadline.remaining().is_zero()) {
-            return Admission::Reject(shared.rejection(Reason::QueueTimeout));
-        }
         match shared.limiter.join(max_waiting, None) {
             Joined::Entered => Admission::Admit(Permit::admitted(shared.clone())),
             Joined::Full => Admission::Reject(shared.rejection(Reason::Full)),

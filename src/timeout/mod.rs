@@ -448,7 +448,6 @@ where
             until: *this.until,
             timeout: this.timeout,
             is_grpc: X::is_grpc(*this.memo),
-            of_caller: *this.of_caller,
         };
         let inner = this.inner.as_mut().as_pin_mut();
         if let Poll::Ready(result) = inner.expect("polled after completion").poll(cx) {
@@ -466,7 +465,7 @@ where
         let timer = this.timer.as_pin_mut().expect("it was just set");
         ready!(clock::poll(timer, cx));
         this.inner.set(None);
-        let rejection = timed::time_is_up(&this.timeout.shared.meter, *this.of_caller);
+        let rejection = timed::time_is_up(&this.timeout.shared.meter).of_caller(*this.of_caller);
         Poll::Ready(
             this.protocol
                 .reject(rejection, *this.memo, this.extent.watch(end)),

@@ -52,7 +52,6 @@ pub struct End<'a> {
     pub(super) until: Until,
     pub(super) timeout: &'a Timeout,
     pub(super) is_grpc: bool,
-    pub(super) of_caller: bool,
 }
 
 mod sealed {
@@ -88,8 +87,8 @@ impl Until {
 }
 
 /// The time is up: counted, and told.
-pub(super) fn time_is_up(meter: &Meter, of_caller: bool) -> Rejection {
-    let rejection = meter.reject(Reason::Timeout).of_caller(of_caller);
+pub(super) fn time_is_up(meter: &Meter) -> Rejection {
+    let rejection = meter.reject(Reason::Timeout);
     observe::rejected(&rejection, false);
     rejection
 }
@@ -144,7 +143,6 @@ pub(super) mod body {
             // Frames that were ready after the time was up.
             late: u32,
             is_grpc: bool,
-            of_caller: bool,
             timeout: Timeout,
         }
     }
@@ -162,7 +160,6 @@ pub(super) mod body {
                 timer: None,
                 late: 0,
                 is_grpc: end.is_grpc,
-                of_caller: end.of_caller,
                 timeout: end.timeout.clone(),
             }
         }
@@ -204,7 +201,7 @@ pub(super) mod body {
         }
 
         fn cut<D>(&self) -> Result<Frame<D>, BodyError> {
-            let rejection = time_is_up(&self.timeout.shared.meter, self.of_caller);
+            let rejection = time_is_up(&self.timeout.shared.meter);
             if self.is_grpc {
                 Ok(Frame::trailers(rejection.to_trailers()))
             } else {

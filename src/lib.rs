@@ -86,6 +86,89 @@
 //! # }
 //! ```
 //!
+//! # A whole server
+//!
+//! The same with what a service in production has: names for the metrics, hooks, a room to wait in, a breaker around the
+//! routes that share a database, longer times for one route, a gate that only counts so far, and a listener for operators
+//! with the state of all of it.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use axum::{Router, routing::{get, post}};
+//! use seawall::{
+//!     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer, LagLaw, LagShed,
+//!     LagShedLayer, Outcome, RequestHead, RequestLimitLayer, Timeout, TimeoutLayer, circuit_breaker::OpenFor,
+//! };
+//! use tokio::net::TcpListener;
+//! use tower::ServiceBuilder;
+//!
+//! # async fn order() {} async fn upload() {}
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let second = Duration::from_secs(1);
+//!
+//! // The handles: made once, cloned into layers, tuned and read from anywhere.
+//! let lag = LagShed::with_law(LagLaw::default().max_shed(0.99))?.named("runtime");
+//! let limit = ConcurrencyLimit::try_new(512)?.wait(128, second / 10).named("all");
+//! let uploads = ConcurrencyLimit::try_new(16)?.named("uploads");
+//! let times = Timeout::new(5 * second);
+//! let database = CircuitBreaker::builder()
+//!     .name("database")
+//!     .failure_rate(0.5)
+//!     .slow_call(second, 0.5)
+//!     .open_for(OpenFor::growing(2 * second, 2.0, 60 * second).jitter(0.1))
+//!     .build()?;
+//! database.on_transition(|change| eprintln!("{} -> {}", change.from, change.to));
+//!
+//! let orders: Router = Router::new().route("/orders", post(order)).route_layer(
+//!     ServiceBuilder::new()
+//!         .layer(
+//!             CircuitBreakerLayer::new(database.clone())
+//!                 // Who asks too often is told so, which is no fault of the database.
+//!                 .classify(|head| (head.status == 429).then_some(Outcome::Ignored)),
+//!         )
+//!         .layer(TimeoutLayer::new(2 * second)), // what the breaker sees
+//! );
+//! let large: Router = Router::new()
+//!     .route("/uploads", post(upload))
+//!     .route_layer(ConcurrencyLimitLayer::new(uploads.clone()).dry_run()); // counts what it would refuse
+//!
+//! let is_health = |head: &RequestHead<'_>| head.uri.path() == "/health";
+//! let is_upload = |head: &RequestHead<'_>| head.uri.path() == "/uploads";
+//! let app: Router = Router::new()
+//!     .route("/health", get(async || "ok"))
+//!     .merge(orders)
+//!     .merge(large)
+//!     .layer(
+//!         ServiceBuilder::new()
+//!             .layer(CatchPanicLayer::new().on_panic(|panic| eprintln!("{:?}", panic.message())))
+//!             .layer(LagShedLayer::new(lag.clone()).exempt(is_health))
+//!             .layer(
+//!                 TimeoutLayer::new(times.clone())
+//!                     .per_request(move |head| is_upload(head).then_some(60 * second))
+//!                     .body_idle(3 * second),
+//!             )
+//!             .layer(ConcurrencyLimitLayer::new(limit.clone()).exempt(is_health))
+//!             .layer(
+//!                 RequestLimitLayer::new(64 * 1024)
+//!                     .per_request(move |head| is_upload(head).then_some(100 * 1024 * 1024))
+//!                     .headers(8 * 1024, 100)
+//!                     .uri(8 * 1024)
+//!                     .body_idle(3 * second),
+//!             ),
+//!     );
+//!
+//! // Not behind the wall: a service that is full must not lock its operators out.
+//! let state = get(async move || {
+//!     format!("{:#?}", (lag.snapshot(), limit.snapshot(), uploads.snapshot(), database.snapshot()))
+//! });
+//! let operators = Router::new().route("/state", state);
+//! let operators = axum::serve(TcpListener::bind("127.0.0.1:9000").await?, operators);
+//! let public = axum::serve(TcpListener::bind("127.0.0.1:3000").await?, app);
+//! tokio::try_join!(operators.into_future(), public.into_future())?;
+//! # Ok(()) }
+//! ```
+//!
 //! # Answers
 //!
 //! No layer turns an infallible service into a fallible one: each answers by itself, so that there is no
@@ -120,7 +203,7 @@
 //!
 //! # Guides
 //!
-//! [What goes where](docs::placement), on servers and on clients; [what each layer does not protect from](docs::limits); [moving over
+//! [What goes where](docs::placement), on servers and on clients; [how to choose the numbers](docs::numbers); [what each layer does not protect from](docs::limits); [moving over
 //! from tower, tower-http and tower-resilience](docs::migration).
 //!
 //! # Features

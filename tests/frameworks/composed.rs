@@ -6,15 +6,23 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{any, get};
+use futures_util::{SinkExt, StreamExt};
+use seawall::circuit_breaker::CircuitBreakerReadyLayer;
 use seawall::{
     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer,
     Rejection, RequestLimitLayer, TimeoutLayer,
 };
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tower::balance::p2c::Balance;
 use tower::buffer::BufferLayer;
+use tower::discover::ServiceList;
+use tower::load::Constant;
 use tower::retry::budget::{Budget, TpsBudget};
 use tower::retry::{Policy, RetryLayer};
 use tower::util::BoxCloneSyncService;
@@ -219,4 +227,78 @@ async fn within_a_retry_with_a_budget() {
     assert_eq!(response.status(), 503);
     let now = breaker.snapshot();
     assert_eq!((now.failures, now.rejected), (3, 1));
+}
+
+/// A WebSocket through every layer: its request is over at 101, so that neither its silence nor its length is counted.
+#[tokio::test]
+async fn a_web_socket_goes_through() {
+    async fn echo(mut socket: WebSocket) {
+        while let Some(Ok(message)) = socket.recv().await {
+            if socket.send(message).await.is_err() {
+                break;
+            }
+        }
+    }
+    let limit = ConcurrencyLimit::new(1);
+    let app = Router::new()
+        .route("/", any(async |up: WebSocketUpgrade| up.on_upgrade(echo)))
+        .layer(wall!(limit.clone()))
+        .layer(theirs!());
+    let address = serve(app).await;
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        let io = TcpStream::connect(address).await.unwrap();
+        let request = format!("ws://{address}/");
+        let (socket, response) = tokio_tungstenite::client_async(request, io).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        sockets.push(socket);
+    }
+    assert_eq!(limit.in_flight(), 0);
+    for mut socket in sockets {
+        let long = Message::text("more than the limit of a request".repeat(100));
+        socket.send(long.clone()).await.unwrap();
+        let told = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap();
+        assert_eq!(told.unwrap().unwrap(), long);
+        socket.close(None).await.unwrap();
+    }
+}
+
+/// Two servers, a breaker each that a balancer can see, and one of them fails.
+#[tokio::test]
+async fn under_a_balancer() {
+    let fails = serve(Router::new().route("/", get(async || StatusCode::BAD_GATEWAY))).await;
+    let works = serve(routes()).await;
+    let breakers = [(); 2].map(|()| CircuitBreaker::builder().minimum_calls(3).build().unwrap());
+    let endpoints = [fails, works]
+        .into_iter()
+        .zip(&breakers)
+        .map(|(address, breaker)| {
+            let service = ServiceBuilder::new()
+                .layer(CircuitBreakerReadyLayer::new(breaker.clone()))
+                .layer(TimeoutLayer::new(PATIENCE))
+                .service(service_fn(move |request: http::Request<Body>| async move {
+                    let mut client = Client::connect(address, Version::Http1).await;
+                    client.send(request).await
+                }));
+            Constant::new(service, 1)
+        });
+    let mut balance = Balance::new(ServiceList::new::<http::Request<Body>>(
+        endpoints.collect::<Vec<_>>(),
+    ));
+    let mut failed = 0;
+    for _ in 0..50 {
+        let request = http::Request::get("/")
+            .header("host", "localhost")
+            .body(Body::empty());
+        let response = balance
+            .ready()
+            .await
+            .unwrap()
+            .call(request.unwrap())
+            .await
+            .unwrap();
+        failed += usize::from(response.status() == StatusCode::BAD_GATEWAY);
+    }
+    assert_eq!((failed, breakers[0].snapshot().calls), (3, 3));
+    assert_eq!(breakers[1].snapshot().totals.successes, 47);
 }

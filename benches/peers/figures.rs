@@ -1,0 +1,165 @@
+//! Collects the figures of the cases: instructions, nanoseconds, allocations.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+use crate::bench::{BARE, Bench, COLLECTED, Case, Mode};
+use crate::{Error, cases};
+
+/// What a case costs per operation.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cost {
+    /// `None` where there is no Callgrind.
+    pub(crate) instructions: Option<f64>,
+    /// `None` where it was not measured.
+    pub(crate) ns: Option<f64>,
+    pub(crate) allocations: f64,
+}
+
+/// All cases, in their order, net of what they are around.
+pub(crate) struct Figures(pub(crate) Vec<(Case, Cost)>);
+
+#[derive(Deserialize)]
+struct Estimates {
+    median: Estimate,
+}
+
+#[derive(Deserialize)]
+struct Estimate {
+    point_estimate: f64,
+}
+
+impl Figures {
+    /// Everything of these rows.
+    pub(crate) fn of(rows: &[String]) -> Result<Self, Error> {
+        let home = target().join("criterion");
+        run(Command::new(std::env::current_exe()?)
+            .arg("--time")
+            .args(rows.iter().flat_map(|row| ["--rows", row]))
+            .env("CRITERION_HOME", &home))?;
+        Self::collect(rows, |_| true, |case| time(&home, case).map(Some))
+    }
+
+    /// What repeats, of ours alone.
+    pub(crate) fn ours() -> Result<Self, Error> {
+        let is_ours = |case: Case| case.row == BARE || case.subject.starts_with("seawall");
+        Self::collect(&[], is_ours, |_| Ok(None))
+    }
+
+    fn collect(
+        rows: &[String],
+        is_wanted: impl Fn(Case) -> bool,
+        ns: impl Fn(Case) -> Result<Option<f64>, Error>,
+    ) -> Result<Self, Error> {
+        let mut bench = Bench::new(Mode::Allocations, rows.to_vec());
+        cases::all(&mut bench);
+        let has_callgrind = Command::new("valgrind").arg("--version").output().is_ok();
+        if !has_callgrind {
+            eprintln!("no valgrind: instructions are not counted");
+        }
+        let mut gross = Vec::new();
+        for (case, allocations) in bench.seen() {
+            if !is_wanted(case) {
+                continue;
+            }
+            let instructions = has_callgrind.then(|| instructions(case)).transpose()?;
+            let ns = ns(case)?;
+            gross.push((
+                case,
+                Cost {
+                    instructions,
+                    ns,
+                    allocations,
+                },
+            ));
+        }
+        let net = gross
+            .iter()
+            .filter(|(case, _)| case.row != BARE)
+            .map(|(case, cost)| {
+                let bare = gross
+                    .iter()
+                    .find(|(bare, _)| bare.row == BARE && Some(bare.subject) == case.bare);
+                (*case, bare.map_or(*cost, |(_, bare)| cost.less(*bare)))
+            });
+        Ok(Self(net.collect()))
+    }
+}
+
+impl Figures {
+    /// What it is to be compared with: of ours in the row the one that is around the same, or else the first.
+    pub(crate) fn ours_for(&self, peer: Case) -> Option<Cost> {
+        let is_ours = |case: &Case| case.row == peer.row && case.subject.starts_with("seawall");
+        let ours = || self.0.iter().filter(|(case, _)| is_ours(case));
+        let same = ours().find(|(case, _)| case.bare == peer.bare);
+        same.or_else(|| ours().next()).map(|(_, cost)| *cost)
+    }
+}
+
+impl Cost {
+    fn less(self, bare: Cost) -> Self {
+        let less = |one: Option<f64>, other: Option<f64>| Some(one? - other?);
+        Self {
+            instructions: less(self.instructions, bare.instructions),
+            ns: less(self.ns, bare.ns),
+            allocations: self.allocations - bare.allocations,
+        }
+    }
+}
+
+/// The target directory.
+pub(crate) fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .expect("it is in the target directory")
+        .to_path_buf()
+}
+
+/// Runs the case in a process of its own under Callgrind, which looks at [`collected`](crate::bench) alone.
+fn instructions(case: Case) -> Result<f64, Error> {
+    let out = target().join("peers.callgrind");
+    run(Command::new("valgrind")
+        .args([
+            "--tool=callgrind",
+            "--collect-atstart=no",
+            "--toggle-collect=*collected*",
+        ])
+        .arg(format!("--callgrind-out-file={}", out.display()))
+        .arg(std::env::current_exe()?)
+        .args(["--collect", &case.name()]))?;
+    let told = std::fs::read_to_string(&out)?;
+    let total = told
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("totals: ")
+                .or(line.strip_prefix("summary: "))
+        })
+        .ok_or("callgrind tells no total")?;
+    let total: f64 = total.trim().parse()?;
+    if total == 0.0 {
+        return Err(format!("nothing was collected of {}", case.name()).into());
+    }
+    Ok(total / f64::from(COLLECTED))
+}
+
+/// Criterion's median.
+fn time(home: &Path, case: Case) -> Result<f64, Error> {
+    let path = home.join(case.row).join(case.directory());
+    let told = std::fs::read_to_string(path.join("new/estimates.json"))?;
+    let estimates: Estimates = serde_json::from_str(&told)?;
+    Ok(estimates.median.point_estimate)
+}
+
+fn run(command: &mut Command) -> Result<(), Error> {
+    let output = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()?;
+    if !output.status.success() {
+        let told = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{command:?} failed: {told}").into());
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! What a refusal costs on the wire, beside the cheapest answer that hyper can give.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tower::{Layer, Service, service_fn};
+
+const CONNECTIONS: usize = 16;
+const SECONDS: u64 = 2;
+const ROUNDS: usize = 5;
+
+fn on_core(core: usize) {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    if let Some(core) = cores.get(core) {
+        core_affinity::set_for_current(*core);
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(future)
+}
+
+/// Serves on a core of its own, until the process ends.
+fn serve<S, B>(service: S) -> SocketAddr
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes, Error: Into<tower::BoxError>> + Send + 'static,
+{
+    let (told, address) = mpsc::channel();
+    thread::spawn(move || {
+        on_core(0);
+        block_on(async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            told.send(listener.local_addr().expect("an address"))
+                .expect("it is asked for");
+            while let Ok((connection, _)) = listener.accept().await {
+                let service = TowerToHyperService::new(service.clone());
+                let connection = TokioIo::new(connection);
+                tokio::spawn(http1::Builder::new().serve_connection(connection, service));
+            }
+        });
+    });
+    address.recv().expect("it listens")
+}
+
+/// Answers a second of one core, to as many connections as ask one thing after the other.
+#[expect(clippy::disallowed_methods, reason = "it measures the world")]
+fn rate(address: SocketAddr, status: &'static [u8]) -> f64 {
+    on_core(1);
+    let end = Instant::now() + Duration::from_secs(SECONDS);
+    block_on(async {
+        let asks = (0..CONNECTIONS).map(|_| async move {
+            let mut connection = TcpStream::connect(address).await.expect("it listens");
+            let mut answer = [0; 1024];
+            let mut answers = 0_u64;
+            while Instant::now() < end {
+                let request = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+                connection.write_all(request).await.expect("it reads");
+                // Both answers are short, and come in one piece.
+                let read = connection.read(&mut answer).await.expect("it answers");
+                assert!(answer[..read].starts_with(status));
+                answers += 1;
+            }
+            answers
+        });
+        let answers = futures_util::future::join_all(asks).await;
+        answers.iter().sum::<u64>() as f64 / SECONDS as f64
+    })
+}
+
+pub(crate) fn print() {
+    let empty = service_fn(async |_: Request<Incoming>| {
+        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+    });
+    let limit = ConcurrencyLimit::new(1);
+    let permit = limit.try_acquire();
+    let bare = serve(empty);
+    let full = serve(ConcurrencyLimitLayer::new(limit).layer(empty));
+    let mut rounds: Vec<_> = (0..ROUNDS)
+        .map(|_| {
+            let served = rate(bare, b"HTTP/1.1 200");
+            (rate(full, b"HTTP/1.1 503") / served, served)
+        })
+        .collect();
+    drop(permit);
+    rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let (share, served) = rounds[ROUNDS / 2];
+    println!(
+        "\none core of bare hyper answers {served:.0} empty 200 a second over {CONNECTIONS} connections, and refuses \
+         {share:.2} as many with a 503 of ours"
+    );
+}

@@ -51,7 +51,7 @@ enum Cause {
 
 /// Watches a body on its way. The default passes everything on.
 pub trait Watch<B> {
-    /// Polls the body it watches.
+    /// Polls the body it watches, and [ends](Source::end) it where it knows that nothing comes after this.
     #[inline]
     fn poll_frame(
         self: Pin<&mut Self>,
@@ -113,16 +113,7 @@ where
     ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
         let mut this = self.project();
         match this.source.as_mut().project() {
-            SourceProj::Passing { .. } => {
-                let polled = ready!(this.watch.poll_frame(this.source.as_mut(), cx));
-                let more = matches!(&polled, Some(Ok(frame)) if frame.is_data())
-                    && !this.source.is_end_stream();
-                if !more {
-                    // Nothing comes after the end, an error or trailers; what the body still holds is free at once.
-                    this.source.set(Source::Over);
-                }
-                Poll::Ready(polled)
-            }
+            SourceProj::Passing { .. } => this.watch.poll_frame(this.source, cx),
             SourceProj::Answer { bytes } => {
                 ready!(this.watch.poll_before_answer(cx));
                 let bytes = std::mem::take(bytes);
@@ -193,6 +184,11 @@ impl<B> Source<B> {
             Source::Answer { .. } => false,
             Source::Over => true,
         }
+    }
+
+    /// Nothing comes any more; what the body still holds is free at once.
+    pub(crate) fn end(mut self: Pin<&mut Self>) {
+        self.set(Source::Over);
     }
 
     /// Takes the inner body out.

@@ -1,12 +1,14 @@
 //! The only lines that touch time: whoever needs it comes here, so that paused time moves everything but the lag probe,
 //! which measures how far the runtime is behind the world.
 
+use std::cell::Cell;
 use std::pin::{Pin, pin};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::task::coop::unconstrained;
+use tokio::task::coop;
 use tokio::time::Sleep;
 
 /// The time by which decisions are taken: paused time moves it.
@@ -51,8 +53,12 @@ pub(crate) fn nanos(time: Duration) -> u64 {
 
 /// Polls a timer, also where the future beside it has used up its task's share of Tokio's cooperative budget: a timer asks
 /// for a share too, and would else never be due beside a future that is always busy.
-pub(crate) fn poll(timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
-    pin!(unconstrained(timer)).poll(cx)
+#[inline]
+pub(crate) fn poll(mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+    if coop::has_budget_remaining() {
+        return timer.as_mut().poll(cx);
+    }
+    pin!(coop::unconstrained(timer)).poll(cx)
 }
 
 /// The time by which lag is measured, from a fixed origin; a paused clock does not stop it.
@@ -61,4 +67,74 @@ pub(crate) fn monotonic() -> Duration {
     static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
     let origin = *ORIGIN;
     origin.elapsed()
+}
+
+/// Counts the grains of time since an origin. A thread that has looked within the same grain compares two times and need not
+/// work it out again, which costs more than the look at the clock.
+#[derive(Debug)]
+pub(crate) struct Grains {
+    id: u64,
+    origin: tokio::time::Instant,
+    grain: Duration,
+}
+
+/// What a thread has worked out last.
+struct Latest {
+    id: Cell<u64>,
+    /// When the next grain begins.
+    until: Cell<Option<tokio::time::Instant>>,
+    grains: Cell<u64>,
+}
+
+/// As many as a thread keeps apart. Two that share a place and take turns work it out each time, and are right all the same.
+const PLACES: usize = 8;
+
+thread_local! {
+    static LATEST: [Latest; PLACES] = const {
+        [const {
+            Latest {
+                id: Cell::new(0),
+                until: Cell::new(None),
+                grains: Cell::new(0),
+            }
+        }; PLACES]
+    };
+}
+
+// === impl Grains ===
+
+impl Grains {
+    pub(crate) fn new(origin: tokio::time::Instant, grain: Duration) -> Self {
+        static ID: AtomicU64 = AtomicU64::new(1);
+        Self {
+            id: ID.fetch_add(1, Relaxed),
+            origin,
+            grain,
+        }
+    }
+
+    /// Whole grains from the origin until now.
+    #[inline]
+    pub(crate) fn count(&self) -> u64 {
+        let now = now();
+        LATEST.with(|latest| {
+            let latest = &latest[self.id as usize % PLACES];
+            match latest.until.get() {
+                Some(until) if now < until && latest.id.get() == self.id => latest.grains.get(),
+                _ => self.work_out(now, latest),
+            }
+        })
+    }
+
+    #[cold]
+    fn work_out(&self, now: tokio::time::Instant, latest: &Latest) -> u64 {
+        let grain = nanos(self.grain);
+        let since = nanos(now.saturating_duration_since(self.origin));
+        let grains = since / grain;
+        let left = Duration::from_nanos(grain - since % grain);
+        latest.id.set(self.id);
+        latest.until.set(now.checked_add(left));
+        latest.grains.set(grains);
+        grains
+    }
 }

@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::observe::Meter;
@@ -50,19 +51,35 @@ pub enum Reason {
 /// Made by a policy through [`Meter::reject`], which puts its own layer and name on it, or by [`Rejection::new`].
 #[derive(Clone)]
 pub struct Rejection {
-    reason: Reason,
-    retry_after: Option<Duration>,
     by: Option<Meter>,
-    /// The time that was up is one that the caller had given itself.
-    of_caller: bool,
+    why: Why,
 }
+
+/// `| nanoseconds to stay away, and one: 58 | the caller's own time: 1 | reason, and one: 5 |`: in one word, as a rejection
+/// passes through every layer of a stack. Whatever is above nine years is nine years.
+#[derive(Clone, Copy)]
+struct Why(NonZeroU64);
 
 // === impl Reason ===
 
 impl Reason {
+    const ALL: [Reason; 11] = [
+        Reason::Overloaded,
+        Reason::Full,
+        Reason::QueueTimeout,
+        Reason::CircuitOpen,
+        Reason::Draining,
+        Reason::Timeout,
+        Reason::BodyTooSlow,
+        Reason::BodyTooLarge,
+        Reason::HeadersTooLarge,
+        Reason::UriTooLong,
+        Reason::Panicked,
+    ];
+
     /// How many reasons there are; [`Reason::index`] is below it.
     #[cfg(feature = "metrics")]
-    pub(crate) const COUNT: usize = Reason::Panicked as usize + 1;
+    pub(crate) const COUNT: usize = Reason::ALL.len();
 
     /// The reason as a label: lower case, stable, fit for metrics and logs.
     ///
@@ -109,6 +126,59 @@ impl fmt::Display for Reason {
     }
 }
 
+// === impl Why ===
+
+impl Why {
+    const REASON: u64 = 0b1_1111;
+    const OF_CALLER: u64 = 1 << 5;
+    const AFTER_SHIFT: u32 = 6;
+    /// Nanoseconds.
+    const MOST: u64 = (u64::MAX >> Self::AFTER_SHIFT) - 1;
+
+    const fn of(word: u64) -> Self {
+        match NonZeroU64::new(word) {
+            Some(word) => Self(word),
+            None => unreachable!(),
+        }
+    }
+
+    const fn new(reason: Reason) -> Self {
+        Self::of(reason as u64 + 1)
+    }
+
+    const fn with_retry_after(self, after: Duration) -> Self {
+        let nanos = after.as_secs().saturating_mul(1_000_000_000);
+        let nanos = nanos.saturating_add(after.subsec_nanos() as u64);
+        let nanos = if nanos < Self::MOST {
+            nanos
+        } else {
+            Self::MOST
+        };
+        let rest = self.0.get() & (Self::REASON | Self::OF_CALLER);
+        Self::of((nanos + 1) << Self::AFTER_SHIFT | rest)
+    }
+
+    const fn with_of_caller(self, of_caller: bool) -> Self {
+        let rest = self.0.get() & !Self::OF_CALLER;
+        Self::of(rest | if of_caller { Self::OF_CALLER } else { 0 })
+    }
+
+    const fn reason(self) -> Reason {
+        Reason::ALL[(self.0.get() & Self::REASON) as usize - 1]
+    }
+
+    const fn of_caller(self) -> bool {
+        self.0.get() & Self::OF_CALLER != 0
+    }
+
+    const fn retry_after(self) -> Option<Duration> {
+        match self.0.get() >> Self::AFTER_SHIFT {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos - 1)),
+        }
+    }
+}
+
 // === impl Rejection ===
 
 impl Rejection {
@@ -117,19 +187,16 @@ impl Rejection {
     /// Use [`Meter::reject`] where the policy has a name of its own.
     pub const fn new(reason: Reason) -> Self {
         Self {
-            reason,
-            retry_after: None,
             by: None,
-            of_caller: false,
+            why: Why::new(reason),
         }
     }
 
+    #[inline]
     pub(crate) fn by(reason: Reason, meter: Meter) -> Self {
         Self {
-            reason,
-            retry_after: None,
             by: Some(meter),
-            of_caller: false,
+            why: Why::new(reason),
         }
     }
 
@@ -139,24 +206,25 @@ impl Rejection {
     /// that the clients do not all return at once; over gRPC `grpc-retry-pushback-ms`.
     #[must_use]
     pub const fn with_retry_after(mut self, after: Duration) -> Self {
-        self.retry_after = Some(after);
+        self.why = self.why.with_retry_after(after);
         self
     }
 
     /// The time that was up was the caller's own and shorter than ours: that does not speak against the service.
     pub(crate) const fn of_caller(mut self, of_caller: bool) -> Self {
-        self.of_caller = of_caller;
+        self.why = self.why.with_of_caller(of_caller);
         self
     }
 
     /// Why the request was turned away.
     pub const fn reason(&self) -> Reason {
-        self.reason
+        self.why.reason()
     }
 
-    /// How long the caller is asked to stay away, exactly as the layer gave it: neither rounded nor jittered.
+    /// How long the caller is asked to stay away, exactly as the layer gave it: neither rounded nor jittered, but nine years
+    /// at the most.
     pub const fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        self.why.retry_after()
     }
 
     /// The kind of layer that said no, for example `"concurrency_limit"`; `"custom"` where none is known.
@@ -180,13 +248,13 @@ impl Rejection {
     /// assert!(!Rejection::new(Reason::Full).is_dependency_failure());
     /// ```
     pub const fn is_dependency_failure(&self) -> bool {
-        matches!(self.reason, Reason::Timeout | Reason::Panicked) && !self.of_caller
+        matches!(self.reason(), Reason::Timeout | Reason::Panicked) && !self.why.of_caller()
     }
 
     /// What an outer layer makes of a request that an inner one turned away.
     pub(crate) const fn outcome(&self) -> Outcome {
-        match self.reason {
-            Reason::Timeout if self.of_caller => Outcome::Ignored,
+        match self.reason() {
+            Reason::Timeout if self.why.of_caller() => Outcome::Ignored,
             Reason::Timeout => Outcome::Failure,
             Reason::Panicked => Outcome::Panicked,
             _ => Outcome::Ignored,
@@ -225,8 +293,8 @@ impl Rejection {
 impl fmt::Debug for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rejection")
-            .field("reason", &self.reason)
-            .field("retry_after", &self.retry_after)
+            .field("reason", &self.reason())
+            .field("retry_after", &self.retry_after())
             .field("layer", &self.layer())
             .field("name", &self.name())
             .finish_non_exhaustive()
@@ -235,7 +303,7 @@ impl fmt::Debug for Rejection {
 
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reason.fmt(f)
+        self.reason().fmt(f)
     }
 }
 
@@ -258,6 +326,29 @@ mod tests {
         fn source(&self) -> Option<&(dyn Error + 'static)> {
             Some(&self.0)
         }
+    }
+
+    #[test]
+    fn one_word_says_why_and_when_to_come_back() {
+        assert_eq!(size_of::<Option<Rejection>>(), 16);
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+            let bare = Rejection::new(reason).of_caller(true);
+            assert_eq!((bare.reason(), bare.retry_after()), (reason, None));
+            for after in [
+                Duration::ZERO,
+                Duration::from_nanos(1),
+                Duration::from_secs(86_400),
+            ] {
+                let told = bare.clone().with_retry_after(after);
+                assert_eq!((told.reason(), told.retry_after()), (reason, Some(after)));
+                assert!(told.why.of_caller());
+                assert!(!told.of_caller(false).why.of_caller());
+            }
+        }
+        let never = Rejection::new(Reason::Full).with_retry_after(Duration::MAX);
+        assert!(never.retry_after().unwrap() > Duration::from_secs(9 * 365 * 86_400));
+        assert_eq!(never.reason(), Reason::Full);
     }
 
     #[test]

@@ -65,18 +65,20 @@ where
     #[inline]
     fn poll_frame(
         self: Pin<&mut Self>,
-        source: Pin<&mut Source<B>>,
+        mut source: Pin<&mut Source<B>>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<B::Data>, BodyError>>>
     where
         B: http_body::Body<Error: Into<BoxError>>,
     {
-        match self.get_mut() {
-            None => source.poll_frame(cx),
-            Some(isolate) => isolate
-                .run(|| source.poll_frame(cx))
-                .unwrap_or_else(|rejection| Poll::Ready(Some(Err(BodyError::cut(rejection))))),
-        }
+        let Some(isolate) = self.get_mut() else {
+            return source.poll_frame(cx);
+        };
+        let poll = AssertUnwindSafe(|| source.as_mut().poll_frame(cx));
+        panic::catch_unwind(poll).unwrap_or_else(|payload| {
+            source.end();
+            Poll::Ready(Some(Err(BodyError::cut(isolate.caught(payload)))))
+        })
     }
 }
 

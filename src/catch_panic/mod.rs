@@ -53,7 +53,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use self::hook::{OnPanic, Report};
-use crate::gate::Call;
+use crate::gate::{Call, CallProj, OVER};
 use crate::observe::Meter;
 use crate::protocol::{Http, Inspect, Kind, Plain, Protocol};
 use crate::rejection::Rejection;
@@ -284,12 +284,12 @@ where
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
         let call = match unready.take() {
-            Some(payload) => Err(isolate.caught(payload)),
-            None => isolate.run(|| inner.call(request)),
-        };
-        let call = match call {
-            Ok(future) => Call::Inner { future },
-            Err(rejection) => Call::refused(rejection),
+            Some(payload) => Call::refused(isolate.caught(payload)),
+            None => isolate
+                .run(|| Call::Inner {
+                    future: inner.call(request),
+                })
+                .unwrap_or_else(Call::refused),
         };
         CatchPanicFuture {
             call,
@@ -337,22 +337,23 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let (call, protocol, isolate) = (this.call, this.protocol, this.isolate);
-        // The response is wrapped in here, so that it is moved out once and whole.
-        let poll = || {
-            call.poll(cx).map_ok(|result| {
-                let isolate = isolate.take();
-                result.map(|response| protocol.wrap(response, isolate))
-            })
+        let rejection = match call.project() {
+            CallProj::Refused { rejection } => rejection.take().expect(OVER),
+            CallProj::Inner { future } => {
+                // The response is wrapped in here, so that it is moved out once and whole.
+                let poll = || {
+                    future.poll(cx).map(|result| {
+                        let isolate = isolate.take();
+                        result.map(|response| protocol.wrap(response, isolate))
+                    })
+                };
+                match panic::catch_unwind(AssertUnwindSafe(poll)) {
+                    Ok(polled) => return polled,
+                    Err(payload) => isolate.as_ref().expect(OVER).caught(payload),
+                }
+            }
         };
-        let polled = panic::catch_unwind(AssertUnwindSafe(poll));
-        let rejected = match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(Ok(result))) => return Poll::Ready(result),
-            Ok(Poll::Ready(Err(rejection))) => Ok(rejection),
-            Err(payload) => Err(payload),
-        };
-        let isolate = isolate.take().expect("polled after completion");
-        let rejection = rejected.unwrap_or_else(|payload| isolate.caught(payload));
+        let isolate = isolate.take().expect(OVER);
         Poll::Ready(answer(protocol, rejection, *this.memo, &isolate))
     }
 }

@@ -78,7 +78,7 @@ impl CircuitBreaker {
     }
 
     #[inline]
-    fn acquire<B>(handle: &B) -> Result<Held<Pass<B>>, Rejection>
+    fn acquire<B>(handle: &B) -> Result<Pass<B>, Rejection>
     where
         B: Borrow<Self> + Clone,
     {
@@ -86,7 +86,7 @@ impl CircuitBreaker {
         if let Err(rejection) = &admitted {
             observe::rejected(rejection, false);
         }
-        admitted.map(Held::new)
+        admitted
     }
 
     /// Runs a future if the breaker lets it, and counts its result as [`Plain`](crate::Plain) does: `Ok` is a success, `Err`
@@ -155,7 +155,7 @@ impl CircuitBreaker {
         C: FnOnce(&Result<T, E>) -> O,
         O: Into<Option<Outcome>>,
     {
-        let mut held = Self::acquire(&self)?;
+        let mut held = Held::new(Self::acquire(&self)?);
         let result = {
             let mut future = pin!(future);
             poll_fn(|cx| held.watch(|| future.as_mut().poll(cx))).await

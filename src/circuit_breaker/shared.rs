@@ -11,13 +11,15 @@ use tokio::time::Instant;
 
 use super::settings::Settings;
 use super::{CircuitBreaker, CircuitState, Transition};
-use crate::clock::{self, nanos};
+use crate::clock::{self, Grains, nanos};
 use crate::control::breaker::{Breaker, Entry, Refusal};
 use crate::control::circuit::{Exceeded, Mode, Word};
 use crate::control::window::Sample;
 use crate::observe::{self, Meter};
 use crate::policy::{Outcome, Ticket};
 use crate::rejection::{Reason, Rejection};
+
+const MILLI: Duration = Duration::from_millis(1);
 
 type Hook = Arc<dyn Fn(&Transition) + Send + Sync>;
 
@@ -27,6 +29,10 @@ pub(super) struct Shared {
     pub(super) meter: Meter,
     /// Where the nanoseconds of the breaker begin.
     origin: Instant,
+    /// The slices of its window, if that is one of time.
+    slices: Grains,
+    /// Since the origin.
+    millis: Grains,
     hooks: RwLock<Vec<Hook>>,
     /// Whoever waits for an open breaker in `poll_ready`.
     pub(super) changed: Arc<Notify>,
@@ -48,7 +54,9 @@ pub struct Pass<B: Borrow<CircuitBreaker> = CircuitBreaker> {
 /// The state in which a call passed, and whether the breaker knows that its response has begun.
 type Way = (Word, bool);
 
+/// As wide as the rest of a pass, so that it is moved in whole words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 enum Stage {
     Called,
     /// How long it took is known.
@@ -62,11 +70,16 @@ enum Stage {
 
 impl Shared {
     pub(super) fn new(settings: Settings, meter: Meter) -> Self {
+        let window = settings.make_window();
+        let slice = window.slice().map_or(Duration::MAX, Duration::from_nanos);
+        let origin = clock::now();
         Self {
-            breaker: Breaker::new(settings.make_window(), settings.is_timed(), 0),
+            breaker: Breaker::new(window, settings.is_timed(), 0),
             settings,
             meter,
-            origin: clock::now(),
+            origin,
+            slices: Grains::new(origin, slice),
+            millis: Grains::new(origin, MILLI),
             hooks: RwLock::default(),
             changed: Arc::default(),
             cancelled: AtomicU64::new(0),
@@ -78,7 +91,14 @@ impl Shared {
         nanos(clock::now().saturating_duration_since(self.origin))
     }
 
-    #[cold]
+    /// How it refuses while it is open and will be for a while. The time that it says is right to a millisecond.
+    #[inline]
+    fn refuses(&self) -> Option<Refusal> {
+        let grain = nanos(MILLI);
+        let about = || self.millis.count() * grain;
+        self.breaker.refuses(about, grain)
+    }
+
     fn refuse(&self, refusal: Refusal) -> Rejection {
         /// The probes that are out decide within a call's time, which nobody knows; it is not worth coming back earlier.
         const SOON: Duration = Duration::from_secs(1);
@@ -104,7 +124,7 @@ impl Shared {
             .push(hook);
     }
 
-    /// Tells everybody what has changed: one at a time, in order, outside any lock. Somebody's panic goes no further, as
+    /// Tells everybody what has changed, if anything has: one at a time, in order, outside any lock. Somebody's panic goes no further, as
     /// most changes are found where a call is dropped.
     pub(super) fn tell(&self) {
         self.breaker.tell(|change| {
@@ -172,6 +192,7 @@ impl Shared {
         self.meter.circuit_outcome(outcome);
     }
 
+    #[cold]
     fn give_back(&self, (word, has_head): Way) {
         let (breaker, settings) = (&self.breaker, &self.settings);
         if breaker.give_back(word, has_head, || self.now(), settings) {
@@ -204,12 +225,41 @@ impl<B: Borrow<CircuitBreaker> + Clone> Pass<B> {
     /// A pass for a call that begins now, or a refusal.
     #[inline]
     pub(super) fn admit(handle: &B) -> Result<Self, Rejection> {
-        match Self::reserve(handle) {
+        let shared = &handle.borrow().shared;
+        if let Some(word) = shared.breaker.lets_pass() {
+            if !word.is_timed() {
+                let pass = Self::new(handle, word);
+                pass.shared().meter.admitted();
+                pass.shared().meter.circuit_seen(|| pass.shared().mode());
+                return Ok(pass);
+            }
+        }
+        Self::admit_anyhow(handle)
+    }
+
+    #[inline]
+    fn new(handle: &B, word: Word) -> Self {
+        Self {
+            handle: handle.clone(),
+            word,
+            time: 0,
+            stage: Stage::Called,
+        }
+    }
+
+    #[inline(never)]
+    fn admit_anyhow(handle: &B) -> Result<Self, Rejection> {
+        let shared = &handle.borrow().shared;
+        let reserved = match shared.refuses() {
+            Some(refusal) => Err(refusal),
+            None => Self::reserve(handle),
+        };
+        match reserved {
             Ok(mut pass) => {
                 pass.begin();
                 Ok(pass)
             }
-            Err(refusal) => Err(handle.borrow().shared.refuse(refusal)),
+            Err(refusal) => Err(shared.refuse(refusal)),
         }
     }
 
@@ -220,13 +270,10 @@ impl<B: Borrow<CircuitBreaker> + Clone> Pass<B> {
         match shared.breaker.enter(|| shared.now(), &shared.settings) {
             Entry::Pass(word) => {
                 // The pass first: whatever a metrics recorder does, its place comes back.
-                let pass = Self {
-                    handle: handle.clone(),
-                    word,
-                    time: 0,
-                    stage: Stage::Called,
-                };
-                shared.tell();
+                let pass = Self::new(handle, word);
+                if !word.lets_pass() {
+                    shared.tell();
+                }
                 Ok(pass)
             }
             Entry::Refused(refusal) => {
@@ -238,6 +285,7 @@ impl<B: Borrow<CircuitBreaker> + Clone> Pass<B> {
 }
 
 impl<B: Borrow<CircuitBreaker>> Pass<B> {
+    #[inline]
     fn shared(&self) -> &Shared {
         &self.handle.borrow().shared
     }
@@ -260,13 +308,28 @@ impl<B: Borrow<CircuitBreaker>> Pass<B> {
         shared.meter.circuit_seen(|| shared.mode());
     }
 
+    #[inline]
+    pub(super) fn is_settled(&self) -> bool {
+        self.stage == Stage::Settled
+    }
+
     pub(super) fn measured(&mut self, took: u64) {
         self.time = took;
         self.stage = Stage::Measured;
     }
 
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "there are no heads"))]
+    #[inline]
     fn begin_response(&mut self) {
+        if self.word.is_timed() || !self.word.lets_pass() {
+            self.begin_response_of_probe();
+        }
+    }
+
+    /// Of a probe, or of a call that is timed.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "there are no heads"))]
+    #[inline(never)]
+    fn begin_response_of_probe(&mut self) {
         let took = self.took();
         self.measured(took.unwrap_or(0));
         let shared = self.shared();
@@ -293,18 +356,51 @@ impl<B: Borrow<CircuitBreaker>> Pass<B> {
 impl<B: Borrow<CircuitBreaker>> Ticket for Pass<B> {
     #[inline]
     fn settle(&mut self, outcome: Outcome) {
-        let took = self.took();
-        let way = self.way();
-        // First, so that no place is given back twice, whatever a metrics recorder does.
-        self.stage = Stage::Settled;
-        self.shared().record(Some(way), outcome, took);
-        self.shared().tell();
+        if outcome == Outcome::Success && self.settle_success() {
+            return;
+        }
+        self.settle_anyhow(outcome);
     }
 
     #[cfg(feature = "http")]
     #[inline]
     fn on_head(&mut self, _: &mut crate::protocol::ResponseHeadMut<'_>) {
         self.begin_response();
+    }
+}
+
+impl<B: Borrow<CircuitBreaker>> Pass<B> {
+    /// What nearly all calls do; `false` if it is one of the others, and nothing is done.
+    #[inline]
+    fn settle_success(&mut self) -> bool {
+        if self.word.is_timed() {
+            return false;
+        }
+        let shared = self.shared();
+        let (breaker, settings) = (&shared.breaker, &shared.settings);
+        let slice = || shared.slices.count();
+        let recorded = breaker.record_success(self.word, slice, || shared.now(), settings);
+        let Some(reached) = recorded else {
+            return false;
+        };
+        self.stage = Stage::Settled;
+        let shared = self.shared();
+        if reached != Exceeded::default() {
+            shared.meter.circuit_reached(reached);
+            shared.tell();
+        }
+        shared.meter.circuit_outcome(Outcome::Success);
+        true
+    }
+
+    #[inline(never)]
+    fn settle_anyhow(&mut self, outcome: Outcome) {
+        let took = self.took();
+        let way = self.way();
+        // First, so that no place is given back twice, whatever a metrics recorder does.
+        self.stage = Stage::Settled;
+        self.shared().record(Some(way), outcome, took);
+        self.shared().tell();
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::CircuitBreaker;
 use super::shared::Pass;
 use crate::clock::nanos;
-use crate::policy::{End, Held, Outcome};
+use crate::policy::{Outcome, Ticket};
 
 /// A call that a [`CircuitBreaker`](crate::CircuitBreaker) admitted, from
 /// [`try_acquire`](crate::CircuitBreaker::try_acquire) to its outcome.
@@ -17,7 +17,7 @@ use crate::policy::{End, Held, Outcome};
 /// the slow-call threshold. Dropped by a panic that began under it, it failed.
 #[must_use = "a ticket that is dropped is a call that was cancelled"]
 pub struct CircuitTicket<B: Borrow<CircuitBreaker> = CircuitBreaker> {
-    held: Option<Held<Pass<B>>>,
+    pass: Pass<B>,
     /// Somebody's panic was under way when it began.
     during_panic: bool,
 }
@@ -26,9 +26,9 @@ pub struct CircuitTicket<B: Borrow<CircuitBreaker> = CircuitBreaker> {
 
 impl<B: Borrow<CircuitBreaker>> CircuitTicket<B> {
     #[inline]
-    pub(super) fn new(held: Held<Pass<B>>) -> Self {
+    pub(super) fn new(pass: Pass<B>) -> Self {
         Self {
-            held: Some(held),
+            pass,
             during_panic: thread::panicking(),
         }
     }
@@ -54,28 +54,27 @@ impl<B: Borrow<CircuitBreaker>> CircuitTicket<B> {
     /// Whatever became of it.
     #[inline]
     pub fn settle(mut self, outcome: Outcome) {
-        if let Some(mut held) = self.held.take() {
-            held.settle(outcome);
-            held.end(End::Complete);
-        }
+        self.pass.settle(outcome);
     }
 
     /// Whatever became of it, when somebody else measured how long it took.
     #[inline]
     pub fn settle_timed(mut self, outcome: Outcome, took: Duration) {
-        if let Some(held) = &mut self.held {
-            held.ticket_mut().measured(nanos(took));
-        }
+        self.pass.measured(nanos(took));
         self.settle(outcome);
     }
 }
 
 impl<B: Borrow<CircuitBreaker>> Drop for CircuitTicket<B> {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(held) = &mut self.held {
-            if thread::panicking() && !self.during_panic {
-                held.settle(Outcome::Panicked);
-            }
+        if !self.pass.is_settled() {
+            let panicked = thread::panicking() && !self.during_panic;
+            self.pass.settle(if panicked {
+                Outcome::Panicked
+            } else {
+                Outcome::Cancelled
+            });
         }
     }
 }

@@ -129,6 +129,12 @@ impl Breaker {
         Word(self.word.load(Ordering::Acquire))
     }
 
+    /// The state, if every call passes.
+    #[inline]
+    pub(crate) fn lets_pass(&self) -> Option<Word> {
+        Some(self.word()).filter(|word| word.lets_pass())
+    }
+
     /// May a call pass? While it may, whatever else there is to know is not looked at: neither the time nor the settings.
     #[inline]
     pub(crate) fn enter(&self, now: impl FnOnce() -> u64, spans: &impl Spans) -> Entry {
@@ -137,6 +143,17 @@ impl Breaker {
             return Entry::Pass(word);
         }
         self.enter_unclosed(now(), spans)
+    }
+
+    /// What a call is told while it is open, unless that is nearly over. The time is one that is known only to have come less
+    /// than `grain` nanoseconds ago.
+    #[inline]
+    pub(crate) fn refuses(&self, about: impl FnOnce() -> u64, grain: u64) -> Option<Refusal> {
+        if self.word().mode() != Mode::Open {
+            return None;
+        }
+        let left = self.ends(Mode::Open).checked_sub(about())?;
+        (left > grain).then_some(Refusal::Open(left))
     }
 
     #[cold]
@@ -174,6 +191,33 @@ impl Breaker {
         }
     }
 
+    /// A call came back that was a success, and not slow: counted here if that is all there is to do, as it nearly always is;
+    /// `None` if not, and nothing is done. The time is the number of a slice of the window. Says which thresholds it reached.
+    #[inline]
+    pub(crate) fn record_success(
+        &self,
+        pass: Word,
+        slice: impl FnOnce() -> u64,
+        now: impl Fn() -> u64,
+        spans: &impl Spans,
+    ) -> Option<Exceeded> {
+        let word = self.word();
+        let is_plain = word == pass && word.mode() == Mode::Closed;
+        if !is_plain || self.in_a_row.load(Ordering::Relaxed) as u32 > 0 {
+            return None;
+        }
+        if self.window.record_success(era(word.generation()), slice)? {
+            return Some(Exceeded::default());
+        }
+        Some(self.judge_success(word, now, spans))
+    }
+
+    #[cold]
+    fn judge_success(&self, word: Word, now: impl Fn() -> u64, spans: &impl Spans) -> Exceeded {
+        let counts = self.window.counts(era(word.generation()), now());
+        self.judge(word, now, &counts, 0, spans)
+    }
+
     /// A call came back with a verdict. The time is asked for where it matters: not for a ring that stays below its
     /// thresholds. Says which thresholds it reached.
     #[inline]
@@ -185,6 +229,11 @@ impl Breaker {
         sample: Sample,
         spans: &impl Spans,
     ) -> Exceeded {
+        if let (Sample::SUCCESS, Some(width)) = (sample, self.window.slice()) {
+            if let Some(reached) = self.record_success(pass, || now() / width, &now, spans) {
+                return reached;
+            }
+        }
         let word = self.word();
         if word.generation() != pass.generation() {
             self.window.record_past(sample);

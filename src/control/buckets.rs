@@ -121,18 +121,18 @@ impl Buckets {
     }
 
     pub(super) fn counts_at(&self, era: u64, now: u64) -> Counts {
-        let slice = self.slice(era, now);
+        let slice = self.slice(era, now / self.width);
         Counts {
             took: self.took(slice),
             ..self.counts(slice)
         }
     }
 
-    /// The number of the slice of time; that of a later era is a window ahead at least.
+    /// The slice of time of that number; in a later era it is a window ahead at least.
     #[inline]
-    fn slice(&self, era: u64, now: u64) -> u32 {
+    fn slice(&self, era: u64, number: u64) -> u32 {
         let windows = (era as u32).wrapping_mul(self.slices.len() as u32);
-        ((now / self.width) as u32).wrapping_add(windows)
+        (number as u32).wrapping_add(windows)
     }
 
     /// The same for a slice of any era, as these are a number of windows apart.
@@ -146,6 +146,31 @@ impl Buckets {
         now.wrapping_sub(slice) < self.count
     }
 
+    /// Nanoseconds.
+    pub(super) fn width(&self) -> u64 {
+        self.width
+    }
+
+    /// Counts a fast success in the slice of time of that number, unless something else is to be done: `None` then. Says
+    /// whether the window holds nothing but fast successes.
+    #[inline]
+    pub(super) fn record_success(&self, era: u64, number: u64) -> Option<bool> {
+        let slice = self.slice(era, number);
+        let word = &self.bucket(slice).counts[0];
+        let mut now = word.load(Ordering::Relaxed);
+        loop {
+            if tally::slice_of(now) != slice || tally::count(now) == u32::MAX {
+                return None;
+            }
+            match word.compare_exchange_weak(now, now + 1, Ordering::SeqCst, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(seen) => now = seen,
+            }
+        }
+        fence();
+        Some(!self.is_in_window(self.worst.load(Ordering::SeqCst), slice))
+    }
+
     #[inline]
     pub(super) fn record(
         &self,
@@ -154,7 +179,7 @@ impl Buckets {
         sample: Sample,
         past: &Tallies,
     ) -> Option<Counts> {
-        let slice = self.slice(era, now);
+        let slice = self.slice(era, now / self.width);
         let bucket = self.bucket(slice);
         let class = sample.class();
         if class != 0 {

@@ -106,6 +106,7 @@ impl Word {
         Self(generation << Self::GENERATION_SHIFT | (timed as u64) << 3 | mode as u64)
     }
 
+    #[inline]
     pub(super) const fn mode(self) -> Mode {
         Mode::of_index(self.0 & Self::MODE)
     }
@@ -133,6 +134,7 @@ impl Word {
 // === impl Mode ===
 
 impl Mode {
+    #[cfg(feature = "metrics")]
     pub(crate) const ALL: [Mode; 6] = [
         Mode::Closed,
         Mode::Open,
@@ -153,9 +155,17 @@ impl Mode {
         }
     }
 
+    /// Three bits, of which only six values are ever stored.
+    #[inline]
     pub(super) const fn of_index(index: u64) -> Mode {
-        // Three bits, of which only six values are ever stored.
-        Mode::ALL[index as usize % Mode::ALL.len()]
+        match index {
+            0 => Mode::Closed,
+            1 => Mode::Open,
+            2 => Mode::HalfOpen,
+            3 => Mode::ForcedOpen,
+            4 => Mode::ForcedClosed,
+            _ => Mode::ObserveOnly,
+        }
     }
 }
 

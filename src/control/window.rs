@@ -65,6 +65,13 @@ pub(super) const CLASSES: usize = 4;
 // === impl Sample ===
 
 impl Sample {
+    /// One whose time nobody measured.
+    pub(super) const SUCCESS: Self = Self {
+        failed: false,
+        slow: false,
+        took: 0,
+    };
+
     pub(super) const fn class(self) -> usize {
         self.failed as usize | (self.slow as usize) << 1
     }
@@ -135,6 +142,24 @@ impl Window {
         match &self.calls {
             Calls::Last(ring) => ring.record(era, sample, &self.past),
             Calls::Within(buckets) => buckets.record(era, now(), sample, &self.past),
+        }
+    }
+
+    /// How long a slice of it is, in nanoseconds; `None` if it is not one of time.
+    pub(crate) fn slice(&self) -> Option<u64> {
+        match &self.calls {
+            Calls::Last(_) => None,
+            Calls::Within(buckets) => Some(buckets.width()),
+        }
+    }
+
+    /// Counts a fast success where there is nothing else to do; the time is the number of a [`slice`](Self::slice). `None` if
+    /// there is. Says whether the window holds nothing but fast successes.
+    #[inline]
+    pub(crate) fn record_success(&self, era: u64, slice: impl FnOnce() -> u64) -> Option<bool> {
+        match &self.calls {
+            Calls::Last(_) => None,
+            Calls::Within(buckets) => buckets.record_success(era, slice()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use tower_layer::Layer;
 
 use super::Gate;
-use crate::policy::Exempt;
+use crate::policy::{DryRun, Exempt};
 use crate::protocol::{ByHead, Http, Plain};
 #[cfg(feature = "http")]
 use crate::protocol::{NoRule, Problem};
@@ -20,7 +20,6 @@ use crate::rejection::Rejection;
 pub struct GateLayer<P, X = Http> {
     policy: P,
     protocol: X,
-    dry_run: bool,
 }
 
 // === impl GateLayer ===
@@ -41,7 +40,6 @@ impl<P> GateLayer<P> {
         Self {
             policy,
             protocol: Http::default(),
-            dry_run: false,
         }
     }
 }
@@ -52,9 +50,11 @@ impl<P, X> GateLayer<P, X> {
     ///
     /// [`Meter::would_reject`]: crate::Meter::would_reject
     #[must_use]
-    pub fn dry_run(mut self) -> Self {
-        self.dry_run = true;
-        self
+    pub fn dry_run(self) -> GateLayer<DryRun<P>, X> {
+        GateLayer {
+            policy: DryRun::new(self.policy),
+            protocol: self.protocol,
+        }
     }
 
     /// The policy behind this gate.
@@ -70,7 +70,6 @@ impl<P, X> GateLayer<P, X> {
         GateLayer {
             policy: self.policy,
             protocol: protocol(self.protocol),
-            dry_run: self.dry_run,
         }
     }
 
@@ -78,7 +77,6 @@ impl<P, X> GateLayer<P, X> {
         GateLayer {
             policy: Exempt::new(self.policy, exempt),
             protocol: self.protocol,
-            dry_run: self.dry_run,
         }
     }
 }
@@ -246,7 +244,6 @@ impl<S, P: Clone, X: Clone> Layer<S> for GateLayer<P, X> {
             inner,
             policy: self.policy.clone(),
             protocol: self.protocol.clone(),
-            dry_run: self.dry_run,
         }
     }
 }
@@ -256,7 +253,6 @@ impl<P: fmt::Debug, X: fmt::Debug> fmt::Debug for GateLayer<P, X> {
         f.debug_struct("GateLayer")
             .field("policy", &self.policy)
             .field("protocol", &self.protocol)
-            .field("dry_run", &self.dry_run)
             .finish()
     }
 }

@@ -30,7 +30,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::observe;
-use crate::policy::{Admission, Held, Park, Parked, Policy, Ticket, Wait};
+use crate::policy::{Admission, Held, Park, Parked, Policy, Ticket};
 use crate::protocol::{Http, Inspect, Kind, Protocol};
 use crate::rejection::Rejection;
 
@@ -42,7 +42,6 @@ pub struct Gate<S, P, X = Http> {
     inner: S,
     policy: P,
     protocol: X,
-    dry_run: bool,
 }
 
 pin_project! {
@@ -109,40 +108,31 @@ where
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         let policy = &self.policy;
-        let admission = self.protocol.with_head(&request, |head| policy.admit(head));
-        let ticket = match admission {
-            Admission::Admit(ticket) => Some(ticket),
-            Admission::Wait(wait) if !self.dry_run => {
+        let held = match self.protocol.with_head(&request, |head| policy.admit(head)) {
+            Admission::Admit(ticket) => (!P::Ticket::INERT).then(|| Held::watching(ticket)),
+            Admission::Wait(wait) => {
                 let memo = self.protocol.inspect(&request);
                 let parked = wait.park(&mut self.inner, request);
                 return self.future(State::Waiting { parked }, memo);
             }
-            Admission::Wait(wait) => {
-                observe::rejected(&wait.give_up(), true);
-                None
-            }
             Admission::Reject(rejection) => {
-                observe::rejected(&rejection, self.dry_run);
-                if !self.dry_run {
-                    let memo = self.protocol.inspect(&request);
-                    let call = Call::refused(rejection);
-                    return self.future(State::Called { call, held: None }, memo);
-                }
-                None
+                observe::rejected(&rejection, false);
+                let memo = self.protocol.inspect(&request);
+                let call = Call::refused(rejection);
+                return self.future(State::Called { call, held: None }, memo);
             }
         };
         let memo = self.protocol.glance(&request);
-        let mut held = ticket.map(Held::new);
-        let future = match &mut held {
-            Some(held) => held.watch(|| self.inner.call(request)),
-            None => self.inner.call(request),
-        };
+        // If this unwinds, the ticket knows that it was called.
+        let future = self.inner.call(request);
         let call = Call::Inner { future };
+        let held = held.map(Held::paused);
         self.future(State::Called { call, held }, memo)
     }
 }
 
 impl<S, P, X: Kind> Gate<S, P, X> {
+    #[inline]
     fn future<F, W, T: Ticket>(
         &self,
         state: State<F, W, T>,
@@ -162,7 +152,6 @@ impl<S: fmt::Debug, P: fmt::Debug, X: fmt::Debug> fmt::Debug for Gate<S, P, X> {
             .field("inner", &self.inner)
             .field("policy", &self.policy)
             .field("protocol", &self.protocol)
-            .field("dry_run", &self.dry_run)
             .finish()
     }
 }
@@ -197,19 +186,25 @@ where
         let mut this = self.project();
         loop {
             let called = match this.state.as_mut().project() {
-                StateProj::Called { mut call, held } => {
-                    let polled = match held {
-                        Some(held) => held.watch(|| call.as_mut().poll(cx)),
-                        None => call.as_mut().poll(cx),
-                    };
-                    return Poll::Ready(match ready!(polled) {
-                        Ok(result) => this.protocol.complete(result, *this.memo, held.take()),
-                        Err(rejection) => {
+                StateProj::Called { call, held } => match call.project() {
+                    CallProj::Inner { future } => {
+                        let polled = match held {
+                            Some(held) => held.watch(|| future.poll(cx)),
+                            None => future.poll(cx),
+                        };
+                        let Poll::Ready(result) = polled else {
+                            return Poll::Pending;
+                        };
+                        return Poll::Ready(this.protocol.complete(result, *this.memo, held));
+                    }
+                    CallProj::Refused { rejection } => {
+                        let rejection = rejection.take().expect(OVER);
+                        let answer =
                             this.protocol
-                                .reject(rejection, *this.memo, X::Hold::default())
-                        }
-                    });
-                }
+                                .reject(rejection, *this.memo, X::Hold::default());
+                        return Poll::Ready(answer);
+                    }
+                },
                 StateProj::Waiting { parked } => match ready!(parked.poll_call(cx)) {
                     Ok((future, held)) => State::Called {
                         call: Call::Inner { future },
@@ -243,26 +238,13 @@ impl<F, W, T: Ticket, X: Kind> fmt::Debug for GateFuture<F, W, T, X> {
 
 // === impl Call ===
 
+/// What is expected of whoever polls.
+pub(crate) const OVER: &str = "a future is not polled after it is done";
+
 impl<F> Call<F> {
     pub(crate) fn refused(rejection: Rejection) -> Self {
         Call::Refused {
             rejection: Some(rejection),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn poll(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<F::Output, Rejection>>
-    where
-        F: Future,
-    {
-        match self.project() {
-            CallProj::Inner { future } => future.poll(cx).map(Ok),
-            CallProj::Refused { rejection } => Poll::Ready(Err(rejection
-                .take()
-                .expect("a future is not polled after it is done"))),
         }
     }
 

@@ -99,6 +99,7 @@ static UNNAMED: LazyLock<Meter> = LazyLock::new(|| Meter::new(Meter::CUSTOM));
 static SAMPLER: LazyLock<Meter> = LazyLock::new(|| Meter::new("lag_monitor"));
 
 /// Counts a rejection for the handle that made it, and tells `tracing` about it.
+#[inline]
 pub(crate) fn rejected(rejection: &Rejection, dry_run: bool) {
     let meter = rejection.meter().unwrap_or(&UNNAMED);
     let total = if dry_run {

@@ -36,6 +36,7 @@ where
     type Ticket = Option<P::Ticket>;
     type Wait = <P::Wait as Wait<P::Ticket>>::Map<Asked>;
 
+    #[inline]
     fn admit(&self, request: &V::Head<'_>) -> Admission<Self::Ticket, Self::Wait> {
         if (self.exempt)(request) {
             return Admission::Admit(None);

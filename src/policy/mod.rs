@@ -60,6 +60,7 @@
 //! # fits_a_router(layer);
 //! ```
 
+mod dry_run;
 mod exempt;
 mod held;
 mod tuple;
@@ -67,6 +68,7 @@ mod wait;
 
 use crate::rejection::Rejection;
 
+pub use self::dry_run::DryRun;
 pub use self::exempt::Exempt;
 pub use self::held::Held;
 pub use self::wait::{NoWait, Wait, WaitFor};
@@ -106,6 +108,10 @@ pub enum Admission<T, W> {
 ///
 /// The gate drops it when the response body has ended or is dropped (over [`Plain`](crate::Plain): when the future ends).
 pub trait Ticket {
+    /// Nothing is told to it and nothing given back by it, so that a gate need not carry it.
+    #[doc(hidden)]
+    const INERT: bool = false;
+
     /// The verdict, told exactly once for every request that reached the inner service: at the response head, for gRPC at
     /// the trailers, or when the call is dropped or unwinds. A ticket that is dropped without a verdict never got there:
     /// a later policy of the same tuple said no.
@@ -158,9 +164,14 @@ pub enum End {
 
 // === impl Ticket ===
 
-impl Ticket for () {}
+impl Ticket for () {
+    const INERT: bool = true;
+}
 
 impl<T: Ticket> Ticket for Option<T> {
+    const INERT: bool = T::INERT;
+
+    #[inline]
     fn settle(&mut self, outcome: Outcome) {
         if let Some(ticket) = self {
             ticket.settle(outcome);

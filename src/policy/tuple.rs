@@ -21,6 +21,9 @@ impl<F, T> Adapt<T> for Beside<F> {
 macro_rules! tickets {
     ($($name:ident)+) => {
         impl<$($name: Ticket),+> Ticket for ($($name,)+) {
+            const INERT: bool = $($name::INERT)&&+;
+
+            #[inline]
             fn settle(&mut self, outcome: Outcome) {
                 #[allow(non_snake_case, reason = "the macro has one name per member")]
                 let ($($name,)+) = self;
@@ -28,12 +31,14 @@ macro_rules! tickets {
             }
 
             #[cfg(feature = "http")]
+            #[inline]
             fn on_head(&mut self, head: &mut ResponseHeadMut<'_>) {
                 #[allow(non_snake_case, reason = "the macro has one name per member")]
                 let ($($name,)+) = self;
                 $($name.on_head(head);)+
             }
 
+            #[inline]
             fn on_end(&mut self, end: End) {
                 #[allow(non_snake_case, reason = "the macro has one name per member")]
                 let ($($name,)+) = self;
@@ -55,6 +60,7 @@ macro_rules! policies {
             type Ticket = (($($first::Ticket,)+), $last::Ticket);
             type Wait = <$last::Wait as Wait<$last::Ticket>>::Map<Beside<($($first::Ticket,)+)>>;
 
+            #[inline]
             #[allow(non_snake_case, reason = "the macro has one name per member")]
             fn admit(&self, request: &View_::Head<'_>) -> Admission<Self::Ticket, Self::Wait> {
                 let ($($first,)+ $last) = self;

@@ -1,7 +1,7 @@
 //! `http::Request` and `http::Response`, gRPC among them.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use http::response::Parts;
@@ -138,52 +138,69 @@ where
         &self,
         result: Result<Response<B>, Err>,
         memo: Memo,
-        held: Option<Held<T>>,
+        held: &mut Option<Held<T>>,
     ) -> Result<Self::Response<Self::Hold<T>>, Err> {
-        let Some(mut held) = held else {
-            return result.map(|response| watched(response, None));
-        };
-        let (mut parts, body) = match result {
-            Ok(response) => response.into_parts(),
+        let response = match result {
+            Ok(response) => response,
             Err(error) => {
-                let outcome = match Rejection::find(&error) {
-                    Some(rejection) => Some(rejection.outcome()),
-                    None => held.watch(|| self.classify.classify_error(&error)),
-                };
-                held.settle(outcome.unwrap_or(Outcome::Failure));
-                held.end(End::Complete);
+                if let Some(mut held) = held.take() {
+                    self.settle_error(&mut held, &error);
+                }
                 return Err(error);
             }
         };
-        held.on_head(&mut ResponseHeadMut::from(&mut parts));
-        let over = memo.head
-            || matches!(
-                parts.status,
-                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-            )
-            || body.is_end_stream();
-        let mut at_end = None;
-        match held.watch(|| self.verdict(&mut parts, memo, over)) {
-            Verdict::Now(outcome) => held.settle(outcome),
-            Verdict::AtEnd(judge) => at_end = Some(judge),
-            Verdict::ByDefault => {}
-        }
-        let watch = if over {
-            held.end(End::Complete);
-            None
-        } else {
-            let promised = promised(&parts, &body, memo);
-            Some(Hold {
-                held,
-                at_end,
-                promised,
-            })
+        let Some(held) = held.take() else {
+            return Ok(watched(response, None));
         };
+        let (mut parts, body) = response.into_parts();
+        let watch = self.hold(&mut parts, &body, memo, held);
         Ok(Response::from_parts(parts, Body::passing(body, watch)))
     }
 }
 
 impl<C: Classify, R> Http<C, R> {
+    /// Settles the ticket as far as the head tells; what is left of it, unless the request is over.
+    fn hold<B: http_body::Body, T: Ticket>(
+        &self,
+        parts: &mut Parts,
+        body: &B,
+        memo: Memo,
+        mut held: Held<T>,
+    ) -> Option<Hold<T, C::AtEnd>> {
+        held.on_head(&mut ResponseHeadMut::from(&mut *parts));
+        let no_content = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+        let over = memo.head || no_content.contains(&parts.status) || body.is_end_stream();
+        let mut at_end = None;
+        match held.watch(|| self.verdict(parts, memo, over)) {
+            Verdict::Now(outcome) => held.settle(outcome),
+            Verdict::AtEnd(judge) => at_end = Some(judge),
+            Verdict::ByDefault => {}
+        }
+        if over {
+            held.end(End::Complete);
+            return None;
+        }
+        let promised = promised(parts, body, memo);
+        Some(Hold {
+            held,
+            at_end,
+            promised,
+        })
+    }
+
+    #[cold]
+    fn settle_error<T: Ticket, Err: 'static>(&self, held: &mut Held<T>, error: &Err)
+    where
+        C: ClassifyError<Err>,
+    {
+        let outcome = match Rejection::find(error) {
+            Some(rejection) => Some(rejection.outcome()),
+            None => held.watch(|| self.classify.classify_error(error)),
+        };
+        held.settle(outcome.unwrap_or(Outcome::Failure));
+        held.end(End::Complete);
+    }
+
     /// The verdict at the head; by default if it is in the trailers of a gRPC response.
     fn verdict(&self, head: &mut Parts, memo: Memo, over: bool) -> Verdict<C::AtEnd> {
         if let Some(rejection) = head.extensions.get::<Rejection>() {
@@ -275,6 +292,17 @@ impl<T: Ticket, E> Hold<T, E> {
         }
     }
 
+    /// The body is over.
+    fn end(&mut self, end: End)
+    where
+        E: AtEnd,
+    {
+        self.settle_at_end(None);
+        // Only gRPC is unsettled by now: a stream that ends without a status is a failure.
+        self.held.settle(Outcome::Failure);
+        self.held.end(end);
+    }
+
     /// Counts `sent` bytes and says whether they were the last that were promised.
     fn delivered(&mut self, sent: u64) -> bool {
         if self.promised != u64::MAX {
@@ -298,29 +326,29 @@ impl<B, T: Ticket, E: AtEnd> Watch<B> for Option<Hold<T, E>> {
         let Some(hold) = this else {
             return source.poll_frame(cx);
         };
-        let polled = ready!(hold.held.watch(|| source.as_mut().poll_frame(cx)));
+        let polled = hold.held.watch(|| source.as_mut().poll_frame(cx));
         let end = match &polled {
-            None => Some(End::Complete),
-            Some(Err(error)) => {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(None) => End::Complete,
+            Poll::Ready(Some(Err(error))) => {
                 let rejected = error.rejection().map(Rejection::outcome);
                 hold.held.settle(rejected.unwrap_or(Outcome::Failure));
-                Some(End::Failed)
+                End::Failed
             }
-            Some(Ok(frame)) => {
+            Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref() {
                     hold.settle_at_end(Some(trailers));
                 }
                 let sent = frame.data_ref().map_or(0, Buf::remaining) as u64;
-                let over = frame.is_trailers() || hold.delivered(sent) || source.is_end_stream();
-                over.then_some(End::Complete)
+                if !frame.is_trailers() && !hold.delivered(sent) && !source.is_end_stream() {
+                    return polled;
+                }
+                End::Complete
             }
         };
-        if let (Some(end), Some(mut hold)) = (end, end.and_then(|_| this.take())) {
-            hold.settle_at_end(None);
-            // Only gRPC is unsettled by now: a stream that ends without a status is a failure.
-            hold.held.settle(Outcome::Failure);
-            hold.held.end(end);
-        }
-        Poll::Ready(polled)
+        hold.end(end);
+        *this = None;
+        source.end();
+        polled
     }
 }

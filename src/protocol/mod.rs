@@ -179,12 +179,13 @@ pub trait Protocol<Res, Err>: Kind {
     /// The inner service's response, watched.
     fn wrap<W>(&self, response: Res, watch: W) -> Self::Response<W>;
 
-    /// Settles the ticket as far as the result tells, and holds it for as long as the request lasts.
+    /// Settles the ticket as far as the result tells, and holds it for as long as the request lasts: nothing is left of it in
+    /// `held`.
     fn complete<T: Ticket>(
         &self,
         result: Result<Res, Err>,
         memo: Self::Memo,
-        held: Option<Held<T>>,
+        held: &mut Option<Held<T>>,
     ) -> Result<Self::Response<Self::Hold<T>>, Err>;
 }
 

@@ -5,6 +5,7 @@ use crate::policy::{End, Held, Outcome, Ticket};
 use crate::rejection::Rejection;
 
 /// What a result says where nobody classifies it.
+#[inline]
 pub(crate) fn plain_outcome<T, E: 'static>(result: &Result<T, E>) -> Outcome {
     match result {
         Ok(_) => Outcome::Success,
@@ -20,6 +21,7 @@ impl<C: Clone> Kind for Plain<C> {
 impl<Req, C: Clone> Inspect<Req> for Plain<C> {
     type View = PlainView<Req>;
 
+    #[inline]
     fn with_head<R>(
         &self,
         request: &Req,
@@ -28,8 +30,10 @@ impl<Req, C: Clone> Inspect<Req> for Plain<C> {
         look(request)
     }
 
+    #[inline]
     fn glance(&self, _: &Req) {}
 
+    #[inline]
     fn inspect(&self, _: &Req) {}
 }
 
@@ -40,6 +44,7 @@ where
 {
     type Response<W> = Res;
 
+    #[inline]
     fn reject<W>(&self, rejection: Rejection, (): (), _: W) -> Result<Res, Err> {
         Err(rejection.into())
     }
@@ -48,6 +53,7 @@ where
         Err(rejection.into())
     }
 
+    #[inline]
     fn wrap<W>(&self, response: Res, _: W) -> Res {
         response
     }
@@ -57,12 +63,13 @@ where
         &self,
         result: Result<Res, Err>,
         (): (),
-        held: Option<Held<T>>,
+        held: &mut Option<Held<T>>,
     ) -> Result<Res, Err> {
-        if let Some(mut held) = held {
-            let classified = held.watch(|| self.classify.apply(&result));
-            held.settle(classified.unwrap_or_else(|| plain_outcome(&result)));
-            held.end(End::Complete);
+        if let Some(now) = held {
+            let classified = now.watch(|| self.classify.apply(&result));
+            now.settle(classified.unwrap_or_else(|| plain_outcome(&result)));
+            now.end(End::Complete);
+            *held = None;
         }
         result
     }

@@ -171,26 +171,37 @@ impl Shared {
     }
 
     /// What is wrong with the head, if anything is.
+    #[inline]
     pub(super) fn refuses(&self, head: &RequestHead<'_>) -> Option<Reason> {
-        let max_uri = self.max_uri.load(Relaxed);
-        if max_uri != u64::MAX {
-            let target = head
-                .uri
-                .path_and_query()
-                .map_or(0, |target| target.as_str().len());
-            if target as u64 > max_uri {
-                return Some(Reason::UriTooLong);
-            }
-        }
-        if head.headers.len() as u64 > self.max_headers.load(Relaxed) {
-            return Some(Reason::HeadersTooLarge);
-        }
-        let max_bytes = self.max_header_bytes.load(Relaxed);
-        if max_bytes == u64::MAX {
+        let [uri, headers, bytes] = [&self.max_uri, &self.max_headers, &self.max_header_bytes]
+            .map(|most| most.load(Relaxed));
+        if uri & headers & bytes == u64::MAX {
             return None;
         }
-        let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
-        let bytes: usize = head.headers.iter().map(size).sum();
-        (bytes as u64 > max_bytes).then_some(Reason::HeadersTooLarge)
+        exceeds(head, uri, headers, bytes)
     }
+}
+
+#[inline(never)]
+fn exceeds(
+    head: &RequestHead<'_>,
+    max_uri: u64,
+    max_headers: u64,
+    max_bytes: u64,
+) -> Option<Reason> {
+    if max_uri != u64::MAX {
+        let target = head.uri.path_and_query();
+        if target.map_or(0, |target| target.as_str().len()) as u64 > max_uri {
+            return Some(Reason::UriTooLong);
+        }
+    }
+    if head.headers.len() as u64 > max_headers {
+        return Some(Reason::HeadersTooLarge);
+    }
+    if max_bytes == u64::MAX {
+        return None;
+    }
+    let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+    let bytes: usize = head.headers.iter().map(size).sum();
+    (bytes as u64 > max_bytes).then_some(Reason::HeadersTooLarge)
 }

@@ -69,6 +69,7 @@ mod limit;
 mod pace;
 
 use std::fmt;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -81,9 +82,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use self::counted::Overrun;
-use self::pace::Pace;
 use crate::body::Body;
-use crate::gate::Call;
+use crate::gate::{Call, CallProj, OVER};
 use crate::observe;
 use crate::protocol::{
     ByHead, Http, HttpView, Inspect, Memo, NoRule, Protocol, RequestHead, Respond, RespondWith,
@@ -120,8 +120,8 @@ pin_project! {
         memo: Memo,
         protocol: X,
         overrun: Option<Arc<Overrun<B>>>,
-        // Not polled in here, so it may still move into the response.
-        unread: Option<B>,
+        // Not polled in here: it goes into the response.
+        unread: Rest<B>,
     }
 }
 
@@ -258,44 +258,48 @@ where
     #[inline]
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         let shared = &self.limit.shared;
-        let memo = self.protocol.inspect(&request);
         let head = RequestHead::from(&request);
         let max = self.per_request.apply(&head);
         let max = max.unwrap_or_else(|| self.limit.max_body());
         let hint = request.body().size_hint();
         let too_large = hint.lower().max(declared(head.headers)) > max;
         let refused = shared.refuses(&head);
-        let (call, overrun, unread);
+        let memo = self.protocol.inspect(&request);
         if let Some(reason) = refused.or(too_large.then_some(Reason::BodyTooLarge)) {
             let rejection = shared.meter.reject(reason);
             observe::rejected(&rejection, false);
-            call = Call::refused(rejection);
-            overrun = None;
-            let is_sent = !expects_continue(head.headers);
-            unread = is_sent.then(|| request.into_body());
-        } else {
-            let bounded = hint.upper().is_some_and(|upper| upper <= max);
-            let ended = request.body().is_end_stream();
-            // Of a request without a body nobody asks how it may come.
-            let pace = if ended {
-                Pace::default()
-            } else {
-                shared.pace()
+            let is_sent = !request.body().is_end_stream() && !expects_continue(head.headers);
+            return RequestLimitFuture {
+                call: Call::refused(rejection),
+                memo,
+                protocol: self.protocol.clone(),
+                overrun: None,
+                unread: if is_sent {
+                    Rest::of(request.into_body())
+                } else {
+                    Rest::none()
+                },
             };
-            let needs_cell = !ended && (!bounded || pace.is_any());
-            overrun = needs_cell.then(|| Arc::new(Overrun::new(shared.meter.clone(), pace)));
-            let counted = Counted::new(max, overrun.clone());
-            let request = request.map(|body| Body::passing(body, counted));
-            let future = self.inner.call(request);
-            call = Call::Inner { future };
-            unread = None;
         }
+        let bounded = hint.upper().is_some_and(|upper| upper <= max);
+        // Of a request without a body nobody asks how it may come.
+        let overrun = if request.body().is_end_stream() {
+            None
+        } else {
+            let pace = shared.pace();
+            let needs_cell = !bounded || pace.is_any();
+            needs_cell.then(|| Arc::new(Overrun::new(shared.meter.clone(), pace)))
+        };
+        let counted = Counted::new(max, overrun.clone());
+        let request = request.map(|body| Body::passing(body, counted));
         RequestLimitFuture {
-            call,
+            call: Call::Inner {
+                future: self.inner.call(request),
+            },
             memo,
             protocol: self.protocol.clone(),
             overrun,
-            unread,
+            unread: Rest::none(),
         }
     }
 }
@@ -339,22 +343,27 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let (rejection, unread) = match ready!(this.call.poll(cx)) {
-            Ok(result) => {
-                let Some(overrun) = this.overrun.as_ref().and_then(|cell| cell.take()) else {
-                    let pass = |body| Body::passing(body, Rest::new(None));
+        let (rejection, unread) = match this.call.project() {
+            CallProj::Inner { future } => {
+                let result = ready!(future.poll(cx));
+                let overrun = this.overrun.as_ref().and_then(|cell| cell.take());
+                let Some((rejection, unread)) = overrun else {
+                    let pass = |body| Body::passing(body, Rest::none());
                     return Poll::Ready(result.map(|response| response.map(pass)));
                 };
-                overrun
+                (rejection, unread.map_or_else(Rest::none, Rest::of))
             }
-            Err(rejection) => (rejection, this.unread.take()),
+            CallProj::Refused { rejection } => {
+                let unread = mem::replace(this.unread, Rest::none());
+                (rejection.take().expect(OVER), unread)
+            }
         };
         // A gRPC answer is trailers and nothing else, so that nothing can be held back; of who is too slow nothing is awaited.
-        let unread = unread.filter(|_| this.memo.wire() != Wire::Grpc);
-        Poll::Ready(
-            this.protocol
-                .reject(rejection, *this.memo, Rest::new(unread)),
-        )
+        let unread = match this.memo.wire() {
+            Wire::Grpc => Rest::none(),
+            _ => unread,
+        };
+        Poll::Ready(this.protocol.reject(rejection, *this.memo, unread))
     }
 }
 

@@ -174,6 +174,7 @@ impl Timeout {
     }
 
     /// The time that a request has by default; what is above 584 years reads as [`Duration::MAX`].
+    #[inline]
     pub fn duration(&self) -> Duration {
         match self.shared.nanos.load(Relaxed) {
             u64::MAX => Duration::MAX,
@@ -388,13 +389,13 @@ where
     fn call(&mut self, mut request: Req) -> Self::Future {
         let rule = &self.per_request;
         let duration = self.protocol.with_head(&request, |head| rule.apply(head));
-        let duration = duration.unwrap_or_else(|| self.timeout.duration());
+        let nanos = duration.map_or_else(|| self.timeout.shared.nanos.load(Relaxed), clock::nanos);
         let memo = self.protocol.inspect(&request);
-        let mut until = Until::after(duration);
+        let mut until = Until::after(nanos);
         let mut of_caller = false;
         match self.protocol.asked(&request, memo) {
-            Asked::For(time) if time < duration => {
-                until = Until::after(time);
+            Asked::For(time) if clock::nanos(time) < nanos => {
+                until = Until::after(clock::nanos(time));
                 // The caller's clock runs already, and so does that of tonic's server around us, which would say `CANCELLED`.
                 until.resolve();
                 of_caller = true;
@@ -444,26 +445,20 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let inner = this.inner.as_mut().as_pin_mut();
+        let polled = inner.expect("polled after completion").poll(cx);
         let end = End {
             until: *this.until,
             timeout: this.timeout,
             is_grpc: X::is_grpc(*this.memo),
         };
-        let inner = this.inner.as_mut().as_pin_mut();
-        if let Poll::Ready(result) = inner.expect("polled after completion").poll(cx) {
+        if let Poll::Ready(result) = polled {
             return Poll::Ready(result.map(|response| {
                 let watch = this.extent.watch(end);
                 this.protocol.wrap(response, watch)
             }));
         }
-        if this.timer.is_none() {
-            let Some(at) = this.until.resolve() else {
-                return Poll::Pending;
-            };
-            this.timer.set(Some(clock::sleep_until(at)));
-        }
-        let timer = this.timer.as_pin_mut().expect("it was just set");
-        ready!(clock::poll(timer, cx));
+        ready!(this.until.poll(this.timer, cx));
         this.inner.set(None);
         let rejection = timed::time_is_up(&this.timeout.shared.meter).of_caller(*this.of_caller);
         Poll::Ready(

@@ -1,8 +1,10 @@
 //! What a time-out does after the response head: nothing, or watch the body.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::Timeout;
 #[cfg(feature = "http")]
@@ -14,8 +16,8 @@ use crate::rejection::{Reason, Rejection};
 /// When the time is up.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Until {
-    /// So long after somebody has to wait for the first time.
-    After(Duration),
+    /// So many nanoseconds after somebody has to wait for the first time.
+    After(u64),
     At(Instant),
     Never,
 }
@@ -64,25 +66,45 @@ mod sealed {
 // === impl Until ===
 
 impl Until {
-    pub(super) fn after(duration: Duration) -> Self {
-        if duration == Duration::MAX {
+    /// `u64::MAX` nanoseconds are no limit.
+    #[inline]
+    pub(super) fn after(nanos: u64) -> Self {
+        if nanos == u64::MAX {
             Until::Never
         } else {
-            Until::After(duration)
+            Until::After(nanos)
         }
     }
 
     /// The time, from now on the same for ever; `None` for never.
+    #[inline]
     pub(super) fn resolve(&mut self) -> Option<Instant> {
         match *self {
             Until::At(at) => Some(at),
             Until::Never => None,
-            Until::After(duration) => {
-                let at = clock::now() + duration.min(clock::FAR);
+            Until::After(nanos) => {
+                const FAR: u64 = clock::FAR.as_secs() * 1_000_000_000;
+                let at = clock::now() + Duration::from_nanos(nanos.min(FAR));
                 *self = Until::At(at);
                 Some(at)
             }
         }
+    }
+
+    /// Ready when the time is up; the timer is made by the first to wait.
+    #[inline(never)]
+    pub(super) fn poll(
+        &mut self,
+        mut timer: Pin<&mut Option<Sleep>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        if timer.is_none() {
+            let Some(at) = self.resolve() else {
+                return Poll::Pending;
+            };
+            timer.set(Some(clock::sleep_until(at)));
+        }
+        clock::poll(timer.as_pin_mut().expect("it was just set"), cx)
     }
 }
 
@@ -121,12 +143,10 @@ impl Extent for WithBody {
 #[cfg(feature = "http")]
 pub(super) mod body {
     use std::fmt;
-    use std::pin::Pin;
-    use std::task::{Context, Poll, ready};
+    use std::task::ready;
 
     use http_body::Frame;
     use pin_project_lite::pin_project;
-    use tokio::time::Sleep;
 
     use super::*;
     use crate::rejection::BoxError;
@@ -221,12 +241,16 @@ pub(super) mod body {
         {
             let Poll::Ready(polled) = source.as_mut().poll_frame(cx) else {
                 ready!(self.as_mut().poll_wait(cx));
+                source.end();
                 return Poll::Ready(Some(self.cut()));
             };
             *self.as_mut().project().waits = false;
             let goes_on =
                 matches!(&polled, Some(Ok(frame)) if frame.is_data()) && !source.is_end_stream();
-            if goes_on && self.as_mut().is_long_over() {
+            if !goes_on {
+                source.end();
+            } else if self.as_mut().is_long_over() {
+                source.end();
                 return Poll::Ready(Some(self.cut()));
             }
             Poll::Ready(polled)

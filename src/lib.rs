@@ -203,7 +203,7 @@
 //!
 //! # Guides
 //!
-//! [What goes where](docs::placement), on servers and on clients; [how to choose the numbers](docs::numbers); [what each layer does not protect from](docs::limits); [moving over
+//! [What goes where](docs::placement), on servers and on clients; [how to choose the numbers](docs::numbers); [what each layer does not protect from](docs::limits); [what it costs](docs::cost); [moving over
 //! from tower, tower-http and tower-resilience](docs::migration).
 //!
 //! # Features

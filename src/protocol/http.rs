@@ -340,7 +340,14 @@ impl<B, T: Ticket, E: AtEnd> Watch<B> for Option<Hold<T, E>> {
                     hold.settle_at_end(Some(trailers));
                 }
                 let sent = frame.data_ref().map_or(0, Buf::remaining) as u64;
-                if !frame.is_trailers() && !hold.delivered(sent) && !source.is_end_stream() {
+                let last = frame.is_trailers() || source.is_end_stream();
+                if !hold.delivered(sent) && !last {
+                    return polled;
+                }
+                if !last {
+                    // The promised bytes are out, but trailers or an error may come: to whoever still asks.
+                    hold.end(End::Complete);
+                    *this = None;
                     return polled;
                 }
                 End::Complete

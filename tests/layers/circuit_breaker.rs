@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Response, StatusCode};
-use seawall::circuit_breaker::CircuitBreakerBuilder;
+use seawall::circuit_breaker::{CircuitBreakerBuilder, Window};
 use seawall::{
     CircuitBreaker, CircuitBreakerLayer, CircuitState, CircuitTicket, Outcome, Reason, Rejection,
 };
@@ -218,6 +218,47 @@ async fn dry_run_counts_and_refuses_nothing() {
     assert!(is_open(&breaker));
     let now = breaker.snapshot();
     assert_eq!((now.rejected, now.would_reject), (0, 6));
+}
+
+/// A thread remembers the slice that it is in, for a few breakers at a time. Of more, and as time goes on, no call is put
+/// elsewhere, whether it is the first of its slice or one of the many that are only added.
+#[tokio::test(start_paused = true)]
+async fn calls_are_counted_in_their_slice_however_many_breakers_take_turns() {
+    let window = Window::time(SECOND);
+    let breakers = [(); 20].map(|()| builder().window(window).build().unwrap());
+    for slice in 0..25 {
+        for _ in 0..3 {
+            for breaker in &breakers {
+                breaker.try_acquire().unwrap().success();
+            }
+        }
+        advance(Duration::from_nanos(99_999_999)).await;
+        for breaker in &breakers {
+            breaker.try_acquire().unwrap().success();
+            assert_eq!(breaker.snapshot().calls, 4 * 10.min(slice + 1));
+        }
+        advance(Duration::from_nanos(1)).await;
+    }
+}
+
+/// To the nanosecond, though what it refuses until then it does by a time that is right to a millisecond.
+#[tokio::test(start_paused = true)]
+async fn it_is_open_until_its_time_is_over_and_no_longer() {
+    let breaker = breaker();
+    advance(Duration::from_nanos(1_234_567)).await;
+    breaker.trip();
+    for left in [5_000_000_000, 1_000_001, 1_000_000, 999_999, 1] {
+        let CircuitState::Open { retry_in } = breaker.state() else {
+            unreachable!("open for 5 s")
+        };
+        advance(retry_in.saturating_sub(Duration::from_nanos(left))).await;
+        let after = breaker.try_acquire().unwrap_err().retry_after().unwrap();
+        let left = Duration::from_nanos(left);
+        let late = after.checked_sub(left).expect("no earlier than it is over");
+        assert!(late < Duration::from_millis(1), "{late:?} too late");
+    }
+    advance(Duration::from_nanos(1)).await;
+    breaker.try_acquire().unwrap().success();
 }
 
 #[tokio::test(start_paused = true)]

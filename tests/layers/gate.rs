@@ -131,6 +131,25 @@ fn a_body_may_end_in_five_ways() {
     assert_eq!(panicked, told(Outcome::Success, End::Panicked));
 }
 
+/// Trailers, or a checksum that is wrong: whoever still asks gets it.
+#[test]
+fn what_comes_after_the_promised_bytes_is_passed_on() {
+    async fn two_frames<B: http_body::Body<Data = Bytes> + Unpin>(mut body: B) {
+        assert!(
+            body.frame()
+                .await
+                .unwrap()
+                .is_ok_and(|frame| frame.is_data())
+        );
+        let frame = body.frame().await.unwrap();
+        assert!(frame.is_ok_and(|frame| frame.is_trailers()));
+    }
+    let steps = || [Step::Data("abc"), Step::Trailers("x", "y")];
+    let response = || ok(Script::new(steps()).exact(3));
+    let complete = told(Outcome::Success, End::Complete);
+    assert_eq!(recorded(get(), response, two_frames), complete);
+}
+
 #[test]
 fn what_has_delivered_all_it_promised_is_complete_though_nobody_asks_for_the_end() {
     async fn one_frame<B: http_body::Body + Unpin>(mut body: B) {

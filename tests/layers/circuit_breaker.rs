@@ -225,15 +225,19 @@ async fn dry_run_counts_and_refuses_nothing() {
 #[tokio::test(start_paused = true)]
 async fn calls_are_counted_in_their_slice_however_many_breakers_take_turns() {
     let window = Window::time(SECOND);
-    let breakers = [(); 20].map(|()| builder().window(window).build().unwrap());
+    let mut breakers = Vec::new();
+    for _ in 0..20 {
+        breakers.push(builder().window(window).build().unwrap());
+        advance(SECOND / 10).await; // each counts its slices from where it began
+    }
     for slice in 0..25 {
         for _ in 0..3 {
-            for breaker in &breakers {
+            for breaker in breakers.iter().rev() {
                 breaker.try_acquire().unwrap().success();
             }
         }
         advance(Duration::from_nanos(99_999_999)).await;
-        for breaker in &breakers {
+        for breaker in breakers.iter().rev() {
             breaker.try_acquire().unwrap().success();
             assert_eq!(breaker.snapshot().calls, 4 * 10.min(slice + 1));
         }

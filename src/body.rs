@@ -51,7 +51,8 @@ enum Cause {
 
 /// Watches a body on its way. The default passes everything on.
 pub trait Watch<B> {
-    /// Polls the body it watches, and [ends](Source::end) it where it knows that nothing comes after this.
+    /// Polls the body it watches, and [ends](Source::end) it where it knows that no frame comes after this one. After an end or an
+    /// error of its own it is ended in any case.
     #[inline]
     fn poll_frame(
         self: Pin<&mut Self>,
@@ -159,18 +160,29 @@ impl<B> Watch<B> for () {}
 // === impl Source ===
 
 impl<B> Source<B> {
-    /// The next frame of the inner body.
+    /// The next frame of the inner body, which is not asked again after its end or an error.
     #[inline]
     pub(crate) fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
     where
         B: http_body::Body<Error: Into<BoxError>>,
     {
-        match self.project() {
-            SourceProj::Passing { body } => body.poll_frame(cx).map_err(BodyError::inner),
-            SourceProj::Answer { .. } | SourceProj::Over => Poll::Ready(None),
+        let SourceProj::Passing { body } = self.as_mut().project() else {
+            return Poll::Ready(None);
+        };
+        match body.poll_frame(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+            Poll::Ready(Some(Err(error))) => {
+                self.end();
+                Poll::Ready(Some(Err(BodyError::inner(error))))
+            }
+            Poll::Ready(None) => {
+                self.end();
+                Poll::Ready(None)
+            }
         }
     }
 
@@ -187,6 +199,7 @@ impl<B> Source<B> {
     }
 
     /// Nothing comes any more; what the body still holds is free at once.
+    #[inline(never)]
     pub(crate) fn end(mut self: Pin<&mut Self>) {
         self.set(Source::Over);
     }

@@ -81,8 +81,8 @@ pub(crate) struct Grains {
 /// What a thread has worked out last.
 struct Latest {
     id: Cell<u64>,
-    /// When the next grain begins.
-    until: Cell<Option<tokio::time::Instant>>,
+    /// When the grain begins, and when the next one does.
+    span: Cell<Option<(tokio::time::Instant, tokio::time::Instant)>>,
     grains: Cell<u64>,
 }
 
@@ -94,7 +94,7 @@ thread_local! {
         [const {
             Latest {
                 id: Cell::new(0),
-                until: Cell::new(None),
+                span: Cell::new(None),
                 grains: Cell::new(0),
             }
         }; PLACES]
@@ -119,8 +119,11 @@ impl Grains {
         let now = now();
         LATEST.with(|latest| {
             let latest = &latest[self.id as usize % PLACES];
-            match latest.until.get() {
-                Some(until) if now < until && latest.id.get() == self.id => latest.grains.get(),
+            match latest.span.get() {
+                // A paused clock may have been ahead of the one that there is now.
+                Some((from, until)) if from <= now && now < until && latest.id.get() == self.id => {
+                    latest.grains.get()
+                }
                 _ => self.work_out(now, latest),
             }
         })
@@ -131,9 +134,12 @@ impl Grains {
         let grain = nanos(self.grain);
         let since = nanos(now.saturating_duration_since(self.origin));
         let grains = since / grain;
-        let left = Duration::from_nanos(grain - since % grain);
+        let from = self
+            .origin
+            .checked_add(Duration::from_nanos(grains * grain));
+        let until = from.and_then(|from| from.checked_add(self.grain));
         latest.id.set(self.id);
-        latest.until.set(now.checked_add(left));
+        latest.span.set(from.zip(until));
         latest.grains.set(grains);
         grains
     }

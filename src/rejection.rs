@@ -63,7 +63,7 @@ struct Why(NonZeroU64);
 // === impl Reason ===
 
 impl Reason {
-    const ALL: [Reason; 11] = [
+    pub(crate) const ALL: [Reason; 11] = [
         Reason::Overloaded,
         Reason::Full,
         Reason::QueueTimeout,

@@ -63,9 +63,9 @@ async fn refused(_: BoxError) -> StatusCode {
     StatusCode::SERVICE_UNAVAILABLE
 }
 
-/// What comes nearest to it: panics, overload, a breaker, a time-out, a limit, a body's size.
-macro_rules! tower {
-    () => {
+/// What comes nearest to it: panics, overload, a breaker, a body's size, then a time-out and a limit.
+macro_rules! theirs {
+    ($timeout:expr, $limit:expr) => {
         ServiceBuilder::new()
             .layer(tower_http::catch_panic::CatchPanicLayer::new())
             .layer(HandleErrorLayer::new(refused))
@@ -76,38 +76,36 @@ macro_rules! tower {
                     .expect("a breaker"),
             )
             .layer(tower_http::limit::RequestBodyLimitLayer::new(BODY))
-            .layer(tower_http::timeout::TimeoutLayer::with_status_code(
-                StatusCode::GATEWAY_TIMEOUT,
-                SECOND,
-            ))
-            .concurrency_limit(512)
+            .layer($timeout)
+            .layer($limit)
     };
 }
 
-/// The same with tower-resilience's time limiter and bulkhead.
+/// With tower-http's time-out and tower's limit.
+macro_rules! tower {
+    () => {
+        theirs!(
+            tower_http::timeout::TimeoutLayer::with_status_code(
+                StatusCode::GATEWAY_TIMEOUT,
+                SECOND,
+            ),
+            tower::limit::ConcurrencyLimitLayer::new(512)
+        )
+    };
+}
+
+/// With tower-resilience's time limiter and bulkhead.
 macro_rules! resilience {
     () => {
-        ServiceBuilder::new()
-            .layer(tower_http::catch_panic::CatchPanicLayer::new())
-            .layer(HandleErrorLayer::new(refused))
-            .load_shed()
-            .layer(
-                resilience::CircuitBreakerLayer::builder()
-                    .build()
-                    .expect("a breaker"),
-            )
-            .layer(
-                timelimiter::TimeLimiterLayer::builder()
-                    .timeout_duration(SECOND)
-                    .build(),
-            )
-            .layer(
-                bulkhead::BulkheadLayer::builder()
-                    .max_concurrent_calls(512)
-                    .build()
-                    .expect("a limit"),
-            )
-            .layer(tower_http::limit::RequestBodyLimitLayer::new(BODY))
+        theirs!(
+            timelimiter::TimeLimiterLayer::builder()
+                .timeout_duration(SECOND)
+                .build(),
+            bulkhead::BulkheadLayer::builder()
+                .max_concurrent_calls(512)
+                .build()
+                .expect("a limit")
+        )
     };
 }
 

@@ -34,6 +34,7 @@ pub(crate) struct Breaker {
     /// does not take the time of the other for it.
     open_until: AtomicU64,
     half_open_until: AtomicU64,
+    open_since: AtomicU64,
     pub(super) probes: AtomicU64,
     /// `| era: 32 | failures in a row: 32 |`.
     in_a_row: AtomicU64,
@@ -107,6 +108,7 @@ impl Breaker {
             word: AtomicU64::new(Word::new(0, Mode::Closed, timed).0),
             open_until: AtomicU64::new(0),
             half_open_until: AtomicU64::new(0),
+            open_since: AtomicU64::new(0),
             failed_recoveries: AtomicU32::new(0),
             // Of no generation yet.
             probes: AtomicU64::new(Probes::new(u64::MAX).0),
@@ -152,7 +154,9 @@ impl Breaker {
         if self.word().mode() != Mode::Open {
             return None;
         }
-        let left = self.ends(Mode::Open).checked_sub(about())?;
+        // No longer than it is open, though the time may be one before that.
+        let now = about().max(self.open_since.load(Ordering::Acquire));
+        let left = self.ends(Mode::Open).checked_sub(now)?;
         (left > grain).then_some(Refusal::Open(left))
     }
 
@@ -229,11 +233,6 @@ impl Breaker {
         sample: Sample,
         spans: &impl Spans,
     ) -> Exceeded {
-        if let (Sample::SUCCESS, Some(width)) = (sample, self.window.slice()) {
-            if let Some(reached) = self.record_success(pass, || now() / width, &now, spans) {
-                return reached;
-            }
-        }
         let word = self.word();
         if word.generation() != pass.generation() {
             self.window.record_past(sample);
@@ -273,49 +272,6 @@ impl Breaker {
     /// Counts a call that came back and says nothing.
     pub(crate) fn ignore(&self) {
         self.ignored.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A call says nothing, or is not made after all: a probe gives its place back.
-    pub(crate) fn give_back(
-        &self,
-        pass: Word,
-        has_head: bool,
-        now: impl Fn() -> u64,
-        spans: &impl Spans,
-    ) -> bool {
-        self.update_probe(pass, now, spans, |probes| probes.release(has_head))
-    }
-
-    /// The response of a call has begun; says whether that is remembered of a probe, and must be said again when it is over.
-    pub(crate) fn begin_response(
-        &self,
-        pass: Word,
-        now: impl Fn() -> u64,
-        spans: &impl Spans,
-    ) -> bool {
-        self.update_probe(pass, now, spans, Probes::begin)
-    }
-
-    /// Changes what is known of a probe, if its half-open time is not over. If it is, what was known until then decides.
-    fn update_probe(
-        &self,
-        pass: Word,
-        now: impl Fn() -> u64,
-        spans: &impl Spans,
-        change: impl Fn(Probes) -> Probes,
-    ) -> bool {
-        let generation = pass.generation();
-        // The generation in full; that of the probes is only as long as it takes to find out that it has just passed.
-        if pass.mode() != Mode::HalfOpen || self.word().generation() != generation {
-            return false;
-        }
-        let now = now();
-        if now >= self.ends(Mode::HalfOpen) {
-            self.expire(generation, now, spans);
-            return false;
-        }
-        self.update_probes(generation, |probes| Some(change(probes)))
-            .is_some()
     }
 
     /// Whether the state is the one in which the call passed, and its time is not over.
@@ -404,56 +360,6 @@ impl Breaker {
         newly
     }
 
-    /// Changes the probes of that generation; `None` if they are no longer, or if `change` gives none.
-    fn update_probes(
-        &self,
-        generation: u64,
-        change: impl Fn(Probes) -> Option<Probes>,
-    ) -> Option<Probes> {
-        let update = |old: u64| {
-            let probes = Some(Probes(old)).filter(|probes| probes.is_of(generation));
-            probes.and_then(&change).map(|probes| probes.0)
-        };
-        let old = self
-            .probes
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, update);
-        old.ok().and_then(update).map(Probes)
-    }
-
-    #[cold]
-    fn record_probe(
-        &self,
-        word: Word,
-        has_head: bool,
-        now: u64,
-        sample: Sample,
-        spans: &impl Spans,
-    ) {
-        self.window.record_past(sample);
-        let generation = word.generation();
-        if now >= self.ends(Mode::HalfOpen) {
-            return self.expire(generation, now, spans);
-        }
-        let probes = self.update_probes(generation, |probes| {
-            Some(probes.finish(has_head, sample.failed, sample.slow))
-        });
-        if let Some(probes) = probes {
-            self.conclude(generation, now, probes, spans);
-        }
-    }
-
-    fn conclude(&self, generation: u64, now: u64, probes: Probes, spans: &impl Spans) {
-        match spans.thresholds().decide(probes, false) {
-            Decision::Undecided => {}
-            Decision::Close => {
-                self.close(generation, now, Cause::ProbesSucceeded);
-            }
-            Decision::Reopen => {
-                self.open(generation, now, Cause::ProbesFailed, spans);
-            }
-        }
-    }
-
     /// The time of an open or half-open state is over: probes may go, or what they have said by now must do.
     pub(super) fn expire(&self, generation: u64, now: u64, spans: &impl Spans) {
         if self.word().mode() == Mode::Open {
@@ -472,7 +378,7 @@ impl Breaker {
         }
     }
 
-    fn close(&self, generation: u64, now: u64, cause: Cause) -> bool {
+    pub(super) fn close(&self, generation: u64, now: u64, cause: Cause) -> bool {
         self.change(generation, |circuit| {
             circuit.enter(Mode::Closed, cause, now, None)
         })
@@ -510,6 +416,9 @@ impl Breaker {
         let circuit = &locked.circuit;
         if let Some(until) = self.until(circuit.mode) {
             until.store(circuit.until, Ordering::Release);
+        }
+        if circuit.mode == Mode::Open {
+            self.open_since.store(circuit.since, Ordering::Release);
         }
         self.failed_recoveries
             .store(circuit.failed_recoveries, Ordering::Release);

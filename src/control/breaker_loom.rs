@@ -69,6 +69,14 @@ fn enter(breaker: &Breaker, now: u64) -> Option<Word> {
     }
 }
 
+/// As whoever knows the slice does: a success by the short way, if there is one.
+fn record(breaker: &Breaker, pass: Word, now: u64, failed: bool, spans: &impl Spans) {
+    let short = || breaker.record_success(pass, || now / 10, || now, spans);
+    if failed || short().is_none() {
+        breaker.record(pass, false, || now, sample(failed), spans);
+    }
+}
+
 fn changes(breaker: &Breaker) -> Vec<(Mode, Mode)> {
     let mut changes = Vec::new();
     breaker.tell(|change| changes.push((change.from, change.to)));
@@ -161,11 +169,11 @@ fn it_opens_once() {
     loom::model(|| {
         let breaker = breaker();
         let word = enter(&breaker, 0).unwrap();
-        breaker.record(word, false, || 0, sample(true), &Fixed);
+        record(&breaker, word, 0, true, &Fixed);
         race(
             &breaker,
-            move |breaker| breaker.record(word, false, || 1, sample(true), &Fixed),
-            |breaker| breaker.record(word, false, || 1, sample(true), &Fixed),
+            move |breaker| record(&breaker, word, 1, true, &Fixed),
+            |breaker| record(&breaker, word, 1, true, &Fixed),
         );
         assert_eq!(changes(&breaker), [(Mode::Closed, Mode::Open)]);
         assert_eq!(breaker.totals().failures, 3);
@@ -180,8 +188,8 @@ fn two_failures_in_a_row_at_once_open_it() {
         let word = enter(&breaker, 0).unwrap();
         race(
             &breaker,
-            move |breaker| breaker.record(word, false, || 1, sample(true), &InARow),
-            |breaker| breaker.record(word, false, || 1, sample(true), &InARow),
+            move |breaker| record(&breaker, word, 1, true, &InARow),
+            |breaker| record(&breaker, word, 1, true, &InARow),
         );
         assert_eq!(changes(&breaker), [(Mode::Closed, Mode::Open)]);
     });
@@ -195,13 +203,13 @@ fn an_older_failure_is_not_in_the_row() {
         let old = enter(&breaker, 0).unwrap();
         race(
             &breaker,
-            move |breaker| breaker.record(old, false, || 0, sample(true), &InARow),
+            move |breaker| record(&breaker, old, 0, true, &InARow),
             |breaker| {
                 breaker.reset(0);
                 let new = enter(breaker, 0).unwrap();
-                breaker.record(new, false, || 0, sample(true), &InARow);
+                record(&breaker, new, 0, true, &InARow);
                 assert_eq!(breaker.look(0, &InARow).mode, Mode::Closed);
-                breaker.record(new, false, || 0, sample(true), &InARow);
+                record(&breaker, new, 0, true, &InARow);
                 assert_eq!(breaker.look(0, &InARow).mode, Mode::Open);
             },
         );
@@ -216,8 +224,8 @@ fn a_failure_and_a_success_at_once_open_it() {
         let word = enter(&breaker, 0).unwrap();
         race(
             &breaker,
-            move |breaker| breaker.record(word, false, || 100, sample(true), &Fixed),
-            |breaker| breaker.record(word, false, || 100, sample(false), &Fixed),
+            move |breaker| record(&breaker, word, 100, true, &Fixed),
+            |breaker| record(&breaker, word, 100, false, &Fixed),
         );
         assert_eq!(changes(&breaker), [(Mode::Closed, Mode::Open)]);
     });
@@ -230,8 +238,8 @@ fn two_failures_at_once_open_it() {
         let word = enter(&breaker, 0).unwrap();
         race(
             &breaker,
-            move |breaker| breaker.record(word, false, || 1, sample(true), &Fixed),
-            |breaker| breaker.record(word, false, || 1, sample(true), &Fixed),
+            move |breaker| record(&breaker, word, 1, true, &Fixed),
+            |breaker| record(&breaker, word, 1, true, &Fixed),
         );
         assert_eq!(changes(&breaker), [(Mode::Closed, Mode::Open)]);
     });
@@ -280,11 +288,11 @@ fn a_place_that_is_given_back_is_not_lost() {
         race(
             &breaker,
             move |breaker| assert!(breaker.give_back(first, false, || over, &Fixed)),
-            |breaker| breaker.record(second, false, || over, sample(false), &Fixed),
+            |breaker| record(&breaker, second, over, false, &Fixed),
         );
         assert_eq!(breaker.look(over, &Fixed).probes, 0);
         let third = enter(&breaker, over).unwrap();
-        breaker.record(third, false, || over, sample(false), &Fixed);
+        record(&breaker, third, over, false, &Fixed);
         let closed = (Mode::HalfOpen, Mode::Closed);
         assert_eq!(changes(&breaker), [(Mode::Open, Mode::HalfOpen), closed]);
     });
@@ -319,8 +327,8 @@ fn two_verdicts_make_one_decision() {
         let second = enter(&breaker, over).unwrap();
         race(
             &breaker,
-            move |breaker| breaker.record(first, false, || over, sample(true), &Fixed),
-            |breaker| breaker.record(second, false, || over, sample(false), &Fixed),
+            move |breaker| record(&breaker, first, over, true, &Fixed),
+            |breaker| record(&breaker, second, over, false, &Fixed),
         );
         let half_open = (Mode::Open, Mode::HalfOpen);
         let reopened = (Mode::HalfOpen, Mode::Open);
@@ -337,7 +345,7 @@ fn a_late_probe_races_with_the_end_of_the_half_open_time() {
         let end = over + 100;
         race(
             &breaker,
-            move |breaker| breaker.record(probe, false, || end, sample(false), &Fixed),
+            move |breaker| record(&breaker, probe, end, false, &Fixed),
             |breaker| enter(breaker, end),
         );
         let mut told = changes(&breaker);
@@ -352,10 +360,10 @@ fn a_hand_and_a_threshold_race() {
     loom::model(|| {
         let breaker = breaker();
         let word = enter(&breaker, 0).unwrap();
-        breaker.record(word, false, || 0, sample(true), &Fixed);
+        record(&breaker, word, 0, true, &Fixed);
         race(
             &breaker,
-            move |breaker| breaker.record(word, false, || 0, sample(true), &Fixed),
+            move |breaker| record(&breaker, word, 0, true, &Fixed),
             |breaker| breaker.force(Mode::ForcedOpen, 0),
         );
         let told = changes(&breaker);

@@ -7,6 +7,7 @@ pub(crate) mod circuit;
 pub(crate) mod lag;
 pub(crate) mod limit;
 pub(crate) mod look;
+mod probes;
 pub(crate) mod queue;
 mod ring;
 pub(crate) mod stall;

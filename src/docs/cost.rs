@@ -68,8 +68,8 @@
 //! million requests a second through one handle, whatever the number of cores. So:
 //!
 //! - **Up to 32 cores** a shared handle is nothing to think about. Two threads here that do nothing but ask one breaker do
-//!   more than one alone: 1.1 to 1.3 times (failsafe 0.85, recloser 0.15, tower-resilience 0.1); of a limit they do 0.43
-//!   (tower 0.38, a bare `fetch_add` 0.56).
+//!   1.0 to 1.5 times what one does alone (failsafe 0.8, recloser 0.15, tower-resilience 0.1 to 0.3); of a limit they do 0.3
+//!   to 0.4 (tower 0.4, a bare `fetch_add` 0.5).
 //! - **With 64 cores and more**, a handle for each group of cores is better: a runtime or a process each (`SO_REUSEPORT`),
 //!   and a limit that is its share. That is what a load balancer in front does anyway, and no exact count across 128 cores is
 //!   worth what it costs.

@@ -109,7 +109,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let policy = &self.policy;
         let held = match self.protocol.with_head(&request, |head| policy.admit(head)) {
-            Admission::Admit(ticket) => (!P::Ticket::INERT).then(|| Held::watching(ticket)),
+            Admission::Admit(ticket) => (!ticket.is_inert()).then(|| Held::watching(ticket)),
             Admission::Wait(wait) => {
                 let memo = self.protocol.inspect(&request);
                 let parked = wait.park(&mut self.inner, request);

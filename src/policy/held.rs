@@ -107,7 +107,7 @@ impl<T: Ticket> Held<T> {
 impl<T: Ticket> Drop for Held<T> {
     #[inline]
     fn drop(&mut self) {
-        if !T::INERT && !self.flags.has(Flags::ENDED) {
+        if !self.ticket.is_inert() && !self.flags.has(Flags::ENDED) {
             self.end_early();
         }
     }

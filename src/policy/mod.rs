@@ -108,9 +108,12 @@ pub enum Admission<T, W> {
 ///
 /// The gate drops it when the response body has ended or is dropped (over [`Plain`](crate::Plain): when the future ends).
 pub trait Ticket {
-    /// Nothing is told to it and nothing given back by it, so that a gate need not carry it.
+    /// Whether nothing is told to it and nothing given back by it, so that a gate need not carry it.
     #[doc(hidden)]
-    const INERT: bool = false;
+    #[inline]
+    fn is_inert(&self) -> bool {
+        false
+    }
 
     /// The verdict, told exactly once for every request that reached the inner service: at the response head, for gRPC at
     /// the trailers, or when the call is dropped or unwinds. A ticket that is dropped without a verdict never got there:
@@ -165,11 +168,17 @@ pub enum End {
 // === impl Ticket ===
 
 impl Ticket for () {
-    const INERT: bool = true;
+    #[inline]
+    fn is_inert(&self) -> bool {
+        true
+    }
 }
 
 impl<T: Ticket> Ticket for Option<T> {
-    const INERT: bool = T::INERT;
+    #[inline]
+    fn is_inert(&self) -> bool {
+        self.as_ref().is_none_or(T::is_inert)
+    }
 
     #[inline]
     fn settle(&mut self, outcome: Outcome) {

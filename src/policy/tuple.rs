@@ -21,7 +21,12 @@ impl<F, T> Adapt<T> for Beside<F> {
 macro_rules! tickets {
     ($($name:ident)+) => {
         impl<$($name: Ticket),+> Ticket for ($($name,)+) {
-            const INERT: bool = $($name::INERT)&&+;
+            #[inline]
+            fn is_inert(&self) -> bool {
+                #[allow(non_snake_case, reason = "the macro has one name per member")]
+                let ($($name,)+) = self;
+                $($name.is_inert())&&+
+            }
 
             #[inline]
             fn settle(&mut self, outcome: Outcome) {

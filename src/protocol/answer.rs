@@ -288,23 +288,9 @@ mod numbers {
 mod tests {
     use super::*;
 
-    const ALL: [Reason; 11] = [
-        Reason::Overloaded,
-        Reason::Full,
-        Reason::QueueTimeout,
-        Reason::CircuitOpen,
-        Reason::Draining,
-        Reason::Timeout,
-        Reason::BodyTooSlow,
-        Reason::BodyTooLarge,
-        Reason::HeadersTooLarge,
-        Reason::UriTooLong,
-        Reason::Panicked,
-    ];
-
     #[test]
     fn every_row_is_whole_and_its_message_needs_no_encoding() {
-        for reason in ALL {
+        for reason in Reason::ALL {
             let row = answer(reason);
             assert!(
                 row.problem

@@ -327,6 +327,7 @@ impl<B, T: Ticket, E: AtEnd> Watch<B> for Option<Hold<T, E>> {
             return source.poll_frame(cx);
         };
         let polled = hold.held.watch(|| source.as_mut().poll_frame(cx));
+        let mut last = false;
         let end = match &polled {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(None) => End::Complete,
@@ -340,22 +341,19 @@ impl<B, T: Ticket, E: AtEnd> Watch<B> for Option<Hold<T, E>> {
                     hold.settle_at_end(Some(trailers));
                 }
                 let sent = frame.data_ref().map_or(0, Buf::remaining) as u64;
-                let last = frame.is_trailers() || source.is_end_stream();
+                last = frame.is_trailers() || source.is_end_stream();
                 if !hold.delivered(sent) && !last {
                     return polled;
                 }
-                if !last {
-                    // The promised bytes are out, but trailers or an error may come: to whoever still asks.
-                    hold.end(End::Complete);
-                    *this = None;
-                    return polled;
-                }
+                // All that was promised is out. Trailers or an error may come all the same, to whoever still asks.
                 End::Complete
             }
         };
         hold.end(end);
         *this = None;
-        source.end();
+        if last {
+            source.end();
+        }
         polled
     }
 }

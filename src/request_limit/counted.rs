@@ -35,19 +35,20 @@ pub(super) struct Overrun<B> {
     meter: Meter,
 }
 
-/// What is still to come of a request body whose answer is out. Boxed since it exists only for requests that are refused, while
-/// every response body would carry its size.
-pub struct Rest<B>(Option<Pin<Box<Unread<B>>>>);
-
 pin_project! {
-    /// Reads and throws away, for a while.
-    struct Unread<B> {
+    /// What is still to come of a request body whose answer is out.
+    pub struct Rest<B> {
         #[pin]
-        body: B,
-        left: usize,
-        #[pin]
-        timer: Option<Sleep>,
+        body: Option<B>,
+        drain: Drain,
     }
+}
+
+/// Reads and throws away, for a while.
+struct Drain {
+    left: usize,
+    /// Boxed since it exists only for requests that are refused, while every body would carry its size.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 // === impl Counted ===
@@ -156,29 +157,24 @@ impl<B> Overrun<B> {
 // === impl Rest ===
 
 impl<B> Rest<B> {
-    #[inline]
-    pub(super) fn none() -> Self {
-        Self(None)
-    }
-
-    pub(super) fn of(body: B) -> Self {
-        Self(Some(Box::pin(Unread {
+    pub(super) fn new(body: Option<B>) -> Self {
+        Self {
             body,
-            left: Unread::<B>::BYTES,
-            timer: None,
-        })))
+            drain: Drain::new(),
+        }
     }
 }
 
 impl<B, R: http_body::Body> Watch<B> for Rest<R> {
     fn holds_back(&self) -> bool {
-        self.0.is_some()
+        self.body.is_some()
     }
 
-    fn poll_before_answer(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(unread) = &mut self.0 {
-            ready!(unread.as_mut().poll(cx));
-            self.0 = None;
+    fn poll_before_answer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        if let Some(body) = this.body.as_mut().as_pin_mut() {
+            ready!(this.drain.poll(body, cx));
+            this.body.set(None);
         }
         Poll::Ready(())
     }
@@ -187,39 +183,52 @@ impl<B, R: http_body::Body> Watch<B> for Rest<R> {
 impl<B> fmt::Debug for Rest<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rest")
-            .field("unread", &self.0.is_some())
+            .field("unread", &self.body.is_some())
+            .field("drain", &self.drain)
             .finish()
     }
 }
 
-// === impl Unread ===
+// === impl Drain ===
 
-impl<B> Unread<B> {
+impl Drain {
     /// What a client has typically sent before it looks for an answer: socket buffers on both sides.
     const BYTES: usize = 256 * 1024;
     const TIME: Duration = Duration::from_secs(1);
 
+    fn new() -> Self {
+        Self {
+            left: Self::BYTES,
+            timer: None,
+        }
+    }
+
     /// Ready when there is nothing more to read, or it has been enough.
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>
-    where
-        B: http_body::Body,
-    {
-        let mut this = self.project();
-        while *this.left > 0 {
-            let Poll::Ready(polled) = this.body.as_mut().poll_frame(cx) else {
-                if this.timer.is_none() {
-                    this.timer.set(Some(clock::sleep(Self::TIME)));
-                }
-                let timer = this.timer.as_pin_mut().expect("it was just set");
-                return clock::poll(timer, cx);
+    fn poll<B: http_body::Body>(
+        &mut self,
+        mut body: Pin<&mut B>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        while self.left > 0 {
+            let Poll::Ready(polled) = body.as_mut().poll_frame(cx) else {
+                let timer = || Box::pin(clock::sleep(Self::TIME));
+                return clock::poll(self.timer.get_or_insert_with(timer).as_mut(), cx);
             };
             let Some(Ok(frame)) = polled else {
                 return Poll::Ready(());
             };
             // An empty frame counts too, or a body of nothing else would never end.
             let size = frame.data_ref().map_or(0, Buf::remaining).max(1);
-            *this.left = this.left.saturating_sub(size);
+            self.left = self.left.saturating_sub(size);
         }
         Poll::Ready(())
+    }
+}
+
+impl fmt::Debug for Drain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain")
+            .field("left", &self.left)
+            .finish_non_exhaustive()
     }
 }

@@ -69,7 +69,6 @@ mod limit;
 mod pace;
 
 use std::fmt;
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -120,8 +119,8 @@ pin_project! {
         memo: Memo,
         protocol: X,
         overrun: Option<Arc<Overrun<B>>>,
-        // Not polled in here: it goes into the response.
-        unread: Rest<B>,
+        // Not polled in here, so it may still move into the response.
+        unread: Option<B>,
     }
 }
 
@@ -274,11 +273,7 @@ where
                 memo,
                 protocol: self.protocol.clone(),
                 overrun: None,
-                unread: if is_sent {
-                    Rest::of(request.into_body())
-                } else {
-                    Rest::none()
-                },
+                unread: is_sent.then(|| request.into_body()),
             };
         }
         let bounded = hint.upper().is_some_and(|upper| upper <= max);
@@ -299,7 +294,7 @@ where
             memo,
             protocol: self.protocol.clone(),
             overrun,
-            unread: Rest::none(),
+            unread: None,
         }
     }
 }
@@ -347,23 +342,20 @@ where
             CallProj::Inner { future } => {
                 let result = ready!(future.poll(cx));
                 let overrun = this.overrun.as_ref().and_then(|cell| cell.take());
-                let Some((rejection, unread)) = overrun else {
-                    let pass = |body| Body::passing(body, Rest::none());
+                let Some(overrun) = overrun else {
+                    let pass = |body| Body::passing(body, Rest::new(None));
                     return Poll::Ready(result.map(|response| response.map(pass)));
                 };
-                (rejection, unread.map_or_else(Rest::none, Rest::of))
+                overrun
             }
-            CallProj::Refused { rejection } => {
-                let unread = mem::replace(this.unread, Rest::none());
-                (rejection.take().expect(OVER), unread)
-            }
+            CallProj::Refused { rejection } => (rejection.take().expect(OVER), this.unread.take()),
         };
         // A gRPC answer is trailers and nothing else, so that nothing can be held back; of who is too slow nothing is awaited.
-        let unread = match this.memo.wire() {
-            Wire::Grpc => Rest::none(),
-            _ => unread,
-        };
-        Poll::Ready(this.protocol.reject(rejection, *this.memo, unread))
+        let unread = unread.filter(|_| this.memo.wire() != Wire::Grpc);
+        Poll::Ready(
+            this.protocol
+                .reject(rejection, *this.memo, Rest::new(unread)),
+        )
     }
 }
 

@@ -247,9 +247,7 @@ pub(super) mod body {
             *self.as_mut().project().waits = false;
             let goes_on =
                 matches!(&polled, Some(Ok(frame)) if frame.is_data()) && !source.is_end_stream();
-            if !goes_on {
-                source.end();
-            } else if self.as_mut().is_long_over() {
+            if goes_on && self.as_mut().is_long_over() {
                 source.end();
                 return Poll::Ready(Some(self.cut()));
             }

@@ -245,6 +245,29 @@ async fn calls_are_counted_in_their_slice_however_many_breakers_take_turns() {
     }
 }
 
+/// One that outlives a clock that was paused and ahead, as a static one does in tests.
+#[test]
+fn a_clock_that_was_ahead_is_forgotten() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().start_paused(true).build().unwrap()
+    };
+    let breaker = breaker();
+    let count = |times: usize| {
+        for _ in 0..times {
+            breaker.try_acquire().unwrap().success();
+        }
+    };
+    runtime().block_on(async {
+        advance(3605 * SECOND).await;
+        count(3);
+    });
+    runtime().block_on(async {
+        count(3);
+        assert_eq!(breaker.snapshot().calls, 3);
+    });
+}
+
 /// To the nanosecond, though what it refuses until then it does by a time that is right to a millisecond.
 #[tokio::test(start_paused = true)]
 async fn it_is_open_until_its_time_is_over_and_no_longer() {
@@ -257,6 +280,7 @@ async fn it_is_open_until_its_time_is_over_and_no_longer() {
         };
         advance(retry_in.saturating_sub(Duration::from_nanos(left))).await;
         let after = breaker.try_acquire().unwrap_err().retry_after().unwrap();
+        assert!(after <= 5 * SECOND, "{after:?} is longer than it is open");
         let left = Duration::from_nanos(left);
         let late = after.checked_sub(left).expect("no earlier than it is over");
         assert!(late < Duration::from_millis(1), "{late:?} too late");

@@ -529,35 +529,6 @@ async fn exempt_goes_round_a_waiting_room_too() {
 }
 
 #[tokio::test]
-async fn dry_run_lets_everything_through_and_counts() {
-    let no = No::new(Reason::Full);
-    let mut gate = GateLayer::from_policy(no.clone())
-        .dry_run()
-        .layer(answers(|| ok(Script::default())));
-    assert_eq!(gate.call(get()).await.unwrap().status(), 200);
-    assert_eq!((no.meter.rejected(), no.meter.would_reject()), (0, 1));
-
-    // Nor does anybody wait: who would have to is counted, and is in no room while it runs.
-    let limit = ConcurrencyLimit::new(1).wait(1, std::time::Duration::from_secs(1));
-    let seen = limit.clone();
-    let mut gate = ConcurrencyLimitLayer::new(limit.clone())
-        .dry_run()
-        .layer(answers(move || {
-            assert_eq!(seen.waiting(), 0);
-            ok(Script::data(&["a"]))
-        }));
-    let bodies = [
-        assert_ready_ok!(spawn(gate.call(get())).poll()),
-        assert_ready_ok!(spawn(gate.call(get())).poll()),
-    ];
-    assert_eq!((limit.in_flight(), limit.waiting()), (1, 0));
-    let snapshot = limit.snapshot();
-    assert_eq!((snapshot.would_reject, snapshot.rejected), (1, 0));
-    drop(bodies);
-    assert_eq!(limit.in_flight(), 0);
-}
-
-#[tokio::test]
 async fn a_tuple_asks_in_order_and_gives_back_what_it_had() {
     let (first, second) = (ConcurrencyLimit::new(2), ConcurrencyLimit::new(1));
     let mut gate = GateLayer::from_policy((Recorder::new(), Recorder::new(), first.clone()))

@@ -35,3 +35,5 @@ mod support;
 mod timeout;
 #[cfg(feature = "http")]
 mod timeout_body;
+#[cfg(feature = "http")]
+mod untracked;

@@ -95,9 +95,7 @@ where
                 }
             }
         };
-        if ended != "end" {
-            assert!(body.frame().await.is_none(), "nothing comes after its end");
-        }
+        assert!(body.frame().await.is_none(), "nothing comes after its end");
         format!("{frames}, {ended}")
     })
     .await;

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use crate::bench::{BARE, Bench, COLLECTED, Case, Mode};
-use crate::{Error, cases};
+use crate::bench::{BARE, Bench, Case, Mode};
+use crate::{Error, callgrind, cases};
 
 /// What a case costs per operation.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,7 +15,8 @@ pub(crate) struct Cost {
     pub(crate) instructions: Option<f64>,
     /// `None` where it was not measured.
     pub(crate) ns: Option<f64>,
-    pub(crate) allocations: f64,
+    /// `None` where there is no Callgrind.
+    pub(crate) allocations: Option<f64>,
 }
 
 /// All cases, in their order, net of what they are around.
@@ -53,25 +54,27 @@ impl Figures {
         is_wanted: impl Fn(Case) -> bool,
         ns: impl Fn(Case) -> Result<Option<f64>, Error>,
     ) -> Result<Self, Error> {
-        let mut bench = Bench::new(Mode::Allocations, rows.to_vec());
+        let mut bench = Bench::new(Mode::List, rows.to_vec());
         cases::all(&mut bench);
         let has_callgrind = Command::new("valgrind").arg("--version").output().is_ok();
         if !has_callgrind {
-            eprintln!("no valgrind: instructions are not counted");
+            eprintln!("no valgrind: neither instructions nor allocations are counted");
         }
         let mut gross = Vec::new();
-        for (case, allocations) in bench.seen() {
+        for case in bench.seen() {
             if !is_wanted(case) {
                 continue;
             }
-            let instructions = has_callgrind.then(|| instructions(case)).transpose()?;
-            let ns = ns(case)?;
+            let counted = if has_callgrind {
+                callgrind::count(case)?
+            } else {
+                Cost::default()
+            };
             gross.push((
                 case,
                 Cost {
-                    instructions,
-                    ns,
-                    allocations,
+                    ns: ns(case)?,
+                    ..counted
                 },
             ));
         }
@@ -104,7 +107,7 @@ impl Cost {
         Self {
             instructions: less(self.instructions, bare.instructions),
             ns: less(self.ns, bare.ns),
-            allocations: self.allocations - bare.allocations,
+            allocations: less(self.allocations, bare.allocations),
         }
     }
 }
@@ -117,33 +120,6 @@ pub(crate) fn target() -> PathBuf {
         .to_path_buf()
 }
 
-/// Runs the case in a process of its own under Callgrind, which looks at [`collected`](crate::bench) alone.
-fn instructions(case: Case) -> Result<f64, Error> {
-    let out = target().join("peers.callgrind");
-    run(Command::new("valgrind")
-        .args([
-            "--tool=callgrind",
-            "--collect-atstart=no",
-            "--toggle-collect=*collected*",
-        ])
-        .arg(format!("--callgrind-out-file={}", out.display()))
-        .arg(std::env::current_exe()?)
-        .args(["--collect", &case.name()]))?;
-    let told = std::fs::read_to_string(&out)?;
-    let total = told
-        .lines()
-        .find_map(|line| {
-            line.strip_prefix("totals: ")
-                .or(line.strip_prefix("summary: "))
-        })
-        .ok_or("callgrind tells no total")?;
-    let total: f64 = total.trim().parse()?;
-    if total == 0.0 {
-        return Err(format!("nothing was collected of {}", case.name()).into());
-    }
-    Ok(total / f64::from(COLLECTED))
-}
-
 /// Criterion's median.
 fn time(home: &Path, case: Case) -> Result<f64, Error> {
     let path = home.join(case.row).join(case.directory());
@@ -152,7 +128,7 @@ fn time(home: &Path, case: Case) -> Result<f64, Error> {
     Ok(estimates.median.point_estimate)
 }
 
-fn run(command: &mut Command) -> Result<(), Error> {
+pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
     let output = command
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -1,23 +1,23 @@
 //! What each layer costs per request beside its peers: `cargo bench --bench peers`.
 //!
 //! One loop drives all of them, in one process, over the same service; all figures are net of that service. Instructions
-//! are counted by Callgrind (`valgrind`) in a process of their own for each case, nanoseconds are Criterion's medians,
-//! allocations those of the thread. Callgrind sees less of a look at the clock than the processor does: it counts 29 instructions
-//! for about 108.
+//! and allocations are counted by Callgrind (`valgrind`) in a process of their own for each case, nanoseconds are Criterion's
+//! medians. Callgrind sees less of a look at the clock than the processor does: it counts 29 instructions for about 108. No
+//! counting allocator: it would cost those that allocate a hundred instructions each time.
 //!
 //! ```text
-//! cargo bench --bench peers                            # the table, and target/peers.json; contention, sizes, memory, the wire
+//! cargo bench --bench peers                            # the table, and target/peers.json; contention, sizes, the wire
 //! cargo bench --bench peers -- --rows breaker,stack    # rows that begin so
 //! cargo bench --bench peers -- --gate                  # ours alone: fails if a row costs over 5 % more than is committed
 //! cargo bench --bench peers -- --bless                 # commits what ours cost now
 //! ```
 
 mod bench;
+mod callgrind;
 mod cases;
 mod contention;
 mod drive;
 mod figures;
-mod memory;
 mod report;
 mod sizes;
 mod stacks;
@@ -37,7 +37,7 @@ struct Args {
     /// Only rows that begin with one of these.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
-    /// Leaves out the rows: contention, sizes, memory and the wire alone.
+    /// Leaves out the rows: contention, sizes and the wire alone.
     #[arg(long)]
     rest: bool,
     /// Compares what ours cost with what is committed, and fails where it is over 5 % more.
@@ -86,7 +86,6 @@ fn main() -> Result<(), Error> {
     if args.rows.is_empty() {
         contention::print();
         sizes::print();
-        memory::print();
         wire::print();
     }
     Ok(())

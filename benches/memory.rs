@@ -1,4 +1,6 @@
-//! What a hundred thousand requests take that run, or wait for a place.
+//! What a hundred thousand requests take that run, or wait for a place: `cargo bench --bench memory`.
+//!
+//! Apart from the peers, as its counting allocator would cost each of their allocations a hundred instructions.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -9,9 +11,10 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer};
+use tokio::runtime::Builder;
 use tower::{Layer, Service, service_fn};
 
-use crate::drive::{ReqBody, runtime};
+type ReqBody = Full<Bytes>;
 
 const REQUESTS: usize = 100_000;
 const STORMS: usize = 5;
@@ -44,8 +47,10 @@ fn resident() -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
-pub(crate) fn print() {
-    let _runtime = runtime().enter();
+fn main() {
+    let runtime = Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime");
+    let _entered = runtime.enter();
     let never = service_fn(|_: Request<ReqBody>| {
         std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
     });
@@ -69,7 +74,7 @@ pub(crate) fn print() {
     let after = resident();
     drop(permit);
     println!(
-        "\nbytes more than the bare service's, each of {REQUESTS} requests: {:.0} that runs, {:.0} that waits \
+        "bytes more than the bare service's, each of {REQUESTS} requests: {:.0} that runs, {:.0} that waits \
          (its {:.0} that are parked included)",
         running - bare,
         waiting - bare,

@@ -46,11 +46,11 @@ fn calls(told: &str, functions: &[&str]) -> f64 {
     let mut callee = "";
     let mut calls = 0.0;
     for line in told.lines() {
-        let called = line.strip_prefix("cfn=");
-        if let Some(function) = called.or(line.strip_prefix("fn=")) {
+        let callees = line.strip_prefix("cfn=");
+        if let Some(function) = callees.or(line.strip_prefix("fn=")) {
             let (number, name) = function.split_once(' ').unwrap_or((function, ""));
             let known = names.entry(number).or_insert(name);
-            if called.is_some() {
+            if callees.is_some() {
                 callee = known;
             }
         } else if let Some(times) = line.strip_prefix("calls=") {

@@ -1,6 +1,7 @@
 //! What a refusal costs on the wire, beside the cheapest answer that hyper can give.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread;
@@ -8,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Empty;
+use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer};
+use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, Wire};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tower::{Layer, Service, service_fn};
@@ -94,19 +95,25 @@ pub(crate) fn print() {
     });
     let limit = ConcurrencyLimit::new(1);
     let permit = limit.try_acquire();
+    // Byte for byte what ours answers, with nothing of ours in the way.
+    let refusal = limit.try_acquire().expect_err("it is full");
+    let refusal = refusal.to_response(Wire::Http1).map(Full::new);
+    let same = service_fn(move |_: Request<Incoming>| ready(Ok::<_, Infallible>(refusal.clone())));
     let bare = serve(empty);
+    let same = serve(same);
     let full = serve(ConcurrencyLimitLayer::new(limit).layer(empty));
     let mut rounds: Vec<_> = (0..ROUNDS)
         .map(|_| {
             let served = rate(bare, b"HTTP/1.1 200");
-            (rate(full, b"HTTP/1.1 503") / served, served)
+            let same = rate(same, b"HTTP/1.1 503") / served;
+            (rate(full, b"HTTP/1.1 503") / served, same, served)
         })
         .collect();
     drop(permit);
     rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let (share, served) = rounds[ROUNDS / 2];
+    let (share, same, served) = rounds[ROUNDS / 2];
     println!(
-        "\none core of bare hyper answers {served:.0} empty 200 a second over {CONNECTIONS} connections, and refuses \
-         {share:.2} as many with a 503 of ours"
+        "\none core of bare hyper answers {served:.0} empty 200 a second over {CONNECTIONS} connections; {share:.2} as \
+         many with a 503 of ours, {same:.2} with the same 503 of its own"
     );
 }

@@ -53,7 +53,7 @@ enum Cause {
 pub trait Watch<B> {
     /// Polls the body it watches, and [ends](Source::end) it where it knows that no frame comes after this one. After an end or an
     /// error of its own it is ended in any case.
-    #[inline]
+    #[inline(always)]
     fn poll_frame(
         self: Pin<&mut Self>,
         source: Pin<&mut Source<B>>,
@@ -107,7 +107,7 @@ where
     type Data = B::Data;
     type Error = BodyError;
 
-    #[inline]
+    #[inline(always)]
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -136,13 +136,11 @@ where
     #[inline]
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Passing { body } => body.size_hint(),
             // Hyper asks for no end of what has a length of 0, and that end is held back.
             Source::Answer { bytes } if bytes.is_empty() && self.watch.holds_back() => {
                 SizeHint::default()
             }
-            Source::Answer { bytes } => SizeHint::with_exact(bytes.len() as u64),
-            Source::Over => SizeHint::with_exact(0),
+            source => source.size_hint(),
         }
     }
 }
@@ -161,7 +159,7 @@ impl<B> Watch<B> for () {}
 
 impl<B> Source<B> {
     /// The next frame of the inner body, which is not asked again after its end or an error.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -198,8 +196,20 @@ impl<B> Source<B> {
         }
     }
 
+    #[inline]
+    pub(crate) fn size_hint(&self) -> SizeHint
+    where
+        B: http_body::Body,
+    {
+        match self {
+            Source::Passing { body } => body.size_hint(),
+            Source::Answer { bytes } => SizeHint::with_exact(bytes.len() as u64),
+            Source::Over => SizeHint::with_exact(0),
+        }
+    }
+
     /// Nothing comes any more; what the body still holds is free at once.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn end(mut self: Pin<&mut Self>) {
         self.set(Source::Over);
     }

@@ -65,7 +65,7 @@ use crate::control::queue::Place;
 use crate::deadline::Deadline;
 use crate::gate::GateLayer;
 use crate::observe::Meter;
-use crate::policy::{Admission, Policy, Ticket, WaitFor};
+use crate::policy::{Admission, Interest, Policy, Ticket, WaitFor};
 use crate::protocol::{Http, View};
 use crate::rejection::{Reason, Rejection};
 
@@ -374,7 +374,12 @@ impl Permit {
     }
 }
 
-impl Ticket for Permit {}
+impl Ticket for Permit {
+    #[inline]
+    fn interest(&self) -> Interest {
+        Interest::End
+    }
+}
 
 impl Drop for Permit {
     #[inline]

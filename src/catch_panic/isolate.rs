@@ -62,7 +62,7 @@ impl<B, H, K> Watch<B> for Option<Isolate<H, K>>
 where
     H: Report<K>,
 {
-    #[inline]
+    #[inline(always)]
     fn poll_frame(
         self: Pin<&mut Self>,
         mut source: Pin<&mut Source<B>>,

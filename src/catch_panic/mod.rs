@@ -285,11 +285,10 @@ where
             .unwrap_or_else(PoisonError::into_inner);
         let call = match unready.take() {
             Some(payload) => Call::refused(isolate.caught(payload)),
-            None => isolate
-                .run(|| Call::Inner {
-                    future: inner.call(request),
-                })
-                .unwrap_or_else(Call::refused),
+            None => match panic::catch_unwind(AssertUnwindSafe(|| inner.call(request))) {
+                Ok(future) => Call::Inner { future },
+                Err(payload) => Call::refused(isolate.caught(payload)),
+            },
         };
         CatchPanicFuture {
             call,

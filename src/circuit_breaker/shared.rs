@@ -16,7 +16,7 @@ use crate::control::breaker::{Breaker, Entry, Refusal};
 use crate::control::circuit::{Exceeded, Mode, Word};
 use crate::control::window::Sample;
 use crate::observe::{self, Meter};
-use crate::policy::{Outcome, Ticket};
+use crate::policy::{Interest, Outcome, Ticket};
 use crate::rejection::{Reason, Rejection};
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -318,18 +318,10 @@ impl<B: Borrow<CircuitBreaker>> Pass<B> {
         self.stage = Stage::Measured;
     }
 
-    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "there are no heads"))]
-    #[inline]
-    fn begin_response(&mut self) {
-        if self.word.is_timed() || !self.word.lets_pass() {
-            self.begin_response_of_probe();
-        }
-    }
-
     /// Of a probe, or of a call that is timed.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "there are no heads"))]
     #[inline(never)]
-    fn begin_response_of_probe(&mut self) {
+    fn begin_response(&mut self) {
         let took = self.took();
         self.measured(took.unwrap_or(0));
         let shared = self.shared();
@@ -355,6 +347,17 @@ impl<B: Borrow<CircuitBreaker>> Pass<B> {
 
 impl<B: Borrow<CircuitBreaker>> Ticket for Pass<B> {
     #[inline]
+    fn interest(&self) -> Interest {
+        if self.is_settled() {
+            Interest::Nothing
+        } else if self.word.is_timed() || !self.word.lets_pass() {
+            Interest::Head
+        } else {
+            Interest::Outcome
+        }
+    }
+
+    #[inline]
     fn settle(&mut self, outcome: Outcome) {
         if outcome == Outcome::Success && self.settle_success() {
             return;
@@ -365,7 +368,9 @@ impl<B: Borrow<CircuitBreaker>> Ticket for Pass<B> {
     #[cfg(feature = "http")]
     #[inline]
     fn on_head(&mut self, _: &mut crate::protocol::ResponseHeadMut<'_>) {
-        self.begin_response();
+        if self.interest() == Interest::Head {
+            self.begin_response();
+        }
     }
 }
 

@@ -148,8 +148,9 @@ impl<P, C, R> GateLayer<P, Http<C, R>> {
 #[cfg(feature = "http")]
 impl<P, R> GateLayer<P, Http<NoRule, R>> {
     /// Says what a response tells about the service: an [`Outcome`](crate::Outcome), or `None` for the default (5xx is a failure, 429
-    /// is ignored, gRPC goes by its status, an inner rejection by its reason). It is not asked about inner rejections. What comes
-    /// after the head, as a gRPC status in the trailers, it does not see: `classify_with` (feature `tower-http`) does.
+    /// is ignored, gRPC goes by its status, an inner rejection by its reason). It is not asked about inner rejections, nor where
+    /// no ticket listens, as behind a [`ConcurrencyLimit`](crate::ConcurrencyLimit) alone. What comes after the head, as a gRPC status
+    /// in the trailers, it does not see: `classify_with` (feature `tower-http`) does.
     #[must_use]
     pub fn classify<F, O>(self, classify: F) -> GateLayer<P, Http<ByHead<F>, R>>
     where

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 
-use super::{End, Outcome, Ticket};
+use super::{End, Interest, Outcome, Ticket};
 
 /// Carries a ticket and sees to it that it is settled and ended exactly once, however the call ends.
 pub struct Held<T: Ticket> {
@@ -68,6 +68,11 @@ impl<T: Ticket> Held<T> {
         self
     }
 
+    #[inline]
+    pub(crate) fn interest(&self) -> Interest {
+        self.ticket.interest()
+    }
+
     /// Runs foreign code under the ticket.
     #[inline]
     pub(crate) fn watch<R>(&mut self, code: impl FnOnce() -> R) -> R {
@@ -107,7 +112,7 @@ impl<T: Ticket> Held<T> {
 impl<T: Ticket> Drop for Held<T> {
     #[inline]
     fn drop(&mut self) {
-        if !self.ticket.is_inert() && !self.flags.has(Flags::ENDED) {
+        if self.interest() >= Interest::Outcome && !self.flags.has(Flags::ENDED) {
             self.end_early();
         }
     }

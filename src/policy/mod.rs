@@ -108,11 +108,11 @@ pub enum Admission<T, W> {
 ///
 /// The gate drops it when the response body has ended or is dropped (over [`Plain`](crate::Plain): when the future ends).
 pub trait Ticket {
-    /// Whether nothing is told to it and nothing given back by it, so that a gate need not carry it.
+    /// What it still waits for, so that a gate carries it no further and tells it no more than it must.
     #[doc(hidden)]
     #[inline]
-    fn is_inert(&self) -> bool {
-        false
+    fn interest(&self) -> Interest {
+        Interest::Head
     }
 
     /// The verdict, told exactly once for every request that reached the inner service: at the response head, for gRPC at
@@ -133,6 +133,20 @@ pub trait Ticket {
     fn on_end(&mut self, end: End) {
         let _ = end;
     }
+}
+
+/// What a [`Ticket`] still waits for; each includes those before it.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Interest {
+    /// Nothing is told to it, and nothing given back by it.
+    Nothing,
+    /// To be dropped when the work is over.
+    End,
+    /// To be told the verdict and how it ended.
+    Outcome,
+    /// To be shown the response head.
+    Head,
 }
 
 /// What a request's result says about the service behind the gate.
@@ -169,15 +183,15 @@ pub enum End {
 
 impl Ticket for () {
     #[inline]
-    fn is_inert(&self) -> bool {
-        true
+    fn interest(&self) -> Interest {
+        Interest::Nothing
     }
 }
 
 impl<T: Ticket> Ticket for Option<T> {
     #[inline]
-    fn is_inert(&self) -> bool {
-        self.as_ref().is_none_or(T::is_inert)
+    fn interest(&self) -> Interest {
+        self.as_ref().map_or(Interest::Nothing, T::interest)
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! A tuple of policies is a policy.
 
 use super::wait::Adapt;
-use super::{Admission, End, NoWait, Outcome, Policy, Ticket, Wait};
+use super::{Admission, End, Interest, NoWait, Outcome, Policy, Ticket, Wait};
 #[cfg(feature = "http")]
 use crate::protocol::ResponseHeadMut;
 use crate::protocol::View;
@@ -22,10 +22,12 @@ macro_rules! tickets {
     ($($name:ident)+) => {
         impl<$($name: Ticket),+> Ticket for ($($name,)+) {
             #[inline]
-            fn is_inert(&self) -> bool {
+            fn interest(&self) -> Interest {
                 #[allow(non_snake_case, reason = "the macro has one name per member")]
                 let ($($name,)+) = self;
-                $($name.is_inert())&&+
+                let interest = Interest::Nothing;
+                $(let interest = interest.max($name.interest());)+
+                interest
             }
 
             #[inline]

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use http::HeaderMap;
-use http::response::Parts;
+use http::{HeaderMap, Response};
 
 use super::{ByHead, NoRule, ResponseHead};
 use crate::policy::Outcome;
@@ -14,7 +13,7 @@ pub trait Classify: Clone {
     type AtEnd: AtEnd;
 
     /// The verdict at the head, which is the same afterwards.
-    fn classify(&self, head: &mut Parts) -> Verdict<Self::AtEnd>;
+    fn classify<B>(&self, response: &Response<B>) -> Verdict<Self::AtEnd>;
 }
 
 /// Judges a response at the end of its body.
@@ -71,7 +70,7 @@ impl Classify for NoRule {
     type AtEnd = Nothing;
 
     #[inline]
-    fn classify(&self, _: &mut Parts) -> Verdict<Nothing> {
+    fn classify<B>(&self, _: &Response<B>) -> Verdict<Nothing> {
         Verdict::ByDefault
     }
 }
@@ -83,8 +82,8 @@ where
 {
     type AtEnd = Nothing;
 
-    fn classify(&self, head: &mut Parts) -> Verdict<Nothing> {
-        let outcome = (self.0)(&ResponseHead::from(&*head)).into();
+    fn classify<B>(&self, response: &Response<B>) -> Verdict<Nothing> {
+        let outcome = (self.0)(&ResponseHead::from(response)).into();
         outcome.map_or(Verdict::ByDefault, Verdict::Now)
     }
 }
@@ -92,8 +91,8 @@ where
 impl<C: Classify, F: Clone> Classify for WithErrors<C, F> {
     type AtEnd = C::AtEnd;
 
-    fn classify(&self, head: &mut Parts) -> Verdict<C::AtEnd> {
-        self.heads.classify(head)
+    fn classify<B>(&self, response: &Response<B>) -> Verdict<C::AtEnd> {
+        self.heads.classify(response)
     }
 }
 
@@ -136,9 +135,6 @@ where
 
 #[cfg(feature = "tower-http")]
 mod by_classifier {
-    use std::mem;
-
-    use http::Response;
     use tower_http::classify::{ClassifiedResponse, ClassifyEos, ClassifyResponse};
 
     use super::*;
@@ -153,13 +149,8 @@ mod by_classifier {
     impl<C: ClassifyResponse + Clone> Classify for ByClassifier<C> {
         type AtEnd = ByEos<C::ClassifyEos>;
 
-        fn classify(&self, head: &mut Parts) -> Verdict<Self::AtEnd> {
-            // It wants a whole response: the head is lent to one without a body.
-            let (empty, ()) = Response::new(()).into_parts();
-            let response = Response::from_parts(mem::replace(head, empty), ());
-            let classified = self.0.clone().classify_response(&response);
-            (*head, ()) = response.into_parts();
-            match classified {
+        fn classify<B>(&self, response: &Response<B>) -> Verdict<Self::AtEnd> {
+            match self.0.clone().classify_response(response) {
                 ClassifiedResponse::Ready(result) => Verdict::Now(outcome(result)),
                 ClassifiedResponse::RequiresEos(eos) => Verdict::AtEnd(ByEos(eos)),
             }

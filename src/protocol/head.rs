@@ -1,7 +1,10 @@
 //! What closures and policies see of an HTTP exchange: everything but the body, so that one closure fits every body type.
 
-use http::response::Parts;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use std::mem;
+
+use http::{
+    Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+};
 
 use super::View;
 use crate::deadline::Deadline;
@@ -87,25 +90,31 @@ impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
     }
 }
 
-impl<'a> From<&'a Parts> for ResponseHead<'a> {
+impl<'a, B> From<&'a Response<B>> for ResponseHead<'a> {
     #[inline]
-    fn from(parts: &'a Parts) -> Self {
+    fn from(response: &'a Response<B>) -> Self {
         Self {
-            status: parts.status,
-            headers: &parts.headers,
-            extensions: &parts.extensions,
+            status: response.status(),
+            headers: response.headers(),
+            extensions: response.extensions(),
         }
     }
 }
 
-impl<'a> From<&'a mut Parts> for ResponseHeadMut<'a> {
-    #[inline]
-    fn from(parts: &'a mut Parts) -> Self {
-        Self {
-            status: &mut parts.status,
-            headers: &mut parts.headers,
-            extensions: &mut parts.extensions,
-        }
+impl ResponseHeadMut<'_> {
+    /// Shows the head of a response in its parts, which a whole response does not lend together: they are taken out and put back.
+    pub(crate) fn lend<B>(response: &mut Response<B>, show: impl FnOnce(&mut ResponseHeadMut<'_>)) {
+        let mut status = response.status();
+        let mut headers = mem::take(response.headers_mut());
+        let mut extensions = mem::take(response.extensions_mut());
+        show(&mut ResponseHeadMut {
+            status: &mut status,
+            headers: &mut headers,
+            extensions: &mut extensions,
+        });
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        *response.extensions_mut() = extensions;
     }
 }
 

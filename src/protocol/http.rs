@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use http::response::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use http_body::Frame;
 
@@ -14,7 +13,7 @@ use super::head::{HttpView, RequestHead, ResponseHeadMut};
 use super::{Asked, Http, Inspect, Kind, Problem, Protocol, View, grpc};
 use crate::body::{Body, BodyError, Source, Watch};
 use crate::deadline::Deadline;
-use crate::policy::{End, Held, Outcome, Ticket};
+use crate::policy::{End, Held, Interest, Outcome, Ticket};
 use crate::rejection::{BoxError, Rejection};
 
 /// What is remembered of a request.
@@ -65,8 +64,8 @@ impl<B, C: Classify, R: Clone> Inspect<Request<B>> for Http<C, R> {
     #[inline]
     fn glance(&self, request: &Request<B>) -> Memo {
         Memo {
-            http2: request.version() >= Version::HTTP_2,
-            head: request.method() == Method::HEAD,
+            http2: matches!(request.version(), Version::HTTP_2 | Version::HTTP_3),
+            head: matches!(*request.method(), Method::HEAD),
             grpc: false,
         }
     }
@@ -136,25 +135,18 @@ where
     #[inline]
     fn complete<T: Ticket>(
         &self,
-        result: Result<Response<B>, Err>,
+        mut result: Result<Response<B>, Err>,
         memo: Memo,
         held: &mut Option<Held<T>>,
     ) -> Result<Self::Response<Self::Hold<T>>, Err> {
-        let response = match result {
-            Ok(response) => response,
+        let watch = held.take().and_then(|held| match &mut result {
+            Ok(response) => self.hold(response, memo, held),
             Err(error) => {
-                if let Some(mut held) = held.take() {
-                    self.settle_error(&mut held, &error);
-                }
-                return Err(error);
+                self.settle_error(held, error);
+                None
             }
-        };
-        let Some(held) = held.take() else {
-            return Ok(watched(response, None));
-        };
-        let (mut parts, body) = response.into_parts();
-        let watch = self.hold(&mut parts, &body, memo, held);
-        Ok(Response::from_parts(parts, Body::passing(body, watch)))
+        });
+        result.map(|response| watched(response, watch))
     }
 }
 
@@ -162,25 +154,34 @@ impl<C: Classify, R> Http<C, R> {
     /// Settles the ticket as far as the head tells; what is left of it, unless the request is over.
     fn hold<B: http_body::Body, T: Ticket>(
         &self,
-        parts: &mut Parts,
-        body: &B,
+        response: &mut Response<B>,
         memo: Memo,
         mut held: Held<T>,
     ) -> Option<Hold<T, C::AtEnd>> {
-        held.on_head(&mut ResponseHeadMut::from(&mut *parts));
-        let no_content = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
-        let over = memo.head || no_content.contains(&parts.status) || body.is_end_stream();
+        if held.interest() == Interest::Head {
+            ResponseHeadMut::lend(response, |head| held.on_head(head));
+        }
+        let no_content = matches!(
+            response.status(),
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
+        let over = memo.head || no_content || response.body().is_end_stream();
         let mut at_end = None;
-        match held.watch(|| self.verdict(parts, memo, over)) {
-            Verdict::Now(outcome) => held.settle(outcome),
-            Verdict::AtEnd(judge) => at_end = Some(judge),
-            Verdict::ByDefault => {}
+        if held.interest() >= Interest::Outcome {
+            match held.watch(|| self.verdict(response, memo, over)) {
+                Verdict::Now(outcome) => held.settle(outcome),
+                Verdict::AtEnd(judge) => at_end = Some(judge),
+                Verdict::ByDefault => {}
+            }
         }
         if over {
             held.end(End::Complete);
             return None;
         }
-        let promised = promised(parts, body, memo);
+        if held.interest() == Interest::Nothing {
+            return None;
+        }
+        let promised = promised(response, memo);
         Some(Hold {
             held,
             at_end,
@@ -189,7 +190,7 @@ impl<C: Classify, R> Http<C, R> {
     }
 
     #[cold]
-    fn settle_error<T: Ticket, Err: 'static>(&self, held: &mut Held<T>, error: &Err)
+    fn settle_error<T: Ticket, Err: 'static>(&self, mut held: Held<T>, error: &Err)
     where
         C: ClassifyError<Err>,
     {
@@ -202,21 +203,21 @@ impl<C: Classify, R> Http<C, R> {
     }
 
     /// The verdict at the head; by default if it is in the trailers of a gRPC response.
-    fn verdict(&self, head: &mut Parts, memo: Memo, over: bool) -> Verdict<C::AtEnd> {
-        if let Some(rejection) = head.extensions.get::<Rejection>() {
+    fn verdict<B>(&self, response: &Response<B>, memo: Memo, over: bool) -> Verdict<C::AtEnd> {
+        if let Some(rejection) = response.extensions().get::<Rejection>() {
             return Verdict::Now(rejection.outcome());
         }
-        match self.classify.classify(head) {
+        match self.classify.classify(response) {
             Verdict::ByDefault => {}
             Verdict::AtEnd(judge) if over => return Verdict::Now(judge.verdict(None)),
             verdict => return verdict,
         }
-        if memo.http2 && grpc::is_grpc(&head.headers) {
-            let outcome = grpc::verdict(&head.headers);
+        if memo.http2 && grpc::is_grpc(response.headers()) {
+            let outcome = grpc::verdict(response.headers());
             let outcome = outcome.or(over.then_some(Outcome::Failure));
             return outcome.map_or(Verdict::ByDefault, Verdict::Now);
         }
-        Verdict::Now(match head.status {
+        Verdict::Now(match response.status() {
             StatusCode::TOO_MANY_REQUESTS => Outcome::Ignored,
             status if status.is_server_error() => Outcome::Failure,
             _ => Outcome::Success,
@@ -247,14 +248,16 @@ fn answer<B, W>(
 }
 
 /// What an HTTP/1 response promises: hyper drops a body that has delivered it without asking for its end.
-fn promised<B: http_body::Body>(head: &Parts, body: &B, memo: Memo) -> u64 {
+fn promised<B: http_body::Body>(response: &Response<B>, memo: Memo) -> u64 {
     if memo.http2 {
         return u64::MAX;
     }
-    body.size_hint()
+    response
+        .body()
+        .size_hint()
         .exact()
         .or_else(|| {
-            let length = head.headers.get(header::CONTENT_LENGTH)?;
+            let length = response.headers().get(header::CONTENT_LENGTH)?;
             length.to_str().ok()?.parse().ok()
         })
         .unwrap_or(u64::MAX)
@@ -313,7 +316,7 @@ impl<T: Ticket, E> Hold<T, E> {
 }
 
 impl<B, T: Ticket, E: AtEnd> Watch<B> for Option<Hold<T, E>> {
-    #[inline]
+    #[inline(always)]
     fn poll_frame(
         self: Pin<&mut Self>,
         mut source: Pin<&mut Source<B>>,

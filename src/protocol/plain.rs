@@ -1,7 +1,7 @@
 //! Any `Service`: a rejection is an error.
 
 use super::{Inspect, Kind, Plain, PlainView, Protocol, Rule, View};
-use crate::policy::{End, Held, Outcome, Ticket};
+use crate::policy::{End, Held, Interest, Outcome, Ticket};
 use crate::rejection::Rejection;
 
 /// What a result says where nobody classifies it.
@@ -66,8 +66,10 @@ where
         held: &mut Option<Held<T>>,
     ) -> Result<Res, Err> {
         if let Some(now) = held {
-            let classified = now.watch(|| self.classify.apply(&result));
-            now.settle(classified.unwrap_or_else(|| plain_outcome(&result)));
+            if now.interest() >= Interest::Outcome {
+                let classified = now.watch(|| self.classify.apply(&result));
+                now.settle(classified.unwrap_or_else(|| plain_outcome(&result)));
+            }
             now.end(End::Complete);
             *held = None;
         }

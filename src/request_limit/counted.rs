@@ -39,7 +39,14 @@ pin_project! {
     /// What is still to come of a request body whose answer is out.
     pub struct Rest<B> {
         #[pin]
-        body: Option<B>,
+        unread: Option<Unread<B>>,
+    }
+}
+
+pin_project! {
+    struct Unread<B> {
+        #[pin]
+        body: B,
         drain: Drain,
     }
 }
@@ -157,24 +164,30 @@ impl<B> Overrun<B> {
 // === impl Rest ===
 
 impl<B> Rest<B> {
-    pub(super) fn new(body: Option<B>) -> Self {
+    #[inline]
+    pub(super) fn nothing() -> Self {
+        Self { unread: None }
+    }
+
+    pub(super) fn of(body: B) -> Self {
+        let drain = Drain::new();
         Self {
-            body,
-            drain: Drain::new(),
+            unread: Some(Unread { body, drain }),
         }
     }
 }
 
 impl<B, R: http_body::Body> Watch<B> for Rest<R> {
     fn holds_back(&self) -> bool {
-        self.body.is_some()
+        self.unread.is_some()
     }
 
     fn poll_before_answer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        if let Some(body) = this.body.as_mut().as_pin_mut() {
-            ready!(this.drain.poll(body, cx));
-            this.body.set(None);
+        if let Some(unread) = this.unread.as_mut().as_pin_mut() {
+            let unread = unread.project();
+            ready!(unread.drain.poll(unread.body, cx));
+            this.unread.set(None);
         }
         Poll::Ready(())
     }
@@ -183,8 +196,7 @@ impl<B, R: http_body::Body> Watch<B> for Rest<R> {
 impl<B> fmt::Debug for Rest<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rest")
-            .field("unread", &self.body.is_some())
-            .field("drain", &self.drain)
+            .field("unread", &self.unread.as_ref().map(|unread| &unread.drain))
             .finish()
     }
 }

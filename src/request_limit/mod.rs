@@ -71,7 +71,7 @@ mod pace;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -340,23 +340,40 @@ where
         let this = self.project();
         let (rejection, unread) = match this.call.project() {
             CallProj::Inner { future } => {
-                let result = ready!(future.poll(cx));
+                let polled = future.poll(cx);
+                if polled.is_pending() {
+                    return Poll::Pending;
+                }
                 let overrun = this.overrun.as_ref().and_then(|cell| cell.take());
                 let Some(overrun) = overrun else {
-                    let pass = |body| Body::passing(body, Rest::new(None));
-                    return Poll::Ready(result.map(|response| response.map(pass)));
+                    let pass = |body| Body::passing(body, Rest::nothing());
+                    return polled.map(|result| result.map(|response| response.map(pass)));
                 };
                 overrun
             }
             CallProj::Refused { rejection } => (rejection.take().expect(OVER), this.unread.take()),
         };
-        // A gRPC answer is trailers and nothing else, so that nothing can be held back; of who is too slow nothing is awaited.
-        let unread = unread.filter(|_| this.memo.wire() != Wire::Grpc);
-        Poll::Ready(
-            this.protocol
-                .reject(rejection, *this.memo, Rest::new(unread)),
-        )
+        Poll::Ready(answer(this.protocol, rejection, *this.memo, unread))
     }
+}
+
+/// What a client reads whose request is too large or too slow, and what is read of the client before.
+#[cold]
+fn answer<R, B, ResB, Err>(
+    protocol: &Http<NoRule, R>,
+    rejection: Rejection,
+    memo: Memo,
+    unread: Option<B>,
+) -> Result<Response<Body<ResB, Rest<B>>>, Err>
+where
+    R: Respond + Clone,
+    ResB: http_body::Body,
+    Err: 'static,
+{
+    // A gRPC answer is trailers and nothing else, so that nothing can be held back; of who is too slow nothing is awaited.
+    let unread = unread.filter(|_| memo.wire() != Wire::Grpc);
+    let rest = unread.map_or_else(Rest::nothing, Rest::of);
+    protocol.reject(rejection, memo, rest)
 }
 
 impl<F, B, X> fmt::Debug for RequestLimitFuture<F, B, X> {

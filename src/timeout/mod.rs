@@ -447,24 +447,21 @@ where
         let mut this = self.project();
         let inner = this.inner.as_mut().as_pin_mut();
         let polled = inner.expect("polled after completion").poll(cx);
+        if polled.is_pending() {
+            ready!(this.until.poll(this.timer, cx));
+        }
         let end = End {
             until: *this.until,
             timeout: this.timeout,
             is_grpc: X::is_grpc(*this.memo),
         };
+        let watch = this.extent.watch(end);
         if let Poll::Ready(result) = polled {
-            return Poll::Ready(result.map(|response| {
-                let watch = this.extent.watch(end);
-                this.protocol.wrap(response, watch)
-            }));
+            return Poll::Ready(result.map(|response| this.protocol.wrap(response, watch)));
         }
-        ready!(this.until.poll(this.timer, cx));
         this.inner.set(None);
         let rejection = timed::time_is_up(&this.timeout.shared.meter).of_caller(*this.of_caller);
-        Poll::Ready(
-            this.protocol
-                .reject(rejection, *this.memo, this.extent.watch(end)),
-        )
+        Poll::Ready(this.protocol.reject(rejection, *this.memo, watch))
     }
 }
 

@@ -194,8 +194,14 @@ async fn a_stream_of_hours_holds_up_nothing() {
 /// Whose calls are all streams has no verdict in time: streams that have begun well count at the end of the half-open time.
 #[tokio::test(start_paused = true)]
 async fn streams_that_have_begun_close_it() {
-    for (late, closes) in [(Duration::ZERO, true), (2 * SECOND, false)] {
-        let breaker = due(builder().slow_call(SECOND, 0.5)).await;
+    let timed = || builder().slow_call(SECOND, 0.5);
+    let cases = [
+        (timed(), Duration::ZERO, true),
+        (timed(), 2 * SECOND, false),
+        (builder(), Duration::ZERO, true),
+    ];
+    for (builder, late, closes) in cases {
+        let breaker = due(builder).await;
         let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(service_fn(
             move |_: Request<Script>| async move {
                 tokio::time::sleep(late).await;

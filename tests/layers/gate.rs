@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use http_body_util::BodyExt;
 use seawall::{
     ConcurrencyLimit, ConcurrencyLimitLayer, End, GateLayer, Outcome, Reason, Rejection,
-    RequestHead, ResponseHead, Wire,
+    RequestHead, ResponseHead,
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok};
@@ -38,7 +38,7 @@ where
     let _ = body.collect().await;
 }
 
-fn told(outcome: Outcome, end: End) -> Vec<Told> {
+pub(crate) fn told(outcome: Outcome, end: End) -> Vec<Told> {
     vec![
         Told::Head,
         Told::Settled(outcome),
@@ -397,96 +397,6 @@ fn classify_has_the_first_word_but_not_about_rejections() {
 }
 
 #[tokio::test]
-async fn every_row_of_the_table() {
-    let all = [
-        (Reason::Overloaded, 503, "14"),
-        (Reason::Full, 503, "8"),
-        (Reason::QueueTimeout, 503, "8"),
-        (Reason::CircuitOpen, 503, "14"),
-        (Reason::Draining, 503, "14"),
-        (Reason::Timeout, 504, "4"),
-        (Reason::BodyTooSlow, 408, "4"),
-        (Reason::BodyTooLarge, 413, "8"),
-        (Reason::HeadersTooLarge, 431, "8"),
-        (Reason::UriTooLong, 414, "8"),
-        (Reason::Panicked, 500, "13"),
-    ];
-    for (why, status, grpc_status) in all {
-        let mut gate = GateLayer::from_policy(No::new(why)).layer(answers(|| unreachable!()));
-        let close = matches!(why, Reason::Draining | Reason::BodyTooSlow);
-
-        let http1 = gate.call(get()).await.unwrap();
-        assert_eq!(http1.status(), status, "{why:?}");
-        assert_eq!(
-            http1.headers()["content-type"],
-            "application/problem+json",
-            "{why:?}"
-        );
-        let after: u64 = http1.headers()["retry-after"]
-            .to_str()
-            .unwrap()
-            .parse()
-            .unwrap();
-        assert!((7..=8).contains(&after), "{why:?}: {after}");
-        assert_eq!(http1.headers().contains_key("connection"), close, "{why:?}");
-        assert_eq!(reason(&http1), Some(why));
-        let body = http1.into_body();
-        let length = http_body::Body::size_hint(&body).exact();
-        let body = body.collect().await.unwrap().to_bytes();
-        assert_eq!(length, Some(body.len() as u64), "{why:?}");
-        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(json["status"], status, "{why:?}");
-
-        let http2 = gate.call(http2()).await.unwrap();
-        assert_eq!(http2.status(), status, "{why:?}");
-        assert!(!http2.headers().contains_key("connection"), "{why:?}");
-
-        let grpc = gate.call(grpc()).await.unwrap();
-        assert_eq!(grpc.status(), 200, "{why:?}");
-        assert_eq!(grpc.headers()["content-type"], "application/grpc");
-        assert_eq!(grpc.headers()["grpc-status"], grpc_status, "{why:?}");
-        assert!(grpc.headers().contains_key("grpc-message"), "{why:?}");
-        let after: u64 = grpc.headers()["grpc-retry-pushback-ms"]
-            .to_str()
-            .unwrap()
-            .parse()
-            .unwrap();
-        assert!((7000..=8750).contains(&after), "{why:?}: {after}");
-        assert!(!grpc.headers().contains_key("retry-after"), "{why:?}");
-        assert!(
-            http_body::Body::is_end_stream(grpc.body()),
-            "trailers-only: {why:?}"
-        );
-        assert_eq!(reason(&grpc), Some(why));
-    }
-}
-
-#[tokio::test]
-async fn grpc_over_http1_is_answered_as_http() {
-    let mut gate = GateLayer::from_policy(No::new(Reason::Full)).layer(answers(|| unreachable!()));
-    let mut request = grpc();
-    *request.version_mut() = http::Version::HTTP_11;
-    assert_eq!(gate.call(request).await.unwrap().status(), 503);
-}
-
-#[tokio::test]
-async fn respond_with_makes_the_answer_and_the_rejection_is_still_found() {
-    let mut gate = GateLayer::from_policy(No::new(Reason::Full))
-        .respond_with(|no: &Rejection, wire: Wire| {
-            let mut response = no.to_response(wire);
-            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-            *response.body_mut() = Bytes::from_static(b"later");
-            response
-        })
-        .layer(answers(|| unreachable!()));
-    let response = gate.call(get()).await.unwrap();
-    assert_eq!(response.status(), 429);
-    assert_eq!(reason(&response), Some(Reason::Full));
-    assert!(response.headers().contains_key("retry-after"));
-    assert_eq!(response.collect().await.unwrap().to_bytes(), "later");
-}
-
-#[tokio::test]
 async fn exempt_requests_are_not_asked_about() {
     let no = No::new(Reason::Full);
     let mut gate = GateLayer::from_policy(no.clone())
@@ -526,94 +436,6 @@ async fn exempt_goes_round_a_waiting_room_too() {
     assert_eq!(assert_ready_ok!(waiting.poll()).status(), 200);
     drop(health);
     assert_eq!((limit.in_flight(), limit.waiting()), (0, 0));
-}
-
-#[tokio::test]
-async fn a_tuple_asks_in_order_and_gives_back_what_it_had() {
-    let (first, second) = (ConcurrencyLimit::new(2), ConcurrencyLimit::new(1));
-    let mut gate = GateLayer::from_policy((Recorder::new(), Recorder::new(), first.clone()))
-        .layer(answers(|| ok(Script::data(&["a"]))));
-    let response = gate.call(get()).await.unwrap();
-    assert_eq!(first.in_flight(), 1);
-    drop(response);
-    assert_eq!(first.in_flight(), 0);
-
-    let recorder = Recorder::new();
-    let mut gate = GateLayer::from_policy((recorder.clone(), second.clone()))
-        .layer(answers(|| ok(Script::data(&["a"]))));
-    let response = gate.call(get()).await.unwrap();
-    assert_eq!(
-        recorder.told(),
-        [Told::Head, Told::Settled(Outcome::Success)]
-    );
-    assert_eq!(reason(&gate.call(get()).await.unwrap()), Some(Reason::Full));
-    assert_eq!(
-        recorder.told(),
-        [
-            Told::Head,
-            Told::Settled(Outcome::Success),
-            Told::Dropped // the second request's: it never got there, so there is no verdict
-        ]
-    );
-    drop(response);
-    assert_eq!(second.in_flight(), 0);
-
-    let no = No::new(Reason::Overloaded);
-    let mut gate = GateLayer::from_policy((no, second.clone())).layer(answers(|| unreachable!()));
-    let response = gate.call(get()).await.unwrap();
-    assert_eq!(reason(&response), Some(Reason::Overloaded));
-    assert_eq!(second.in_flight(), 0);
-}
-
-#[tokio::test]
-async fn the_last_of_a_tuple_may_wait_while_the_others_tickets_are_held() {
-    let recorder = Recorder::new();
-    let limit = ConcurrencyLimit::new(1).wait(1, std::time::Duration::from_secs(1));
-    let mut gate = GateLayer::from_policy((recorder.clone(), limit.clone()))
-        .layer(answers(|| ok(Script::data(&["a"]))));
-    let permit = limit.try_acquire().unwrap();
-    let mut waiting = spawn(gate.call(get()));
-    assert_pending!(waiting.poll());
-    assert_eq!(recorder.told(), []);
-    drop(permit);
-    assert_ready_ok!(waiting.poll());
-    assert_eq!(recorder.told(), told(Outcome::Success, End::Cancelled));
-
-    let permit = limit.try_acquire().unwrap();
-    let mut waiting = spawn(gate.call(get()));
-    assert_pending!(waiting.poll());
-    drop(waiting);
-    assert_eq!(recorder.told().last(), Some(&Told::Dropped));
-    assert_eq!(limit.waiting(), 0);
-    drop(permit);
-}
-
-#[tokio::test]
-async fn a_policy_may_read_the_request() {
-    use seawall::policy::{Admission, HttpView, NoWait, Policy};
-
-    /// Lets in who names itself.
-    #[derive(Clone)]
-    struct Named;
-
-    impl Policy<HttpView> for Named {
-        type Ticket = ();
-        type Wait = NoWait;
-
-        fn admit(&self, head: &RequestHead<'_>) -> Admission<(), NoWait> {
-            if head.headers.contains_key("x-name") {
-                Admission::Admit(())
-            } else {
-                Admission::Reject(Rejection::new(Reason::Overloaded))
-            }
-        }
-    }
-
-    let mut gate = GateLayer::from_policy(Named).layer(answers(|| ok(Script::default())));
-    assert_eq!(gate.call(get()).await.unwrap().status(), 503);
-    let mut named = get();
-    named.headers_mut().insert("x-name", "me".parse().unwrap());
-    assert_eq!(gate.call(named).await.unwrap().status(), 200);
 }
 
 #[tokio::test(start_paused = true)]

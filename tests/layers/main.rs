@@ -6,6 +6,8 @@ mod purity;
 #[cfg(feature = "http")]
 mod allocations;
 #[cfg(feature = "http")]
+mod answers;
+#[cfg(feature = "http")]
 mod catch_panic;
 #[cfg(feature = "http")]
 mod circuit_breaker;
@@ -23,6 +25,8 @@ mod concurrency_limit;
 mod contract;
 #[cfg(feature = "http")]
 mod gate;
+#[cfg(feature = "http")]
+mod heads;
 #[cfg(all(feature = "http", feature = "metrics", feature = "tracing"))]
 mod observe;
 #[cfg(feature = "http")]
@@ -35,5 +39,7 @@ mod support;
 mod timeout;
 #[cfg(feature = "http")]
 mod timeout_body;
+#[cfg(feature = "http")]
+mod tuples;
 #[cfg(feature = "http")]
 mod untracked;

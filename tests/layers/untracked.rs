@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer, Outcome, Reason};
+use seawall::{
+    CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer,
+    Outcome, Reason,
+};
 use tokio_test::assert_ready_ok;
 use tokio_test::task::spawn;
 use tower::{Layer, Service};
@@ -39,29 +42,62 @@ async fn dry_run_lets_everything_through_and_counts() {
     assert_eq!(limit.in_flight(), 0);
 }
 
+/// A classifier that counts how often it is asked.
+fn counting() -> (
+    Arc<AtomicUsize>,
+    impl Fn(&seawall::ResponseHead<'_>) -> Outcome + Clone,
+) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counts = asked.clone();
+    let classify = move |_: &seawall::ResponseHead<'_>| {
+        counts.fetch_add(1, Relaxed);
+        Outcome::Success
+    };
+    (asked, classify)
+}
+
 /// What carries no ticket is nobody's to judge.
 #[tokio::test]
 async fn what_passes_untracked_is_not_classified() {
-    let (dry, exempt) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let counting = |asked: &Arc<AtomicUsize>| {
-        let asked = asked.clone();
-        move |_: &seawall::ResponseHead<'_>| {
-            asked.fetch_add(1, Relaxed);
-            Outcome::Success
-        }
-    };
-    let limit = ConcurrencyLimit::new(1);
-    let layer = ConcurrencyLimitLayer::new(limit.clone()).classify(counting(&dry));
+    let breaker = CircuitBreaker::default();
+    let (asked, classify) = counting();
+    let layer = CircuitBreakerLayer::new(breaker.clone()).classify(classify);
     let mut gate = layer.dry_run().layer(answers(|| ok(Script::data(&["a"]))));
-    let tracked = gate.call(get()).await.unwrap();
-    let untracked = gate.call(get()).await.unwrap();
-    assert_eq!((dry.load(Relaxed), limit.snapshot().would_reject), (1, 1));
-    drop((tracked, untracked));
-    let layer = ConcurrencyLimitLayer::new(limit).classify(counting(&exempt));
+    gate.call(get()).await.unwrap();
+    breaker.trip();
+    gate.call(get()).await.unwrap();
+    assert_eq!(breaker.snapshot().would_reject, 1);
+    assert_eq!(asked.load(Relaxed), 1);
+
+    let (asked, classify) = counting();
+    let layer = CircuitBreakerLayer::new(CircuitBreaker::default()).classify(classify);
     let layer = layer.exempt(|head| head.method == http::Method::HEAD);
     let mut gate = layer.layer(answers(|| ok(Script::data(&["a"]))));
     gate.call(head()).await.unwrap();
-    assert_eq!(exempt.load(Relaxed), 0);
+    assert_eq!(asked.load(Relaxed), 0);
     gate.call(get()).await.unwrap();
-    assert_eq!(exempt.load(Relaxed), 1);
+    assert_eq!(asked.load(Relaxed), 1);
+}
+
+/// A place is given back whatever became of the request, so nobody is asked; beside a breaker, which listens, somebody is.
+#[tokio::test]
+async fn a_limit_has_nothing_classified() {
+    let limit = ConcurrencyLimit::new(1);
+    let (asked, classify) = counting();
+    let layer = ConcurrencyLimitLayer::new(limit.clone()).classify(classify);
+    let mut gate = layer.layer(answers(|| ok(Script::data(&["a"]))));
+    let body = gate.call(get()).await.unwrap();
+    assert_eq!((asked.load(Relaxed), limit.in_flight()), (0, 1));
+    drop(body);
+    assert_eq!(limit.in_flight(), 0);
+
+    let (asked, classify) = counting();
+    let layer = GateLayer::from_policy((CircuitBreaker::default(), limit.clone()));
+    let mut gate = layer
+        .classify(classify)
+        .layer(answers(|| ok(Script::data(&["a"]))));
+    let body = gate.call(get()).await.unwrap();
+    assert_eq!((asked.load(Relaxed), limit.in_flight()), (1, 1));
+    drop(body);
+    assert_eq!(limit.in_flight(), 0);
 }

@@ -1,0 +1,83 @@
+//! What a policy sees of a request, and what its ticket may do to the response head.
+
+use http::StatusCode;
+use http_body_util::BodyExt;
+use seawall::policy::{Admission, HttpView, NoWait, Policy, Ticket, View};
+use seawall::{
+    CircuitBreaker, ConcurrencyLimit, GateLayer, Reason, Rejection, RequestHead, ResponseHeadMut,
+};
+use tower::{Layer, Service};
+
+use crate::support::*;
+
+/// Changes all that there is of a head.
+#[derive(Clone)]
+struct Changes;
+
+/// What the ticket leaves in the extensions.
+#[derive(Clone, Debug, PartialEq)]
+struct Seen(StatusCode);
+
+impl<V: View> Policy<V> for Changes {
+    type Ticket = Changes;
+    type Wait = NoWait;
+
+    fn admit(&self, _: &V::Head<'_>) -> Admission<Changes, NoWait> {
+        Admission::Admit(Changes)
+    }
+}
+
+impl Ticket for Changes {
+    fn on_head(&mut self, head: &mut ResponseHeadMut<'_>) {
+        head.extensions.insert(Seen(*head.status));
+        *head.status = StatusCode::ACCEPTED;
+        let was = head.headers.remove("x-inner").expect("it was there");
+        head.headers.insert("x-outer", was);
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_changes_the_whole_head() {
+    let policies = (CircuitBreaker::default(), Changes, ConcurrencyLimit::new(1));
+    let inner = answers(|| {
+        let mut response = ok(Script::data(&["a"]));
+        let headers = response.headers_mut();
+        headers.insert("x-inner", "here".parse().unwrap());
+        headers.insert("x-kept", "too".parse().unwrap());
+        response
+    });
+    let mut gate = GateLayer::from_policy(policies).layer(inner);
+    let (head, body) = gate.call(get()).await.unwrap().into_parts();
+    assert_eq!(head.status, StatusCode::ACCEPTED);
+    assert_eq!(head.headers["x-outer"], "here");
+    assert_eq!(head.headers["x-kept"], "too");
+    assert!(!head.headers.contains_key("x-inner"));
+    assert_eq!(head.extensions.get(), Some(&Seen(StatusCode::OK)));
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "a");
+}
+
+#[tokio::test]
+async fn a_policy_may_read_the_request() {
+    /// Lets in who names itself.
+    #[derive(Clone)]
+    struct Named;
+
+    impl Policy<HttpView> for Named {
+        type Ticket = ();
+        type Wait = NoWait;
+
+        fn admit(&self, head: &RequestHead<'_>) -> Admission<(), NoWait> {
+            if head.headers.contains_key("x-name") {
+                Admission::Admit(())
+            } else {
+                Admission::Reject(Rejection::new(Reason::Overloaded))
+            }
+        }
+    }
+
+    let mut gate = GateLayer::from_policy(Named).layer(answers(|| ok(Script::default())));
+    assert_eq!(gate.call(get()).await.unwrap().status(), 503);
+    let mut named = get();
+    named.headers_mut().insert("x-name", "me".parse().unwrap());
+    assert_eq!(gate.call(named).await.unwrap().status(), 200);
+}

@@ -1,6 +1,6 @@
-//! What a hundred thousand requests take that run, or wait for a place: `cargo bench --bench memory`.
+//! How much memory a hundred thousand requests take, running and waiting: `cargo bench --bench memory`.
 //!
-//! Apart from the peers, as its counting allocator would cost each of their allocations a hundred instructions.
+//! Apart from the peers, as its counting allocator would add a hundred instructions to each of their allocations.
 
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -212,7 +212,7 @@
 //!   [`Plain`], and no HTTP crate is pulled in.
 //! - `keyed`: [`CircuitBreakers`](circuit_breaker), one breaker per host, route or tenant.
 //! - `serde`: [`serde::Serialize`](https://docs.rs/serde) for every snapshot.
-//! - `tower-http`: tower-http's classifiers say what a response means, for every gate.
+//! - `tower-http`: tower-http's classifiers say what a response means.
 //! - `metrics`: counters, gauges and a histogram; see [`observe`].
 //! - `tracing`: an event per rejection and per panic, and for each change of state of a breaker or a lag shedder; see [`observe`].
 

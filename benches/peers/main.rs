@@ -2,8 +2,8 @@
 //!
 //! One loop drives all of them, in one process, over the same service; all figures are net of that service. Instructions
 //! and allocations are counted by Callgrind (`valgrind`) in a process of their own for each case, nanoseconds are Criterion's
-//! medians. Callgrind sees less of a look at the clock than the processor does: it counts 29 instructions for about 108. No
-//! counting allocator: it would cost those that allocate a hundred instructions each time.
+//! medians. Callgrind sees less of a look at the clock than the processor does: it counts 29 instructions for about 108. There
+//! is no counting allocator: it would add a hundred instructions to each allocation.
 //!
 //! ```text
 //! cargo bench --bench peers                            # the table, and target/peers.json; contention, sizes, the wire
@@ -40,7 +40,7 @@ struct Args {
     /// Leaves out the rows: contention, sizes and the wire alone.
     #[arg(long)]
     rest: bool,
-    /// Compares what ours cost with what is committed, and fails where it is over 5 % more.
+    /// Compares what ours cost with what is committed, and fails where it is over 5 % more, or allocations differ.
     #[arg(long)]
     gate: bool,
     /// Commits what ours cost now.

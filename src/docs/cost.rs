@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench peers` prints what each layer costs beside its peers: instructions and allocations under Callgrind,
 //! nanoseconds; what two threads do with one instance; the sizes of futures and bodies; and what a refusal costs on the
-//! wire. `cargo bench --bench memory` prints what a hundred thousand requests take that wait. The short table is in the README.
+//! wire. `cargo bench --bench memory` prints how much memory a hundred thousand requests take, running and waiting. The short table is
+//! in the README.
 //!
 //! # What no request pays for
 //!
@@ -14,7 +15,8 @@
 //!
 //! What is left is mostly moving: a request of some 250 bytes goes into each layer and a response of some 150 comes back
 //! out of it. Where that matters, put what decides at the door into [one gate](crate::policy#several-policies-one-gate): one
-//! body to wrap instead of one for each. (The time-out is outside of that gate then, and what times out is no failure to the breaker in it.)
+//! body to wrap instead of one for each. (The time-out is outside of that gate then, and what times out is no failure to the breaker in it, unless it took longer than
+//! [`slow_call`](crate::circuit_breaker::CircuitBreakerBuilder::slow_call).)
 //!
 //! # What cores share
 //!

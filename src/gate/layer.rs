@@ -115,7 +115,7 @@ impl<P, C, R> GateLayer<P, Http<C, R>> {
 
     /// Says what an error of the inner service tells about it: an [`Outcome`](crate::Outcome), or `None` for the default, which is a
     /// failure. For clients, as a router has no errors. It comes after [`classify`](GateLayer::classify), is not asked about
-    /// inner rejections, and names the type of the error:
+    /// inner rejections or where nobody listens, either, and names the type of the error:
     ///
     /// ```
     /// use seawall::{CircuitBreaker, CircuitBreakerLayer, Outcome};
@@ -149,7 +149,8 @@ impl<P, C, R> GateLayer<P, Http<C, R>> {
 impl<P, R> GateLayer<P, Http<NoRule, R>> {
     /// Says what a response tells about the service: an [`Outcome`](crate::Outcome), or `None` for the default (5xx is a failure, 429
     /// is ignored, gRPC goes by its status, an inner rejection by its reason). It is not asked about inner rejections, nor where
-    /// no ticket listens, as behind a [`ConcurrencyLimit`](crate::ConcurrencyLimit) alone. What comes after the head, as a gRPC status
+    /// nobody listens: a [`CircuitBreaker`](crate::CircuitBreaker) does and your own tickets do, a
+    /// [`ConcurrencyLimit`](crate::ConcurrencyLimit) or [`LagShed`](crate::LagShed) alone does not. What comes after the head, as a gRPC status
     /// in the trailers, it does not see: `classify_with` (feature `tower-http`) does.
     #[must_use]
     pub fn classify<F, O>(self, classify: F) -> GateLayer<P, Http<ByHead<F>, R>>
@@ -167,7 +168,8 @@ impl<P, R> GateLayer<P, Http<NoRule, R>> {
 #[cfg(feature = "tower-http")]
 impl<P, R> GateLayer<P, Http<NoRule, R>> {
     /// Lets a classifier of [`tower_http::classify`] say what a response tells about the service: at its head, or at the end of
-    /// its body where that is when it knows. An inner rejection speaks for itself, and an error is a failure.
+    /// its body where that is when it knows. An inner rejection speaks for itself, and an error is a failure. As
+    /// [`classify`](GateLayer::classify), it is not asked where nobody listens.
     ///
     /// ```
     /// use seawall::{CircuitBreaker, CircuitBreakerLayer};
@@ -224,7 +226,8 @@ impl<P, C> GateLayer<P, Plain<C>> {
 }
 
 impl<P> GateLayer<P, Plain> {
-    /// Says what a result tells about the service: an [`Outcome`](crate::Outcome), or `None` for the default of [`Plain`].
+    /// Says what a result tells about the service: an [`Outcome`](crate::Outcome), or `None` for the default of [`Plain`]. It is
+    /// not asked where nobody listens: behind a [`ConcurrencyLimit`](crate::ConcurrencyLimit) or [`LagShed`](crate::LagShed) alone.
     #[must_use]
     pub fn classify<F, O, Res, Err>(self, classify: F) -> GateLayer<P, Plain<ByHead<F>>>
     where

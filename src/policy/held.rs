@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use super::{End, Interest, Outcome, Ticket};
 
-/// Carries a ticket and sees to it that it is settled and ended exactly once, however the call ends.
+/// Carries a ticket and sees to it that one that waits for its outcome is settled and ended exactly once, however the call ends.
 pub struct Held<T: Ticket> {
     ticket: T,
     flags: Flags,

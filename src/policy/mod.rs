@@ -82,7 +82,7 @@ pub use crate::protocol::{PlainView, View};
 /// A policy is a cheap `Clone` handle onto shared state, made once in its constructor: axum applies a layer per route, per
 /// connection and per request, and all of them must meet the same state.
 pub trait Policy<V: View>: Clone {
-    /// What an admitted request carries to its end.
+    /// What an admitted request carries to its end; `()` if that is nothing, an `Option` if it sometimes is.
     type Ticket: Ticket;
 
     /// How a request waits: [`NoWait`], or [`WaitFor`] a future. A policy that waits asks for `S: Clone` of the service.
@@ -94,7 +94,6 @@ pub trait Policy<V: View>: Clone {
 
 /// What a policy decided.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Admission<T, W> {
     /// Go on, carrying this.
     Admit(T),
@@ -106,7 +105,8 @@ pub enum Admission<T, W> {
 
 /// What an admitted request carries, and gives back when it is dropped, whenever and wherever that happens.
 ///
-/// The gate drops it when the response body has ended or is dropped (over [`Plain`](crate::Plain): when the future ends).
+/// The gate drops it when the response body has ended or is dropped (over [`Plain`](crate::Plain): when the future ends), or earlier
+/// if it waits for nothing any more.
 pub trait Ticket {
     /// What it still waits for, so that a gate carries it no further and tells it no more than it must.
     #[doc(hidden)]

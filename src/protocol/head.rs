@@ -2,6 +2,7 @@
 
 use std::mem;
 
+use http::response::Parts;
 use http::{
     Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
 };
@@ -90,6 +91,26 @@ impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
     }
 }
 
+impl<'a> From<&'a Parts> for ResponseHead<'a> {
+    fn from(parts: &'a Parts) -> Self {
+        Self {
+            status: parts.status,
+            headers: &parts.headers,
+            extensions: &parts.extensions,
+        }
+    }
+}
+
+impl<'a> From<&'a mut Parts> for ResponseHeadMut<'a> {
+    fn from(parts: &'a mut Parts) -> Self {
+        Self {
+            status: &mut parts.status,
+            headers: &mut parts.headers,
+            extensions: &mut parts.extensions,
+        }
+    }
+}
+
 impl<'a, B> From<&'a Response<B>> for ResponseHead<'a> {
     #[inline]
     fn from(response: &'a Response<B>) -> Self {
@@ -102,7 +123,7 @@ impl<'a, B> From<&'a Response<B>> for ResponseHead<'a> {
 }
 
 impl ResponseHeadMut<'_> {
-    /// Shows the head of a response in its parts, which a whole response does not lend together: they are taken out and put back.
+    /// Shows the parts of a response's head. A `Response` does not lend several of them at a time: they are taken out and put back.
     pub(crate) fn lend<B>(response: &mut Response<B>, show: impl FnOnce(&mut ResponseHeadMut<'_>)) {
         let mut status = response.status();
         let mut headers = mem::take(response.headers_mut());

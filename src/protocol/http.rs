@@ -194,11 +194,13 @@ impl<C: Classify, R> Http<C, R> {
     where
         C: ClassifyError<Err>,
     {
-        let outcome = match Rejection::find(error) {
-            Some(rejection) => Some(rejection.outcome()),
-            None => held.watch(|| self.classify.classify_error(error)),
-        };
-        held.settle(outcome.unwrap_or(Outcome::Failure));
+        if held.interest() >= Interest::Outcome {
+            let outcome = match Rejection::find(error) {
+                Some(rejection) => Some(rejection.outcome()),
+                None => held.watch(|| self.classify.classify_error(error)),
+            };
+            held.settle(outcome.unwrap_or(Outcome::Failure));
+        }
         held.end(End::Complete);
     }
 

@@ -1,6 +1,6 @@
 //! Several policies behind one gate.
 
-use seawall::{ConcurrencyLimit, End, GateLayer, Outcome, Reason};
+use seawall::{ConcurrencyLimit, End, GateLayer, LagShed, Outcome, Reason};
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready_ok};
 use tower::{Layer, Service};
@@ -66,4 +66,43 @@ async fn the_last_of_a_tuple_may_wait_while_the_others_tickets_are_held() {
     assert_eq!(recorder.told().last(), Some(&Told::Dropped));
     assert_eq!(limit.waiting(), 0);
     drop(permit);
+}
+
+/// A member that tracks nothing neither lets anybody past the others nor gives back what is theirs.
+#[tokio::test(start_paused = true)]
+async fn an_untracked_member_changes_nothing_for_the_others() {
+    let inner = answers(|| ok(Script::data(&["a"])));
+    let limit = ConcurrencyLimit::new(1);
+    let mut gate = GateLayer::from_policy((LagShed::default(), limit.clone())).layer(inner.clone());
+    let body = gate.call(get()).await.unwrap();
+    assert_eq!(limit.in_flight(), 1);
+    assert_eq!(reason(&gate.call(get()).await.unwrap()), Some(Reason::Full));
+    drop(body);
+    assert_eq!(limit.in_flight(), 0);
+
+    let limit = limit.wait(1, std::time::Duration::from_secs(1));
+    let mut gate = GateLayer::from_policy((LagShed::default(), limit.clone())).layer(inner.clone());
+    let body = gate.call(get()).await.unwrap();
+    let mut waiting = spawn(gate.call(get()));
+    assert_pending!(waiting.poll());
+    drop(body);
+    let body = assert_ready_ok!(waiting.poll());
+    assert_eq!(limit.in_flight(), 1);
+    drop(body);
+    assert_eq!(limit.in_flight(), 0);
+
+    let recorder = Recorder::new();
+    let policies = (recorder.clone(), LagShed::default());
+    let mut gate = GateLayer::from_policy(policies).layer(inner.clone());
+    let body = gate.call(get()).await.unwrap();
+    let settled = [Told::Head, Told::Settled(Outcome::Success)];
+    assert_eq!(recorder.told(), settled);
+    drop(body);
+    let ended = [Told::Ended(End::Cancelled), Told::Dropped];
+    assert_eq!(recorder.told(), [&settled[..], &ended].concat());
+
+    let policies = (LagShed::default(), LagShed::default());
+    let layer = GateLayer::from_policy(policies)
+        .classify(|_: &seawall::ResponseHead<'_>| -> Outcome { unreachable!("nobody listens") });
+    assert_eq!(layer.layer(inner).call(get()).await.unwrap().status(), 200);
 }

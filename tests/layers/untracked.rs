@@ -1,4 +1,4 @@
-//! What passes a gate without a ticket: in a dry run, and exempt.
+//! What passes a gate without a ticket, in a dry run and exempt, or with one that listens to nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -9,7 +9,7 @@ use seawall::{
 };
 use tokio_test::assert_ready_ok;
 use tokio_test::task::spawn;
-use tower::{Layer, Service};
+use tower::{BoxError, Layer, Service, service_fn};
 
 use crate::support::*;
 
@@ -89,6 +89,16 @@ async fn a_limit_has_nothing_classified() {
     let body = gate.call(get()).await.unwrap();
     assert_eq!((asked.load(Relaxed), limit.in_flight()), (0, 1));
     drop(body);
+    assert_eq!(limit.in_flight(), 0);
+
+    let layer = ConcurrencyLimitLayer::new(limit.clone());
+    let layer = layer.classify_error(|_: &BoxError| -> Outcome { unreachable!("nobody listens") });
+    let fails = service_fn(async |_| Err::<http::Response<Script>, BoxError>("fails".into()));
+    layer.layer(fails).call(get()).await.unwrap_err();
+    let layer = ConcurrencyLimitLayer::new(limit.clone()).plain();
+    let layer = layer.classify(|_: &Result<u32, BoxError>| -> Outcome { unreachable!("nor here") });
+    let fails = service_fn(async |_: u32| Err::<u32, BoxError>("fails".into()));
+    layer.layer(fails).call(7).await.unwrap_err();
     assert_eq!(limit.in_flight(), 0);
 
     let (asked, classify) = counting();

@@ -106,7 +106,9 @@ async fn main() -> Result<(), BoxError> {
     let logs = ServiceBuilder::new();
     if args.outside {
         let wall = logs.map_response(common::logged).layer(wall);
-        common.serve(listener, wall.service(routes())).await;
+        common
+            .serve(listener, wall.service(routes().with_state(())))
+            .await;
     } else {
         let wall = logs.map_response(common::logged).layer(wall);
         common.serve(listener, routes().layer(wall)).await;

@@ -69,7 +69,8 @@
 //! clients that it calls with, or around the routes that share a dependency, it does so for each dependency alone.
 //!
 //! `Router::layer` runs after routing. To refuse before it, put the stack around the router. `axum::serve` wants axum's own
-//! body there, so box it once, outermost:
+//! body there, so box it once, outermost; and what it does for a router, `with_state`, is yours to do, or each request makes its route
+//! anew:
 //!
 //! ```no_run
 //! use axum::{Router, extract::Request, response::Response};
@@ -81,7 +82,7 @@
 //!     .map_response(|response: Response<_>| response.map(axum::body::Body::new))
 //!     .layer(CatchPanicLayer::new())
 //!     .layer(LagShedLayer::new(LagShed::default()))
-//!     .service(router);
+//!     .service(router.with_state(()));
 //! axum::serve(listener, Shared::new(app)).await
 //! # }
 //! ```

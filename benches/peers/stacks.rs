@@ -1,4 +1,5 @@
-//! Six layers around an axum router, outside of it and through `Router::layer`.
+//! Six layers around an axum router, outside of it and through `Router::layer`. All routers have their state, as those that
+//! `axum::serve` serves: without, axum makes each request's route anew, layers included.
 
 use std::time::Duration;
 
@@ -112,11 +113,11 @@ macro_rules! resilience {
 macro_rules! cases {
     ($bench:expr, $subject:literal, $stack:ident) => {
         $bench.case("stack", $subject, "router", || {
-            let mut service = $stack!().service(router());
+            let mut service = $stack!().service(router().with_state(()));
             move || http(&mut service)
         });
         $bench.case("stack_router", $subject, "router", || {
-            let mut service = router().layer($stack!());
+            let mut service = router().layer($stack!()).with_state(());
             move || http(&mut service)
         });
     };
@@ -124,11 +125,13 @@ macro_rules! cases {
 
 pub(crate) fn all(bench: &mut Bench) {
     bench.case(BARE, "router", None, || {
-        let mut service = router();
+        let mut service = router().with_state(());
         move || http(&mut service)
     });
     bench.case("stack_router", "an identity layer", "router", || {
-        let mut service = router().layer(tower::layer::util::Identity::new());
+        let mut service = router()
+            .layer(tower::layer::util::Identity::new())
+            .with_state(());
         move || http(&mut service)
     });
     cases!(bench, "seawall", ours);

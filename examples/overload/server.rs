@@ -137,7 +137,7 @@ where
     let app = ServiceBuilder::new()
         .map_response(|response: Response<B>| response.map(Body::new))
         .layer(law)
-        .service(router);
+        .service(router.with_state(()));
     let socket = tokio::net::TcpSocket::new_v4()?;
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     let listener = socket.listen(4096)?;

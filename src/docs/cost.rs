@@ -8,8 +8,9 @@
 //! # What no request pays for
 //!
 //! - No layer allocates for an admitted request, but for one cell where the length of a request body is unknown, and what
-//!   was asked for. (Around an axum `Router` from the outside: nothing. Through `Router::layer` axum boxes what has another type, and what has
-//!   state: the layer, the request body, the response body.)
+//!   was asked for. (Around an axum `Router` from the outside: nothing. Through `Router::layer` axum boxes what has
+//!   another type, the request body and the response body, and the layers as well, for each request, if the router was not
+//!   given its state with `with_state`, which `axum::serve` does for it.)
 //! - A timer exists only once somebody has to wait. A call that is ready at once costs no look at the clock.
 //! - Whatever is cold is out of line: a half-open breaker, a full room, a refusal's headers, metrics that are not compiled in.
 //!

@@ -17,7 +17,7 @@
 //! let app = ServiceBuilder::new()
 //!     .map_response(|response: Response<_>| response.map(axum::body::Body::new))
 //!     .layer(LagShedLayer::new(lag.clone()).exempt(|head| head.uri.path() == "/health"))
-//!     .service(router);
+//!     .service(router.with_state(()));
 //! axum::serve(listener, Shared::new(app)).await // lag.state() says Normal, Warn or Shedding
 //! # }
 //! ```

@@ -71,8 +71,10 @@
 //! million requests a second through one handle, whatever the number of cores. So:
 //!
 //! - **Up to 32 cores** a shared handle is nothing to think about. Two threads here that do nothing but ask one breaker do
-//!   1.0 to 1.5 times what one does alone (failsafe 0.8, recloser 0.15, tower-resilience 0.1 to 0.3); of a limit they do 0.3
-//!   to 0.4 (tower 0.4, a bare `fetch_add` 0.5).
+//!   1.0 to 1.3 times what one does alone in two runs of three, and 0.4 times in the third (failsafe 0.8 and 0.65, recloser 0.1,
+//!   tower-resilience 0.2); of a limit they do 0.3 to 0.4 (tower 0.2 to 0.4, a bare `fetch_add` 0.4 to 0.5). Which it is the host
+//!   decides, which places the two virtual cores: the sooner a line changes hands, the more often it does, and the less is done
+//!   between.
 //! - **With 64 cores and more**, a handle for each group of cores is better: a runtime or a process each (`SO_REUSEPORT`),
 //!   and a limit that is its share. That is what a load balancer in front does anyway, and no exact count across 128 cores is
 //!   worth what it costs.

@@ -136,11 +136,13 @@ where
     #[inline]
     fn size_hint(&self) -> SizeHint {
         match &self.source {
+            Source::Passing { body } => body.size_hint(),
             // Hyper asks for no end of what has a length of 0, and that end is held back.
             Source::Answer { bytes } if bytes.is_empty() && self.watch.holds_back() => {
                 SizeHint::default()
             }
-            source => source.size_hint(),
+            Source::Answer { bytes } => SizeHint::with_exact(bytes.len() as u64),
+            Source::Over => SizeHint::with_exact(0),
         }
     }
 }
@@ -193,18 +195,6 @@ impl<B> Source<B> {
             Source::Passing { body } => body.is_end_stream(),
             Source::Answer { .. } => false,
             Source::Over => true,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn size_hint(&self) -> SizeHint
-    where
-        B: http_body::Body,
-    {
-        match self {
-            Source::Passing { body } => body.size_hint(),
-            Source::Answer { bytes } => SizeHint::with_exact(bytes.len() as u64),
-            Source::Over => SizeHint::with_exact(0),
         }
     }
 

@@ -30,7 +30,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::observe;
-use crate::policy::{Admission, Held, Interest, Park, Parked, Policy, Ticket};
+use crate::policy::{Admission, Held, Park, Parked, Policy, Ticket};
 use crate::protocol::{Http, Inspect, Kind, Protocol};
 use crate::rejection::Rejection;
 
@@ -109,10 +109,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let policy = &self.policy;
         let held = match self.protocol.with_head(&request, |head| policy.admit(head)) {
-            Admission::Admit(ticket) => {
-                let is_carried = ticket.interest() > Interest::Nothing;
-                is_carried.then(|| Held::watching(ticket))
-            }
+            Admission::Admit(ticket) => Some(Held::watching(ticket)),
             Admission::Wait(wait) => {
                 let memo = self.protocol.inspect(&request);
                 let parked = wait.park(&mut self.inner, request);

@@ -1,4 +1,5 @@
-# Sourced by what drives an example server: starts one, asks it, stops it, and counts what was not as expected.
+# Sourced by the scripts that drive an example server: starts one, sends requests, stops it, and
+# records whether anything was not as expected.
 # shellcheck shell=bash
 set -euo pipefail
 log=$(mktemp)
@@ -9,14 +10,15 @@ address=
 failed=0
 trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -f "$log" "$report"' EXIT
 
-# Few places and little patience, so that a check is short.
-few="--concurrency 16 --wait 0 --timeout-ms 1000"
+# A low limit and short times, so that a check is short.
+few="--concurrency 16 --queue 0 --timeout-ms 1000"
 
 # start EXAMPLE arguments…: on a free port.
 start() {
     local example=$1
     shift
-    target/release/examples/"$example" --port 0 "$@" >"$log" 2>&1 &
+    : >"$log" # now, or the loop below may read the address of the server before
+    target/release/examples/"$example" --port 0 "$@" >>"$log" 2>&1 &
     server=$!
     url=
     for _ in $(seq 100); do
@@ -28,14 +30,16 @@ start() {
     echo "-- $example $*"
 }
 
-# stop: by SIGTERM, and it ends by itself.
+# stop: by SIGTERM. The server must end by itself, also with requests in flight: their grace period
+# is 10 s.
 stop() {
     kill -TERM "$server"
+    timeout 15 tail --pid="$server" -f /dev/null || kill -KILL "$server"
     if wait "$server"; then echo "ok: stopped cleanly"; else echo "FAILED: stopped with $?" && failed=1; fi
     server=
 }
 
-# verify NAME PATTERN TOLD
+# verify NAME PATTERN TEXT
 verify() {
     if grep -qE "$2" <<<"$3"; then echo "ok: $1: $3"; else echo "FAILED: $1: $3, not $2" && failed=1; fi
 }

@@ -1,6 +1,8 @@
-//! How much memory a hundred thousand requests take, running and waiting: `cargo bench --bench memory`.
+//! The memory of a hundred thousand requests, in flight and queued:
+//! `cargo bench -p seawall-benches --bench memory`.
 //!
-//! Apart from the peers, as its counting allocator would add a hundred instructions to each of their allocations.
+//! It is not part of `peers`, where its counting allocator would add a hundred instructions to each
+//! allocation.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -19,8 +21,8 @@ type ReqBody = Full<Bytes>;
 const REQUESTS: usize = 100_000;
 const STORMS: usize = 5;
 
-/// Polls so many requests once, looks at what there is then, and drops them.
-fn storm<S>(mut service: S, look: impl FnOnce()) -> f64
+/// Polls all requests once, calls `check`, and drops them. Returns the bytes per request.
+fn storm<S>(mut service: S, check: impl FnOnce()) -> f64
 where
     S: Service<Request<ReqBody>>,
 {
@@ -32,13 +34,13 @@ where
             assert!(call.as_mut().poll(&mut cx).is_pending());
             calls.push(call);
         }
-        look();
+        check();
     });
     let vector = REQUESTS * size_of::<usize>();
     (counted.bytes_max - vector as u64) as f64 / REQUESTS as f64
 }
 
-/// Resident memory in KiB, where the system tells it.
+/// Resident memory in KiB, on Linux.
 fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -56,35 +58,36 @@ fn main() {
     });
     let bare = storm(never, || {});
     let limit = ConcurrencyLimit::new(REQUESTS);
-    let running = storm(
+    let in_flight = storm(
         ConcurrencyLimitLayer::new(limit.clone()).layer(never),
         || assert_eq!(limit.in_flight(), REQUESTS),
     );
-    let room = ConcurrencyLimit::new(1).wait(REQUESTS, Duration::from_secs(3600));
-    let permit = room.try_acquire();
-    let waits = || {
-        let layer = ConcurrencyLimitLayer::new(room.clone());
-        storm(layer.layer(never), || assert_eq!(room.waiting(), REQUESTS))
+    let queue = ConcurrencyLimit::new(1).queue(REQUESTS, Duration::from_secs(3600));
+    let permit = queue.try_acquire();
+    let storm_of_queued = || {
+        let layer = ConcurrencyLimitLayer::new(queue.clone());
+        storm(layer.layer(never), || assert_eq!(queue.queued(), REQUESTS))
     };
-    let waiting = waits();
-    // What the allocator keeps is settled after the second: as much after two as after sixty.
-    waits();
+    let queued = storm_of_queued();
+    // From the second storm on the allocator keeps the same amount, also after sixty.
+    storm_of_queued();
     let before = resident();
     for _ in 0..STORMS {
-        waits();
+        storm_of_queued();
     }
     let after = resident();
     drop(permit);
     println!(
-        "bytes more than the bare service's, each of {REQUESTS} requests: {:.0} that runs, {:.0} that waits \
-         (its {:.0} that are parked included)",
-        running - bare,
-        waiting - bare,
+        "bytes added to the bare service's by each of {REQUESTS} requests: {:.0} in flight, \
+         {:.0} queued (including the {:.0} of the request)",
+        in_flight - bare,
+        queued - bare,
         size_of::<Request<ReqBody>>() as f64,
     );
     if let (Some(before), Some(after)) = (before, after) {
         println!(
-            "resident after two storms of waiters: {before} KiB, after {STORMS} more: {after} KiB"
+            "resident after two storms of queued requests: {before} KiB, after {STORMS} more: \
+             {after} KiB"
         );
     }
 }

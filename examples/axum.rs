@@ -1,26 +1,31 @@
-//! An axum server behind the wall. Start it, flood it, break it:
+//! An axum server behind the recommended stack. Start it, flood it, break it:
 //!
 //! ```text
 //! cargo run --release --example axum -- --concurrency 16
 //!
-//! curl -i localhost:3000/                                                # 200
-//! curl -i localhost:3000/panic localhost:3000/                           # 500, then 200 on the same connection
-//! curl -i localhost:3000/panic-body                                      # 200, then the connection is closed
-//! curl -i 'localhost:3000/sleep?ms=6000'                                 # 504 after 5 s
-//! head -c 2200000 /dev/zero | curl -i -X POST -T- localhost:3000/upload  # 413, chunked
-//! (printf a; sleep 9) | curl -i -X POST -T- localhost:3000/upload        # 408 after 3 s of silence
-//! curl -i "localhost:3000/?$(head -c 9000 /dev/zero | tr '\0' x)"       # 414
-//! curl -i -H "x: $(head -c 9000 /dev/zero | tr '\0' x)" localhost:3000/  # 431
-//! curl -so /dev/null 'localhost:3000/flaky?fail=[1-20]'                  # 500, twenty times: enough for its breaker
-//! curl -i localhost:3000/flaky                                           # 503: the circuit is open
-//! curl -i 'localhost:3000/deadline'                                      # what is left for somebody further on
-//! curl -i 'localhost:3000/stream?chunks=100'                             # with --including-body: cut after 5 s
-//! hey -c 1440 -z 5s 'http://localhost:3000/sleep?ms=100'                 # 200 and 503: too many at once
-//! hey -c 400 -z 5s -t 1 'http://localhost:3000/work?ms=5'                # 200 and 503: the runtime is behind
-//! curl -i localhost:3000/health                                          # 200, meanwhile
+//! url=localhost:3000
+//! curl -i $url/                                      # 200
+//! curl -i $url/panic $url/                           # 500, then 200 on the same connection
+//! curl -i $url/panic-body                            # 200, then the connection is closed
+//! curl -i "$url/sleep?ms=6000"                       # 504 after 5 s
+//! head -c 2200000 /dev/zero |
+//!     curl -i -X POST -T- $url/upload                # 413, chunked
+//! (printf a; sleep 9) |
+//!     curl -i -X POST -T- $url/upload                # 408 after 3 s of silence
+//! long=$(head -c 9000 /dev/zero | tr '\0' x)
+//! curl -i "$url/?$long"                              # 414
+//! curl -i -H "x: $long" $url/                        # 431
+//! curl -so /dev/null "$url/flaky?fail=[1-20]"        # 500, often enough for its breaker
+//! curl -i $url/flaky                                 # 503: the circuit is open
+//! curl -i $url/deadline                              # the time that is left
+//! curl -i "$url/stream?chunks=100"                   # with --including-body: cut after 5 s
+//! hey -c 1440 -z 5s "http://$url/sleep?ms=100"       # 200 and 503: too many at once
+//! hey -c 400 -z 5s -t 1 "http://$url/work?ms=5"      # 200 and 503: the runtime is behind
+//! curl -i $url/health                                # 200, meanwhile
 //! ```
 //!
-//! The flags are in `--help`. Ctrl-C and SIGTERM stop it when the requests under way are done.
+//! The flags are in `--help`. At Ctrl-C or SIGTERM the server stops once the requests in flight
+//! have ended, after 10 s at the latest.
 
 mod common;
 
@@ -35,29 +40,29 @@ use axum::{Extension, Router};
 use clap::Parser;
 use futures_util::{StreamExt, stream};
 use seawall::{
-    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimitLayer, Deadline, LagShed,
-    LagShedLayer, RequestHead, TimeoutLayer,
+    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, Deadline, Timeout, TimeoutLayer,
 };
 use tower::{BoxError, ServiceBuilder};
 
-/// An axum server behind the layers of seawall.
+/// An axum server behind the recommended stack of seawall.
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
     common: common::Common,
-    /// Puts the layers around the router and not into it: what is refused is not routed first.
+    /// Puts the layers around the router instead of into it: what is rejected is not routed first.
     #[arg(long)]
     outside: bool,
-    /// The longest silence of a body, in milliseconds, the request's and the response's.
+    /// The longest silence of a body, in milliseconds, of requests and of responses.
     #[arg(long, default_value_t = 3000)]
     body_idle_ms: u64,
-    /// How long a request body may take, in milliseconds, once the handler waits for it.
+    /// How long a handler may wait for a request body, in milliseconds.
     #[arg(long, default_value_t = 60_000)]
-    body_deadline_ms: u64,
-    /// How fast a request body must come, in bytes a second on average, after five seconds of grace.
+    body_timeout_ms: u64,
+    /// The least rate of a request body, in bytes a second on average, after a grace of five
+    /// seconds.
     #[arg(long, default_value_t = 500)]
-    body_rate: u64,
-    /// The time is for the response body as well.
+    min_body_rate: u64,
+    /// The timeout includes the response body.
     #[arg(long)]
     including_body: bool,
 }
@@ -80,38 +85,46 @@ struct Chunks {
 async fn main() -> Result<(), BoxError> {
     let args = Args::parse();
     let common = &args.common;
-    let is_health = |head: &RequestHead<'_>| head.uri.path() == "/health";
     let body_idle = Duration::from_millis(args.body_idle_ms);
-    let timeout = TimeoutLayer::new(common.timeout())
+    let timeout = Timeout::new(common.timeout());
+    let requests = common.request_limit();
+    requests.set_body_idle_timeout(body_idle);
+    requests.set_body_timeout(Duration::from_millis(args.body_timeout_ms));
+    requests.set_min_body_rate(args.min_body_rate, Duration::from_secs(5));
+    let stack = seawall::server()
+        .timeout(timeout.clone())
+        .concurrency_limit(common.concurrency_limit()?)
+        .request_limit(requests)
+        .exempt(|head| head.path() == "/health")
+        .build()?;
+
+    // The timeout of the stack ends with the response head, and no handler sees it. This one bounds
+    // the silence of the body, or includes the body, and handlers get its deadline. It is around
+    // the stack, so that a body that it ends releases its permit, and so that the deadline includes
+    // the time in the queue.
+    let timeout = TimeoutLayer::new(timeout)
         .expose_deadline()
-        .body_idle(body_idle);
+        .body_idle_timeout(body_idle);
     let timeout = if args.including_body {
         timeout.including_body()
     } else {
         timeout
     };
-    let requests = common
-        .requests()
-        .body_idle(body_idle)
-        .body_deadline(Duration::from_millis(args.body_deadline_ms))
-        .body_rate(args.body_rate, Duration::from_secs(5));
-    let wall = ServiceBuilder::new()
-        .layer(CatchPanicLayer::new().on_panic(common::log_panic))
-        .layer(LagShedLayer::new(LagShed::default()).exempt(is_health))
+    let layers = ServiceBuilder::new()
         .layer(timeout)
-        .layer(ConcurrencyLimitLayer::new(common.limit()?).exempt(is_health))
-        .layer(requests);
+        .layer(stack)
+        // The panic isolation of the stack has no hook. Inside the stack, this one catches first.
+        .layer(CatchPanicLayer::new().on_panic(common::log_panic));
 
     let listener = common.listen().await?;
     let logs = ServiceBuilder::new();
     if args.outside {
-        let wall = logs.map_response(common::logged).layer(wall);
-        common
-            .serve(listener, wall.service(routes().with_state(())))
-            .await;
+        let layers = logs.map_response(common::logged).layer(layers);
+        let service = layers.service(routes().with_state(()));
+        common.serve(listener, service).await;
     } else {
-        let wall = logs.map_response(common::logged).layer(wall);
-        common.serve(listener, routes().layer(wall)).await;
+        let layers = logs.map_response(common::logged).layer(layers);
+        common.serve(listener, routes().layer(layers)).await;
     }
     Ok(())
 }
@@ -125,13 +138,13 @@ fn routes() -> Router {
         .route("/sleep", any(sleep))
         .route("/stream", get(stream))
         .route("/deadline", get(deadline))
-        // What depends on somebody else has a breaker of its own.
+        // A route with a dependency of its own has a breaker of its own.
         .route("/flaky", get(flaky).layer(breaker))
         .route("/echo", post(async |body: Bytes| body))
         .route("/upload", post(upload))
-        .route("/panic", any(async || -> &str { panic!("as you wished") }))
+        .route("/panic", any(async || -> &str { panic!("as requested") }))
         .route("/panic-body", get(panic_body))
-        .layer(DefaultBodyLimit::disable()) // axum's own 2 MB: `RequestLimitLayer` decides
+        .layer(DefaultBodyLimit::disable()) // axum's own, 2 MB: the stack decides
 }
 
 async fn work(Query(Millis { ms }): Query<Millis>) -> String {
@@ -139,7 +152,7 @@ async fn work(Query(Millis { ms }): Query<Millis>) -> String {
     format!("{rounds} rounds\n")
 }
 
-/// Somebody that this one depends on, who fails as told.
+/// A dependency that fails on request.
 async fn flaky(uri: Uri) -> (StatusCode, &'static str) {
     match uri.query() {
         Some(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed\n"),
@@ -152,7 +165,7 @@ async fn sleep(Query(Millis { ms }): Query<Millis>) -> String {
     format!("slept {ms} ms\n")
 }
 
-/// What somebody further on would be given.
+/// The time that a call to another service would get.
 async fn deadline(Extension(deadline): Extension<Deadline>) -> String {
     let header = deadline.to_grpc_timeout();
     format!("grpc-timeout: {}\n", header.to_str().unwrap_or_default())
@@ -179,7 +192,8 @@ async fn upload(body: Body) -> Result<String, String> {
 
 async fn panic_body() -> Body {
     Body::from_stream(stream::iter(0..2).then(async |chunk| {
-        tokio::time::sleep(Duration::from_millis(10) * chunk).await; // so that the beginning is sent
+        // The pause lets the first chunk be sent.
+        tokio::time::sleep(Duration::from_millis(10) * chunk).await;
         assert_eq!(chunk, 0, "in the middle");
         Ok::<_, Infallible>("the beginning\n")
     }))

@@ -1,4 +1,4 @@
-"""A gRPC client for examples/tonic.rs that nobody here wrote but for these lines: grpcio, and messages by hand.
+"""A gRPC client for examples/tonic.rs: Python's grpcio, with the messages encoded in this file.
 
     python3 -m pip install grpcio
     python3 examples/greeter.py localhost:3000 hello --delay-ms 100
@@ -43,29 +43,29 @@ def same(message):
     return message
 
 
-def spoken(args, name):
-    """As many requests as are wanted, a pause before each."""
+def requests(args, name):
+    """The requests of a stream, with a pause before each."""
     for _ in range(args.count):
         time.sleep(args.pause_ms / 1000)
         yield request(args, name)
 
 
 def call(channel, args):
-    """How many messages came, and how it ended."""
+    """Returns the number of messages, the status, and its message."""
     path = "/greeter.Greeter/" + args.method.capitalize() + "x" * args.path_bytes
     metadata = [("x", "x" * args.metadata_bytes)]
     name = "x" * args.bytes if args.bytes else "you"
     timeout = args.timeout_ms / 1000 if args.timeout_ms else 60
-    messages, told = 0, ""
+    messages, reply_text = 0, ""
     options = {"timeout": timeout, "metadata": metadata}
     try:
         if args.method == "hello":
             if args.pause_ms:
-                # For the server it is a call like any other, but the message comes late.
-                reply = channel.stream_unary(path, same, same)(spoken(args, name), **options)
+                # The server sees a unary call whose message comes late.
+                reply = channel.stream_unary(path, same, same)(requests(args, name), **options)
             else:
                 reply = channel.unary_unary(path, same, same)(request(args, name), **options)
-            messages, told = 1, text(reply) if args.calls == 1 else ""
+            messages, reply_text = 1, text(reply) if args.calls == 1 else ""
         elif args.method == "stream":
             replies = channel.unary_stream(path, same, same)(request(args, name), **options)
             for _ in replies:
@@ -73,12 +73,12 @@ def call(channel, args):
                 if messages == args.cancel_after:
                     replies.cancel()
         else:
-            for _ in channel.stream_stream(path, same, same)(spoken(args, name), **options):
+            for _ in channel.stream_stream(path, same, same)(requests(args, name), **options):
                 messages += 1
     except grpc.RpcError as error:
         pushback = dict(error.trailing_metadata() or ()).get("grpc-retry-pushback-ms")
         return messages, error.code().name, error.details(), pushback is not None
-    return messages, "OK", told, False
+    return messages, "OK", reply_text, False
 
 
 def main():
@@ -89,14 +89,16 @@ def main():
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--panic", action="store_true")
     parser.add_argument("--work-ms", type=int, default=0)
-    parser.add_argument("--pause-ms", type=int, default=0, help="before each message that is sent")
+    parser.add_argument("--pause-ms", type=int, default=0, help="before each message")
     parser.add_argument("--metadata-bytes", type=int, default=0)
-    parser.add_argument("--path-bytes", type=int, default=0, help="too much in the path")
+    parser.add_argument("--path-bytes", type=int, default=0, help="added to the path")
     parser.add_argument("--bytes", type=int, default=0, help="size of the request")
     parser.add_argument("--calls", type=int, default=1, help="calls at once")
     parser.add_argument("--timeout-ms", type=int, default=0, help="the caller's own deadline")
     parser.add_argument("--cancel-after", type=int, default=0, help="messages")
-    parser.add_argument("--retries", type=int, default=0, help="of what is RESOURCE_EXHAUSTED, by grpcio's own policy")
+    parser.add_argument(
+        "--retries", type=int, default=0, help="of RESOURCE_EXHAUSTED, by grpcio's own policy"
+    )
     args = parser.parse_args()
     policy = {
         "maxAttempts": args.retries + 1,

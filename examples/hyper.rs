@@ -1,19 +1,23 @@
-//! A bare hyper server, HTTP/1 and HTTP/2 on one port, with the wall outermost. Start it, flood it, break it:
+//! A bare hyper server behind the recommended stack, HTTP/1 and HTTP/2 on one port. Start it, flood
+//! it, break it:
 //!
 //! ```text
 //! cargo run --release --example hyper -- --concurrency 16
 //!
-//! curl -i localhost:3000/                                              # 200
-//! curl -i --http2-prior-knowledge localhost:3000/                      # 200, HTTP/2
-//! curl -i localhost:3000/panic localhost:3000/                         # 500, then 200 on the same connection
-//! curl -i localhost:3000/sleep?6000                                    # 504 after 5 s
-//! head -c 2200000 /dev/zero | curl -i -X POST -T- localhost:3000/echo  # 413, chunked
-//! hey -c 1440 -z 5s http://localhost:3000/sleep?100                    # 200 and 503: too many at once
-//! bash -c 'exec 3<>/dev/tcp/localhost/3000; printf GE >&3; cat <&3'     # ends after 5 s: slow headers
-//! curl -i localhost:3000/health                                        # 200, meanwhile
+//! curl -i localhost:3000/                            # 200
+//! curl -i --http2-prior-knowledge localhost:3000/    # 200, HTTP/2
+//! curl -i localhost:3000/panic localhost:3000/       # 500, then 200 on the same connection
+//! curl -i localhost:3000/sleep?6000                  # 504 after 5 s
+//! head -c 2200000 /dev/zero |
+//!     curl -i -X POST -T- localhost:3000/echo        # 413, chunked
+//! hey -c 1440 -z 5s http://localhost:3000/sleep?100  # 200 and 503: too many at once
+//! bash -c 'exec 3<>/dev/tcp/localhost/3000
+//!     printf GE >&3; cat <&3'                        # ends after 5 s: slow headers
+//! curl -i localhost:3000/health                      # 200, meanwhile
 //! ```
 //!
-//! The flags are in `--help`. Ctrl-C and SIGTERM stop it when the requests under way are done.
+//! The flags are in `--help`. At Ctrl-C or SIGTERM the server stops once the requests in flight
+//! have ended, after 10 s at the latest.
 
 mod common;
 
@@ -24,13 +28,10 @@ use clap::Parser;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use seawall::request_limit::Counted;
-use seawall::{
-    CatchPanicLayer, ConcurrencyLimitLayer, LagShed, LagShedLayer, RequestHead, TimeoutLayer,
-};
+use seawall::CatchPanicLayer;
 use tower::{BoxError, ServiceBuilder, service_fn};
 
-/// A hyper server behind the layers of seawall.
+/// A hyper server behind the recommended stack of seawall.
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
@@ -40,22 +41,25 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let Args { common } = Args::parse();
-    let is_health = |head: &RequestHead<'_>| head.uri.path() == "/health";
+    let stack = seawall::server()
+        .timeout(common.timeout())
+        .concurrency_limit(common.concurrency_limit()?)
+        .request_limit(common.request_limit())
+        .exempt(|head| head.path() == "/health")
+        .build()?;
     let service = ServiceBuilder::new()
         .map_response(common::logged)
+        .layer(stack)
+        // The panic isolation of the stack has no hook. Inside the stack, this one catches first.
         .layer(CatchPanicLayer::new().on_panic(common::log_panic))
-        .layer(LagShedLayer::new(LagShed::default()).exempt(is_health))
-        .layer(TimeoutLayer::new(common.timeout()))
-        .layer(ConcurrencyLimitLayer::new(common.limit()?).exempt(is_health))
-        .layer(common.requests())
         .service(service_fn(answer));
     let listener = common.listen().await?;
     common.serve(listener, service).await;
     Ok(())
 }
 
-/// What the innermost layer makes of hyper's body.
-type Body = seawall::Body<Incoming, Counted<Incoming>>;
+/// The body that a handler gets: hyper's, with the request limit around it.
+type Body = seawall::RequestBody<Incoming>;
 
 async fn answer(request: Request<Body>) -> Result<Response<Full<Bytes>>, BoxError> {
     let query = request.uri().query().unwrap_or_default().to_owned();
@@ -63,12 +67,13 @@ async fn answer(request: Request<Body>) -> Result<Response<Full<Bytes>>, BoxErro
     match request.uri().path() {
         "/" => {}
         "/health" => *response.body_mut() = Full::from("ok\n"),
-        "/panic" => panic!("as you wished"),
+        "/panic" => panic!("as requested"),
         "/sleep" => {
             let ms = query.parse().unwrap_or(100);
             tokio::time::sleep(Duration::from_millis(ms)).await;
         }
-        // A body that is too large is an error here, and whatever comes of it is replaced by 413.
+        // A body that is too large is an error here. The stack answers 413, whatever the handler
+        // makes of the error.
         "/echo" => *response.body_mut() = request.into_body().collect().await?.to_bytes().into(),
         _ => *response.status_mut() = StatusCode::NOT_FOUND,
     }

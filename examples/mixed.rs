@@ -1,17 +1,21 @@
-//! REST and gRPC on one port, behind one wall: each gets its own kind of answer.
+//! REST and gRPC on one port, behind one stack: each request gets its own kind of answer.
 //!
 //! ```text
 //! cargo run --release --example mixed -- --concurrency 16
 //!
-//! curl -i localhost:3000/                                               # 200
-//! curl -i localhost:3000/sleep?ms=6000                                  # 504 after 5 s, application/problem+json
-//! python3 examples/greeter.py localhost:3000 hello --delay-ms 6000      # DEADLINE_EXCEEDED after 5 s
-//! hey -c 1440 -z 5s 'http://localhost:3000/sleep?ms=100'                # 200 and 503: too many at once
-//! python3 examples/greeter.py localhost:3000 hello --calls 200 --delay-ms 500  # OK and RESOURCE_EXHAUSTED
-//! curl -i localhost:3000/health                                         # 200, meanwhile
+//! curl -i localhost:3000/                    # 200
+//! curl -i localhost:3000/sleep?ms=6000       # 504 after 5 s, application/problem+json
+//! python3 examples/greeter.py localhost:3000 \
+//!     hello --delay-ms 6000                  # DEADLINE_EXCEEDED after 5 s
+//! hey -c 1440 -z 5s \
+//!     'http://localhost:3000/sleep?ms=100'   # 200 and 503: too many at once
+//! python3 examples/greeter.py localhost:3000 \
+//!     hello --calls 200 --delay-ms 500       # OK and RESOURCE_EXHAUSTED
+//! curl -i localhost:3000/health              # 200, meanwhile
 //! ```
 //!
-//! The flags are in `--help`. Ctrl-C and SIGTERM stop it when the requests under way are done.
+//! The flags are in `--help`. At Ctrl-C or SIGTERM the server stops once the requests in flight
+//! have ended, after 10 s at the latest.
 
 mod common;
 #[path = "common/patient.rs"]
@@ -23,15 +27,13 @@ use axum::Router;
 use axum::extract::Query;
 use axum::routing::get;
 use clap::Parser;
-use seawall::{
-    CatchPanicLayer, ConcurrencyLimitLayer, LagShed, LagShedLayer, RequestHead, TimeoutLayer,
-};
+use seawall::{CatchPanicLayer, Timeout, TimeoutLayer};
 use tonic::service::Routes;
 use tower::{BoxError, ServiceBuilder};
 
 use self::patient::{GreeterServer, Patient};
 
-/// An axum router and a tonic service behind the layers of seawall.
+/// An axum router and a tonic service behind the recommended stack of seawall.
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
@@ -46,7 +48,14 @@ struct Millis {
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let Args { common } = Args::parse();
-    let is_health = |head: &RequestHead<'_>| head.uri.path() == "/health";
+    let timeout = Timeout::new(common.timeout());
+    let stack = seawall::server()
+        .timeout(timeout.clone())
+        .concurrency_limit(common.concurrency_limit()?)
+        .request_limit(common.request_limit())
+        .exempt(|head| head.path() == "/health")
+        .build()?;
+
     let rest = Router::new()
         .route("/", get(async || "hello\n"))
         .route("/health", get(async || "ok\n"))
@@ -54,17 +63,20 @@ async fn main() -> Result<(), BoxError> {
     let grpc = Routes::new(GreeterServer::new(Patient)).into_axum_router();
     let service = ServiceBuilder::new()
         .map_response(common::logged)
-        .layer(CatchPanicLayer::new().on_panic(common::log_panic))
-        .layer(LagShedLayer::new(LagShed::default()).exempt(is_health))
+        // The timeout of the stack ends with the response head, and no handler sees it. This one
+        // includes the body, and handlers get its deadline. It is around the stack, so that a body
+        // that it ends releases its permit, and so that the deadline includes the time in the
+        // queue.
         .layer(
-            TimeoutLayer::new(common.timeout())
+            TimeoutLayer::new(timeout)
                 .including_body()
                 .expose_deadline(),
         )
-        .layer(ConcurrencyLimitLayer::new(common.limit()?).exempt(is_health))
-        .layer(common.requests())
-        // Tonic's router answers what it does not know in gRPC: so the rest comes first.
-        .service(rest.fallback_service(grpc));
+        .layer(stack)
+        // The panic isolation of the stack has no hook. Inside the stack, this one catches first.
+        .layer(CatchPanicLayer::new().on_panic(common::log_panic))
+        // Tonic's router answers unknown paths in gRPC, so it is the fallback of the other one.
+        .service(rest.fallback_service(grpc).with_state(()));
     let listener = common.listen().await?;
     common.serve(listener, service).await;
     Ok(())

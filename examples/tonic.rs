@@ -1,30 +1,32 @@
-//! A tonic server behind the wall: the whole server's layers, one service's own, and a health service that is never refused.
-//! With Python's grpcio, or any gRPC client for `examples/proto/greeter.proto`:
+//! A tonic server behind the recommended stack, with a breaker, and a health service that is never
+//! rejected. With Python's grpcio, or any gRPC client for `examples/proto/greeter.proto`:
 //!
 //! ```text
 //! cargo run --release --example tonic -- --concurrency 16
 //!
 //! python3 -m pip install grpcio
-//! python3 examples/greeter.py localhost:3000 hello                     # OK, and what is left of the deadline
-//! python3 examples/greeter.py localhost:3000 hello --timeout-ms 1000   # OK, and less is left
-//! python3 examples/greeter.py localhost:3000 hello --delay-ms 6000     # DEADLINE_EXCEEDED after 5 s
-//! python3 examples/greeter.py localhost:3000 hello --panic             # INTERNAL
-//! python3 examples/greeter.py localhost:3000 hello --bytes 3000000     # RESOURCE_EXHAUSTED: too large
-//! python3 examples/greeter.py localhost:3000 stream --count 0 --delay-ms 100  # DEADLINE_EXCEEDED after 5 s of answers
-//! python3 examples/greeter.py localhost:3000 chat --count 3            # OK
-//! python3 examples/greeter.py localhost:3000 hello --calls 200 --delay-ms 500 # OK and RESOURCE_EXHAUSTED, with a pushback
+//! greeter='python3 examples/greeter.py localhost:3000'
+//! $greeter hello                              # OK, and the time that is left
+//! $greeter hello --timeout-ms 1000            # OK, and less time is left
+//! $greeter hello --delay-ms 6000              # DEADLINE_EXCEEDED after 5 s
+//! $greeter hello --panic                      # INTERNAL
+//! $greeter hello --bytes 3000000              # RESOURCE_EXHAUSTED: too large
+//! $greeter stream --count 0 --delay-ms 100    # DEADLINE_EXCEEDED after 5 s of messages
+//! $greeter chat --count 3                     # OK
+//! $greeter hello --calls 200 --delay-ms 500   # OK and RESOURCE_EXHAUSTED, with a pushback
 //!
-//! # started again, with more places than calls:
+//! # Started again, with more permits than calls:
 //! cargo run --release --example tonic -- --concurrency 4096
-//! python3 examples/greeter.py localhost:3000 hello --calls 1000 --work-ms 20  # OK and UNAVAILABLE: the runtime is behind
+//! $greeter hello --calls 1000 --work-ms 20    # OK and UNAVAILABLE: the runtime is behind
 //!
-//! # and again, as calls that were fine count for ten seconds:
+//! # Started again, as successful calls stay in the breaker's window for ten seconds:
 //! cargo run --release --example tonic
-//! python3 examples/greeter.py localhost:3000 hello --calls 20 --panic  # INTERNAL, enough for the breaker
-//! python3 examples/greeter.py localhost:3000 hello                     # UNAVAILABLE: the circuit is open
+//! $greeter hello --calls 20 --panic           # INTERNAL, often enough for the breaker
+//! $greeter hello                              # UNAVAILABLE: the circuit is open
 //! ```
 //!
-//! The flags are in `--help`. Ctrl-C and SIGTERM stop it when the calls under way are done.
+//! The flags are in `--help`. At Ctrl-C or SIGTERM the server stops once the calls in flight have
+//! ended, after 10 s at the latest.
 
 mod common;
 #[path = "common/patient.rs"]
@@ -34,8 +36,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use seawall::{
-    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimitLayer, LagShed,
-    LagShedLayer, RequestHead, TimeoutLayer,
+    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, RequestHead, Timeout, TimeoutLayer,
 };
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::LayerExt;
@@ -44,12 +45,13 @@ use tower::{BoxError, ServiceBuilder};
 
 use self::patient::{GreeterServer, Patient};
 
-/// A tonic server behind the layers of seawall.
+/// A tonic server behind the recommended stack of seawall.
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
     common: common::Common,
-    /// The longest silence of a request that is waited for, in milliseconds; 0 is no limit, as chats may be silent.
+    /// The longest silence of a request that a handler waits for, in milliseconds; 0 is no limit,
+    /// as chats may be silent.
     #[arg(long, default_value_t = 0)]
     body_idle_ms: u64,
 }
@@ -60,38 +62,52 @@ async fn main() -> Result<(), BoxError> {
         common,
         body_idle_ms,
     } = Args::parse();
-    let is_health = |head: &RequestHead<'_>| head.uri.path().starts_with("/grpc.health.");
+    let is_health = |head: &RequestHead<'_>| head.path().starts_with("/grpc.health.");
+    let timeout = Timeout::new(common.timeout());
+    let requests = common.request_limit();
+    requests.set_body_idle_timeout(Duration::from_millis(body_idle_ms));
+    let stack = seawall::server()
+        .timeout(timeout.clone())
+        .concurrency_limit(common.concurrency_limit()?)
+        .request_limit(requests)
+        .exempt(is_health)
+        .build()?;
+
     // Around all services.
-    let wall = ServiceBuilder::new()
+    let layers = ServiceBuilder::new()
         .map_response(common::logged)
-        .layer(CatchPanicLayer::new().on_panic(common::log_panic))
-        .layer(LagShedLayer::new(LagShed::default()).exempt(is_health))
-        .into_inner();
-    // Around one of them.
-    let greeter = ServiceBuilder::new()
-        .layer(CircuitBreakerLayer::new(CircuitBreaker::default()))
+        // The stack of a server has no breaker. This one is outermost, so that it also sees the
+        // streams that the timeout below ends.
+        .layer(CircuitBreakerLayer::new(CircuitBreaker::default()).exempt(is_health))
+        // The timeout of the stack ends with the response head, and no handler sees it. This one
+        // includes the body, and handlers get its deadline. It is around the stack, so that a body
+        // that it ends releases its permit, and so that the deadline includes the time in the
+        // queue. Clients watch the health service for as long as they like: it is exempt.
         .layer(
-            TimeoutLayer::new(common.timeout())
+            TimeoutLayer::new(timeout)
                 .including_body()
-                .expose_deadline(),
+                .expose_deadline()
+                .exempt(is_health),
         )
-        .layer(ConcurrencyLimitLayer::new(common.limit()?))
-        .layer(
-            common
-                .requests()
-                .body_idle(Duration::from_millis(body_idle_ms)),
-        )
-        .into_inner()
+        .layer(stack)
+        .into_inner();
+    // Around one service. The panic isolation of the stack has no hook. Inside the stack, this one
+    // catches first.
+    let greeter = CatchPanicLayer::new()
+        .on_panic(common::log_panic)
         .named_layer(GreeterServer::new(Patient).max_decoding_message_size(usize::MAX));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<GreeterServer<Patient>>().await;
 
     let listener = common.listen().await?;
-    Server::builder()
-        .layer(wall)
+    let serving = Server::builder()
+        .layer(layers)
         .add_service(health_service)
         .add_service(greeter)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), common::stopped())
-        .await?;
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), common::stopped());
+    tokio::select! {
+        ended = serving => ended?,
+        () = common.stopped_and_grace_over() => {}
+    }
     Ok(())
 }

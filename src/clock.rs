@@ -1,13 +1,16 @@
-//! The only lines that touch time: whoever needs it comes here, so that paused time moves everything but the lag probe,
-//! which measures how far the runtime is behind the world.
+//! The only code that reads a clock or sets a timer, so that paused time moves everything but the
+//! lag probe, which measures how far the runtime is behind real time.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::pin::{Pin, pin};
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use pin_project_lite::pin_project;
+use tokio::runtime::{self, Handle};
 use tokio::task::coop;
 use tokio::time::Sleep;
 
@@ -27,17 +30,8 @@ pub(crate) fn sleep(after: Duration) -> Sleep {
     tokio::time::sleep(after)
 }
 
-/// As long as makes a difference to nobody, and can be added to any time.
+/// Longer than any deadline that matters, and short enough to be added to any time.
 pub(crate) const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-
-/// A timer that is due at a time; registered with the runtime at its first poll.
-///
-/// # Panics
-///
-/// Outside a Tokio runtime whose time driver is on.
-pub(crate) fn sleep_until(at: tokio::time::Instant) -> Sleep {
-    tokio::time::sleep_until(at)
-}
 
 /// Makes a timer due `after` from now instead.
 pub(crate) fn rearm(timer: Pin<&mut Sleep>, after: Duration) {
@@ -51,8 +45,8 @@ pub(crate) fn nanos(time: Duration) -> u64 {
     seconds.saturating_add(time.subsec_nanos().into())
 }
 
-/// Polls a timer, also where the future beside it has used up its task's share of Tokio's cooperative budget: a timer asks
-/// for a share too, and would else never be due beside a future that is always busy.
+/// Polls a timer, also where the future beside it has used up its task's share of Tokio's
+/// cooperative budget: a timer takes a share too, and would never be due beside a busy future.
 #[inline]
 pub(crate) fn poll(mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
     if coop::has_budget_remaining() {
@@ -67,6 +61,138 @@ pub(crate) fn monotonic() -> Duration {
     static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
     let origin = *ORIGIN;
     origin.elapsed()
+}
+
+/// A timer of the thread's pool, lent until it is dropped.
+///
+/// A timer that is set anew with [`Sleep::reset`] keeps its entry in the timer wheel, so that a
+/// request that waits costs neither an allocation nor the wheel's lock twice.
+#[derive(Default)]
+pub(crate) struct Lent(Option<Pin<Box<Pooled>>>);
+
+pin_project! {
+    struct Pooled {
+        runtime: runtime::Id,
+        // Whether the pool keeps it: not under a clock that was paused.
+        is_kept: bool,
+        #[pin]
+        timer: Sleep,
+    }
+}
+
+/// As many timers as a thread keeps.
+const POOL: usize = 64;
+
+thread_local! {
+    static TIMERS: RefCell<Vec<Pin<Box<Pooled>>>> = const { RefCell::new(Vec::new()) };
+}
+
+static POOL_WHEN_PAUSED: AtomicBool = AtomicBool::new(false);
+
+/// Keeps timers in the pool under paused time as well, for this crate's own tests: what they test is
+/// then what runs in production. A pooled timer stays registered, and a paused clock that moves by
+/// itself stops at it.
+#[doc(hidden)]
+pub fn pool_timers_when_paused() {
+    POOL_WHEN_PAUSED.store(true, Relaxed);
+}
+
+/// Whether Tokio's clock is that of the system. One that was ever paused differs from it.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+fn is_real() -> bool {
+    let before = Instant::now();
+    let tokio = now().into_std();
+    before <= tokio && tokio <= Instant::now()
+}
+
+// === impl Lent ===
+
+impl Lent {
+    /// Ready at `due`, which is read when the timer is set for the first time.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime whose time driver is on.
+    #[inline(never)]
+    pub(crate) fn poll(
+        &mut self,
+        due: impl FnOnce() -> tokio::time::Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let pooled = match &mut self.0 {
+            Some(pooled) => pooled,
+            none => {
+                let pooled = none.insert(Pooled::take(due()));
+                // Registered now, whatever is left of the task's budget: it is not due yet.
+                if pooled.as_mut().project().timer.poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                pooled
+            }
+        };
+        poll(pooled.as_mut().project().timer, cx)
+    }
+
+    /// Sets it to `due`; the next poll registers it.
+    pub(crate) fn set(&mut self, due: tokio::time::Instant) {
+        match &mut self.0 {
+            Some(pooled) => pooled.as_mut().project().timer.reset(due),
+            none => *none = Some(Pooled::take(due)),
+        }
+    }
+
+    /// When it is due, if it is set.
+    pub(crate) fn due(&self) -> Option<tokio::time::Instant> {
+        self.0.as_ref().map(|pooled| pooled.timer.deadline())
+    }
+}
+
+impl Drop for Lent {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(pooled) = self.0.take() {
+            put_back(pooled);
+        }
+    }
+}
+
+impl fmt::Debug for Lent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Lent").field(&self.due()).finish()
+    }
+}
+
+impl Pooled {
+    fn take(due: tokio::time::Instant) -> Pin<Box<Self>> {
+        let runtime = Handle::current().id();
+        let pooled = TIMERS.try_with(|timers| timers.borrow_mut().pop());
+        match pooled.ok().flatten() {
+            Some(mut pooled) if pooled.runtime == runtime => {
+                pooled.as_mut().project().timer.reset(due);
+                pooled
+            }
+            _ => Box::pin(Self {
+                runtime,
+                is_kept: POOL_WHEN_PAUSED.load(Relaxed) || is_real(),
+                timer: tokio::time::sleep_until(due),
+            }),
+        }
+    }
+}
+
+#[inline(never)]
+fn put_back(mut pooled: Pin<Box<Pooled>>) {
+    // It keeps the waker of its last poll, and with it the memory of a task that may be over.
+    let mut cx = Context::from_waker(Waker::noop());
+    if !pooled.is_kept || poll(pooled.as_mut().project().timer, &mut cx).is_ready() {
+        return;
+    }
+    let _ = TIMERS.try_with(|timers| {
+        let mut timers = timers.borrow_mut();
+        if timers.len() < POOL {
+            timers.push(pooled);
+        }
+    });
 }
 
 /// Counts the grains of time since an origin. A thread that has looked within the same grain compares two times and need not

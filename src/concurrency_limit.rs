@@ -1,8 +1,8 @@
-//! At most so many requests at once; the rest is turned away, or waits in a bounded room.
+//! An upper bound for the requests in flight; the rest is rejected, or queued for a short time.
 //!
 //! # Where it goes
 //!
-//! Inside the time-out, so that waiting counts, and outside whatever it protects; see
+//! Inside the timeout, so that the time in the queue counts, and outside whatever it protects; see
 //! [the order of layers](crate#the-order-of-layers).
 //!
 //! ```
@@ -10,42 +10,45 @@
 //! use axum::{Router, routing::get};
 //! use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer};
 //!
-//! let limit = ConcurrencyLimit::new(512).wait(128, Duration::from_millis(100));
+//! let limit = ConcurrencyLimit::new(512).queue(128, Duration::from_millis(100));
 //! let app: Router = Router::new()
 //!     .route("/", get(async || "hello"))
 //!     .layer(ConcurrencyLimitLayer::new(limit.clone()));
 //!
 //! limit.set_limit(1024)?; // while it runs
-//! assert_eq!((limit.limit(), limit.in_flight(), limit.waiting()), (1024, 0, 0));
+//! assert_eq!((limit.limit(), limit.in_flight(), limit.queued()), (1024, 0, 0));
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! It counts requests that await. A handler that computes keeps its worker, so that the next request is not even read and
-//! the limit never fills: computing belongs in `spawn_blocking`, or behind a [`LagShed`](crate::LagShed), which sees it.
+//! It counts requests that await. A handler that computes keeps its worker, so that the next request
+//! is not even read and the limit is never reached: run such work with `spawn_blocking`, or behind a
+//! [`LagShed`](crate::LagShed), which sees it.
 //!
-//! It may wait, and so counts as a policy that waits even without a room: it is the last in a tuple, and its service is
-//! `Clone`. For two limits use two gates.
+//! It may wait, and so counts as a policy that waits even without a queue: it is the last in a tuple,
+//! and its service is `Clone`. For two limits nest two layers.
 //!
-//! # How long a place is held
+//! # How long a permit is held
 //!
-//! Until the response body has ended or is dropped, not until the response head. A request that is upgraded (101) is over
-//! at the head; whoever wants to count the connection that follows takes a place of its own with
+//! Until the response body has ended or is dropped, not until the response head. A request that is
+//! upgraded (101) is over at the head; to count the connection that follows, take a permit with
 //! [`try_acquire`](ConcurrencyLimit::try_acquire).
 //!
 //! # Cancellation
 //!
-//! A request that is dropped while it waits is gone from the room at once; one that was just served hands its place on.
+//! A request that is dropped while it is queued leaves the queue at once; one that was just granted a
+//! permit passes it on.
 //!
 //! # Panics
 //!
-//! A panic of the inner service gives the place back while it unwinds. A request that has to wait panics outside a Tokio
-//! runtime with a time driver.
+//! A panic of the inner service releases the permit while it unwinds. A request that has to wait
+//! panics outside a Tokio runtime with a time driver.
 //!
 //! # Differences from tower
 //!
-//! `tower::limit::ConcurrencyLimit` takes the permit in `poll_ready`, so that an idle clone holds one; gives it back at the
-//! response head; waits without bound; and makes its semaphore in `Layer::layer`, so that under axum a limit of 2 is 2 per
-//! route or per connection. Here the handle is the limit, wherever and however often its layer is applied.
+//! `tower::limit::ConcurrencyLimit` takes the permit in `poll_ready`, so that an idle clone holds one;
+//! releases it at the response head; queues without bound; and makes its semaphore in `Layer::layer`,
+//! so that under axum a limit of 2 is 2 per route or per connection. Here the handle is the limit,
+//! wherever and however often its layer is applied.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -55,27 +58,29 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use pin_project_lite::pin_project;
-use tokio::time::Sleep;
-
-use crate::clock;
+use crate::clock::{self, Lent};
 use crate::config::ConfigError;
-use crate::control::limit::{self, Joined, Limiter};
-use crate::control::queue::Place;
+use crate::control::concurrency_limit::limit::{self, Joined, Limiter};
+use crate::control::concurrency_limit::queue::Place;
 use crate::deadline::Deadline;
 use crate::gate::GateLayer;
-use crate::observe::Meter;
-use crate::policy::{Admission, Interest, Policy, Ticket, WaitFor};
-use crate::protocol::{Http, View};
-use crate::rejection::{Reason, Rejection};
+use crate::observe::Reporter;
+use crate::outcome::Completion;
+use crate::policy::{Admission, Permit, Policy, Released, WaitFor};
+use crate::protocol::Http;
+use crate::reason::Reason;
+use crate::rejection::Rejection;
+use crate::request::RequestKind;
 
-/// Puts a [`ConcurrencyLimit`] in front of a service: `ConcurrencyLimitLayer::new(512)`, or `::new(limit.clone())`.
+/// Puts a [`ConcurrencyLimit`] in front of a service: `ConcurrencyLimitLayer::new(512)`, or
+/// `::new(limit.clone())`.
 pub type ConcurrencyLimitLayer<X = Http> = GateLayer<ConcurrencyLimit, X>;
 
-/// At most so many requests at once. A cheap `Clone`: every clone is the same limit.
+/// An upper bound for the requests in flight. A cheap `Clone`: every clone is the same limit.
 ///
-/// By default a request that finds no place is turned away at once (503, `Retry-After`): under overload a queue only adds
-/// its own length to every response time. [`wait`](Self::wait) lets a few wait for a short while, which evens out bursts.
+/// By default a request over the limit is rejected at once (503, `Retry-After`): under overload a
+/// queue only adds its own length to every response time. [`queue`](Self::queue) lets a few wait for a
+/// short time, which evens out bursts.
 #[derive(Clone)]
 pub struct ConcurrencyLimit {
     shared: Arc<Shared>,
@@ -83,39 +88,19 @@ pub struct ConcurrencyLimit {
 
 struct Shared {
     limiter: Limiter<Option<Waker>>,
-    max_waiting: AtomicUsize,
-    max_wait_nanos: AtomicU64,
-    meter: Meter,
+    max_queued: AtomicUsize,
+    queue_nanos: AtomicU64,
+    reporter: Reporter,
 }
 
-/// A place among those in flight; given back when it is dropped.
-#[must_use = "the place is given back when the permit is dropped"]
-pub struct Permit {
+/// A request in the queue of a [`ConcurrencyLimit`].
+#[must_use = "futures do nothing unless polled"]
+pub struct Queued {
     shared: Arc<Shared>,
-}
-
-pin_project! {
-    /// A request in the waiting room of a [`ConcurrencyLimit`].
-    #[must_use = "futures do nothing unless polled"]
-    pub struct Waiting {
-        shared: Arc<Shared>,
-        place: Option<Place>,
-        max_wait: Duration,
-        deadline: Option<Deadline>,
-        #[pin]
-        timer: Option<Sleep>,
-    }
-
-    impl PinnedDrop for Waiting {
-        fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            if let Some(place) = this.place.take() {
-                if this.shared.forget(place) {
-                    this.shared.leave();
-                }
-            }
-        }
-    }
+    place: Option<Place>,
+    timeout: Duration,
+    deadline: Option<Deadline>,
+    lent: Lent,
 }
 
 /// What a [`ConcurrencyLimit`] is doing now.
@@ -123,26 +108,27 @@ pin_project! {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ConcurrencyLimitSnapshot {
-    /// Places there are.
+    /// How many requests may be in flight.
     pub limit: usize,
-    /// Requests that hold one.
+    /// Requests that hold a permit.
     pub in_flight: usize,
-    /// Requests that wait for one.
-    pub waiting: usize,
-    /// Requests turned away so far.
+    /// Requests that are queued for a permit.
+    pub queued: usize,
+    /// Requests rejected so far.
     pub rejected: u64,
-    /// Requests that a layer in dry run would have turned away so far.
+    /// Requests that a layer in dry run would have rejected so far.
     pub would_reject: u64,
 }
 
 // === impl ConcurrencyLimit ===
 
 impl ConcurrencyLimit {
-    /// What a rejected caller is asked to stay away for, before jitter: places become free within one service time, which
-    /// is rarely above a second, and a second is the least that `Retry-After` can say.
+    /// How long a rejected caller is asked to wait, before jitter: permits are released within one
+    /// service time, which is rarely above a second, and a second is the least that `Retry-After`
+    /// can say.
     const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-    /// A limit of `limit` requests at once.
+    /// A limit of `limit` requests in flight.
     ///
     /// # Panics
     ///
@@ -155,7 +141,7 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// A limit of `limit` requests at once.
+    /// A limit of `limit` requests in flight.
     ///
     /// # Errors
     ///
@@ -164,53 +150,54 @@ impl ConcurrencyLimit {
         Ok(Self {
             shared: Arc::new(Shared {
                 limiter: Limiter::new(Self::check(limit)?),
-                max_waiting: AtomicUsize::new(0),
-                max_wait_nanos: AtomicU64::new(0),
-                meter: Meter::new("concurrency_limit"),
+                max_queued: AtomicUsize::new(0),
+                queue_nanos: AtomicU64::new(0),
+                reporter: Reporter::new("concurrency_limit"),
             }),
         })
     }
 
-    /// Lets up to `max_waiting` requests wait for a place, in the order they came, each for at most `max_wait`.
+    /// Queues up to `max_queued` requests for a permit, in the order they came, each for at most
+    /// `timeout`.
     ///
-    /// A request with a [`Deadline`] waits no longer than that.
+    /// A request with a [`Deadline`] is queued no longer than that.
     ///
-    /// Waiting happens in the call's own future, which must be polled on a Tokio runtime with a time driver; a time-out
-    /// around this layer includes it. A `max_waiting` of 0, the
-    /// default, rejects at once. Every clone of the handle has the same room.
+    /// It waits in the call's own future, which must be polled on a Tokio runtime with a time driver;
+    /// a timeout around this layer includes the wait. With a `max_queued` of 0, the default, requests
+    /// over the limit are rejected at once. Every clone of the handle has the same queue.
     #[must_use]
-    pub fn wait(self, max_waiting: usize, max_wait: Duration) -> Self {
-        self.set_wait(max_waiting, max_wait);
+    pub fn queue(self, max_queued: usize, timeout: Duration) -> Self {
+        self.set_queue(max_queued, timeout);
         self
     }
 
     /// Names the limit in rejections, metrics and events. The first name stays.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.shared.meter.set_name(name);
+        self.shared.reporter.set_name(name);
         self
     }
 
-    /// Changes the limit while requests run. Raised, it lets in who waits; lowered, it turns nobody out: `in_flight` stays
-    /// above the limit until enough have ended.
+    /// Changes the limit while requests run. A higher limit admits queued requests; a lower one ends
+    /// no request: `in_flight` stays above the limit until enough have ended.
     ///
     /// # Errors
     ///
     /// If `limit` is 0 or above 2³¹ − 1; nothing is changed then.
     pub fn set_limit(&self, limit: usize) -> Result<(), ConfigError> {
         self.shared.limiter.set_limit(Self::check(limit)?);
-        self.shared.meter.limit_changed(limit);
+        self.shared.reporter.limit_changed(limit);
         while let Some(waker) = self.shared.limiter.serve() {
             wake(waker);
         }
         Ok(())
     }
 
-    /// Changes the waiting room for the requests to come; see [`wait`](Self::wait).
-    pub fn set_wait(&self, max_waiting: usize, max_wait: Duration) {
-        let nanos = clock::nanos(max_wait);
-        self.shared.max_wait_nanos.store(nanos, Relaxed);
-        self.shared.max_waiting.store(max_waiting, Relaxed);
+    /// Changes the queue for the requests to come; see [`queue`](Self::queue).
+    pub fn set_queue(&self, max_queued: usize, timeout: Duration) {
+        let nanos = clock::nanos(timeout);
+        self.shared.queue_nanos.store(nanos, Relaxed);
+        self.shared.max_queued.store(max_queued, Relaxed);
     }
 
     /// How many requests may be in flight.
@@ -218,38 +205,41 @@ impl ConcurrencyLimit {
         self.shared.limiter.occupancy().limit() as usize
     }
 
-    /// How many requests hold a place.
+    /// How many requests hold a permit.
     pub fn in_flight(&self) -> usize {
         self.shared.limiter.occupancy().in_flight() as usize
     }
 
-    /// How many requests wait for a place.
-    pub fn waiting(&self) -> usize {
+    /// How many requests are queued for a permit.
+    pub fn queued(&self) -> usize {
         self.shared.limiter.waiting()
     }
 
-    /// All of it at once.
+    /// Its settings and what it is doing.
     pub fn snapshot(&self) -> ConcurrencyLimitSnapshot {
         let occupancy = self.shared.limiter.occupancy();
         ConcurrencyLimitSnapshot {
             limit: occupancy.limit() as usize,
             in_flight: occupancy.in_flight() as usize,
-            waiting: self.waiting(),
-            rejected: self.shared.meter.rejected(),
-            would_reject: self.shared.meter.would_reject(),
+            queued: self.queued(),
+            rejected: self.shared.reporter.rejected(),
+            would_reject: self.shared.reporter.would_reject(),
         }
     }
 
-    /// Takes a place for work that is no request of a Tower service, say a WebSocket connection. Never waits.
+    /// Takes a permit for work that is not a request of a Tower service, for example a WebSocket
+    /// connection. It never waits.
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] if there is no place, or if others wait for one. It is not counted as a rejected request.
-    pub fn try_acquire(&self) -> Result<Permit, Rejection> {
+    /// A [`Rejection`] if the limit is reached, or if requests are queued. It is not counted as a
+    /// rejected request.
+    pub fn try_acquire(&self) -> Result<Permit<Self>, Rejection> {
         if self.shared.limiter.try_enter() {
-            Ok(Permit::new(self.shared.clone()))
+            self.shared.entered();
+            Ok(Permit::new(self.clone(), ()))
         } else {
-            Err(self.shared.rejection(Reason::Full))
+            Err(self.shared.rejection(Reason::ConcurrencyLimit))
         }
     }
 
@@ -259,25 +249,33 @@ impl ConcurrencyLimit {
     }
 
     #[cold]
-    fn admit_when_full(&self, deadline: Option<Deadline>) -> Admission<Permit, WaitFor<Waiting>> {
+    #[inline(never)]
+    fn admit_over_limit(
+        &self,
+        deadline: Option<Deadline>,
+    ) -> Admission<(), WaitFor<Queued, Released>> {
         let shared = &self.shared;
-        let max_waiting = shared.max_waiting.load(Relaxed);
-        if max_waiting == 0 {
-            return Admission::Reject(shared.rejection(Reason::Full));
+        let max_queued = shared.max_queued.load(Relaxed);
+        let rejection = || shared.rejection(Reason::ConcurrencyLimit);
+        if max_queued == 0 {
+            return Admission::Reject(rejection());
         }
-        match shared.limiter.join(max_waiting, None) {
-            Joined::Entered => Admission::Admit(Permit::admitted(shared.clone())),
-            Joined::Full => Admission::Reject(shared.rejection(Reason::Full)),
+        match shared.limiter.join(max_queued, None) {
+            Joined::Entered => {
+                shared.entered();
+                Admission::Admit(())
+            }
+            Joined::Full => Admission::Reject(rejection()),
             Joined::Waiting(place) => {
-                let waiting = Waiting {
+                let queued = Queued {
                     shared: shared.clone(),
                     place: Some(place),
-                    max_wait: Duration::from_nanos(shared.max_wait_nanos.load(Relaxed)),
+                    timeout: Duration::from_nanos(shared.queue_nanos.load(Relaxed)),
                     deadline,
-                    timer: None,
+                    lent: Lent::default(),
                 };
-                shared.meter.waiting(true);
-                Admission::Wait(WaitFor::new(waiting, shared.rejection(Reason::Full)))
+                shared.reporter.queued(true);
+                Admission::Wait(WaitFor::new(queued, rejection()))
             }
         }
     }
@@ -290,17 +288,26 @@ impl From<usize> for ConcurrencyLimit {
     }
 }
 
-impl<V: View> Policy<V> for ConcurrencyLimit {
-    type Ticket = Permit;
-    type Wait = WaitFor<Waiting>;
+impl<R: RequestKind> Policy<R> for ConcurrencyLimit {
+    type Token = ();
+    type Wait = WaitFor<Queued, Released>;
+
+    const IS_OURS: bool = true;
 
     #[inline]
-    fn admit(&self, head: &V::Head<'_>) -> Admission<Permit, WaitFor<Waiting>> {
+    fn admit(&self, head: &R::Head<'_>) -> Admission<(), Self::Wait> {
         if self.shared.limiter.try_enter() {
-            Admission::Admit(Permit::admitted(self.shared.clone()))
+            self.shared.entered();
+            Admission::Admit(())
         } else {
-            self.admit_when_full(V::deadline(head))
+            self.admit_over_limit(R::deadline(head))
         }
+    }
+
+    #[inline(always)]
+    fn release(&self, (): &mut (), _: Completion) {
+        self.shared.leave();
+        self.shared.reporter.left();
     }
 }
 
@@ -310,19 +317,42 @@ impl fmt::Debug for ConcurrencyLimit {
     }
 }
 
+// === impl ConcurrencyLimitLayer ===
+
+impl ConcurrencyLimitLayer {
+    /// Limits the requests in flight with a [`ConcurrencyLimit`]: a number, or a handle.
+    ///
+    /// # Panics
+    ///
+    /// If the limit is 0 or above 2³¹ − 1.
+    #[track_caller]
+    pub fn new(limit: impl Into<ConcurrencyLimit>) -> Self {
+        let limit = limit.into();
+        let reporter = limit.shared.reporter.clone();
+        Self::with_reporter(limit, reporter)
+    }
+}
+
 // === impl Shared ===
 
 impl Shared {
     fn rejection(&self, reason: Reason) -> Rejection {
-        self.meter
+        self.reporter
             .reject(reason)
             .with_retry_after(ConcurrencyLimit::RETRY_AFTER)
     }
 
+    #[inline]
+    fn entered(&self) {
+        self.reporter
+            .entered(|| self.limiter.occupancy().limit() as usize);
+    }
+
+    /// Leaves the queue; whether it was granted a permit.
     fn forget(&self, place: Place) -> bool {
-        let served = self.limiter.forget(place);
-        self.meter.waiting(false);
-        served
+        let granted = self.limiter.forget(place);
+        self.reporter.queued(false);
+        granted
     }
 
     #[inline]
@@ -339,100 +369,67 @@ impl fmt::Debug for Shared {
         f.debug_struct("ConcurrencyLimit")
             .field("limit", &occupancy.limit())
             .field("in_flight", &occupancy.in_flight())
-            .field("meter", &self.meter)
+            .field("reporter", &self.reporter)
             .finish_non_exhaustive()
     }
 }
 
-/// A waiter that has not been polled yet has nothing to wake: it finds itself served at its first poll.
+/// A request that has not been polled yet has no waker: its first poll finds the permit.
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
     }
 }
 
-// === impl Permit ===
+// === impl Queued ===
 
-impl Permit {
-    #[inline]
-    fn new(shared: Arc<Shared>) -> Self {
-        // The permit first: whatever a metrics recorder does, the place comes back.
-        let this = Self { shared };
-        let shared = &this.shared;
-        shared
-            .meter
-            .entered(|| shared.limiter.occupancy().limit() as usize);
-        this
-    }
-
-    /// A permit for a request, which is counted.
-    #[inline]
-    fn admitted(shared: Arc<Shared>) -> Self {
-        let this = Self::new(shared);
-        this.shared.meter.admitted();
-        this
-    }
-}
-
-impl Ticket for Permit {
-    #[inline]
-    fn interest(&self) -> Interest {
-        Interest::End
-    }
-}
-
-impl Drop for Permit {
-    #[inline]
-    fn drop(&mut self) {
-        self.shared.leave();
-        self.shared.meter.left();
-    }
-}
-
-impl fmt::Debug for Permit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Permit").field(&self.shared).finish()
-    }
-}
-
-// === impl Waiting ===
-
-impl Future for Waiting {
-    type Output = Result<Permit, Rejection>;
+impl Future for Queued {
+    type Output = Result<(), Rejection>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.get_mut();
         let place = this.place.as_ref().expect("polled after completion");
-        let served = this.shared.limiter.is_served(place, |waker| match waker {
+        let granted = this.shared.limiter.is_served(place, |waker| match waker {
             Some(waker) => waker.clone_from(cx.waker()),
             None => *waker = Some(cx.waker().clone()),
         });
-        if !served {
-            if this.timer.is_none() {
-                let mut due = clock::now() + (*this.max_wait).min(clock::FAR);
-                if let Some(deadline) = this.deadline {
-                    // At the same time as a time-out around it, which asks here first: the room knows better why.
-                    due = due.min(deadline.at());
-                }
-                this.timer.set(Some(clock::sleep_until(due)));
-            }
-            let timer = this.timer.as_pin_mut().expect("it was just set");
-            ready!(clock::poll(timer, cx));
+        if !granted {
+            let (timeout, deadline) = (this.timeout, this.deadline);
+            ready!(this.lent.poll(
+                || {
+                    let due = clock::now() + timeout.min(clock::FAR);
+                    // At the same time as a timeout around it, which polls this first: the queue
+                    // knows the reason better.
+                    deadline.map_or(due, |deadline| due.min(deadline.at()))
+                },
+                cx
+            ));
         }
-        let place = this.place.take().expect("it was just there");
-        // Asked once more under the lock: who was served at the last moment keeps the place.
+        let place = this.place.take().expect("it is there until it is granted");
+        // Read once more under the lock: a permit that is granted at the last moment is kept.
         Poll::Ready(if this.shared.forget(place) {
-            Ok(Permit::admitted(this.shared.clone()))
+            this.shared.entered();
+            Ok(())
         } else {
             Err(this.shared.rejection(Reason::QueueTimeout))
         })
     }
 }
 
-impl fmt::Debug for Waiting {
+impl Drop for Queued {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            if self.shared.forget(place) {
+                self.shared.leave();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Queued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiting")
-            .field("max_wait", &self.max_wait)
+        f.debug_struct("Queued")
+            .field("timeout", &self.timeout)
             .field("limit", &self.shared)
             .finish_non_exhaustive()
     }

@@ -1,16 +1,16 @@
-//! Settings that make no sense are refused where they are given.
+//! Errors of settings.
 
-use std::error::Error;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// A setting was refused: it names the field, the value that came and the range that is allowed.
+/// A setting outside its range: the field, the value and the range that is allowed.
 ///
 /// ```
 /// let error = seawall::ConcurrencyLimit::try_new(0).unwrap_err();
 /// assert_eq!(error.to_string(), "`limit` must be within 1..=2147483647, not 0");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}` must be within {allowed}, not {value}")]
 #[non_exhaustive]
 pub struct ConfigError {
     field: &'static str,
@@ -54,15 +54,3 @@ impl ConfigError {
         self.field
     }
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "`{}` must be within {}, not {}",
-            self.field, self.allowed, self.value
-        )
-    }
-}
-
-impl Error for ConfigError {}

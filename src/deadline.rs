@@ -1,4 +1,4 @@
-//! When the answer to a request is due, for whoever works on it.
+//! When the answer to a request is due, for handlers and inner layers.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::clock;
 
 /// When the answer to a request is due; put into its extensions by `TimeoutLayer::expose_deadline`.
 ///
-/// Whoever calls somebody else for the request passes on what is left:
+/// A handler that calls another service for the request passes on the time that is left:
 ///
 /// ```
 /// use axum::Extension;
@@ -32,7 +32,7 @@ pub struct Deadline {
 // === impl Deadline ===
 
 impl Deadline {
-    /// So long from now, 30 years at the most.
+    /// A deadline this long from now, at most 30 years.
     pub fn after(duration: Duration) -> Self {
         Self {
             at: clock::now() + duration.min(clock::FAR),
@@ -50,13 +50,6 @@ impl Deadline {
     /// How much time is left; zero when it has passed.
     pub fn remaining(&self) -> Duration {
         self.at.saturating_duration_since(clock::now())
-    }
-
-    /// What is left as the value of a `grpc-timeout` header: at most eight digits and a unit, rounded down so that the callee
-    /// gives up no later than the caller; `1n` when it has passed.
-    #[cfg(feature = "http")]
-    pub fn to_grpc_timeout(&self) -> http::HeaderValue {
-        crate::protocol::to_grpc_timeout(self.remaining())
     }
 }
 

@@ -1,180 +1,44 @@
-//! Why a request was turned away, and when to come back.
+//! Why a request was rejected, which layer rejected it, and when to retry.
 //!
-//! [`Rejection`] is the one type for all layers: the error of a plain service, the extension of an HTTP answer, the cause
-//! inside a [`BodyError`](crate::BodyError). An outer layer that finds one asks
-//! [`is_dependency_failure`](Rejection::is_dependency_failure): a shed request says nothing about the dependency, a request
-//! that timed out does.
+//! [`Rejection`] is the one type for all layers: the error of a plain service, the extension of an
+//! HTTP answer, the cause inside a [`BodyError`](crate::BodyError). An outer layer that finds one
+//! asks [`is_dependency_failure`](Rejection::is_dependency_failure): a shed request says nothing
+//! about the dependency, a request that timed out does.
 
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
-use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::observe::Meter;
-use crate::policy::Outcome;
+use crate::observe::{self, Reporter, Source};
+use crate::outcome::Outcome;
+use crate::reason::Reason;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why a request was turned away.
+/// Why a request was rejected, which layer rejected it, and when to retry.
 ///
-/// Each reason has one answer over HTTP and one over gRPC; the table stands in the [crate docs](crate#answers).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Reason {
-    /// The runtime, or the resource that a policy watches, has more work than it can do.
-    Overloaded,
-    /// A concurrency limit has no place left.
-    Full,
-    /// The request waited for a place until its time was up.
-    QueueTimeout,
-    /// A circuit breaker is open.
-    CircuitOpen,
-    /// The service is shutting down.
-    Draining,
-    /// The deadline passed while the handler worked.
-    Timeout,
-    /// The request body came too slowly.
-    BodyTooSlow,
-    /// The request body is larger than allowed.
-    BodyTooLarge,
-    /// The request's headers are larger or more than allowed.
-    HeadersTooLarge,
-    /// The request's URI is longer than allowed.
-    UriTooLong,
-    /// The handler panicked.
-    Panicked,
-}
-
-/// A request was turned away: the reason, when to come back, and which layer said so.
-///
-/// Made by a policy through [`Meter::reject`], which puts its own layer and name on it, or by [`Rejection::new`].
-#[derive(Clone)]
+/// Made by a policy through [`Reporter::reject`], which adds its layer and name, or by
+/// [`Rejection::new`].
+#[derive(Clone, thiserror::Error)]
+#[error("{reason}")]
 pub struct Rejection {
-    by: Option<Meter>,
-    why: Why,
+    reporter: Option<Reporter>,
+    reason: Reason,
+    retry_after: Option<Duration>,
+    is_callers_time: bool,
 }
 
-/// `| nanoseconds to stay away, and one: 58 | the caller's own time: 1 | reason, and one: 5 |`: in one word, as a rejection
-/// passes through every layer of a stack. Whatever is above nine years is nine years.
-#[derive(Clone, Copy)]
-struct Why(NonZeroU64);
+// === impl Reporter ===
 
-// === impl Reason ===
-
-impl Reason {
-    pub(crate) const ALL: [Reason; 11] = [
-        Reason::Overloaded,
-        Reason::Full,
-        Reason::QueueTimeout,
-        Reason::CircuitOpen,
-        Reason::Draining,
-        Reason::Timeout,
-        Reason::BodyTooSlow,
-        Reason::BodyTooLarge,
-        Reason::HeadersTooLarge,
-        Reason::UriTooLong,
-        Reason::Panicked,
-    ];
-
-    /// How many reasons there are; [`Reason::index`] is below it.
-    #[cfg(feature = "metrics")]
-    pub(crate) const COUNT: usize = Reason::ALL.len();
-
-    /// The reason as a label: lower case, stable, fit for metrics and logs.
-    ///
-    /// ```
-    /// assert_eq!(seawall::Reason::QueueTimeout.as_str(), "queue_timeout");
-    /// ```
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Reason::Overloaded => "overloaded",
-            Reason::Full => "full",
-            Reason::QueueTimeout => "queue_timeout",
-            Reason::CircuitOpen => "circuit_open",
-            Reason::Draining => "draining",
-            Reason::Timeout => "timeout",
-            Reason::BodyTooSlow => "body_too_slow",
-            Reason::BodyTooLarge => "body_too_large",
-            Reason::HeadersTooLarge => "headers_too_large",
-            Reason::UriTooLong => "uri_too_long",
-            Reason::Panicked => "panicked",
-        }
-    }
-
-    #[cfg(feature = "metrics")]
-    pub(crate) const fn index(self) -> usize {
-        self as usize
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Reason::Overloaded => "the service is overloaded",
-            Reason::Full => "the concurrency limit is reached",
-            Reason::QueueTimeout => "no place became free in time",
-            Reason::CircuitOpen => "the circuit breaker is open",
-            Reason::Draining => "the service is shutting down",
-            Reason::Timeout => "the deadline passed",
-            Reason::BodyTooSlow => "the request body came too slowly",
-            Reason::BodyTooLarge => "the request body is too large",
-            Reason::HeadersTooLarge => "the request headers are too large",
-            Reason::UriTooLong => "the request URI is too long",
-            Reason::Panicked => "the handler panicked",
-        })
-    }
-}
-
-// === impl Why ===
-
-impl Why {
-    const REASON: u64 = 0b1_1111;
-    const OF_CALLER: u64 = 1 << 5;
-    const AFTER_SHIFT: u32 = 6;
-    /// Nanoseconds.
-    const MOST: u64 = (u64::MAX >> Self::AFTER_SHIFT) - 1;
-
-    const fn of(word: u64) -> Self {
-        match NonZeroU64::new(word) {
-            Some(word) => Self(word),
-            None => unreachable!(),
-        }
-    }
-
-    const fn new(reason: Reason) -> Self {
-        Self::of(reason as u64 + 1)
-    }
-
-    const fn with_retry_after(self, after: Duration) -> Self {
-        let nanos = after.as_secs().saturating_mul(1_000_000_000);
-        let nanos = nanos.saturating_add(after.subsec_nanos() as u64);
-        let nanos = if nanos < Self::MOST {
-            nanos
-        } else {
-            Self::MOST
-        };
-        let rest = self.0.get() & (Self::REASON | Self::OF_CALLER);
-        Self::of((nanos + 1) << Self::AFTER_SHIFT | rest)
-    }
-
-    const fn with_of_caller(self, of_caller: bool) -> Self {
-        let rest = self.0.get() & !Self::OF_CALLER;
-        Self::of(rest | if of_caller { Self::OF_CALLER } else { 0 })
-    }
-
-    const fn reason(self) -> Reason {
-        Reason::ALL[(self.0.get() & Self::REASON) as usize - 1]
-    }
-
-    const fn of_caller(self) -> bool {
-        self.0.get() & Self::OF_CALLER != 0
-    }
-
-    const fn retry_after(self) -> Option<Duration> {
-        match self.0.get() >> Self::AFTER_SHIFT {
-            0 => None,
-            nanos => Some(Duration::from_nanos(nanos - 1)),
+impl Reporter {
+    /// A rejection that carries the [`Source`] of this reporter. The gate counts it when it
+    /// rejects a request with it.
+    #[inline]
+    pub fn reject(&self, reason: Reason) -> Rejection {
+        Rejection {
+            reporter: Some(self.clone()),
+            ..Rejection::new(reason)
         }
     }
 }
@@ -182,189 +46,200 @@ impl Why {
 // === impl Rejection ===
 
 impl Rejection {
-    /// A rejection that no layer has put its name on: it is counted as `layer="custom"`.
+    /// A rejection without a source: it is counted as `layer="custom"`.
     ///
-    /// Use [`Meter::reject`] where the policy has a name of its own.
+    /// Use [`Reporter::reject`] where the policy has a name.
     pub const fn new(reason: Reason) -> Self {
         Self {
-            by: None,
-            why: Why::new(reason),
+            reporter: None,
+            reason,
+            retry_after: None,
+            is_callers_time: false,
         }
     }
 
-    #[inline]
-    pub(crate) fn by(reason: Reason, meter: Meter) -> Self {
-        Self {
-            by: Some(meter),
-            why: Why::new(reason),
-        }
-    }
-
-    /// Says when it is worth coming back.
+    /// Sets how long the caller is asked to wait before it retries.
     ///
-    /// Over HTTP this becomes `Retry-After`, rounded up to whole seconds, at least 1, plus up to a quarter at random so
-    /// that the clients do not all return at once; over gRPC `grpc-retry-pushback-ms`.
+    /// Over HTTP this becomes `Retry-After`: whole seconds, rounded up, at least 1, plus up to a
+    /// quarter at random so that the clients do not all return at once. Over gRPC it becomes
+    /// `grpc-retry-pushback-ms`.
     #[must_use]
     pub const fn with_retry_after(mut self, after: Duration) -> Self {
-        self.why = self.why.with_retry_after(after);
+        self.retry_after = Some(after);
         self
     }
 
-    /// The time that was up was the caller's own and shorter than ours: that does not speak against the service.
-    pub(crate) const fn of_caller(mut self, of_caller: bool) -> Self {
-        self.why = self.why.with_of_caller(of_caller);
+    /// Marks that the time that passed was the caller's own, and shorter than the service's.
+    pub(crate) const fn with_callers_time(mut self, is_callers_time: bool) -> Self {
+        self.is_callers_time = is_callers_time;
         self
     }
 
-    /// Why the request was turned away.
+    /// Why the request was rejected.
     pub const fn reason(&self) -> Reason {
-        self.why.reason()
+        self.reason
     }
 
-    /// How long the caller is asked to stay away, exactly as the layer gave it: neither rounded nor jittered, but nine years
-    /// at the most.
+    /// How long the caller is asked to wait, exactly as the policy gave it: neither rounded nor
+    /// jittered.
     pub const fn retry_after(&self) -> Option<Duration> {
-        self.why.retry_after()
+        self.retry_after
     }
 
-    /// The kind of layer that said no, for example `"concurrency_limit"`; `"custom"` where none is known.
+    /// The handle that rejected the request.
+    pub fn reported_by(&self) -> &Source {
+        self.reporter().source()
+    }
+
+    /// The kind of layer that rejected the request, for example `"concurrency_limit"`; `"custom"`
+    /// where none is known.
     pub fn layer(&self) -> &'static str {
-        self.by.as_ref().map_or(Meter::CUSTOM, Meter::layer)
+        self.reported_by().layer()
     }
 
-    /// The name its user gave to that layer's handle; empty where none was given.
+    /// The name of that layer's handle; empty where it has none.
     pub fn name(&self) -> &str {
-        self.by.as_ref().map_or("", Meter::name)
+        self.reported_by().name()
     }
 
-    /// Whether this speaks against what stands behind the layer: a panic does, and a timeout, unless the time was the
-    /// caller's own (`grpc-timeout`); overloaded, full, open, draining and too large do not, since the dependency was never
-    /// asked or not at fault.
+    /// The outcome that the rejection has for a layer further out.
+    ///
+    /// A panic and a timeout speak against what is behind the layer, unless the time was the
+    /// caller's own (`grpc-timeout`). Any other rejection is ignored: the dependency was not called,
+    /// or it is the caller's fault. [`CustomReason`](crate::CustomReason) says for itself.
+    pub const fn outcome(&self) -> Outcome {
+        match self.reason {
+            Reason::Panicked => Outcome::Panicked,
+            Reason::Timeout if !self.is_callers_time => Outcome::Failure,
+            Reason::Custom(custom) if custom.is_dependency_failure() => Outcome::Failure,
+            _ => Outcome::Ignored,
+        }
+    }
+
+    /// Whether the rejection speaks against what is behind the layer.
     ///
     /// ```
     /// use seawall::{Reason, Rejection};
     ///
     /// assert!(Rejection::new(Reason::Timeout).is_dependency_failure());
-    /// assert!(!Rejection::new(Reason::Full).is_dependency_failure());
+    /// assert!(!Rejection::new(Reason::ConcurrencyLimit).is_dependency_failure());
     /// ```
     pub const fn is_dependency_failure(&self) -> bool {
-        matches!(self.reason(), Reason::Timeout | Reason::Panicked) && !self.why.of_caller()
+        !matches!(self.outcome(), Outcome::Ignored)
     }
 
-    /// What an outer layer makes of a request that an inner one turned away.
-    pub(crate) const fn outcome(&self) -> Outcome {
-        match self.reason() {
-            Reason::Timeout if self.why.of_caller() => Outcome::Ignored,
-            Reason::Timeout => Outcome::Failure,
-            Reason::Panicked => Outcome::Panicked,
-            _ => Outcome::Ignored,
-        }
-    }
-
-    pub(crate) fn meter(&self) -> Option<&Meter> {
-        self.by.as_ref()
-    }
-
-    /// The rejection inside an error: the error itself, or what is behind its [`source`](Error::source) if it is boxed.
+    /// The rejection that an error is, or that is among its [sources](Error::source).
     ///
-    /// Without specialisation an arbitrary `E` cannot be asked for its source, so the two types that stacks use are looked
-    /// for; for any other, `classify` tells the gate what an error means.
-    pub(crate) fn find<E: 'static>(error: &E) -> Option<&Rejection> {
-        let any: &dyn Any = error;
-        if let Some(rejection) = any.downcast_ref() {
-            return Some(rejection);
-        }
-        Self::find_behind(&**any.downcast_ref::<BoxError>()?)
-    }
-
-    /// The rejection that an error is, or has as its source, however far behind.
-    pub(crate) fn find_behind<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Rejection> {
+    /// ```
+    /// use seawall::{Reason, Rejection};
+    ///
+    /// let error = std::io::Error::other(Rejection::new(Reason::CircuitOpen));
+    /// let found = Rejection::find(&error).map(Rejection::reason);
+    /// assert_eq!(found, Some(Reason::CircuitOpen));
+    /// ```
+    pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Rejection> {
         let mut next = Some(error);
         while let Some(error) = next {
             if let Some(rejection) = error.downcast_ref() {
                 return Some(rejection);
             }
+            // The error that an `std::io::Error` is made of is not its source.
+            let inner = error.downcast_ref::<std::io::Error>();
+            if let Some(inner) = inner.and_then(std::io::Error::get_ref) {
+                if let Some(rejection) = inner.downcast_ref() {
+                    return Some(rejection);
+                }
+            }
             next = error.source();
         }
         None
+    }
+
+    /// The rejection inside a value that may be an error: the value itself, or what a boxed error
+    /// has among its sources. Without specialization no other type can be asked.
+    pub(crate) fn find_in_any<E: 'static>(error: &E) -> Option<&Rejection> {
+        let any: &dyn Any = error;
+        if let Some(rejection) = any.downcast_ref() {
+            return Some(rejection);
+        }
+        Self::find(&**any.downcast_ref::<BoxError>()?)
+    }
+
+    /// Counts the rejection for the handle that made it, and reports it as an event.
+    #[inline]
+    pub(crate) fn count(&self) {
+        let after = self.retry_after;
+        self.reporter().count_rejected(self.reason, after);
+    }
+
+    /// Counts what a layer in dry run would have rejected.
+    pub(crate) fn count_dry_run(&self) {
+        let after = self.retry_after;
+        self.reporter().count_would_reject(self.reason, after);
+    }
+
+    /// Counts a panic; only the event has the message, which never reaches the client.
+    pub(crate) fn count_panic(&self, message: Option<&str>) {
+        self.reporter().count_panic(message);
+    }
+
+    fn reporter(&self) -> &Reporter {
+        match &self.reporter {
+            Some(reporter) => reporter,
+            None => observe::unnamed(),
+        }
     }
 }
 
 impl fmt::Debug for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rejection")
-            .field("reason", &self.reason())
-            .field("retry_after", &self.retry_after())
+            .field("reason", &self.reason)
+            .field("retry_after", &self.retry_after)
             .field("layer", &self.layer())
             .field("name", &self.name())
             .finish_non_exhaustive()
     }
 }
 
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reason().fmt(f)
-    }
-}
-
-impl Error for Rejection {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[derive(Debug)]
-    struct Outer(Rejection);
-
-    impl fmt::Display for Outer {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("outer")
-        }
-    }
-
-    impl Error for Outer {
-        fn source(&self) -> Option<&(dyn Error + 'static)> {
-            Some(&self.0)
-        }
-    }
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] Rejection);
 
     #[test]
-    fn one_word_says_why_and_when_to_come_back() {
-        assert_eq!(size_of::<Option<Rejection>>(), 16);
-        for (index, reason) in Reason::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, index);
-            let bare = Rejection::new(reason).of_caller(true);
+    fn a_rejection_keeps_what_it_is_given() {
+        for reason in Reason::ALL {
+            let bare = Rejection::new(reason);
             assert_eq!((bare.reason(), bare.retry_after()), (reason, None));
-            for after in [
-                Duration::ZERO,
-                Duration::from_nanos(1),
-                Duration::from_secs(86_400),
-            ] {
-                let told = bare.clone().with_retry_after(after);
-                assert_eq!((told.reason(), told.retry_after()), (reason, Some(after)));
-                assert!(told.why.of_caller());
-                assert!(!told.of_caller(false).why.of_caller());
+            for after in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
+                let rejection = bare.clone().with_retry_after(after);
+                assert_eq!(rejection.reason(), reason);
+                assert_eq!(rejection.retry_after(), Some(after));
             }
         }
-        let never = Rejection::new(Reason::Full).with_retry_after(Duration::MAX);
-        assert!(never.retry_after().unwrap() > Duration::from_secs(9 * 365 * 86_400));
-        assert_eq!(never.reason(), Reason::Full);
+        let timeout = Rejection::new(Reason::Timeout);
+        assert!(timeout.is_dependency_failure());
+        assert!(!timeout.with_callers_time(true).is_dependency_failure());
     }
 
     #[test]
     fn a_rejection_is_found_bare_boxed_and_behind_a_source() {
         let reason = |r: Option<&Rejection>| r.map(Rejection::reason);
-        let full = || Rejection::new(Reason::Full);
-        assert_eq!(reason(Rejection::find(&full())), Some(Reason::Full));
-        assert_eq!(
-            reason(Rejection::find(&BoxError::from(full()))),
-            Some(Reason::Full)
-        );
-        assert_eq!(
-            reason(Rejection::find(&BoxError::from(Outer(full())))),
-            Some(Reason::Full)
-        );
-        assert_eq!(reason(Rejection::find(&BoxError::from("else"))), None);
-        assert_eq!(reason(Rejection::find(&())), None);
+        let limit = || Rejection::new(Reason::ConcurrencyLimit);
+        let expected = Some(Reason::ConcurrencyLimit);
+        assert_eq!(reason(Rejection::find_in_any(&limit())), expected);
+        let boxed = BoxError::from(limit());
+        assert_eq!(reason(Rejection::find_in_any(&boxed)), expected);
+        let behind = BoxError::from(Outer(limit()));
+        assert_eq!(reason(Rejection::find_in_any(&behind)), expected);
+        let io = BoxError::from(std::io::Error::other(limit()));
+        assert_eq!(reason(Rejection::find_in_any(&io)), expected);
+        let other = BoxError::from("else");
+        assert_eq!(reason(Rejection::find_in_any(&other)), None);
+        assert_eq!(reason(Rejection::find_in_any(&())), None);
     }
 }

@@ -1,12 +1,11 @@
-//! The rows: ours first, then its peers, each as its defaults have it or as it must be to do the same.
+//! The rows: ours first, then its peers, with their defaults or with what they need to do the same.
 
 use std::convert::Infallible;
+use std::hint::black_box;
 use std::time::Duration;
 
-use bytes::Bytes;
 use failsafe::{CircuitBreaker as _, Config, backoff, failure_policy};
 use http::StatusCode;
-use http_body_util::Full;
 use recloser::Recloser;
 use seawall::circuit_breaker::Window;
 use seawall::{
@@ -18,93 +17,91 @@ use tower_resilience_adaptive as adaptive;
 use tower_resilience_bulkhead as bulkhead;
 use tower_resilience_circuitbreaker as resilience;
 
-use crate::bench::{BARE, Bench};
-use crate::drive::{Bare, Later, Refused, http, later, plain, runtime};
+use crate::bench::{BARE, Bench, FEATURES};
+use crate::drive::{Bare, Later, Rejected, Streamed, http, later, plain, runtime, six_headers};
 use crate::stacks;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
+type Plain = Bare<Rejected>;
+type Boxed = Bare<BoxError>;
+type Http = Bare<Infallible>;
+
 pub(crate) fn all(bench: &mut Bench) {
-    // Whatever asks for a runtime finds one.
+    // Layers that need a runtime find one.
     let _runtime = runtime().enter();
-    bench.case(BARE, "plain", None, || over(Bare::<Refused>::new()));
-    bench.case(BARE, "boxed error", None, || over(Bare::<BoxError>::new()));
-    bench.case(BARE, "later", None, || over_later(Later));
-    bench.case(BARE, "http", None, || over_http(Bare::new()));
-    breaker(bench);
-    limit(bench);
-    lag(bench);
-    timeout(bench);
-    rest(bench);
+    // The features change what the stack costs; the single layers are measured without them.
+    if FEATURES.is_empty() {
+        bench.service(BARE, "plain", None, plain, Plain::new);
+        bench.service(BARE, "boxed error", None, plain, Boxed::new);
+        bench.service(BARE, "later", None, later, || Later);
+        bench.service(BARE, "http", None, http, Http::new);
+        bench.service(BARE, "six headers", None, six_headers, Http::new);
+        bench.service(BARE, "streamed", None, http, || Streamed);
+        breaker(bench);
+        limit(bench);
+        lag(bench);
+        timeout(bench);
+        watched(bench);
+        request(bench);
+        panic(bench);
+    }
     stacks::all(bench);
-}
-
-fn over<S: Service<u64>>(mut service: S) -> impl FnMut() {
-    move || plain(&mut service)
-}
-
-fn over_later<S: Service<u64>>(mut service: S) -> impl FnMut() {
-    move || later(&mut service)
-}
-
-fn over_http<S>(mut service: S) -> impl FnMut()
-where
-    S: Service<http::Request<crate::drive::ReqBody>, Response = http::Response<Full<Bytes>>>,
-{
-    move || http(&mut service)
 }
 
 fn breaker(bench: &mut Bench) {
     const CLOSED: &str = "breaker_closed";
+    const HTTP: &str = "breaker_closed_http";
     const OPEN: &str = "breaker_open";
     let layer = |breaker| CircuitBreakerLayer::new(breaker).plain();
     let calls = CircuitBreaker::builder().window(Window::calls(100));
     let calls = calls.build().expect("a breaker");
-    bench.case(CLOSED, "seawall", "plain", || {
-        over(layer(CircuitBreaker::default()).layer(Bare::<Refused>::new()))
+    bench.service(CLOSED, "seawall", "plain", plain, || {
+        layer(CircuitBreaker::default()).layer(Plain::new())
     });
-    bench.case(CLOSED, "seawall, last 100 calls", "plain", || {
-        over(layer(calls.clone()).layer(Bare::<Refused>::new()))
+    bench.service(CLOSED, "seawall, last 100 calls", "plain", plain, || {
+        layer(calls.clone()).layer(Plain::new())
     });
     bench.case(CLOSED, "seawall, handle", None, || {
         let breaker = CircuitBreaker::default();
         move || match breaker.try_acquire() {
-            Ok(ticket) => ticket.success(),
+            Ok(permit) => permit.success(),
             Err(_) => unreachable!("it is closed"),
         }
     });
     bench.case(CLOSED, "recloser", None, || {
         let breaker = Recloser::default();
-        move || drop(breaker.call(|| Ok::<_, Infallible>(std::hint::black_box(7))))
+        move || drop(breaker.call(|| Ok::<_, Infallible>(black_box(7))))
     });
     bench.case(CLOSED, "failsafe", None, || {
         let breaker = Config::new().build();
-        move || drop(breaker.call(|| Ok::<_, Infallible>(std::hint::black_box(7))))
+        move || drop(breaker.call(|| Ok::<_, Infallible>(black_box(7))))
     });
     let theirs = || resilience::CircuitBreakerLayer::builder();
-    bench.case(CLOSED, "tower-resilience", "plain", || {
-        let layer = theirs().build().expect("a breaker");
-        over(layer.layer(Bare::<Refused>::new()))
+    bench.service(CLOSED, "tower-resilience", "plain", plain, || {
+        theirs().build().expect("a breaker").layer(Plain::new())
     });
 
-    bench.case(OPEN, "seawall", "plain", || {
+    bench.service(HTTP, "seawall", "http", http, || {
+        CircuitBreakerLayer::new(CircuitBreaker::default()).layer(Http::new())
+    });
+    bench.service(HTTP, "tower-resilience", "http", http, || {
+        theirs().build().expect("a breaker").layer(Http::new())
+    });
+
+    let open = || {
         let breaker = CircuitBreaker::builder().open_for(MINUTE);
         let breaker = breaker.build().expect("a breaker");
         breaker.trip();
-        over(layer(breaker).layer(Bare::<Refused>::new()))
+        breaker
+    };
+    bench.service(OPEN, "seawall", "plain", plain, || {
+        layer(open()).layer(Plain::new())
     });
     bench.case(OPEN, "seawall, handle", None, || {
-        let breaker = CircuitBreaker::builder().open_for(MINUTE);
-        let breaker = breaker.build().expect("a breaker");
-        breaker.trip();
+        let breaker = open();
         move || drop(breaker.try_acquire())
-    });
-    bench.case(OPEN, "failsafe", None, || {
-        let policy = failure_policy::consecutive_failures(1, backoff::constant(MINUTE));
-        let breaker = Config::new().failure_policy(policy).build();
-        let _ = breaker.call(|| Err::<u64, _>("fails"));
-        move || drop(breaker.call(|| Ok::<_, &str>(7)))
     });
     bench.case(OPEN, "recloser", None, || {
         let breaker = Recloser::custom().open_wait(MINUTE).build();
@@ -113,7 +110,13 @@ fn breaker(bench: &mut Bench) {
         }
         move || drop(breaker.call(|| Ok::<_, &str>(7)))
     });
-    bench.case(OPEN, "tower-resilience", "boxed error", || {
+    bench.case(OPEN, "failsafe", None, || {
+        let policy = failure_policy::consecutive_failures(1, backoff::constant(MINUTE));
+        let breaker = Config::new().failure_policy(policy).build();
+        let _ = breaker.call(|| Err::<u64, _>("fails"));
+        move || drop(breaker.call(|| Ok::<_, &str>(7)))
+    });
+    bench.service(OPEN, "tower-resilience", "boxed error", plain, || {
         let layer = theirs()
             .consecutive_failures(1)
             .wait_duration_in_open(MINUTE)
@@ -127,39 +130,41 @@ fn breaker(bench: &mut Bench) {
             };
             std::future::ready(result)
         });
-        over(layer.expect("a breaker").layer(service))
+        layer.expect("a breaker").layer(service)
+    });
+    bench.service("breaker_open_http", "seawall", "http", http, || {
+        CircuitBreakerLayer::new(open()).layer(Http::new())
     });
 }
 
 fn limit(bench: &mut Bench) {
     const ADMIT: &str = "limit_admit";
     const FULL: &str = "limit_full";
-    bench.case(ADMIT, "seawall", "plain", || {
-        over(
-            ConcurrencyLimitLayer::new(1)
-                .plain()
-                .layer(Bare::<Refused>::new()),
-        )
+    bench.service(ADMIT, "seawall", "plain", plain, || {
+        ConcurrencyLimitLayer::new(1).plain().layer(Plain::new())
     });
-    bench.case(ADMIT, "tower", "boxed error", || {
+    bench.service(ADMIT, "tower", "boxed error", plain, || {
         let stack = ServiceBuilder::new().load_shed().concurrency_limit(1);
-        over(stack.service(Bare::<BoxError>::new()))
+        stack.service(Boxed::new())
     });
-    bench.case(ADMIT, "tower-resilience", "boxed error", || {
+    bench.service(ADMIT, "tower-resilience", "boxed error", plain, || {
         let layer = bulkhead::BulkheadLayer::builder().max_concurrent_calls(1);
-        over(
-            layer
-                .build()
-                .expect("a limit")
-                .layer(Bare::<BoxError>::new()),
-        )
+        layer.build().expect("a limit").layer(Boxed::new())
+    });
+    bench.service("limit_admit_http", "seawall", "http", http, || {
+        ConcurrencyLimitLayer::new(1).layer(Http::new())
     });
 
-    bench.case(FULL, "seawall", "plain", || {
+    let full = || {
         let limit = ConcurrencyLimit::new(1);
-        let permit = limit.try_acquire().expect("a place");
-        let layer = ConcurrencyLimitLayer::new(limit).plain();
-        let mut service = layer.layer(Bare::<Refused>::new());
+        let permit = limit.try_acquire().expect("a permit");
+        (limit, permit)
+    };
+    bench.case(FULL, "seawall", "plain", || {
+        let (limit, permit) = full();
+        let mut service = ConcurrencyLimitLayer::new(limit)
+            .plain()
+            .layer(Plain::new());
         move || {
             let _held = &permit;
             plain(&mut service);
@@ -167,108 +172,128 @@ fn limit(bench: &mut Bench) {
     });
     bench.case(FULL, "tower", "boxed error", || {
         let layer = tower::limit::GlobalConcurrencyLimitLayer::new(1);
-        let mut holder = layer.layer(Bare::<BoxError>::new());
+        let mut holder = layer.layer(Boxed::new());
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        // Ready, it holds the place.
+        // The instance that is ready has the permit.
         assert!(Service::<u64>::poll_ready(&mut holder, &mut cx).is_ready());
-        let stack = ServiceBuilder::new().load_shed().layer(layer);
-        let mut service = stack.service(Bare::<BoxError>::new());
+        let mut service = ServiceBuilder::new()
+            .load_shed()
+            .layer(layer)
+            .service(Boxed::new());
         move || {
             let _held = &holder;
             plain(&mut service);
+        }
+    });
+    bench.case("limit_full_http", "seawall", "http", || {
+        let (limit, permit) = full();
+        let mut service = ConcurrencyLimitLayer::new(limit).layer(Http::new());
+        move || {
+            let _held = &permit;
+            http(&mut service);
         }
     });
 }
 
 fn lag(bench: &mut Bench) {
     const LAG: &str = "lag_shed";
-    bench.case(LAG, "seawall", "plain", || {
+    let layer = || {
         let lag = LagShed::default();
         lag.start(runtime().handle());
-        over(LagShedLayer::new(lag).plain().layer(Bare::<Refused>::new()))
+        LagShedLayer::new(lag)
+    };
+    bench.service(LAG, "seawall", "plain", plain, || {
+        layer().plain().layer(Plain::new())
     });
-    bench.case(LAG, "tower-resilience adaptive", "boxed error", || {
-        let limit = adaptive::Aimd::builder().initial_limit(100).build();
-        let layer = adaptive::AdaptiveLimiterLayer::new(limit.expect("a limit"));
-        over(layer.layer(Bare::<BoxError>::new()))
+    bench.service(LAG, "tower, load_shed", "boxed error", plain, || {
+        ServiceBuilder::new().load_shed().service(Boxed::new())
     });
-    bench.case(LAG, "little-loadshedder", "boxed error", || {
-        let layer = little_loadshedder::LoadShedLayer::new(0.01, MINUTE);
-        over(layer.layer(Bare::<BoxError>::new()))
+    bench.service(
+        LAG,
+        "tower-resilience adaptive",
+        "boxed error",
+        plain,
+        || {
+            let limit = adaptive::Aimd::builder().initial_limit(100).build();
+            adaptive::AdaptiveLimiterLayer::new(limit.expect("a limit")).layer(Boxed::new())
+        },
+    );
+    bench.service(LAG, "little-loadshedder", "boxed error", plain, || {
+        little_loadshedder::LoadShedLayer::new(0.01, MINUTE).layer(Boxed::new())
+    });
+    bench.service("lag_shed_http", "seawall", "http", http, || {
+        layer().layer(Http::new())
     });
 }
 
 fn timeout(bench: &mut Bench) {
     const READY: &str = "timeout_ready";
-    const PENDING: &str = "timeout_pending";
     const HTTP: &str = "timeout_ready_http";
-    bench.case(READY, "seawall", "plain", || {
-        over(
-            TimeoutLayer::new(SECOND)
-                .plain()
-                .layer(Bare::<Refused>::new()),
-        )
+    const PENDING: &str = "timeout_pending";
+    bench.service(READY, "seawall", "plain", plain, || {
+        TimeoutLayer::new(SECOND).plain().layer(Plain::new())
     });
-    bench.case(READY, "tower", "boxed error", || {
-        let stack = ServiceBuilder::new().timeout(SECOND);
-        over(stack.service(Bare::<BoxError>::new()))
+    bench.service(READY, "tower", "boxed error", plain, || {
+        ServiceBuilder::new().timeout(SECOND).service(Boxed::new())
     });
-    bench.case(PENDING, "seawall", "later", || {
-        over_later(TimeoutLayer::new(SECOND).plain().layer(Later))
+    bench.service(HTTP, "seawall", "http", http, || {
+        TimeoutLayer::new(SECOND).layer(Http::new())
     });
-    bench.case(PENDING, "tower", "later", || {
-        over_later(ServiceBuilder::new().timeout(SECOND).service(Later))
-    });
-    bench.case(HTTP, "seawall", "http", || {
-        let mut service = TimeoutLayer::new(SECOND).layer(Bare::<Infallible>::new());
-        move || http(&mut service)
-    });
-    bench.case(HTTP, "tower-http", "http", || {
+    bench.service(HTTP, "tower-http", "http", http, || {
         let status = StatusCode::GATEWAY_TIMEOUT;
-        let layer = tower_http::timeout::TimeoutLayer::with_status_code(status, SECOND);
-        let mut service = layer.layer(Bare::<Infallible>::new());
-        move || http(&mut service)
+        tower_http::timeout::TimeoutLayer::with_status_code(status, SECOND).layer(Http::new())
+    });
+    bench.service(PENDING, "seawall", "later", later, || {
+        TimeoutLayer::new(SECOND).plain().layer(Later)
+    });
+    bench.service(PENDING, "tower", "later", later, || {
+        ServiceBuilder::new().timeout(SECOND).service(Later)
     });
 }
 
-fn rest(bench: &mut Bench) {
+/// Response bodies of unknown size that a timeout can end.
+fn watched(bench: &mut Bench) {
+    const WATCHED: &str = "response_timeout";
+    bench.service(WATCHED, "seawall", "streamed", http, || {
+        let layer = TimeoutLayer::new(SECOND).progress_timeout(MINUTE);
+        layer.layer(Streamed)
+    });
+    bench.service(WATCHED, "seawall, idle alone", "streamed", http, || {
+        let layer = TimeoutLayer::new(SECOND).body_idle_timeout(MINUTE);
+        layer.layer(Streamed)
+    });
+    // It bounds the silence between two frames, while the connection polls the body.
+    bench.service(WATCHED, "tower-http, idle alone", "streamed", http, || {
+        ServiceBuilder::new()
+            .layer(tower_http::timeout::ResponseBodyTimeoutLayer::new(MINUTE))
+            .layer(tower_http::timeout::TimeoutLayer::with_status_code(
+                StatusCode::GATEWAY_TIMEOUT,
+                SECOND,
+            ))
+            .service(Streamed)
+    });
+}
+
+fn request(bench: &mut Bench) {
     const REQUEST: &str = "request_limit";
-    const PANIC: &str = "catch_panic";
-    bench.case(REQUEST, "seawall", "http", || {
-        let mut service = RequestLimitLayer::new(1000).layer(Bare::<Infallible>::new());
-        move || http(&mut service)
+    const DECLARED: &str = "request_limit_declared";
+    let ours = || RequestLimitLayer::new(1000).layer(Http::new());
+    let theirs = || tower_http::limit::RequestBodyLimitLayer::new(1000).layer(Http::new());
+    bench.service(REQUEST, "seawall", "http", http, ours);
+    bench.service(REQUEST, "tower-http", "http", http, theirs);
+    bench.service(DECLARED, "seawall", "six headers", six_headers, ours);
+    bench.service(DECLARED, "tower-http", "six headers", six_headers, theirs);
+}
+
+fn panic(bench: &mut Bench) {
+    const HTTP: &str = "catch_panic_http";
+    bench.service("catch_panic", "seawall", "plain", plain, || {
+        CatchPanicLayer::new().plain().layer(Plain::new())
     });
-    bench.case(REQUEST, "tower-http", "http", || {
-        let layer = tower_http::limit::RequestBodyLimitLayer::new(1000);
-        let mut service = layer.layer(Bare::<Infallible>::new());
-        move || http(&mut service)
+    bench.service(HTTP, "seawall", "http", http, || {
+        CatchPanicLayer::new().layer(Http::new())
     });
-    bench.case(PANIC, "seawall", "plain", || {
-        over(CatchPanicLayer::new().plain().layer(Bare::<Refused>::new()))
-    });
-    bench.case(PANIC, "seawall, http", "http", || {
-        let mut service = CatchPanicLayer::new().layer(Bare::<Infallible>::new());
-        move || http(&mut service)
-    });
-    bench.case(PANIC, "tower-http", "http", || {
-        let layer = tower_http::catch_panic::CatchPanicLayer::new();
-        let mut service = layer.layer(Bare::<Infallible>::new());
-        move || http(&mut service)
-    });
-    // A gate alone over HTTP, as others have none.
-    bench.case("breaker_http", "seawall", "http", || {
-        let layer = CircuitBreakerLayer::new(CircuitBreaker::default());
-        let mut service = layer.layer(Bare::<Infallible>::new());
-        move || http(&mut service)
-    });
-    bench.case("limit_http", "seawall", "http", || {
-        let mut service = ConcurrencyLimitLayer::new(1).layer(Bare::<Infallible>::new());
-        move || http(&mut service)
-    });
-    bench.case("lag_shed_http", "seawall", "http", || {
-        let lag = LagShed::default();
-        lag.start(runtime().handle());
-        let mut service = LagShedLayer::new(lag).layer(Bare::<Infallible>::new());
-        move || http(&mut service)
+    bench.service(HTTP, "tower-http", "http", http, || {
+        tower_http::catch_panic::CatchPanicLayer::new().layer(Http::new())
     });
 }

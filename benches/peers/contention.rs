@@ -1,4 +1,4 @@
-//! Two threads that share one instance: how much more two do than one.
+//! Two threads that share one instance: how much more they do than one thread.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -17,7 +17,7 @@ use crate::report;
 const CALLS: u32 = 500_000;
 const ROUNDS: usize = 7;
 
-/// An error of its own, so that what the rows measure is compiled as it would be without this.
+/// An error type of its own: the services of the rows are not instantiated here.
 #[derive(Debug)]
 struct Denied(#[expect(dead_code, reason = "it is dropped")] Rejection);
 
@@ -27,8 +27,8 @@ impl From<Rejection> for Denied {
     }
 }
 
-/// Calls a second that `threads` do, each with a clone of its own.
-#[expect(clippy::disallowed_methods, reason = "it measures the world")]
+/// The calls per second of `threads`, each with a clone of its own.
+#[expect(clippy::disallowed_methods, reason = "it measures wall-clock time")]
 fn rate<S: Clone + Send>(threads: usize, shared: &S, call: fn(&mut S)) -> f64 {
     let barrier = Barrier::new(threads);
     let cores = core_affinity::get_core_ids().unwrap_or_default();
@@ -51,13 +51,13 @@ fn rate<S: Clone + Send>(threads: usize, shared: &S, call: fn(&mut S)) -> f64 {
             .collect();
         let took = threads
             .into_iter()
-            .map(|thread| thread.join().expect("it counts"));
+            .map(|thread| thread.join().expect("no panic"));
         took.max().expect("there are threads")
     });
     f64::from(CALLS) * threads as f64 / took.as_secs_f64()
 }
 
-/// The median of what two do in terms of one, round by round.
+/// The median over the rounds of the rate of two threads, as a multiple of that of one.
 fn scaling<S: Clone + Send>(shared: &S, call: fn(&mut S)) -> (f64, f64) {
     let mut rounds: Vec<_> = (0..ROUNDS)
         .map(|_| {
@@ -100,8 +100,8 @@ pub(crate) fn print() {
     add(
         "seawall, breaker's handle",
         scaling(&&breaker, |breaker| {
-            if let Ok(ticket) = breaker.try_acquire() {
-                ticket.success();
+            if let Ok(permit) = breaker.try_acquire() {
+                permit.success();
             }
         }),
     );

@@ -11,15 +11,15 @@ use crate::{Error, callgrind, cases};
 /// What a case costs per operation.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
-    /// `None` where there is no Callgrind.
+    /// `None` without Callgrind.
     pub(crate) instructions: Option<f64>,
-    /// `None` where it was not measured.
+    /// `None` if it is not measured.
     pub(crate) ns: Option<f64>,
-    /// `None` where there is no Callgrind.
+    /// `None` without Callgrind.
     pub(crate) allocations: Option<f64>,
 }
 
-/// All cases, in their order, net of what they are around.
+/// All cases, in their order, net of the bare service that they are around.
 pub(crate) struct Figures(pub(crate) Vec<(Case, Cost)>);
 
 #[derive(Deserialize)]
@@ -33,7 +33,7 @@ struct Estimate {
 }
 
 impl Figures {
-    /// Everything of these rows.
+    /// All figures of these rows.
     pub(crate) fn of(rows: &[String]) -> Result<Self, Error> {
         let home = target().join("criterion");
         run(Command::new(std::env::current_exe()?)
@@ -43,7 +43,7 @@ impl Figures {
         Self::collect(rows, |_| true, |case| time(&home, case).map(Some))
     }
 
-    /// What repeats, of ours alone.
+    /// The figures that are the same in each run, of ours alone.
     pub(crate) fn ours() -> Result<Self, Error> {
         let is_ours = |case: Case| case.row == BARE || case.subject.starts_with("seawall");
         Self::collect(&[], is_ours, |_| Ok(None))
@@ -92,7 +92,8 @@ impl Figures {
 }
 
 impl Figures {
-    /// What it is to be compared with: of ours in the row the one that is around the same, or else the first.
+    /// What a peer is compared with: the first of ours in the row that is around the same service,
+    /// or else the first of ours.
     pub(crate) fn ours_for(&self, peer: Case) -> Option<Cost> {
         let is_ours = |case: &Case| case.row == peer.row && case.subject.starts_with("seawall");
         let ours = || self.0.iter().filter(|(case, _)| is_ours(case));
@@ -123,8 +124,8 @@ pub(crate) fn target() -> PathBuf {
 /// Criterion's median.
 fn time(home: &Path, case: Case) -> Result<f64, Error> {
     let path = home.join(case.row).join(case.directory());
-    let told = std::fs::read_to_string(path.join("new/estimates.json"))?;
-    let estimates: Estimates = serde_json::from_str(&told)?;
+    let text = std::fs::read_to_string(path.join("new/estimates.json"))?;
+    let estimates: Estimates = serde_json::from_str(&text)?;
     Ok(estimates.median.point_estimate)
 }
 
@@ -134,8 +135,8 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
         .stderr(Stdio::piped())
         .output()?;
     if !output.status.success() {
-        let told = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{command:?} failed: {told}").into());
+        let text = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{command:?} failed: {text}").into());
     }
     Ok(())
 }

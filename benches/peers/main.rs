@@ -1,16 +1,22 @@
-//! What each layer costs per request beside its peers: `cargo bench --bench peers`.
+//! What each layer costs per request beside its peers.
 //!
-//! One loop drives all of them, in one process, over the same service; all figures are net of that service. Instructions
-//! and allocations are counted by Callgrind (`valgrind`) in a process of their own for each case, nanoseconds are Criterion's
-//! medians. Callgrind sees less of a look at the clock than the processor does: it counts 29 instructions for about 108. There
-//! is no counting allocator: it would add a hundred instructions to each allocation.
+//! One loop drives all of them, in one process, over the same service; all figures are net of that
+//! service. Callgrind (`valgrind`) counts instructions and allocations in a process of its own for
+//! each case; nanoseconds are Criterion's medians. Each operation is in a function of its own.
+//! Callgrind counts 29 instructions for a clock read that takes as long as some 108. A counting
+//! allocator is not used: it would add a hundred instructions to each allocation.
 //!
 //! ```text
-//! cargo bench --bench peers                            # the table, and target/peers.json; contention, sizes, the wire
-//! cargo bench --bench peers -- --rows breaker,stack    # rows that begin so
-//! cargo bench --bench peers -- --gate                  # ours alone: fails if a row costs over 5 % more than is committed
-//! cargo bench --bench peers -- --bless                 # commits what ours cost now
+//! cargo bench -p seawall-benches --bench peers -- FLAGS
+//!
+//!                        the table, target/peers.json, contention, sizes, the wire
+//! --rows breaker,stack   rows that begin so
+//! --gate                 ours alone; fails if a row costs over 5 % more than is committed
+//! --bless                commits what ours cost now
 //! ```
+//!
+//! With `--features metrics,tracing` it measures the stack with these features of the crate, and a
+//! recorder with one atomic for each series.
 
 mod bench;
 mod callgrind;
@@ -18,6 +24,8 @@ mod cases;
 mod contention;
 mod drive;
 mod figures;
+#[cfg(feature = "metrics")]
+mod recorder;
 mod report;
 mod sizes;
 mod stacks;
@@ -37,10 +45,11 @@ struct Args {
     /// Only rows that begin with one of these.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
-    /// Leaves out the rows: contention, sizes and the wire alone.
+    /// Leaves out the rows: only contention, sizes and the wire.
     #[arg(long)]
     rest: bool,
-    /// Compares what ours cost with what is committed, and fails where it is over 5 % more, or allocations differ.
+    /// Compares what ours cost with what is committed, and fails if a row costs over 5 % more or
+    /// differs in allocations.
     #[arg(long)]
     gate: bool,
     /// Commits what ours cost now.
@@ -62,6 +71,8 @@ struct Args {
 
 fn main() -> Result<(), Error> {
     let args = Args::parse();
+    #[cfg(feature = "metrics")]
+    recorder::install();
     if let Some(case) = args.collect {
         cases::all(&mut Bench::new(Mode::Collect, vec![case]));
         return Ok(());

@@ -1,4 +1,4 @@
-//! How large futures and bodies become.
+//! The sizes of futures and bodies.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use seawall::{
 };
 use tower::{Layer, Service};
 
-use crate::drive::{Bare, ReqBody};
-use crate::report;
+use crate::drive::{Bare, ReqBody, runtime};
+use crate::{report, stacks};
 
 /// The sizes of the future and of the response body.
 fn sizes<S, B>(_: &S) -> (usize, usize)
@@ -22,8 +22,9 @@ where
 }
 
 pub(crate) fn print() {
+    let _runtime = runtime().enter();
     let bare = sizes(&Bare::<Infallible>::new());
-    let mut table = report::table(&["bytes more than the bare service's", "", "future", "body"]);
+    let mut table = report::table(&["bytes added to the bare service's", "", "future", "body"]);
     macro_rules! add {
         ($name:literal, $layer:expr) => {
             let (future, body) = sizes(&$layer.layer(Bare::<Infallible>::new()));
@@ -39,8 +40,14 @@ pub(crate) fn print() {
         CircuitBreakerLayer::new(CircuitBreaker::default())
     );
     add!("TimeoutLayer", TimeoutLayer::new(second));
+    add!(
+        "TimeoutLayer, progress_timeout",
+        TimeoutLayer::new(second).progress_timeout(second)
+    );
     add!("ConcurrencyLimitLayer", ConcurrencyLimitLayer::new(1));
     add!("RequestLimitLayer", RequestLimitLayer::new(1));
+    add!("all six in one gate", stacks::one_gate());
+    add!("server()", stacks::server());
     println!("\n{table}");
     println!(
         "bare: future {}, body {}; tokio's timer takes {}",

@@ -1,15 +1,18 @@
-//! Six layers around an axum router, outside of it and through `Router::layer`. All routers have their state, as those that
-//! `axum::serve` serves: without, axum makes each request's route anew, layers included.
+//! Six parts around an axum router, outside of it and through `Router::layer`. All routers have
+//! their state, as those that `axum::serve` serves: without it, axum makes the route, layers
+//! included, for each request.
 
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::error_handling::HandleErrorLayer;
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{any, get};
 use seawall::{
-    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer,
-    GateLayer, LagShed, LagShedLayer, RequestLimitLayer, TimeoutLayer,
+    CatchPanic, CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit,
+    ConcurrencyLimitLayer, GateLayer, LagShed, LagShedLayer, RequestLimit, RequestLimitLayer,
+    Stack, Timeout, TimeoutLayer, stack::Server,
 };
 use tower::{BoxError, ServiceBuilder};
 use tower_resilience_bulkhead as bulkhead;
@@ -17,13 +20,32 @@ use tower_resilience_circuitbreaker as resilience;
 use tower_resilience_timelimiter as timelimiter;
 
 use crate::bench::{BARE, Bench};
-use crate::drive::{http, runtime};
+use crate::drive::{axum_body, http, pending_once, runtime, six_headers_later};
 
 const SECOND: Duration = Duration::from_secs(1);
 const BODY: usize = 1000;
 
+/// All six in one gate.
+type Six = (
+    CatchPanic,
+    LagShed,
+    CircuitBreaker,
+    Timeout,
+    RequestLimit,
+    ConcurrencyLimit,
+);
+
 fn router() -> Router {
     Router::new().route("/", get(async || "hello"))
+}
+
+/// Its handler is pending once.
+fn later() -> Router {
+    let handler = async || {
+        pending_once().await;
+        "hello"
+    };
+    Router::new().route("/", any(handler))
 }
 
 fn lag() -> LagShed {
@@ -32,8 +54,26 @@ fn lag() -> LagShed {
     lag
 }
 
-/// All six, as the crate's documentation has them.
-macro_rules! ours {
+pub(crate) fn one_gate() -> GateLayer<Six> {
+    GateLayer::from_policy((
+        CatchPanic::new(),
+        lag(),
+        CircuitBreaker::default(),
+        Timeout::new(SECOND),
+        RequestLimit::new(BODY as u64),
+        ConcurrencyLimit::new(512),
+    ))
+}
+
+/// The recommended stack as it is.
+pub(crate) fn server() -> Stack<Server> {
+    let stack = seawall::server().build().expect("a stack");
+    stack.lag_shed().start(runtime().handle());
+    stack
+}
+
+/// The same six as layers of their own.
+macro_rules! six_layers {
     () => {
         ServiceBuilder::new()
             .layer(CatchPanicLayer::new())
@@ -45,31 +85,17 @@ macro_rules! ours {
     };
 }
 
-/// The same in one gate: what decides at the door is asked at once.
-macro_rules! one_gate {
-    () => {
-        ServiceBuilder::new()
-            .layer(CatchPanicLayer::new())
-            .layer(TimeoutLayer::new(SECOND))
-            .layer(GateLayer::from_policy((
-                lag(),
-                CircuitBreaker::default(),
-                ConcurrencyLimit::new(512),
-            )))
-            .layer(RequestLimitLayer::new(BODY as u64))
-    };
-}
-
-async fn refused(_: BoxError) -> StatusCode {
+async fn rejected(_: BoxError) -> StatusCode {
     StatusCode::SERVICE_UNAVAILABLE
 }
 
-/// What comes nearest to it: panics, overload, a breaker, a body's size, then a time-out and a limit.
+/// The nearest that the peers have: panics, overload, a breaker, the size of request bodies, then a
+/// timeout and a limit.
 macro_rules! theirs {
     ($timeout:expr, $limit:expr) => {
         ServiceBuilder::new()
             .layer(tower_http::catch_panic::CatchPanicLayer::new())
-            .layer(HandleErrorLayer::new(refused))
+            .layer(HandleErrorLayer::new(rejected))
             .load_shed()
             .layer(
                 resilience::CircuitBreakerLayer::builder()
@@ -82,7 +108,7 @@ macro_rules! theirs {
     };
 }
 
-/// With tower-http's time-out and tower's limit.
+/// With tower-http's timeout and tower's limit.
 macro_rules! tower {
     () => {
         theirs!(
@@ -110,32 +136,60 @@ macro_rules! resilience {
     };
 }
 
-macro_rules! cases {
-    ($bench:expr, $subject:literal, $stack:ident) => {
-        $bench.case("stack", $subject, "router", || {
-            let mut service = $stack!().service(router().with_state(()));
-            move || http(&mut service)
+/// The layers of these rows outside of a router, through `Router::layer`, and outside of a router
+/// whose handler is pending once, with six headers in the request.
+macro_rules! rows {
+    ($bench:expr, $($subject:literal: $layers:expr),* $(,)?) => {
+        $($bench.service("stack", $subject, "router", http, || {
+            ServiceBuilder::new().layer($layers).service(router().with_state(()))
+        });)*
+        $bench.service("stack_router", "an identity layer", "router", http, || {
+            router().layer(tower::layer::util::Identity::new()).with_state(())
         });
-        $bench.case("stack_router", $subject, "router", || {
-            let mut service = router().layer($stack!()).with_state(());
-            move || http(&mut service)
-        });
+        $($bench.service("stack_router", $subject, "router", http, || {
+            router().layer($layers).with_state(())
+        });)*
+        $($bench.service("stack_pending", $subject, "router, pending", six_headers_later, || {
+            ServiceBuilder::new().layer($layers).service(later().with_state(()))
+        });)*
+    };
+}
+
+/// The same with axum's own body in the request, outside of a router and through `Router::layer`.
+macro_rules! axum_rows {
+    ($bench:expr, $($subject:literal: $layers:expr),* $(,)?) => {
+        $($bench.service("stack_axum", $subject, "router, axum", axum_body, || {
+            ServiceBuilder::new().layer($layers).service(router().with_state(()))
+        });)*
+        $($bench.service("stack_router_axum", $subject, "router, axum", axum_body, || {
+            router().layer($layers).with_state(())
+        });)*
     };
 }
 
 pub(crate) fn all(bench: &mut Bench) {
-    bench.case(BARE, "router", None, || {
-        let mut service = router().with_state(());
-        move || http(&mut service)
+    bench.service(BARE, "router", None, http, || router().with_state(()));
+    bench.service(BARE, "router, axum", None, axum_body, || {
+        router().with_state(())
     });
-    bench.case("stack_router", "an identity layer", "router", || {
-        let mut service = router()
-            .layer(tower::layer::util::Identity::new())
-            .with_state(());
-        move || http(&mut service)
+    bench.service(BARE, "router, pending", None, six_headers_later, || {
+        later().with_state(())
     });
-    cases!(bench, "seawall", ours);
-    cases!(bench, "seawall, one gate", one_gate);
-    cases!(bench, "tower", tower);
-    cases!(bench, "tower-resilience", resilience);
+    rows! {
+        bench,
+        "seawall": one_gate(),
+        "seawall, server()": server(),
+        "seawall, six layers": six_layers!(),
+        "tower": tower!(),
+        "tower-resilience": resilience!(),
+    }
+    axum_rows! {
+        bench,
+        "seawall": one_gate(),
+        "seawall, same request body": one_gate().request_body(Body::new),
+        "seawall, same body": one_gate().request_body(Body::new).response_body(Body::new),
+        "seawall, server()": server(),
+        "seawall, server(), same body": server().request_body(Body::new).response_body(Body::new),
+        "tower": tower!(),
+    }
 }

@@ -1,4 +1,4 @@
-//! What a refusal costs on the wire, beside the cheapest answer that hyper can give.
+//! What a rejection costs over a socket, beside the cheapest response of hyper.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, Wire};
+use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, WireProtocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tower::{Layer, Service, service_fn};
@@ -37,7 +37,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(future)
 }
 
-/// Serves on a core of its own, until the process ends.
+/// Serves on a core of its own until the process ends.
 fn serve<S, B>(service: S) -> SocketAddr
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -47,13 +47,13 @@ where
     S::Future: Send,
     B: http_body::Body<Data = Bytes, Error: Into<tower::BoxError>> + Send + 'static,
 {
-    let (told, address) = mpsc::channel();
+    let (sender, address) = mpsc::channel();
     thread::spawn(move || {
         on_core(0);
         block_on(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-            told.send(listener.local_addr().expect("an address"))
-                .expect("it is asked for");
+            let address = listener.local_addr().expect("an address");
+            sender.send(address).expect("a receiver");
             while let Ok((connection, _)) = listener.accept().await {
                 let service = TowerToHyperService::new(service.clone());
                 let connection = TokioIo::new(connection);
@@ -61,30 +61,31 @@ where
             }
         });
     });
-    address.recv().expect("it listens")
+    address.recv().expect("an address")
 }
 
-/// Answers a second of one core, to as many connections as ask one thing after the other.
-#[expect(clippy::disallowed_methods, reason = "it measures the world")]
+/// The responses per second of one core. Each connection sends its next request after it has read
+/// the response to the last.
+#[expect(clippy::disallowed_methods, reason = "it measures wall-clock time")]
 fn rate(address: SocketAddr, status: &'static [u8]) -> f64 {
     on_core(1);
     let end = Instant::now() + Duration::from_secs(SECONDS);
     block_on(async {
-        let asks = (0..CONNECTIONS).map(|_| async move {
+        let clients = (0..CONNECTIONS).map(|_| async move {
             let mut connection = TcpStream::connect(address).await.expect("it listens");
             let mut answer = [0; 1024];
             let mut answers = 0_u64;
             while Instant::now() < end {
                 let request = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
                 connection.write_all(request).await.expect("it reads");
-                // Both answers are short, and come in one piece.
+                // Both responses are short and arrive in one piece.
                 let read = connection.read(&mut answer).await.expect("it answers");
                 assert!(answer[..read].starts_with(status));
                 answers += 1;
             }
             answers
         });
-        let answers = futures_util::future::join_all(asks).await;
+        let answers = futures_util::future::join_all(clients).await;
         answers.iter().sum::<u64>() as f64 / SECONDS as f64
     })
 }
@@ -95,10 +96,12 @@ pub(crate) fn print() {
     });
     let limit = ConcurrencyLimit::new(1);
     let permit = limit.try_acquire();
-    // Byte for byte what ours answers, with nothing of ours in the way.
-    let refusal = limit.try_acquire().expect_err("it is full");
-    let refusal = refusal.to_response(Wire::Http1).map(Full::new);
-    let same = service_fn(move |_: Request<Incoming>| ready(Ok::<_, Infallible>(refusal.clone())));
+    // The same bytes as ours, from a service without any layer.
+    let rejection = limit.try_acquire().expect_err("it is full");
+    let rejected = rejection
+        .to_response(WireProtocol::new(http::Version::HTTP_11, false))
+        .map(Full::new);
+    let same = service_fn(move |_: Request<Incoming>| ready(Ok::<_, Infallible>(rejected.clone())));
     let bare = serve(empty);
     let same = serve(same);
     let full = serve(ConcurrencyLimitLayer::new(limit).layer(empty));
@@ -110,8 +113,9 @@ pub(crate) fn print() {
     drop(permit);
     let [served, same, ours] = [0, 1, 2].map(|column| median(rounds.map(|round| round[column])));
     println!(
-        "\none core of bare hyper answers {served:.0} empty 200 a second over {CONNECTIONS} connections; {ours:.2} as \
-         many with a 503 of ours, {same:.2} with the same 503 of its own"
+        "\none core of bare hyper sends {served:.0} empty 200 a second over {CONNECTIONS} \
+         connections; {ours:.2} as many rejections of ours, {same:.2} as many of the same 503 \
+         without a layer"
     );
 }
 

@@ -1,4 +1,4 @@
-//! A tonic channel for each host, with the host's breaker around it.
+//! A tonic channel for each host, behind a stack with the breaker of the host.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use axum::Router;
 use axum::middleware::from_fn;
 use futures_util::future::BoxFuture;
-use seawall::{CircuitBreakerLayer, ConcurrencyLimitLayer, TimeoutLayer};
 use tonic::service::Routes;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
@@ -16,7 +15,7 @@ use super::patient::{GreeterClient, GreeterServer, HelloRequest, Patient};
 use super::{Hosts, Mood, Parts};
 
 pub(super) fn routes(mood: Mood) -> Router {
-    let failed = || Status::internal("as you wished").into_http();
+    let failed = || Status::internal("as requested").into_http();
     Routes::new(GreeterServer::new(Patient))
         .into_axum_router()
         .layer(from_fn(move |request, next| {
@@ -24,7 +23,7 @@ pub(super) fn routes(mood: Mood) -> Router {
         }))
 }
 
-/// Makes a call, and says what became of it in a word.
+/// Makes a call, and describes the result in a word.
 pub(super) fn client(
     parts: &Parts,
     hosts: Hosts,
@@ -32,11 +31,15 @@ pub(super) fn client(
     let mut clients = HashMap::new();
     for (_, address) in hosts {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+        // A generated client makes requests without an authority, so `per_host` would find none.
         let breaker = parts.breakers.get(&address.to_string().parse()?);
+        let stack = seawall::client()
+            .circuit_breaker(breaker)
+            .timeout(parts.timeout)
+            .concurrency_limit(parts.limit.clone()) // one limit for both hosts
+            .build()?;
         let channel = ServiceBuilder::new()
-            .layer(CircuitBreakerLayer::new(breaker))
-            .layer(TimeoutLayer::new(parts.timeout))
-            .layer(ConcurrencyLimitLayer::new(parts.limit.clone()))
+            .layer(stack)
             .service(endpoint.connect_lazy());
         clients.insert(address, GreeterClient::new(channel));
     }
@@ -45,9 +48,9 @@ pub(super) fn client(
         Box::pin(async move {
             match client.hello(HelloRequest::default()).await {
                 Ok(_) => "OK".to_owned(),
-                // A refusal and a time-out are answers here, as if the server had given them.
+                // Rejections and timeouts are statuses here, as if the server had sent them.
                 Err(status) if status.code() == Code::Unavailable => {
-                    format!("refused: {}", status.message())
+                    format!("rejected: {}", status.message())
                 }
                 Err(status) => format!("{:?}: {}", status.code(), status.message()),
             }

@@ -1,4 +1,4 @@
-//! A hyper client: one for all hosts, the breaker found by the URI.
+//! One hyper client for all hosts: its stack finds the breaker by the URI.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -13,8 +13,7 @@ use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use seawall::circuit_breaker::CircuitBreakersLayer;
-use seawall::{ConcurrencyLimitLayer, Reason, Rejection, TimeoutLayer};
+use seawall::{Reason, Rejection};
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
 use super::{Mood, Parts};
@@ -28,17 +27,22 @@ pub(super) fn routes(mood: Mood) -> Router {
         }))
 }
 
-pub(super) fn client(parts: &Parts) -> impl Fn(SocketAddr) -> BoxFuture<'static, String> + use<> {
-    let by_host = parts.breakers.by_head(|head| head.uri.authority().cloned());
+pub(super) fn client(
+    parts: &Parts,
+) -> Result<impl Fn(SocketAddr) -> BoxFuture<'static, String> + use<>, BoxError> {
+    let stack = seawall::client()
+        .timeout(parts.timeout)
+        .concurrency_limit(parts.limit.clone())
+        .per_host()
+        .circuit_breakers(&parts.breakers)
+        .build()?;
     let client = ServiceBuilder::new()
-        .layer(CircuitBreakersLayer::new(by_host))
-        .layer(TimeoutLayer::new(parts.timeout))
-        .layer(ConcurrencyLimitLayer::new(parts.limit.clone()))
+        .layer(stack)
         .service(Client::builder(TokioExecutor::new()).build_http::<Body>());
-    move |address| call(client.clone(), address)
+    Ok(move |address| call(client.clone(), address))
 }
 
-/// One call, and what became of it in a word.
+/// Makes a call, and describes the result in a word.
 fn call<S, B>(client: S, address: SocketAddr) -> BoxFuture<'static, String>
 where
     S: Service<Request<Body>, Response = Response<B>, Error: Display, Future: Send>,
@@ -52,13 +56,13 @@ where
             Ok(response) => response,
             Err(error) => return error.to_string(),
         };
-        // A refusal and a time-out are answers here: the rejection is in their extensions.
+        // Rejections and timeouts are responses here, with the rejection in their extensions.
         let rejection = response.extensions().get::<Rejection>();
         let reason = rejection.map(Rejection::reason);
         let status = response.status();
         let _ = response.into_body().collect().await;
         match reason {
-            Some(Reason::CircuitOpen) => "refused: the circuit is open".to_owned(),
+            Some(Reason::CircuitOpen) => "rejected: the circuit is open".to_owned(),
             Some(reason) => reason.to_string(),
             None => status.to_string(),
         }

@@ -1,6 +1,6 @@
-//! A client behind a breaker per host, a time-out and a concurrency limit, against two servers that this example starts
-//! itself. One of them is flaky: it works, fails, hangs and works again, and the breaker's changes are printed as it does. It
-//! runs to the end by itself, in about ten seconds:
+//! A client behind the recommended stack, with a breaker for each host, against two servers that
+//! this example starts itself. One of them is flaky: it works, fails, hangs and works again, and
+//! the example prints the changes of its breaker. It ends by itself, after about ten seconds:
 //!
 //! ```text
 //! cargo run --release --example client --features keyed
@@ -8,11 +8,13 @@
 //! cargo run --release --example client --features keyed -- --phase-ms 5000 --open-ms 500
 //! ```
 //!
-//! `http.rs` is a hyper client, the breaker of each host found by the URI; `grpc.rs` has a tonic channel for each host.
+//! `http.rs` is a hyper client, whose stack finds the breaker of each host by the URI; `grpc.rs`
+//! has a tonic channel, with a stack of its own, for each host.
 //!
-//! What to look at: while the flaky host fails or hangs, calls to it are refused at once; those to the steady host go on;
-//! when it works again, a few probes find out. With `--no-breaker` the calls that hang take most of the places that there are,
-//! so that calls to the steady host are refused as well.
+//! What to look at: while the flaky host fails or hangs, calls to it are rejected at once, and
+//! calls to the steady host go on. When it works again, a few probes detect it. With
+//! `--no-breaker`, the calls that hang hold most of the permits, so that calls to the steady host
+//! are rejected as well.
 
 #![expect(clippy::disallowed_methods, reason = "it shows when things happen")]
 
@@ -42,7 +44,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tower::BoxError;
 
-/// A client behind a breaker per host.
+/// A client behind the recommended stack of seawall, with a breaker for each host.
 #[derive(Clone, Parser)]
 struct Args {
     /// gRPC instead of HTTP.
@@ -54,7 +56,7 @@ struct Args {
     /// How long a breaker stays open, in milliseconds.
     #[arg(long, default_value_t = 1000)]
     open_ms: u64,
-    /// How long ago a call may be to count, in milliseconds.
+    /// The length of the window in which calls count, in milliseconds.
     #[arg(long, default_value_t = 1000)]
     window_ms: u64,
     /// How long a call has until its response head, in milliseconds.
@@ -63,10 +65,10 @@ struct Args {
     /// Calls a second to each host.
     #[arg(long, default_value_t = 100)]
     rate: u32,
-    /// Calls under way at once, to all hosts together.
+    /// The most calls in flight, to all hosts together.
     #[arg(long, default_value_t = 16)]
     concurrency: usize,
-    /// Lets every call through, to see what the breakers are for.
+    /// The breakers only observe, to show what they are for.
     #[arg(long)]
     no_breaker: bool,
 }
@@ -74,11 +76,11 @@ struct Args {
 /// What the flaky server does.
 const MOODS: [&str; 4] = ["works", "fails", "hangs", "works"];
 
-/// What the flaky server is in.
+/// The mood of a server, an index into `MOODS`.
 #[derive(Clone, Default)]
 struct Mood(Arc<AtomicU8>);
 
-/// What a client is made of, whatever it speaks.
+/// What the clients are made of, over HTTP and over gRPC.
 struct Parts {
     breakers: CircuitBreakers<Authority>,
     timeout: Duration,
@@ -123,12 +125,12 @@ async fn main() -> Result<(), BoxError> {
     if args.grpc {
         run(&args, &mood, hosts, begin, grpc::client(&parts, hosts)?).await?;
     } else {
-        run(&args, &mood, hosts, begin, http::client(&parts)).await?;
+        run(&args, &mood, hosts, begin, http::client(&parts)?).await?;
     }
     for (host, breaker) in breakers.snapshot() {
         let (state, changes) = (breaker.state, breaker.transitions);
         println!(
-            "{host}: {state}, {changes} changes, {} refused",
+            "{host}: {state}, {changes} changes, {} rejected",
             breaker.rejected
         );
     }
@@ -161,10 +163,10 @@ where
     Ok(())
 }
 
-/// What came of the calls to each host.
+/// How many calls to each host had each result.
 type Results = BTreeMap<&'static str, BTreeMap<String, u32>>;
 
-/// Calls each host at a steady rate for one phase, whatever becomes of the calls before.
+/// Calls each host at a steady rate for one phase, without waiting for earlier calls.
 async fn call_for<F>(
     args: &Args,
     hosts: Hosts,

@@ -1,4 +1,4 @@
-//! What the example servers share: where they listen, how they serve, when they stop.
+//! What the example servers share: their flags, the accept loop, and the shutdown.
 #![allow(dead_code, reason = "no example uses all of it")]
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,9 +13,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use seawall::{PanicReport, Rejection, RequestLimitLayer};
+use seawall::{ConcurrencyLimit, ConfigError, PanicReport, Rejection, RequestLimit};
 use tokio::net::TcpListener;
 use tower::{BoxError, Service, ServiceExt};
+use tracing::field::debug;
 use tracing_subscriber::EnvFilter;
 
 /// The flags that all servers have.
@@ -24,15 +25,15 @@ pub(crate) struct Common {
     /// Port on 127.0.0.1; 0 picks a free one.
     #[arg(long, default_value_t = 3000)]
     pub(crate) port: u16,
-    /// Requests at once. Start from what a load test shows to be enough, and round up.
+    /// The most requests in flight. Start from what a load test shows to be enough, and round up.
     #[arg(long, default_value_t = 512)]
     pub(crate) concurrency: usize,
-    /// Requests that may wait for a place: enough for a burst, not for an overload.
+    /// The most requests that are queued for a permit: enough for a burst, not for an overload.
     #[arg(long, default_value_t = 128)]
-    pub(crate) wait: usize,
-    /// How long they wait, in milliseconds: less than a caller notices.
+    pub(crate) queue: usize,
+    /// How long a request is queued at most, in milliseconds: less than a caller notices.
     #[arg(long, default_value_t = 100)]
-    pub(crate) max_wait_ms: u64,
+    pub(crate) queue_timeout_ms: u64,
     /// How long a request has until its response head, in milliseconds.
     #[arg(long, default_value_t = 5000)]
     pub(crate) timeout_ms: u64,
@@ -48,25 +49,29 @@ pub(crate) struct Common {
     /// How long a client has to send its headers, in milliseconds.
     #[arg(long, default_value_t = 5000)]
     pub(crate) header_read_ms: u64,
+    /// How long the requests in flight have once the server stops, in milliseconds.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) grace_ms: u64,
 }
 
 impl Common {
-    pub(crate) fn limit(&self) -> Result<seawall::ConcurrencyLimit, seawall::ConfigError> {
-        let max_wait = Duration::from_millis(self.max_wait_ms);
-        Ok(seawall::ConcurrencyLimit::try_new(self.concurrency)?.wait(self.wait, max_wait))
-    }
-
-    pub(crate) fn requests(&self) -> RequestLimitLayer {
-        RequestLimitLayer::new(self.body_limit)
-            .headers(self.max_headers, 100)
-            .uri(self.max_uri)
-    }
-
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
     }
 
-    /// Logs to the standard output, says where it listens, and does.
+    pub(crate) fn concurrency_limit(&self) -> Result<ConcurrencyLimit, ConfigError> {
+        let queue_timeout = Duration::from_millis(self.queue_timeout_ms);
+        Ok(ConcurrencyLimit::try_new(self.concurrency)?.queue(self.queue, queue_timeout))
+    }
+
+    pub(crate) fn request_limit(&self) -> RequestLimit {
+        let limit = RequestLimit::new(self.body_limit);
+        limit.set_headers(self.max_headers, 100);
+        limit.set_uri(self.max_uri);
+        limit
+    }
+
+    /// Starts logging to the standard output, and prints the address it listens on.
     pub(crate) async fn listen(&self) -> std::io::Result<TcpListener> {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
         tracing_subscriber::fmt().with_env_filter(filter).init();
@@ -76,8 +81,11 @@ impl Common {
         Ok(listener)
     }
 
-    /// Serves HTTP/1 and HTTP/2 on one port until it is told to stop, and then what is under way. As `axum::serve` does, but
-    /// with a time for the headers, which no layer can bound: there is no request yet.
+    /// Serves HTTP/1 and HTTP/2 on one port until Ctrl-C or SIGTERM. Then the requests in flight
+    /// have the grace period.
+    ///
+    /// Unlike `axum::serve`, it bounds the time for the headers. No layer can do that: there is no
+    /// request yet.
     pub(crate) async fn serve<S, B>(&self, listener: TcpListener, service: S)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
@@ -90,7 +98,8 @@ impl Common {
         let mut server = Builder::new(TokioExecutor::new());
         server
             .http1()
-            .timer(TokioTimer::new()) // without it hyper could not keep the time below
+            .max_buf_size(64 * 1024) // hyper's default is 400 kB for each connection
+            .timer(TokioTimer::new()) // without it, the next line has no effect
             .header_read_timeout(header_read);
         server
             .http2()
@@ -104,13 +113,16 @@ impl Common {
                 () = &mut stopped => break,
             };
             let Ok((connection, _)) = accepted else {
-                tokio::time::sleep(Duration::from_millis(100)).await; // out of file descriptors, most likely
+                // Most likely there are no file descriptors left.
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
             let _ = connection.set_nodelay(true);
-            // Hyper's time begins when it knows which HTTP this is: until somebody asks for something, this one counts.
-            let asked = Arc::new(AtomicBool::new(false));
-            let seen = asked.clone();
+            // Hyper's time for the headers begins with the first bytes, which show the HTTP
+            // version. Until the first request, this flag and the timeout below bound the
+            // connection.
+            let has_request = Arc::new(AtomicBool::new(false));
+            let seen = has_request.clone();
             let service = service.clone().map_request(move |request| {
                 seen.store(true, Relaxed);
                 request
@@ -123,16 +135,35 @@ impl Common {
             tokio::spawn(async move {
                 let mut connection = pin!(connection);
                 match tokio::time::timeout(header_read, &mut connection).await {
-                    Err(_) if asked.load(Relaxed) => drop(connection.await),
+                    Err(_) if has_request.load(Relaxed) => drop(connection.await),
                     _ => {}
                 }
             });
         }
-        connections.shutdown().await;
+        tracing::info!("stopping");
+        drop(listener); // clients that connect now are not left in the backlog
+        tokio::select! {
+            () = connections.shutdown() => {}
+            () = self.grace_period() => {}
+        }
+    }
+
+    /// Ends when the grace period after Ctrl-C or SIGTERM is over.
+    pub(crate) async fn stopped_and_grace_over(&self) {
+        stopped().await;
+        tracing::info!("stopping");
+        self.grace_period().await;
+    }
+
+    /// After it, `main` returns. The runtime then drops the connections that are left, whatever
+    /// their clients do.
+    async fn grace_period(&self) {
+        tokio::time::sleep(Duration::from_millis(self.grace_ms)).await;
+        tracing::warn!("the grace period is over: connections are dropped");
     }
 }
 
-/// Ctrl-C, or SIGTERM where there is such a thing.
+/// Ends at Ctrl-C, or at SIGTERM where the system has it.
 pub(crate) async fn stopped() {
     #[cfg(unix)]
     {
@@ -145,10 +176,10 @@ pub(crate) async fn stopped() {
     }
     #[cfg(not(unix))]
     let _ = tokio::signal::ctrl_c().await;
-    tracing::info!("stopping");
 }
 
-/// Every layer leaves its rejection in the response's extensions. (With the `tracing` feature the layers log by themselves.)
+/// Logs rejections: every layer puts its own into the extensions of the response. (With the
+/// `tracing` feature, the layers log by themselves.)
 pub(crate) fn logged<B>(response: Response<B>) -> Response<B> {
     if let Some(rejection) = response.extensions().get::<Rejection>() {
         let (layer, reason) = (rejection.layer(), rejection.reason().as_str());
@@ -158,18 +189,23 @@ pub(crate) fn logged<B>(response: Response<B>) -> Response<B> {
     response
 }
 
-/// Keeps a worker busy, as a handler that computes does.
+/// The hook for panics. Clients choose the path, and often part of the message: `debug` escapes
+/// both.
+pub(crate) fn log_panic(panic: &PanicReport<'_>) {
+    let path = panic.request().map(|request| debug(request.uri.path()));
+    let panic = panic.message().map(debug);
+    tracing::error!(path, panic, "panicked");
+}
+
+/// Keeps a worker busy, as a handler that computes does. For at most a second: no request may keep
+/// a worker, and with it the shutdown, for longer.
 #[expect(clippy::disallowed_methods, reason = "burning time is the purpose")]
 pub(crate) fn compute(time: Duration) -> u64 {
+    let time = time.min(Duration::from_secs(1));
     let start = std::time::Instant::now();
     let mut rounds = 0;
     while start.elapsed() < time {
         rounds = std::hint::black_box(rounds + 1);
     }
     rounds
-}
-
-pub(crate) fn log_panic(panic: &PanicReport<'_>) {
-    let uri = panic.request().map(|request| &request.uri);
-    tracing::error!(?uri, message = panic.message(), "panicked");
 }

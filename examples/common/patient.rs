@@ -1,4 +1,4 @@
-//! The gRPC service of the examples: it does what it is told, when it is told.
+//! The gRPC service of the examples: each request says what to do, and after what delay.
 
 #[path = "../proto/greeter.rs"]
 #[allow(
@@ -24,7 +24,7 @@ pub(crate) use self::greeter::{
     HelloReply, HelloRequest, greeter_client::GreeterClient, greeter_server::GreeterServer,
 };
 
-/// Does what it is told, when it is told.
+/// Does what the request says, after its delay.
 #[derive(Clone, Copy)]
 pub(crate) struct Patient;
 
@@ -41,7 +41,7 @@ async fn reply(request: HelloRequest, what: &str) -> HelloReply {
 #[tonic::async_trait]
 impl Greeter for Patient {
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
-        // What a call to somebody further on would be given: never more than the caller's own deadline.
+        // The time that a call to another service would get: never more than the caller gave.
         let left = request.extensions().get::<Deadline>().map(|deadline| {
             let left = deadline.to_grpc_timeout();
             format!(", {} left", left.to_str().unwrap_or_default())

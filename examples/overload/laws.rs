@@ -1,27 +1,27 @@
-//! Laws of others, to compare with: they live here and not in the crate.
+//! The laws of other projects, for comparison. They are not part of the crate.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use seawall::policy::{Admission, NoWait, Policy, View};
-use seawall::{LagMonitor, Meter, Reason};
+use seawall::policy::{Admission, NoWait, Policy, RequestKind};
+use seawall::{LagMonitor, Reason, Reporter};
 
-/// What node-toobusy does: a timer that should fire every 500 ms, its lateness smoothed with a weight of one third, and a
-/// share of refusals that grows from 0 at 70 ms to everything at 140 ms.
+/// What node-toobusy does: a timer that should fire every 500 ms, its lateness smoothed with a
+/// weight of one third, and a share of rejections that grows from 0 at 70 ms to 1 at 140 ms.
 #[derive(Clone)]
 pub(crate) struct TooBusy {
     lag_micros: Arc<AtomicU64>,
-    meter: Meter,
+    reporter: Reporter,
 }
 
-/// What folly's `Codel` does, on seawall's probe: overloaded if the least lag of the last 100 ms was above 20 ms; then
-/// refuse while the lag is above twice that.
+/// What folly's `Codel` does, on seawall's probe: it is overloaded if the least lag of the last 100
+/// ms was above 20 ms, and then rejects while the lag is above twice that.
 #[derive(Clone)]
 pub(crate) struct Codel {
     monitor: LagMonitor,
     interval: Arc<Mutex<Interval>>,
-    meter: Meter,
+    reporter: Reporter,
 }
 
 struct Interval {
@@ -30,10 +30,10 @@ struct Interval {
     is_overloaded: bool,
 }
 
-/// Refuses everything: what a refusal costs.
+/// Rejects everything, to measure what a rejection costs.
 #[derive(Clone)]
-pub(crate) struct Refuse {
-    meter: Meter,
+pub(crate) struct RejectAll {
+    reporter: Reporter,
 }
 
 // === impl TooBusy ===
@@ -59,19 +59,19 @@ impl TooBusy {
         });
         Self {
             lag_micros,
-            meter: Meter::new("toobusy"),
+            reporter: Reporter::new("toobusy"),
         }
     }
 }
 
-impl<V: View> Policy<V> for TooBusy {
-    type Ticket = ();
+impl<R: RequestKind> Policy<R> for TooBusy {
+    type Token = ();
     type Wait = NoWait;
 
-    fn admit(&self, _: &V::Head<'_>) -> Admission<(), NoWait> {
+    fn admit(&self, _: &R::Head<'_>) -> Admission<(), NoWait> {
         let lag = self.lag_micros.load(Relaxed) as f64 / 1000.0;
         let share = (lag - Self::HIGH_WATER) / Self::HIGH_WATER;
-        answer(fastrand::f64() < share, &self.meter)
+        answer(fastrand::f64() < share, &self.reporter)
     }
 }
 
@@ -89,11 +89,11 @@ impl Codel {
                 least: Duration::MAX,
                 is_overloaded: false,
             })),
-            meter: Meter::new("codel"),
+            reporter: Reporter::new("codel"),
         }
     }
 
-    fn refuses(&self, now: Instant, lag: Duration) -> bool {
+    fn rejects(&self, now: Instant, lag: Duration) -> bool {
         let mut interval = self.interval.lock().expect("nothing panics in here");
         if now >= interval.ends {
             interval.is_overloaded =
@@ -106,41 +106,41 @@ impl Codel {
     }
 }
 
-impl<V: View> Policy<V> for Codel {
-    type Ticket = ();
+impl<R: RequestKind> Policy<R> for Codel {
+    type Token = ();
     type Wait = NoWait;
 
-    fn admit(&self, _: &V::Head<'_>) -> Admission<(), NoWait> {
+    fn admit(&self, _: &R::Head<'_>) -> Admission<(), NoWait> {
         answer(
-            self.refuses(Instant::now(), self.monitor.lag()),
-            &self.meter,
+            self.rejects(Instant::now(), self.monitor.lag()),
+            &self.reporter,
         )
     }
 }
 
-// === impl Refuse ===
+// === impl RejectAll ===
 
-impl Refuse {
+impl RejectAll {
     pub(crate) fn new() -> Self {
         Self {
-            meter: Meter::new("refuse"),
+            reporter: Reporter::new("reject_all"),
         }
     }
 }
 
-impl<V: View> Policy<V> for Refuse {
-    type Ticket = ();
+impl<R: RequestKind> Policy<R> for RejectAll {
+    type Token = ();
     type Wait = NoWait;
 
-    fn admit(&self, _: &V::Head<'_>) -> Admission<(), NoWait> {
-        answer(true, &self.meter)
+    fn admit(&self, _: &R::Head<'_>) -> Admission<(), NoWait> {
+        answer(true, &self.reporter)
     }
 }
 
-fn answer(refuse: bool, meter: &Meter) -> Admission<(), NoWait> {
-    if refuse {
-        let no = meter.reject(Reason::Overloaded);
-        Admission::Reject(no.with_retry_after(Duration::from_secs(1)))
+fn answer(reject: bool, reporter: &Reporter) -> Admission<(), NoWait> {
+    if reject {
+        let rejection = reporter.reject(Reason::Overloaded);
+        Admission::Reject(rejection.with_retry_after(Duration::from_secs(1)))
     } else {
         Admission::Admit(())
     }

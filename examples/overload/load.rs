@@ -1,5 +1,5 @@
-//! The clients: open-loop, so that a slow server does not slow them down, with latency from the moment at which a request
-//! was meant to be sent.
+//! The clients: open-loop, so that a slow server does not slow them down. Latency counts from the
+//! time at which a request was meant to be sent.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -25,10 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Requests that one HTTP/2 connection carries at once.
 const STREAMS: u32 = 100;
 
-/// Connections, or streams, that are open at once at the most: a client is a machine, too.
+/// The most connections, or streams, that are open at once: the clients have limits, too.
 const OPEN: usize = 12_000;
 
-/// What became of the requests.
+/// The results of the requests.
 pub(crate) struct Tally {
     /// Latency of the accepted, in microseconds.
     pub(crate) latency: Histogram<u64>,
@@ -92,7 +92,7 @@ impl Clients {
         }
     }
 
-    /// Poisson arrivals at `rate` a second for `duration`; ends when every request has its end.
+    /// Poisson arrivals at `rate` a second for `duration`; ends when every request has ended.
     pub(crate) async fn open_loop(&self, rate: f64, duration: Duration) -> Tally {
         let tally = Rc::new(RefCell::new(Tally::new()));
         let local = LocalSet::new();
@@ -127,7 +127,8 @@ impl Clients {
             .into_inner()
     }
 
-    /// `connections` clients that each send as soon as they have an answer; the answers of each kind, and in which time.
+    /// `connections` clients that each send as soon as they have an answer. Returns the number of
+    /// answers, and in which time they came.
     pub(crate) async fn closed_loop(
         &self,
         connections: usize,
@@ -160,7 +161,7 @@ impl Clients {
         let now = Instant::now();
         let mut tally = tally.borrow_mut();
         match result {
-            // Ready before the timer was looked at, and too late all the same.
+            // Ready at the poll that would have found the timer expired: too late.
             Ok(Ok(_)) if now > deadline => tally.failed += 1,
             Ok(Ok(StatusCode::OK)) => {
                 record(&mut tally.latency, now - intended);
@@ -208,8 +209,9 @@ impl Clients {
         })
     }
 
-    /// From one of many addresses, where they are ours (Linux): thousands of clients that give up every second would use up
-    /// the ports of one, as those stay taken for a minute.
+    /// Connects from one of many loopback addresses, where the system has them (Linux). Thousands
+    /// of clients that give up every second would use up the ports of one address, as a port is
+    /// free again only after a minute.
     async fn dial(&self) -> std::io::Result<TcpStream> {
         let host = fastrand::u8(2..32);
         let socket = TcpSocket::new_v4()?;

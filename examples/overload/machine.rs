@@ -1,32 +1,33 @@
-//! What the operating system tells and allows.
+//! What the operating system reports and allows.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// What a process's threads did, in sums.
+/// The sums of what the threads of a process did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Schedule {
     pub(crate) ran: Duration,
     pub(crate) waited: Duration,
 }
 
-/// Pins this thread, and those that it starts, to the core of that number; where the system allows it.
+/// Pins this thread, and those that it starts, to the core with this number, where the system
+/// allows it.
 pub(crate) fn pin(core: usize) -> bool {
     core_affinity::set_for_current(core_affinity::CoreId { id: core })
 }
 
-/// As many as there were before this thread was pinned to one.
+/// The number of cores before this thread was pinned to one.
 pub(crate) fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// An overload without a shedder needs a connection per waiting request.
+/// An overload without a shedder needs a connection for each request that waits.
 pub(crate) fn raise_file_limit() {
     let _ = rlimit::increase_nofile_limit(65_536);
 }
 
-/// For the caption.
+/// The machine, for the caption.
 pub(crate) fn describe() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info
@@ -59,7 +60,7 @@ impl Schedule {
         }
     }
 
-    /// Of the time that it wanted a core, how much it had one.
+    /// The share of the time in which it had a core, of that in which it wanted one.
     pub(crate) fn share(self) -> f64 {
         let wanted = (self.ran + self.waited).as_secs_f64();
         if wanted > 0.0 {

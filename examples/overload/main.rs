@@ -1,4 +1,4 @@
-//! What an overload does to a service, without and with a wall in front of it:
+//! What an overload does to a service, without and with a load shedder:
 //!
 //! ```text
 //! cargo run --release --example overload                                     # 90 seconds at most
@@ -8,16 +8,19 @@
 //! cargo run --release --example overload -- --http2 --workers 2
 //! ```
 //!
-//! It starts itself once more as a small axum server whose handler computes, measures how many requests a second that can
-//! answer, then sends a multiple of it: at Poisson times, whatever the server does, each client giving up after a second.
-//! Latency counts from when a request was meant to be sent. Each cell has a server of its own, and includes the onset.
+//! It starts a second process of itself, a small axum server whose handler computes, and measures
+//! how many requests a second that server can answer. Then it sends a multiple of them: at Poisson
+//! times, whatever the server does, with clients that give up after a second. Latency counts from
+//! the time at which a request was meant to be sent. Each cell has a server of its own, and
+//! includes the onset of the overload.
 //!
-//! A table and bars are printed; `overload.svg` and `overload.json` are written into the current directory.
+//! It prints a table and bars, and writes `overload.svg` and `overload.json` into the current
+//! directory.
 //!
-//! `bound` is what no law can exceed: at k times the capacity, refusing costs its share p of a service, so that
-//! (1 − kp) / (1 − p) is left.
+//! `bound` is the goodput that no law can exceed: at k times the capacity, with rejections that
+//! cost a share p of a service, (1 − kp) / (1 − p) is left.
 
-#![expect(clippy::disallowed_methods, reason = "it measures the world")]
+#![expect(clippy::disallowed_methods, reason = "it measures real time")]
 
 mod laws;
 mod load;
@@ -37,7 +40,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 /// Drives a small axum service into overload, without and with seawall.
 #[derive(Parser)]
 pub(crate) struct Args {
-    /// Who decides what is refused.
+    /// The laws that decide what is rejected.
     #[arg(long, value_delimiter = ',', default_value = "none,seawall")]
     law: Vec<Law>,
     /// What a request costs on average, in microseconds of computing.
@@ -65,13 +68,13 @@ pub(crate) struct Args {
     role: Role,
 }
 
-/// Who decides what is refused.
+/// What decides which requests are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Law {
-    /// Nobody.
+    /// Nothing is rejected.
     None,
-    /// Everything for 30 s once the lag was above 100 ms: `LagShed::latched`.
+    /// `LagShed::latched`: it rejects everything for 30 s once the lag was above 100 ms.
     Latch,
     /// What node-toobusy does.
     Toobusy,
@@ -79,9 +82,9 @@ pub(crate) enum Law {
     Codel,
     /// `LagShed::default()`.
     Seawall,
-    /// Refuses everything: what a refusal costs.
+    /// Rejects everything, to measure what a rejection costs.
     #[value(hide = true)]
-    Refuse,
+    Reject,
 }
 
 /// One law under one load. Ratios are of 1.
@@ -96,7 +99,7 @@ pub(crate) struct Cell {
     p99_ms: f64,
     rejected: f64,
     failed: f64,
-    /// Why not to trust it.
+    /// Why the numbers are not reliable.
     #[serde(skip_serializing_if = "Option::is_none")]
     noise: Option<String>,
 }
@@ -122,10 +125,10 @@ struct Report<'a> {
 struct Capacity {
     per_s: f64,
     service: Duration,
-    refusal: Duration,
+    rejection: Duration,
 }
 
-/// What a run with the default flags may take, so that noisy cells are repeated only if there is time.
+/// What a run with the default flags may take: noisy cells are repeated only if there is time left.
 const PATIENCE: Duration = Duration::from_secs(88);
 
 fn main() -> Result<(), Error> {
@@ -160,14 +163,14 @@ async fn measure(args: &Args) -> Result<(), Error> {
     if args.is_pinned() && machine::pin(1) {
         println!("the server has core 0 to itself, the clients have core 1");
     } else {
-        println!("server and clients share the cores: what is late here is not to be trusted");
+        println!("server and clients share the cores: latencies are not reliable");
     }
     let capacity = capacity(args, rounds_per_us).await?;
     println!(
-        "capacity {:.0}/s, a service costs {:.0} µs, a refusal {:.1} µs: p = {:.4}\n",
+        "capacity {:.0}/s, a service costs {:.0} µs, a rejection {:.1} µs: p = {:.4}\n",
         capacity.per_s,
         micros(capacity.service),
-        micros(capacity.refusal),
+        micros(capacity.rejection),
         capacity.p(),
     );
     let mut cells = Vec::new();
@@ -188,13 +191,13 @@ async fn measure(args: &Args) -> Result<(), Error> {
     write(args, &capacity, &cells)
 }
 
-/// Cells that come after the one with this number.
+/// The number of cells after this one.
 fn remaining(args: &Args, number: usize) -> u32 {
     let all = args.law.len() * args.loads.len();
     u32::try_from(all - number - 1).unwrap_or(u32::MAX)
 }
 
-/// As many clients as keep the server busy, each sending as soon as it has an answer.
+/// Measures with as many clients as keep the server busy, each sending as soon as it has an answer.
 async fn capacity(args: &Args, rounds_per_us: f64) -> Result<Capacity, Error> {
     let run = async |law, seconds| {
         let server = Server::start(law, args, rounds_per_us)?;
@@ -213,7 +216,8 @@ async fn capacity(args: &Args, rounds_per_us: f64) -> Result<Capacity, Error> {
             .zip(after)
             .map(|(before, after)| after.since(before).ran);
         let answers = answers.max(1);
-        // Where the system does not say how long it ran, it ran all the time.
+        // Where the system does not report how long the server ran, it counts as running all the
+        // time.
         let each = ran.unwrap_or(took).as_secs_f64() / answers as f64;
         Ok::<_, Error>((
             answers as f64 / took.as_secs_f64(),
@@ -221,11 +225,11 @@ async fn capacity(args: &Args, rounds_per_us: f64) -> Result<Capacity, Error> {
         ))
     };
     let (per_s, service) = run(Law::None, 2.5).await?;
-    let (_, refusal) = run(Law::Refuse, 1.0).await?;
+    let (_, rejection) = run(Law::Reject, 1.0).await?;
     Ok(Capacity {
         per_s,
         service,
-        refusal,
+        rejection,
     })
 }
 
@@ -263,7 +267,7 @@ async fn cell(
     })
 }
 
-/// Whether the machine had other things to do.
+/// Whether the machine was busy with something else.
 fn noise(tally: &Tally, share: Option<f64>, args: &Args) -> Option<String> {
     let late = tally.late.value_at_quantile(0.99) as f64 / 1000.0;
     if late > 20.0 {
@@ -301,7 +305,7 @@ fn write(args: &Args, capacity: &Capacity, cells: &[Cell]) -> Result<(), Error> 
         seconds: args.seconds,
         capacity_per_s: capacity.per_s,
         service_cost_us: micros(capacity.service),
-        refusal_cost_us: micros(capacity.refusal),
+        refusal_cost_us: micros(capacity.rejection),
         cells,
     };
     std::fs::write("overload.json", serde_json::to_string_pretty(&report)?)?;
@@ -345,7 +349,7 @@ impl Law {
             Law::Toobusy => "toobusy",
             Law::Codel => "codel",
             Law::Seawall => "seawall",
-            Law::Refuse => "refuse",
+            Law::Reject => "reject",
         }
     }
 }
@@ -354,7 +358,7 @@ impl Law {
 
 impl Capacity {
     fn p(&self) -> f64 {
-        self.refusal.as_secs_f64() / self.service.as_secs_f64()
+        self.rejection.as_secs_f64() / self.service.as_secs_f64()
     }
 
     fn bound(&self, load: f64) -> f64 {

@@ -1,11 +1,11 @@
-//! The table, bars for the terminal, and a picture.
+//! The table, the bars for the terminal, and the picture.
 
 use comfy_table::{CellAlignment, Table, presets};
 use plotters::prelude::*;
 
 use crate::{Cell, Error, Law};
 
-/// Stands for the colour of the text: what it is depends on the reader's background.
+/// Stands for the colour of the text, which depends on the reader's background.
 const TEXT: RGBColor = RGBColor(1, 2, 3);
 const GRID: RGBColor = RGBColor(128, 128, 128);
 
@@ -43,7 +43,7 @@ pub(crate) fn table(cells: &[Cell]) -> Table {
     table
 }
 
-/// One bar for each cell, by load, so that the laws stand side by side.
+/// One bar for each cell, by load, with the laws side by side.
 pub(crate) fn bars(cells: &[Cell]) -> String {
     const WIDTH: f64 = 40.0;
     let mut lines = Vec::new();
@@ -71,11 +71,11 @@ pub(crate) fn bars(cells: &[Cell]) -> String {
     lines.join("\n")
 }
 
-/// Goodput, p99 and who got no answer against the offered load: one curve for each law.
+/// Goodput, p99 and the clients that gave up against the offered load: one curve for each law.
 pub(crate) fn svg(cells: &[Cell], laws: &[Law], caption: &str) -> Result<String, Error> {
     let mut svg = String::new();
     draw(&mut svg, cells, laws, caption).map_err(|error| format!("cannot draw: {error}"))?;
-    // Readable on light and on dark: text takes the reader's colour.
+    // Readable on light and on dark: the text has the reader's colour.
     let style =
         "<style>svg{color:#1f2328}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style>";
     let svg = svg.replace("#010203", "currentColor");
@@ -174,7 +174,7 @@ fn draw(
     Ok(())
 }
 
-/// Told apart on light and dark, and without red and green.
+/// Distinct on light and on dark, and without red and green.
 const COLOURS: [RGBColor; 5] = [
     RGBColor(213, 94, 0),
     RGBColor(0, 134, 200),

@@ -15,32 +15,32 @@ use axum::routing::get;
 use seawall::{GateLayer, LagShed, LagShedLayer};
 use tower::{Layer, Service, ServiceBuilder};
 
-use crate::laws::{Codel, Refuse, TooBusy};
+use crate::laws::{Codel, RejectAll, TooBusy};
 use crate::machine::{self, Schedule};
 use crate::{Args, Error, Law};
 
-/// What the parent tells the child.
+/// What the parent passes to the child.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct Role {
     /// Be the server with this law.
     #[arg(long, hide = true)]
     serve: Option<Law>,
-    /// Rounds of work in a microsecond, as the parent found.
+    /// Rounds of work in a microsecond, as measured by the parent.
     #[arg(long, hide = true, default_value_t = 1.0)]
     rounds_per_us: f64,
-    /// Whether it has a core to itself.
+    /// The server has a core to itself.
     #[arg(long, hide = true)]
     pinned: bool,
 }
 
-/// A running server; ended when it is dropped.
+/// A running server; it is killed when it is dropped.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
 }
 
-/// How much work a microsecond is: counted, not timed, so that a handler which has to wait for its core does not come off
-/// more cheaply.
+/// How many rounds of work a microsecond is. Handlers count rounds instead of reading the clock, so
+/// that one that waits for its core does not do less work.
 pub(crate) fn calibrate() -> f64 {
     let rounds = 200_000;
     let best = (0..50).map(|_| {
@@ -63,7 +63,7 @@ fn work(rounds: u32) {
 // === impl Role ===
 
 impl Role {
-    /// Serves if that is what this process is for.
+    /// Serves, if this process is the server.
     pub(crate) fn play(&self, args: &Args) -> Option<Result<(), Error>> {
         self.serve.map(|law| self.serve(law, args))
     }
@@ -92,12 +92,13 @@ impl Role {
                 }
                 Law::Toobusy => serve(router, GateLayer::from_policy(TooBusy::new())).await,
                 Law::Codel => serve(router, GateLayer::from_policy(Codel::new())).await,
-                Law::Refuse => serve(router, GateLayer::from_policy(Refuse::new())).await,
+                Law::Reject => serve(router, GateLayer::from_policy(RejectAll::new())).await,
             }
         })
     }
 
-    /// Half of the requests cost half of the mean, four tenths the mean, one tenth three and a half times as much.
+    /// Half of the requests cost half of the mean, four tenths the mean, one tenth three and a half
+    /// times the mean.
     fn router(&self, args: &Args) -> Router {
         let mean = args.service_us as f64 * self.rounds_per_us;
         let turn = Arc::new(AtomicUsize::new(0));
@@ -122,7 +123,7 @@ impl Role {
     }
 }
 
-/// The law goes outermost, before routing.
+/// The law is outermost, before routing.
 async fn serve<L, B>(router: Router, law: L) -> Result<(), Error>
 where
     L: Layer<Router>,
@@ -146,7 +147,7 @@ where
     Ok(())
 }
 
-/// The parent holds the other end of standard input.
+/// Ends this process with the parent, which holds the other end of standard input.
 fn end_with_parent() {
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     std::process::exit(0);
@@ -184,7 +185,8 @@ impl Server {
         Ok(server)
     }
 
-    /// The time that its threads ran, and that they waited for a core; `None` where the system does not say.
+    /// The time that its threads ran, and that they waited for a core; `None` where the system does
+    /// not report it.
     pub(crate) fn schedule(&self) -> Option<Schedule> {
         Schedule::of(self.child.id())
     }

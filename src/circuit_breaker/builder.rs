@@ -1,4 +1,4 @@
-//! How a breaker is made.
+//! Builds a breaker.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::open_for::OpenFor;
 use super::settings::{DEFAULT_OPEN, Draft, Settings, Window};
 use super::shared::Shared;
 use crate::config::ConfigError;
-use crate::observe::Meter;
+use crate::observe::Reporter;
 
 /// The settings of a [`CircuitBreaker`]; made by [`CircuitBreaker::builder`].
 ///
@@ -41,27 +41,31 @@ impl CircuitBreakerBuilder {
 
     /// Opens when this share of the calls in the window failed, `0.0001..=1.0`; `None` never does.
     ///
-    /// Default: 0.5, as in resilience4j. A dependency that fails every second call costs its callers more by being asked
-    /// than it gives; one that fails one in ten is better served by retries.
+    /// Default: 0.5, as in resilience4j. A dependency that fails every second call costs its
+    /// callers more than it returns; for one that fails one call in ten, retries are better.
     pub fn failure_rate(mut self, rate: impl Into<Option<f64>>) -> Self {
         self.draft.failure_rate = rate.into();
         self
     }
 
-    /// A call that takes longer than `duration`, 1 ms to a day, is slow; opens when this share of the calls in the window
-    /// was, `0.0001..=1.0`. A slow call is none the less a success or a failure.
+    /// A call that takes longer than `duration`, 1 ms to a day, is slow. Opens when this share of
+    /// the calls in the window was slow, `0.0001..=1.0`. A slow call also counts as a success or a
+    /// failure.
     ///
-    /// Default: none, as only you know what slow is. With it, a call that is dropped after this time counts as a
-    /// failure; without it, or earlier, for nothing. So set it below the time after which your callers give up, or a dependency
-    /// that only hangs goes unnoticed; or put a time-out inside the breaker.
+    /// Default: none, since it depends on your service. With it, a call that is dropped after this
+    /// time counts as a failure; without it, or before this time, a dropped call is ignored. Set it
+    /// below the timeout of your callers, or put a timeout inside the breaker: otherwise the
+    /// breaker does not notice a dependency that hangs.
     pub fn slow_call(mut self, duration: Duration, rate: f64) -> Self {
         self.draft.slow_call = Some((duration, rate));
         self
     }
 
-    /// Opens after so many failures in a row, whatever the minimum number of calls; `None` never does.
+    /// Opens after this many consecutive failures, whatever the minimum number of calls; `None`
+    /// never does.
     ///
-    /// Default: none. For few calls: it needs no window to fill. With many at once it depends on their order by chance.
+    /// Default: none. Use it for few calls, since it needs no full window. With many concurrent
+    /// calls, it depends on the order in which they end.
     pub fn consecutive_failures(mut self, failures: impl Into<Option<u32>>) -> Self {
         self.draft.consecutive_failures = failures.into();
         self
@@ -69,16 +73,18 @@ impl CircuitBreakerBuilder {
 
     /// Which calls count. See [`Window`].
     ///
-    /// Default: those of the last ten seconds, so that it opens within seconds of an outage however many calls were fine
-    /// before, and forgets within seconds.
+    /// Default: the calls of the last ten seconds. The breaker opens within seconds of an outage,
+    /// however many calls succeeded before, and forgets the outage within seconds.
     pub fn window(mut self, window: Window) -> Self {
         self.draft.window = window;
         self
     }
 
-    /// Rates say nothing about fewer calls than this in the window: at least 1, for a window of calls at most its size.
+    /// The rates are ignored while the window has fewer calls than this: at least 1, for a window
+    /// of calls at most its size.
     ///
-    /// Default: 20, or the size of a window of fewer calls. Of fewer than twenty, half may fail by bad luck.
+    /// Default: 20, or the size of a window of fewer calls. Of fewer than 20 calls, half may fail
+    /// by chance.
     pub fn minimum_calls(mut self, calls: u32) -> Self {
         self.draft.minimum_calls = Some(calls);
         self
@@ -86,27 +92,31 @@ impl CircuitBreakerBuilder {
 
     /// How long it stays open: a `Duration`, 1 ms to a day, or an [`OpenFor`].
     ///
-    /// Default: five seconds, as in Polly. Long enough to take the load off, short enough not to be the outage itself.
+    /// Default: five seconds, as in Polly. This is long enough to relieve the dependency, and short
+    /// compared with most outages.
     pub fn open_for(mut self, open_for: impl Into<OpenFor>) -> Self {
         self.draft.open_for = open_for.into();
         self
     }
 
-    /// How many probes may be out at once, and how many it takes at most to decide: 1 to 1000.
+    /// The most probes at once, and the most that it takes to decide: 1 to 1000.
     ///
-    /// Default: 10, as in resilience4j. With a failure rate of 0.5 it takes five failures or six successes.
+    /// Default: 10, as in resilience4j. With a failure rate of 0.5 it takes five failures or six
+    /// successes.
     pub fn half_open(mut self, probes: u32) -> Self {
         self.draft.probes = probes;
         self
     }
 
-    /// How long the probes have, 1 ms to a day.
+    /// How long it stays half-open at most, 1 ms to a day.
     ///
-    /// When it is over, the probes that have come back by then decide, and those that are still out count as failed;
-    /// without any result it opens again. So neither a probe that hangs nor a lack of calls keeps it half-open.
+    /// When this time is over, the probes with an outcome decide, and the others count as failures;
+    /// without any outcome it opens again. So neither a probe that hangs nor a lack of calls keeps
+    /// it half-open.
     ///
-    /// Default: as long as it was open, and with a slow-call threshold at least twice that. If a healthy call may take longer, set
-    /// it: probes that cannot come back in time never close it.
+    /// Default: as long as it was open, and with a slow-call threshold at least twice that
+    /// threshold. Set it if a healthy call may take longer: probes that cannot end in time never
+    /// close the breaker.
     pub fn half_open_for(mut self, deadline: Duration) -> Self {
         self.draft.half_open_for = Some(deadline);
         self
@@ -122,14 +132,14 @@ impl CircuitBreakerBuilder {
     ///
     /// # Errors
     ///
-    /// If a setting is out of its range, or if none of the three thresholds is set.
+    /// If a setting is outside its range, or if none of the three thresholds is set.
     pub fn build(self) -> Result<CircuitBreaker, ConfigError> {
         let (draft, name) = self.checked()?;
-        let meter = Meter::new("circuit_breaker");
+        let reporter = Reporter::new("circuit_breaker");
         if !name.is_empty() {
-            meter.set_name(name);
+            reporter.set_name(name);
         }
-        let shared = Shared::new(Settings::of(draft), meter);
+        let shared = Shared::new(Settings::of(draft), reporter);
         Ok(CircuitBreaker::from_shared(shared))
     }
 

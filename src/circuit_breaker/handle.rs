@@ -1,8 +1,9 @@
-//! The breaker itself.
+//! The handle of a breaker, its policy and its layer.
 
-use std::borrow::Borrow;
+use std::any::Any;
 use std::fmt;
 use std::future::poll_fn;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,27 +12,29 @@ use std::time::Duration;
 use super::open_for::OpenFor;
 #[cfg(feature = "keyed")]
 use super::settings::Draft;
-use super::shared::{Pass, Shared};
+use super::shared::{CircuitToken, Shared};
 use super::{
-    CircuitBreakerBuilder, CircuitBreakerSnapshot, CircuitState, CircuitTicket, CircuitTotals,
-    ThresholdsReached, Transition,
+    CircuitBreakerBuilder, CircuitBreakerSnapshot, CircuitState, CircuitTotals, ThresholdsReached,
+    Transition,
 };
 use crate::clock::nanos;
 use crate::config::ConfigError;
-use crate::control::breaker::Spans;
-use crate::control::circuit::Mode;
+use crate::control::circuit_breaker::breaker::Spans;
+use crate::control::circuit_breaker::circuit::Mode;
 use crate::gate::GateLayer;
-use crate::observe;
-use crate::policy::{Admission, End, Held, NoWait, Outcome, Policy};
-use crate::protocol::{Http, View, plain_outcome};
+use crate::outcome::Outcome;
+use crate::plain;
+use crate::policy::{Admission, NoWait, Permit, Policy, Settled};
+use crate::protocol::{Http, Rejections};
 use crate::rejection::Rejection;
+use crate::request::{PlainRequest, RequestKind};
 
 /// Puts a [`CircuitBreaker`] in front of a service: `CircuitBreakerLayer::new(breaker.clone())`.
 pub type CircuitBreakerLayer<X = Http> = GateLayer<CircuitBreaker, X>;
 
-/// Refuses calls while what they go to fails. A cheap `Clone`: every clone is the same breaker.
+/// Rejects calls while their dependency fails. A cheap `Clone`: every clone is the same breaker.
 ///
-/// See the [module](super) for what it does and when. `CircuitBreaker::default()` has all the defaults of
+/// The [module docs](super) describe its states. `CircuitBreaker::default()` has all defaults of
 /// [`builder`](Self::builder).
 #[derive(Clone)]
 pub struct CircuitBreaker {
@@ -41,7 +44,7 @@ pub struct CircuitBreaker {
 // === impl CircuitBreaker ===
 
 impl CircuitBreaker {
-    /// A breaker with settings of its own.
+    /// Builds a breaker.
     pub fn builder() -> CircuitBreakerBuilder {
         CircuitBreakerBuilder::new()
     }
@@ -54,44 +57,43 @@ impl CircuitBreaker {
 
     /// The name; empty if it has none.
     pub fn name(&self) -> &str {
-        self.shared.meter.name()
+        self.shared.reporter.name()
     }
 
-    /// Asks whether a call may be made that is no request of a Tower service, and counts it as a rejected one if not.
+    /// Takes a permit for a call that is not a request of a Tower service; a rejection is counted.
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] while it is open; its [`retry_after`](Rejection::retry_after) says for how long.
+    /// A [`Rejection`] while the breaker is open; its [`retry_after`](Rejection::retry_after) is
+    /// the time until the next probe.
     #[inline]
-    pub fn try_acquire(&self) -> Result<CircuitTicket<&Self>, Rejection> {
-        Self::acquire(&self).map(CircuitTicket::new)
+    pub fn try_acquire(&self) -> Result<Permit<&Self>, Rejection> {
+        Ok(Permit::new(self, self.acquire()?))
     }
 
-    /// The same with a ticket that may go anywhere, to another task for example, for a reference count.
+    /// Takes a permit that you can send to another task, at the cost of a reference count.
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] while it is open.
+    /// A [`Rejection`] while the breaker is open.
     #[inline]
-    pub fn try_acquire_owned(&self) -> Result<CircuitTicket, Rejection> {
-        Self::acquire(self).map(CircuitTicket::new)
+    pub fn try_acquire_owned(&self) -> Result<Permit<Self>, Rejection> {
+        Ok(Permit::new(self.clone(), self.acquire()?))
     }
 
     #[inline]
-    fn acquire<B>(handle: &B) -> Result<Pass<B>, Rejection>
-    where
-        B: Borrow<Self> + Clone,
-    {
-        let admitted = Pass::admit(handle);
-        if let Err(rejection) = &admitted {
-            observe::rejected(rejection, false);
+    fn acquire(&self) -> Result<CircuitToken, Rejection> {
+        let admitted = self.shared.admit();
+        match &admitted {
+            Ok(_) => self.shared.reporter.admitted(),
+            Err(rejection) => rejection.count(),
         }
         admitted
     }
 
-    /// Runs a future if the breaker lets it, and counts its result as [`Plain`](crate::Plain) does: `Ok` is a success, `Err`
-    /// a failure, unless it is a [`Rejection`], or a boxed error around one, that says nothing.
-    /// [`run_with`](Self::run_with) decides otherwise.
+    /// Runs a future if the breaker admits it, and records its result as [`Plain`](crate::Plain)
+    /// does: `Ok` is a success, `Err` a failure. A [`Rejection`], or a boxed error around one, goes
+    /// by its reason. To classify results yourself, use [`run_with`](Self::run_with).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -99,23 +101,25 @@ impl CircuitBreaker {
     /// # use tower::BoxError;
     /// # async fn query() -> Result<u32, BoxError> { Ok(7) }
     /// # async fn f(breaker: CircuitBreaker) -> Result<u32, BoxError> {
-    /// // The time-out inside, where the breaker sees it.
+    /// // The timeout is inside, so that it counts as a failure.
     /// breaker.run(async { tokio::time::timeout(Duration::from_secs(1), query()).await? }).await
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// The future's, or a [`Rejection`] while it is open; the future is dropped unpolled then.
+    /// The future's error, or a [`Rejection`] while the breaker is open; the future is then dropped
+    /// without a poll.
     ///
     /// # Cancellation
     ///
-    /// Dropped, as by a time-out around it, it drops the future, and counts for nothing, unless it has taken longer than
+    /// If the returned future is dropped, for example by a timeout around it, `future` is dropped.
+    /// The call is ignored, unless it took longer than
     /// [`slow_call`](CircuitBreakerBuilder::slow_call).
     ///
     /// # Panics
     ///
-    /// If the future does; that counts as a failure.
+    /// If the future panics; that counts as a failure.
     pub async fn run<F, T, E>(&self, future: F) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>>,
@@ -124,8 +128,8 @@ impl CircuitBreaker {
         self.run_with(future, |_| None).await
     }
 
-    /// The same, with a closure that says what a result tells about what was called: an [`Outcome`], or `None` for the
-    /// default.
+    /// Runs a future as [`run`](Self::run) does. The closure classifies its result: an [`Outcome`],
+    /// or `None` for the default.
     ///
     /// ```
     /// # use seawall::{CircuitBreaker, Outcome};
@@ -155,38 +159,51 @@ impl CircuitBreaker {
         C: FnOnce(&Result<T, E>) -> O,
         O: Into<Option<Outcome>>,
     {
-        let mut held = Held::new(Self::acquire(&self)?);
-        let result = {
-            let mut future = pin!(future);
-            poll_fn(|cx| held.watch(|| future.as_mut().poll(cx))).await
+        let mut permit = Some(self.try_acquire()?.known_to_unwind());
+        let mut panicked = |payload: Box<dyn Any + Send>| -> ! {
+            if let Some(permit) = permit.take() {
+                permit.settle(Outcome::Panicked);
+            }
+            panic::resume_unwind(payload)
         };
-        let classified = held.watch(|| classify(&result).into());
-        held.settle(classified.unwrap_or_else(|| plain_outcome(&result)));
-        held.end(End::Complete);
+        let mut future = pin!(future);
+        let result = poll_fn(|cx| {
+            let poll = AssertUnwindSafe(|| future.as_mut().poll(cx));
+            panic::catch_unwind(poll).unwrap_or_else(|payload| panicked(payload))
+        })
+        .await;
+        let classify = AssertUnwindSafe(|| classify(&result).into());
+        let classified = panic::catch_unwind(classify).unwrap_or_else(|payload| panicked(payload));
+        let outcome = classified.unwrap_or_else(|| plain::outcome(&Rejections, &result));
+        if let Some(permit) = permit {
+            permit.settle(outcome);
+        }
         result
     }
 
-    /// Counts the outcome of a call that the breaker was not asked about: a breaker is for any metric. While it is open or
-    /// half-open it counts in the totals alone, as it was no probe.
+    /// Records the outcome of a call that the breaker did not admit, for example of a metric of
+    /// your own. While the breaker is open or half-open, the outcome counts in the totals only,
+    /// since the call was no probe.
     pub fn record(&self, outcome: Outcome) {
         self.shared.record(None, outcome, None);
         self.shared.tell();
     }
 
-    /// The same, with the time that it took, for the slow-call threshold.
+    /// Records an outcome as [`record`](Self::record) does, with the duration of the call for the
+    /// slow-call threshold.
     pub fn record_timed(&self, outcome: Outcome, took: Duration) {
         self.shared.record(None, outcome, Some(nanos(took)));
         self.shared.tell();
     }
 
-    /// The state that the next call would find.
+    /// The state that the next call finds.
     pub fn state(&self) -> CircuitState {
         let now = self.shared.now();
         let look = self.shared.breaker.look(now, &self.shared.settings);
         CircuitState::of(&look, now)
     }
 
-    /// All of it at once.
+    /// The state, the window and the totals.
     pub fn snapshot(&self) -> CircuitBreakerSnapshot {
         let shared = &self.shared;
         let now = shared.now();
@@ -211,8 +228,8 @@ impl CircuitBreaker {
                 .then(|| counts.took.checked_div(counts.calls))
                 .flatten()
                 .map(Duration::from_micros),
-            rejected: shared.meter.rejected(),
-            would_reject: shared.meter.would_reject(),
+            rejected: shared.reporter.rejected(),
+            would_reject: shared.reporter.would_reject(),
             totals: CircuitTotals {
                 successes: totals.calls - totals.failures,
                 failures: totals.failures,
@@ -229,42 +246,45 @@ impl CircuitBreaker {
         }
     }
 
-    /// Calls the hook at every change of state from now on, outside any lock, one change after the other, in the task or
-    /// thread whose call found it: it must not block. A panic of the hook ends there. A hook that holds a clone of the breaker
-    /// keeps it alive for ever.
+    /// Calls the hook for every change of state from now on: one change after the other, outside
+    /// any lock, in the task or thread whose call caused the change. The hook must not block. A
+    /// panic of the hook is caught. A hook that holds a clone of the breaker keeps it alive
+    /// forever.
     pub fn on_transition(&self, hook: impl Fn(&Transition) + Send + Sync + 'static) {
         self.shared.hook(Arc::new(hook));
     }
 }
 
-/// By hand.
+/// Forces a state.
 impl CircuitBreaker {
-    /// Opens it for its open time, as if a threshold had been reached, if it is closed or half-open: for whatever else you
-    /// watch.
+    /// Opens a closed or half-open breaker for its open time, as if a threshold were reached. Use
+    /// it for what you observe yourself.
     pub fn trip(&self) {
         let shared = &self.shared;
         shared.breaker.trip(shared.now(), &shared.settings);
         shared.tell();
     }
 
-    /// Refuses every call until [`reset`](Self::reset), without `Retry-After`. A breaker of a family is forgotten with its key, and
-    /// this with it.
+    /// Rejects every call until [`reset`](Self::reset), without `Retry-After`. In a keyed family,
+    /// the state is lost when the family forgets the key.
     pub fn force_open(&self) {
         self.force(Mode::ForcedOpen);
     }
 
-    /// Lets every call pass, and counts in the totals alone, until [`reset`](Self::reset): switched off.
+    /// Admits every call, and counts it in the totals only, until [`reset`](Self::reset): the
+    /// breaker is switched off.
     pub fn force_closed(&self) {
         self.force(Mode::ForcedClosed);
     }
 
-    /// Lets every call pass, and counts, until [`reset`](Self::reset): see
-    /// [`reached`](CircuitBreakerSnapshot::reached) for what would have opened it.
+    /// Admits and counts every call until [`reset`](Self::reset).
+    /// [`reached`](CircuitBreakerSnapshot::reached) counts the thresholds that would have opened
+    /// the breaker.
     pub fn observe_only(&self) {
         self.force(Mode::ObserveOnly);
     }
 
-    /// Closes it, whatever state it is in, with an empty window. The totals stay.
+    /// Closes the breaker in any state, and empties its window. The totals stay.
     pub fn reset(&self) {
         self.shared.breaker.reset(self.shared.now());
         self.shared.tell();
@@ -288,22 +308,26 @@ impl CircuitBreaker {
     }
 }
 
-/// While it runs: each holds from the next call or result on, and refuses what [`build`](CircuitBreakerBuilder::build) does.
+/// Changes the settings while the breaker runs. A change applies to the next call or result, and is
+/// checked as by [`build`](CircuitBreakerBuilder::build).
 impl CircuitBreaker {
     /// Changes [`failure_rate`](CircuitBreakerBuilder::failure_rate).
     ///
     /// # Errors
     ///
-    /// Outside `0.0001..=1.0`, or if no threshold would be left; nothing is changed then.
+    /// If the rate is outside `0.0001..=1.0`, or if no threshold would be left; nothing is changed
+    /// then.
     pub fn set_failure_rate(&self, rate: impl Into<Option<f64>>) -> Result<(), ConfigError> {
         self.shared.settings.set_failure_rate(rate.into())
     }
 
-    /// Changes [`slow_call`](CircuitBreakerBuilder::slow_call). Calls that began while there was none are never slow.
+    /// Changes [`slow_call`](CircuitBreakerBuilder::slow_call). Calls that began without it are
+    /// never slow.
     ///
     /// # Errors
     ///
-    /// If the duration is not 1 ms to a day, the rate outside `0.0001..=1.0`, or no threshold left; nothing is changed then.
+    /// If the duration is not 1 ms to a day, if the rate is outside `0.0001..=1.0`, or if no
+    /// threshold would be left; nothing is changed then.
     pub fn set_slow_call(
         &self,
         slow: impl Into<Option<(Duration, f64)>>,
@@ -336,7 +360,8 @@ impl CircuitBreaker {
         self.shared.settings.set_minimum_calls(calls)
     }
 
-    /// Changes [`open_for`](CircuitBreakerBuilder::open_for), from the next time on that it opens.
+    /// Changes [`open_for`](CircuitBreakerBuilder::open_for) for the next time that the breaker
+    /// opens.
     ///
     /// # Errors
     ///
@@ -354,8 +379,8 @@ impl CircuitBreaker {
         self.shared.settings.set_probes(probes)
     }
 
-    /// Changes [`half_open_for`](CircuitBreakerBuilder::half_open_for), from the next time on that it is half-open; `None`
-    /// for as long as it was open.
+    /// Changes [`half_open_for`](CircuitBreakerBuilder::half_open_for) for the next time that the
+    /// breaker is half-open; `None` is the default.
     ///
     /// # Errors
     ///
@@ -374,21 +399,55 @@ impl Default for CircuitBreaker {
     }
 }
 
-impl<V: View> Policy<V> for CircuitBreaker {
-    type Ticket = Pass;
-    type Wait = NoWait;
+impl<R: RequestKind> Policy<R> for CircuitBreaker {
+    type Token = CircuitToken;
+    type Wait = NoWait<CircuitToken, Settled>;
+
+    const IS_OURS: bool = true;
 
     #[inline]
-    fn admit(&self, _: &V::Head<'_>) -> Admission<Pass, NoWait> {
-        match Pass::admit(self) {
-            Ok(pass) => Admission::Admit(pass),
+    fn admit(&self, _: &R::Head<'_>) -> Admission<CircuitToken, Self::Wait> {
+        match self.shared.admit() {
+            Ok(token) => Admission::Admit(token),
             Err(rejection) => Admission::Reject(rejection),
         }
+    }
+
+    #[cfg(feature = "http")]
+    #[inline(always)]
+    fn on_head(&self, token: &mut CircuitToken, _: &mut crate::http::ResponseHeadMut<'_>) {
+        self.shared.on_head(token);
+    }
+
+    #[inline(always)]
+    fn settle(&self, token: &mut CircuitToken, outcome: Outcome) {
+        self.shared.settle(token, outcome);
+    }
+}
+
+impl<P: Policy<PlainRequest<()>, Token = CircuitToken>> Permit<P> {
+    /// The work had this outcome, and took this long by your own measurement.
+    pub fn settle_timed(mut self, outcome: Outcome, took: Duration) {
+        if let Some(token) = self.token_mut() {
+            token.measured(nanos(took));
+        }
+        self.settle(outcome);
     }
 }
 
 impl fmt::Debug for CircuitBreaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.shared.fmt(f)
+    }
+}
+
+// === impl CircuitBreakerLayer ===
+
+impl CircuitBreakerLayer {
+    /// Puts the breaker in front of a service.
+    pub fn new(breaker: impl Into<CircuitBreaker>) -> Self {
+        let breaker = breaker.into();
+        let reporter = breaker.shared.reporter.clone();
+        Self::with_reporter(breaker, reporter)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! # Where it goes
 //!
-//! Where one breaker would, if its service goes to many dependencies: one that fails must not stop the calls to the others.
+//! In the same position as a single breaker, around a service that calls many dependencies: one
+//! that fails must not stop the calls to the others.
 //!
 //! ```
 //! use std::time::Duration;
@@ -16,7 +17,7 @@
 //!     .keyed()
 //!     .max_keys(100)
 //!     .build()?;
-//! // A clone of an `Authority` is a reference count: the key of a request should cost no allocation.
+//! // A clone of an `Authority` is a reference count: a key should cost no allocation.
 //! let layer = CircuitBreakersLayer::new(breakers.by_head(|head| head.uri.authority().cloned()));
 //! # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
 //! # fn fits_a_client<S, L>(_: L) where L: tower_layer::Layer<S> {}
@@ -30,18 +31,21 @@
 //!
 //! # Bounds
 //!
-//! A key that nobody asks for is forgotten after [`idle_for`](CircuitBreakersBuilder::idle_for), and the one that was asked for
-//! longest ago when there are more than [`max_keys`](CircuitBreakersBuilder::max_keys); for a moment there may be a few more. With it goes
-//! what its breaker knew: a breaker that is open, or was forced open, is closed when its key comes back, and a handle that
-//! somebody kept is no longer the key's. Keys that clients choose freely can push
-//! the others out; bound them before.
+//! A key that is not used for [`idle_for`](CircuitBreakersBuilder::idle_for) is forgotten, and so
+//! is the least recently used key when there are more than
+//! [`max_keys`](CircuitBreakersBuilder::max_keys); for a moment there may be a few more. The
+//! breaker is forgotten with its key: an open breaker, or one that was forced open, is closed when
+//! the key is used again, and a handle that you kept is no longer the breaker of the key. If
+//! clients choose the keys freely, they can evict the others: bound the keys first.
 //!
-//! The map is [`moka`](https://docs.rs/moka)'s; it reads a clock of its own, which paused time does not move.
+//! The map is from [`moka`](https://docs.rs/moka). It reads its own clock, which paused time does
+//! not move.
 //!
 //! # Metrics
 //!
-//! The breakers of a family share the series of its name: `seawall_circuit_state` says how many of them are in each state.
-//! Each has its own, with the label `key`, only where [`keys_in_metrics`](CircuitBreakersBuilder::keys_in_metrics) asks for it.
+//! The breakers of a family share the series of its name: `seawall_circuit_state` counts the
+//! breakers in each state. With [`keys_in_metrics`](CircuitBreakersBuilder::keys_in_metrics) each
+//! breaker has its own series, with the label `key`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -53,28 +57,33 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use super::settings::{Draft, Settings};
-use super::shared::{Pass, Shared};
+use super::shared::{CircuitToken, Shared};
 use super::{CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerSnapshot, Transition};
 use crate::config::ConfigError;
 use crate::gate::GateLayer;
-use crate::observe::Meter;
-use crate::policy::{Admission, NoWait, Policy};
-use crate::protocol::{Http, View};
+use crate::observe::Reporter;
+use crate::outcome::Outcome;
+use crate::policy::{Admission, NoWait, Policy, Settled};
+use crate::protocol::Http;
+use crate::request::RequestKind;
 
-/// Puts a breaker per key in front of a service: `CircuitBreakersLayer::new(breakers.by_head(|head| ..))`.
+/// Puts a breaker per key in front of a service:
+/// `CircuitBreakersLayer::new(breakers.by_head(|head| ..))`.
 pub type CircuitBreakersLayer<K, F, X = Http> = GateLayer<PerKey<K, F>, X>;
 
 type Hook<K> = Arc<dyn Fn(&K, &Transition) + Send + Sync>;
 type Hooks<K> = Arc<RwLock<Vec<Hook<K>>>>;
 
-/// One [`CircuitBreaker`] per key, all made alike. A cheap `Clone`: every clone is the same family.
+/// One [`CircuitBreaker`] per key, all with the same settings. A cheap `Clone`: every clone is the
+/// same family.
 pub struct CircuitBreakers<K> {
     family: Arc<Family<K>>,
 }
 
 struct Family<K> {
     breakers: Cache<K, CircuitBreaker>,
-    /// What the next breaker will be like. Locked for reading while one is made, so that none escapes a change.
+    /// The settings of the next breaker. Locked for reading while a breaker is made, so that it
+    /// does not miss a change.
     template: RwLock<Template>,
     hooks: Hooks<K>,
     name: Cow<'static, str>,
@@ -83,7 +92,7 @@ struct Family<K> {
 
 struct Template {
     draft: Draft,
-    /// What was last done to all by hand.
+    /// The state that was last forced on all breakers.
     hand: fn(&CircuitBreaker),
 }
 
@@ -96,7 +105,14 @@ pub struct CircuitBreakersBuilder<K> {
     label: Option<fn(&K) -> String>,
 }
 
-/// The policy of [`CircuitBreakers`] with a closure that says whose breaker a request is for.
+/// The token of a call, and the breaker that admitted it.
+#[derive(Clone, Debug)]
+pub struct KeyedToken {
+    breaker: CircuitBreaker,
+    token: CircuitToken,
+}
+
+/// The policy of [`CircuitBreakers`], with a closure that returns the key of a request.
 pub struct PerKey<K, F> {
     breakers: CircuitBreakers<K>,
     key: F,
@@ -120,21 +136,22 @@ impl<K> CircuitBreakersBuilder<K>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    /// The most keys that are remembered. Default: 1000, which is about two megabytes.
+    /// The most keys. Default: 1000, which take about two megabytes.
     pub fn max_keys(mut self, keys: u64) -> Self {
         self.max_keys = keys;
         self
     }
 
-    /// How long a key is remembered that nobody asks for: 1 ms to 1000 days. Default: an hour. It should be longer than a breaker
-    /// stays open.
+    /// How long a key that is not used is remembered: 1 ms to 1000 days. Default: an hour. It
+    /// should be longer than a breaker stays open.
     pub fn idle_for(mut self, idle: Duration) -> Self {
         self.idle_for = idle;
         self
     }
 
-    /// Puts every key into the metrics, as the label `key`: up to twenty series for each, which the recorder may keep when the
-    /// key is forgotten. Only for keys that are few and that clients do not choose.
+    /// Adds the label `key` to the metrics: up to twenty series for each key, which the recorder
+    /// may keep when the key is forgotten. Use it only if there are few keys and clients do not
+    /// choose them.
     pub fn keys_in_metrics(mut self) -> Self
     where
         K: fmt::Display,
@@ -147,7 +164,7 @@ where
     ///
     /// # Errors
     ///
-    /// If a setting is out of its range.
+    /// If a setting is outside its range.
     pub fn build(self) -> Result<CircuitBreakers<K>, ConfigError> {
         const LONGEST: Duration = Duration::from_secs(1000 * 24 * 60 * 60);
         let max_keys = ConfigError::check("max_keys", self.max_keys, 1..=u64::from(u32::MAX))?;
@@ -159,7 +176,7 @@ where
                 breakers: Cache::builder()
                     .max_capacity(max_keys)
                     .time_to_idle(idle_for)
-                    // A key that is new is not less important than one that was busy.
+                    // A new key is not less important than a frequent one.
                     .eviction_policy(EvictionPolicy::lru())
                     .build(),
                 template: RwLock::new(Template {
@@ -191,7 +208,7 @@ impl<K> CircuitBreakers<K>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    /// The breaker of a key, a new one if it has none. Its settings may be changed apart from the others'.
+    /// The breaker of a key; a new one if the key has none. You can change its settings separately.
     pub fn get(&self, key: &K) -> CircuitBreaker {
         let family = &self.family;
         if let Some(breaker) = family.breakers.get(key) {
@@ -203,38 +220,39 @@ where
             .get_with_by_ref(key, || family.make(key, &template))
     }
 
-    /// The breaker of a key, if it has one: for who looks, as asking for a new one may push another out.
+    /// The breaker of a key, if it has one. Use this to read: [`get`](Self::get) makes a breaker,
+    /// which may evict another.
     pub fn find(&self, key: &K) -> Option<CircuitBreaker> {
         self.family.breakers.get(key)
     }
 
-    /// All breakers that there are, in no order.
+    /// All breakers, in no particular order.
     pub fn all(&self) -> Vec<(K, CircuitBreaker)> {
         let all = self.family.breakers.iter();
         all.map(|(key, breaker)| (K::clone(&key), breaker))
             .collect()
     }
 
-    /// How many keys there are, about.
+    /// The approximate number of keys.
     pub fn len(&self) -> usize {
         self.family.breakers.run_pending_tasks();
         usize::try_from(self.family.breakers.entry_count()).unwrap_or(usize::MAX)
     }
 
-    /// Whether there are none.
+    /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All of them at once, in no order.
+    /// A snapshot of each breaker, in no particular order.
     pub fn snapshot(&self) -> Vec<(K, CircuitBreakerSnapshot)> {
         let all = self.all().into_iter();
         all.map(|(key, breaker)| (key, breaker.snapshot()))
             .collect()
     }
 
-    /// Changes the settings of all, those to come included, but for their window and name; see [`CircuitBreaker::set_failure_rate`] and
-    /// the like for one.
+    /// Changes the settings of all breakers, present and future, except for the window and the
+    /// name. To change one breaker, use [`CircuitBreaker::set_failure_rate`] and its other setters.
     ///
     /// # Errors
     ///
@@ -249,8 +267,9 @@ where
         Ok(())
     }
 
-    /// Calls the hook at every change of state of each, as [`CircuitBreaker::on_transition`] does. It must not hold a breaker:
-    /// that would outlive its key.
+    /// Calls the hook for every change of state of each breaker, as
+    /// [`CircuitBreaker::on_transition`] does. The hook must not hold a breaker: that would outlive
+    /// its key.
     pub fn on_transition(&self, hook: impl Fn(&K, &Transition) + Send + Sync + 'static) {
         self.family
             .hooks
@@ -259,29 +278,29 @@ where
             .push(Arc::new(hook));
     }
 
-    /// [`CircuitBreaker::force_open`] for all, those to come included.
+    /// [`CircuitBreaker::force_open`] for all breakers, present and future.
     pub fn force_open(&self) {
         self.by_hand(CircuitBreaker::force_open);
     }
 
-    /// [`CircuitBreaker::force_closed`] for all, those to come included.
+    /// [`CircuitBreaker::force_closed`] for all breakers, present and future.
     pub fn force_closed(&self) {
         self.by_hand(CircuitBreaker::force_closed);
     }
 
-    /// [`CircuitBreaker::observe_only`] for all, those to come included.
+    /// [`CircuitBreaker::observe_only`] for all breakers, present and future.
     pub fn observe_only(&self) {
         self.by_hand(CircuitBreaker::observe_only);
     }
 
-    /// [`CircuitBreaker::reset`] for all; those to come are closed.
+    /// [`CircuitBreaker::reset`] for all breakers; future ones are closed.
     pub fn reset(&self) {
         self.by_hand(CircuitBreaker::reset);
     }
 
     fn by_hand(&self, hand: fn(&CircuitBreaker)) {
         self.family.template_mut().hand = hand;
-        // Hooks run here, and may ask for a breaker: the lock is not held any more.
+        // Hooks run here and may get a breaker, so that the lock must not be held.
         for (_, breaker) in &self.family.breakers {
             hand(&breaker);
         }
@@ -289,9 +308,10 @@ where
 
     /// A policy that finds the breaker by the head of an HTTP request.
     ///
-    /// A request whose key is `None` passes without a breaker and uncounted. So see what your requests have: the URI of an
-    /// HTTP/1 server's requests has no authority (the header `host` has it), nor has one of tonic's generated clients without
-    /// `with_origin`, as its channel adds it further in.
+    /// A request whose key is `None` passes without a breaker and is not counted. Check that your
+    /// requests have the key: on an HTTP/1 server, a URI has no authority (the header `host` has
+    /// it). Requests of tonic's generated clients have none without `with_origin`, since the
+    /// channel adds it further in.
     #[cfg(feature = "http")]
     pub fn by_head<F, O>(&self, key: F) -> PerKey<K, F>
     where
@@ -301,7 +321,7 @@ where
         self.by(key)
     }
 
-    /// A policy that finds the breaker by a request of any kind, for [`Plain`](crate::Plain) services.
+    /// A policy that finds the breaker by the request, for [`Plain`](crate::Plain) services.
     pub fn by_request<F, Req, O>(&self, key: F) -> PerKey<K, F>
     where
         F: Fn(&Req) -> O + Clone,
@@ -353,12 +373,12 @@ impl<K> Family<K> {
         K: Clone + Send + Sync + 'static,
     {
         let label = self.label.map(|label| label(key));
-        let meter = Meter::of_key("circuit_breaker", label);
+        let reporter = Reporter::with_key("circuit_breaker", label);
         if !self.name.is_empty() {
-            meter.set_name(self.name.clone());
+            reporter.set_name(self.name.clone());
         }
         let settings = Settings::of(template.draft.clone());
-        let breaker = CircuitBreaker::from_shared(Shared::new(settings, meter));
+        let breaker = CircuitBreaker::from_shared(Shared::new(settings, reporter));
         (template.hand)(&breaker);
         let (key, hooks) = (key.clone(), self.hooks.clone());
         breaker.on_transition(move |transition| {
@@ -371,26 +391,56 @@ impl<K> Family<K> {
     }
 }
 
+// === impl CircuitBreakersLayer ===
+
+impl<K, F> CircuitBreakersLayer<K, F> {
+    /// Puts a breaker per key in front of a service.
+    pub fn new(breakers: PerKey<K, F>) -> Self {
+        let reporter =
+            Reporter::new("circuit_breaker").named(breakers.breakers.family.name.clone());
+        Self::with_reporter(breakers, reporter)
+    }
+}
+
 // === impl PerKey ===
 
-impl<V, K, F, O> Policy<V> for PerKey<K, F>
+impl<K, F> PerKey<K, F> {
+    /// The breakers.
+    pub fn breakers(&self) -> &CircuitBreakers<K> {
+        &self.breakers
+    }
+}
+
+impl<R, K, F, O> Policy<R> for PerKey<K, F>
 where
-    V: View,
+    R: RequestKind,
     K: Hash + Eq + Clone + Send + Sync + 'static,
-    F: Fn(&V::Head<'_>) -> O + Clone,
+    F: Fn(&R::Head<'_>) -> O + Clone,
     O: Into<Option<K>>,
 {
-    type Ticket = Option<Pass>;
-    type Wait = NoWait;
+    type Token = KeyedToken;
+    type Wait = NoWait<KeyedToken, Settled>;
 
-    fn admit(&self, request: &V::Head<'_>) -> Admission<Option<Pass>, NoWait> {
+    fn admit(&self, request: &R::Head<'_>) -> Admission<KeyedToken, Self::Wait> {
         let Some(key) = (self.key)(request).into() else {
-            return Admission::Admit(None);
+            return Admission::Bypass;
         };
-        match Pass::admit(&self.breakers.get(&key)) {
-            Ok(pass) => Admission::Admit(Some(pass)),
+        let breaker = self.breakers.get(&key);
+        match breaker.shared.admit() {
+            Ok(token) => Admission::Admit(KeyedToken { breaker, token }),
             Err(rejection) => Admission::Reject(rejection),
         }
+    }
+
+    #[cfg(feature = "http")]
+    #[inline]
+    fn on_head(&self, token: &mut KeyedToken, _: &mut crate::http::ResponseHeadMut<'_>) {
+        token.breaker.shared.on_head(&mut token.token);
+    }
+
+    #[inline]
+    fn settle(&self, token: &mut KeyedToken, outcome: Outcome) {
+        token.breaker.shared.settle(&mut token.token, outcome);
     }
 }
 

@@ -1,11 +1,11 @@
-//! Stops asking a dependency that fails, and asks it again when there is reason to.
+//! Rejects calls to a dependency that fails, and probes it until it has recovered.
 //!
 //! # Where it goes
 //!
-//! On a client, around what it calls, one breaker per dependency (`CircuitBreakers` is one per host, with the feature
-//! `keyed`), outside the
-//! time-out, so that a call that takes too long counts as a failure. On a server, around what depends on one thing, say the
-//! routes of a database; inside the lag shedder. See [the order of layers](crate#the-order-of-layers).
+//! On a client, around the calls to one dependency, outside the timeout, so that a call that takes
+//! too long counts as a failure. For many dependencies, `CircuitBreakers` (feature `keyed`) is one
+//! breaker per host. On a server, around the routes that need the same dependency, for example a
+//! database, and inside the lag shedder. See [the order of layers](crate#the-order-of-layers).
 //!
 //! ```
 //! use std::time::Duration;
@@ -25,24 +25,24 @@
 //!     .layer(CircuitBreakerLayer::new(breaker.clone()));
 //!
 //! assert_eq!(breaker.state(), CircuitState::Closed);
-//! breaker.force_open(); // isolate by hand
+//! breaker.force_open(); // isolates the dependency
 //! assert_eq!(breaker.state(), CircuitState::ForcedOpen);
 //! breaker.reset();
 //! # let _ = app;
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! Calls that are no Tower service go through [`run`](CircuitBreaker::run), or through
+//! For calls that are not requests of a Tower service, use [`run`](CircuitBreaker::run), or
 //! [`try_acquire`](CircuitBreaker::try_acquire) and an outcome:
 //!
 //! ```
 //! # use seawall::CircuitBreaker;
 //! # fn query() -> Result<u32, ()> { Ok(7) }
 //! # fn f(breaker: &CircuitBreaker) -> Result<(), seawall::Rejection> {
-//! let ticket = breaker.try_acquire()?;
+//! let permit = breaker.try_acquire()?;
 //! match query() {
-//!     Ok(_) => ticket.success(),
-//!     Err(()) => ticket.failure(),
+//!     Ok(_) => permit.success(),
+//!     Err(()) => permit.failure(),
 //! }
 //! # Ok(()) }
 //! # f(&CircuitBreaker::default()).unwrap();
@@ -62,55 +62,64 @@
 //!                                      └───────────┘
 //! ```
 //!
-//! - **Closed**: everything passes and is counted. It opens when, with at least
-//!   [`minimum_calls`](CircuitBreakerBuilder::minimum_calls) in the window, the share of failures or of slow calls is at or
-//!   above its threshold, or after so many failures in a row. Any outcome may complete the picture, also a success.
-//! - **Open**: everything is refused, with what is left of the open time as `Retry-After`.
-//! - **Half-open**, from the first call after the open time on: up to [`half_open`](CircuitBreakerBuilder::half_open) calls
-//!   are let through as probes, the rest is refused. By the same rates as the window it closes, or opens again, as soon as the
-//!   probes that are missing could no longer change it. When the half-open time is over, what has come back by then
-//!   decides, with probes that hang taken for failed; without any result it opens again.
+//! - **Closed**: all calls are admitted and counted. The breaker opens when the window has at least
+//!   [`minimum_calls`](CircuitBreakerBuilder::minimum_calls) and the share of failures or of slow
+//!   calls reaches its threshold, or after a number of consecutive failures. Every outcome is
+//!   compared with the thresholds, so that a success may open it too.
+//! - **Open**: all calls are rejected, with the rest of the open time as `Retry-After`.
+//! - **Half-open**, from the first call after the open time: up to
+//!   [`half_open`](CircuitBreakerBuilder::half_open) calls are admitted as probes, the others are
+//!   rejected. With the same thresholds as for the window, the breaker closes or opens again as
+//!   soon as the outstanding probes cannot change the result. When the half-open time is over, the
+//!   probes with an outcome decide, and probes that hang count as failures; without any outcome it
+//!   opens again.
 //!
-//! By hand, until [`reset`](CircuitBreaker::reset): **forced open**, nothing passes; **forced closed**, everything passes,
-//! and the breaker is switched off; **observe only**, everything passes and is counted, and nothing follows from it.
+//! You can force a state until [`reset`](CircuitBreaker::reset). **Forced open** rejects all calls.
+//! **Forced closed** admits all calls, which switches the breaker off. **Observe only** admits and
+//! counts all calls, and never opens.
 //!
-//! States change when calls come and go and not by a timer of their own: nothing runs while nobody calls. What looks at a
-//! breaker sees the state that the next call would find; hooks, metrics and events follow when it comes.
+//! The state changes when a call begins or ends, not by a timer: without calls, nothing runs. A
+//! handle shows the state that the next call finds; hooks, metrics and events follow with that
+//! call.
 //!
-//! # Trying it in production
+//! # Try it in production
 //!
 //! | | [`dry_run`](crate::GateLayer::dry_run) on the layer | [`observe_only`](CircuitBreaker::observe_only) on the breaker |
 //! |---|---|---|
-//! | the breaker | opens and probes, with hooks and events as if it were real | stays as it is |
-//! | what would have happened | calls it would have refused: `would_reject` | thresholds that were reached: [`reached`](CircuitBreakerSnapshot::reached), a metric |
-//! | where it works | in that layer | everywhere |
-//! | while it runs | no | switched on and off |
+//! | the breaker | opens and probes, with hooks and events | keeps its state |
+//! | what it would have done | calls that it would have rejected: `would_reject` | thresholds that were reached: [`reached`](CircuitBreakerSnapshot::reached), and a metric |
+//! | scope | this layer | every layer with the breaker |
+//! | while it runs | with [`switched_by`](crate::GateLayer::switched_by) | switched on and off |
 //!
 //! # What counts
 //!
-//! | outcome | counts as |
+//! | result | counts as |
 //! |---|---|
 //! | HTTP 5xx; gRPC `UNKNOWN`, `DEADLINE_EXCEEDED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS`; an error | a failure |
-//! | a time-out of an inner layer | a failure |
+//! | a timeout of an inner layer | a failure |
 //! | a panic | a failure |
-//! | 429, `RESOURCE_EXHAUSTED`; an inner layer's refusal: overloaded, full, open, draining, too large | nothing; a probe gives its place back |
-//! | dropped before there was a result | a failure once it has taken longer than [`slow_call`](CircuitBreakerBuilder::slow_call), else nothing |
+//! | 429, `RESOURCE_EXHAUSTED`; a rejection of an inner layer: overloaded, limit, open, draining, too large | ignored; a probe releases its slot |
+//! | dropped before there is a result | a failure if it took longer than [`slow_call`](CircuitBreakerBuilder::slow_call), else ignored |
 //! | anything else | a success |
 //!
-//! [`classify`](crate::GateLayer::classify) changes it for responses and `classify_error` for errors. Over HTTP the verdict
-//! falls at the response head, over gRPC at the trailers; how long a call took is counted to the head. So a stream of hours
-//! holds up nothing: one that has begun in time counts as a success if the half-open time ends before it.
+//! [`classify`](crate::GateLayer::classify) changes this for responses, and `classify_error` for
+//! errors. Over HTTP the outcome is recorded at the response head, over gRPC at the trailers. The
+//! duration of a call ends at the head in both cases. A stream of hours does not delay the
+//! half-open state: a stream that begins in time counts as a success if the half-open time ends
+//! before the stream.
 //!
-//! A 404 is an answer, and a success: of routes that never get to the dependency, such as a health check or the fallback of a
-//! router, [`exempt`](crate::GateLayer::exempt) the former and use `Router::route_layer` for the latter.
+//! A 404 is a success. Some routes never call the dependency, such as a health check, or the
+//! fallback of a router: [`exempt`](crate::GateLayer::exempt) the former, and use
+//! `Router::route_layer` for the latter.
 //!
-//! A result belongs to the state in which its call began: what comes back after the state has changed is counted in the
-//! totals and nowhere else. It can neither close nor open a breaker that has moved on.
+//! A result belongs to the state in which its call began. After a change of state it counts in the
+//! totals only: it neither closes nor opens the breaker.
 //!
-//! # What a refusal looks like
+//! # What a rejection looks like
 //!
-//! Over HTTP it is a response, 503 or a gRPC `UNAVAILABLE`, on a client as well: `Ok`, with the [`Rejection`](crate::Rejection) in its
-//! extensions, and `client.call()` does not fail. A retry outside should look for it:
+//! Over HTTP a rejection is a response, 503 or a gRPC `UNAVAILABLE`, on a client as well: the
+//! client gets `Ok`, with the [`Rejection`](crate::Rejection) in the extensions of the response. A
+//! retry outside the breaker should look for it:
 //!
 //! ```
 //! # use seawall::{Reason, Rejection};
@@ -120,33 +129,38 @@
 //! # }
 //! ```
 //!
-//! A generated tonic client keeps no extensions: there a refusal is told from the server's own by
-//! [`respond_with`](crate::GateLayer::respond_with) and a header. Over [`Plain`](crate::Plain) and in [`run`](CircuitBreaker::run) it is the error:
-//! `error.downcast_ref::<Rejection>()` where that is boxed. `reqwest::Client` is such a service, whose `Ok` may be a 500: `.plain()`
-//! with a [`classify`](crate::GateLayer::classify) that looks at the status, over `.map_err(BoxError::from)`.
+//! A generated tonic client drops the extensions. To tell a rejection from the server's own status
+//! there, add a header with [`respond_with`](crate::GateLayer::respond_with). Over
+//! [`Plain`](crate::Plain) and in [`run`](CircuitBreaker::run), the rejection is the error; in a
+//! boxed error, find it with [`Rejection::find`](crate::Rejection::find). `reqwest::Client` is a
+//! plain service, whose `Ok` may be a 500: use `.plain()` with a
+//! [`classify`](crate::GateLayer::classify) that reads the status, over `.map_err(BoxError::from)`.
 //!
 //! # Cost
 //!
-//! While it is closed, one atomic load decides. The outcome costs one atomic read-modify-write in a window of time, which also
-//! reads the clock; two in a window of calls, a third where the rates change, a fourth where a failure is pushed out. A slow-call
-//! threshold adds one in a window of time, and the clock at the call's beginning and end; counting failures in a row adds one
-//! to each failure. There is no allocation and, but for a change of state, no lock. A ticket that is not borrowed from its
-//! handle, as that of a layer, is a reference count.
+//! While the breaker is closed, one atomic load decides. With a window of time, an outcome costs
+//! one atomic read-modify-write and a clock read. With a window of calls it costs two, a third
+//! where the rates change, and a fourth where it replaces a failure. A slow-call threshold adds one
+//! for a window of time, and a clock read at the beginning and at the end of each call. Counting
+//! consecutive failures adds one to each failure. Nothing is allocated, and only a change of state
+//! takes a lock.
 //!
 //! # Cancellation
 //!
-//! A call that is dropped gives its probe's place back, and counts as said above.
+//! A probe that is dropped releases its slot. What a dropped call counts as is in the table above.
 //!
 //! # Panics
 //!
-//! A panic of the inner service unwinds through, and counts as a failure. A panic of a hook ends with the hook.
+//! A panic of the inner service unwinds through the layer, and counts as a failure. A panic of a
+//! hook is caught.
 //!
 //! # Differences from resilience4j, Polly and tower-resilience
 //!
-//! Half-open probes are tickets: one that hangs, is cancelled, or comes back late can neither wedge the breaker nor close
-//! it, and it never lets more through than it was told. Half-open is decided as soon as it is certain, where resilience4j
-//! waits for all probes and Polly takes the first. A success may open it, where in Polly only failures are looked at. The
-//! window of time moves whether or not somebody calls. A call counts once, also if it panics or is dropped.
+//! A half-open probe has a token: if it hangs, is cancelled, or ends late, it neither blocks the
+//! breaker nor closes it, and there are never more probes than you allow. The half-open state ends
+//! as soon as the result is certain; resilience4j waits for all probes, and Polly for the first. A
+//! success may open the breaker; in Polly only a failure does. The window of time moves without
+//! calls too. Every call counts once, also if it panics or is dropped.
 //!
 //! | resilience4j | Polly | here |
 //! |---|---|---|
@@ -170,7 +184,6 @@ pub mod ready;
 mod settings;
 mod shared;
 mod state;
-mod ticket;
 
 pub use self::builder::CircuitBreakerBuilder;
 pub use self::handle::{CircuitBreaker, CircuitBreakerLayer};
@@ -179,9 +192,8 @@ pub use self::keyed::{CircuitBreakers, CircuitBreakersBuilder, CircuitBreakersLa
 pub use self::open_for::OpenFor;
 pub use self::ready::{CircuitBreakerReady, CircuitBreakerReadyLayer};
 pub use self::settings::Window;
-pub use self::shared::Pass;
+pub use self::shared::CircuitToken;
 pub use self::state::{
     CircuitBreakerSnapshot, CircuitState, CircuitTotals, ThresholdsReached, Transition,
 };
-pub use self::ticket::CircuitTicket;
-pub use crate::control::circuit::Cause;
+pub use crate::control::circuit_breaker::circuit::Cause;

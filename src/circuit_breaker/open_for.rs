@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::settings::{DAY, LEAST};
 use crate::config::ConfigError;
+
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const LEAST: Duration = Duration::from_millis(1);
 
 /// How long a breaker stays open: a `Duration`, one that grows, or a function.
 ///
@@ -14,8 +16,8 @@ use crate::config::ConfigError;
 /// use seawall::circuit_breaker::OpenFor;
 ///
 /// let five_seconds = OpenFor::from(Duration::from_secs(5));
-/// let patient = OpenFor::growing(Duration::from_secs(5), 2.0, Duration::from_secs(60)).jitter(0.1);
-/// let own = OpenFor::by(|failed_recoveries| Duration::from_secs(if failed_recoveries < 3 { 1 } else { 30 }));
+/// let longer = OpenFor::growing(Duration::from_secs(5), 2.0, Duration::from_secs(60)).jitter(0.1);
+/// let own = OpenFor::by(|failures| Duration::from_secs(if failures < 3 { 1 } else { 30 }));
 /// ```
 #[derive(Clone)]
 pub struct OpenFor {
@@ -36,9 +38,11 @@ enum Length {
 // === impl OpenFor ===
 
 impl OpenFor {
-    /// `initial` at first, `factor` times as long after each failed recovery, never longer than `cap`.
+    /// `initial` at first, `factor` times as long after each failed recovery, never longer than
+    /// `cap`.
     ///
-    /// It starts again at `initial` once the breaker was closed. Up to a day; the factor 1 to 100.
+    /// It starts again at `initial` once the breaker was closed. `cap` is at most a day, and
+    /// `factor` 1 to 100.
     pub const fn growing(initial: Duration, factor: f64, cap: Duration) -> Self {
         Self {
             length: Length::Growing {
@@ -50,10 +54,10 @@ impl OpenFor {
         }
     }
 
-    /// What the function says, asked with the number of failed recoveries since the breaker was last closed: 0 when it opens
-    /// for the first time. It is called outside any lock, also by who only looks at the
-    /// state, so it should depend on nothing else. Less than 1 ms is 1 ms;
-    /// if it panics, the breaker is open for five seconds.
+    /// What the function returns. Its argument is the number of failed recoveries since the breaker
+    /// was last closed: 0 when it opens for the first time. It is called outside any lock, and also
+    /// when the state is read, so that it should depend on its argument only. Less than 1 ms is 1
+    /// ms. If it panics, the breaker is open for five seconds.
     pub fn by(length: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
         Self {
             length: Length::By(Arc::new(length)),
@@ -61,8 +65,8 @@ impl OpenFor {
         }
     }
 
-    /// Up to this share longer or shorter, at random, `0.0..=1.0`: the breakers of many processes that opened together do not
-    /// send their probes together. The cap holds all the same. The default is none.
+    /// Up to this share longer or shorter, at random, `0.0..=1.0`: breakers of many processes that
+    /// open together then do not send their probes together. The cap still applies. Default: none.
     #[must_use]
     pub const fn jitter(mut self, share: f64) -> Self {
         self.jitter = share;
@@ -109,7 +113,7 @@ impl OpenFor {
 }
 
 impl From<Duration> for OpenFor {
-    /// Always so long: 1 ms to a day.
+    /// Always this long: 1 ms to a day.
     fn from(length: Duration) -> Self {
         Self::growing(length, 1.0, length)
     }

@@ -1,9 +1,10 @@
-//! A breaker that a load balancer can see: open, it is not ready.
+//! A breaker for endpoints of a load balancer: while it is open, the endpoint is not ready.
 //!
 //! # Where it goes
 //!
-//! Around each endpoint under `tower::balance` or `tower::ready_cache`, which send elsewhere what one endpoint does not take;
-//! never on a server, and nowhere where nobody else could take the call: it would wait and not be refused.
+//! Around each endpoint under `tower::balance` or `tower::ready_cache`, which call another endpoint
+//! if one is not ready. Do not use it on a server, nor where there is no other endpoint: a call
+//! would wait instead of being rejected.
 //!
 //! ```
 //! use seawall::CircuitBreaker;
@@ -14,37 +15,41 @@
 //! use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
-//! let endpoint = |place: u32| {
-//!     let service = service_fn(move |n: u32| async move { Ok::<_, BoxError>(n + place) });
+//! let endpoint = |number: u32| {
+//!     let service = service_fn(move |n: u32| async move { Ok::<_, BoxError>(n + number) });
 //!     let breaker = CircuitBreaker::default();
 //!     Constant::new(CircuitBreakerReadyLayer::new(breaker).plain().layer(service), 1)
 //! };
-//! let mut balance = Balance::new(ServiceList::new::<u32>([endpoint(1), endpoint(2), endpoint(3)]));
+//! let endpoints = ServiceList::new::<u32>([endpoint(1), endpoint(2), endpoint(3)]);
+//! let mut balance = Balance::new(endpoints);
 //! assert!((2..5).contains(&balance.ready().await?.call(1).await?));
 //! # Ok(()) }
 //! ```
 //!
-//! When all of them are open, nothing is ready: put `tower::load_shed` around the balancer, or a time-out around its
-//! `ready()`. What is to measure the load, such as `PendingRequests`, goes around this service.
+//! When all breakers are open, no endpoint is ready: put `tower::load_shed` around the balancer, or
+//! a timeout around its `ready()`. Put a load measurement, such as `PendingRequests`, around this
+//! service.
 //!
 //! # Readiness
 //!
-//! This is the one service of this crate whose `poll_ready` reserves something: ready means that the breaker has let a call
-//! through, and `call` makes it, whatever has happened since. Polled again, it looks whether the breaker would still let it.
-//! A clone has no reservation. A reserved probe that is not called keeps its place until it is dropped or the half-open time is over, and
-//! then counts as one that hangs.
+//! This is the one service of this crate whose `poll_ready` reserves something: ready means that
+//! the breaker has admitted a call, and `call` makes that call, whatever has happened since.
+//! Another `poll_ready` checks whether the breaker would still admit it. A clone has no
+//! reservation. A reserved probe without a call keeps its slot until it is dropped or the half-open
+//! time is over, and then counts as a probe that hangs.
 //!
-//! Not ready, it is woken when the open time is over, when a probe gives its place back, and whenever the state changes. That
-//! takes a Tokio runtime with a time driver.
+//! While the service is not ready, it is woken when the open time is over, when a probe releases
+//! its slot, and when the state changes. This needs a Tokio runtime with a time driver.
 //!
-//! An error of the inner `poll_ready` is passed through and counts as no call.
+//! An error of the inner `poll_ready` is passed on, and does not count as a call.
 //!
 //! # Panics
 //!
-//! `call` without a `poll_ready` before it that was ready.
+//! If `call` is called without a `poll_ready` that was ready.
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
@@ -53,19 +58,19 @@ use tokio::time::Sleep;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::shared::Pass;
+use super::shared::CircuitToken;
 use super::{CircuitBreaker, CircuitBreakerLayer};
 use crate::clock;
-use crate::control::breaker::Refusal;
+use crate::control::circuit_breaker::breaker::Refusal;
 use crate::gate::GateFuture;
-use crate::policy::{Held, NoWait};
-use crate::protocol::{Http, Inspect, Plain, Protocol};
+use crate::gate::guard::{Guard, Shared};
+use crate::protocol::{Http, Plain, Protocol, Respond};
 
 /// Puts a [`CircuitBreaker`] around an endpoint, so that it is not ready while the breaker is open.
 ///
-/// One that classifies is made of a [`CircuitBreakerLayer`]:
-/// `CircuitBreakerReadyLayer::from(CircuitBreakerLayer::new(breaker).classify(..))`. Its answers and its dry run play no part here,
-/// as nothing is refused.
+/// To classify outcomes, make it from a [`CircuitBreakerLayer`]:
+/// `CircuitBreakerReadyLayer::from(CircuitBreakerLayer::new(breaker).classify(..))`. The answers of
+/// that layer are not used, since nothing is rejected.
 #[derive(Clone)]
 pub struct CircuitBreakerReadyLayer<X = Http> {
     gate: CircuitBreakerLayer<X>,
@@ -74,14 +79,20 @@ pub struct CircuitBreakerReadyLayer<X = Http> {
 /// An endpoint that is not ready while its breaker is open; made by [`CircuitBreakerReadyLayer`].
 pub struct CircuitBreakerReady<S, X = Http> {
     inner: S,
-    breaker: CircuitBreaker,
+    shared: Arc<Shared<CircuitBreaker>>,
     protocol: X,
-    grant: Option<Pass>,
+    grant: Option<Grant>,
     waiting: Option<Pin<Box<Waiting>>>,
 }
 
+/// A token that is reserved for the next call.
+struct Grant {
+    breaker: CircuitBreaker,
+    token: Option<CircuitToken>,
+}
+
 pin_project! {
-    /// Until there is reason to ask the breaker again.
+    /// Waits until the breaker may admit a call.
     struct Waiting {
         #[pin]
         changed: OwnedNotified,
@@ -115,10 +126,10 @@ impl<S, X: Clone> Layer<S> for CircuitBreakerReadyLayer<X> {
     type Service = CircuitBreakerReady<S, X>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let (breaker, protocol) = self.gate.clone().into_parts();
+        let (shared, protocol) = self.gate.clone().into_parts();
         CircuitBreakerReady {
             inner,
-            breaker,
+            shared,
             protocol,
             grant: None,
             waiting: None,
@@ -139,31 +150,31 @@ impl<X> fmt::Debug for CircuitBreakerReadyLayer<X> {
 impl<S, X> CircuitBreakerReady<S, X> {
     /// The breaker.
     pub fn breaker(&self) -> &CircuitBreaker {
-        &self.breaker
+        &self.shared.policy
     }
 
-    /// Whether the breaker lets a call through.
+    /// Ready when the breaker has admitted a call.
     fn poll_grant(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.grant.as_ref().is_some_and(Pass::is_current) {
+        if self.grant.as_ref().is_some_and(Grant::is_current) {
             return Poll::Ready(());
         }
         self.grant = None;
         match &mut self.waiting {
             Some(waiting) => ready!(waiting.as_mut().poll(cx)),
             None => {
-                if let Ok(pass) = Pass::reserve(&self.breaker) {
-                    self.grant = Some(pass);
+                if let Ok(grant) = Grant::reserve(&self.shared.policy) {
+                    self.grant = Some(grant);
                     return Poll::Ready(());
                 }
             }
         }
         loop {
-            let shared = &self.breaker.shared;
-            // Listening comes before asking, so that no change is missed in between.
-            let changed = shared.changed.clone().notified_owned();
-            match Pass::reserve(&self.breaker) {
-                Ok(pass) => {
-                    self.grant = Some(pass);
+            let breaker = &self.shared.policy;
+            // Listen before the breaker decides, so that no change in between is missed.
+            let changed = breaker.shared.changed.clone().notified_owned();
+            match Grant::reserve(breaker) {
+                Ok(grant) => {
+                    self.grant = Some(grant);
                     self.waiting = None;
                     return Poll::Ready(());
                 }
@@ -179,17 +190,17 @@ impl<S, X> CircuitBreakerReady<S, X> {
     }
 }
 
-impl<S, X, Req> Service<Req> for CircuitBreakerReady<S, X>
+impl<S, X, Req, Res> Service<Req> for CircuitBreakerReady<S, X>
 where
-    S: Service<Req>,
-    X: Inspect<Req> + Protocol<S::Response, S::Error>,
+    X: Protocol<Req, CircuitBreaker> + Respond<Req, Res, S::Error, CircuitBreaker>,
+    S: Service<<X as Protocol<Req, CircuitBreaker>>::Inner, Response = Res>,
 {
-    type Response = X::Response<X::Hold<Pass>>;
+    type Response = <X as Respond<Req, Res, S::Error, CircuitBreaker>>::Response;
     type Error = S::Error;
-    type Future = GateFuture<S::Future, NoWait, Pass, X>;
+    type Future = GateFuture<S, Req, CircuitBreaker, X>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        // The inner service first: a probe's place is not for one that is not ready.
+        // The inner service first: one that is not ready must not take a probe's slot.
         match self.inner.poll_ready(cx) {
             Poll::Ready(Ok(())) => self.poll_grant(cx).map(Ok),
             not_ready => {
@@ -201,12 +212,12 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let grant = self.grant.take();
-        let mut pass = grant.expect("`poll_ready` must have been ready before `call`");
-        pass.begin();
-        let memo = self.protocol.glance(&request);
-        let mut held = Held::new(pass);
-        let future = held.watch(|| self.inner.call(request));
-        GateFuture::called(future, held, memo, self.protocol.clone())
+        let grant = grant.expect("`poll_ready` must have been ready before `call`");
+        let memo = X::glance(&request);
+        self.shared.reporter.admitted();
+        let guard = Guard::<_, X::Kind>::running(self.shared.clone(), grant.into_token());
+        let future = self.inner.call(self.protocol.pass(request, u64::MAX));
+        GateFuture::admitted(future, guard, memo, self.protocol.clone())
     }
 }
 
@@ -214,7 +225,7 @@ impl<S: Clone, X: Clone> Clone for CircuitBreakerReady<S, X> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            breaker: self.breaker.clone(),
+            shared: self.shared.clone(),
             protocol: self.protocol.clone(),
             grant: None,
             waiting: None,
@@ -226,9 +237,44 @@ impl<S: fmt::Debug, X> fmt::Debug for CircuitBreakerReady<S, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreakerReady")
             .field("inner", &self.inner)
-            .field("breaker", &self.breaker)
+            .field("breaker", self.breaker())
             .field("is_granted", &self.grant.is_some())
             .finish_non_exhaustive()
+    }
+}
+
+// === impl Grant ===
+
+impl Grant {
+    fn reserve(breaker: &CircuitBreaker) -> Result<Self, Refusal> {
+        let token = breaker.shared.reserve()?;
+        Ok(Self {
+            breaker: breaker.clone(),
+            token: Some(token),
+        })
+    }
+
+    fn is_current(&self) -> bool {
+        let token = self.token.as_ref();
+        token.is_some_and(|token| self.breaker.shared.is_current(token))
+    }
+
+    /// The call begins now.
+    fn into_token(mut self) -> CircuitToken {
+        let mut token = self
+            .token
+            .take()
+            .expect("it is there until the grant is dropped");
+        self.breaker.shared.begin(&mut token);
+        token
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        if let Some(token) = self.token.take() {
+            self.breaker.shared.cancel_reservation(&token);
+        }
     }
 }
 

@@ -1,25 +1,22 @@
-//! When it opens, how long it stays so, and what it takes to close: values that may change while it runs.
+//! The settings of a breaker, which may change while it runs.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::open_for::OpenFor;
+use super::open_for::{DAY, LEAST, OpenFor};
 use crate::clock::nanos;
 use crate::config::ConfigError;
-use crate::control::breaker::Spans;
-use crate::control::circuit::{MAX_PROBES, Thresholds};
-use crate::control::window::{self, MAX_BUCKETS, MAX_CALLS};
+use crate::control::circuit_breaker::breaker::Spans;
+use crate::control::circuit_breaker::circuit::{MAX_PROBES, Thresholds};
+use crate::control::circuit_breaker::window::{self, MAX_BUCKETS, MAX_CALLS};
 use crate::observe;
 
-pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-pub(super) const LEAST: Duration = Duration::from_millis(1);
-
-/// How long it is open unless somebody says otherwise.
+/// The default open time.
 pub(super) const DEFAULT_OPEN: Duration = Duration::from_secs(5);
 
-/// The shortest slice of a window.
+/// The shortest bucket of a window.
 const BUCKET: Duration = Duration::from_millis(10);
 
 /// Which calls count.
@@ -51,14 +48,14 @@ pub(super) struct Settings {
     /// Nanoseconds.
     slow_call: AtomicU64,
     minimum_calls: AtomicU32,
-    /// 0 if they do not count.
+    /// 0 for no threshold.
     consecutive_failures: AtomicU32,
     probes: AtomicU32,
     /// Nanoseconds; 0 for as long as it was open.
     half_open_for: AtomicU64,
     open_for: RwLock<OpenFor>,
     window: Window,
-    /// What the jitter is drawn by, together with a generation.
+    /// The seed of the jitter, together with a generation.
     seed: u64,
     /// Held while thresholds are changed: one of them must remain.
     changing: Mutex<()>,
@@ -82,16 +79,17 @@ pub(super) struct Draft {
 impl Window {
     const BUCKETS: u32 = 10;
 
-    /// The last `n` calls, however long ago they were: 1 to 4096.
+    /// The last `n` calls, however old they are: 1 to 4096.
     ///
-    /// Costs nothing to know the time, but old calls stay until new ones push them out: where there are few calls, last
-    /// hour's failures count.
+    /// It reads no clock, but old calls stay in the window until new calls replace them: with few
+    /// calls, failures of an hour ago count.
     pub const fn calls(n: u32) -> Self {
         Self(Extent::Calls(n))
     }
 
-    /// The calls of the last `span`, 10 ms to a day, in ten slices of it: it moves on by a slice at a time, so that a call is
-    /// in it for nine tenths of `span` to all of it. A span below 200 ms is one slice.
+    /// The calls of the last `span`, 10 ms to a day, in ten buckets. The window moves on by one
+    /// bucket at a time, so that a call stays in it for nine tenths of `span` to all of `span`. A
+    /// span below 200 ms is one bucket.
     pub const fn time(span: Duration) -> Self {
         Self(Extent::Time {
             span,
@@ -99,7 +97,8 @@ impl Window {
         })
     }
 
-    /// In so many slices instead, 1 to 60, of 10 ms at least. A window of calls has none, and ignores it.
+    /// The number of buckets of a window of time, 1 to 60, each at least 10 ms long. A window of
+    /// calls ignores it.
     #[must_use]
     pub const fn buckets(self, buckets: u32) -> Self {
         match self.0 {
@@ -137,7 +136,7 @@ impl Window {
         }
     }
 
-    /// The most calls that can be in it.
+    /// The most calls in the window.
     const fn capacity(self) -> u32 {
         match self.0 {
             Extent::Calls(n) => n,
@@ -172,7 +171,7 @@ impl Draft {
         Ok(self)
     }
 
-    /// The same for a window that stays what it is, and bounds the minimum number of calls.
+    /// The draft with another window, whose size bounds the minimum number of calls.
     #[cfg(feature = "keyed")]
     pub(super) fn with_window(mut self, window: Window) -> Self {
         let most = window.capacity();
@@ -189,7 +188,7 @@ impl Draft {
 }
 
 impl Settings {
-    /// Of a draft that was checked.
+    /// The settings of a checked draft.
     pub(super) fn of(draft: Draft) -> Self {
         let this = Self::empty(draft.window);
         let applied = this.apply(&draft);
@@ -213,7 +212,7 @@ impl Settings {
         }
     }
 
-    /// Everything but the window, which is the same.
+    /// Applies everything but the window, which must be the same.
     pub(super) fn apply(&self, draft: &Draft) -> Result<(), ConfigError> {
         self.set_all_thresholds(
             draft.failure_rate,
@@ -345,7 +344,8 @@ impl Settings {
 
 impl Spans for Settings {
     fn open(&self, failed_recoveries: u32, generation: u64) -> u64 {
-        // A copy, so that a function of the user's runs outside the lock. It may run while a call unwinds.
+        // A copy, so that the user's function runs outside the lock. It may run while a call
+        // unwinds.
         let open_for = self
             .open_for
             .read()
@@ -353,13 +353,13 @@ impl Spans for Settings {
             .clone();
         let dice = fastrand::Rng::with_seed(self.seed.wrapping_add(generation)).f64();
         let mut length = DEFAULT_OPEN;
-        observe::unpanicked(|| length = open_for.after(failed_recoveries, dice));
+        observe::without_panics(|| length = open_for.after(failed_recoveries, dice));
         nanos(length.max(LEAST))
     }
 
     fn half_open(&self, open: u64) -> u64 {
         match self.half_open_for.load(Relaxed) {
-            // A call that is not slow must be able to come back in time.
+            // A call that is not slow must be able to end in time.
             0 if self.is_timed() => open.max(self.slow_call().saturating_mul(2)),
             0 => open,
             span => span,

@@ -1,6 +1,5 @@
-//! What all clones of a handle share, and what an admitted call carries.
+//! The state that all clones of a handle share, and the token of an admitted call.
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,14 +9,15 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::settings::Settings;
-use super::{CircuitBreaker, CircuitState, Transition};
+use super::{CircuitState, Transition};
 use crate::clock::{self, Grains, nanos};
-use crate::control::breaker::{Breaker, Entry, Refusal};
-use crate::control::circuit::{Exceeded, Mode, Word};
-use crate::control::window::Sample;
-use crate::observe::{self, Meter};
-use crate::policy::{Interest, Outcome, Ticket};
-use crate::rejection::{Reason, Rejection};
+use crate::control::circuit_breaker::breaker::{Breaker, Entry, Refusal};
+use crate::control::circuit_breaker::circuit::{Exceeded, Mode, Word};
+use crate::control::circuit_breaker::counts::Sample;
+use crate::observe::{self, Reporter};
+use crate::outcome::Outcome;
+use crate::reason::Reason;
+use crate::rejection::Rejection;
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -26,57 +26,55 @@ type Hook = Arc<dyn Fn(&Transition) + Send + Sync>;
 pub(super) struct Shared {
     pub(super) breaker: Breaker,
     pub(super) settings: Settings,
-    pub(super) meter: Meter,
-    /// Where the nanoseconds of the breaker begin.
+    pub(super) reporter: Reporter,
+    /// The origin of the breaker's nanoseconds.
     origin: Instant,
-    /// The slices of its window, if that is one of time.
+    /// The buckets of a window of time.
     slices: Grains,
-    /// Since the origin.
+    /// Milliseconds since the origin.
     millis: Grains,
     hooks: RwLock<Vec<Hook>>,
-    /// Whoever waits for an open breaker in `poll_ready`.
+    /// Wakes the services that wait for the breaker in `poll_ready`.
     pub(super) changed: Arc<Notify>,
     pub(super) cancelled: AtomicU64,
     pub(super) panicked: AtomicU64,
 }
 
-/// What a call carries that a [`CircuitBreaker`](super::CircuitBreaker) admitted.
-///
-/// Dropped without an outcome, it was no call: a probe gives its place back and nothing is counted.
-pub struct Pass<B: Borrow<CircuitBreaker> = CircuitBreaker> {
-    handle: B,
+/// The token of a call that a [`CircuitBreaker`](super::CircuitBreaker) admitted.
+#[derive(Clone, Copy, Debug)]
+pub struct CircuitToken {
     word: Word,
-    /// Nanoseconds: when it began, and from the response head on how long it took.
+    /// Nanoseconds: when the call began, and from the response head on how long it took.
     time: u64,
     stage: Stage,
 }
 
-/// The state in which a call passed, and whether the breaker knows that its response has begun.
+/// The state in which a call was admitted, and whether the breaker knows that its response has
+/// begun.
 type Way = (Word, bool);
 
-/// As wide as the rest of a pass, so that it is moved in whole words.
+/// As wide as the rest of a token, so that it is moved in whole words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 enum Stage {
     Called,
-    /// How long it took is known.
+    /// The duration is known.
     Measured,
-    /// The same, and the breaker knows that the response of this probe has begun.
+    /// The duration is known, and the breaker knows that the response of this probe has begun.
     Begun,
-    Settled,
 }
 
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn new(settings: Settings, meter: Meter) -> Self {
+    pub(super) fn new(settings: Settings, reporter: Reporter) -> Self {
         let window = settings.make_window();
         let slice = window.slice().map_or(Duration::MAX, Duration::from_nanos);
         let origin = clock::now();
         Self {
             breaker: Breaker::new(window, settings.is_timed(), 0),
             settings,
-            meter,
+            reporter,
             origin,
             slices: Grains::new(origin, slice),
             millis: Grains::new(origin, MILLI),
@@ -91,7 +89,8 @@ impl Shared {
         nanos(clock::now().saturating_duration_since(self.origin))
     }
 
-    /// How it refuses while it is open and will be for a while. The time that it says is right to a millisecond.
+    /// The rejection of a breaker that stays open for more than a millisecond. Its time is exact to
+    /// a millisecond.
     #[inline]
     fn refuses(&self) -> Option<Refusal> {
         let grain = nanos(MILLI);
@@ -100,10 +99,11 @@ impl Shared {
     }
 
     fn refuse(&self, refusal: Refusal) -> Rejection {
-        /// The probes that are out decide within a call's time, which nobody knows; it is not worth coming back earlier.
+        /// The probes decide within the duration of a call, which is unknown; an earlier retry is
+        /// not worthwhile.
         const SOON: Duration = Duration::from_secs(1);
-        self.meter.circuit_seen(|| self.mode());
-        let rejection = self.meter.reject(Reason::CircuitOpen);
+        self.reporter.circuit_seen(|| self.mode());
+        let rejection = self.reporter.reject(Reason::CircuitOpen);
         match refusal {
             Refusal::Open(nanos) => rejection.with_retry_after(Duration::from_nanos(nanos)),
             Refusal::HalfOpen(nanos) => {
@@ -124,12 +124,12 @@ impl Shared {
             .push(hook);
     }
 
-    /// Tells everybody what has changed, if anything has: one at a time, in order, outside any lock. Somebody's panic goes no further, as
-    /// most changes are found where a call is dropped.
+    /// Reports the changes of state, if there are any: one at a time, in order, outside any lock. A
+    /// panic of a hook or recorder is caught, since most changes are found where a call is dropped.
     pub(super) fn tell(&self) {
         self.breaker.tell(|change| {
             self.changed.notify_waiters();
-            observe::unpanicked(|| self.meter.circuit_changed(&change));
+            observe::without_panics(|| self.reporter.circuit_changed(&change));
             let transition = Transition::new(change);
             let hooks = self
                 .hooks
@@ -137,7 +137,7 @@ impl Shared {
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone();
             for hook in hooks {
-                observe::unpanicked(|| hook(&transition));
+                observe::without_panics(|| hook(&transition));
             }
         });
     }
@@ -146,7 +146,7 @@ impl Shared {
         took.is_some_and(|took| took > self.settings.slow_call())
     }
 
-    /// A call came back; `took` is `None` where nobody measured.
+    /// Records the outcome of a call; `took` is `None` if its duration was not measured.
     pub(super) fn record(&self, way: Option<Way>, outcome: Outcome, took: Option<u64>) {
         let slow = self.is_slow(took);
         let failed = match outcome {
@@ -178,9 +178,9 @@ impl Shared {
             None => breaker.record_unasked(|| self.now(), sample, settings),
         };
         if reached != Exceeded::default() {
-            self.meter.circuit_reached(reached);
+            self.reporter.circuit_reached(reached);
         }
-        self.meter.circuit_outcome(outcome);
+        self.reporter.circuit_outcome(outcome);
     }
 
     #[cold]
@@ -189,7 +189,7 @@ impl Shared {
         if let Some(way) = way {
             self.give_back(way);
         }
-        self.meter.circuit_outcome(outcome);
+        self.reporter.circuit_outcome(outcome);
     }
 
     #[cold]
@@ -204,7 +204,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        observe::unpanicked(|| self.meter.circuit_gone());
+        observe::without_panics(|| self.reporter.circuit_gone());
     }
 }
 
@@ -214,103 +214,156 @@ impl fmt::Debug for Shared {
         f.debug_struct("CircuitBreaker")
             .field("state", &CircuitState::of(&look, self.now()))
             .field("settings", &self.settings)
-            .field("meter", &self.meter)
+            .field("reporter", &self.reporter)
             .finish_non_exhaustive()
     }
 }
 
-// === impl Pass ===
+// === tokens ===
 
-impl<B: Borrow<CircuitBreaker> + Clone> Pass<B> {
-    /// A pass for a call that begins now, or a refusal.
+impl Shared {
+    /// A token for a call that begins now, or a rejection.
     #[inline]
-    pub(super) fn admit(handle: &B) -> Result<Self, Rejection> {
-        let shared = &handle.borrow().shared;
-        if let Some(word) = shared.breaker.lets_pass() {
+    pub(super) fn admit(&self) -> Result<CircuitToken, Rejection> {
+        if let Some(word) = self.breaker.lets_pass() {
             if !word.is_timed() {
-                let pass = Self::new(handle, word);
-                pass.shared().meter.admitted();
-                pass.shared().meter.circuit_seen(|| pass.shared().mode());
-                return Ok(pass);
+                self.reporter.circuit_seen(|| self.mode());
+                return Ok(CircuitToken::new(word));
             }
         }
-        Self::admit_anyhow(handle)
-    }
-
-    #[inline]
-    fn new(handle: &B, word: Word) -> Self {
-        Self {
-            handle: handle.clone(),
-            word,
-            time: 0,
-            stage: Stage::Called,
-        }
+        self.admit_anyhow()
     }
 
     #[inline(never)]
-    fn admit_anyhow(handle: &B) -> Result<Self, Rejection> {
-        let shared = &handle.borrow().shared;
-        let reserved = match shared.refuses() {
+    fn admit_anyhow(&self) -> Result<CircuitToken, Rejection> {
+        // Before there is a token: a metrics recorder may panic.
+        self.reporter.circuit_seen(|| self.mode());
+        let reserved = match self.refuses() {
             Some(refusal) => Err(refusal),
-            None => Self::reserve(handle),
+            None => self.reserve(),
         };
         match reserved {
-            Ok(mut pass) => {
-                pass.begin();
-                Ok(pass)
+            Ok(mut token) => {
+                self.begin(&mut token);
+                Ok(token)
             }
-            Err(refusal) => Err(shared.refuse(refusal)),
+            Err(refusal) => Err(self.refuse(refusal)),
         }
     }
 
-    /// A pass for a call that has yet to [`begin`](Pass::begin), or a refusal.
-    #[inline]
-    pub(super) fn reserve(handle: &B) -> Result<Self, Refusal> {
-        let shared = &handle.borrow().shared;
-        match shared.breaker.enter(|| shared.now(), &shared.settings) {
+    /// A token for a call that has yet to [`begin`](Self::begin), or why it is rejected.
+    pub(super) fn reserve(&self) -> Result<CircuitToken, Refusal> {
+        let entered = self.breaker.enter(|| self.now(), &self.settings);
+        match entered {
             Entry::Pass(word) => {
-                // The pass first: whatever a metrics recorder does, its place comes back.
-                let pass = Self::new(handle, word);
                 if !word.lets_pass() {
-                    shared.tell();
+                    self.tell();
                 }
-                Ok(pass)
+                Ok(CircuitToken::new(word))
             }
             Entry::Refused(refusal) => {
-                shared.tell();
+                self.tell();
                 Err(refusal)
             }
         }
     }
-}
 
-impl<B: Borrow<CircuitBreaker>> Pass<B> {
-    #[inline]
-    fn shared(&self) -> &Shared {
-        &self.handle.borrow().shared
-    }
-
-    /// Whether it would be given again.
-    pub(super) fn is_current(&self) -> bool {
-        self.shared()
-            .breaker
-            .is_current(self.word, || self.shared().now())
+    /// Whether the breaker would grant a reserved token again.
+    pub(super) fn is_current(&self, token: &CircuitToken) -> bool {
+        self.breaker.is_current(token.word, || self.now())
     }
 
     /// The call begins now.
-    #[inline]
-    pub(super) fn begin(&mut self) {
-        if self.word.is_timed() {
-            self.time = self.shared().now();
+    pub(super) fn begin(&self, token: &mut CircuitToken) {
+        if token.word.is_timed() {
+            token.time = self.now();
         }
-        let shared = self.shared();
-        shared.meter.admitted();
-        shared.meter.circuit_seen(|| shared.mode());
+    }
+
+    /// Releases a reserved token without a call.
+    pub(super) fn cancel_reservation(&self, token: &CircuitToken) {
+        self.give_back(token.way());
+    }
+
+    /// Records that the response head is ready.
+    #[cfg(feature = "http")]
+    #[inline(always)]
+    pub(super) fn on_head(&self, token: &mut CircuitToken) {
+        if token.word.is_timed() || !token.word.lets_pass() {
+            self.begin_response(token);
+        }
+    }
+
+    /// Records the head of a probe, or of a call that is timed.
+    #[cfg(feature = "http")]
+    #[inline(never)]
+    fn begin_response(&self, token: &mut CircuitToken) {
+        let took = self.took(token);
+        token.measured(took.unwrap_or(0));
+        let in_time = !self.is_slow(took);
+        if in_time
+            && self
+                .breaker
+                .begin_response(token.word, || self.now(), &self.settings)
+        {
+            token.stage = Stage::Begun;
+        }
+        self.tell();
+    }
+
+    fn took(&self, token: &CircuitToken) -> Option<u64> {
+        token.word.is_timed().then(|| match token.stage {
+            Stage::Measured | Stage::Begun => token.time,
+            Stage::Called => self.now().saturating_sub(token.time),
+        })
     }
 
     #[inline]
-    pub(super) fn is_settled(&self) -> bool {
-        self.stage == Stage::Settled
+    pub(super) fn settle(&self, token: &mut CircuitToken, outcome: Outcome) {
+        if outcome == Outcome::Success && self.settle_success(token) {
+            return;
+        }
+        self.settle_anyhow(token, outcome);
+    }
+
+    /// The common case; `false` if this call is not one, and then nothing is done.
+    #[inline]
+    fn settle_success(&self, token: &mut CircuitToken) -> bool {
+        if token.word.is_timed() {
+            return false;
+        }
+        let slice = || self.slices.count();
+        let recorded =
+            self.breaker
+                .record_success(token.word, slice, || self.now(), &self.settings);
+        let Some(reached) = recorded else {
+            return false;
+        };
+        if reached != Exceeded::default() {
+            self.reporter.circuit_reached(reached);
+            self.tell();
+        }
+        self.reporter.circuit_outcome(Outcome::Success);
+        true
+    }
+
+    #[inline(never)]
+    fn settle_anyhow(&self, token: &CircuitToken, outcome: Outcome) {
+        self.record(Some(token.way()), outcome, self.took(token));
+        self.tell();
+    }
+}
+
+// === impl CircuitToken ===
+
+impl CircuitToken {
+    #[inline]
+    const fn new(word: Word) -> Self {
+        Self {
+            word,
+            time: 0,
+            stage: Stage::Called,
+        }
     }
 
     pub(super) fn measured(&mut self, took: u64) {
@@ -318,111 +371,7 @@ impl<B: Borrow<CircuitBreaker>> Pass<B> {
         self.stage = Stage::Measured;
     }
 
-    /// Of a probe, or of a call that is timed.
-    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "there are no heads"))]
-    #[inline(never)]
-    fn begin_response(&mut self) {
-        let took = self.took();
-        self.measured(took.unwrap_or(0));
-        let shared = self.shared();
-        let (breaker, settings) = (&shared.breaker, &shared.settings);
-        let in_time = !shared.is_slow(took);
-        if in_time && breaker.begin_response(self.word, || shared.now(), settings) {
-            self.stage = Stage::Begun;
-        }
-        self.shared().tell();
-    }
-
     fn way(&self) -> Way {
         (self.word, self.stage == Stage::Begun)
-    }
-
-    fn took(&self) -> Option<u64> {
-        self.word.is_timed().then(|| match self.stage {
-            Stage::Measured | Stage::Begun => self.time,
-            _ => self.shared().now().saturating_sub(self.time),
-        })
-    }
-}
-
-impl<B: Borrow<CircuitBreaker>> Ticket for Pass<B> {
-    #[inline]
-    fn interest(&self) -> Interest {
-        if self.is_settled() {
-            Interest::Nothing
-        } else if self.word.is_timed() || !self.word.lets_pass() {
-            Interest::Head
-        } else {
-            Interest::Outcome
-        }
-    }
-
-    #[inline]
-    fn settle(&mut self, outcome: Outcome) {
-        if outcome == Outcome::Success && self.settle_success() {
-            return;
-        }
-        self.settle_anyhow(outcome);
-    }
-
-    #[cfg(feature = "http")]
-    #[inline]
-    fn on_head(&mut self, _: &mut crate::protocol::ResponseHeadMut<'_>) {
-        if self.interest() == Interest::Head {
-            self.begin_response();
-        }
-    }
-}
-
-impl<B: Borrow<CircuitBreaker>> Pass<B> {
-    /// What nearly all calls do; `false` if it is one of the others, and nothing is done.
-    #[inline]
-    fn settle_success(&mut self) -> bool {
-        if self.word.is_timed() {
-            return false;
-        }
-        let shared = self.shared();
-        let (breaker, settings) = (&shared.breaker, &shared.settings);
-        let slice = || shared.slices.count();
-        let recorded = breaker.record_success(self.word, slice, || shared.now(), settings);
-        let Some(reached) = recorded else {
-            return false;
-        };
-        self.stage = Stage::Settled;
-        let shared = self.shared();
-        if reached != Exceeded::default() {
-            shared.meter.circuit_reached(reached);
-            shared.tell();
-        }
-        shared.meter.circuit_outcome(Outcome::Success);
-        true
-    }
-
-    #[inline(never)]
-    fn settle_anyhow(&mut self, outcome: Outcome) {
-        let took = self.took();
-        let way = self.way();
-        // First, so that no place is given back twice, whatever a metrics recorder does.
-        self.stage = Stage::Settled;
-        self.shared().record(Some(way), outcome, took);
-        self.shared().tell();
-    }
-}
-
-impl<B: Borrow<CircuitBreaker>> Drop for Pass<B> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.stage != Stage::Settled {
-            self.shared().give_back(self.way());
-        }
-    }
-}
-
-impl<B: Borrow<CircuitBreaker>> fmt::Debug for Pass<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pass")
-            .field("breaker", self.shared())
-            .field("stage", &self.stage)
-            .finish_non_exhaustive()
     }
 }

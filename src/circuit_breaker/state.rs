@@ -1,10 +1,10 @@
-//! What a breaker says about itself.
+//! The states, transitions and snapshots of a breaker.
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::control::circuit::{Cause, Change, Mode};
-use crate::control::look::Look;
+use crate::control::circuit_breaker::circuit::{Cause, Change, Mode};
+use crate::control::circuit_breaker::look::Look;
 
 /// The state of a [`CircuitBreaker`](crate::CircuitBreaker).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,32 +12,33 @@ use crate::control::look::Look;
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum CircuitState {
-    /// Calls pass and are counted.
+    /// Calls are admitted and counted.
     Closed,
-    /// Calls are refused.
+    /// Calls are rejected.
     Open {
-        /// When probes will be let through.
+        /// The time until the first probe is admitted.
         retry_in: Duration,
     },
-    /// Some calls are let through as probes.
+    /// Some calls are admitted as probes.
     HalfOpen,
-    /// Calls are refused until somebody says otherwise.
+    /// Calls are rejected until the breaker is reset.
     ForcedOpen,
-    /// Calls pass and nothing is counted until somebody says otherwise.
+    /// Calls are admitted, and counted in the totals only, until the breaker is reset.
     ForcedClosed,
-    /// Calls pass and are counted, and nothing follows from it until somebody says otherwise.
+    /// Calls are admitted and counted, and the breaker does not open, until it is reset.
     ObserveOnly,
 }
 
-/// One change of a breaker's state, as told to [`on_transition`](crate::CircuitBreaker::on_transition).
+/// One change of a breaker's state; a hook of
+/// [`on_transition`](crate::CircuitBreaker::on_transition) gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transition {
-    /// The state before. An open one has no time left here.
+    /// The state before. `retry_in` of an open one is 0.
     pub from: CircuitState,
-    /// The state after. An open one has all its time left here.
+    /// The state after. `retry_in` of an open one is the whole open time.
     pub to: CircuitState,
-    /// Why.
+    /// The cause of the change.
     pub cause: Cause,
     /// The number of the change: 1 for the first of this breaker.
     pub number: u64,
@@ -48,7 +49,7 @@ pub struct Transition {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CircuitBreakerSnapshot {
-    /// The state that the next call would find; when the next probe goes is in it.
+    /// The state that the next call finds, with the time until the next probe.
     pub state: CircuitState,
     /// How long it has been in that state.
     pub in_state: Duration,
@@ -56,9 +57,9 @@ pub struct CircuitBreakerSnapshot {
     pub transitions: u64,
     /// How often it opened again since it was last closed.
     pub failed_recoveries: u32,
-    /// Probes that are out.
+    /// Probes without an outcome.
     pub probes: u32,
-    /// Calls in the window; while half-open, probes that came back.
+    /// Calls in the window; while half-open, probes with an outcome.
     pub calls: u64,
     /// How many of them failed.
     pub failures: u64,
@@ -68,30 +69,33 @@ pub struct CircuitBreakerSnapshot {
     pub slow_failures: u64,
     /// The share of failures in the window, `0.0..=1.0`; `None` below the minimum number of calls.
     pub failure_rate: Option<f64>,
-    /// The share of slow calls in the window, `0.0..=1.0`; `None` below the minimum number of calls.
+    /// The share of slow calls in the window, `0.0..=1.0`; `None` below the minimum number of
+    /// calls.
     pub slow_call_rate: Option<f64>,
-    /// How long a call in the window took on average; `None` without a slow-call threshold, as nobody measures then.
+    /// The mean duration of a call in the window; `None` without a slow-call threshold, since
+    /// durations are not measured then.
     pub mean_duration: Option<Duration>,
-    /// Calls turned away so far.
+    /// Calls rejected so far.
     pub rejected: u64,
-    /// Calls that a layer in dry run would have turned away so far.
+    /// Calls that a layer in dry run would have rejected so far.
     pub would_reject: u64,
-    /// What became of all calls so far.
+    /// The outcomes of all calls so far.
     pub totals: CircuitTotals,
     /// How often each threshold was reached.
     pub reached: ThresholdsReached,
 }
 
-/// What became of all calls that a breaker ever admitted, whatever its state was when they came back.
+/// The outcomes of all calls that a breaker ever admitted, whatever its state was when they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CircuitTotals {
     /// Successes.
     pub successes: u64,
-    /// Failures, those among them that panicked or were dropped after they had become slow.
+    /// Failures, including calls that panicked, and calls that were dropped when they were slow
+    /// already.
     pub failures: u64,
-    /// Calls that said nothing: ignored, or dropped early.
+    /// Calls that were ignored, or dropped before they were slow.
     pub ignored: u64,
     /// Calls that were slow, among the successes and failures.
     pub slow_calls: u64,
@@ -101,8 +105,8 @@ pub struct CircuitTotals {
     pub cancelled: u64,
 }
 
-/// How often a breaker's thresholds were reached while it was closed; while it only observes, how often they would have
-/// opened it.
+/// How often a breaker's thresholds were reached while it was closed; while it only observes, how
+/// often they would have opened it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -111,7 +115,7 @@ pub struct ThresholdsReached {
     pub failure_rate: u64,
     /// The rate of slow calls.
     pub slow_call_rate: u64,
-    /// Failures in a row.
+    /// Consecutive failures.
     pub consecutive_failures: u64,
 }
 

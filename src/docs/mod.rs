@@ -1,10 +1,10 @@
-//! Guides: pages to read, without code of their own.
+//! Guides, in the order in which you need them.
 //!
-//! - [`placement`]: what goes where, on servers and on clients.
-//! - [`numbers`]: how to choose them, from one load test.
+//! - [`placement`]: where to put each layer, on servers and on clients.
+//! - [`numbers`]: how to choose limits and timeouts from one load test.
 //! - [`limits`]: what each layer does not protect from.
 //! - [`cost`]: what a request costs, and what many cores share.
-//! - [`migration`]: moving over from tower, tower-http and tower-resilience, layer by layer.
+//! - [`migration`]: how to migrate from tower, tower-http and tower-resilience.
 
 pub mod cost;
 pub mod limits;

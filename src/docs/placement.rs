@@ -1,32 +1,37 @@
-//! What goes where: each layer's place in a server and in a client, its neighbours, and why.
+//! Where to put each layer, on servers and on clients, and why.
 //!
-//! The reasons for the order stand in [the order of layers](crate#the-order-of-layers); what passes by each layer all the
-//! same, in [`limits`](crate::docs::limits).
+//! [The order of layers](crate#the-order-of-layers) has the reasons for the order, and
+//! [`limits`](crate::docs::limits) lists what each layer does not protect from.
+//!
+//! # The stack or single layers
+//!
+//! Start with [`seawall::server()`](crate::server) or [`seawall::client()`](crate::client): the
+//! parts are in the right order, and the stack is one gate, which costs less than nested layers.
+//! Use single layers for what concerns some routes only, such as a circuit breaker, a second
+//! concurrency limit or a shorter timeout, and where you need another order. Single layers work
+//! inside a stack and around it.
 //!
 //! # On a server
 //!
-//! | layer | scope | neighbours | why |
+//! | layer | scope | position | why |
 //! |---|---|---|---|
-//! | [`CatchPanicLayer`](crate::CatchPanicLayer) | the whole service, once | outside of all of ours, inside request ids, traces and CORS | nothing of ours unwinds past it, and its 500 has what those add |
-//! | [`LagShedLayer`](crate::LagShedLayer) | process: one handle, on every listener, before routing | next inside | all routes share the runtime; it refuses most, so it must refuse cheapest |
-//! | [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) | the routes that share one dependency | inside the shedder, outside a time-out | one around all routes refuses all of them; a time-out is a failure only to what is outside of it |
-//! | [`TimeoutLayer`](crate::TimeoutLayer) | service, [`per_request`](crate::TimeoutLayer::per_request) for exceptions; a shorter one in each breaker | outside the limit | waiting for a place counts |
-//! | [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer) | process: one handle; more for groups of routes | outside the request limit | a place is held while the body is read; a body that is too slow gives it back |
-//! | [`RequestLimitLayer`](crate::RequestLimitLayer) | router, [`per_request`](crate::RequestLimitLayer::per_request) for exceptions; or one route | innermost | it replaces what the handler makes of a body that is too large |
+//! | [`CatchPanicLayer`](crate::CatchPanicLayer) | the whole service, once | outside all other layers of this crate, inside request ids, traces and CORS | it catches panics of all layers inside it, and those outside it add their headers to its 500 |
+//! | [`LagShedLayer`](crate::LagShedLayer) | the process: one handle, on every listener, before routing | next inside | all routes share the runtime; it rejects most, so its rejections must cost least |
+//! | [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) | the routes that need the same dependency | inside the lag shedder, outside a timeout | a breaker around all routes rejects all of them; a timeout is a failure only for layers outside it |
+//! | [`TimeoutLayer`](crate::TimeoutLayer) | the service, with [`per_request`](crate::TimeoutLayer::per_request) for exceptions; a shorter one in each breaker | outside the concurrency limit | the time in the queue counts |
+//! | [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer) | the process: one handle; more for groups of routes | outside the request limit | a request holds its permit while its body is read; a body that is too slow releases it |
+//! | [`RequestLimitLayer`](crate::RequestLimitLayer) | the router, with [`per_request`](crate::RequestLimitLayer::per_request) for exceptions; or one route | innermost | it replaces the response of a handler whose request body is too large |
 //!
-//! State is in the handle, so that a clone of it on a second listener is the same limit. A listener for operators takes
-//! limits of its own: a public one that is full must not lock them out. The [`LagShed`](crate::LagShed) is the same, as the
-//! runtime is.
+//! The handle is the state: a clone of it on a second listener is the same limit. Give a listener
+//! for operators a concurrency limit of its own, so that operators can connect while the public one
+//! is full. The [`LagShed`](crate::LagShed) can be the same, since all listeners share the runtime.
 //!
-//! All six, with a breaker around the routes of one database:
+//! The stack around all routes, and a breaker around the routes of one database:
 //!
 //! ```
 //! use std::time::Duration;
 //! use axum::{Router, routing::get};
-//! use seawall::{
-//!     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimitLayer, LagShed, LagShedLayer, RequestHead,
-//!     RequestLimitLayer, TimeoutLayer,
-//! };
+//! use seawall::{CircuitBreaker, CircuitBreakerLayer, TimeoutLayer};
 //! use tower::ServiceBuilder;
 //!
 //! let database = CircuitBreaker::builder().name("database").build()?;
@@ -35,100 +40,158 @@
 //!     .route_layer(
 //!         ServiceBuilder::new()
 //!             .layer(CircuitBreakerLayer::new(database.clone()))
-//!             .layer(TimeoutLayer::new(Duration::from_secs(2))), // what the breaker sees
+//!             .layer(TimeoutLayer::new(Duration::from_secs(2))), // a failure for the breaker
 //!     );
 //!
-//! let is_health = |head: &RequestHead<'_>| head.uri.path() == "/health";
+//! let stack = seawall::server()
+//!     .timeout(Duration::from_secs(5)) // for all routes
+//!     .concurrency_limit(512)
+//!     .exempt(|head| head.path() == "/health")
+//!     .build()?;
 //! let app: Router = Router::new()
 //!     .route("/", get(async || "hello"))
 //!     .route("/health", get(async || "ok"))
 //!     .merge(reports)
-//!     .layer(
-//!         ServiceBuilder::new()
-//!             .layer(CatchPanicLayer::new())
-//!             .layer(LagShedLayer::new(LagShed::default()).exempt(is_health))
-//!             .layer(TimeoutLayer::new(Duration::from_secs(5))) // for all that is inside
-//!             .layer(ConcurrencyLimitLayer::new(512).exempt(is_health))
-//!             .layer(RequestLimitLayer::new(2 * 1024 * 1024)),
-//!     );
+//!     .layer(stack.clone());
 //! # let _ = app;
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! The breaker needs the inner time-out. When the outer one is up it drops what is inside, which to the breaker is a
-//! cancelled call, and counts for nothing unless it has taken longer than
-//! [`slow_call`](crate::circuit_breaker::CircuitBreakerBuilder::slow_call). A refusal of the shedder or of the limit never
-//! gets as far as the breaker; a panic counts as it passes.
+//! The same with single layers:
+//!
+//! ```
+//! use std::time::Duration;
+//! use axum::{Router, routing::get};
+//! use seawall::{
+//!     CatchPanicLayer, ConcurrencyLimitLayer, LagShed, LagShedLayer, RequestHead,
+//!     RequestLimitLayer, TimeoutLayer,
+//! };
+//! use tower::ServiceBuilder;
+//!
+//! let is_health = |head: &RequestHead<'_>| head.path() == "/health";
+//! let app: Router = Router::new()
+//!     .route("/", get(async || "hello"))
+//!     .route("/health", get(async || "ok"))
+//!     .layer(
+//!         ServiceBuilder::new()
+//!             .layer(CatchPanicLayer::new())
+//!             .layer(LagShedLayer::new(LagShed::default()).exempt(is_health))
+//!             .layer(TimeoutLayer::new(Duration::from_secs(5)))
+//!             .layer(ConcurrencyLimitLayer::new(512).exempt(is_health))
+//!             .layer(RequestLimitLayer::new(2 << 20)),
+//!     );
+//! # let _ = app;
+//! ```
+//!
+//! The breaker needs the timeout inside it. When an outer deadline passes, the outer layer drops
+//! the call, and the breaker records a cancelled call. A cancelled call is ignored, unless it took
+//! longer than [`slow_call`](crate::circuit_breaker::CircuitBreakerBuilder::slow_call). The breaker
+//! does not see requests that the lag shedder or the concurrency limit rejects. It counts a panic
+//! as a failure.
+//!
+//! If all routes need the dependency, add the breaker to the stack with
+//! [`policy`](crate::stack::ServerBuilder::policy): in a stack, the timeout is a failure for your
+//! policies.
 //!
 //! # Axum
 //!
-//! - `Router::layer` runs after routing, around each route and fallback that is there by then. A 404 passes through it.
-//! - `Router::route_layer` is around routes alone: a 404 does not pass through it, a 405 does. A breaker belongs here, since
-//!   to it a 404 is a success.
-//! - `MethodRouter::layer` is around one path, `Handler::layer` around one handler: the limit of one that is expensive. Axum
-//!   applies the latter anew with each request; the handle stays the same.
-//! - Inside `Router::nest` the path in `head.uri` has lost its prefix. `MatchedPath`, a good key for a breaker per route, is
-//!   in the extensions inside the router only.
-//! - Around the router, layers run before routing: cheapest, which matters most to `LagShedLayer`. `CatchPanicLayer` goes
-//!   with it, as it stays outside of it; the others may stay in the router. [The crate docs](crate#the-order-of-layers) have
-//!   the line that the body's type needs there.
+//! - `Router::layer` runs after routing, around each route and fallback that you have added before.
+//!   A 404 passes through the layer.
+//! - `Router::route_layer` is around routes only: a 404 does not pass through the layer, a 405
+//!   does. Use it for a circuit breaker, which counts a 404 as a success.
+//! - `MethodRouter::layer` is around one path, `Handler::layer` around one handler: use them to
+//!   limit an expensive one. Axum applies the layer of a handler anew for each request; the handle
+//!   stays the same.
+//! - Inside `Router::nest`, the path in `head.uri` has no prefix. `MatchedPath`, a good key for a
+//!   breaker per route, is in the extensions inside the router only.
+//! - Around the router, a layer runs before routing. There a rejection costs least, which matters
+//!   most for the lag shedder.
 //!
-//! One router with several dependencies is one group of routes for each, with its own breaker and time-out, and `merge`. Of
-//! a route that needs two of them an answer does not say which has failed: put the breakers around its clients.
+//! Around a router under `axum::serve`, keep the types of the bodies, and call `with_state`, which
+//! `axum::serve` calls for a bare router. Without it, axum builds the routes anew for each request.
 //!
-//! # Who gets the places
+//! ```no_run
+//! use axum::{Router, body::Body};
+//! use tower::{ServiceBuilder, make::Shared};
 //!
-//! There are no priorities, but limits can share. Outside of one of 512 places for all, a
-//! `ConcurrencyLimitLayer::new(128).exempt(|head| !head.uri.path().starts_with("/batch/"))` leaves at least 384 of them to
-//! what is no batch. The smaller one is outside, so that it refuses without taking a place of all. Let only one of the two
-//! [`wait`](crate::ConcurrencyLimit::wait): who waits in the inner one holds a place of the outer one.
+//! # type Error = Box<dyn std::error::Error>;
+//! # async fn serve(router: Router, listener: tokio::net::TcpListener) -> Result<(), Error> {
+//! let stack = seawall::server().build()?.request_body(Body::new).response_body(Body::new);
+//! let app = ServiceBuilder::new().layer(stack).service(router.with_state(()));
+//! axum::serve(listener, Shared::new(app)).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! If one router has several dependencies, make one group of routes for each, with its own breaker
+//! and timeout, and `merge` them. If a route needs two dependencies, its response does not say
+//! which one failed: put the breakers around the clients that call them.
+//!
+//! # Share the permits
+//!
+//! There are no priorities, but you can nest limits. Outside a limit of 512 for all requests,
+//! `ConcurrencyLimitLayer::new(128).exempt(|head| !head.path().starts_with("/batch/"))` leaves at
+//! least 384 permits to requests that are not batch requests. Put the smaller limit outside, so
+//! that it rejects a request before that takes a permit of the larger one. Give a
+//! [`queue`](crate::ConcurrencyLimit::queue) to one of the two only: a request in the queue of the
+//! inner limit holds a permit of the outer one.
 //!
 //! # Beside tower-http
 //!
-//! | theirs | where | why |
+//! | layer | position | why |
 //! |---|---|---|
-//! | `SetRequestIdLayer`, `PropagateRequestIdLayer` | outside of ours | refusals have an id too, and the panic hook is told it; inside, the id of a 500 is lost with what unwinds |
-//! | `TraceLayer` | outside of ours | it sees every answer. By default it logs each 5xx at `ERROR`, refusals among them: give `on_failure` a lower level. Those of ours are counted, and events at `DEBUG` |
-//! | `CorsLayer` | outside of ours | scripts of other origins can read a 503, and `retry-after` if it is exposed; preflights end there and take no place |
-//! | `CompressionLayer` | inside the shedder and the limit | outside, it compresses refusals as well, which are above its least size, and that costs more than to refuse. Idle times work on either side: it hands on what it has when the body pauses |
-//! | `RequestDecompressionLayer` | outside the request limit | it counts what the handler reads then, and not how small that was on its way |
-//! | `catch_panic`, `timeout`, `limit` | nowhere | what ours do instead stands in each module under "Differences" |
+//! | `SetRequestIdLayer`, `PropagateRequestIdLayer` | outside | rejections have an id too, and the panic hook gets it; inside, a panic loses the id of its 500 |
+//! | `TraceLayer` | outside | it sees every response. By default it logs each 5xx at `ERROR`, rejections included: give `on_failure` a lower level. This crate counts rejections in metrics, and its events for them are at `DEBUG` |
+//! | `CorsLayer` | outside | scripts of other origins can read a 503, and `retry-after` if you expose it; preflights end there and take no permit |
+//! | `CompressionLayer` | inside the lag shedder and the concurrency limit | outside, it compresses rejections too, which are above its minimum size; that costs more than to reject. Idle timeouts work on both sides: it passes on what it has when the body pauses |
+//! | `RequestDecompressionLayer` | outside the request limit | the limit counts the bytes that the handler reads, not the compressed ones |
+//! | `catch_panic`, `timeout`, `limit` | not needed | each module of this crate lists the "Differences" |
 //!
 //! # Health checks
 //!
-//! [`exempt`](crate::GateLayer::exempt) them from what refuses for load: a server that is restarted because it is busy
-//! leaves its load to the others. Exempt them from a breaker that is around them, or their successes count for its
-//! dependency. What is exempt still waits in the runtime's queue: give the check a time-out well above the 100 ms of lag at
-//! which the shedder refuses everything else. To report "not ready" while `lag.state()` is `Shedding` sends the load to
-//! servers that are as busy.
+//! [`exempt`](crate::GateLayer::exempt) health checks from what rejects for load. Otherwise an
+//! orchestrator restarts a busy server, and the other servers get its load. Exempt them from a
+//! breaker that is around them too: otherwise their successes count for its dependency. An exempt
+//! request still waits in the runtime's queue. Give the check a timeout well above 100 ms, the lag
+//! at which the shedder rejects all other requests. Do not report "not ready" while `lag.state()`
+//! is `Shedding`: the load balancer would send the load to servers that are as busy.
 //!
-//! # Tonic, hyper, both
+//! # Tonic and hyper
 //!
-//! - Tonic's `Server::builder().layer(..)` is around all services and before tonic's routing; `named_layer` (of
-//!   `tonic::service::LayerExt`) is around one: `ConcurrencyLimitLayer::new(64).named_layer(GreeterServer::new(greeter))`.
-//!   See `examples/tonic.rs`.
-//! - Leave out tonic's `timeout`, which answers `CANCELLED`, and its `concurrency_limit_per_connection`, which is one limit
-//!   for each connection and waits without bound.
-//! - `RequestLimitLayer` counts a request to its end, tonic's `max_decoding_message_size` one message: the former would end
-//!   long streams of requests, so put it around services without them. `including_body` would end long streams of answers:
-//!   [`body_idle`](crate::TimeoutLayer::body_idle) bounds their silence instead.
-//! - Under hyper the stack goes into hyper-util's `TowerToHyperService`. What no layer can replace: `http1()` needs
-//!   `.timer(TokioTimer::new()).header_read_timeout(..)`, without the timer there is no time at all, and `http2()`
-//!   `.timer(..).keep_alive_interval(..)`. `axum::serve` sets neither. `examples/common` has such a server.
-//! - REST and gRPC on one port are one router behind one stack: `rest.fallback_service(grpc)`, with `grpc` from tonic's
-//!   `Routes::into_axum_router`, which comes second as it answers in gRPC what it does not know. Each request gets its own
-//!   kind of answer. See `examples/mixed.rs`.
+//! - Tonic's `Server::builder().layer(..)` is around all services and before tonic's routing.
+//!   `named_layer` (of `tonic::service::LayerExt`) is around one service:
+//!   `ConcurrencyLimitLayer::new(64).named_layer(GreeterServer::new(greeter))`. See
+//!   `examples/tonic.rs`.
+//! - Do not use tonic's `timeout`, which answers `CANCELLED`, nor its
+//!   `concurrency_limit_per_connection`, which is one limit for each connection with an unbounded
+//!   queue.
+//! - `RequestLimitLayer` counts all bytes of a request; tonic's `max_decoding_message_size` limits
+//!   one message. The former ends long streams of requests: put it around services without them.
+//!   `including_body` ends long streams of responses; use
+//!   [`body_idle_timeout`](crate::GateLayer::body_idle_timeout) for these.
+//! - Under hyper, put the service with its layers into hyper-util's `TowerToHyperService`. Set two
+//!   things that no layer replaces: on `http1()`, `.timer(TokioTimer::new())` and
+//!   `.header_read_timeout(..)`, which does nothing without the timer; on `http2()`, `.timer(..)`
+//!   and `.keep_alive_interval(..)`. `axum::serve` sets none of them. `examples/common` has such a
+//!   server.
+//! - REST and gRPC on one port are one router behind one stack: `rest.fallback_service(grpc)`,
+//!   where `grpc` is from tonic's `Routes::into_axum_router`. It is the fallback since it answers
+//!   unknown paths in gRPC. Each request gets its own kind of answer. See `examples/mixed.rs`.
 //!
 //! # On a client
 //!
-//! 1. Outermost, **a time-out for all tries together**, or three tries take three times as long as anybody waits.
-//! 2. **The retry**, outside the breaker, so that the breaker counts each try and is asked before each. Inside it, a
-//!    dependency that fails two calls of three would look healthy, at three times its load.
-//! 3. **The breaker.** What it refuses takes no place and costs no time.
-//! 4. **A time-out for one try**: a failure that the breaker sees.
-//! 5. **The limit**: a call that pauses between two tries holds no place. When it is full, the breaker ignores that.
+//! From the outside:
 //!
-//! A refusal is a response (`Ok`) with a [`Rejection`](crate::Rejection) in its extensions, so that a retry has to look:
+//! 1. **A timeout for all tries together.** Without it, three tries take up to three times as long.
+//! 2. **The retry**, outside the breaker, so that the breaker counts each try and decides about
+//!    each. Inside the breaker, a dependency that fails two calls of three looks healthy, at three
+//!    times its load.
+//! 3. **The breaker.** A call that it rejects takes no permit and no time.
+//! 4. **A timeout for one try**, which the breaker counts as a failure.
+//! 5. **The concurrency limit.** A call that pauses between two tries holds no permit. The breaker
+//!    ignores rejections of the limit.
+//!
+//! [`seawall::client()`](crate::client) is 3 to 5. Over HTTP, a rejection is a response (`Ok`) with
+//! a [`Rejection`](crate::Rejection) in its extensions, so that the retry must look for it:
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
@@ -136,41 +199,46 @@
 //! use http::{Request, Response, header::RETRY_AFTER};
 //! use http_body_util::Full;
 //! use hyper_util::{client::legacy::Client, rt::{TokioExecutor, TokioTimer}};
-//! use seawall::{CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimitLayer, Deadline, Rejection, TimeoutLayer};
+//! use seawall::{Deadline, Rejection, TimeoutLayer};
 //! use tower::retry::{Policy, RetryLayer, budget::{Budget, TpsBudget}};
 //! use tower::{ServiceBuilder, ServiceExt};
 //!
 //! type Call = Request<Full<Bytes>>;
 //!
-//! /// Tries again what may be tried again, as long as the budget that all calls share allows it.
+//! /// Retries idempotent calls within a budget that all calls share.
 //! #[derive(Clone)]
-//! struct Again {
+//! struct Retry {
 //!     budget: Arc<TpsBudget>,
 //!     left: u32,
 //! }
 //!
-//! impl<B, E> Policy<Call, Response<B>, E> for Again {
+//! impl<B, E> Policy<Call, Response<B>, E> for Retry {
 //!     type Future = tokio::time::Sleep;
 //!
-//!     fn retry(&mut self, call: &mut Call, result: &mut Result<Response<B>, E>) -> Option<Self::Future> {
-//!         let mut pause = Duration::from_millis(50); // better one that grows, with jitter
+//!     fn retry(
+//!         &mut self,
+//!         call: &mut Call,
+//!         result: &mut Result<Response<B>, E>,
+//!     ) -> Option<Self::Future> {
+//!         let mut pause = Duration::from_millis(50); // in production: growing, with jitter
 //!         if let Ok(response) = result {
 //!             if !response.status().is_server_error() {
 //!                 self.budget.deposit();
 //!                 return None;
 //!             }
-//!             // An open breaker or a full limit would say the same again; after a time-out of ours there is hope.
+//!             // An open breaker and a full limit reject the next try too; a timeout may pass.
 //!             let rejection = response.extensions().get::<Rejection>();
 //!             if rejection.is_some_and(|rejection| !rejection.is_dependency_failure()) {
 //!                 return None;
 //!             }
-//!             // What the server asks for, in seconds; a date it may be as well, which is not waited for here.
+//!             // What the server asks for, in seconds. This example does not parse dates.
 //!             if let Some(after) = response.headers().get(RETRY_AFTER) {
 //!                 pause = Duration::from_secs(after.to_str().ok()?.parse::<u64>().ok()?);
 //!             }
 //!         }
 //!         let remaining = call.extensions().get::<Deadline>().map(Deadline::remaining);
-//!         if self.left == 0 || remaining.is_some_and(|left| left <= pause) || !self.budget.withdraw() {
+//!         let is_too_late = remaining.is_some_and(|remaining| remaining <= pause);
+//!         if self.left == 0 || is_too_late || !self.budget.withdraw() {
 //!             return None;
 //!         }
 //!         self.left -= 1;
@@ -183,47 +251,58 @@
 //! }
 //!
 //! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
-//! let breaker = CircuitBreaker::builder().name("upstream").build()?;
-//! let pool = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build_http::<Full<Bytes>>();
+//! let upstream = seawall::client()
+//!     .named("upstream")
+//!     .timeout(Duration::from_secs(1)) // for one try
+//!     .concurrency_limit(64)
+//!     .build()?;
+//! let pool = Client::builder(TokioExecutor::new())
+//!     .pool_timer(TokioTimer::new())
+//!     .build_http::<Full<Bytes>>();
 //! let client = ServiceBuilder::new()
-//!     .layer(TimeoutLayer::new(Duration::from_secs(3)).expose_deadline())
-//!     .layer(RetryLayer::new(Again { budget: Arc::default(), left: 2 }))
-//!     .layer(CircuitBreakerLayer::new(breaker.clone()))
-//!     .layer(TimeoutLayer::new(Duration::from_secs(1)))
-//!     .layer(ConcurrencyLimitLayer::new(64))
+//!     .layer(TimeoutLayer::new(Duration::from_secs(3)).expose_deadline()) // for all tries
+//!     .layer(RetryLayer::new(Retry { budget: Arc::default(), left: 2 }))
+//!     .layer(upstream.clone())
 //!     .service(pool);
-//! let _response = client.oneshot(Request::get("http://localhost:3000/").body(Full::<Bytes>::default())?).await?;
+//! let request = Request::get("http://localhost:3000/").body(Full::<Bytes>::default())?;
+//! let _response = client.oneshot(request).await?;
 //! # Ok(()) }
 //! ```
 //!
-//! Hyper-util's client is always ready and connects for each call that finds no idle connection: the limit is what bounds
-//! it. It has no time for a call, and drops idle connections in time only if it has a `pool_timer`.
+//! Hyper-util's client is always ready, and opens a connection for each call that finds no idle
+//! one: the concurrency limit bounds the connections too. The client has no timeout for a call, and
+//! drops idle connections in time only if it has a `pool_timer`.
 //!
-//! One client for many hosts takes [`CircuitBreakers`](crate::circuit_breaker) (feature `keyed`) with the host as the key,
-//! so that one that fails stops no calls to others: `examples/client`. Under a balancer a
-//! [`CircuitBreakerReadyLayer`](crate::circuit_breaker::CircuitBreakerReadyLayer) is around each endpoint: open, it is not
-//! ready, and `tower::balance` calls another. For when all are open, `tower::load_shed` or a time-out goes around the
-//! balancer.
+//! For a client that calls many hosts, use one breaker per host: `seawall::client().per_host()`, or
+//! [`CircuitBreakers`](crate::circuit_breaker) (feature `keyed`). One host that fails then stops no
+//! calls to the others; see `examples/client`. Under a load balancer, put a
+//! [`CircuitBreakerReadyLayer`](crate::circuit_breaker::CircuitBreakerReadyLayer) around each
+//! endpoint: while its breaker is open, the endpoint is not ready, and `tower::balance` calls
+//! another one. Put `tower::load_shed` or a timeout around the balancer for the case that all are
+//! open.
 //!
-//! A tonic channel behind layers is a channel to a generated client:
+//! A tonic channel behind layers works as the channel of a generated client:
 //!
 //! ```
 //! use std::time::Duration;
-//! use seawall::{CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimitLayer, Deadline, TimeoutLayer};
+//! use seawall::{
+//!     CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimitLayer, Deadline, TimeoutLayer,
+//! };
 //! use tonic::transport::Endpoint;
 //! use tower::ServiceBuilder;
 //!
 //! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
 //! let breaker = CircuitBreaker::builder().name("greeter").build()?;
-//! let endpoint = Endpoint::from_static("http://localhost:50051").connect_timeout(Duration::from_secs(1));
+//! let endpoint = Endpoint::from_static("http://localhost:50051")
+//!     .connect_timeout(Duration::from_secs(1));
 //! let channel = ServiceBuilder::new()
 //!     .layer(CircuitBreakerLayer::new(breaker.clone()))
 //!     .layer(TimeoutLayer::new(Duration::from_secs(2)).expose_deadline())
 //!     .layer(ConcurrencyLimitLayer::new(64))
 //!     .map_request(|mut request: http::Request<tonic::body::Body>| {
 //!         if let Some(deadline) = request.extensions().get::<Deadline>() {
-//!             let left = deadline.to_grpc_timeout(); // the server gives up as well
-//!             request.headers_mut().insert("grpc-timeout", left);
+//!             let timeout = deadline.to_grpc_timeout(); // the server stops in time too
+//!             request.headers_mut().insert("grpc-timeout", timeout);
 //!         }
 //!         request
 //!     })
@@ -233,19 +312,22 @@
 //! # Ok(()) }
 //! ```
 //!
-//! - `connect_lazy` connects with the first call, as every channel does again after a loss: it is part of the call, so that
-//!   the time-out covers it and the breaker counts its failure. `connect` fails at the start instead.
-//! - The channel's own `timeout` ends in `CANCELLED` and tells the server nothing; its `concurrency_limit` waits without
-//!   bound.
-//! - `tonic::Request::set_timeout` sets `grpc-timeout`, which a `TimeoutLayer` takes for its caller's time: where that is
-//!   the shorter one, the breaker ignores what it ends. Give calls their time by the layer, and write the header inside it,
-//!   as above.
+//! - `connect_lazy` connects with the first call, as every channel does again after it has lost its
+//!   connection. The connection is part of the call: the timeout covers it, and the breaker counts
+//!   its failure. `connect` fails at the start instead.
+//! - The channel's own `timeout` ends in `CANCELLED` and does not inform the server. Its
+//!   `concurrency_limit` has an unbounded queue.
+//! - `tonic::Request::set_timeout` sets `grpc-timeout`, which a `TimeoutLayer` takes for the
+//!   caller's own timeout: where it is the shorter one, the breaker ignores the call. Give calls
+//!   their timeout with the layer, and write the header inside it, as above.
 //!
-//! # Passing a deadline on
+//! # Pass a deadline on
 //!
-//! [`expose_deadline`](crate::TimeoutLayer::expose_deadline) puts a [`Deadline`](crate::Deadline) into the extensions of a
-//! request. A handler puts it into those of the requests that it makes: a client's `TimeoutLayer` that exposes deadlines
-//! keeps the earlier, and [`to_grpc_timeout`](crate::Deadline::to_grpc_timeout) rounds what is left down, so that the callee
-//! gives up first. Over plain HTTP agree on a header, and read it with `per_request`. Look at
-//! [`remaining`](crate::Deadline::remaining) before a call that cannot be done in it: a deadline that was nearly over when
-//! the call began makes a time-out that counts against the dependency.
+//! [`expose_deadline`](crate::GateLayer::expose_deadline) puts a [`Deadline`](crate::Deadline) into
+//! the extensions of a request. Copy it into the extensions of the requests that your handler
+//! makes: a client's `TimeoutLayer` that exposes deadlines keeps the earlier one, and
+//! [`to_grpc_timeout`](crate::Deadline::to_grpc_timeout) rounds the remaining time down, so that
+//! the callee stops first. Over plain HTTP, agree on a header, and read it with `per_request`.
+//! Check [`remaining`](crate::Deadline::remaining) before a call that takes longer than that: a
+//! call that begins shortly before the deadline ends in a timeout that counts against the
+//! dependency.

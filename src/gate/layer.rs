@@ -1,89 +1,118 @@
 //! How a gate is made.
 
 use std::fmt;
+use std::sync::Arc;
 
 use tower_layer::Layer;
 
 use super::Gate;
-use crate::policy::{DryRun, Exempt};
-use crate::protocol::{ByHead, Http, Plain};
+use super::guard::Shared;
+use crate::observe::Reporter;
+use crate::policy::{Exempt, Mode, Switch, Switched};
+use crate::protocol::{ByResult, Http, Opaque, Plain, Rejections};
 #[cfg(feature = "http")]
-use crate::protocol::{NoRule, Problem};
-#[cfg(feature = "http")]
-use crate::rejection::Rejection;
+use crate::{
+    http::{self, RequestHead, ResponseHead, WireProtocol},
+    outcome::Outcome,
+    protocol::{ByError, Converted, Wrapped},
+    rejection::Rejection,
+};
 
 /// Puts a [`Policy`](crate::policy::Policy) in front of a service.
 ///
-/// The layers of this crate that decide at the door are aliases of it, for example
-/// [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer).
-#[derive(Clone)]
+/// All layers of this crate are aliases of it, for example
+/// [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer): their setters are here, and may be called
+/// in any order. A setter that is for one layer alone is in its module.
 pub struct GateLayer<P, X = Http> {
-    policy: P,
+    shared: Arc<Shared<P>>,
     protocol: X,
 }
 
 // === impl GateLayer ===
 
 impl<P> GateLayer<P> {
-    /// A gate with the policy, or what becomes one: `ConcurrencyLimitLayer::new(512)`, or `::new(limit.clone())` with a
-    /// handle that is kept.
-    ///
-    /// # Panics
-    ///
-    /// If the conversion does, as for a limit of 0.
-    pub fn new(policy: impl Into<P>) -> Self {
-        Self::from_policy(policy.into())
+    /// A gate with a policy of your own, or with a tuple of policies; see
+    /// [`policy`](crate::policy).
+    pub fn from_policy(policy: P) -> Self {
+        Self::with_reporter(policy, Reporter::new("gate"))
     }
 
-    /// A gate with a policy of your own; see [`policy`](crate::policy).
-    pub fn from_policy(policy: P) -> Self {
+    /// The reporter counts the admitted requests.
+    pub(crate) fn with_reporter(policy: P, reporter: Reporter) -> Self {
         Self {
-            policy,
+            shared: Arc::new(Shared {
+                policy,
+                reporter,
+                #[cfg(feature = "http")]
+                responder: http::Responder::default(),
+                #[cfg(feature = "http")]
+                classifier: None,
+            }),
             protocol: Http::default(),
         }
     }
 }
 
 impl<P, X> GateLayer<P, X> {
-    /// Only counts what it would turn away (`seawall_requests_would_reject_total`, [`Meter::would_reject`]): such requests
-    /// pass untracked. Nor does anybody wait: who would have to counts as turned away.
-    ///
-    /// [`Meter::would_reject`]: crate::Meter::would_reject
-    #[must_use]
-    pub fn dry_run(self) -> GateLayer<DryRun<P>, X> {
-        GateLayer {
-            policy: DryRun::new(self.policy),
-            protocol: self.protocol,
-        }
-    }
-
     /// The policy behind this gate.
     pub fn policy(&self) -> &P {
-        &self.policy
+        &self.shared.policy
     }
 
-    pub(crate) fn into_parts(self) -> (P, X) {
-        (self.policy, self.protocol)
+    /// Turns the layer on and off while the service runs.
+    #[must_use]
+    pub fn switched_by(self, switch: Switch) -> GateLayer<Switched<P>, X>
+    where
+        P: Clone,
+    {
+        self.map_policy(|policy| Switched::new(policy, switch))
+    }
+
+    /// Only counts what it would reject (`seawall_requests_would_reject_total`,
+    /// [`Reporter::would_reject`]): such requests go on without a token, and no request is queued.
+    /// To leave the dry run while the service runs, use [`switched_by`](Self::switched_by).
+    #[must_use]
+    pub fn dry_run(self) -> GateLayer<Switched<P>, X>
+    where
+        P: Clone,
+    {
+        self.switched_by(Switch::new(Mode::DryRun))
+    }
+
+    pub(crate) fn into_parts(self) -> (Arc<Shared<P>>, X) {
+        (self.shared, self.protocol)
+    }
+
+    pub(crate) fn map_policy<Q>(self, map: impl FnOnce(P) -> Q) -> GateLayer<Q, X>
+    where
+        P: Clone,
+    {
+        let shared = Arc::unwrap_or_clone(self.shared);
+        GateLayer {
+            shared: Arc::new(Shared {
+                policy: map(shared.policy),
+                reporter: shared.reporter,
+                #[cfg(feature = "http")]
+                responder: shared.responder,
+                #[cfg(feature = "http")]
+                classifier: shared.classifier,
+            }),
+            protocol: self.protocol,
+        }
     }
 
     fn with_protocol<Y>(self, protocol: impl FnOnce(X) -> Y) -> GateLayer<P, Y> {
         GateLayer {
-            policy: self.policy,
+            shared: self.shared,
             protocol: protocol(self.protocol),
-        }
-    }
-
-    fn exempting<F>(self, exempt: F) -> GateLayer<Exempt<P, F>, X> {
-        GateLayer {
-            policy: Exempt::new(self.policy, exempt),
-            protocol: self.protocol,
         }
     }
 }
 
 impl<P> GateLayer<P, Http> {
-    /// For services that are not HTTP: a rejection is returned as the error, `S::Error: From<Rejection>`. Say so before
-    /// the closures, which then look at plain requests and results.
+    /// For services that are not HTTP: a rejection is returned as the error,
+    /// `S::Error: From<Rejection>`. Call it before the setters that take closures, which then get
+    /// plain requests and results.
     ///
     /// ```
     /// use seawall::{ConcurrencyLimitLayer, Rejection};
@@ -103,73 +132,39 @@ impl<P> GateLayer<P, Http> {
 }
 
 #[cfg(feature = "http")]
-impl<P, C, R> GateLayer<P, Http<C, R>> {
-    /// Lets the requests pass, unasked and uncounted, for which the closure says `true`.
+impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
+    /// Leaves out the requests for which the closure returns `true`: this layer neither rejects nor
+    /// counts them.
     #[must_use]
-    pub fn exempt<F>(self, exempt: F) -> GateLayer<Exempt<P, F>, Http<C, R>>
+    pub fn exempt<F>(self, exempt: F) -> GateLayer<Exempt<P, F>, Http<In, Out, E>>
     where
-        F: Fn(&crate::RequestHead<'_>) -> bool + Clone,
+        P: Clone,
+        F: Fn(&RequestHead<'_>) -> bool + Clone,
     {
-        self.exempting(exempt)
+        self.map_policy(|policy| Exempt::new(policy, exempt))
     }
 
-    /// Says what an error of the inner service tells about it: an [`Outcome`](crate::Outcome), or `None` for the default, which is a
-    /// failure. For clients, as a router has no errors. It comes after [`classify`](GateLayer::classify), is not asked about
-    /// inner rejections or where nobody listens, either, and names the type of the error:
+    /// Says what a response tells about the service: an [`Outcome`], or `None` for the default (5xx
+    /// is a failure, 429 is ignored, gRPC goes by its status, an inner rejection by its reason).
     ///
-    /// ```
-    /// use seawall::{CircuitBreaker, CircuitBreakerLayer, Outcome};
-    /// use hyper_util::client::legacy::Error;
-    ///
-    /// // That a request body could not be read is not the server's fault.
-    /// let layer = CircuitBreakerLayer::new(CircuitBreaker::default())
-    ///     .classify_error(|error: &Error| (!error.is_connect()).then_some(Outcome::Ignored));
-    /// # let _ = layer;
-    /// ```
+    /// The closure is not called for inner rejections, nor in a gate whose policies need no outcome:
+    /// a [`CircuitBreaker`](crate::CircuitBreaker) and your own policies do, a
+    /// [`ConcurrencyLimit`](crate::ConcurrencyLimit) or [`LagShed`](crate::LagShed) alone does not.
+    /// It does not see what comes after the head, such as a gRPC status in the trailers:
+    /// `classify_with` (feature `tower-http`) does.
     #[must_use]
-    pub fn classify_error<F, E, O>(
-        self,
-        classify: F,
-    ) -> GateLayer<P, Http<crate::protocol::WithErrors<C, F>, R>>
+    pub fn classify<F, O>(self, classify: F) -> Self
     where
-        F: Fn(&E) -> O + Clone,
-        O: Into<Option<crate::Outcome>>,
+        P: Clone,
+        F: Fn(&ResponseHead<'_>) -> O + Send + Sync + 'static,
+        O: Into<Option<Outcome>>,
     {
-        self.with_protocol(|http| Http {
-            classify: crate::protocol::WithErrors {
-                heads: http.classify,
-                errors: classify,
-            },
-            respond: http.respond,
-        })
+        self.with_classifier(http::by_head(classify))
     }
-}
 
-#[cfg(feature = "http")]
-impl<P, R> GateLayer<P, Http<NoRule, R>> {
-    /// Says what a response tells about the service: an [`Outcome`](crate::Outcome), or `None` for the default (5xx is a failure, 429
-    /// is ignored, gRPC goes by its status, an inner rejection by its reason). It is not asked about inner rejections, nor where
-    /// nobody listens: a [`CircuitBreaker`](crate::CircuitBreaker) does and your own tickets do, a
-    /// [`ConcurrencyLimit`](crate::ConcurrencyLimit) or [`LagShed`](crate::LagShed) alone does not. What comes after the head, as a gRPC status
-    /// in the trailers, it does not see: `classify_with` (feature `tower-http`) does.
-    #[must_use]
-    pub fn classify<F, O>(self, classify: F) -> GateLayer<P, Http<ByHead<F>, R>>
-    where
-        F: Fn(&crate::ResponseHead<'_>) -> O + Clone,
-        O: Into<Option<crate::Outcome>>,
-    {
-        self.with_protocol(|http| Http {
-            classify: ByHead(classify),
-            respond: http.respond,
-        })
-    }
-}
-
-#[cfg(feature = "tower-http")]
-impl<P, R> GateLayer<P, Http<NoRule, R>> {
-    /// Lets a classifier of [`tower_http::classify`] say what a response tells about the service: at its head, or at the end of
-    /// its body where that is when it knows. An inner rejection speaks for itself, and an error is a failure. As
-    /// [`classify`](GateLayer::classify), it is not asked where nobody listens.
+    /// Lets a classifier of [`tower_http::classify`] say what a response tells about the service: at
+    /// its head, or at the end of its body if the classifier needs that. An inner rejection goes by
+    /// its reason, and an error is a failure.
     ///
     /// ```
     /// use seawall::{CircuitBreaker, CircuitBreakerLayer};
@@ -180,73 +175,220 @@ impl<P, R> GateLayer<P, Http<NoRule, R>> {
     /// # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
     /// # fits_a_router(layer);
     /// ```
+    #[cfg(feature = "tower-http")]
     #[must_use]
-    pub fn classify_with<C>(
-        self,
-        classifier: C,
-    ) -> GateLayer<P, Http<crate::protocol::ByClassifier<C>, R>>
+    pub fn classify_with<C>(self, classifier: C) -> Self
     where
-        C: tower_http::classify::ClassifyResponse + Clone,
+        P: Clone,
+        C: tower_http::classify::ClassifyResponse + Clone + Send + Sync + 'static,
+        C::ClassifyEos: Send + 'static,
+    {
+        self.with_classifier(http::by_classifier(classifier))
+    }
+
+    fn with_classifier(self, classifier: http::Classifier) -> Self
+    where
+        P: Clone,
+    {
+        let mut shared = Arc::unwrap_or_clone(self.shared);
+        shared.classifier = Some(classifier);
+        Self {
+            shared: Arc::new(shared),
+            protocol: self.protocol,
+        }
+    }
+
+    /// Says what an error of the inner service tells about it: an [`Outcome`], or `None` for the
+    /// default, which is a failure. For clients, as a router has no errors. The closure names the type
+    /// of the error:
+    ///
+    /// ```
+    /// use hyper_util::client::legacy::Error;
+    /// use seawall::{CircuitBreaker, CircuitBreakerLayer, Outcome, Rejection};
+    ///
+    /// let layer = CircuitBreakerLayer::new(CircuitBreaker::default()).classify_error(
+    ///     |error: &Error| {
+    ///         // What an inner layer rejected, and a request body that could not be read, say
+    ///         // nothing about the server.
+    ///         let rejected = Rejection::find(error).map(Rejection::outcome);
+    ///         rejected.or((!error.is_connect()).then_some(Outcome::Ignored))
+    ///     },
+    /// );
+    /// # let _ = layer;
+    /// ```
+    #[must_use]
+    pub fn classify_error<F, Err, O>(self, classify: F) -> GateLayer<P, Http<In, Out, ByError<Err>>>
+    where
+        F: Fn(&Err) -> O + Send + Sync + 'static,
+        O: Into<Option<Outcome>>,
     {
         self.with_protocol(|http| Http {
-            classify: crate::protocol::ByClassifier(classifier),
-            respond: http.respond,
+            request: http.request,
+            response: http.response,
+            errors: ByError(Arc::new(move |error| classify(error).into())),
+        })
+    }
+
+    /// Looks into boxed errors of the inner service for a [`Rejection`], which goes by its reason.
+    ///
+    /// It is not the default, since it asks `Err: 'static`: with a boxed error that does not compile
+    /// in an axum handler or a spawned task ("higher-ranked lifetime error", a limitation of rustc).
+    #[must_use]
+    pub fn find_rejections(self) -> GateLayer<P, Http<In, Out, Rejections>> {
+        self.with_protocol(|http| Http {
+            request: http.request,
+            response: http.response,
+            errors: Rejections,
+        })
+    }
+
+    /// Makes the answers. Start from [`Rejection::to_response`], the default. The rejection is put
+    /// into the response's extensions afterwards in any case.
+    #[must_use]
+    pub fn respond_with<F>(self, respond: F) -> Self
+    where
+        P: Clone,
+        F: Fn(&Rejection, WireProtocol) -> ::http::Response<bytes::Bytes> + Send + Sync + 'static,
+    {
+        let mut shared = Arc::unwrap_or_clone(self.shared);
+        shared.responder = http::Responder::new(respond);
+        Self {
+            shared: Arc::new(shared),
+            protocol: self.protocol,
+        }
+    }
+}
+
+#[cfg(feature = "http")]
+impl<P, Out, E> GateLayer<P, Http<Wrapped, Out, E>> {
+    /// Keeps the type of request bodies: where a [`RequestLimit`](crate::RequestLimit) has to count
+    /// one, `convert` makes a body of that type of it. With axum, it saves an allocation:
+    ///
+    /// ```
+    /// # use axum::{Router, routing::get};
+    /// use axum::body::Body;
+    /// use seawall::RequestLimitLayer;
+    ///
+    /// let layer = RequestLimitLayer::new(2 << 20).request_body(Body::new);
+    /// # let _: Router = Router::new().route("/", get(async || "")).layer(layer);
+    /// ```
+    ///
+    /// A body with an exact `size_hint` is not counted then: it is trusted to have no more bytes, as
+    /// those of hyper have not.
+    #[must_use]
+    pub fn request_body<F>(self, convert: F) -> GateLayer<P, Http<Converted<F>, Out, E>> {
+        self.with_protocol(|http| Http {
+            request: Converted(convert),
+            response: http.response,
+            errors: http.errors,
         })
     }
 }
 
 #[cfg(feature = "http")]
-impl<P, C> GateLayer<P, Http<C, Problem>> {
-    /// Makes the answers. [`Rejection::to_response`] is the default to start from; the rejection is put into the
-    /// response's extensions afterwards in any case.
+impl<P, In, E> GateLayer<P, Http<In, Wrapped, E>> {
+    /// Keeps the type of response bodies: where the layer has to watch one, or answers itself,
+    /// `convert` makes a body of that type of it. Use it where the type must not change, for example
+    /// with `ServiceBuilder::option_layer`, or around a router under `axum::serve`:
     ///
-    /// Like every closure that a layer is given, it is cloned with the service and for each request: what it captures
-    /// belongs in an `Arc`.
+    /// ```
+    /// # use axum::{Router, routing::get};
+    /// use axum::body::Body;
+    /// use seawall::ConcurrencyLimitLayer;
+    /// use tower::ServiceBuilder;
+    ///
+    /// let limit = Some(512);
+    /// let layer = limit.map(|limit| ConcurrencyLimitLayer::new(limit).response_body(Body::new));
+    /// let app: Router = Router::new()
+    ///     .route("/", get(async || "hello"))
+    ///     .layer(ServiceBuilder::new().option_layer(layer));
+    /// # let _ = app;
+    /// ```
     #[must_use]
-    pub fn respond_with<F>(
-        self,
-        respond: F,
-    ) -> GateLayer<P, Http<C, crate::protocol::RespondWith<F>>>
-    where
-        F: Fn(&Rejection, crate::Wire) -> http::Response<bytes::Bytes> + Clone,
-    {
-        self.with_protocol(|http| http.respond_with(respond))
-    }
-}
-
-impl<P, C> GateLayer<P, Plain<C>> {
-    /// Lets the requests pass, unasked and uncounted, for which the closure says `true`.
-    #[must_use]
-    pub fn exempt<F, Req>(self, exempt: F) -> GateLayer<Exempt<P, F>, Plain<C>>
-    where
-        F: Fn(&Req) -> bool + Clone,
-    {
-        self.exempting(exempt)
-    }
-}
-
-impl<P> GateLayer<P, Plain> {
-    /// Says what a result tells about the service: an [`Outcome`](crate::Outcome), or `None` for the default of [`Plain`]. It is
-    /// not asked where nobody listens: behind a [`ConcurrencyLimit`](crate::ConcurrencyLimit) or [`LagShed`](crate::LagShed) alone.
-    #[must_use]
-    pub fn classify<F, O, Res, Err>(self, classify: F) -> GateLayer<P, Plain<ByHead<F>>>
-    where
-        F: Fn(&Result<Res, Err>) -> O + Clone,
-        O: Into<Option<crate::Outcome>>,
-    {
-        self.with_protocol(|_| Plain {
-            classify: ByHead(classify),
+    pub fn response_body<F>(self, convert: F) -> GateLayer<P, Http<In, Converted<F>, E>> {
+        self.with_protocol(|http| Http {
+            request: http.request,
+            response: Converted(convert),
+            errors: http.errors,
         })
     }
 }
 
-impl<S, P: Clone, X: Clone> Layer<S> for GateLayer<P, X> {
+impl<P, E> GateLayer<P, Plain<E>> {
+    /// Leaves out the requests for which the closure returns `true`: this layer neither rejects nor
+    /// counts them.
+    #[must_use]
+    pub fn exempt<F, Req>(self, exempt: F) -> GateLayer<Exempt<P, F>, Plain<E>>
+    where
+        P: Clone,
+        F: Fn(&Req) -> bool + Clone,
+    {
+        self.map_policy(|policy| Exempt::new(policy, exempt))
+    }
+
+    /// Does not look into errors: every `Err` is a failure, also a rejection of an inner layer.
+    ///
+    /// By default a boxed error is looked at, which asks `S::Error: 'static`. With
+    /// `.map_err(BoxError::from)` that does not compile in an axum handler or a spawned task
+    /// ("higher-ranked lifetime error", a limitation of rustc). This does:
+    ///
+    /// ```
+    /// use axum::{Router, body::Body, extract::Request, http::StatusCode, routing::get};
+    /// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+    /// use seawall::{CircuitBreaker, CircuitBreakerLayer};
+    /// use tower::{BoxError, ServiceBuilder, ServiceExt};
+    ///
+    /// let client = ServiceBuilder::new()
+    ///     .layer(CircuitBreakerLayer::new(CircuitBreaker::default()).plain().opaque_errors())
+    ///     .map_err(BoxError::from)
+    ///     .service(Client::builder(TokioExecutor::new()).build_http::<Body>());
+    /// let app: Router = Router::new().route("/", get(async move |request: Request| {
+    ///     let response = client.oneshot(request).await;
+    ///     response.map(|response| response.map(Body::new)).map_err(|_| StatusCode::BAD_GATEWAY)
+    /// }));
+    /// # let _ = app;
+    /// ```
+    #[must_use]
+    pub fn opaque_errors(self) -> GateLayer<P, Plain<Opaque>> {
+        self.with_protocol(|_| Plain { results: Opaque })
+    }
+}
+
+impl<P> GateLayer<P, Plain> {
+    /// Says what a result tells about the service: an [`Outcome`](crate::Outcome), or `None` for the
+    /// default of [`Plain`]. The closure is not called in a gate whose policies need no outcome: a
+    /// [`ConcurrencyLimit`](crate::ConcurrencyLimit) or [`LagShed`](crate::LagShed) alone.
+    #[must_use]
+    pub fn classify<F, O, Res, Err>(self, classify: F) -> GateLayer<P, Plain<ByResult<Res, Err>>>
+    where
+        F: Fn(&Result<Res, Err>) -> O + Send + Sync + 'static,
+        O: Into<Option<crate::Outcome>>,
+        Err: 'static,
+    {
+        use crate::protocol::Classify;
+
+        self.with_protocol(|_| Plain {
+            results: ByResult(Arc::new(move |result| {
+                classify(result)
+                    .into()
+                    .or_else(|| Rejections.classify(result))
+            })),
+        })
+    }
+}
+
+impl<S, P, X: Clone> Layer<S> for GateLayer<P, X> {
     type Service = Gate<S, P, X>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Gate {
-            inner,
-            policy: self.policy.clone(),
+        Gate::new(inner, self.shared.clone(), self.protocol.clone())
+    }
+}
+
+impl<P, X: Clone> Clone for GateLayer<P, X> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
             protocol: self.protocol.clone(),
         }
     }
@@ -255,7 +397,7 @@ impl<S, P: Clone, X: Clone> Layer<S> for GateLayer<P, X> {
 impl<P: fmt::Debug, X: fmt::Debug> fmt::Debug for GateLayer<P, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GateLayer")
-            .field("policy", &self.policy)
+            .field("policy", &self.shared.policy)
             .field("protocol", &self.protocol)
             .finish()
     }

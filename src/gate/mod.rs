@@ -1,147 +1,447 @@
-//! The one Tower service that joins a policy to an inner service over a protocol.
+//! The one Tower service of this crate: it joins a policy to an inner service.
 //!
-//! # Where it goes
+//! Every layer is a gate over one policy, and the recommended stack is a gate over a tuple of them.
+//! Where a gate goes depends on its policy; see [the order of layers](crate#the-order-of-layers).
 //!
-//! Wherever its policy belongs; see [the order of layers](crate#the-order-of-layers).
+//! # Order inside a gate
+//!
+//! Whatever its place in a tuple, panic isolation is outermost; then the policies decide in the order
+//! of the tuple; the deadline includes the time in a queue; the request limit is innermost. For
+//! another order, nest layers.
 //!
 //! # Cancellation
 //!
-//! Dropping the future at any point drops the inner future, the place in a waiting room and the ticket. The ticket is told
-//! [`Outcome::Cancelled`](crate::Outcome::Cancelled) if it had not been told its verdict. Dropping the response body gives
-//! the ticket back as well.
+//! Dropping the future at any point drops the inner future, stops waiting, and releases the token.
+//! The token is settled with [`Outcome::Cancelled`] if it had no outcome. Dropping the response body
+//! releases the token as well.
 //!
 //! # Panics
 //!
-//! A panic of the inner service unwinds through; the ticket is told [`Outcome::Panicked`](crate::Outcome::Panicked) and
-//! comes back.
+//! A panic of the inner service unwinds through a gate without [`CatchPanic`](crate::CatchPanic); the
+//! token is settled with [`Outcome::Panicked`] and released.
 //!
 //! # Readiness
 //!
-//! `poll_ready` is the inner service's and reserves nothing: an idle clone holds no place. A policy is asked in `call`.
-//! Where it waits, the instance that was polled ready waits with the request and a fresh clone takes its place.
+//! `poll_ready` is the inner service's and reserves nothing: an idle clone holds no permit. The
+//! policy decides in `call`. Where it waits, the instance that was polled ready waits with the
+//! request, and a clone takes its place.
 
+mod future;
+pub(crate) mod guard;
 mod layer;
+pub(crate) mod timer;
 
+use std::any::Any;
 use std::fmt;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 
-use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::observe;
-use crate::policy::{Admission, Held, Park, Parked, Policy, Ticket};
-use crate::protocol::{Http, Inspect, Kind, Protocol};
+use self::future::{Parked, State};
+use self::guard::{FutureGuard, Shared};
+use self::timer::TimerOf;
+#[cfg(doc)]
+use crate::Outcome;
+use crate::deadline::Deadline;
+use crate::policy::needs::{InCall, InFuture, Owed};
+use crate::policy::{Admission, Budget, Choice, Needs, NeedsOf, Parts, Policy, Wait, WaitWith};
+use crate::protocol::{Http, Protocol, Respond};
 use crate::rejection::Rejection;
+use crate::request::RequestKind;
 
+pub use self::future::GateFuture;
+#[cfg(feature = "http")]
+pub(crate) use self::future::caught;
+#[doc(hidden)]
+pub use self::guard::Guard;
 pub use self::layer::GateLayer;
+#[doc(hidden)]
+pub use self::timer::Timer;
 
 /// A service behind a [`Policy`]; made by [`GateLayer`].
-#[derive(Clone)]
 pub struct Gate<S, P, X = Http> {
     inner: S,
-    policy: P,
+    shared: Arc<Shared<P>>,
     protocol: X,
+    /// The payload of a panic in `poll_ready`: the next call is the answer. The lock is never
+    /// contended; a payload need not be `Sync`.
+    unready: Option<Box<Mutex<Payload>>>,
 }
 
-pin_project! {
-    /// The future of a [`Gate`]: `F` is the inner future, `W` a request that waits for its ticket `T`.
-    #[must_use = "futures do nothing unless polled"]
-    pub struct GateFuture<F, W, T: Ticket, X: Kind> {
-        #[pin]
-        state: State<F, W, T>,
-        memo: X::Memo,
-        protocol: X,
-    }
-}
+type Payload = Box<dyn Any + Send>;
 
-pin_project! {
-    #[project = StateProj]
-    enum State<F, W, T: Ticket> {
-        Called {
-            #[pin]
-            call: Call<F>,
-            held: Option<Held<T>>,
-        },
-        Waiting {
-            #[pin]
-            parked: W,
-        },
-    }
-}
-
-pin_project! {
-    /// An inner call, or the reason why there is none: every layer that may answer by itself runs through here.
-    #[project = CallProj]
-    pub(crate) enum Call<F> {
-        Inner { #[pin] future: F },
-        Refused { rejection: Option<Rejection> },
-    }
+/// Why a request does not go straight to the inner service.
+enum Early<T, W> {
+    Reject(Rejection),
+    Wait(W),
+    /// It is admitted, but its size is not known to be within the limit.
+    #[cfg_attr(
+        not(feature = "http"),
+        expect(dead_code, reason = "the feature is off")
+    )]
+    Limit(Option<T>),
 }
 
 // === impl Gate ===
 
 impl<S, P, X> Gate<S, P, X> {
+    pub(crate) fn new(inner: S, shared: Arc<Shared<P>>, protocol: X) -> Self {
+        Self {
+            inner,
+            shared,
+            protocol,
+            unready: None,
+        }
+    }
+
     /// The policy.
     pub fn policy(&self) -> &P {
-        &self.policy
+        &self.shared.policy
     }
 }
 
 impl<S, P, X, Req> Service<Req> for Gate<S, P, X>
 where
-    S: Service<Req>,
-    X: Inspect<Req> + Protocol<S::Response, S::Error>,
-    P: Policy<X::View>,
-    P::Wait: Park<S, Req, P::Ticket>,
-    <P::Wait as Park<S, Req, P::Ticket>>::Parked: Parked<S::Future, P::Ticket>,
+    S: Service<<X as Protocol<Req, P>>::Inner>,
+    X: Protocol<Req, P> + Respond<Req, S::Response, S::Error, P>,
+    P: Policy<<X as Protocol<Req, P>>::Kind>,
+    P::Wait: WaitWith<S>,
 {
-    type Response = X::Response<X::Hold<P::Ticket>>;
+    type Response = <X as Respond<Req, S::Response, S::Error, P>>::Response;
     type Error = S::Error;
-    type Future = GateFuture<S::Future, <P::Wait as Park<S, Req, P::Ticket>>::Parked, P::Ticket, X>;
+    type Future = GateFuture<S, Req, P, X>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+        if const { !<NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
+            return self.inner.poll_ready(cx);
+        }
+        if self.unready.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let inner = &mut self.inner;
+        match panic::catch_unwind(AssertUnwindSafe(|| inner.poll_ready(cx))) {
+            Ok(polled) => polled,
+            Err(payload) => {
+                // There is no request yet that could be answered.
+                self.unready = Some(Box::new(Mutex::new(payload)));
+                Poll::Ready(Ok(()))
+            }
+        }
     }
 
     #[inline]
-    fn call(&mut self, request: Req) -> Self::Future {
-        let policy = &self.policy;
-        let held = match self.protocol.with_head(&request, |head| policy.admit(head)) {
-            Admission::Admit(ticket) => Some(Held::watching(ticket)),
-            Admission::Wait(wait) => {
-                let memo = self.protocol.inspect(&request);
-                let parked = wait.park(&mut self.inner, request);
-                return self.future(State::Waiting { parked }, memo);
+    #[expect(
+        clippy::too_many_lines,
+        reason = "each kind of gate has its way to the one call"
+    )]
+    fn call(&mut self, mut request: Req) -> Self::Future {
+        if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } && self.unready.is_some() {
+            let rejection = self.reject_unready::<Req>(&request);
+            return self.rejected(rejection, X::inspect(&request), X::Cold::default());
+        }
+        // Foreign code, and so before there is a token.
+        let length = if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
+            X::length(&request)
+        } else {
+            0
+        };
+        let shared = &*self.shared;
+        let admit = || X::with_head(&request, |head| shared.policy.admit(head));
+        let admission = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS && !P::IS_OURS } {
+            match panic::catch_unwind(AssertUnwindSafe(admit)) {
+                Ok(admission) => admission,
+                Err(payload) => {
+                    let rejection = self.caught_early::<Req>(&request, payload);
+                    return self.rejected(rejection, X::inspect(&request), X::Cold::default());
+                }
             }
+        } else {
+            admit()
+        };
+        let token = match admission {
+            Admission::Admit(token) => Some(token),
+            Admission::Bypass => None,
+            Admission::Wait(wait) => return self.call_early(request, Early::Wait(wait)),
             Admission::Reject(rejection) => {
-                observe::rejected(&rejection, false);
-                let memo = self.protocol.inspect(&request);
-                let call = Call::refused(rejection);
-                return self.future(State::Called { call, held: None }, memo);
+                if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
+                    return self.call_early(request, Early::Reject(rejection));
+                }
+                rejection.count();
+                return self.rejected(rejection, X::inspect(&request), X::Cold::default());
             }
         };
-        let memo = self.protocol.glance(&request);
-        // If this unwinds, the ticket knows that it was called.
-        let future = self.inner.call(request);
-        let call = Call::Inner { future };
-        let held = held.map(Held::paused);
-        self.future(State::Called { call, held }, memo)
+        // Nothing panics from here to the guard.
+        let parts = match &token {
+            Some(token) => shared.policy.parts(Some(token)),
+            None => Parts::default(),
+        };
+        #[cfg(not(feature = "http"))]
+        let max = u64::MAX;
+        #[cfg(feature = "http")]
+        let mut max = u64::MAX;
+        #[cfg(feature = "http")]
+        if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
+            if let Some((bounds, most)) = parts.limit {
+                if !bounds.fits(length, most) {
+                    return self.call_early(request, Early::Limit(token));
+                }
+                max = most;
+            }
+        }
+        let _ = length;
+        let timer = timer::<Req, P, X>(&parts, &mut request);
+        // What may answer when the request is gone has to know how.
+        let memo = if const {
+            <NeedsOf<P, X::Kind> as Needs>::Isolation::IS
+                || <NeedsOf<P, X::Kind> as Needs>::Deadline::IS
+                || <NeedsOf<P, X::Kind> as Needs>::Limit::IS
+        } {
+            X::inspect(&request)
+        } else {
+            X::glance(&request)
+        };
+        shared.reporter.admitted();
+        let (inner, protocol) = (&mut self.inner, &self.protocol);
+        let mut guard = FutureGuard::<P, X::Kind>::default();
+        if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
+            let mut kept = None;
+            match token {
+                Some(token) if const { Owed::<NeedsOf<P, X::Kind>>::IS } => {
+                    guard = InFuture::<NeedsOf<P, X::Kind>>::some(Guard::running(
+                        self.shared.clone(),
+                        token,
+                    ));
+                }
+                token => kept = token,
+            }
+            let call = AssertUnwindSafe(|| inner.call(protocol.pass(request, max)));
+            match panic::catch_unwind(call) {
+                Ok(future) => {
+                    if const { !Owed::<NeedsOf<P, X::Kind>>::IS } {
+                        if let Some(token) = kept {
+                            guard = InFuture::<NeedsOf<P, X::Kind>>::some(Guard::running(
+                                self.shared.clone(),
+                                token,
+                            ));
+                        }
+                    }
+                    self.called(future, guard, timer, memo, X::Cold::default())
+                }
+                Err(payload) => {
+                    let guard = match kept {
+                        Some(token) => Some(Guard::running(self.shared.clone(), token)),
+                        None => InFuture::<NeedsOf<P, X::Kind>>::take(&mut guard),
+                    };
+                    let rejection = future::caught(guard, payload);
+                    self.rejected(rejection, memo, X::Cold::default())
+                }
+            }
+        } else {
+            if const { InCall::<NeedsOf<P, X::Kind>>::IS } {
+                if let Some(token) = token {
+                    let token = Guard::running(self.shared.clone(), token);
+                    guard = InFuture::<NeedsOf<P, X::Kind>>::some(token);
+                }
+            }
+            if const { Guard::<P, X::Kind>::MARKS } {
+                let future = inner.call(protocol.pass(request, max));
+                if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(&mut guard) {
+                    guard.set_running(false);
+                }
+                return self.called(future, guard, timer, memo, X::Cold::default());
+            }
+            // The call is the last field, so that its future is made in place.
+            GateFuture {
+                guard,
+                timer,
+                memo,
+                cold: X::Cold::default(),
+                protocol: protocol.clone(),
+                state: State::Called {
+                    future: inner.call(protocol.pass(request, max)),
+                },
+            }
+        }
     }
 }
 
-impl<S, P, X: Kind> Gate<S, P, X> {
-    #[inline]
-    fn future<F, W, T: Ticket>(
+impl<S, P, X> Gate<S, P, X> {
+    #[inline(always)]
+    fn called<Req>(
         &self,
-        state: State<F, W, T>,
+        future: S::Future,
+        guard: FutureGuard<P, X::Kind>,
+        timer: TimerOf<P, X::Kind>,
         memo: X::Memo,
-    ) -> GateFuture<F, W, T, X> {
+        cold: X::Cold,
+    ) -> GateFuture<S, Req, P, X>
+    where
+        X: Protocol<Req, P>,
+        S: Service<X::Inner>,
+        P: Policy<X::Kind>,
+        P::Wait: WaitWith<S>,
+    {
         GateFuture {
-            state,
+            state: State::Called { future },
+            guard,
+            timer,
             memo,
+            cold,
             protocol: self.protocol.clone(),
+        }
+    }
+
+    #[inline]
+    fn rejected<Req>(
+        &self,
+        rejection: Rejection,
+        memo: X::Memo,
+        cold: X::Cold,
+    ) -> GateFuture<S, Req, P, X>
+    where
+        X: Protocol<Req, P>,
+        S: Service<X::Inner>,
+        P: Policy<X::Kind>,
+        P::Wait: WaitWith<S>,
+    {
+        GateFuture {
+            state: State::Rejected {
+                rejection: Some(rejection),
+                shared: self.shared.clone(),
+            },
+            guard: FutureGuard::<P, X::Kind>::default(),
+            timer: TimerOf::<P, X::Kind>::default(),
+            memo,
+            cold,
+            protocol: self.protocol.clone(),
+        }
+    }
+
+    /// The answer to a request after a panic in `poll_ready`.
+    #[cold]
+    #[inline(never)]
+    fn reject_unready<Req>(&mut self, request: &Req) -> Rejection
+    where
+        X: Protocol<Req, P>,
+        P: Policy<X::Kind>,
+    {
+        let payload = self.unready.take().expect("the caller has looked");
+        let payload = payload.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.caught_early(request, payload)
+    }
+
+    /// A panic before there is a token.
+    #[cold]
+    #[inline(never)]
+    fn caught_early<Req>(&self, request: &Req, payload: Payload) -> Rejection
+    where
+        X: Protocol<Req, P>,
+        P: Policy<X::Kind>,
+    {
+        let summary = X::with_head(request, |head| X::Kind::summary(head));
+        match self.shared.policy.parts(None).isolation {
+            Some(isolation) => isolation.for_request::<X::Kind>(&summary).caught(payload),
+            None => panic::resume_unwind(payload),
+        }
+    }
+
+    /// It takes all of the request, so that the hot path need not have it in memory.
+    #[cold]
+    #[inline(never)]
+    fn call_early<Req>(
+        &mut self,
+        mut request: Req,
+        early: Early<P::Token, P::Wait>,
+    ) -> GateFuture<S, Req, P, X>
+    where
+        X: Protocol<Req, P>,
+        S: Service<X::Inner>,
+        P: Policy<X::Kind>,
+        P::Wait: WaitWith<S>,
+    {
+        let memo = X::inspect(&request);
+        match early {
+            Early::Reject(rejection) => {
+                rejection.count();
+                self.rejected(rejection, memo, X::unread(request))
+            }
+            Early::Wait(wait) => {
+                let timer = timer::<Req, P, X>(&wait.parts(), &mut request);
+                let parked = Parked {
+                    wait,
+                    call: Some((P::Wait::take(&mut self.inner), request)),
+                    shared: self.shared.clone(),
+                };
+                GateFuture {
+                    state: State::Queued {
+                        queued: P::Wait::queue(parked),
+                    },
+                    guard: FutureGuard::<P, X::Kind>::default(),
+                    timer,
+                    memo,
+                    cold: X::Cold::default(),
+                    protocol: self.protocol.clone(),
+                }
+            }
+            Early::Limit(token) => {
+                let guard = token.map(|token| Guard::running(self.shared.clone(), token));
+                let timer = match &guard {
+                    Some(guard) => timer::<Req, P, X>(&guard.parts(), &mut request),
+                    None => TimerOf::<P, X::Kind>::default(),
+                };
+                let (inner, protocol) = (&mut self.inner, &self.protocol);
+                match future::start(inner, protocol, &self.shared, request, guard) {
+                    Ok((future, guard, cold)) => self.called(future, guard, timer, memo, cold),
+                    Err((rejection, cold)) => self.rejected(rejection, memo, cold),
+                }
+            }
+        }
+    }
+}
+
+/// The timer of a request, which is set at once where the caller gave the time, or where the request
+/// gets it as a [`Deadline`].
+#[inline(always)]
+fn timer<Req, P, X>(parts: &Parts<'_>, request: &mut Req) -> TimerOf<P, X::Kind>
+where
+    X: Protocol<Req, P>,
+    P: Policy<X::Kind>,
+{
+    if const { !<NeedsOf<P, X::Kind> as Needs>::Deadline::IS } {
+        return TimerOf::<P, X::Kind>::default();
+    }
+    let mut timer = Timer::new(parts.deadline);
+    if let Some(budget) = parts.deadline {
+        if budget.time.is_unusual() {
+            set::<Req, P, X>(&mut timer, budget, request);
+        }
+    }
+    <NeedsOf<P, X::Kind> as Needs>::Deadline::some(timer)
+}
+
+#[cold]
+#[inline(never)]
+fn set<Req, P, X: Protocol<Req, P>>(timer: &mut Timer, budget: Budget<'_>, request: &mut Req) {
+    if let Some(due) = timer.set(budget) {
+        if budget.is_exposed {
+            let deadline = X::expose(request, Deadline::new(due));
+            timer.set_to(deadline.at());
+        }
+    }
+}
+
+impl<S: Clone, P, X: Clone> Clone for Gate<S, P, X> {
+    /// The clone is ready or not by itself: a panic of this instance's `poll_ready` is answered by
+    /// this instance alone.
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            shared: self.shared.clone(),
+            protocol: self.protocol.clone(),
+            unready: None,
         }
     }
 }
@@ -150,106 +450,8 @@ impl<S: fmt::Debug, P: fmt::Debug, X: fmt::Debug> fmt::Debug for Gate<S, P, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate")
             .field("inner", &self.inner)
-            .field("policy", &self.policy)
+            .field("policy", &self.shared.policy)
             .field("protocol", &self.protocol)
-            .finish()
-    }
-}
-
-// === impl GateFuture ===
-
-impl<F, W, T: Ticket, X: Kind> GateFuture<F, W, T, X> {
-    /// An inner call under a ticket that was given before.
-    pub(crate) fn called(future: F, held: Held<T>, memo: X::Memo, protocol: X) -> Self {
-        Self {
-            state: State::Called {
-                call: Call::Inner { future },
-                held: Some(held),
-            },
-            memo,
-            protocol,
-        }
-    }
-}
-
-impl<F, W, T, X, Res, Err> Future for GateFuture<F, W, T, X>
-where
-    F: Future<Output = Result<Res, Err>>,
-    W: Parked<F, T>,
-    T: Ticket,
-    X: Protocol<Res, Err>,
-{
-    type Output = Result<X::Response<X::Hold<T>>, Err>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        loop {
-            let called = match this.state.as_mut().project() {
-                StateProj::Called { call, held } => match call.project() {
-                    CallProj::Inner { future } => {
-                        let polled = match held {
-                            Some(held) => held.watch(|| future.poll(cx)),
-                            None => future.poll(cx),
-                        };
-                        return polled
-                            .map(|result| this.protocol.complete(result, *this.memo, held));
-                    }
-                    CallProj::Refused { rejection } => {
-                        let rejection = rejection.take().expect(OVER);
-                        let answer =
-                            this.protocol
-                                .reject(rejection, *this.memo, X::Hold::default());
-                        return Poll::Ready(answer);
-                    }
-                },
-                StateProj::Waiting { parked } => match ready!(parked.poll_call(cx)) {
-                    Ok((future, held)) => State::Called {
-                        call: Call::Inner { future },
-                        held: Some(held),
-                    },
-                    Err(rejection) => {
-                        observe::rejected(&rejection, false);
-                        State::Called {
-                            call: Call::refused(rejection),
-                            held: None,
-                        }
-                    }
-                },
-            };
-            this.state.set(called);
-        }
-    }
-}
-
-impl<F, W, T: Ticket, X: Kind> fmt::Debug for GateFuture<F, W, T, X> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.state {
-            State::Called { call, .. } => call.name(),
-            State::Waiting { .. } => "Waiting",
-        };
-        f.debug_struct("GateFuture")
-            .field("state", &state)
             .finish_non_exhaustive()
-    }
-}
-
-// === impl Call ===
-
-/// What is expected of whoever polls.
-pub(crate) const OVER: &str = "a future is not polled after it is done";
-
-impl<F> Call<F> {
-    pub(crate) fn refused(rejection: Rejection) -> Self {
-        Call::Refused {
-            rejection: Some(rejection),
-        }
-    }
-
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Call::Inner { .. } => "Called",
-            Call::Refused { .. } => "Refused",
-        }
     }
 }

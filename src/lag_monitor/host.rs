@@ -1,8 +1,9 @@
-//! Whether it is the host that is short of CPU, and not the service that uses too much of it.
+//! Finds out whether the host is short of CPU, rather than the service using too much of it.
 
 use std::time::Duration;
 
-/// Compares the time that the threads of this process waited for a core with the time they ran, about once a second.
+/// Compares the time that the threads of this process waited for a core with the time that they
+/// ran, about once a second.
 #[derive(Debug)]
 pub(super) struct Host {
     cores: f64,
@@ -19,7 +20,7 @@ struct Schedule {
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Threads that are looked at; a process may have hundreds, mostly asleep.
+/// The most threads that are read; a process may have hundreds, mostly asleep.
 const THREADS: usize = 128;
 
 // === impl Host ===
@@ -34,7 +35,7 @@ impl Host {
         }
     }
 
-    /// As of the last full second; `false` where the system does not say.
+    /// The result of the last full second; `false` if the system does not report it.
     pub(super) fn is_short(&mut self, now: Duration) -> bool {
         let Some((at, before)) = self.before else {
             self.before = read().map(|schedule| (now, schedule));
@@ -50,7 +51,8 @@ impl Host {
     }
 }
 
-/// The threads waited for more than a fifth of a core's time, and it was not this process that had all the cores.
+/// The threads waited for more than a fifth of a core's time, and this process did not use all
+/// cores itself.
 fn judge(cores: f64, passed: Duration, before: Schedule, after: Schedule) -> bool {
     let share = |before: Duration, after: Duration| {
         after.saturating_sub(before).as_secs_f64() / passed.as_secs_f64()
@@ -58,7 +60,8 @@ fn judge(cores: f64, passed: Duration, before: Schedule, after: Schedule) -> boo
     share(before.waited, after.waited) > 0.2 && share(before.ran, after.ran) < 0.9 * cores
 }
 
-/// `/proc/self/task/*/schedstat`: nanoseconds run, nanoseconds waited, time slices (Linux, with `CONFIG_SCHED_INFO`).
+/// `/proc/self/task/*/schedstat`: nanoseconds run, nanoseconds waited, time slices (Linux, with
+/// `CONFIG_SCHED_INFO`).
 #[cfg(target_os = "linux")]
 fn read() -> Option<Schedule> {
     let mut sum = Schedule::default();

@@ -1,6 +1,7 @@
-//! How far a Tokio runtime is behind: the "event-loop lag" of a runtime that has none.
+//! Measures how far a Tokio runtime is behind, like the event-loop lag of other runtimes.
 //!
-//! A [`LagShed`](crate::LagShed) acts on it; by itself a monitor only tells. There is one per runtime, whoever asks.
+//! A [`LagShed`](crate::LagShed) sheds load for it; a monitor only reports it. Each runtime has one
+//! monitor, which all handles share.
 //!
 //! ```
 //! use std::time::Duration;
@@ -20,28 +21,33 @@
 //!
 //! # What is measured
 //!
-//! A thread of the operating system, named `seawall-lag`, one per process, wakes a resident task of the runtime every
-//! 10 ms, or every 50 ms once all has been calm for half a second, or every 100 ms if a [`LagShed`](crate::LagShed) asks for
-//! it and has seen no request for a second: an idle server pays some 0.2 % of a core. The task wants two polls: the first comes through the
-//! runtime's injection queue, the second from the back of a worker's local queue, where requests wait. The lag is the longer
-//! of the two waits; while a probe is on its way it is at least the probe's age, which is read from outside the runtime, so
-//! that a runtime whose every worker is blocked is seen during the block. One blocked worker of several is no lag: the
-//! others steal its work.
+//! One thread of the process, named `seawall-lag`, wakes a resident task of the runtime every 10
+//! ms. It does so every 50 ms after the lag has been low for half a second, and every 100 ms if its
+//! [`LagShed`](crate::LagShed)s have had no request for a second: an idle server uses about 0.2 %
+//! of a core. The task needs two polls. The first comes through the runtime's injection
+//! queue, the second from the back of a worker's local queue, where requests wait. The lag is the
+//! longer of the two waits. While a probe is under way, the lag is at least the age of the probe.
+//! The age is read outside the runtime, so that the lag shows while all workers are blocked. One
+//! blocked worker of several is no lag: the other workers steal its tasks.
 //!
-//! A timer inside the runtime, the usual way to measure lag, reads the length of one turn of the driver and not the queue:
-//! with handlers of 100 µs at twice the capacity it read under 20 ms in a third of the samples while requests waited for
-//! more than 100 ms.
+//! The usual way to measure lag is a timer inside the runtime. It measures one turn of the driver
+//! and not the queue: with handlers of 100 µs at twice the capacity, it measured less than 20 ms in
+//! a third of the samples while requests waited for more than 100 ms.
 //!
-//! A runtime that nobody drives, say a `current_thread` one outside `block_on`, lags all the time.
+//! A runtime that is not driven, for example a `current_thread` one outside `block_on`, lags all
+//! the time.
 //!
 //! # Lifetime
 //!
-//! The thread starts with the first monitor and is parked while there is none. It keeps no runtime alive: when the runtime
-//! ends its monitors read zero. Until then the resident task counts among the runtime's `num_alive_tasks`. If it cannot be started, or ends, that is told through [`observe`](crate::observe), nothing
-//! is refused any more, and the next runtime that is looked at starts it again. It is not carried across `fork`: a forked
-//! child has no such thread, and nothing is measured or refused in it.
+//! The thread starts with the first monitor, and is parked while there is none. It does not keep a
+//! runtime alive: when the runtime ends, its monitors read zero. Until then the resident task
+//! counts as one of the runtime's `num_alive_tasks`. If the thread cannot start, or ends,
+//! [`observe`](crate::observe) reports it, nothing is rejected any more, and the next runtime that
+//! is measured starts the thread again. A forked child has no such thread: nothing is measured or
+//! rejected in it.
 //!
-//! Time is read from the operating system, so that a test's paused clock neither disturbs the measurement nor is disturbed.
+//! Time is read from the operating system: it does not depend on a test's paused clock, and does
+//! not move it.
 
 mod host;
 mod probe;
@@ -57,11 +63,12 @@ use tokio::runtime::Handle;
 
 use self::watch::Watch;
 
-pub(crate) use self::probe::{Follow, Probe, lock};
+pub(crate) use self::probe::{Follow, Probe};
 pub(crate) use self::sampler::probe;
 pub use self::watch::LagReport;
 
-/// How far one Tokio runtime is behind. A cheap `Clone`; every monitor of a runtime is the same.
+/// Measures how far one Tokio runtime is behind. A cheap `Clone`; all monitors of a runtime are the
+/// same.
 #[derive(Clone)]
 pub struct LagMonitor {
     probe: Arc<Probe>,
@@ -74,11 +81,12 @@ pub struct LagMonitor {
 pub struct LagMonitorSnapshot {
     /// How far the runtime is behind now.
     pub lag: Duration,
-    /// The most that it was behind so far.
+    /// The longest lag so far.
     pub peak: Duration,
-    /// Probes that came back so far.
+    /// Probes finished so far.
     pub probes: u64,
-    /// Whether the host rather than the service was short of CPU in the last second; see [`LagReport::host_is_short`].
+    /// Whether the host rather than the service was short of CPU in the last second; see
+    /// [`LagReport::host_is_short`].
     pub host_is_short: bool,
     /// Whether the runtime has ended.
     pub is_closed: bool,
@@ -87,10 +95,11 @@ pub struct LagMonitorSnapshot {
 // === impl LagMonitor ===
 
 impl LagMonitor {
-    /// The lag that is worth a word, 10 ms: what a handler may compute before it should move to `spawn_blocking`.
+    /// A threshold for reports, 10 ms: a handler that computes for longer should move to
+    /// `spawn_blocking`.
     pub const WARN: Duration = Duration::from_millis(10);
 
-    /// The monitor of the runtime behind a handle; starts measuring if nobody did before.
+    /// The monitor of the runtime behind a handle; the first one starts the measurement.
     pub fn start(runtime: &Handle) -> Self {
         Self {
             probe: sampler::probe(runtime),
@@ -110,7 +119,7 @@ impl LagMonitor {
     /// Names the monitor in metrics. The first name stays.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.probe.watches.meter.set_name(name);
+        self.probe.watches.reporter.set_name(name);
         self
     }
 
@@ -119,17 +128,18 @@ impl LagMonitor {
         self.probe.lag()
     }
 
-    /// Calls `hook` when the lag goes above `threshold`, and again when it is back below it, then with what its peak was.
+    /// Calls `hook` when the lag goes above `threshold`, and again when it is below it, then with
+    /// the peak.
     ///
-    /// The hook stays until the runtime ends, with or without a handle. It runs on the thread that measures: it must not
-    /// block, and what it does takes the time of all monitors. If it panics that is told like a
+    /// The hook stays until the runtime ends, with or without a handle. It runs on the thread that
+    /// measures and delays all monitors: it must not block. A panic of the hook is reported as a
     /// failed measurement, and the hook stays.
     pub fn on_lag(&self, threshold: Duration, hook: impl Fn(&LagReport) + Send + Sync + 'static) {
         self.probe.watches.add(Watch::new(threshold, hook));
         sampler::pin(&self.probe);
     }
 
-    /// All of it at once.
+    /// The lag and the counters.
     pub fn snapshot(&self) -> LagMonitorSnapshot {
         let seen = self.probe.watches.seen();
         LagMonitorSnapshot {

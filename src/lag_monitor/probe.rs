@@ -1,10 +1,11 @@
-//! A task that is woken from outside and takes two polls: how long it waits for them is how far the runtime is behind.
+//! A task that is woken from outside and takes two polls: the time that it waits for them is the
+//! lag.
 
 use std::fmt;
 use std::mem;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -12,8 +13,9 @@ use tokio::runtime;
 
 use super::watch::Watches;
 use crate::clock;
+use crate::sync::lock;
 
-/// One runtime's probe: what its task, the sampler and the handles share.
+/// The probe of one runtime, which its task, the sampler and the handles share.
 pub(crate) struct Probe {
     runtime: runtime::Id,
     stage: AtomicStage,
@@ -26,13 +28,15 @@ pub(crate) struct Probe {
     followers: Mutex<Followers>,
 }
 
-/// Something that is told what happens to a probe.
+/// Is notified of the progress of a probe.
 pub(crate) trait Follow: Send + Sync {
-    /// A reading is taken, on the sampler's thread; `false` if nobody needs them often, as no request comes through.
+    /// A reading, on the sampler's thread; `false` if the follower does not need frequent ones, as
+    /// without requests.
     fn look(&self, now: Duration, is_waiting: bool) -> bool;
-    /// A new probe is sent from there.
+    /// The sampler sends a new probe.
     fn sent(&self, now: Duration);
-    /// The probe is polled in the runtime, where nothing that waits behind it has been; the second time it is back.
+    /// The probe is polled in the runtime, before all that is queued behind it; with `is_back`, for
+    /// the second time.
     fn polled(&self, now: Duration, is_back: bool);
     /// The runtime has ended.
     fn closed(&self);
@@ -49,10 +53,10 @@ pub(super) struct Resident {
     probe: Weak<Probe>,
 }
 
-/// Where the probe is, in one word.
+/// The progress of the probe, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// At home.
+    /// Finished, and not sent again.
     Idle,
     /// Woken at this time, not polled yet.
     Sent(Duration),
@@ -89,7 +93,7 @@ impl AtomicStage {
         }
     }
 
-    /// What is closed stays so.
+    /// A closed stage does not change.
     fn store(&self, stage: Stage) {
         let word = Self::word(stage);
         let _ = self
@@ -103,7 +107,7 @@ impl AtomicStage {
 // === impl Probe ===
 
 impl Probe {
-    /// A probe that is on its way already: it is sent by being spawned.
+    /// A probe that is under way already: spawning its task sends it.
     pub(super) fn spawn(on: &runtime::Handle) -> Arc<Self> {
         let probe = Arc::new(Self {
             runtime: on.id(),
@@ -130,7 +134,7 @@ impl Probe {
         self.stage.load() == Stage::Closed
     }
 
-    /// Tells `follower` every reading from now on; `false` if the runtime has ended.
+    /// Notifies `follower` of every reading from now on; `false` if the runtime has ended.
     pub(crate) fn follow(&self, follower: Weak<dyn Follow>) -> bool {
         let mut followers = self.followers();
         if !followers.closed {
@@ -139,8 +143,9 @@ impl Probe {
         !followers.closed
     }
 
-    /// How far the runtime is behind now: what the last finished probe found, or the age of the unfinished one, if that is
-    /// more. Read from outside, so that it grows while every worker is blocked.
+    /// How far the runtime is behind now: the result of the last finished probe, or the age of the
+    /// unfinished one, if that is longer. It is read from outside, so that it grows while all
+    /// workers are blocked.
     pub(crate) fn lag(&self) -> Duration {
         self.lag_at(clock::monotonic())
     }
@@ -155,7 +160,8 @@ impl Probe {
         nanos(&self.last).max(waits)
     }
 
-    /// Takes a reading, tells it, and sends the probe again if it is back. The lag, and whether anybody needs it often.
+    /// Takes a reading, reports it, and sends the probe again if it is finished. Returns the lag,
+    /// and whether a follower needs frequent readings.
     pub(super) fn tick(&self, now: Duration, host_is_short: bool) -> (Duration, bool) {
         let lag = self.lag_at(now);
         let is_back = self.stage.load() == Stage::Idle;
@@ -198,7 +204,8 @@ impl Probe {
                 self.tell_polled(now, false);
                 store(&self.first, now.saturating_sub(at));
                 self.stage.store(Stage::Again(now));
-                // Not to the slot for the task that was woken last: a task that wakes itself while it runs goes to the back.
+                // A task that wakes itself while it runs goes to the back of the queue, not to the
+                // worker's slot for the task that was woken last.
                 waker.wake_by_ref();
             }
             Stage::Again(at) => {
@@ -232,7 +239,7 @@ impl Probe {
         }
     }
 
-    /// Those that are still there, to be told without holding the lock.
+    /// The live followers, to be notified without the lock.
     fn living(&self) -> Vec<Arc<dyn Follow>> {
         let mut living = Vec::new();
         self.followers().all.retain(|follower| {
@@ -250,7 +257,7 @@ impl Probe {
 }
 
 impl Drop for Probe {
-    /// Nobody asks any more: the resident task finds it gone, and ends.
+    /// The last handle is gone: the resident task finds no probe, and ends.
     fn drop(&mut self) {
         self.wake();
     }
@@ -272,11 +279,6 @@ fn nanos(of: &AtomicU64) -> Duration {
 
 fn store(to: &AtomicU64, time: Duration) {
     to.store(time.as_nanos() as u64, Ordering::Relaxed);
-}
-
-/// What a panicking holder leaves behind is still good: nothing is ever half done in there.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // === impl Resident ===

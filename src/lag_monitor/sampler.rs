@@ -1,6 +1,6 @@
-//! The one thread that reads the probes of all runtimes and sends them out again.
+//! The one thread that reads the probes of all runtimes and sends them again.
 //!
-//! It holds nothing alive: not a runtime, not a handle. While there is nothing to read it is parked.
+//! It keeps neither a runtime nor a handle alive, and is parked while there is no probe.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
@@ -10,27 +10,28 @@ use std::time::Duration;
 use tokio::runtime;
 
 use super::host::Host;
-use super::probe::{Probe, lock};
+use super::probe::Probe;
+use crate::sync::lock;
 use crate::{clock, observe};
 
 const NAME: &str = "seawall-lag";
 
-/// Between two readings where a lag was seen lately.
+/// The time between two readings if there was a lag lately.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Where all is calm: 20 a second.
+/// The same while the lag is low: 20 readings a second.
 const CALM_TICK: Duration = Duration::from_millis(50);
 
-/// Where no request comes either.
+/// The same while no request arrives either.
 const IDLE_TICK: Duration = Duration::from_millis(100);
 
-/// Less is calm.
+/// A lag below this is low.
 const CALM: Duration = Duration::from_millis(5);
 
-/// For how long it has to be, before the readings become rare.
+/// How long the lag must be low before there are fewer readings.
 const CALM_FOR: Duration = Duration::from_millis(500);
 
-/// A runtime that is this far behind is likely not driven at all, and hurries for nobody.
+/// A runtime that is this far behind is probably not driven, and causes no frequent readings.
 const GIVEN_UP: Duration = Duration::from_secs(10);
 
 static SAMPLER: Sampler = Sampler {
@@ -53,11 +54,11 @@ struct Runtimes {
 
 struct Entry {
     probe: Weak<Probe>,
-    /// Hooks are wanted for as long as the runtime lives, whoever drops the handle.
+    /// Keeps hooks until the runtime ends, also if all handles are dropped.
     pinned: Option<Arc<Probe>>,
 }
 
-/// The probe of a runtime; the first to ask starts it, and the thread.
+/// The probe of a runtime; the first call starts it, and the thread.
 pub(crate) fn probe(of: &runtime::Handle) -> Arc<Probe> {
     let mut runtimes = lock(&SAMPLER.runtimes);
     let known = runtimes.all.iter().find_map(|entry| {
@@ -100,7 +101,7 @@ fn start() -> bool {
     }
 }
 
-/// Says so if the thread ends; the next runtime that is bound starts another.
+/// Reports the end of the thread; the next runtime that is bound starts another.
 struct Running;
 
 impl Drop for Running {
@@ -121,7 +122,8 @@ fn run() {
         let host_is_short = host.is_short(now);
         let mut is_idle = true;
         for probe in probes.drain(..) {
-            // A recorder, a subscriber or a signal of the user's may panic in there; the others are still read.
+            // The user's recorder, subscriber or signal may panic here; the other probes are still
+            // read.
             let tick = AssertUnwindSafe(|| probe.tick(now, host_is_short));
             match panic::catch_unwind(tick) {
                 Ok((lag, is_needed)) => {
@@ -141,7 +143,7 @@ fn run() {
         };
         let next = now + tick;
         let mut runtimes = lock(&SAMPLER.runtimes);
-        // Whoever comes in between has been sent out already; only a tick reads.
+        // A probe that is added in between is under way already; only a tick reads.
         while let Some(rest) = next
             .checked_sub(clock::monotonic())
             .filter(|rest| !rest.is_zero())
@@ -155,7 +157,7 @@ fn run() {
     }
 }
 
-/// All that are wanted, once there is one.
+/// Collects the probes in use, and waits until there is one.
 fn wait_for_probes(probes: &mut Vec<Arc<Probe>>) {
     let mut runtimes = lock(&SAMPLER.runtimes);
     loop {

@@ -1,33 +1,35 @@
-//! What became of the lag, told to hooks and metrics.
+//! Reports the lag to hooks and metrics.
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::probe::lock;
-use crate::observe::{self, Meter};
+use crate::observe::{self, Reporter};
+use crate::sync::lock;
 
-/// A lag went above a threshold, or is below it again; what [`on_lag`](super::LagMonitor::on_lag) tells its hook.
+/// A lag that went above a threshold, or is below it again; a hook of
+/// [`on_lag`](super::LagMonitor::on_lag) gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LagReport {
     /// How far the runtime is behind now.
     pub lag: Duration,
-    /// The most that it was since it went above the threshold.
+    /// The longest lag since it went above the threshold.
     pub peak: Duration,
     /// How long it has been, or was, above the threshold.
     pub lasted: Duration,
-    /// Whether it is below it again.
+    /// Whether it is below the threshold again.
     pub is_over: bool,
-    /// Whether it is rather the host that is short of CPU: the threads of this process were ready to run and did not get a
-    /// core for more than a fifth of the last second, though the process did not use all cores itself. Linux only.
+    /// Whether the host is short of CPU, rather than the service using too much: the threads of
+    /// this process were ready to run and got no core for more than a fifth of the last second,
+    /// although the process did not use all cores itself. Linux only.
     pub host_is_short: bool,
 }
 
 type Hook = Box<dyn Fn(&LagReport) + Send + Sync>;
 
-/// A hook, and the time above its threshold that it was told about.
+/// A hook, and the current time above its threshold.
 pub(super) struct Watch {
     threshold: Duration,
     hook: Hook,
@@ -40,11 +42,11 @@ struct Episode {
     peak: Duration,
 }
 
-/// All that watch one probe.
+/// The hooks and counters of one probe.
 pub(super) struct Watches {
     hooks: Mutex<Vec<Arc<Watch>>>,
     seen: Mutex<Seen>,
-    pub(super) meter: Meter,
+    pub(super) reporter: Reporter,
 }
 
 /// Sums since the probe was started.
@@ -117,7 +119,7 @@ impl Watches {
         Self {
             hooks: Mutex::default(),
             seen: Mutex::default(),
-            meter: Meter::new("lag_monitor"),
+            reporter: Reporter::new("lag_monitor"),
         }
     }
 
@@ -125,17 +127,17 @@ impl Watches {
         lock(&self.hooks).push(Arc::new(watch));
     }
 
-    /// Lets go of the hooks: one may hold a monitor, and so itself.
+    /// Drops the hooks: a hook may hold a monitor, and so itself.
     pub(super) fn close(&self) {
         let hooks = std::mem::take(&mut *lock(&self.hooks));
-        observe::unpanicked(|| drop(hooks));
+        observe::without_panics(|| drop(hooks));
     }
 
     pub(super) fn seen(&self) -> Seen {
         *lock(&self.seen)
     }
 
-    /// A reading; and what a probe has found, if one is back.
+    /// Records a reading, and the result of a probe if one has finished.
     pub(super) fn look(
         &self,
         now: Duration,
@@ -148,9 +150,9 @@ impl Watches {
         seen.probes += u64::from(found.is_some());
         seen.host_is_short = host_is_short;
         drop(seen);
-        self.meter.lag(lag);
+        self.reporter.lag(lag);
         if let Some(found) = found {
-            self.meter.probe_back(found, host_is_short);
+            self.reporter.probe_returned(found, host_is_short);
         }
         let hooks = lock(&self.hooks).clone();
         for hook in hooks {

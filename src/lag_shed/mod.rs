@@ -1,11 +1,13 @@
-//! Answers 503 before the service drowns: refuses a share of the requests that grows with how far the Tokio runtime is
-//! behind.
+//! Sheds load when the Tokio runtime is behind: rejects a share of the requests that grows with the
+//! lag.
 //!
 //! # Where it goes
 //!
-//! Outermost, before routing: refusing is what it does most under overload, and the cheaper a refusal, the more load it
-//! withstands. One core refuses about 85 000 requests a second there, 70 000 from inside `Router::layer`, 50 000 from a handler.
-//! Only [`CatchPanicLayer`](crate::CatchPanicLayer) belongs around it; see [the order of layers](crate#the-order-of-layers).
+//! Outermost, before routing. Under overload most requests are rejected, and the less a rejection
+//! costs, the more load the service withstands. One core rejects about 85 000 requests a second
+//! there, 70 000 inside `Router::layer`, and 50 000 in a handler. Only
+//! [`CatchPanicLayer`](crate::CatchPanicLayer) goes around it; see [the order of
+//! layers](crate#the-order-of-layers).
 //!
 //! ```no_run
 //! use axum::{Router, response::Response};
@@ -22,39 +24,45 @@
 //! # }
 //! ```
 //!
-//! It sees what no limit and no time-out sees: handlers that compute. They keep their worker, so that requests wait in the
-//! runtime's queue, where nothing counts them, before the service is called at all. Handlers that await are what a
-//! [`ConcurrencyLimit`](crate::ConcurrencyLimit) is for: use both.
+//! It sees handlers that compute, which a concurrency limit and a timeout do not see. They keep
+//! their worker, so that requests wait in the runtime's queue, where nothing counts them, before
+//! the service is called. For handlers that await, use a
+//! [`ConcurrencyLimit`](crate::ConcurrencyLimit) as well.
 //!
 //! # How it decides
 //!
-//! [`LagMonitor`](crate::LagMonitor) measures and [`LagLaw`] decides, every 10 ms, less often while all is calm; between
-//! two readings a request costs one load (with up to four handles in a process). What it makes of the same overload as other laws is shown by `cargo run --release --example overload`.
+//! [`LagMonitor`](crate::LagMonitor) measures the lag and [`LagLaw`] decides, every 10 ms, and less
+//! often while the lag is low. Between two readings, a request costs one load (with up to four
+//! handles in a process). `cargo run --release --example overload` compares it with other
+//! algorithms under the same overload.
 //!
-//! - A lag above 20 ms for 300 ms arms it, or one of 300 ms at once, or one of 150 ms that requests keep running into. Short
-//!   bursts and a worker that was held up for a moment refuse nothing.
-//! - Armed, it refuses between nothing at a lag of 20 ms and everything at 100 ms.
+//! - It is armed by a lag above 20 ms for 300 ms, by a lag of 300 ms at once, or by a lag of 150 ms
+//!   that grows while requests arrive. Short bursts and a worker that is blocked for a moment do
+//!   not arm it.
+//! - While it is armed, it rejects a share of the requests: none at a lag of 20 ms, all at 100 ms.
 //! - It is disarmed when the lag has been low for half a second.
-//! - A lag during which no request came through was a stall and not a queue: it is taken back with the first request that
-//!   does, which is admitted. One stall right after the other is a queue of long handlers.
+//! - A lag during which no request arrived was a stall and not a queue. It is forgiven with the
+//!   next request, which is admitted. A second stall right after the first is a queue of long
+//!   handlers, and is not forgiven.
 //!
-//! Each runtime is measured and decided about by itself, at the first request in it or from [`LagShed::start`]. Outside any
-//! runtime everything is admitted. So it is when the last reading is older than half a second, which is counted as
+//! Each runtime is measured separately, from its first request or from [`LagShed::start`], and
+//! sheds for itself. Outside a runtime, everything is admitted. If the last reading is older than
+//! half a second, everything is admitted too, and counted as
 //! [`fail_open`](LagShedSnapshot::fail_open).
 //!
 //! # Cancellation
 //!
-//! There is nothing to give back.
+//! A request holds no permit: there is nothing to release.
 //!
 //! # Panics
 //!
-//! None of its own.
+//! The layer does not panic.
 //!
 //! # Differences from tower
 //!
-//! `tower::load_shed` refuses when the inner service is not ready, which an axum router always is.
+//! `tower::load_shed` rejects when the inner service is not ready, but an axum router is always
+//! ready.
 
-mod pair;
 mod shared;
 mod signal;
 
@@ -68,18 +76,20 @@ use tokio::runtime::Handle;
 use self::shared::Shared;
 pub use self::signal::LoadSignal;
 use crate::config::ConfigError;
-use crate::control::lag::{LagLaw, LagState};
+use crate::control::lag::law::{LagLaw, LagState};
 use crate::gate::GateLayer;
-use crate::policy::{Admission, NoWait, Policy};
-use crate::protocol::{Http, View};
+use crate::policy::{Admission, NoWait, Nothing, Policy};
+use crate::protocol::Http;
+use crate::request::RequestKind;
 
-/// Puts a [`LagShed`] in front of a service: `LagShedLayer::new(LagShed::default())`, or `::new(lag.clone())`.
+/// Puts a [`LagShed`] in front of a service: `LagShedLayer::new(LagShed::default())`, or
+/// `::new(lag.clone())`.
 pub type LagShedLayer<X = Http> = GateLayer<LagShed, X>;
 
-/// Refuses requests while the runtime is behind. A cheap `Clone`: every clone is the same.
+/// Rejects requests while the runtime is behind. A cheap `Clone`: every clone is the same shedder.
 ///
-/// Refused requests get 503 with `Retry-After` (gRPC: `UNAVAILABLE` with a pushback): the lag, and what is left of
-/// [`exit`](LagLaw::exit), at least a second.
+/// Rejected requests get 503 with `Retry-After` (gRPC: `UNAVAILABLE` with a pushback): the lag plus
+/// the rest of [`exit`](LagLaw::exit), at least a second.
 #[derive(Clone)]
 pub struct LagShed {
     shared: Arc<Shared>,
@@ -90,56 +100,59 @@ pub struct LagShed {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LagShedSnapshot {
-    /// The state of the runtime that is worst off.
+    /// The worst state of any runtime.
     pub state: LagState,
-    /// The longest lag of any runtime, as of the last reading; a load signal counts as the lag that it stands for,
-    /// and a stall that is over does not count.
+    /// The longest lag of any runtime, as of the last reading. A load signal counts as the lag that
+    /// it is equivalent to. A stall that is over does not count.
     pub lag: Duration,
-    /// The largest share of requests that is refused in any runtime, `0.0..=1.0`.
+    /// The largest share of requests that is rejected in any runtime, `0.0..=1.0`.
     pub shed: f64,
     /// Runtimes that are measured.
     pub runtimes: usize,
-    /// Requests turned away so far.
+    /// Requests rejected so far.
     pub rejected: u64,
-    /// Requests that a layer in dry run would have turned away so far.
+    /// Requests that a layer in dry run would have rejected so far.
     pub would_reject: u64,
-    /// Requests admitted only because the last reading was too old to refuse them.
+    /// Requests admitted only because the last reading was too old.
     pub fail_open: u64,
 }
 
 // === impl LagShed ===
 
 impl LagShed {
-    /// By the preset [`LagLaw::strict`].
+    /// A shedder with the preset [`LagLaw::strict`].
     pub fn strict() -> Self {
         Self::by(LagLaw::strict(), true)
     }
 
-    /// By the preset [`LagLaw::burst_tolerant`].
+    /// A shedder with the preset [`LagLaw::burst_tolerant`].
     pub fn burst_tolerant() -> Self {
         Self::by(LagLaw::burst_tolerant(), true)
     }
 
-    /// The classic latch: a lag above `threshold` refuses everything until it has been below it for `hold`.
+    /// The classic latch: a lag above `threshold` rejects all requests until it has been below
+    /// `threshold` for `hold`.
     ///
-    /// For who wants what other runtimes have. It is no match for the default: with a threshold of 100 ms and a hold of 30 s,
-    /// in the first five seconds of an overload it served 0.06 of what the server could do at twice its capacity, against 0.97,
-    /// and 0.05 at ten times, against 0.89; whatever the load does then, it refuses everything for the rest of the half
-    /// minute. `cargo run --release --example overload -- --law latch,seawall --loads 2,10` shows it.
+    /// Use it only to compare with other runtimes: the default serves more. With a threshold of 100
+    /// ms and a hold of 30 s, the latch served 0.06 of the possible requests in the first five
+    /// seconds of an overload at twice the capacity, the default 0.97; at ten times the capacity,
+    /// 0.05 and 0.89. The latch then rejects all requests for the rest of the 30 s, whatever the
+    /// load is. `cargo run --release --example overload -- --law latch,seawall --loads 2,10` shows
+    /// this.
     ///
     /// # Errors
     ///
-    /// If one of them is 0 or longer than a day.
+    /// If `threshold` or `hold` is 0 or longer than a day.
     pub fn latched(threshold: Duration, hold: Duration) -> Result<Self, ConfigError> {
         Self::with_law(LagLaw::latched(threshold, hold))
     }
 
-    /// By a law with constants of your own.
+    /// A shedder with your own constants.
     ///
     /// # Errors
     ///
-    /// If they make no sense: a time that is 0 or longer than a day, `lo` not below `hi`, `surge` or `hard` below `target`, a
-    /// share outside `0.0..=1.0`, `min_shed` above `max_shed`.
+    /// If a time is 0 or longer than a day, `lo` is not below `hi`, `surge` or `hard` is below
+    /// `target`, a share is outside `0.0..=1.0`, or `min_shed` is above `max_shed`.
     pub fn with_law(law: LagLaw) -> Result<Self, ConfigError> {
         Ok(Self::by(law.check()?, true))
     }
@@ -150,7 +163,8 @@ impl LagShed {
         }
     }
 
-    /// Sheds for another load as well: what is highest, counts. Every clone of the handle does.
+    /// Sheds for another load as well; the highest one counts. This applies to every clone of the
+    /// handle.
     #[must_use]
     pub fn with_signal(self, signal: LoadSignal) -> Self {
         self.shared.add_signal(signal);
@@ -160,7 +174,7 @@ impl LagShed {
     /// Names the shedder in rejections, metrics and events. The first name stays.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.shared.meter.set_name(name);
+        self.shared.reporter.set_name(name);
         self
     }
 
@@ -174,7 +188,7 @@ impl LagShed {
         self.shared.law()
     }
 
-    /// Changes them from the next reading on; what was seen so far stays.
+    /// Changes the constants for the next reading; the lag so far is kept.
     ///
     /// # Errors
     ///
@@ -184,12 +198,12 @@ impl LagShed {
         Ok(())
     }
 
-    /// The state of the runtime that is worst off.
+    /// The worst state of any runtime.
     pub fn state(&self) -> LagState {
         self.snapshot().state
     }
 
-    /// All of it at once.
+    /// Its state and its counters.
     pub fn snapshot(&self) -> LagShedSnapshot {
         let worst = self.shared.worst();
         LagShedSnapshot {
@@ -197,38 +211,38 @@ impl LagShed {
             lag: worst.lag,
             shed: worst.shed,
             runtimes: self.shared.runtimes(),
-            rejected: self.shared.meter.rejected(),
-            would_reject: self.shared.meter.would_reject(),
+            rejected: self.shared.reporter.rejected(),
+            would_reject: self.shared.reporter.would_reject(),
             fail_open: self.shared.fail_open(),
         }
     }
 }
 
 impl Default for LagShed {
-    /// By [`LagLaw::default`].
+    /// A shedder with [`LagLaw::default`].
     fn default() -> Self {
         Self::by(LagLaw::default(), true)
     }
 }
 
 impl From<LoadSignal> for LagShed {
-    /// Sheds for this load alone and not for lag, by [`LagLaw::default`]: `LagShedLayer::new(LoadSignal::cgroup_memory()?)`.
+    /// Sheds for this load only and not for lag, with [`LagLaw::default`]:
+    /// `LagShedLayer::new(LoadSignal::cgroup_memory()?)`.
     fn from(signal: LoadSignal) -> Self {
         Self::by(LagLaw::default(), false).with_signal(signal)
     }
 }
 
-impl<V: View> Policy<V> for LagShed {
-    type Ticket = ();
-    type Wait = NoWait;
+impl<R: RequestKind> Policy<R> for LagShed {
+    type Token = ();
+    type Wait = NoWait<(), Nothing>;
+
+    const IS_OURS: bool = true;
 
     #[inline]
-    fn admit(&self, _: &V::Head<'_>) -> Admission<(), NoWait> {
-        match self.shared.refuses() {
-            None => {
-                self.shared.meter.admitted();
-                Admission::Admit(())
-            }
+    fn admit(&self, _: &R::Head<'_>) -> Admission<(), Self::Wait> {
+        match self.shared.sheds() {
+            None => Admission::Admit(()),
             Some(rejection) => Admission::Reject(rejection),
         }
     }
@@ -237,5 +251,16 @@ impl<V: View> Policy<V> for LagShed {
 impl fmt::Debug for LagShed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.shared.fmt(f)
+    }
+}
+
+// === impl LagShedLayer ===
+
+impl LagShedLayer {
+    /// Sheds load with a [`LagShed`], or for a [`LoadSignal`] only.
+    pub fn new(lag: impl Into<LagShed>) -> Self {
+        let lag = lag.into();
+        let reporter = lag.shared.reporter.clone();
+        Self::with_reporter(lag, reporter)
     }
 }

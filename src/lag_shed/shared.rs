@@ -7,19 +7,23 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::mem;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, Ordering::Relaxed,
+};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{self, Handle};
 
-use super::pair::{FULL, Pair, Sketch};
 use super::signal::LoadSignal;
-use crate::clock;
-use crate::control::lag::{LagLaw, LagState, STALE};
-use crate::lag_monitor::{self, Follow, Probe, lock};
-use crate::observe::{self, Meter};
-use crate::rejection::{Reason, Rejection};
+use crate::clock::{self, nanos};
+use crate::control::lag::law::{LagLaw, LagState, STALE, Verdict};
+use crate::control::lag::stall::{Calls, Judge};
+use crate::lag_monitor::{self, Follow, Probe};
+use crate::observe::{self, Reporter};
+use crate::reason::Reason;
+use crate::rejection::Rejection;
+use crate::sync::lock;
 
 /// As many handles as a thread keeps apart. Two that share a place and take turns look anew with every request: that costs
 /// a few locks and a reference count, and changes no decision.
@@ -45,7 +49,7 @@ pub(super) struct Shared {
     fail_open: AtomicU64,
     /// What metrics and events say.
     told: Mutex<LagState>,
-    pub(super) meter: Meter,
+    pub(super) reporter: Reporter,
 }
 
 /// A runtime that is looked at.
@@ -53,6 +57,44 @@ struct Bound {
     pair: Arc<Pair>,
     /// Keeps the probe going.
     probe: Arc<Probe>,
+}
+
+/// Admits everything.
+pub(super) const FULL: u32 = 1 << 16;
+
+/// Without a request for this long there is nobody to protect.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// What requests and the sampler share.
+pub(super) struct Pair {
+    shared: Weak<Shared>,
+    pub(super) runtime: runtime::Id,
+    /// Whether the lag counts, and not its signals alone.
+    minds_lag: bool,
+    /// The share of requests to admit, of [`FULL`].
+    admit: AtomicU32,
+    /// When the share was found; nanoseconds.
+    sampled: AtomicU64,
+    /// What is told to those who are refused; nanoseconds.
+    over_in: AtomicU64,
+    calls: Calls,
+    law: Mutex<Law>,
+    is_closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Law {
+    judge: Judge,
+    state: LagState,
+    shed: f64,
+}
+
+/// What can be said about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sketch {
+    pub(super) state: LagState,
+    pub(super) lag: Duration,
+    pub(super) shed: f64,
 }
 
 // === impl Shared ===
@@ -70,13 +112,13 @@ impl Shared {
             bound: Mutex::default(),
             fail_open: AtomicU64::new(0),
             told: Mutex::default(),
-            meter: Meter::new("lag_shed"),
+            reporter: Reporter::new("lag_shed"),
         }
     }
 
     /// `None` admits.
     #[inline]
-    pub(super) fn refuses(self: &Arc<Self>) -> Option<Rejection> {
+    pub(super) fn sheds(self: &Arc<Self>) -> Option<Rejection> {
         let word = self.word.load(Ordering::Relaxed);
         let seen = SEEN.with(|seen| seen[self.slot].get());
         if word == seen && word & 1 == 0 {
@@ -108,7 +150,7 @@ impl Shared {
         }
         if clock::monotonic().saturating_sub(pair.sampled()) > STALE {
             self.fail_open.fetch_add(1, Ordering::Relaxed);
-            self.meter.failed_open();
+            self.reporter.failed_open();
             return None;
         }
         Some(self.rejection(pair.over_in()))
@@ -116,7 +158,7 @@ impl Shared {
 
     fn rejection(&self, over_in: Duration) -> Rejection {
         let after = over_in.max(Duration::from_secs(1));
-        self.meter
+        self.reporter
             .reject(Reason::Overloaded)
             .with_retry_after(after)
     }
@@ -191,10 +233,10 @@ impl Shared {
         let mut told = lock(&self.told);
         let worst = self.worst();
         let before = mem::replace(&mut *told, worst.state);
-        observe::unpanicked(|| {
-            self.meter.shed(worst.shed);
+        observe::without_panics(|| {
+            self.reporter.shed(worst.shed);
             if before != worst.state {
-                self.meter.lag_state(before, worst.state, worst.lag);
+                self.reporter.lag_state(before, worst.state, worst.lag);
             }
         });
     }
@@ -240,7 +282,7 @@ impl fmt::Debug for Shared {
             .field("law", &self.law())
             .field("signals", &*lock(&self.signals))
             .field("probes", &probes)
-            .field("meter", &self.meter)
+            .field("reporter", &self.reporter)
             .finish_non_exhaustive()
     }
 }
@@ -249,4 +291,130 @@ impl fmt::Debug for Shared {
 fn stamp() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(2);
     NEXT.fetch_add(2, Ordering::Relaxed)
+}
+
+// === impl Pair ===
+
+impl Pair {
+    pub(super) fn new(shared: &Arc<Shared>, runtime: runtime::Id, now: Duration) -> Self {
+        Self {
+            shared: Arc::downgrade(shared),
+            runtime,
+            minds_lag: shared.minds_lag,
+            admit: AtomicU32::new(FULL),
+            sampled: AtomicU64::new(nanos(now)),
+            over_in: AtomicU64::new(0),
+            calls: Calls::default(),
+            law: Mutex::new(Law {
+                judge: Judge::new(now),
+                ..Law::default()
+            }),
+            is_closed: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn admit(&self) -> u32 {
+        self.admit.load(Relaxed)
+    }
+
+    /// Whether this thread has gone to another runtime since it looked last, and this one's law would refuse.
+    pub(super) fn refuses_elsewhere(&self) -> bool {
+        let is_here = || Handle::try_current().is_ok_and(|here| here.id() == self.runtime);
+        self.admit() != FULL && !is_here()
+    }
+
+    pub(super) fn sampled(&self) -> Duration {
+        Duration::from_nanos(self.sampled.load(Relaxed))
+    }
+
+    pub(super) fn over_in(&self) -> Duration {
+        Duration::from_nanos(self.over_in.load(Relaxed))
+    }
+
+    /// A request comes through.
+    pub(super) fn called(&self, shared: &Shared, now: Duration) {
+        let gap = self.calls.called(now);
+        self.settle(shared, now, |judge, constants| {
+            judge.called(constants, now, gap)
+        });
+    }
+
+    pub(super) fn sketch(&self) -> Sketch {
+        let law = lock(&self.law);
+        Sketch {
+            state: law.state,
+            lag: law.judge.lag(),
+            shed: law.shed,
+        }
+    }
+
+    /// Asks the law and publishes what it says, unless the runtime has ended.
+    fn settle(
+        &self,
+        shared: &Shared,
+        now: Duration,
+        ask: impl FnOnce(&mut Judge, &LagLaw) -> Option<Verdict>,
+    ) {
+        let constants = shared.law();
+        let mut law = lock(&self.law);
+        if self.is_closed.load(Relaxed) {
+            return;
+        }
+        let Some(verdict) = ask(&mut law.judge, &constants) else {
+            return;
+        };
+        law.state = verdict.state;
+        law.shed = verdict.shed;
+        let refuse = (f64::from(FULL) * verdict.shed).round() as u32;
+        let admit = FULL - refuse.min(FULL);
+        let was_full = self.admit.swap(admit, Relaxed) == FULL;
+        self.sampled.store(nanos(now), Relaxed);
+        self.over_in.store(nanos(verdict.over_in), Relaxed);
+        shared.published(was_full, admit == FULL);
+    }
+}
+
+impl Follow for Pair {
+    fn look(&self, now: Duration, is_waiting: bool) -> bool {
+        let Some(shared) = self.shared.upgrade() else {
+            return false;
+        };
+        // The user's closures run before anything is locked.
+        let signal = shared.pressure(now);
+        let gap = self.calls.gap(now);
+        let is_waiting = is_waiting && self.minds_lag;
+        self.settle(&shared, now, |judge, constants| {
+            Some(judge.look(constants, now, is_waiting, constants.lag_of(signal), gap))
+        });
+        shared.tell();
+        gap < IDLE
+    }
+
+    fn sent(&self, now: Duration) {
+        if self.minds_lag {
+            lock(&self.law).judge.sent(now);
+        }
+    }
+
+    fn polled(&self, now: Duration, is_back: bool) {
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        let gap = self.calls.gap(now);
+        if self.minds_lag {
+            self.settle(&shared, now, |judge, constants| {
+                judge.polled(constants, now, gap, is_back)
+            });
+        }
+    }
+
+    fn closed(&self) {
+        let law = lock(&self.law);
+        self.is_closed.store(true, Relaxed);
+        let was_full = self.admit.swap(FULL, Relaxed) == FULL;
+        drop(law);
+        if let Some(shared) = self.shared.upgrade() {
+            shared.ended(self, was_full);
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Other loads than lag, under the same law.
+//! Loads other than lag, under the same law.
 
 use std::fmt;
 use std::fs;
@@ -12,11 +12,12 @@ use std::time::Duration;
 use crate::config::ConfigError;
 use crate::observe;
 
-/// How overloaded something is, as a closure says: 0 or less is not at all, 1 is as much as can be borne.
+/// A load that a closure measures: 0 or less is no load, 1 is the most that is acceptable.
 ///
-/// A [`LagShed`](crate::LagShed) sheds for it as if the runtime lagged by that share between
-/// [`lo`](crate::LagLaw::lo) and [`hi`](crate::LagLaw::hi): between 0 and 1 a part is refused, from 1 on everything; what stays
-/// above 0 for the law's window arms it, as does by the default law 3.5 at once. A latch is armed by whatever is above 0.
+/// For a [`LagShed`](crate::LagShed), the load is a lag between [`lo`](crate::LagLaw::lo) (0) and
+/// [`hi`](crate::LagLaw::hi) (1). While it is armed, it rejects a part of the requests for a load
+/// between 0 and 1, and all from 1 on. A load above 0 arms it when it lasts for the law's window;
+/// with the default law, a load of 3.5 arms it at once. Any load above 0 arms a latch.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -40,12 +41,13 @@ struct Inner {
     name: &'static str,
     every: Duration,
     read: Box<dyn Fn() -> f64 + Send + Sync>,
-    /// Bits of the last value, and when it is due again in nanoseconds: written by the sampler alone.
+    /// The bits of the last value, and the time of the next one in nanoseconds; only the sampler
+    /// writes them.
     value: AtomicU64,
     due: AtomicU64,
 }
 
-/// The memory that the process may use.
+/// The limit for the memory of the process.
 #[derive(Clone, Copy, Debug)]
 struct Memory {
     limit: u64,
@@ -54,13 +56,15 @@ struct Memory {
 // === impl LoadSignal ===
 
 impl LoadSignal {
-    /// Memory is read this often: reading costs a system call or three, and it does not change fast.
+    /// The time between two readings of the memory: a reading costs up to three system calls, and
+    /// the memory does not change fast.
     const MEMORY_EVERY: Duration = Duration::from_millis(100);
 
     /// A signal with a name for `Debug` and logs.
     ///
-    /// The closure is called on the thread that measures lag, at most every 10 ms: it must be quick and must not block. What
-    /// is not a number counts as 0, and so does a panic, which is told like a failed measurement.
+    /// The closure is called on the thread that measures lag, at most every 10 ms: it must be fast
+    /// and must not block. NaN counts as 0, and so does a panic, which is reported as a failed
+    /// measurement.
     pub fn new(name: &'static str, read: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
         Self::every(name, Duration::ZERO, read)
     }
@@ -81,11 +85,13 @@ impl LoadSignal {
         }
     }
 
-    /// The resident memory of this process against a limit in bytes: refusing begins at 85 % of it and is complete at 95 %.
+    /// The resident memory of this process against a limit in bytes: rejections begin at 85 % of
+    /// the limit, and all requests are rejected at 95 %.
     ///
     /// # Errors
     ///
-    /// If the limit is 0, or where the system does not say how much memory the process uses (`/proc/self/status`, Linux).
+    /// If the limit is 0, or if the system does not report the memory of the process (Linux does,
+    /// in `/proc/self/status`).
     pub fn memory_limit(bytes: u64) -> io::Result<Self> {
         let limit = ConfigError::check("bytes", bytes, 1..=u64::MAX)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
@@ -95,12 +101,12 @@ impl LoadSignal {
         Ok(Self::every("memory", Self::MEMORY_EVERY, read))
     }
 
-    /// The resident memory of this process against the least `memory.max` of its control group and the groups around it
-    /// (cgroup v2), read once; as [`memory_limit`](Self::memory_limit).
+    /// As [`memory_limit`](Self::memory_limit), with the smallest `memory.max` of the process's
+    /// control group and the groups around it (cgroup v2), which is read once.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](io::ErrorKind::NotFound) if there is no such limit; or where `memory_limit` has one.
+    /// [`NotFound`](io::ErrorKind::NotFound) if there is no such limit; else as `memory_limit`.
     pub fn cgroup_memory() -> io::Result<Self> {
         let groups = fs::read_to_string("/proc/self/cgroup")?;
         let limit = cgroup_limit(Path::new("/sys/fs/cgroup"), &groups).ok_or_else(|| {
@@ -114,7 +120,7 @@ impl LoadSignal {
         self.inner.name
     }
 
-    /// What it says now, or said when it was last due.
+    /// The value, read again if it is due.
     pub(super) fn pressure(&self, now: Duration) -> f64 {
         let now = now.as_nanos() as u64;
         if now >= self.inner.due.load(Relaxed) {
@@ -124,7 +130,7 @@ impl LoadSignal {
                 f64::NAN
             });
             self.inner.value.store(value.to_bits(), Relaxed);
-            // At least once for all runtimes and handles of a round.
+            // Read at most once per round for all runtimes and handles.
             let due = now.saturating_add(self.inner.every.as_nanos().max(1) as u64);
             self.inner.due.store(due, Relaxed);
         }
@@ -152,7 +158,7 @@ impl Memory {
     }
 }
 
-/// The bytes that this process has in memory.
+/// The resident memory of this process, in bytes.
 fn resident() -> io::Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     parse_resident(&status)
@@ -167,13 +173,13 @@ fn parse_resident(status: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// The least limit on the way from the group of version 2 (`0::/path`) up to the root.
+/// The smallest limit from the group of version 2 (`0::/path`) up to the root.
 fn cgroup_limit(root: &Path, groups: &str) -> Option<u64> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let mut group: PathBuf = root.join(path);
     let mut least = None;
     while group.starts_with(root) {
-        // "max" is no number, and no limit.
+        // "max" is not a number: there is no limit.
         let limit = fs::read_to_string(group.join("memory.max"))
             .ok()
             .and_then(|limit| limit.trim().parse().ok());

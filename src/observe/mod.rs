@@ -1,52 +1,58 @@
 //! The only place that names metrics and events.
 //!
-//! With the `metrics` feature every layer writes through the [`metrics`](https://docs.rs/metrics) facade, in the style of
-//! Prometheus: base units, `_total` for counters.
+//! With the `metrics` feature every layer writes through the [`metrics`](https://docs.rs/metrics)
+//! facade, in the style of Prometheus: base units, `_total` for counters.
 //!
 //! | metric | kind | labels | counts |
 //! |---|---|---|---|
-//! | `seawall_requests_admitted_total` | counter | `layer`, `name` | requests that a policy let through and tracks |
-//! | `seawall_requests_rejected_total` | counter | `layer`, `name`, `reason` | requests turned away at the door, or for their body |
-//! | `seawall_requests_would_reject_total` | counter | `layer`, `name`, `reason` | requests that a layer in dry run would have turned away |
-//! | `seawall_in_flight` | gauge | `layer`, `name` | requests that hold a place now |
-//! | `seawall_waiting` | gauge | `layer`, `name` | requests that wait for a place now |
-//! | `seawall_limit` | gauge | `layer`, `name` | places there are |
+//! | `seawall_requests_admitted_total` | counter | `layer`, `name` | requests that a gate admitted; a stack counts each once |
+//! | `seawall_requests_rejected_total` | counter | `layer`, `name`, `reason` | requests that a policy rejected, or the request limit for their body |
+//! | `seawall_requests_would_reject_total` | counter | `layer`, `name`, `reason` | requests that a layer in dry run would have rejected |
+//! | `seawall_requests_in_flight` | gauge | `layer`, `name` | requests that hold a permit now |
+//! | `seawall_requests_queued` | gauge | `layer`, `name` | requests that are queued for a permit now |
+//! | `seawall_concurrency_limit` | gauge | `layer`, `name` | the limit: how many permits there are |
 //! | `seawall_timeouts_total` | counter | `layer`, `name` | requests whose deadline passed |
-//! | `seawall_malformed_timeouts_total` | counter | `layer`, `name` | requests whose `grpc-timeout` could not be read, and was ignored |
+//! | `seawall_malformed_timeouts_total` | counter | `layer`, `name` | requests whose `grpc-timeout` could not be read and was ignored |
 //! | `seawall_panics_total` | counter | `layer`, `name` | handlers and bodies that panicked |
-//! | `seawall_circuit_state` | gauge | `layer`, `name`, `state` | how many circuit breakers of the name are in the state: of one alone, 1 for the state that it is in and 0 for the others |
+//! | `seawall_circuit_state` | gauge | `layer`, `name`, `state` | how many circuit breakers of the name are in the state |
 //! | `seawall_circuit_transitions_total` | counter | `layer`, `name`, `state` | changes of a circuit breaker's state, by the state after it |
 //! | `seawall_circuit_thresholds_reached_total` | counter | `layer`, `name`, `reason` | thresholds that were reached while it was closed, or only observed: `failure_rate`, `slow_call_rate` or `consecutive_failures` |
-//! | `seawall_circuit_outcomes_total` | counter | `layer`, `name`, `reason` | what became of calls: `reason` is `success`, `failure`, `ignored`, `cancelled` or `panicked` |
+//! | `seawall_circuit_outcomes_total` | counter | `layer`, `name`, `reason` | outcomes of calls: `reason` is `success`, `failure`, `ignored`, `cancelled` or `panicked` |
 //! | `seawall_lag_seconds` | gauge | `layer`, `name` | how far the runtime is behind now |
-//! | `seawall_lag_probe_seconds` | histogram | `layer`, `name`, `reason` | how far behind each probe found it; `reason` is `host` while the host is short of CPU, else `service` |
+//! | `seawall_lag_probe_seconds` | histogram | `layer`, `name`, `reason` | the lag that each probe found; `reason` is `host` while the host is short of CPU, else `service` |
 //! | `seawall_lag_state` | gauge | `layer`, `name`, `state` | 1 for the state that a lag shedder is in, 0 for the others |
-//! | `seawall_lag_shed_ratio` | gauge | `layer`, `name` | the share of requests that it refuses now |
+//! | `seawall_lag_shed_ratio` | gauge | `layer`, `name` | the share of requests that it sheds now |
 //! | `seawall_lag_fail_open_total` | counter | `layer`, `name` | requests that it admitted because the last reading was too old |
 //! | `seawall_lag_sampler_failures_total` | counter | `layer`, `name` | times that the thread which measures lag, or a hook on it, failed |
 //!
-//! `layer` is the kind (`circuit_breaker`, `concurrency_limit`, `lag_shed`, `lag_monitor`, `timeout`, `request_limit`, `catch_panic`,
-//! `custom`), `name` what its user called the handle (empty by default), `reason` is [`Reason::as_str`] or
-//! [`Cause::as_str`](crate::circuit_breaker::Cause::as_str), `state` is [`LagState::as_str`] or [`CircuitState::as_str`](crate::CircuitState::as_str).
+//! `layer` is the kind (`circuit_breaker`, `concurrency_limit`, `lag_shed`, `lag_monitor`,
+//! `timeout`, `request_limit`, `catch_panic`, `stack`, `gate`, `custom`), `name` is the name of the
+//! handle (empty by default), `reason` is [`Reason::as_str`] or
+//! [`Cause::as_str`](crate::circuit_breaker::Cause::as_str), `state` is [`LagState::as_str`] or
+//! [`CircuitState::as_str`](crate::CircuitState::as_str).
 //!
-//! A series is registered at its first use, once per handle: a recorder that is installed after the first request misses
-//! the series that exist by then. Install the recorder first.
+//! A series is registered at its first use, once per handle: a recorder that is installed after the
+//! first request misses the series that exist by then. Install the recorder first.
 //!
-//! A circuit breaker changes its state when calls come, so that the gauge of one that nobody calls says what it was. To be told
-//! of every outage, count: `increase(seawall_circuit_transitions_total{state="open"}[5m]) > 0`.
+//! A circuit breaker changes its state when it is called, so that the gauge of one without calls
+//! shows an old state. To alert on every outage, count:
+//! `increase(seawall_circuit_transitions_total{state="open"}[5m]) > 0`.
 //!
-//! A breaker of a family that is told apart has the label `key` besides.
+//! A breaker of a keyed family has the label `key` besides, where you opt in.
 //!
-//! Handles of one kind share a series unless they have names of their own; a gauge then shows the last that was set.
+//! Handles of one kind share a series unless they have names; a gauge then shows the last value
+//! that was set.
 //!
-//! What is measured on the lag monitor's own thread goes to the global recorder, not to one that is local to a thread.
+//! What is measured on the lag monitor's own thread goes to the global recorder, not to one that is
+//! local to a thread.
 //!
-//! With the `tracing` feature each rejection and each panic is an event with target `seawall` and the fields `layer`, `name`
-//! and `reason`: a panic at `ERROR`, with its message as `panic`; a passed deadline at `WARN`; any other rejection at
-//! `DEBUG`, with `retry_after_ms` and `dry_run`, since there are most of them when there is least time to write them down.
-//! A lag shedder that begins to shed is a `WARN`, any other change of its `state` an `INFO`, with `lag_ms`; a lag monitor
-//! that fails is an `ERROR`. A circuit breaker that opens is a `WARN`, any other change of its `state` an `INFO`, with the
-//! cause as `reason`, and `key` where the breakers of a family are told apart.
+//! With the `tracing` feature each rejection and each panic is an event with target `seawall` and
+//! the fields `layer`, `name` and `reason`: a panic at `ERROR`, with its message as `panic`; a
+//! passed deadline at `WARN`; any other rejection at `DEBUG`, with `retry_after_ms` and `dry_run`,
+//! since there are most of them when there is least time to write them. A lag shedder that begins
+//! to shed is a `WARN`, any other change of its `state` an `INFO`, with `lag_ms`; a lag monitor
+//! that fails is an `ERROR`. A circuit breaker that opens is a `WARN`, any other change of its
+//! `state` an `INFO`, with the cause as `reason`, and `key` for a keyed family that opts in.
 
 #[cfg_attr(not(feature = "metrics"), path = "no_series.rs")]
 mod series;
@@ -58,83 +64,54 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use self::series::Series;
-use crate::control::circuit::{Change, Exceeded, Mode};
-use crate::control::lag::LagState;
-use crate::policy::Outcome;
-use crate::rejection::{Reason, Rejection};
+use crate::control::circuit_breaker::circuit::{Change, Exceeded, Mode};
+use crate::control::lag::law::LagState;
+use crate::outcome::Outcome;
+use crate::reason::Reason;
 
 /// The identity of one handle in rejections, metrics and events, and its counters. A cheap `Clone`.
 ///
 /// Every handle of this crate has one. A policy of your own makes one to be seen under its own name:
 ///
 /// ```
-/// use seawall::{Meter, Reason};
+/// use seawall::{Reason, Reporter};
 ///
-/// let meter = Meter::new("free_memory").named("worker");
-/// let rejection = meter.reject(Reason::Overloaded);
+/// let reporter = Reporter::new("free_memory").named("worker");
+/// let rejection = reporter.reject(Reason::Overloaded);
 /// assert_eq!((rejection.layer(), rejection.name()), ("free_memory", "worker"));
 /// ```
 #[derive(Clone)]
-pub struct Meter {
+pub struct Reporter {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    layer: &'static str,
-    name: OnceLock<Cow<'static, str>>,
-    /// Which of a family it is, where that is told.
-    #[cfg_attr(
-        not(any(feature = "metrics", feature = "tracing")),
-        expect(dead_code, reason = "nobody is told")
-    )]
-    key: Option<String>,
+    source: Source,
     rejected: AtomicU64,
     would_reject: AtomicU64,
     series: Series,
 }
 
-static UNNAMED: LazyLock<Meter> = LazyLock::new(|| Meter::new(Meter::CUSTOM));
+/// Which handle rejected a request: the kind of its layer, its name, and the key of a keyed family.
+pub struct Source {
+    layer: &'static str,
+    name: OnceLock<Cow<'static, str>>,
+    key: Option<String>,
+}
+
+static UNNAMED: LazyLock<Reporter> = LazyLock::new(|| Reporter::new(Reporter::CUSTOM));
 
 /// The thread that measures lag, which serves all monitors.
-static SAMPLER: LazyLock<Meter> = LazyLock::new(|| Meter::new("lag_monitor"));
+static SAMPLER: LazyLock<Reporter> = LazyLock::new(|| Reporter::new("lag_monitor"));
 
-/// Counts a rejection for the handle that made it, and tells `tracing` about it.
-#[inline]
-pub(crate) fn rejected(rejection: &Rejection, dry_run: bool) {
-    let meter = rejection.meter().unwrap_or(&UNNAMED);
-    let total = if dry_run {
-        &meter.inner.would_reject
-    } else {
-        &meter.inner.rejected
-    };
-    total.fetch_add(1, Relaxed);
-    match rejection.reason() {
-        Reason::Panicked if !dry_run => meter.inner.series.panicked(meter),
-        Reason::Timeout if !dry_run => meter.inner.series.timed_out(meter),
-        reason => meter.inner.series.rejected(meter, reason, dry_run),
-    }
-    #[cfg(feature = "tracing")]
-    event(rejection, dry_run);
+/// The source of rejections that no handle made.
+pub(crate) fn unnamed() -> &'static Reporter {
+    &UNNAMED
 }
 
-/// Counts a panic; only the `tracing` event carries the message, which stays on this side of the wall.
-pub(crate) fn panicked(rejection: &Rejection, message: Option<&str>) {
-    #[cfg(feature = "tracing")]
-    tracing::error!(
-        target: "seawall",
-        layer = rejection.layer(),
-        name = rejection.name(),
-        reason = rejection.reason().as_str(),
-        panic = message.unwrap_or("(a payload that is not text)"),
-        "panic caught"
-    );
-    let _ = message;
-    rejected(rejection, false);
-}
-
-/// Lag is not measured, or a hook on it was not told.
+/// Lag is not measured, or a hook on it was not called.
 pub(crate) fn sampler_failed(error: &str) {
-    unpanicked(|| {
+    without_panics(|| {
         #[cfg(feature = "tracing")]
         tracing::error!(target: "seawall", layer = SAMPLER.layer(), error, "lag is not measured");
         let _ = error;
@@ -142,50 +119,31 @@ pub(crate) fn sampler_failed(error: &str) {
     });
 }
 
-/// Runs what may call a recorder or a subscriber of the user's where a panic of theirs would take others down: the thread
-/// that measures, the task that is measured.
-pub(crate) fn unpanicked(tell: impl FnOnce()) {
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(tell));
+/// Runs code that may call a recorder or a subscriber of the user, where a panic of theirs would
+/// end others: the thread that measures, the task that is measured.
+pub(crate) fn without_panics(report: impl FnOnce()) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(report));
 }
 
-#[cfg(feature = "tracing")]
-fn event(rejection: &Rejection, dry_run: bool) {
-    let retry_after_ms = rejection
-        .retry_after()
-        .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
-    let (layer, name, reason) = (
-        rejection.layer(),
-        rejection.name(),
-        rejection.reason().as_str(),
-    );
-    match rejection.reason() {
-        Reason::Panicked => {} // told with its message, in `panicked`
-        Reason::Timeout => {
-            tracing::warn!(target: "seawall", layer, name, reason, "request timed out");
-        }
-        _ => {
-            tracing::debug!(target: "seawall", layer, name, reason, retry_after_ms, dry_run, "request rejected");
-        }
-    }
-}
+// === impl Reporter ===
 
-// === impl Meter ===
-
-impl Meter {
+impl Reporter {
     pub(crate) const CUSTOM: &'static str = "custom";
 
-    /// A meter for one handle of the kind `layer`: a short, constant, `snake_case` word.
+    /// A reporter for one handle of the kind `layer`: a short, constant, `snake_case` word.
     pub fn new(layer: &'static str) -> Self {
-        Self::of_key(layer, None)
+        Self::with_key(layer, None)
     }
 
-    /// One of a family, told apart by the label `key` if there is one.
-    pub(crate) fn of_key(layer: &'static str, key: Option<String>) -> Self {
+    /// One of a keyed family, with the label `key` if the family opts in.
+    pub(crate) fn with_key(layer: &'static str, key: Option<String>) -> Self {
         Self {
             inner: Arc::new(Inner {
-                layer,
-                name: OnceLock::new(),
-                key,
+                source: Source {
+                    layer,
+                    name: OnceLock::new(),
+                    key,
+                },
                 rejected: AtomicU64::new(0),
                 would_reject: AtomicU64::new(0),
                 series: Series::default(),
@@ -193,7 +151,8 @@ impl Meter {
         }
     }
 
-    /// Gives the handle a name, the `name` label. The first name stays: series may exist under it already.
+    /// Gives the handle a name, the `name` label. The first name stays: series may exist under it
+    /// already.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.set_name(name);
@@ -201,58 +160,115 @@ impl Meter {
     }
 
     pub(crate) fn set_name(&self, name: impl Into<Cow<'static, str>>) {
-        let _ = self.inner.name.set(name.into());
+        let _ = self.inner.source.name.set(name.into());
+    }
+
+    /// The layer, name and key.
+    pub fn source(&self) -> &Source {
+        &self.inner.source
     }
 
     /// The kind of layer.
     pub fn layer(&self) -> &'static str {
-        self.inner.layer
+        self.source().layer()
     }
 
     /// The handle's name; empty if it has none.
     pub fn name(&self) -> &str {
-        self.inner.name.get().map_or("", |name| name)
+        self.source().name()
     }
 
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     fn key(&self) -> Option<&str> {
-        self.inner.key.as_deref()
+        self.source().key()
     }
 
-    /// A rejection that carries this meter's layer and name. It is counted when a gate turns a request away with it.
-    pub fn reject(&self, reason: Reason) -> Rejection {
-        Rejection::by(reason, self.clone())
-    }
-
-    /// Counts one admitted request. A policy calls it where it makes a ticket; without the `metrics` feature it does nothing.
-    #[inline]
-    pub fn admitted(&self) {
-        self.inner.series.admitted(self);
-    }
-
-    /// How many requests were turned away with a rejection of this meter, or panicked or timed out under it.
+    /// How many requests were rejected with a rejection of this reporter, or panicked or timed out
+    /// under it.
     pub fn rejected(&self) -> u64 {
         self.inner.rejected.load(Relaxed)
     }
 
-    /// How many requests a layer in dry run would have turned away.
+    /// How many requests a layer in dry run would have rejected.
     pub fn would_reject(&self) -> u64 {
         self.inner.would_reject.load(Relaxed)
     }
 
-    /// A request took one of `limit` places; the limit is asked for when the gauges are registered.
+    /// Counts an admitted request; without the `metrics` feature it does nothing.
+    #[inline]
+    pub(crate) fn admitted(&self) {
+        self.inner.series.admitted(self);
+    }
+
+    /// Counts a rejection, and reports it as an event.
+    pub(crate) fn count_rejected(&self, reason: Reason, retry_after: Option<Duration>) {
+        self.inner.rejected.fetch_add(1, Relaxed);
+        match reason {
+            Reason::Panicked => self.inner.series.panicked(self),
+            Reason::Timeout => self.inner.series.timed_out(self),
+            _ => self.inner.series.rejected(self, reason, false),
+        }
+        self.event(reason, retry_after, false);
+    }
+
+    /// Counts what a layer in dry run would have rejected.
+    pub(crate) fn count_would_reject(&self, reason: Reason, retry_after: Option<Duration>) {
+        self.inner.would_reject.fetch_add(1, Relaxed);
+        self.inner.series.rejected(self, reason, true);
+        self.event(reason, retry_after, true);
+    }
+
+    /// Counts a panic, and reports it as an event with its message.
+    pub(crate) fn count_panic(&self, message: Option<&str>) {
+        #[cfg(feature = "tracing")]
+        tracing::error!(
+            target: "seawall",
+            layer = self.layer(),
+            name = self.name(),
+            reason = Reason::Panicked.as_str(),
+            panic = message.unwrap_or("(a payload that is not text)"),
+            "panic caught"
+        );
+        let _ = message;
+        self.count_rejected(Reason::Panicked, None);
+    }
+
+    #[cfg_attr(
+        not(feature = "tracing"),
+        expect(clippy::unused_self, reason = "the feature is off")
+    )]
+    fn event(&self, reason: Reason, retry_after: Option<Duration>, dry_run: bool) {
+        #[cfg(feature = "tracing")]
+        {
+            let (layer, name) = (self.layer(), self.name());
+            let retry_after_ms =
+                retry_after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+            match reason {
+                Reason::Panicked if !dry_run => {} // `count_panic` reports it with its message
+                Reason::Timeout if !dry_run => {
+                    tracing::warn!(target: "seawall", layer, name, reason = reason.as_str(), "request timed out");
+                }
+                _ => {
+                    tracing::debug!(target: "seawall", layer, name, reason = reason.as_str(), retry_after_ms, dry_run, "request rejected");
+                }
+            }
+        }
+        let _ = (reason, retry_after, dry_run);
+    }
+
+    /// A request acquired one of `limit` permits; the limit is read when the gauges are registered.
     #[inline]
     pub(crate) fn entered(&self, limit: impl FnOnce() -> usize) {
         self.inner.series.entered(self, limit);
     }
 
-    /// A request gave its place back.
+    /// A request released its permit.
     #[inline]
     pub(crate) fn left(&self) {
         self.inner.series.left();
     }
 
-    /// The number of places changed.
+    /// The limit changed.
     pub(crate) fn limit_changed(&self, limit: usize) {
         self.inner.series.limit_changed(limit);
     }
@@ -262,17 +278,17 @@ impl Meter {
         self.inner.series.lag(self, lag);
     }
 
-    /// A probe came back, having found this lag.
-    pub(crate) fn probe_back(&self, lag: Duration, host_is_short: bool) {
-        self.inner.series.probe_back(self, lag, host_is_short);
+    /// A probe returned and found this lag.
+    pub(crate) fn probe_returned(&self, lag: Duration, host_is_short: bool) {
+        self.inner.series.probe_returned(self, lag, host_is_short);
     }
 
-    /// The share of requests that is refused.
+    /// The share of requests that is shed.
     pub(crate) fn shed(&self, share: f64) {
         self.inner.series.shed(self, share);
     }
 
-    /// A request was admitted for want of a reading.
+    /// A request was admitted because there was no recent reading.
     pub(crate) fn failed_open(&self) {
         self.inner.series.failed_open(self);
     }
@@ -302,13 +318,13 @@ impl Meter {
         tracing::debug!(target: "seawall", layer = self.layer(), name = self.name(), "malformed grpc-timeout ignored");
     }
 
-    /// A circuit breaker was asked; its state is asked for when the gauge is registered.
+    /// A circuit breaker was called; its state is read when the gauge is registered.
     #[inline]
     pub(crate) fn circuit_seen(&self, mode: impl FnOnce() -> Mode) {
         self.inner.series.circuit_seen(self, mode);
     }
 
-    /// A call came back to a circuit breaker.
+    /// A call of a circuit breaker has an outcome.
     #[inline]
     pub(crate) fn circuit_outcome(&self, outcome: Outcome) {
         self.inner.series.circuit_outcome(self, outcome);
@@ -340,25 +356,53 @@ impl Meter {
         }
     }
 
-    /// A circuit breaker is no more.
+    /// A circuit breaker was dropped.
     pub(crate) fn circuit_gone(&self) {
         self.inner.series.circuit_gone();
     }
 
-    /// A request began to wait (`true`), or stopped waiting.
+    /// A request was queued (`true`), or is no longer.
     #[inline]
-    pub(crate) fn waiting(&self, begins: bool) {
-        self.inner.series.waiting(self, begins);
+    pub(crate) fn queued(&self, begins: bool) {
+        self.inner.series.queued(self, begins);
     }
 }
 
-impl fmt::Debug for Meter {
+impl fmt::Debug for Reporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Meter")
-            .field("layer", &self.layer())
-            .field("name", &self.name())
+        f.debug_struct("Reporter")
+            .field("source", self.source())
             .field("rejected", &self.rejected())
             .field("would_reject", &self.would_reject())
+            .finish()
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    /// The kind of layer, for example `"concurrency_limit"`.
+    pub fn layer(&self) -> &'static str {
+        self.layer
+    }
+
+    /// The handle's name; empty if it has none.
+    pub fn name(&self) -> &str {
+        self.name.get().map_or("", |name| name)
+    }
+
+    /// The key of a breaker whose family puts keys into the metrics.
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("layer", &self.layer())
+            .field("name", &self.name())
+            .field("key", &self.key())
             .finish()
     }
 }

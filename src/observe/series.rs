@@ -8,14 +8,14 @@ use metrics::{
     describe_histogram, gauge, histogram,
 };
 
-use super::{Change, Exceeded, LagState, Meter, Mode, Outcome, Reason};
+use super::{Change, Exceeded, LagState, Mode, Outcome, Reason, Reporter};
 
 const ADMITTED: &str = "seawall_requests_admitted_total";
 const REJECTED: &str = "seawall_requests_rejected_total";
 const WOULD_REJECT: &str = "seawall_requests_would_reject_total";
-const IN_FLIGHT: &str = "seawall_in_flight";
-const WAITING: &str = "seawall_waiting";
-const LIMIT: &str = "seawall_limit";
+const IN_FLIGHT: &str = "seawall_requests_in_flight";
+const QUEUED: &str = "seawall_requests_queued";
+const LIMIT: &str = "seawall_concurrency_limit";
 const TIMEOUTS: &str = "seawall_timeouts_total";
 const MALFORMED: &str = "seawall_malformed_timeouts_total";
 const PANICS: &str = "seawall_panics_total";
@@ -34,10 +34,10 @@ const SAMPLER_FAILURES: &str = "seawall_lag_sampler_failures_total";
 #[derive(Default)]
 pub(super) struct Series {
     admitted: OnceLock<Counter>,
-    rejected: [OnceLock<Counter>; Reason::COUNT],
-    would_reject: [OnceLock<Counter>; Reason::COUNT],
-    places: OnceLock<Places>,
-    waiting: OnceLock<Gauge>,
+    rejected: [OnceLock<Counter>; Reason::ALL.len()],
+    would_reject: [OnceLock<Counter>; Reason::ALL.len()],
+    permits: OnceLock<Permits>,
+    queued: OnceLock<Gauge>,
     timeouts: OnceLock<Counter>,
     malformed: OnceLock<Counter>,
     panics: OnceLock<Counter>,
@@ -58,115 +58,125 @@ struct Modes {
     shown: Mutex<Option<Mode>>,
 }
 
-struct Places {
+struct Permits {
     in_flight: Gauge,
     limit: Gauge,
 }
 
 impl Series {
     #[inline]
-    pub(super) fn admitted(&self, meter: &Meter) {
+    pub(super) fn admitted(&self, reporter: &Reporter) {
         self.admitted
-            .get_or_init(|| {
-                meter.counter(ADMITTED, "Requests that a policy let through and tracks.")
-            })
+            .get_or_init(|| reporter.counter(ADMITTED, "Requests that a gate admitted."))
             .increment(1);
     }
 
-    pub(super) fn rejected(&self, meter: &Meter, reason: Reason, dry_run: bool) {
+    pub(super) fn rejected(&self, reporter: &Reporter, reason: Reason, dry_run: bool) {
         let (all, name, help) = if dry_run {
-            let help = "Requests that a layer in dry run would have turned away.";
+            let help = "Requests that a layer in dry run would have rejected.";
             (&self.would_reject, WOULD_REJECT, help)
         } else {
-            let help = "Requests turned away at the door, or for their body.";
+            let help = "Requests that were rejected.";
             (&self.rejected, REJECTED, help)
         };
-        all[reason.index()]
-            .get_or_init(|| {
-                describe_counter!(name, Unit::Count, help);
-                counter!(name, meter.labels(&[("reason", reason.as_str())]))
-            })
-            .increment(1);
+        let register = || {
+            describe_counter!(name, Unit::Count, help);
+            counter!(name, reporter.labels(&[("reason", reason.as_str())]))
+        };
+        match reason.index() {
+            Some(index) => all[index].get_or_init(register).increment(1),
+            None => register().increment(1),
+        }
     }
 
-    pub(super) fn timed_out(&self, meter: &Meter) {
+    pub(super) fn timed_out(&self, reporter: &Reporter) {
         self.timeouts
-            .get_or_init(|| meter.counter(TIMEOUTS, "Requests whose deadline passed."))
+            .get_or_init(|| reporter.counter(TIMEOUTS, "Requests whose deadline passed."))
             .increment(1);
     }
 
-    pub(super) fn malformed_timeout(&self, meter: &Meter) {
+    pub(super) fn malformed_timeout(&self, reporter: &Reporter) {
         let help = "Requests whose grpc-timeout could not be read, and was ignored.";
         self.malformed
-            .get_or_init(|| meter.counter(MALFORMED, help))
+            .get_or_init(|| reporter.counter(MALFORMED, help))
             .increment(1);
     }
 
-    pub(super) fn panicked(&self, meter: &Meter) {
+    pub(super) fn panicked(&self, reporter: &Reporter) {
         self.panics
-            .get_or_init(|| meter.counter(PANICS, "Handlers and bodies that panicked."))
+            .get_or_init(|| reporter.counter(PANICS, "Handlers and bodies that panicked."))
             .increment(1);
     }
 
     #[inline]
-    pub(super) fn entered(&self, meter: &Meter, limit: impl FnOnce() -> usize) {
-        let places = self.places.get_or_init(|| {
-            let places = Places {
-                in_flight: meter.gauge(IN_FLIGHT, Unit::Count, "Requests that hold a place now."),
-                limit: meter.gauge(LIMIT, Unit::Count, "Places there are."),
+    pub(super) fn entered(&self, reporter: &Reporter, limit: impl FnOnce() -> usize) {
+        let permits = self.permits.get_or_init(|| {
+            let permits = Permits {
+                in_flight: reporter.gauge(
+                    IN_FLIGHT,
+                    Unit::Count,
+                    "Requests that hold a permit now.",
+                ),
+                limit: reporter.gauge(LIMIT, Unit::Count, "Permits there are."),
             };
-            places.limit.set(limit() as f64);
-            places
+            permits.limit.set(limit() as f64);
+            permits
         });
-        places.in_flight.increment(1.0);
+        permits.in_flight.increment(1.0);
     }
 
     #[inline]
     pub(super) fn left(&self) {
-        if let Some(places) = self.places.get() {
-            places.in_flight.decrement(1.0);
+        if let Some(permits) = self.permits.get() {
+            permits.in_flight.decrement(1.0);
         }
     }
 
     /// Before the first request there is nothing to correct: registering sets the limit of that moment.
     pub(super) fn limit_changed(&self, limit: usize) {
-        if let Some(places) = self.places.get() {
-            places.limit.set(limit as f64);
+        if let Some(permits) = self.permits.get() {
+            permits.limit.set(limit as f64);
         }
     }
 
-    pub(super) fn waiting(&self, meter: &Meter, begins: bool) {
-        let waiting = self.waiting.get_or_init(|| {
-            meter.gauge(WAITING, Unit::Count, "Requests that wait for a place now.")
+    pub(super) fn queued(&self, reporter: &Reporter, begins: bool) {
+        let queued = self.queued.get_or_init(|| {
+            reporter.gauge(
+                QUEUED,
+                Unit::Count,
+                "Requests that are queued for a permit now.",
+            )
         });
-        waiting.increment(if begins { 1.0 } else { -1.0 });
+        queued.increment(if begins { 1.0 } else { -1.0 });
     }
 }
 
 impl Series {
-    pub(super) fn lag(&self, meter: &Meter, lag: Duration) {
+    pub(super) fn lag(&self, reporter: &Reporter, lag: Duration) {
         self.lag
-            .get_or_init(|| meter.gauge(LAG, Unit::Seconds, "How far the runtime is behind now."))
+            .get_or_init(|| {
+                reporter.gauge(LAG, Unit::Seconds, "How far the runtime is behind now.")
+            })
             .set(lag.as_secs_f64());
     }
 
-    pub(super) fn probe_back(&self, meter: &Meter, lag: Duration, host_is_short: bool) {
+    pub(super) fn probe_returned(&self, reporter: &Reporter, lag: Duration, host_is_short: bool) {
         self.probes[usize::from(host_is_short)]
             .get_or_init(|| {
                 let help = "How far behind each probe found the runtime.";
                 describe_histogram!(LAG_PROBE, Unit::Seconds, help);
                 let reason = if host_is_short { "host" } else { "service" };
-                histogram!(LAG_PROBE, meter.labels(&[("reason", reason)]))
+                histogram!(LAG_PROBE, reporter.labels(&[("reason", reason)]))
             })
             .record(lag.as_secs_f64());
     }
 
-    pub(super) fn lag_state(&self, meter: &Meter, now: LagState) {
+    pub(super) fn lag_state(&self, reporter: &Reporter, now: LagState) {
         let states = self.states.get_or_init(|| {
             let help = "1 for the state that a lag shedder is in, 0 for the others.";
             describe_gauge!(LAG_STATE, Unit::Count, help);
             [LagState::Normal, LagState::Warn, LagState::Shedding].map(|state| {
-                let gauge = gauge!(LAG_STATE, meter.labels(&[("state", state.as_str())]));
+                let gauge = gauge!(LAG_STATE, reporter.labels(&[("state", state.as_str())]));
                 (state, gauge)
             })
         });
@@ -175,24 +185,24 @@ impl Series {
         }
     }
 
-    pub(super) fn shed(&self, meter: &Meter, share: f64) {
-        let help = "The share of requests that a lag shedder refuses now.";
+    pub(super) fn shed(&self, reporter: &Reporter, share: f64) {
+        let help = "The share of requests that a lag shedder sheds now.";
         self.shed
-            .get_or_init(|| meter.gauge(LAG_SHED, Unit::Count, help))
+            .get_or_init(|| reporter.gauge(LAG_SHED, Unit::Count, help))
             .set(share);
     }
 
-    pub(super) fn failed_open(&self, meter: &Meter) {
+    pub(super) fn failed_open(&self, reporter: &Reporter) {
         let help = "Requests admitted because the last reading of the lag was too old.";
         self.failures
-            .get_or_init(|| meter.counter(LAG_FAIL_OPEN, help))
+            .get_or_init(|| reporter.counter(LAG_FAIL_OPEN, help))
             .increment(1);
     }
 
-    pub(super) fn sampler_failed(&self, meter: &Meter) {
+    pub(super) fn sampler_failed(&self, reporter: &Reporter) {
         let help = "Times that the thread which measures lag, or a hook on it, failed.";
         self.failures
-            .get_or_init(|| meter.counter(SAMPLER_FAILURES, help))
+            .get_or_init(|| reporter.counter(SAMPLER_FAILURES, help))
             .increment(1);
     }
 }
@@ -207,24 +217,24 @@ const OUTCOMES: [(Outcome, &str); 5] = [
 
 impl Series {
     #[inline]
-    pub(super) fn circuit_seen(&self, meter: &Meter, mode: impl FnOnce() -> Mode) {
+    pub(super) fn circuit_seen(&self, reporter: &Reporter, mode: impl FnOnce() -> Mode) {
         if self.modes.get().is_none() {
-            self.show_mode(meter, mode(), true);
+            self.show_mode(reporter, mode(), true);
         }
     }
 
     /// Moves the handle from the state that it was shown in to the one that it is in.
-    fn show_mode(&self, meter: &Meter, mode: Mode, is_first: bool) {
+    fn show_mode(&self, reporter: &Reporter, mode: Mode, is_first: bool) {
         let modes = self.modes.get_or_init(|| {
             let help = "How many circuit breakers are in a state.";
             describe_gauge!(CIRCUIT_STATE, Unit::Count, help);
             let gauges = Mode::ALL
-                .map(|mode| gauge!(CIRCUIT_STATE, meter.labels(&[("state", mode.as_str())])));
+                .map(|mode| gauge!(CIRCUIT_STATE, reporter.labels(&[("state", mode.as_str())])));
             // Each of them from zero, so that the first change is an increase.
             let help = "Changes of a circuit breaker's state.";
             describe_counter!(CIRCUIT_TRANSITIONS, Unit::Count, help);
             let entered = Mode::ALL.map(|mode| {
-                let labels = meter.labels(&[("state", mode.as_str())]);
+                let labels = reporter.labels(&[("state", mode.as_str())]);
                 let counter = counter!(CIRCUIT_TRANSITIONS, labels);
                 counter.increment(0);
                 counter
@@ -247,36 +257,36 @@ impl Series {
         modes.gauges[mode as usize].increment(1.0);
     }
 
-    pub(super) fn circuit_changed(&self, meter: &Meter, change: &Change) {
-        self.show_mode(meter, change.to, false);
+    pub(super) fn circuit_changed(&self, reporter: &Reporter, change: &Change) {
+        self.show_mode(reporter, change.to, false);
         if let Some(modes) = self.modes.get() {
             modes.entered[change.to as usize].increment(1);
         }
     }
 
-    pub(super) fn circuit_reached(meter: &Meter, reached: Exceeded) {
+    pub(super) fn circuit_reached(reporter: &Reporter, reached: Exceeded) {
         let help = "Thresholds that a circuit breaker reached.";
         describe_counter!(CIRCUIT_REACHED, Unit::Count, help);
         for (index, cause) in Exceeded::CAUSES.iter().enumerate() {
             if reached.has(index) {
-                let labels = meter.labels(&[("reason", cause.as_str())]);
+                let labels = reporter.labels(&[("reason", cause.as_str())]);
                 counter!(CIRCUIT_REACHED, labels).increment(1);
             }
         }
     }
 
     #[inline]
-    pub(super) fn circuit_outcome(&self, meter: &Meter, outcome: Outcome) {
+    pub(super) fn circuit_outcome(&self, reporter: &Reporter, outcome: Outcome) {
         let Some(index) = OUTCOMES.iter().position(|(each, _)| *each == outcome) else {
             return;
         };
         self.outcomes[index]
             .get_or_init(|| {
-                let help = "What became of the calls that a circuit breaker admitted.";
+                let help = "Outcomes of the calls that a circuit breaker admitted.";
                 describe_counter!(CIRCUIT_OUTCOMES, Unit::Count, help);
                 counter!(
                     CIRCUIT_OUTCOMES,
-                    meter.labels(&[("reason", OUTCOMES[index].1)])
+                    reporter.labels(&[("reason", OUTCOMES[index].1)])
                 )
             })
             .increment(1);
@@ -294,7 +304,7 @@ impl Series {
     }
 }
 
-impl Meter {
+impl Reporter {
     fn labels(&self, more: &[(&'static str, &'static str)]) -> Vec<Label> {
         let mut labels = vec![
             Label::from_static_parts("layer", self.layer()),

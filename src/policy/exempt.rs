@@ -1,51 +1,117 @@
-//! Lets some requests pass without asking.
+//! A policy that leaves out some requests.
 
 use std::fmt;
 
-use super::wait::Adapt;
-use super::{Admission, Policy, Wait};
-use crate::protocol::View;
+use super::{Admission, Parts, Policy};
+#[cfg(feature = "http")]
+use crate::http::ResponseHeadMut;
+use crate::outcome::{Completion, Outcome};
+use crate::request::RequestKind;
 
-/// A policy that is asked only about the requests for which the closure says `false`; made by `GateLayer::exempt`.
+/// A policy that decides only about the requests for which the closure returns `false`; made by
+/// `GateLayer::exempt`.
 ///
-/// Exempt requests hold no place and are not counted.
+/// Exempt requests hold no token of the policy, and the policy does not count them.
 #[derive(Clone)]
 pub struct Exempt<P, F> {
     policy: P,
     exempt: F,
 }
 
-/// Marks the ticket that an asked policy had to be waited for.
-#[derive(Debug)]
-pub struct Asked;
+/// Which requests are exempt: a closure, or [`Never`]. Sealed.
+#[doc(hidden)]
+pub trait Exemption<R: RequestKind>: Clone {
+    const IS_OURS: bool;
+
+    fn is_exempt(&self, request: &R::Head<'_>) -> bool;
+}
+
+/// No request is exempt.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Never;
+
+// === impl Exemption ===
+
+impl<R, F> Exemption<R> for F
+where
+    R: RequestKind,
+    F: Fn(&R::Head<'_>) -> bool + Clone,
+{
+    const IS_OURS: bool = false;
+
+    #[inline(always)]
+    fn is_exempt(&self, request: &R::Head<'_>) -> bool {
+        self(request)
+    }
+}
+
+impl<R: RequestKind> Exemption<R> for Never {
+    const IS_OURS: bool = true;
+
+    #[inline(always)]
+    fn is_exempt(&self, _: &R::Head<'_>) -> bool {
+        false
+    }
+}
 
 // === impl Exempt ===
 
 impl<P, F> Exempt<P, F> {
-    pub(crate) fn new(policy: P, exempt: F) -> Self {
+    /// Leaves out the requests for which `exempt` returns `true`: the closure gets a
+    /// `&RequestHead<'_>` over HTTP, and a `&Req` over [`Plain`](crate::Plain).
+    pub const fn new(policy: P, exempt: F) -> Self {
         Self { policy, exempt }
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &P {
+        &self.policy
     }
 }
 
-impl<V, P, F> Policy<V> for Exempt<P, F>
+impl<R, P, F> Policy<R> for Exempt<P, F>
 where
-    V: View,
-    P: Policy<V>,
-    F: Fn(&V::Head<'_>) -> bool + Clone,
+    R: RequestKind,
+    P: Policy<R>,
+    F: Exemption<R>,
 {
-    type Ticket = Option<P::Ticket>;
-    type Wait = <P::Wait as Wait<P::Ticket>>::Map<Asked>;
+    type Token = P::Token;
+    type Wait = P::Wait;
 
-    #[inline]
-    fn admit(&self, request: &V::Head<'_>) -> Admission<Self::Ticket, Self::Wait> {
-        if (self.exempt)(request) {
-            return Admission::Admit(None);
+    const IS_OURS: bool = P::IS_OURS && F::IS_OURS;
+
+    #[inline(always)]
+    fn admit(&self, request: &R::Head<'_>) -> Admission<Self::Token, Self::Wait> {
+        if self.exempt.is_exempt(request) {
+            return Admission::Bypass;
         }
-        match self.policy.admit(request) {
-            Admission::Admit(ticket) => Admission::Admit(Some(ticket)),
-            Admission::Wait(wait) => Admission::Wait(wait.map(Asked)),
-            Admission::Reject(rejection) => Admission::Reject(rejection),
-        }
+        self.policy.admit(request)
+    }
+
+    #[cfg(feature = "http")]
+    #[inline(always)]
+    fn on_head(&self, token: &mut Self::Token, head: &mut ResponseHeadMut<'_>) {
+        self.policy.on_head(token, head);
+    }
+
+    #[inline(always)]
+    fn settle(&self, token: &mut Self::Token, outcome: Outcome) {
+        self.policy.settle(token, outcome);
+    }
+
+    #[inline(always)]
+    fn release(&self, token: &mut Self::Token, completion: Completion) {
+        self.policy.release(token, completion);
+    }
+
+    #[inline(always)]
+    fn expire(&self, token: &mut Self::Token, outcome: Outcome) -> Outcome {
+        self.policy.expire(token, outcome)
+    }
+
+    #[inline(always)]
+    fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {
+        self.policy.parts(token)
     }
 }
 
@@ -54,15 +120,5 @@ impl<P: fmt::Debug, F> fmt::Debug for Exempt<P, F> {
         f.debug_struct("Exempt")
             .field("policy", &self.policy)
             .finish_non_exhaustive()
-    }
-}
-
-// === impl Asked ===
-
-impl<T> Adapt<T> for Asked {
-    type Ticket = Option<T>;
-
-    fn adapt(self, ticket: T) -> Option<T> {
-        Some(ticket)
     }
 }

@@ -1,216 +1,293 @@
-//! What decides about a request before the inner service sees it.
+//! Policies: they decide about a request before the inner service sees it.
 //!
-//! A [`Policy`] answers with an [`Admission`]: a [`Ticket`] that the request carries to its end, a place to wait, or a
-//! [`Rejection`]. The policies of this crate go through the same trait as yours:
+//! A [`Policy`] answers with an [`Admission`]: a token that the gate keeps for the request, a future
+//! to wait for, or a [`Rejection`]. The policies of this crate implement the same trait as yours:
 //!
 //! ```
 //! use std::sync::Arc;
 //! use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 //! use std::time::Duration;
 //!
-//! use seawall::policy::{Admission, NoWait, Policy, View};
-//! use seawall::{GateLayer, Meter, Reason};
+//! use seawall::policy::{Admission, NoWait, Policy, RequestKind};
+//! use seawall::{GateLayer, Reason, Reporter};
 //!
-//! /// Lets nothing in while less than 64 MiB are free; something else keeps `free` up to date.
+//! /// Rejects while less than 64 MiB are free; another task updates `free`.
 //! #[derive(Clone)]
 //! struct FreeMemory {
 //!     free: Arc<AtomicU64>,
-//!     meter: Meter,
+//!     reporter: Reporter,
 //! }
 //!
-//! impl<V: View> Policy<V> for FreeMemory {
-//!     type Ticket = ();
+//! impl<R: RequestKind> Policy<R> for FreeMemory {
+//!     type Token = ();
 //!     type Wait = NoWait;
 //!
-//!     fn admit(&self, _request: &V::Head<'_>) -> Admission<(), NoWait> {
+//!     fn admit(&self, _request: &R::Head<'_>) -> Admission<(), NoWait> {
 //!         if self.free.load(Relaxed) < 64 << 20 {
-//!             let no = self.meter.reject(Reason::Overloaded);
-//!             return Admission::Reject(no.with_retry_after(Duration::from_secs(2)));
+//!             let rejection = self.reporter.reject(Reason::Overloaded);
+//!             return Admission::Reject(rejection.with_retry_after(Duration::from_secs(2)));
 //!         }
-//!         self.meter.admitted();
 //!         Admission::Admit(())
 //!     }
 //! }
 //!
-//! let policy = FreeMemory { free: Arc::default(), meter: Meter::new("free_memory") };
+//! let policy = FreeMemory { free: Arc::default(), reporter: Reporter::new("free_memory") };
 //! let layer = GateLayer::from_policy(policy);
 //! # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
 //! # fits_a_router(layer);
 //! ```
 //!
-//! A policy that looks at the request is written for one kind of it: `impl Policy<HttpView> for PerTenant` reads
-//! [`RequestHead`](crate::RequestHead)s, `impl Policy<PlainView<MyRequest>> for PerTenant` reads `MyRequest`s.
+//! A policy that reads the request is written for one kind of it: `impl Policy<HttpRequest> for
+//! PerTenant` reads [`RequestHead`](crate::RequestHead)s, `impl Policy<PlainRequest<MyRequest>> for
+//! PerTenant` reads `MyRequest`s.
+//!
+//! # Tokens
+//!
+//! A token is plain data. For every request that the policy admits, the gate calls
+//! [`settle`](Policy::settle) once and then [`release`](Policy::release) once, however the request
+//! ends: with a response, an error, a timeout, a panic, or because the caller drops it. A policy
+//! needs no `Drop` for its token:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+//!
+//! use seawall::policy::{Admission, NoWait, Policy, RequestKind};
+//! use seawall::{Completion, GateLayer, Outcome};
+//!
+//! /// Counts the requests in flight, and the failures.
+//! #[derive(Clone, Default)]
+//! struct Gauges {
+//!     in_flight: Arc<AtomicUsize>,
+//!     failures: Arc<AtomicUsize>,
+//! }
+//!
+//! impl<R: RequestKind> Policy<R> for Gauges {
+//!     type Token = ();
+//!     type Wait = NoWait;
+//!
+//!     fn admit(&self, _: &R::Head<'_>) -> Admission<(), NoWait> {
+//!         self.in_flight.fetch_add(1, Relaxed);
+//!         Admission::Admit(())
+//!     }
+//!
+//!     fn settle(&self, _: &mut (), outcome: Outcome) {
+//!         if matches!(outcome, Outcome::Failure | Outcome::Panicked) {
+//!             self.failures.fetch_add(1, Relaxed);
+//!         }
+//!     }
+//!
+//!     fn release(&self, _: &mut (), _: Completion) {
+//!         self.in_flight.fetch_sub(1, Relaxed);
+//!     }
+//! }
+//!
+//! let gauges = Gauges::default();
+//! let layer = GateLayer::from_policy(gauges.clone());
+//! # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
+//! # fits_a_router(layer);
+//! ```
 //!
 //! # Several policies, one gate
 //!
-//! A tuple of policies is a policy: they are asked in order, the first refusal wins, and the tickets given so far are
-//! dropped. That is one gate and one body wrapper instead of several. Only the last of a tuple may wait, so that nobody
-//! holds a place in one room while waiting in another; put what is cheapest to refuse first.
+//! A tuple of two to eight policies is a policy: they decide in order, and the first rejection is
+//! the answer. That is one gate, one future and one body instead of several. Only the last of a
+//! tuple may wait, so that a queued request holds no permit that another waits for. Put the policy
+//! that is cheapest to reject with first.
 //!
 //! ```
-//! # use seawall::{ConcurrencyLimit, GateLayer, policy::{Admission, NoWait, Policy, View}};
+//! # use seawall::{ConcurrencyLimit, GateLayer, policy::{Admission, NoWait, Policy, RequestKind}};
 //! # #[derive(Clone)] struct Weekdays;
-//! # impl<V: View> Policy<V> for Weekdays {
-//! #     type Ticket = ();
+//! # impl<R: RequestKind> Policy<R> for Weekdays {
+//! #     type Token = ();
 //! #     type Wait = NoWait;
-//! #     fn admit(&self, _: &V::Head<'_>) -> Admission<(), NoWait> { Admission::Admit(()) }
+//! #     fn admit(&self, _: &R::Head<'_>) -> Admission<(), NoWait> { Admission::Admit(()) }
 //! # }
 //! let layer = GateLayer::from_policy((Weekdays, ConcurrencyLimit::new(512)));
 //! # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
 //! # fits_a_router(layer);
 //! ```
+//!
+//! What each policy of a gate is settled with:
+//!
+//! | event | before a [`Timeout`](crate::Timeout) in the tuple | after it |
+//! |---|---|---|
+//! | response or error | what the classifier says | the same |
+//! | timeout | `Failure`; `Ignored` if the caller's own time was shorter | `Cancelled` |
+//! | panic | `Panicked` | `Panicked` |
+//! | the caller drops the request | `Cancelled` | `Cancelled` |
+//! | a later policy, or the request limit, rejects | `Ignored` | `Ignored` |
+//!
+//! Tokens are settled in the order of the tuple and released in reverse order.
+//!
+//! An `Option` of a policy is a policy that `None` leaves out: use it where a setting decides at
+//! start. [`Switched`] is a policy that you turn on and off while the service runs.
 
-mod dry_run;
 mod exempt;
-mod held;
+pub(crate) mod needs;
+mod option;
+mod parts;
+mod per_request;
+mod permit;
+mod switch;
+mod time;
 mod tuple;
 mod wait;
 
+#[cfg(feature = "http")]
+use crate::http::ResponseHeadMut;
+use crate::outcome::{Completion, Outcome};
 use crate::rejection::Rejection;
 
-pub use self::dry_run::DryRun;
-pub use self::exempt::Exempt;
-pub use self::held::Held;
-pub use self::wait::{NoWait, Wait, WaitFor};
-pub(crate) use self::wait::{Park, Parked};
+#[doc(hidden)]
+pub use self::exempt::Exemption;
+pub use self::exempt::{Exempt, Never};
+#[doc(hidden)]
+pub use self::needs::{
+    Choice, Ended, Everything, Isolated, Limited, Needs, No, Nothing, Released, Settled, Timed, Yes,
+};
 #[cfg(feature = "http")]
-pub use crate::protocol::HttpView;
-pub use crate::protocol::{PlainView, View};
+pub(crate) use self::parts::Ending;
+#[doc(hidden)]
+pub use self::parts::Parts;
+pub(crate) use self::parts::{Budget, Isolation};
+pub use self::per_request::PerRequest;
+pub use self::permit::Permit;
+pub use self::switch::{Mode, Switch, Switched};
+#[doc(hidden)]
+pub use self::time::Time;
+#[doc(hidden)]
+pub use self::tuple::Beside;
+pub use self::wait::{NeverWaits, NoWait, Wait, WaitFor, WaitWith};
+#[cfg(feature = "http")]
+pub use crate::http::HttpRequest;
+#[doc(hidden)]
+pub use crate::request::CallersTime;
+pub use crate::request::{PlainRequest, RequestKind};
+
+/// What the gate of a policy `P` is asked for.
+pub(crate) type NeedsOf<P, R> = <<P as Policy<R>>::Wait as Wait>::Needs;
 
 /// Decides about one request before the inner service sees it.
 ///
-/// A policy is a cheap `Clone` handle onto shared state, made once in its constructor: axum applies a layer per route, per
-/// connection and per request, and all of them must meet the same state.
-pub trait Policy<V: View>: Clone {
-    /// What an admitted request carries to its end; `()` if that is nothing, an `Option` if it sometimes is.
-    type Ticket: Ticket;
+/// A policy is a cheap `Clone` handle onto shared state, made once in its constructor: axum applies
+/// a layer per route, per connection and per request, and all of them must share the state.
+pub trait Policy<R: RequestKind>: Clone {
+    /// What the gate keeps for an admitted request: plain data, `()` if there is nothing to keep.
+    type Token;
 
-    /// How a request waits: [`NoWait`], or [`WaitFor`] a future. A policy that waits asks for `S: Clone` of the service.
-    type Wait: Wait<Self::Ticket>;
+    /// How a request waits: [`NoWait`], or [`WaitFor`] a future. A policy that may wait needs an
+    /// inner service that is `Clone`.
+    type Wait: Wait<Output = Result<Self::Token, Rejection>>;
+
+    /// A panic in `admit` is a bug of this crate, so that no isolation is needed.
+    #[doc(hidden)]
+    const IS_OURS: bool = false;
 
     /// Decides, at once and without blocking.
-    fn admit(&self, request: &V::Head<'_>) -> Admission<Self::Ticket, Self::Wait>;
+    fn admit(&self, request: &R::Head<'_>) -> Admission<Self::Token, Self::Wait>;
+
+    /// Called with the response head before any other layer sees it, and before `settle`. Not called
+    /// over [`Plain`](crate::Plain), nor if the inner service returns an error.
+    #[cfg(feature = "http")]
+    fn on_head(&self, token: &mut Self::Token, head: &mut ResponseHeadMut<'_>) {
+        let _ = (token, head);
+    }
+
+    /// Called exactly once for every admitted request with what its result says about the service:
+    /// at the response head, for gRPC at the trailers, or when the call is dropped, unwinds, or is
+    /// rejected further in.
+    fn settle(&self, token: &mut Self::Token, outcome: Outcome) {
+        let _ = (token, outcome);
+    }
+
+    /// Called exactly once for every admitted request, after `settle`: when the response body has
+    /// ended or is dropped; over [`Plain`](crate::Plain) when the future ends.
+    fn release(&self, token: &mut Self::Token, completion: Completion) {
+        let _ = (token, completion);
+    }
+
+    /// Settles a request whose deadline has passed, and returns the outcome for the policies after
+    /// this one.
+    #[doc(hidden)]
+    #[inline]
+    fn expire(&self, token: &mut Self::Token, outcome: Outcome) -> Outcome {
+        self.settle(token, outcome);
+        outcome
+    }
+
+    /// What the policy asks of the gate: for an admitted request, or (`None`) before there is one.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {
+        let _ = token;
+        Parts::default()
+    }
 }
 
 /// What a policy decided.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Admission<T, W> {
-    /// Go on, carrying this.
+    /// The request goes on, and the gate keeps this token for it.
     Admit(T),
-    /// Wait until this resolves; it gives up its place when it is dropped.
+    /// The request goes on, and this policy is not called for it again. Other policies of the gate
+    /// decide as ever.
+    Bypass,
+    /// The request waits until this resolves. Dropping it stops waiting.
     Wait(W),
-    /// Turn back.
+    /// The request is rejected.
     Reject(Rejection),
 }
 
-/// What an admitted request carries, and gives back when it is dropped, whenever and wherever that happens.
-///
-/// The gate drops it when the response body has ended or is dropped (over [`Plain`](crate::Plain): when the future ends), or earlier
-/// if it waits for nothing any more.
-pub trait Ticket {
-    /// What it still waits for, so that a gate carries it no further and tells it no more than it must.
-    #[doc(hidden)]
-    #[inline]
-    fn interest(&self) -> Interest {
-        Interest::Head
-    }
+/// A policy by reference, for a [`Permit`] that borrows its handle.
+impl<R: RequestKind, P: Policy<R>> Policy<R> for &P {
+    type Token = P::Token;
+    type Wait = P::Wait;
 
-    /// The verdict, told exactly once for every request that reached the inner service: at the response head, for gRPC at
-    /// the trailers, or when the call is dropped or unwinds. A ticket that is dropped without a verdict never got there:
-    /// a later policy of the same tuple said no.
-    fn settle(&mut self, outcome: Outcome) {
-        let _ = outcome;
-    }
+    const IS_OURS: bool = P::IS_OURS;
 
-    /// The response head is here, before anyone else has seen it. It is told before the verdict; not over
-    /// [`Plain`](crate::Plain), nor if the inner service returns an error.
-    #[cfg(feature = "http")]
-    fn on_head(&mut self, head: &mut crate::protocol::ResponseHeadMut<'_>) {
-        let _ = head;
-    }
-
-    /// How the request ended, told once, after the verdict and right before the ticket is dropped.
-    fn on_end(&mut self, end: End) {
-        let _ = end;
-    }
-}
-
-/// What a [`Ticket`] still waits for; each includes those before it.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Interest {
-    /// Nothing is told to it, and nothing given back by it.
-    Nothing,
-    /// To be dropped when the work is over.
-    End,
-    /// To be told the verdict and how it ended.
-    Outcome,
-    /// To be shown the response head.
-    Head,
-}
-
-/// What a request's result says about the service behind the gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// It did what it should.
-    Success,
-    /// It failed.
-    Failure,
-    /// The result says nothing about it: 429, or an inner layer turned the request away.
-    Ignored,
-    /// The call was dropped before there was a result.
-    Cancelled,
-    /// It panicked.
-    Panicked,
-}
-
-/// How the work for a request ended, its response body included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum End {
-    /// The response was delivered to its end, or the future returned.
-    Complete,
-    /// The response body ended with an error.
-    Failed,
-    /// The call, or the response body, was dropped before its end.
-    Cancelled,
-    /// The call, or the response body, unwound.
-    Panicked,
-}
-
-// === impl Ticket ===
-
-impl Ticket for () {
-    #[inline]
-    fn interest(&self) -> Interest {
-        Interest::Nothing
-    }
-}
-
-impl<T: Ticket> Ticket for Option<T> {
-    #[inline]
-    fn interest(&self) -> Interest {
-        self.as_ref().map_or(Interest::Nothing, T::interest)
-    }
-
-    #[inline]
-    fn settle(&mut self, outcome: Outcome) {
-        if let Some(ticket) = self {
-            ticket.settle(outcome);
-        }
+    #[inline(always)]
+    fn admit(&self, request: &R::Head<'_>) -> Admission<Self::Token, Self::Wait> {
+        (**self).admit(request)
     }
 
     #[cfg(feature = "http")]
-    fn on_head(&mut self, head: &mut crate::protocol::ResponseHeadMut<'_>) {
-        if let Some(ticket) = self {
-            ticket.on_head(head);
-        }
+    #[inline(always)]
+    fn on_head(&self, token: &mut Self::Token, head: &mut ResponseHeadMut<'_>) {
+        (**self).on_head(token, head);
     }
 
-    fn on_end(&mut self, end: End) {
-        if let Some(ticket) = self {
-            ticket.on_end(end);
-        }
+    #[inline(always)]
+    fn settle(&self, token: &mut Self::Token, outcome: Outcome) {
+        (**self).settle(token, outcome);
+    }
+
+    #[inline(always)]
+    fn release(&self, token: &mut Self::Token, completion: Completion) {
+        (**self).release(token, completion);
+    }
+
+    #[inline(always)]
+    fn expire(&self, token: &mut Self::Token, outcome: Outcome) -> Outcome {
+        (**self).expire(token, outcome)
+    }
+
+    #[inline(always)]
+    fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {
+        (**self).parts(token)
+    }
+}
+
+/// The policy that admits everything.
+impl<R: RequestKind> Policy<R> for () {
+    type Token = ();
+    type Wait = NoWait<(), Nothing>;
+
+    const IS_OURS: bool = true;
+
+    #[inline(always)]
+    fn admit(&self, _: &R::Head<'_>) -> Admission<(), Self::Wait> {
+        Admission::Admit(())
     }
 }

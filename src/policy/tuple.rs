@@ -1,101 +1,254 @@
 //! A tuple of policies is a policy.
 
-use super::wait::Adapt;
-use super::{Admission, End, Interest, NoWait, Outcome, Policy, Ticket, Wait};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+
+use super::needs::{Choice, Needs};
+use super::{Admission, NeedsOf, NeverWaits, Parts, Permit, Policy, Wait, WaitWith};
 #[cfg(feature = "http")]
-use crate::protocol::ResponseHeadMut;
-use crate::protocol::View;
+use crate::http::ResponseHeadMut;
+use crate::outcome::{Completion, Outcome};
+use crate::rejection::Rejection;
+use crate::request::RequestKind;
 
-/// Puts the tickets of the earlier policies beside the one that the last had to wait for.
-#[derive(Debug)]
-pub struct Beside<F>(F);
-
-impl<F, T> Adapt<T> for Beside<F> {
-    type Ticket = (F, T);
-
-    fn adapt(self, ticket: T) -> (F, T) {
-        (self.0, ticket)
+pin_project! {
+    /// The earlier tokens of a tuple, which wait with its last policy.
+    #[derive(Debug)]
+    pub struct Beside<E, W> {
+        earlier: E,
+        #[pin]
+        wait: W,
     }
 }
 
-macro_rules! tickets {
-    ($($name:ident)+) => {
-        impl<$($name: Ticket),+> Ticket for ($($name,)+) {
-            #[inline]
-            fn interest(&self) -> Interest {
-                #[allow(non_snake_case, reason = "the macro has one name per member")]
-                let ($($name,)+) = self;
-                let interest = Interest::Nothing;
-                $(let interest = interest.max($name.interest());)+
-                interest
+/// Asks the policies that never wait, one after the other. If a later one rejects, the earlier
+/// tokens are ignored; if one panics, their permits are dropped.
+macro_rules! admit {
+    ($request:ident [$($done:ident)*]) => {};
+    ($request:ident [$($done:ident)*] $next:ident $($rest:ident)*) => {
+        let $next = match $next.admit($request) {
+            Admission::Admit(token) => Some(Permit::<&$next, R>::earlier($next, token)),
+            Admission::Bypass => None,
+            Admission::Reject(rejection) => {
+                $(drop($done);)*
+                return Admission::Reject(rejection);
             }
+            Admission::Wait(_) => unreachable!("only the last policy may wait"),
+        };
+        admit!($request [$($done)* $next] $($rest)*);
+    };
+}
 
-            #[inline]
-            fn settle(&mut self, outcome: Outcome) {
-                #[allow(non_snake_case, reason = "the macro has one name per member")]
-                let ($($name,)+) = self;
-                $($name.settle(outcome);)+
-            }
-
-            #[cfg(feature = "http")]
-            #[inline]
-            fn on_head(&mut self, head: &mut ResponseHeadMut<'_>) {
-                #[allow(non_snake_case, reason = "the macro has one name per member")]
-                let ($($name,)+) = self;
-                $($name.on_head(head);)+
-            }
-
-            #[inline]
-            fn on_end(&mut self, end: End) {
-                #[allow(non_snake_case, reason = "the macro has one name per member")]
-                let ($($name,)+) = self;
-                $($name.on_end(end);)+
+/// Calls the members in reverse order.
+macro_rules! release {
+    ($self:ident $token:ident $completion:ident) => {};
+    ($self:ident $token:ident $completion:ident ($name:ident $n:tt) $($rest:tt)*) => {
+        release!($self $token $completion $($rest)*);
+        if const { <NeedsOf<$name, R> as Needs>::Release::IS } {
+            if let Some(token) = &mut $token.$n {
+                $self.$n.release(token, $completion);
             }
         }
     };
+}
+
+/// What all members need, as nested pairs.
+macro_rules! needs {
+    ($last:ty) => { <$last as Wait>::Needs };
+    ($first:ty, $($rest:ty),+) => { (<$first as Wait>::Needs, needs!($($rest),+)) };
 }
 
 /// `$first` … never wait; `$last` may.
 macro_rules! policies {
-    ($($first:ident)+; $last:ident) => {
-        impl<View_, $($first,)+ $last> Policy<View_> for ($($first,)+ $last)
+    ($(($first:ident $n:tt))+; $last:ident $m:tt) => {
+        impl<R, $($first,)+ $last> Policy<R> for ($($first,)+ $last)
         where
-            View_: View,
-            $($first: Policy<View_, Wait = NoWait>,)+
-            $last: Policy<View_>,
+            R: RequestKind,
+            $($first: Policy<R, Wait: NeverWaits>,)+
+            $last: Policy<R>,
         {
-            type Ticket = (($($first::Ticket,)+), $last::Ticket);
-            type Wait = <$last::Wait as Wait<$last::Ticket>>::Map<Beside<($($first::Ticket,)+)>>;
+            type Token = ($(Option<$first::Token>,)+ Option<$last::Token>);
+            type Wait = Beside<($(Option<Permit<$first, R>>,)+), $last::Wait>;
+
+            const IS_OURS: bool = $($first::IS_OURS &&)+ $last::IS_OURS;
+
+            #[inline(always)]
+            #[allow(non_snake_case, reason = "the macro has one name per member")]
+            fn admit(&self, request: &R::Head<'_>) -> Admission<Self::Token, Self::Wait> {
+                let ($($first,)+ $last) = self;
+                admit!(request [] $($first)+);
+                let last = match $last.admit(request) {
+                    Admission::Admit(token) => Some(token),
+                    Admission::Bypass => None,
+                    Admission::Reject(rejection) => {
+                        $(drop($first);)+
+                        return Admission::Reject(rejection);
+                    }
+                    Admission::Wait(wait) => {
+                        let earlier = ($($first.and_then(|permit| {
+                            let policy = <$first as Clone>::clone(permit.policy());
+                            let token = permit.into_token()?;
+                            Some(Permit::new(policy, token))
+                        }),)+);
+                        return Admission::Wait(Beside { earlier, wait });
+                    }
+                };
+                Admission::Admit(($($first.and_then(Permit::into_token),)+ last))
+            }
+
+            #[cfg(feature = "http")]
+            #[inline(always)]
+            fn on_head(&self, token: &mut Self::Token, head: &mut ResponseHeadMut<'_>) {
+                $(if const { <NeedsOf<$first, R> as Needs>::Head::IS } {
+                    if let Some(token) = &mut token.$n {
+                        self.$n.on_head(token, head);
+                    }
+                })+
+                if const { <NeedsOf<$last, R> as Needs>::Head::IS } {
+                    if let Some(token) = &mut token.$m {
+                        self.$m.on_head(token, head);
+                    }
+                }
+            }
+
+            #[inline(always)]
+            fn settle(&self, token: &mut Self::Token, outcome: Outcome) {
+                $(if const { <NeedsOf<$first, R> as Needs>::Settle::IS } {
+                    if let Some(token) = &mut token.$n {
+                        self.$n.settle(token, outcome);
+                    }
+                })+
+                if const { <NeedsOf<$last, R> as Needs>::Settle::IS } {
+                    if let Some(token) = &mut token.$m {
+                        self.$m.settle(token, outcome);
+                    }
+                }
+            }
+
+            #[inline(always)]
+            fn release(&self, token: &mut Self::Token, completion: Completion) {
+                release!(self token completion $(($first $n))+ ($last $m));
+            }
 
             #[inline]
-            #[allow(non_snake_case, reason = "the macro has one name per member")]
-            fn admit(&self, request: &View_::Head<'_>) -> Admission<Self::Ticket, Self::Wait> {
-                let ($($first,)+ $last) = self;
-                let earlier = ($(
-                    match $first.admit(request) {
-                        Admission::Admit(ticket) => ticket,
-                        Admission::Wait(never) => match never {},
-                        Admission::Reject(rejection) => return Admission::Reject(rejection),
-                    },
-                )+);
-                match $last.admit(request) {
-                    Admission::Admit(ticket) => Admission::Admit((earlier, ticket)),
-                    Admission::Wait(wait) => Admission::Wait(wait.map(Beside(earlier))),
-                    Admission::Reject(rejection) => Admission::Reject(rejection),
+            fn expire(&self, token: &mut Self::Token, outcome: Outcome) -> Outcome {
+                $(let outcome = match &mut token.$n {
+                    Some(token) => self.$n.expire(token, outcome),
+                    None => outcome,
+                };)+
+                match &mut token.$m {
+                    Some(token) => self.$m.expire(token, outcome),
+                    None => outcome,
                 }
+            }
+
+            #[inline(always)]
+            fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {
+                let Some(token) = token else {
+                    let parts = self.$m.parts(None);
+                    $(let parts = self.$n.parts(None).or(parts);)+
+                    return parts;
+                };
+                let parts = match &token.$m {
+                    Some(token) => self.$m.parts(Some(token)),
+                    None => Parts::default(),
+                };
+                $(let parts = match &token.$n {
+                    Some(token) => self.$n.parts(Some(token)).or(parts),
+                    None => parts,
+                };)+
+                parts
+            }
+        }
+
+        impl<R, $($first,)+ W, T> Future for Beside<($(Option<Permit<$first, R>>,)+), W>
+        where
+            R: RequestKind,
+            $($first: Policy<R>,)+
+            W: Future<Output = Result<T, Rejection>>,
+        {
+            type Output = Result<($(Option<$first::Token>,)+ Option<T>), Rejection>;
+
+            fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+                let this = self.project();
+                match ready!(this.wait.poll(cx)) {
+                    Ok(last) => {
+                        let earlier = ($(this.earlier.$n.take().and_then(Permit::into_token),)+);
+                        Poll::Ready(Ok(($(earlier.$n,)+ Some(last))))
+                    }
+                    Err(rejection) => {
+                        $(if let Some(permit) = this.earlier.$n.take() {
+                            permit.ignore();
+                        })+
+                        Poll::Ready(Err(rejection))
+                    }
+                }
+            }
+        }
+
+        impl<R, $($first,)+ W, T> Wait for Beside<($(Option<Permit<$first, R>>,)+), W>
+        where
+            R: RequestKind,
+            $($first: Policy<R>,)+
+            W: Wait<Output = Result<T, Rejection>>,
+        {
+            type Needs = needs!($($first::Wait,)+ W);
+
+            fn give_up(self) -> Rejection {
+                $(if let Some(permit) = self.earlier.$n {
+                    permit.ignore();
+                })+
+                self.wait.give_up()
+            }
+
+            fn expire(self: Pin<&mut Self>, outcome: Outcome) {
+                let this = self.project();
+                $(let outcome = match &mut this.earlier.$n {
+                    Some(permit) => permit.expire(outcome),
+                    None => outcome,
+                };)+
+                this.wait.expire(outcome);
+            }
+
+            fn parts(&self) -> Parts<'_> {
+                let parts = self.wait.parts();
+                $(let parts = match &self.earlier.$n {
+                    Some(permit) => permit.policy().parts(permit.token()).or(parts),
+                    None => parts,
+                };)+
+                parts
+            }
+        }
+
+        impl<S, R, $($first,)+ W, T> WaitWith<S> for Beside<($(Option<Permit<$first, R>>,)+), W>
+        where
+            R: RequestKind,
+            $($first: Policy<R>,)+
+            W: WaitWith<S, Output = Result<T, Rejection>>,
+        {
+            type Queued<Q> = W::Queued<Q>;
+
+            fn queue<Q>(value: Q) -> W::Queued<Q> {
+                W::queue(value)
+            }
+
+            fn queued<Q>(queued: &mut W::Queued<Q>) -> Pin<&mut Q> {
+                W::queued(queued)
+            }
+
+            fn take(service: &mut S) -> S {
+                W::take(service)
             }
         }
     };
 }
 
-tickets!(A);
-tickets!(A B);
-tickets!(A B C);
-tickets!(A B C D);
-tickets!(A B C D E);
-
-policies!(A; B);
-policies!(A B; C);
-policies!(A B C; D);
-policies!(A B C D; E);
-policies!(A B C D E; F);
+policies!((A 0); B 1);
+policies!((A 0) (B 1); C 2);
+policies!((A 0) (B 1) (C 2); D 3);
+policies!((A 0) (B 1) (C 2) (D 3); E 4);
+policies!((A 0) (B 1) (C 2) (D 3) (E 4); F 5);
+policies!((A 0) (B 1) (C 2) (D 3) (E 4) (F 5); G 6);
+policies!((A 0) (B 1) (C 2) (D 3) (E 4) (F 5) (G 6); H 7);

@@ -1,213 +1,183 @@
-//! How a request waits for its ticket: not at all, or in a future of the policy's.
+//! How a request is queued for its token: not at all, or for as long as a future of the policy runs.
 //!
-//! The two cases are types, so that a policy that never waits pays nothing for those that do: neither the size of a parked
-//! request in its futures nor `S: Clone`.
+//! The two cases are types, so that a policy that never waits pays nothing for those that do: neither
+//! the size of a queued request in its futures nor `S: Clone`.
 
+use std::convert::Infallible;
 use std::fmt;
+use std::marker::PhantomData;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
-use tower_service::Service;
 
-use super::Ticket;
-use super::held::Held;
+use super::needs::{Everything, Needs};
+use super::parts::Parts;
+use crate::outcome::Outcome;
 use crate::rejection::Rejection;
 
 /// The [`Wait`](super::Policy::Wait) of a policy that never waits: it has no values.
-#[derive(Clone, Copy, Debug)]
-pub enum NoWait {}
+///
+/// `T` is the policy's token.
+pub struct NoWait<T = (), N = Everything>(Infallible, PhantomData<fn() -> (T, N)>);
 
 pin_project! {
-    /// The [`Wait`](super::Policy::Wait) of a policy that waits for the future `F` to give a ticket or a rejection.
+    /// The [`Wait`](super::Policy::Wait) of a policy that waits for the future `F` to give a token
+    /// or a rejection.
     ///
-    /// The future is polled in the call's own future, and dropped with it when the client goes.
-    pub struct WaitFor<F> {
+    /// The future is polled in the call's own future, and dropped with it when the caller goes.
+    pub struct WaitFor<F, N = Everything> {
         #[pin]
         future: F,
         instead: Rejection,
+        needs: PhantomData<fn() -> N>,
     }
 }
 
-/// How a request waits. Sealed: it is [`NoWait`] or [`WaitFor`].
-pub trait Wait<T>: Sized + sealed::Sealed {
+/// How a request waits. Sealed: it is [`NoWait`] or [`WaitFor`], or made of them by a tuple.
+pub trait Wait: Future {
+    /// What the policy asks of its gate.
     #[doc(hidden)]
-    type Map<A: Adapt<T>>: Wait<A::Ticket>;
+    type Needs: Needs;
 
-    #[doc(hidden)]
-    fn map<A: Adapt<T>>(self, adapt: A) -> Self::Map<A>;
-
-    /// Gives up waiting and says what it would have been told without it.
+    /// Stops waiting. The rejection is that of a request that cannot wait.
     #[doc(hidden)]
     fn give_up(self) -> Rejection;
-}
 
-/// What a combinator makes of the ticket that was waited for.
-pub trait Adapt<T> {
-    type Ticket;
+    /// The deadline passed: the policies that have admitted the request get their outcome.
+    #[doc(hidden)]
+    fn expire(self: Pin<&mut Self>, outcome: Outcome) {
+        let _ = outcome;
+    }
 
-    fn adapt(self, ticket: T) -> Self::Ticket;
-}
-
-/// Keeps a request, and the service that was polled ready for it, until there is a ticket.
-pub trait Park<S, Req, T>: Wait<T> {
-    type Parked;
-
-    fn park(self, service: &mut S, request: Req) -> Self::Parked;
-}
-
-/// A parked request: it becomes the inner call, or a rejection.
-pub trait Parked<F, T: Ticket> {
-    fn poll_call(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(F, Held<T>), Rejection>>;
-}
-
-pin_project! {
-    /// The future of a combinator over a policy that waits.
-    pub struct Adapted<F, A> {
-        #[pin]
-        future: F,
-        adapt: Option<A>,
+    /// What the policies that have admitted the request ask of the gate.
+    #[doc(hidden)]
+    fn parts(&self) -> Parts<'_> {
+        Parts::default()
     }
 }
 
-pin_project! {
-    /// A request that waits, with the service that was ready for it.
-    pub struct ParkedCall<F, S, Req> {
-        #[pin]
-        wait: F,
-        call: Option<(S, Req)>,
-    }
+/// How a request waits for a service `S`. Only what waits asks for `S: Clone`.
+#[diagnostic::on_unimplemented(
+    message = "a policy that may wait needs a service that is `Clone`",
+    note = "the instance that was polled ready waits with the request, and a clone takes its place"
+)]
+pub trait WaitWith<S>: Wait {
+    /// A box, or nothing.
+    #[doc(hidden)]
+    type Queued<T>;
+
+    #[doc(hidden)]
+    fn queue<T>(value: T) -> Self::Queued<T>;
+
+    #[doc(hidden)]
+    fn queued<T>(queued: &mut Self::Queued<T>) -> Pin<&mut T>;
+
+    /// Takes the instance that was polled ready, and leaves a clone.
+    #[doc(hidden)]
+    fn take(service: &mut S) -> S;
 }
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::NoWait {}
-    impl<F> Sealed for super::WaitFor<F> {}
-}
+/// A policy that never waits, and so may be anywhere in a tuple.
+#[diagnostic::on_unimplemented(
+    message = "a policy that may wait must be the last of a tuple",
+    label = "this policy may wait",
+    note = "for two policies that wait, nest two layers"
+)]
+pub trait NeverWaits: WaitWith<(), Queued<()> = Infallible> {}
+
+impl<W: WaitWith<(), Queued<()> = Infallible>> NeverWaits for W {}
 
 // === impl NoWait ===
 
-impl<T> Wait<T> for NoWait {
-    type Map<A: Adapt<T>> = NoWait;
+impl<T, N> Future for NoWait<T, N> {
+    type Output = Result<T, Rejection>;
 
-    fn map<A: Adapt<T>>(self, _: A) -> NoWait {
-        match self {}
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.0 {}
     }
+}
+
+impl<T, N: Needs> Wait for NoWait<T, N> {
+    type Needs = N;
 
     fn give_up(self) -> Rejection {
-        match self {}
+        match self.0 {}
     }
 }
 
-impl<S, Req, T> Park<S, Req, T> for NoWait {
-    type Parked = NoWait;
+impl<S, T, N: Needs> WaitWith<S> for NoWait<T, N> {
+    type Queued<Q> = Infallible;
 
-    fn park(self, _: &mut S, _: Req) -> NoWait {
-        match self {}
+    fn queue<Q>(_: Q) -> Infallible {
+        unreachable!("it never waits")
+    }
+
+    fn queued<Q>(queued: &mut Infallible) -> Pin<&mut Q> {
+        match *queued {}
+    }
+
+    fn take(_: &mut S) -> S {
+        unreachable!("it never waits")
     }
 }
 
-impl<F, T: Ticket> Parked<F, T> for NoWait {
-    fn poll_call(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Result<(F, Held<T>), Rejection>> {
-        match *self {}
+impl<T, N> fmt::Debug for NoWait<T, N> {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {}
     }
 }
 
 // === impl WaitFor ===
 
-impl<F> WaitFor<F> {
-    /// Waits until `future` gives a ticket or a rejection. `instead` is what the request would be told if it could not
-    /// wait; it is counted in a dry run, where nobody does.
+impl<F, N> WaitFor<F, N> {
+    /// Waits until `future` gives a token or a rejection. `instead` is the rejection of a request
+    /// that cannot wait; it is counted in a dry run, where no request waits.
     pub const fn new(future: F, instead: Rejection) -> Self {
-        Self { future, instead }
+        Self {
+            future,
+            instead,
+            needs: PhantomData,
+        }
     }
 }
 
-impl<T, F> Wait<T> for WaitFor<F>
-where
-    F: Future<Output = Result<T, Rejection>>,
-{
-    type Map<A: Adapt<T>> = WaitFor<Adapted<F, A>>;
+impl<F: Future, N> Future for WaitFor<F, N> {
+    type Output = F::Output;
 
-    fn map<A: Adapt<T>>(self, adapt: A) -> Self::Map<A> {
-        let adapted = Adapted {
-            future: self.future,
-            adapt: Some(adapt),
-        };
-        WaitFor::new(adapted, self.instead)
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().future.poll(cx)
     }
+}
+
+impl<F: Future, N: Needs> Wait for WaitFor<F, N> {
+    type Needs = N;
 
     fn give_up(self) -> Rejection {
         self.instead
     }
 }
 
-impl<S: Clone, Req, T, F> Park<S, Req, T> for WaitFor<F>
-where
-    F: Future<Output = Result<T, Rejection>>,
-{
-    type Parked = Pin<Box<ParkedCall<F, S, Req>>>;
+impl<S: Clone, F: Future, N: Needs> WaitWith<S> for WaitFor<F, N> {
+    type Queued<T> = Pin<Box<T>>;
 
-    fn park(self, service: &mut S, request: Req) -> Self::Parked {
-        // The instance that was polled ready goes with the request; the fresh clone stays and is polled before its call.
-        let fresh = service.clone();
-        let ready = std::mem::replace(service, fresh);
-        // Boxed, so that the future of a request that need not wait is not as large as one that must.
-        Box::pin(ParkedCall {
-            wait: self.future,
-            call: Some((ready, request)),
-        })
+    fn queue<T>(value: T) -> Pin<Box<T>> {
+        // Boxed, so that the future of a request that does not wait is not as large.
+        Box::pin(value)
+    }
+
+    fn queued<T>(queued: &mut Pin<Box<T>>) -> Pin<&mut T> {
+        queued.as_mut()
+    }
+
+    fn take(service: &mut S) -> S {
+        let clone = service.clone();
+        std::mem::replace(service, clone)
     }
 }
 
-impl<F> fmt::Debug for WaitFor<F> {
+impl<F, N> fmt::Debug for WaitFor<F, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WaitFor").finish_non_exhaustive()
-    }
-}
-
-// === impl Adapted ===
-
-impl<T, F, A> Future for Adapted<F, A>
-where
-    F: Future<Output = Result<T, Rejection>>,
-    A: Adapt<T>,
-{
-    type Output = Result<A::Ticket, Rejection>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let result = ready!(this.future.poll(cx));
-        let adapt = this.adapt.take().expect("polled after completion");
-        Poll::Ready(result.map(|ticket| adapt.adapt(ticket)))
-    }
-}
-
-// === impl ParkedCall ===
-
-impl<S, Req, T, W> Parked<S::Future, T> for Pin<Box<ParkedCall<W, S, Req>>>
-where
-    S: Service<Req>,
-    T: Ticket,
-    W: Future<Output = Result<T, Rejection>>,
-{
-    fn poll_call(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(S::Future, Held<T>), Rejection>> {
-        let this = self.as_deref_mut().project();
-        let result = ready!(this.wait.poll(cx));
-        let (mut service, request) = this.call.take().expect("polled after completion");
-        Poll::Ready(result.map(|ticket| {
-            let mut held = Held::new(ticket);
-            let future = held.watch(|| service.call(request));
-            (future, held)
-        }))
     }
 }

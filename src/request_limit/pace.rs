@@ -1,36 +1,32 @@
 //! How slowly a request body may come.
 
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
-use crate::clock;
+use crate::clock::{self, Lent};
 
-/// What a sender has to keep to: of the time that somebody waits for it, and of no other.
+/// What a sender has to keep to. Only the time counts in which the body is waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pace {
     /// The longest silence.
     pub(super) idle: Option<Duration>,
-    /// The time for all of it.
-    pub(super) deadline: Option<Duration>,
-    /// Bytes a second on average, once the grace is over.
+    /// The time for all of the body.
+    pub(super) timeout: Option<Duration>,
+    /// Bytes a second on average, after the grace.
     pub(super) rate: Option<(u64, Duration)>,
 }
 
-pin_project! {
-    /// One body that somebody waits for.
-    pub(super) struct Watched {
-        pace: Pace,
-        received: u64,
-        // How long somebody has waited so far, and since when somebody does now; the timer is set for that.
-        waited: Duration,
-        since: Option<Instant>,
-        #[pin]
-        timer: Sleep,
-    }
+/// A body that is waited for.
+pub(super) struct Waited {
+    pace: Pace,
+    received: u64,
+    /// How long it has been waited for so far.
+    total: Duration,
+    /// Since when it is waited for now; the timer is set for that.
+    since: Option<Instant>,
+    lent: Lent,
 }
 
 // === impl Pace ===
@@ -42,51 +38,47 @@ impl Pace {
 
     /// How much longer a body may be waited for that was waited for so long already.
     fn patience(&self, waited: Duration, received: u64) -> Duration {
-        let deadline = self
-            .deadline
-            .map(|deadline| deadline.saturating_sub(waited));
-        // As Apache's mod_reqtimeout has it: what has come buys time.
+        let timeout = self.timeout.map(|timeout| timeout.saturating_sub(waited));
+        // As in Apache's mod_reqtimeout: what has come earns time.
         let rate = self.rate.map(|(rate, grace)| {
             let earned = Duration::try_from_secs_f64(received as f64 / rate as f64);
             let all = grace.saturating_add(earned.unwrap_or(Duration::MAX));
             all.saturating_sub(waited)
         });
-        let all = [self.idle, deadline, rate].into_iter().flatten();
+        let all = [self.idle, timeout, rate].into_iter().flatten();
         all.min().unwrap_or(Duration::MAX)
     }
 }
 
-// === impl Watched ===
+// === impl Waited ===
 
-impl Watched {
-    /// Boxed, since only a body that is waited for has one.
-    pub(super) fn begin(pace: Pace) -> Pin<Box<Self>> {
-        Box::pin(Self {
+impl Waited {
+    pub(super) fn new(pace: Pace) -> Self {
+        Self {
             pace,
             received: 0,
-            waited: Duration::ZERO,
+            total: Duration::ZERO,
             since: None,
-            timer: clock::sleep(Duration::MAX),
-        })
-    }
-
-    /// Something came.
-    pub(super) fn receive(self: Pin<&mut Self>, bytes: u64) {
-        let this = self.project();
-        *this.received = this.received.saturating_add(bytes);
-        if let Some(since) = this.since.take() {
-            *this.waited += clock::now().saturating_duration_since(since);
+            lent: Lent::default(),
         }
     }
 
-    /// Nothing came yet: ready when that is too slow.
-    pub(super) fn poll_wait(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
-        if this.since.is_none() {
-            *this.since = Some(clock::now());
-            let patience = this.pace.patience(*this.waited, *this.received);
-            clock::rearm(this.timer.as_mut(), patience);
+    /// Bytes have come.
+    pub(super) fn receive(&mut self, bytes: u64) {
+        self.received = self.received.saturating_add(bytes);
+        if let Some(since) = self.since.take() {
+            self.total += clock::now().saturating_duration_since(since);
         }
-        clock::poll(this.timer, cx)
+    }
+
+    /// No bytes have come yet: ready when that is too slow.
+    pub(super) fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.since.is_none() {
+            let now = clock::now();
+            self.since = Some(now);
+            let patience = self.pace.patience(self.total, self.received);
+            self.lent.set(now + patience.min(clock::FAR));
+        }
+        self.lent.poll(clock::now, cx)
     }
 }

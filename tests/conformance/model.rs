@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use seawall::circuit_breaker::{Cause, CircuitBreakerBuilder, Window};
-use seawall::{CircuitBreaker, CircuitState, CircuitTicket, Outcome, Transition};
+use seawall::{CircuitBreaker, CircuitState, Outcome, Permit, Transition};
 use tokio::time::advance;
 
 const OPEN: u64 = 1000;
@@ -258,7 +258,7 @@ async fn run(last: Option<usize>, steps: Vec<Step>) -> Result<(), TestCaseError>
     breaker.on_transition(move |transition| telling.lock().unwrap().push(*transition));
     let mut model = Model::new(last);
     // With the generation and the time that they are of.
-    let mut tickets: Vec<(CircuitTicket, u64, u64)> = Vec::new();
+    let mut tickets: Vec<(Permit<CircuitBreaker>, u64, u64)> = Vec::new();
     for step in steps {
         match step {
             Step::Acquire => {

@@ -18,13 +18,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use seawall::circuit_breaker::CircuitBreakerBuilder;
-use seawall::{CircuitBreaker, CircuitState, CircuitTicket, Outcome, Reason, Transition};
+use seawall::{CircuitBreaker, CircuitState, Outcome, Permit, Reason, Transition};
 use tokio::time::{Instant, advance};
 
 pub(crate) struct Play {
     id: String,
     pub(crate) breaker: CircuitBreaker,
-    kept: VecDeque<CircuitTicket>,
+    kept: VecDeque<Permit<CircuitBreaker>>,
     begin: Instant,
     told: Arc<Mutex<Vec<Transition>>>,
     done: String,
@@ -97,12 +97,12 @@ impl Play {
         }
     }
 
-    fn admitted(&self) -> CircuitTicket {
+    fn admitted(&self) -> Permit<CircuitBreaker> {
         let ticket = self.breaker.try_acquire_owned();
         ticket.unwrap_or_else(|_| panic!("row {}: refused at: {}", self.id, self.done))
     }
 
-    fn oldest(&mut self) -> CircuitTicket {
+    fn oldest(&mut self) -> Permit<CircuitBreaker> {
         self.kept.pop_front().expect("a call that is kept")
     }
 

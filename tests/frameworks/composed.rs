@@ -50,11 +50,11 @@ macro_rules! wall {
             .layer(
                 TimeoutLayer::new(5 * SECOND)
                     .including_body()
-                    .body_idle(SECOND)
+                    .body_idle_timeout(SECOND)
                     .expose_deadline(),
             )
             .layer(ConcurrencyLimitLayer::new($limit))
-            .layer(RequestLimitLayer::new(1000).body_idle(SECOND))
+            .layer(RequestLimitLayer::new(1000).body_idle_timeout(SECOND))
     };
 }
 

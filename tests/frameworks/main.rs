@@ -3,9 +3,11 @@
 
 mod attached;
 mod breaker;
+mod builder;
 mod composed;
 mod grpc_deadline;
 mod slow;
 mod sockets;
+mod stack;
 mod support;
 mod tonic;

@@ -60,7 +60,7 @@ async fn upgrade(mut request: Request) -> Response {
 /// Served as the example does it, with a time for the headers.
 async fn server(requests: RequestLimitLayer, limit: &ConcurrencyLimit) -> SocketAddr {
     let timeout = TimeoutLayer::new(4 * SHORT)
-        .body_idle(SHORT)
+        .body_idle_timeout(SHORT)
         .per_request(|head| (head.uri.path() == "/read").then_some(PATIENCE));
     let app = Router::new()
         .route("/", get(async || "hello"))
@@ -128,7 +128,11 @@ const DECLARED: &str = "POST /read HTTP/1.1\r\nhost: localhost\r\ncontent-length
 #[tokio::test]
 async fn a_silent_body_is_answered_408_and_closed() {
     let limit = ConcurrencyLimit::new(10);
-    let address = server(RequestLimitLayer::new(1000).body_idle(SHORT), &limit).await;
+    let address = server(
+        RequestLimitLayer::new(1000).body_idle_timeout(SHORT),
+        &limit,
+    )
+    .await;
     for request in [CHUNKED, DECLARED] {
         let answer = reads(&mut raw(address, request).await, "").await;
         assert!(
@@ -136,7 +140,11 @@ async fn a_silent_body_is_answered_408_and_closed() {
             "{answer}"
         );
         assert!(answer.contains("connection: close"), "{answer}");
-        assert!(answer.ends_with("too slowly.\"}"), "{answer}");
+        assert!(answer.contains("too slowly."), "{answer}");
+        assert!(
+            answer.ends_with("\"reason\":\"body_too_slow\"}"),
+            "{answer}"
+        );
     }
     assert_eq!(limit.in_flight(), 0);
 }
@@ -144,7 +152,7 @@ async fn a_silent_body_is_answered_408_and_closed() {
 /// Who waits for a 100 and then sends nothing reads the answer as well.
 #[tokio::test]
 async fn expect_100_continue_and_then_nothing() {
-    let address = served(RequestLimitLayer::new(1000).body_idle(SHORT)).await;
+    let address = served(RequestLimitLayer::new(1000).body_idle_timeout(SHORT)).await;
     let expects = DECLARED.replace("\r\n\r\na", "\r\nexpect: 100-continue\r\n\r\n");
     let answer = reads(&mut raw(address, &expects).await, "").await;
     assert!(
@@ -157,8 +165,8 @@ async fn expect_100_continue_and_then_nothing() {
 #[tokio::test]
 async fn a_dribbled_body_is_answered_408() {
     for requests in [
-        RequestLimitLayer::new(u64::MAX).body_deadline(3 * SHORT),
-        RequestLimitLayer::new(u64::MAX).body_rate(u64::MAX, 3 * SHORT),
+        RequestLimitLayer::new(u64::MAX).body_timeout(3 * SHORT),
+        RequestLimitLayer::new(u64::MAX).min_body_rate(u64::MAX, 3 * SHORT),
     ] {
         let address = served(requests).await;
         let (mut read, mut write) = raw(address, CHUNKED).await.into_split();
@@ -182,7 +190,7 @@ async fn a_dribbled_body_is_answered_408() {
 /// Only the stream is over: the connection serves the next.
 #[tokio::test]
 async fn over_http2_the_connection_stays_usable() {
-    let address = served(RequestLimitLayer::new(1000).body_idle(SHORT)).await;
+    let address = served(RequestLimitLayer::new(1000).body_idle_timeout(SHORT)).await;
     let mut client = Client::connect(address, Version::Http2).await;
     let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
     let request = client.request("POST", "/read", never);
@@ -281,7 +289,7 @@ async fn half_closed() {
 /// An upgraded connection is nobody's response body any more.
 #[tokio::test]
 async fn an_upgraded_connection_is_left_alone() {
-    let address = served(RequestLimitLayer::new(1000).body_idle(SHORT)).await;
+    let address = served(RequestLimitLayer::new(1000).body_idle_timeout(SHORT)).await;
     let upgrade =
         "GET /upgrade HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
     let mut connection = raw(address, upgrade).await;
@@ -303,7 +311,7 @@ async fn an_upgraded_connection_is_left_alone() {
 /// Through every wrapper of a body.
 #[tokio::test]
 async fn the_length_is_there() {
-    let address = served(RequestLimitLayer::new(1000).body_idle(SHORT)).await;
+    let address = served(RequestLimitLayer::new(1000).body_idle_timeout(SHORT)).await;
     for version in [Version::Http1, Version::Http2] {
         let mut client = Client::connect(address, version).await;
         for method in ["GET", "HEAD"] {

@@ -22,7 +22,7 @@ use crate::support::*;
 
 /// A gRPC service as generated code would be one: `/test/ok`, `/test/panic`, `/test/never`, `/test/read`.
 #[derive(Clone)]
-struct Test;
+pub(crate) struct Test;
 
 impl NamedService for Test {
     const NAME: &'static str = "test";

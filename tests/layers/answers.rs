@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::BodyExt;
-use seawall::{GateLayer, Reason, Rejection, Wire};
-use tower::{Layer, Service};
+use seawall::{CustomReason, GateLayer, Outcome, Reason, Rejection, WireProtocol};
+use tower::{Layer, Service, ServiceBuilder};
 
 use crate::support::*;
 
@@ -12,8 +12,9 @@ use crate::support::*;
 async fn every_row_of_the_table() {
     let all = [
         (Reason::Overloaded, 503, "14"),
-        (Reason::Full, 503, "8"),
+        (Reason::ConcurrencyLimit, 503, "8"),
         (Reason::QueueTimeout, 503, "8"),
+        (Reason::RateLimited, 429, "8"),
         (Reason::CircuitOpen, 503, "14"),
         (Reason::Draining, 503, "14"),
         (Reason::Timeout, 504, "4"),
@@ -75,7 +76,8 @@ async fn every_row_of_the_table() {
 
 #[tokio::test]
 async fn grpc_over_http1_is_answered_as_http() {
-    let mut gate = GateLayer::from_policy(No::new(Reason::Full)).layer(answers(|| unreachable!()));
+    let mut gate =
+        GateLayer::from_policy(No::new(Reason::ConcurrencyLimit)).layer(answers(|| unreachable!()));
     let mut request = grpc();
     *request.version_mut() = http::Version::HTTP_11;
     assert_eq!(gate.call(request).await.unwrap().status(), 503);
@@ -83,9 +85,9 @@ async fn grpc_over_http1_is_answered_as_http() {
 
 #[tokio::test]
 async fn respond_with_makes_the_answer_and_the_rejection_is_still_found() {
-    let mut gate = GateLayer::from_policy(No::new(Reason::Full))
-        .respond_with(|no: &Rejection, wire: Wire| {
-            let mut response = no.to_response(wire);
+    let mut gate = GateLayer::from_policy(No::new(Reason::ConcurrencyLimit))
+        .respond_with(|no: &Rejection, protocol: WireProtocol| {
+            let mut response = no.to_response(protocol);
             *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
             *response.body_mut() = Bytes::from_static(b"later");
             response
@@ -93,7 +95,44 @@ async fn respond_with_makes_the_answer_and_the_rejection_is_still_found() {
         .layer(answers(|| unreachable!()));
     let response = gate.call(get()).await.unwrap();
     assert_eq!(response.status(), 429);
-    assert_eq!(reason(&response), Some(Reason::Full));
+    assert_eq!(reason(&response), Some(Reason::ConcurrencyLimit));
     assert!(response.headers().contains_key("retry-after"));
     assert_eq!(response.collect().await.unwrap().to_bytes(), "later");
+}
+
+/// A reason of a policy that is not part of this crate has its own label, status, code and verdict.
+#[tokio::test]
+async fn a_reason_of_ones_own() {
+    static UNPAID: CustomReason = CustomReason::new("unpaid", "The account has an open invoice.")
+        .status(402)
+        .grpc_code(9);
+    static BACKEND_GONE: CustomReason = CustomReason::new("backend_gone", "The backend is gone.")
+        .status(502)
+        .dependency_failure(true);
+
+    for (reason, status, code, outcome) in [
+        (&UNPAID, 402, "9", Outcome::Ignored),
+        (&BACKEND_GONE, 502, "14", Outcome::Failure),
+    ] {
+        let reason = Reason::Custom(reason);
+        let outer = Recorder::new();
+        let mut service = ServiceBuilder::new()
+            .layer(GateLayer::from_policy(outer.clone()))
+            .layer(GateLayer::from_policy(No::new(reason)))
+            .service(answers(|| ok(Script::default())));
+        let response = service.call(get()).await.unwrap();
+        assert_eq!(response.status(), status);
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/problem+json"
+        );
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["reason"], reason.as_str());
+        assert_eq!(problem["status"], status);
+        assert_eq!(outer.told()[1], Told::Settled(outcome));
+        let response = service.call(grpc()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["grpc-status"], code);
+    }
 }

@@ -6,7 +6,9 @@ use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use seawall::{BodyError, CatchPanic, CatchPanicLayer, PanicReport, Reason, Rejection, Wire};
+use seawall::{
+    BodyError, CatchPanic, CatchPanicLayer, PanicReport, Reason, Rejection, WireProtocol,
+};
 use tokio_test::task::spawn;
 use tokio_test::{assert_ready_err, assert_ready_ok};
 use tower::{BoxError, Layer, Service, service_fn};
@@ -166,7 +168,7 @@ async fn a_panic_in_the_body_is_its_end() {
 async fn a_panic_in_the_responder_gets_the_default_answer() {
     let handle = CatchPanic::new();
     let mut service = CatchPanicLayer::from(handle.clone())
-        .respond_with(|_: &Rejection, _: Wire| panic!("the responder too"))
+        .respond_with(|_: &Rejection, _: WireProtocol| panic!("the responder too"))
         .layer(service_fn(async |_: Request<Script>| -> Answer {
             panic!("first")
         }));

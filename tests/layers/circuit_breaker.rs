@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{Response, StatusCode};
 use seawall::circuit_breaker::{CircuitBreakerBuilder, Window};
 use seawall::{
-    CircuitBreaker, CircuitBreakerLayer, CircuitState, CircuitTicket, Outcome, Reason, Rejection,
+    CircuitBreaker, CircuitBreakerLayer, CircuitState, Outcome, Permit, Reason, Rejection,
 };
 use tokio::time::advance;
 use tokio_test::task::spawn;
@@ -118,7 +118,8 @@ async fn plain_services_and_futures() {
     assert!(is_open(&breaker));
     breaker.reset();
     for _ in 0..4 {
-        let inner = async { Err::<(), _>(BoxError::from(Rejection::new(Reason::Full))) };
+        let inner =
+            async { Err::<(), _>(BoxError::from(Rejection::new(Reason::ConcurrencyLimit))) };
         breaker.run(inner).await.unwrap_err();
     }
     assert_eq!(breaker.state(), CircuitState::Closed);
@@ -307,7 +308,7 @@ async fn an_open_time_with_jitter_stays_near_it() {
         seen.insert(retry_in);
         advance(retry_in).await;
         breaker.try_acquire().unwrap().failure();
-        let _ = breaker.try_acquire().map(CircuitTicket::failure);
+        let _ = breaker.try_acquire().map(Permit::failure);
         let CircuitState::Open { retry_in } = breaker.state() else {
             unreachable!("failed again")
         };

@@ -149,9 +149,9 @@ async fn a_panicked_probe_opens_it() {
     assert_eq!(breaker.snapshot().totals.panicked, 2);
 }
 
-/// A call further in that never was made gives its probe's place back uncounted.
+/// A call that a later policy rejects is ignored, and its probe is released.
 #[tokio::test(start_paused = true)]
-async fn a_probe_refused_by_a_later_policy_of_the_tuple_gives_its_place_back() {
+async fn a_probe_that_a_later_policy_of_the_tuple_rejects_is_released() {
     let breaker = due(builder().half_open(1)).await;
     let limit = ConcurrencyLimit::new(1);
     let permit = limit.try_acquire().unwrap();
@@ -159,12 +159,12 @@ async fn a_probe_refused_by_a_later_policy_of_the_tuple_gives_its_place_back() {
         GateLayer::from_policy((breaker.clone(), limit)).layer(answers(|| status(200)));
     for _ in 0..3 {
         let refused = service.call(get()).await.unwrap();
-        assert_eq!(reason(&refused), Some(Reason::Full));
+        assert_eq!(reason(&refused), Some(Reason::ConcurrencyLimit));
     }
     let now = breaker.snapshot();
     assert_eq!(
         (now.probes, now.totals.ignored, now.totals.cancelled),
-        (0, 0, 0)
+        (0, 3, 0)
     );
     drop(permit);
     assert_eq!(service.call(get()).await.unwrap().status(), 200);

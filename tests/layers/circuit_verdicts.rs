@@ -56,7 +56,7 @@ async fn every_answer_has_its_verdict() {
         ("500", || status(500), failure),
         ("503", || status(503), failure),
         ("overloaded", || inner(Reason::Overloaded), ignored),
-        ("full", || inner(Reason::Full), ignored),
+        ("full", || inner(Reason::ConcurrencyLimit), ignored),
         ("queue timeout", || inner(Reason::QueueTimeout), ignored),
         ("open", || inner(Reason::CircuitOpen), ignored),
         ("draining", || inner(Reason::Draining), ignored),

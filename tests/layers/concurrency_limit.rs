@@ -16,7 +16,7 @@ use crate::support::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn figures(limit: &ConcurrencyLimit) -> (usize, usize) {
-    (limit.in_flight(), limit.waiting())
+    (limit.in_flight(), limit.queued())
 }
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn rejects_at_once_by_default() {
     assert_eq!(full.status(), 503);
     assert!(full.headers().contains_key("retry-after"));
     let rejection: &Rejection = full.extensions().get().unwrap();
-    assert_eq!(rejection.reason(), Reason::Full);
+    assert_eq!(rejection.reason(), Reason::ConcurrencyLimit);
     assert_eq!(
         (rejection.layer(), rejection.name()),
         ("concurrency_limit", "db")
@@ -106,7 +106,7 @@ async fn a_place_comes_back_wherever_the_call_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn waiters_are_served_in_the_order_they_came() {
-    let limit = ConcurrencyLimit::new(1).wait(2, SECOND);
+    let limit = ConcurrencyLimit::new(1).queue(2, SECOND);
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
     let running = service.call(get()).await.unwrap();
@@ -116,7 +116,11 @@ async fn waiters_are_served_in_the_order_they_came() {
     assert_pending!(second.poll());
     assert_eq!(figures(&limit), (1, 2));
     let third = service.call(get()).await.unwrap();
-    assert_eq!(reason(&third), Some(Reason::Full), "the room is full");
+    assert_eq!(
+        reason(&third),
+        Some(Reason::ConcurrencyLimit),
+        "the room is full"
+    );
 
     drop(running);
     assert!(first.is_woken() && !second.is_woken());
@@ -130,7 +134,7 @@ async fn waiters_are_served_in_the_order_they_came() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_overtakes_who_waits() {
-    let limit = ConcurrencyLimit::new(1).wait(2, SECOND);
+    let limit = ConcurrencyLimit::new(1).queue(2, SECOND);
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
     let running = service.call(get()).await.unwrap();
@@ -146,7 +150,7 @@ async fn nobody_overtakes_who_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn waiting_ends_when_the_time_is_up() {
-    let limit = ConcurrencyLimit::new(1).wait(2, SECOND);
+    let limit = ConcurrencyLimit::new(1).queue(2, SECOND);
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
     let _running = service.call(get()).await.unwrap();
@@ -161,7 +165,7 @@ async fn waiting_ends_when_the_time_is_up() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_served_at_the_last_moment_keeps_the_place() {
-    let limit = ConcurrencyLimit::new(1).wait(1, SECOND);
+    let limit = ConcurrencyLimit::new(1).queue(1, SECOND);
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
     let running = service.call(get()).await.unwrap();
@@ -174,7 +178,7 @@ async fn who_is_served_at_the_last_moment_keeps_the_place() {
 
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_leaves_is_gone_and_hands_on_what_it_was_given() {
-    let limit = ConcurrencyLimit::new(1).wait(3, SECOND);
+    let limit = ConcurrencyLimit::new(1).queue(3, SECOND);
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
     let running = service.call(get()).await.unwrap();
@@ -183,9 +187,9 @@ async fn a_waiter_that_leaves_is_gone_and_hands_on_what_it_was_given() {
     let mut second = spawn(service.call(get()));
     assert_pending!(first.poll());
     assert_pending!(second.poll());
-    assert_eq!(limit.waiting(), 3);
+    assert_eq!(limit.queued(), 3);
     drop(unpolled);
-    assert_eq!(limit.waiting(), 2);
+    assert_eq!(limit.queued(), 2);
     drop(running);
     assert!(first.is_woken());
     drop(first);
@@ -196,7 +200,7 @@ async fn a_waiter_that_leaves_is_gone_and_hands_on_what_it_was_given() {
 
 #[tokio::test(start_paused = true)]
 async fn the_limit_moves_both_ways_while_requests_run() {
-    let limit = ConcurrencyLimit::new(3).wait(3, SECOND);
+    let limit = ConcurrencyLimit::new(3).queue(3, SECOND);
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
     let mut running = Vec::new();
@@ -233,17 +237,17 @@ async fn the_waiting_room_can_be_opened_and_closed() {
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
     let _running = service.call(get()).await.unwrap();
     assert_eq!(service.call(get()).await.unwrap().status(), 503);
-    limit.set_wait(1, SECOND);
+    limit.set_queue(1, SECOND);
     let mut waiting = spawn(service.call(get()));
     assert_pending!(waiting.poll());
-    limit.set_wait(0, SECOND);
+    limit.set_queue(0, SECOND);
     assert_eq!(service.call(get()).await.unwrap().status(), 503);
-    assert_eq!(limit.waiting(), 1, "who is in stays in");
+    assert_eq!(limit.queued(), 1, "who is in stays in");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_instance_that_was_polled_ready_waits() {
-    let limit = ConcurrencyLimit::new(1).wait(1, SECOND);
+    let limit = ConcurrencyLimit::new(1).queue(1, SECOND);
     let inner = MustBeReady::new(answers(|| ok(Script::data(&["a"]))));
     let mut service = ConcurrencyLimitLayer::new(limit.clone()).layer(inner);
     let running = service.ready().await.unwrap().call(get()).await.unwrap();
@@ -255,7 +259,7 @@ async fn the_instance_that_was_polled_ready_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outer_timeout_includes_the_wait_and_frees_the_place_in_the_room() {
-    let limit = ConcurrencyLimit::new(1).wait(1, 10 * SECOND);
+    let limit = ConcurrencyLimit::new(1).queue(1, 10 * SECOND);
     let mut service = tower::ServiceBuilder::new()
         .layer(seawall::TimeoutLayer::new(SECOND))
         .layer(ConcurrencyLimitLayer::new(limit.clone()))
@@ -279,7 +283,7 @@ async fn plain_services_get_an_error() {
     assert_pending!(running.poll());
     let error = service.call(2).await.unwrap_err();
     let rejection = error.downcast::<Rejection>().unwrap();
-    assert_eq!(rejection.reason(), Reason::Full);
+    assert_eq!(rejection.reason(), Reason::ConcurrencyLimit);
     assert_eq!(rejection.retry_after(), Some(SECOND));
     assert_eq!(assert_ready!(running.poll()).unwrap(), 1);
     assert_eq!(limit.in_flight(), 0, "over when the future is done");
@@ -298,7 +302,7 @@ fn a_limit_that_makes_no_sense_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_calls_cancelled_at_random_points_leave_nothing_behind() {
     fastrand::seed(7);
-    let limit = ConcurrencyLimit::new(8).wait(16, Duration::from_millis(20));
+    let limit = ConcurrencyLimit::new(8).queue(16, Duration::from_millis(20));
     let service = ConcurrencyLimitLayer::new(limit.clone()).layer(service_fn(async |_| {
         sleep(Duration::from_millis(fastrand::u64(0..10))).await;
         match fastrand::u8(0..20) {
@@ -346,7 +350,7 @@ async fn ten_thousand_calls_cancelled_at_random_points_leave_nothing_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_moves_to_another_task_is_woken_there() {
-    let limit = ConcurrencyLimit::new(1).wait(1, SECOND);
+    let limit = ConcurrencyLimit::new(1).queue(1, SECOND);
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::default())));
     let permit = limit.try_acquire().unwrap();

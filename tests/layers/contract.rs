@@ -11,15 +11,28 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use seawall::circuit_breaker::CircuitBreakerReadyLayer;
 use seawall::{
     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer,
     GateLayer, LagShed, LagShedLayer, RequestLimitLayer, TimeoutLayer,
+};
+#[cfg(feature = "keyed")]
+use seawall::{
+    RequestHead,
+    circuit_breaker::{CircuitBreakersLayer, PerKey},
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready_ok};
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::support::*;
+
+/// A service polled ready, which some layers need.
+fn made_ready<S: Service<Request<Script>>>(service: &mut S) -> &mut S {
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(matches!(service.poll_ready(&mut cx), Poll::Ready(Ok(()))));
+    service
+}
 
 /// The tests below once for each layer.
 macro_rules! every_layer {
@@ -43,7 +56,7 @@ macro_rules! every_layer {
                 let layered = Layer::layer(&$layer, NoService);
                 shared(&layered);
                 infallible(&service);
-                let future = service.clone().call(get());
+                let future = made_ready(&mut service.clone()).call(get());
                 sent(&future);
                 let response = future.await.unwrap();
                 sent(response.body());
@@ -60,7 +73,7 @@ macro_rules! every_layer {
             async fn the_body_passes_as_it_is() {
                 let through = async |script: fn() -> Script| {
                     let mut service = Layer::layer(&$layer, answers(move || ok(script())));
-                    Box::pin(service.call(get()).await.unwrap().into_body())
+                    Box::pin(made_ready(&mut service).call(get()).await.unwrap().into_body())
                 };
                 let body = through(|| Script::data(&["abc"]).exact(3)).await;
                 assert_eq!(body.size_hint().exact(), Some(3));
@@ -109,9 +122,9 @@ macro_rules! every_layer {
                     }
                 }));
                 assert_eq!(Arc::strong_count(&token), 2, "the service's own");
-                drop(service.call(get()));
+                drop(made_ready(&mut service).call(get()));
                 assert_eq!(Arc::strong_count(&token), 2, "before the first poll");
-                let mut future = spawn(service.call(get()));
+                let mut future = spawn(made_ready(&mut service).call(get()));
                 assert_pending!(future.poll());
                 assert_eq!(Arc::strong_count(&token), 3);
                 drop(future);
@@ -121,14 +134,14 @@ macro_rules! every_layer {
                 let held = token.clone();
                 let script = [Step::Data("a"), Step::Pending, Step::Data("b"), Step::Panic];
                 let mut service = Layer::layer(&$layer, answers(move || ok(Script::new(script.clone()).holding(&held))));
-                let response = assert_ready_ok!(spawn(service.call(get())).poll());
+                let response = assert_ready_ok!(spawn(made_ready(&mut service).call(get())).poll());
                 drop(response);
                 assert_eq!(Arc::strong_count(&token), 2, "at the head");
-                let mut body = Box::pin(service.call(get()).await.unwrap().into_body());
+                let mut body = Box::pin(made_ready(&mut service).call(get()).await.unwrap().into_body());
                 body.frame().await.unwrap().unwrap();
                 drop(body);
                 assert_eq!(Arc::strong_count(&token), 2, "in the middle of the body");
-                let mut body = Box::pin(service.call(get()).await.unwrap().into_body());
+                let mut body = Box::pin(made_ready(&mut service).call(get()).await.unwrap().into_body());
                 body.frame().await.unwrap().unwrap();
                 body.frame().await.unwrap().unwrap();
                 let poll = AssertUnwindSafe(|| {
@@ -149,7 +162,7 @@ macro_rules! every_layer {
                 for path in ["/panic", "/", "/panic", "/"] {
                     let mut request = get();
                     *request.uri_mut() = path.parse().unwrap();
-                    let call = service.call(request);
+                    let call = made_ready(&mut service).call(request);
                     let mut call = spawn(call);
                     let poll = AssertUnwindSafe(|| assert_ready_ok!(call.poll()).status());
                     match std::panic::catch_unwind(poll) {
@@ -168,20 +181,46 @@ every_layer! {
     exempting: GateLayer::from_policy(Recorder::new()).exempt(|_| true);
     circuit_breaker: CircuitBreakerLayer::new(CircuitBreaker::default());
     concurrency_limit: ConcurrencyLimitLayer::new(1);
-    waiting: ConcurrencyLimitLayer::new(ConcurrencyLimit::new(1).wait(1, Duration::from_secs(1)));
+    waiting: ConcurrencyLimitLayer::new(ConcurrencyLimit::new(1).queue(1, Duration::from_secs(1)));
     lag_shed: LagShedLayer::new(LagShed::default());
     catch_panic: CatchPanicLayer::new();
     catch_panic_hooked: CatchPanicLayer::new().on_panic(|_| {});
     timeout: TimeoutLayer::new(Duration::from_secs(1));
-    timeout_with_body: TimeoutLayer::new(Duration::from_secs(1)).including_body().body_idle(Duration::from_secs(1)).expose_deadline();
+    timeout_with_body: TimeoutLayer::new(Duration::from_secs(1)).including_body().body_idle_timeout(Duration::from_secs(1)).expose_deadline();
     request_limit: RequestLimitLayer::new(1000);
-    request_limit_by_pace: RequestLimitLayer::new(1000).headers(1000, 10).uri(100).body_idle(Duration::from_secs(1)).body_rate(10, Duration::from_secs(1));
+    request_limit_by_pace: RequestLimitLayer::new(1000).headers(1000, 10).uri(100).body_idle_timeout(Duration::from_secs(1)).min_body_rate(10, Duration::from_secs(1));
+    circuit_breaker_ready: CircuitBreakerReadyLayer::new(CircuitBreaker::default());
+    server: seawall::server().build().unwrap();
+    client: seawall::client().build().unwrap();
     stack: ServiceBuilder::new()
         .layer(CatchPanicLayer::new())
         .layer(LagShedLayer::new(LagShed::default()))
+        .layer(CircuitBreakerLayer::new(CircuitBreaker::default()))
+        .layer(CircuitBreakerReadyLayer::new(CircuitBreaker::default()))
         .layer(TimeoutLayer::new(Duration::from_secs(1)))
         .layer(ConcurrencyLimitLayer::new(1))
         .layer(RequestLimitLayer::new(1000));
+}
+
+#[cfg(feature = "keyed")]
+fn by_path()
+-> PerKey<String, impl Fn(&RequestHead<'_>) -> Option<String> + Clone + Send + Sync + Unpin> {
+    let breakers = CircuitBreaker::builder().keyed().build().unwrap();
+    breakers.by_head(|head: &RequestHead<'_>| Some(head.path().to_owned()))
+}
+
+#[cfg(feature = "keyed")]
+every_layer! {
+    keyed: CircuitBreakersLayer::new(by_path());
+    stack_with_keyed: ServiceBuilder::new()
+        .layer(CatchPanicLayer::new())
+        .layer(LagShedLayer::new(LagShed::default()))
+        .layer(CircuitBreakersLayer::new(by_path()))
+        .layer(CircuitBreakerReadyLayer::new(CircuitBreaker::default()))
+        .layer(TimeoutLayer::new(Duration::from_secs(1)))
+        .layer(ConcurrencyLimitLayer::new(1))
+        .layer(RequestLimitLayer::new(1000));
+    client_per_host: seawall::client().per_host().build().unwrap();
 }
 
 /// A service of no kind: layers ask nothing of what they wrap.

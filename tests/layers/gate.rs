@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
 use seawall::{
-    ConcurrencyLimit, ConcurrencyLimitLayer, End, GateLayer, Outcome, Reason, Rejection,
+    Completion, ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer, Outcome, Reason, Rejection,
     RequestHead, ResponseHead,
 };
 use tokio_test::task::spawn;
@@ -19,7 +19,7 @@ use crate::support::*;
 fn recorded(
     request: http::Request<Script>,
     response: impl Fn() -> Response<Script> + Clone,
-    then: impl AsyncFnOnce(seawall::Body<Script, Option<seawall::protocol::Hold<Record>>>),
+    then: impl AsyncFnOnce(seawall::Body<Script, Recorder>),
 ) -> Vec<Told> {
     let recorder = Recorder::new();
     let mut gate = GateLayer::from_policy(recorder.clone()).layer(answers(response));
@@ -38,12 +38,11 @@ where
     let _ = body.collect().await;
 }
 
-pub(crate) fn told(outcome: Outcome, end: End) -> Vec<Told> {
+pub(crate) fn told(outcome: Outcome, completion: Completion) -> Vec<Told> {
     vec![
         Told::Head,
         Told::Settled(outcome),
-        Told::Ended(end),
-        Told::Dropped,
+        Told::Released(completion),
     ]
 }
 
@@ -66,17 +65,23 @@ fn an_http_verdict_falls_at_the_head() {
         };
         recorded(get(), response, collect)
     };
-    assert_eq!(of(200, None), told(Outcome::Success, End::Complete));
-    assert_eq!(of(404, None), told(Outcome::Success, End::Complete));
-    assert_eq!(of(429, None), told(Outcome::Ignored, End::Complete));
-    assert_eq!(of(500, None), told(Outcome::Failure, End::Complete));
+    assert_eq!(of(200, None), told(Outcome::Success, Completion::Complete));
+    assert_eq!(of(404, None), told(Outcome::Success, Completion::Complete));
+    assert_eq!(of(429, None), told(Outcome::Ignored, Completion::Complete));
+    assert_eq!(of(500, None), told(Outcome::Failure, Completion::Complete));
     // What an inner layer turned away goes by its reason, not by its status.
-    let full = Some(Reason::Full);
-    assert_eq!(of(503, full), told(Outcome::Ignored, End::Complete));
+    let full = Some(Reason::ConcurrencyLimit);
+    assert_eq!(of(503, full), told(Outcome::Ignored, Completion::Complete));
     let timeout = Some(Reason::Timeout);
-    assert_eq!(of(504, timeout), told(Outcome::Failure, End::Complete));
+    assert_eq!(
+        of(504, timeout),
+        told(Outcome::Failure, Completion::Complete)
+    );
     let panicked = Some(Reason::Panicked);
-    assert_eq!(of(500, panicked), told(Outcome::Panicked, End::Complete));
+    assert_eq!(
+        of(500, panicked),
+        told(Outcome::Panicked, Completion::Complete)
+    );
 }
 
 #[test]
@@ -91,7 +96,10 @@ fn the_verdict_is_out_while_the_body_still_runs() {
         [Told::Head, Told::Settled(Outcome::Success)]
     );
     drop(response);
-    assert_eq!(recorder.told(), told(Outcome::Success, End::Cancelled));
+    assert_eq!(
+        recorder.told(),
+        told(Outcome::Success, Completion::Cancelled)
+    );
 }
 
 #[test]
@@ -103,15 +111,15 @@ fn a_body_may_end_in_five_ways() {
     let a = Step::Data("a");
     assert_eq!(
         of(std::slice::from_ref(&a)),
-        told(Outcome::Success, End::Complete)
+        told(Outcome::Success, Completion::Complete)
     );
     assert_eq!(
         of(&[a.clone(), Step::Trailers("x", "y")]),
-        told(Outcome::Success, End::Complete)
+        told(Outcome::Success, Completion::Complete)
     );
     assert_eq!(
         of(&[a.clone(), Step::Error]),
-        told(Outcome::Success, End::Failed)
+        told(Outcome::Success, Completion::Failed)
     );
     let dropped = recorded(
         get(),
@@ -120,7 +128,7 @@ fn a_body_may_end_in_five_ways() {
             body.frame().await;
         },
     );
-    assert_eq!(dropped, told(Outcome::Success, End::Cancelled));
+    assert_eq!(dropped, told(Outcome::Success, Completion::Cancelled));
     let panicked = recorded(
         get(),
         || ok(Script::new([Step::Data("a"), Step::Panic])),
@@ -128,7 +136,7 @@ fn a_body_may_end_in_five_ways() {
             tokio::spawn(body.collect()).await.unwrap_err();
         },
     );
-    assert_eq!(panicked, told(Outcome::Success, End::Panicked));
+    assert_eq!(panicked, told(Outcome::Success, Completion::Panicked));
 }
 
 /// Trailers, or a checksum that is wrong: whoever still asks gets it.
@@ -146,7 +154,7 @@ fn what_comes_after_the_promised_bytes_is_passed_on() {
     }
     let steps = || [Step::Data("abc"), Step::Trailers("x", "y")];
     let response = || ok(Script::new(steps()).exact(3));
-    let complete = told(Outcome::Success, End::Complete);
+    let complete = told(Outcome::Success, Completion::Complete);
     assert_eq!(recorded(get(), response, two_frames), complete);
 }
 
@@ -155,7 +163,7 @@ fn what_has_delivered_all_it_promised_is_complete_though_nobody_asks_for_the_end
     async fn one_frame<B: http_body::Body + Unpin>(mut body: B) {
         assert!(body.frame().await.is_some());
     }
-    let complete = told(Outcome::Success, End::Complete);
+    let complete = told(Outcome::Success, Completion::Complete);
     let exact = || ok(Script::data(&["abc", "rest"]).exact(3));
     assert_eq!(recorded(get(), exact, one_frame), complete);
     let declared = || {
@@ -173,13 +181,13 @@ fn what_has_delivered_all_it_promised_is_complete_though_nobody_asks_for_the_end
     let longer = || ok(Script::data(&["ab", "c"]).exact(3));
     assert_eq!(
         recorded(get(), longer, one_frame),
-        told(Outcome::Success, End::Cancelled)
+        told(Outcome::Success, Completion::Cancelled)
     );
 }
 
 #[test]
 fn what_has_no_body_is_over_at_the_head() {
-    let complete = told(Outcome::Success, End::Complete);
+    let complete = told(Outcome::Success, Completion::Complete);
     let nothing = async |_| {};
     let data = || ok(Script::data(&["a"]));
     assert_eq!(recorded(head(), data, nothing), complete);
@@ -216,26 +224,26 @@ fn a_grpc_verdict_falls_at_the_trailers() {
     let status = |code| [Step::Data("message"), Step::Trailers("grpc-status", code)];
     assert_eq!(
         of(&status("0"), true),
-        told(Outcome::Success, End::Complete)
+        told(Outcome::Success, Completion::Complete)
     );
     assert_eq!(
         of(&status("5"), true),
-        told(Outcome::Success, End::Complete)
+        told(Outcome::Success, Completion::Complete)
     );
     assert_eq!(
         of(&status("8"), true),
-        told(Outcome::Ignored, End::Complete)
+        told(Outcome::Ignored, Completion::Complete)
     );
     for code in ["2", "4", "13", "14", "15"] {
         assert_eq!(
             of(&status(code), true),
-            told(Outcome::Failure, End::Complete),
+            told(Outcome::Failure, Completion::Complete),
             "{code}"
         );
     }
     assert_eq!(
         of(&status("0"), false),
-        told(Outcome::Cancelled, End::Cancelled)
+        told(Outcome::Cancelled, Completion::Cancelled)
     );
     let exact = recorded(
         http2(),
@@ -250,12 +258,18 @@ fn a_grpc_verdict_falls_at_the_trailers() {
     );
     assert_eq!(
         exact,
-        told(Outcome::Success, End::Complete),
+        told(Outcome::Success, Completion::Complete),
         "the trailers count"
     );
     let broken = [data.clone(), Step::Error];
-    assert_eq!(of(&broken, true), told(Outcome::Failure, End::Failed));
-    assert_eq!(of(&[data], true), told(Outcome::Failure, End::Complete));
+    assert_eq!(
+        of(&broken, true),
+        told(Outcome::Failure, Completion::Failed)
+    );
+    assert_eq!(
+        of(&[data], true),
+        told(Outcome::Failure, Completion::Complete)
+    );
 }
 
 #[test]
@@ -270,33 +284,36 @@ fn a_trailers_only_response_is_judged_by_its_status() {
         };
         recorded(http2(), response, collect)
     };
-    assert_eq!(of("0"), told(Outcome::Success, End::Complete));
-    assert_eq!(of("14"), told(Outcome::Failure, End::Complete));
+    assert_eq!(of("0"), told(Outcome::Success, Completion::Complete));
+    assert_eq!(of("14"), told(Outcome::Failure, Completion::Complete));
 }
 
 #[test]
 fn a_call_that_is_dropped_or_unwinds_is_told_once() {
-    fn gate<F, Fut>(call: F) -> (Recorder, impl FnMut() -> tokio_test::task::Spawn<Fut2<Fut>>)
+    type Call = std::pin::Pin<Box<dyn Future<Output = Result<(), BoxError>>>>;
+
+    fn gate<F, Fut>(call: F) -> (Recorder, impl FnMut() -> tokio_test::task::Spawn<Call>)
     where
-        F: Fn() -> Fut + Clone,
-        Fut: Future<Output = Result<Response<Script>, BoxError>>,
+        F: Fn() -> Fut + Clone + 'static,
+        Fut: Future<Output = Result<Response<Script>, BoxError>> + 'static,
     {
         let recorder = Recorder::new();
         let call = service_fn(move |_| call());
         let mut gate = GateLayer::from_policy(recorder.clone()).layer(call);
-        (recorder, move || spawn(gate.call(get())))
+        (recorder, move || {
+            let call = gate.call(get());
+            let call: Call = Box::pin(async move { call.await.map(drop) });
+            spawn(call)
+        })
     }
-    type Fut2<F> = seawall::gate::GateFuture<F, seawall::policy::NoWait, Record, seawall::Http>;
 
     let cancelled = [
         Told::Settled(Outcome::Cancelled),
-        Told::Ended(End::Cancelled),
-        Told::Dropped,
+        Told::Released(Completion::Cancelled),
     ];
     let panicked = [
         Told::Settled(Outcome::Panicked),
-        Told::Ended(End::Panicked),
-        Told::Dropped,
+        Told::Released(Completion::Panicked),
     ];
     let (recorder, mut call) = gate(|| async { pending().await });
     drop(call());
@@ -338,7 +355,10 @@ fn a_call_that_is_dropped_or_unwinds_is_told_once() {
 
     let (recorder, mut call) = gate(|| async { Err("no".into()) });
     assert!(assert_ready!(call().poll()).is_err());
-    assert_eq!(recorder.told(), told(Outcome::Failure, End::Complete)[1..]);
+    assert_eq!(
+        recorder.told(),
+        told(Outcome::Failure, Completion::Complete)[1..]
+    );
 }
 
 fn unwinds(code: impl FnOnce()) {
@@ -355,7 +375,7 @@ fn a_rejection_in_a_boxed_error_speaks_for_itself() {
         recorder.told()[0]
     };
     assert_eq!(of(|| "no".into()), Told::Settled(Outcome::Failure));
-    let full = || Rejection::new(Reason::Full).into();
+    let full = || Rejection::new(Reason::ConcurrencyLimit).into();
     assert_eq!(of(full), Told::Settled(Outcome::Ignored));
     let timeout = || Rejection::new(Reason::Timeout).into();
     assert_eq!(of(timeout), Told::Settled(Outcome::Failure));
@@ -377,7 +397,10 @@ fn classify_has_the_first_word_but_not_about_rejections() {
     let recorder = Recorder::new();
     let mut gate = GateLayer::from_policy(recorder.clone())
         .classify(|_| Outcome::Failure)
-        .layer(GateLayer::from_policy(No::new(Reason::Full)).layer(answers(|| unreachable!())));
+        .layer(
+            GateLayer::from_policy(No::new(Reason::ConcurrencyLimit))
+                .layer(answers(|| unreachable!())),
+        );
     let _ = spawn(gate.call(get())).poll();
     assert!(recorder.told().contains(&Told::Settled(Outcome::Ignored)));
 
@@ -393,12 +416,12 @@ fn classify_has_the_first_word_but_not_about_rejections() {
     let _ = spawn(gate.call(8)).poll();
     let told = recorder.told();
     assert_eq!(told[0], Told::Settled(Outcome::Failure));
-    assert_eq!(told[3], Told::Settled(Outcome::Success));
+    assert_eq!(told[2], Told::Settled(Outcome::Success));
 }
 
 #[tokio::test]
 async fn exempt_requests_are_not_asked_about() {
-    let no = No::new(Reason::Full);
+    let no = No::new(Reason::ConcurrencyLimit);
     let mut gate = GateLayer::from_policy(no.clone())
         .exempt(|head: &RequestHead<'_>| head.uri.path() == "/health")
         .layer(answers(|| ok(Script::default())));
@@ -406,7 +429,7 @@ async fn exempt_requests_are_not_asked_about() {
     *health.uri_mut() = "/health".parse().unwrap();
     assert_eq!(gate.call(health).await.unwrap().status(), 200);
     assert_eq!(gate.call(get()).await.unwrap().status(), 503);
-    assert_eq!(no.meter.rejected(), 1);
+    assert_eq!(no.reporter.rejected(), 1);
 
     let mut plain = GateLayer::from_policy(no)
         .plain()
@@ -415,12 +438,12 @@ async fn exempt_requests_are_not_asked_about() {
     assert_eq!(plain.call(1).await.unwrap(), 1);
     let error = plain.call(2).await.unwrap_err();
     let rejection = error.downcast::<Rejection>().unwrap();
-    assert_eq!(rejection.reason(), Reason::Full);
+    assert_eq!(rejection.reason(), Reason::ConcurrencyLimit);
 }
 
 #[tokio::test]
 async fn exempt_goes_round_a_waiting_room_too() {
-    let limit = ConcurrencyLimit::new(1).wait(1, std::time::Duration::from_secs(1));
+    let limit = ConcurrencyLimit::new(1).queue(1, std::time::Duration::from_secs(1));
     let mut gate = ConcurrencyLimitLayer::new(limit.clone())
         .exempt(|head: &RequestHead<'_>| head.uri.path() == "/health")
         .layer(answers(|| ok(Script::data(&["a"]))));
@@ -430,18 +453,18 @@ async fn exempt_goes_round_a_waiting_room_too() {
     let mut health = get();
     *health.uri_mut() = "/health".parse().unwrap();
     let health = gate.call(health).await.unwrap();
-    assert_eq!((limit.in_flight(), limit.waiting()), (1, 1));
+    assert_eq!((limit.in_flight(), limit.queued()), (1, 1));
     drop(first);
     assert!(waiting.is_woken());
     assert_eq!(assert_ready_ok!(waiting.poll()).status(), 200);
     drop(health);
-    assert_eq!((limit.in_flight(), limit.waiting()), (0, 0));
+    assert_eq!((limit.in_flight(), limit.queued()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_waiting_grpc_is_still_grpc_and_a_panic_a_panic() {
     let second = std::time::Duration::from_secs(1);
-    let limit = ConcurrencyLimit::new(1).wait(1, second);
+    let limit = ConcurrencyLimit::new(1).queue(1, second);
     let recorder = Recorder::new();
     let layer = GateLayer::from_policy((recorder.clone(), limit.clone()));
     let mut gate = layer.layer(service_fn(
@@ -466,12 +489,15 @@ async fn after_waiting_grpc_is_still_grpc_and_a_panic_a_panic() {
 }
 
 #[test]
-fn a_ticket_behind_exempt_is_told_all_the_same() {
+fn a_token_behind_exempt_is_settled_and_released() {
     let recorder = Recorder::new();
     let mut gate = GateLayer::from_policy(recorder.clone())
         .exempt(|_| false)
         .layer(answers(|| ok(Script::default().knowing_its_end())));
     let response = assert_ready_ok!(spawn(gate.call(get())).poll());
     assert_eq!(response.headers()["x-recorded"], "yes");
-    assert_eq!(recorder.told(), told(Outcome::Success, End::Complete));
+    assert_eq!(
+        recorder.told(),
+        told(Outcome::Success, Completion::Complete)
+    );
 }

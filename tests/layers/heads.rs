@@ -1,8 +1,8 @@
-//! What a policy sees of a request, and what its ticket may do to the response head.
+//! What a policy sees of a request, and what it may do to the response head.
 
 use http::StatusCode;
 use http_body_util::BodyExt;
-use seawall::policy::{Admission, HttpView, NoWait, Policy, Ticket, View};
+use seawall::policy::{Admission, HttpRequest, NoWait, Policy, RequestKind};
 use seawall::{
     CircuitBreaker, ConcurrencyLimit, GateLayer, Reason, Rejection, RequestHead, ResponseHeadMut,
 };
@@ -14,30 +14,30 @@ use crate::support::*;
 #[derive(Clone)]
 struct Changes;
 
-/// What the ticket leaves in the extensions.
+/// What the policy leaves in the extensions.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen(StatusCode);
 
-impl<V: View> Policy<V> for Changes {
-    type Ticket = Changes;
+impl<R: RequestKind> Policy<R> for Changes {
+    type Token = ();
     type Wait = NoWait;
 
-    fn admit(&self, _: &V::Head<'_>) -> Admission<Changes, NoWait> {
-        Admission::Admit(Changes)
+    fn admit(&self, _: &R::Head<'_>) -> Admission<(), NoWait> {
+        Admission::Admit(())
     }
-}
 
-impl Ticket for Changes {
-    fn on_head(&mut self, head: &mut ResponseHeadMut<'_>) {
-        head.extensions.insert(Seen(*head.status));
-        *head.status = StatusCode::ACCEPTED;
-        let was = head.headers.remove("x-inner").expect("it was there");
-        head.headers.insert("x-outer", was);
+    fn on_head(&self, (): &mut (), head: &mut ResponseHeadMut<'_>) {
+        let seen = Seen(head.status());
+        head.extensions_mut().insert(seen);
+        *head.status_mut() = StatusCode::ACCEPTED;
+        let was = head.headers_mut().remove("x-inner");
+        head.headers_mut()
+            .insert("x-outer", was.expect("it was there"));
     }
 }
 
 #[tokio::test]
-async fn a_ticket_changes_the_whole_head() {
+async fn a_policy_changes_the_whole_head() {
     let policies = (CircuitBreaker::default(), Changes, ConcurrencyLimit::new(1));
     let inner = answers(|| {
         let mut response = ok(Script::data(&["a"]));
@@ -62,8 +62,8 @@ async fn a_policy_may_read_the_request() {
     #[derive(Clone)]
     struct Named;
 
-    impl Policy<HttpView> for Named {
-        type Ticket = ();
+    impl Policy<HttpRequest> for Named {
+        type Token = ();
         type Wait = NoWait;
 
         fn admit(&self, head: &RequestHead<'_>) -> Admission<(), NoWait> {

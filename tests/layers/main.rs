@@ -8,6 +8,8 @@ mod allocations;
 #[cfg(feature = "http")]
 mod answers;
 #[cfg(feature = "http")]
+mod body_outside;
+#[cfg(feature = "http")]
 mod catch_panic;
 #[cfg(feature = "http")]
 mod circuit_breaker;
@@ -23,6 +25,10 @@ mod circuit_verdicts;
 mod concurrency_limit;
 #[cfg(feature = "http")]
 mod contract;
+#[cfg(feature = "http")]
+mod differential;
+#[cfg(feature = "http")]
+mod endings;
 #[cfg(feature = "http")]
 mod gate;
 #[cfg(feature = "http")]

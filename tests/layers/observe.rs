@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use seawall::policy::{Admission, NoWait, Policy, View};
+use seawall::policy::{Admission, NoWait, Policy, RequestKind};
 use seawall::{
     CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer,
     Reason, Rejection, TimeoutLayer,
@@ -23,7 +23,7 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
     let _guard = metrics::set_default_local_recorder(&recorder);
 
     let limit = ConcurrencyLimit::new(1)
-        .wait(1, Duration::from_secs(1))
+        .queue(1, Duration::from_secs(1))
         .named("db");
     let mut limited =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
@@ -42,7 +42,8 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
     let mut malformed = grpc();
     let headers = malformed.headers_mut();
     headers.insert("grpc-timeout", "soon".parse().unwrap());
-    let _: http::Response<seawall::Body<Script>> = late.call(malformed).await.unwrap();
+    let _: http::Response<seawall::Body<Script, seawall::Timeout>> =
+        late.call(malformed).await.unwrap();
     let mut panics = CatchPanicLayer::new().layer(answers(|| panic!("scripted")));
     panics.call(get()).await.unwrap();
     let mut large = RequestLimitLayer::new(1).layer(answers(|| ok(Script::default())));
@@ -78,12 +79,12 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
         r#"seawall_circuit_thresholds_reached_total{layer="circuit_breaker",name="api",reason="failure_rate"} 1"#,
         r#"seawall_requests_rejected_total{layer="circuit_breaker",name="api",reason="circuit_open"} 1"#,
         r#"seawall_requests_admitted_total{layer="concurrency_limit",name="db"} 1"#,
-        r#"seawall_requests_rejected_total{layer="concurrency_limit",name="db",reason="full"} 1"#,
+        r#"seawall_requests_rejected_total{layer="concurrency_limit",name="db",reason="concurrency_limit"} 1"#,
         r#"seawall_requests_rejected_total{layer="request_limit",name="",reason="body_too_large"} 1"#,
         r#"seawall_requests_would_reject_total{layer="custom",name="",reason="overloaded"} 1"#,
-        r#"seawall_in_flight{layer="concurrency_limit",name="db"} 1"#,
-        r#"seawall_waiting{layer="concurrency_limit",name="db"} 1"#,
-        r#"seawall_limit{layer="concurrency_limit",name="db"} 1"#,
+        r#"seawall_requests_in_flight{layer="concurrency_limit",name="db"} 1"#,
+        r#"seawall_requests_queued{layer="concurrency_limit",name="db"} 1"#,
+        r#"seawall_concurrency_limit{layer="concurrency_limit",name="db"} 1"#,
         r#"seawall_timeouts_total{layer="timeout",name="api"} 1"#,
         r#"seawall_malformed_timeouts_total{layer="timeout",name="api"} 1"#,
         r#"seawall_panics_total{layer="catch_panic",name=""} 1"#,
@@ -120,8 +121,8 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
     drop((body, waiting));
     let page = handle.render();
     for line in [
-        r#"seawall_in_flight{layer="concurrency_limit",name="db"} 0"#,
-        r#"seawall_waiting{layer="concurrency_limit",name="db"} 0"#,
+        r#"seawall_requests_in_flight{layer="concurrency_limit",name="db"} 0"#,
+        r#"seawall_requests_queued{layer="concurrency_limit",name="db"} 0"#,
     ] {
         assert!(page.contains(line), "{line}\nis not in\n{page}");
     }
@@ -151,15 +152,15 @@ fn assert_states(page: &str, state: Option<&str>) {
     }
 }
 
-/// A policy without a meter.
+/// A policy without a reporter.
 #[derive(Clone)]
 struct Never;
 
-impl<V: View> Policy<V> for Never {
-    type Ticket = ();
+impl<R: RequestKind> Policy<R> for Never {
+    type Token = ();
     type Wait = NoWait;
 
-    fn admit(&self, _: &V::Head<'_>) -> Admission<(), NoWait> {
+    fn admit(&self, _: &R::Head<'_>) -> Admission<(), NoWait> {
         Admission::Reject(Rejection::new(Reason::Overloaded))
     }
 }
@@ -206,7 +207,7 @@ async fn one_event_per_rejection_and_panic() {
     assert_eq!(
         lines(),
         [
-            r#"DEBUG seawall: request rejected layer="concurrency_limit" name="db" reason="full" retry_after_ms=1000 dry_run=false"#
+            r#"DEBUG seawall: request rejected layer="concurrency_limit" name="db" reason="concurrency_limit" retry_after_ms=1000 dry_run=false"#
         ]
     );
 

@@ -25,7 +25,7 @@ impl From<Rejection> for Error {
 
 #[tokio::test(start_paused = true)]
 async fn a_whole_stack_of_them() {
-    let limit = ConcurrencyLimit::new(1).wait(1, Duration::from_secs(1));
+    let limit = ConcurrencyLimit::new(1).queue(1, Duration::from_secs(1));
     let mut service = ServiceBuilder::new()
         .layer(CatchPanicLayer::new().plain())
         .layer(LagShedLayer::new(LagShed::default()).plain())
@@ -51,11 +51,11 @@ async fn a_whole_stack_of_them() {
     let mut third = spawn(service.call(1));
     assert_eq!(
         assert_ready!(third.poll()),
-        Err(Error::Rejected(Reason::Full))
+        Err(Error::Rejected(Reason::ConcurrencyLimit))
     );
     assert_eq!(waiting.await, Err(Error::Rejected(Reason::QueueTimeout)));
     assert_eq!(running.await, Ok(4));
-    assert_eq!((limit.in_flight(), limit.waiting()), (0, 0));
+    assert_eq!((limit.in_flight(), limit.queued()), (0, 0));
 }
 
 #[tokio::test]

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{Request, Response};
 use http_body_util::{BodyExt, StreamBody};
-use seawall::request_limit::Counted;
-use seawall::{BodyError, Reason, Rejection, RequestHead, RequestLimit, RequestLimitLayer, Wire};
+use seawall::{
+    BodyError, Reason, Rejection, RequestHead, RequestLimit, RequestLimitLayer, WireProtocol,
+};
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready_ok};
 use tower::{Layer, Service, service_fn};
@@ -18,8 +19,8 @@ use tower::{Layer, Service, service_fn};
 use crate::support::*;
 
 /// A request body behind one layer, and behind two.
-type Once = seawall::Body<Script, Counted<Script>>;
-type Twice = seawall::Body<Once, Counted<Once>>;
+type Once = seawall::RequestBody<Script>;
+type Twice = seawall::RequestBody<Once>;
 
 /// Reads the body to its end and says how much it was; makes 400 of an error, as extractors do.
 async fn reads<B>(request: Request<B>, read: Arc<AtomicU64>) -> Result<Response<Script>, Infallible>
@@ -203,8 +204,8 @@ async fn some_requests_have_another_limit() {
 async fn the_handle_changes_the_limit_of_requests_to_come() {
     let limit = RequestLimit::new(1);
     let mut service = RequestLimitLayer::new(limit.clone())
-        .respond_with(|no: &Rejection, wire: Wire| {
-            let mut response = no.to_response(wire);
+        .respond_with(|no: &Rejection, protocol: WireProtocol| {
+            let mut response = no.to_response(protocol);
             *response.status_mut() = http::StatusCode::IM_A_TEAPOT;
             response
         })
@@ -238,7 +239,7 @@ async fn the_rest_is_read_after_the_head_but_not_for_ever() {
     let response = service.call(post(rest.holding(&token))).await.unwrap();
     assert_eq!(response.status(), 413);
     let mut body = response.into_body();
-    assert_eq!(http_body::Body::size_hint(&body).exact(), Some(105));
+    assert_eq!(http_body::Body::size_hint(&body).exact(), Some(131));
     let mut frame = spawn(body.frame());
     assert_pending!(frame.poll());
     assert!(frame.is_woken());
@@ -259,7 +260,7 @@ async fn the_rest_is_read_after_the_head_but_not_for_ever() {
     let (body, took) = timed(response.into_body().collect()).await;
     assert_eq!(
         (body.unwrap().to_bytes().len(), took),
-        (105, Duration::from_secs(1))
+        (131, Duration::from_secs(1))
     );
 }
 
@@ -288,14 +289,16 @@ async fn in_the_middle_the_rest_is_read_after_the_head_as_well() {
     let (body, took) = timed(response.into_body().collect()).await;
     assert_eq!(
         (body.unwrap().to_bytes().len(), took),
-        (105, Duration::from_secs(1))
+        (131, Duration::from_secs(1))
     );
 }
 
 #[tokio::test]
 async fn an_answer_without_a_body_holds_its_end_back_too() {
     let mut service = RequestLimitLayer::new(1)
-        .respond_with(|no: &Rejection, wire: Wire| no.to_response(wire).map(|_| Bytes::new()))
+        .respond_with(|no: &Rejection, protocol: WireProtocol| {
+            no.to_response(protocol).map(|_| Bytes::new())
+        })
         .layer(handler());
     let rest = Script::new([Step::Data("ab"), Step::Pending, Step::Data("cd")]).exact(4);
     let response = service.call(post(rest)).await.unwrap();

@@ -55,7 +55,7 @@ async fn sent(layer: &RequestLimitLayer, chunks: Vec<(u32, usize)>) -> (u16, f64
 
 #[tokio::test(start_paused = true)]
 async fn silence() {
-    let layer = RequestLimitLayer::new(1 << 20).body_idle(SECOND);
+    let layer = RequestLimitLayer::new(1 << 20).body_idle_timeout(SECOND);
     assert_eq!(sent(&layer, vec![(9, 1); 100]).await, (200, 90.0));
     assert_eq!(sent(&layer, vec![(9, 1), (11, 1)]).await, (408, 1.9));
     assert_eq!(sent(&layer, vec![(11, 1)]).await, (408, 1.0));
@@ -69,12 +69,12 @@ async fn silence() {
 
 #[tokio::test(start_paused = true)]
 async fn a_time_for_all_of_it() {
-    let layer = RequestLimitLayer::new(1 << 20).body_deadline(SECOND);
+    let layer = RequestLimitLayer::new(1 << 20).body_timeout(SECOND);
     assert_eq!(sent(&layer, vec![(3, 1); 3]).await, (200, 0.9));
     assert_eq!(sent(&layer, vec![(3, 1); 100]).await, (408, 1.0));
     let both = RequestLimitLayer::new(1 << 20)
-        .body_deadline(SECOND)
-        .body_idle(2 * TENTH);
+        .body_timeout(SECOND)
+        .body_idle_timeout(2 * TENTH);
     assert_eq!(sent(&both, vec![(1, 1), (3, 1)]).await, (408, 0.3));
     assert_eq!(sent(&both, vec![(1, 1); 100]).await, (408, 1.0));
 }
@@ -82,7 +82,7 @@ async fn a_time_for_all_of_it() {
 /// A byte a second against ten, with a second of grace: what has come buys a tenth of a second each.
 #[tokio::test(start_paused = true)]
 async fn a_least_rate() {
-    let layer = RequestLimitLayer::new(1 << 20).body_rate(10, SECOND);
+    let layer = RequestLimitLayer::new(1 << 20).min_body_rate(10, SECOND);
     assert_eq!(sent(&layer, vec![(10, 1); 100]).await, (408, 1.1));
     assert_eq!(sent(&layer, vec![(10, 10); 30]).await, (200, 30.0));
     assert_eq!(sent(&layer, vec![(10, 9); 100]).await.0, 408);
@@ -97,7 +97,7 @@ async fn a_least_rate() {
 #[tokio::test(start_paused = true)]
 async fn the_answer_closes_and_says_why() {
     let limit = RequestLimit::new(1 << 20).named("api");
-    let layer = RequestLimitLayer::new(limit.clone()).body_idle(SECOND);
+    let layer = RequestLimitLayer::new(limit.clone()).body_idle_timeout(SECOND);
     let mut service = layer.layer(service_fn(reads));
     let response = service.call(upload(vec![(20, 1)])).await.unwrap();
     assert_eq!(response.status(), 408);
@@ -126,11 +126,11 @@ async fn after_the_head_only_the_body_ends() {
     let (told, read) = tokio::sync::oneshot::channel();
     let mut told = Some(told);
     let mut service = RequestLimitLayer::new(1 << 20)
-        .body_idle(SECOND)
+        .body_idle_timeout(SECOND)
         .layer(service_fn(move |request: Request<_>| {
             let told = told.take().unwrap();
             tokio::task::spawn_local(async move {
-                let body: seawall::Body<Upload, _> = request.into_body();
+                let body: seawall::RequestBody<Upload> = request.into_body();
                 let error = body.collect().await.map(drop).unwrap_err();
                 told.send(error.rejection().map(Rejection::reason)).unwrap();
             });
@@ -150,8 +150,8 @@ async fn after_the_head_only_the_body_ends() {
 #[tokio::test(start_paused = true)]
 async fn only_waiting_counts() {
     let layer = RequestLimitLayer::new(1 << 20)
-        .body_deadline(SECOND)
-        .body_idle(SECOND);
+        .body_timeout(SECOND)
+        .body_idle_timeout(SECOND);
     let mut service = layer.layer(service_fn(async |request: Request<_>| {
         sleep(60 * SECOND).await;
         let mut body = request.into_body();
@@ -175,7 +175,7 @@ async fn who_is_too_slow_holds_a_place_no_longer() {
     let limit = ConcurrencyLimit::new(1);
     let mut service = ServiceBuilder::new()
         .layer(ConcurrencyLimitLayer::new(limit.clone()))
-        .layer(RequestLimitLayer::new(1 << 20).body_idle(SECOND))
+        .layer(RequestLimitLayer::new(1 << 20).body_idle_timeout(SECOND))
         .service(service_fn(reads));
     let mut call = tokio_test::task::spawn(service.call(upload(vec![(9000, 1)])));
     tokio_test::assert_pending!(call.poll());
@@ -253,28 +253,28 @@ async fn what_holds_can_be_seen_and_lifted() {
         (None, None, None)
     );
     assert_eq!(
-        (now.body_idle, now.body_deadline, now.body_rate),
+        (now.body_idle_timeout, now.body_timeout, now.min_body_rate),
         (None, None, None)
     );
     let layer = RequestLimitLayer::new(limit.clone())
         .headers(1, 2)
         .uri(3)
-        .body_idle(SECOND)
-        .body_deadline(2 * SECOND)
-        .body_rate(4, 3 * SECOND);
+        .body_idle_timeout(SECOND)
+        .body_timeout(2 * SECOND)
+        .min_body_rate(4, 3 * SECOND);
     let now = limit.snapshot();
     assert_eq!(
         (now.max_header_bytes, now.max_headers, now.max_uri),
         (Some(1), Some(2), Some(3))
     );
     assert_eq!(
-        (now.body_idle, now.body_deadline),
+        (now.body_idle_timeout, now.body_timeout),
         (Some(SECOND), Some(2 * SECOND))
     );
-    assert_eq!(now.body_rate, Some((4, 3 * SECOND)));
-    limit.set_body_idle(Duration::ZERO);
-    limit.set_body_deadline(Duration::ZERO);
-    limit.set_body_rate(0, SECOND);
+    assert_eq!(now.min_body_rate, Some((4, 3 * SECOND)));
+    limit.set_body_idle_timeout(Duration::ZERO);
+    limit.set_body_timeout(Duration::ZERO);
+    limit.set_min_body_rate(0, SECOND);
     assert_eq!(sent(&layer, vec![(9000, 1)]).await, (200, 900.0));
 }
 
@@ -282,7 +282,7 @@ async fn what_holds_can_be_seen_and_lifted() {
 #[tokio::test(start_paused = true)]
 async fn nested_limits() {
     for (outer, inner) in [(2, 1), (1, 2)] {
-        let of = |seconds: u32| RequestLimitLayer::new(1 << 20).body_idle(seconds * SECOND);
+        let of = |seconds: u32| RequestLimitLayer::new(1 << 20).body_idle_timeout(seconds * SECOND);
         let mut service = ServiceBuilder::new()
             .layer(of(outer))
             .layer(of(inner))

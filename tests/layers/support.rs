@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use http_body::{Frame, SizeHint};
-use seawall::policy::{Admission, NoWait, Policy, Ticket, View};
-use seawall::{End, Meter, Outcome, Reason, Rejection};
+use seawall::policy::{Admission, NoWait, Policy, RequestKind};
+use seawall::{Completion, Outcome, Reason, Rejection, Reporter, ResponseHeadMut};
 use tower::Service;
 
 /// What a body does when it is polled.
@@ -80,7 +80,7 @@ impl http_body::Body for Script {
                 )]))))
             }
             Some(Step::Error) => Some(Err(std::io::Error::other("scripted"))),
-            Some(Step::Panic) => panic!("scripted"),
+            Some(Step::Panic) => unwind(),
             Some(Step::Pending) => {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
@@ -96,6 +96,11 @@ impl http_body::Body for Script {
         self.exact
             .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
+}
+
+/// Panics without a message on the terminal.
+pub(crate) fn unwind() -> ! {
+    std::panic::resume_unwind(Box::new("scripted"))
 }
 
 /// An HTTP/1.1 `GET /` without a body.
@@ -147,23 +152,28 @@ pub(crate) fn ok(body: Script) -> Response<Script> {
     Response::new(body)
 }
 
-/// What a ticket of [`Recorder`] was told, in order.
+/// What a [`Recorder`] was called with, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     Head,
     Settled(Outcome),
-    Ended(End),
-    Dropped,
+    Released(Completion),
 }
 
-/// A policy that admits and writes down what its tickets are told.
+/// A policy that admits and records what it is called with; it panics if that is not settle, then
+/// release, each once.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorder {
     told: Arc<Mutex<Vec<Told>>>,
 }
 
-#[derive(Debug)]
-pub(crate) struct Record(Recorder);
+/// What a request is owed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Record {
+    Admitted,
+    Settled,
+    Released,
+}
 
 impl Recorder {
     pub(crate) fn new() -> Self {
@@ -181,60 +191,55 @@ impl Recorder {
     }
 }
 
-impl<V: View> Policy<V> for Recorder {
-    type Ticket = Record;
-    type Wait = NoWait;
+impl<R: RequestKind> Policy<R> for Recorder {
+    type Token = Record;
+    type Wait = NoWait<Record>;
 
-    fn admit(&self, _: &V::Head<'_>) -> Admission<Record, NoWait> {
-        Admission::Admit(Record(self.clone()))
-    }
-}
-
-impl Ticket for Record {
-    fn settle(&mut self, outcome: Outcome) {
-        self.0.tell(Told::Settled(outcome));
+    fn admit(&self, _: &R::Head<'_>) -> Admission<Record, NoWait<Record>> {
+        Admission::Admit(Record::Admitted)
     }
 
-    fn on_head(&mut self, head: &mut seawall::ResponseHeadMut<'_>) {
-        self.0.tell(Told::Head);
-        head.headers
+    fn on_head(&self, token: &mut Record, head: &mut ResponseHeadMut<'_>) {
+        assert_eq!(*token, Record::Admitted);
+        self.tell(Told::Head);
+        head.headers_mut()
             .insert("x-recorded", HeaderValue::from_static("yes"));
     }
 
-    fn on_end(&mut self, end: End) {
-        self.0.tell(Told::Ended(end));
+    fn settle(&self, token: &mut Record, outcome: Outcome) {
+        assert_eq!(std::mem::replace(token, Record::Settled), Record::Admitted);
+        self.tell(Told::Settled(outcome));
     }
-}
 
-impl Drop for Record {
-    fn drop(&mut self) {
-        self.0.tell(Told::Dropped);
+    fn release(&self, token: &mut Record, completion: Completion) {
+        assert_eq!(std::mem::replace(token, Record::Released), Record::Settled);
+        self.tell(Told::Released(completion));
     }
 }
 
 /// A policy that rejects for a reason.
 #[derive(Clone, Debug)]
 pub(crate) struct No {
-    pub(crate) meter: Meter,
+    pub(crate) reporter: Reporter,
     pub(crate) reason: Reason,
 }
 
 impl No {
     pub(crate) fn new(reason: Reason) -> Self {
         Self {
-            meter: Meter::new("no"),
+            reporter: Reporter::new("no"),
             reason,
         }
     }
 }
 
-impl<V: View> Policy<V> for No {
-    type Ticket = ();
+impl<R: RequestKind> Policy<R> for No {
+    type Token = ();
     type Wait = NoWait;
 
-    fn admit(&self, _: &V::Head<'_>) -> Admission<(), NoWait> {
+    fn admit(&self, _: &R::Head<'_>) -> Admission<(), NoWait> {
         let after = std::time::Duration::from_secs(7);
-        Admission::Reject(self.meter.reject(self.reason).with_retry_after(after))
+        Admission::Reject(self.reporter.reject(self.reason).with_retry_after(after))
     }
 }
 

@@ -5,7 +5,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use seawall::{Reason, Rejection, RequestHead, Timeout, TimeoutLayer, Wire};
+use seawall::{Reason, Rejection, RequestHead, Timeout, TimeoutLayer, WireProtocol};
 use tokio::time::{advance, sleep};
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok};
@@ -193,8 +193,8 @@ async fn nested_timeouts_the_shorter_wins() {
 async fn respond_with_makes_the_answer() {
     let mut service = TimeoutLayer::new(SECOND)
         .per_request(|_| None)
-        .respond_with(|no: &Rejection, wire: Wire| {
-            let mut response = no.to_response(wire);
+        .respond_with(|no: &Rejection, protocol: WireProtocol| {
+            let mut response = no.to_response(protocol);
             *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
             response
         })

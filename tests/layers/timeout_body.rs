@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, BoxStream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -32,15 +32,13 @@ fn every(tenths: u32, times: usize) -> Steps {
     vec![(tenths, Then::Data); times]
 }
 
+type Frames = BoxStream<'static, Result<Frame<Bytes>, Infallible>>;
+
 /// Answers after so many tenths, with these frames.
 fn streams(
     head: u32,
     steps: Steps,
-) -> impl Service<
-    Request<Script>,
-    Response = Response<StreamBody<impl Stream<Item = Result<Frame<Bytes>, Infallible>>>>,
-    Error = Infallible,
-> {
+) -> impl Service<Request<Script>, Response = Response<StreamBody<Frames>>, Error = Infallible> {
     service_fn(move |request: Request<Script>| {
         let steps = steps.clone();
         async move {
@@ -57,7 +55,7 @@ fn streams(
                 };
                 Some((Ok(frame), steps))
             });
-            let mut response = Response::new(StreamBody::new(frames));
+            let mut response = Response::new(StreamBody::new(frames.boxed()));
             if let Some(kind) = request.headers().get("content-type") {
                 response.headers_mut().insert("content-type", kind.clone());
             }
@@ -244,7 +242,7 @@ async fn a_caller_s_own_time_does_not_speak_against_the_service() {
 /// The room and the time-out are due at the same time: the room answers, which says nothing about the service.
 #[tokio::test(start_paused = true)]
 async fn the_waiting_room_answers_before_the_time_out() {
-    let limit = ConcurrencyLimit::new(1).wait(8, 10 * SECOND);
+    let limit = ConcurrencyLimit::new(1).queue(8, 10 * SECOND);
     let _permit = limit.try_acquire().unwrap();
     let mut service = ServiceBuilder::new()
         .layer(TimeoutLayer::new(SECOND).expose_deadline())
@@ -259,7 +257,7 @@ async fn the_waiting_room_answers_before_the_time_out() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_may_live_long_but_not_be_silent_for_long() {
-    let idle = TimeoutLayer::new(SECOND).body_idle(SECOND / 2);
+    let idle = TimeoutLayer::new(SECOND).body_idle_timeout(SECOND / 2);
     for (name, head, steps, wanted) in [
         ("long", 9, every(4, 100), "100, end at 40.9"),
         ("silent at once", 9, vec![(6, Then::Data)], "0, cut at 1.4"),
@@ -278,7 +276,7 @@ async fn a_body_may_live_long_but_not_be_silent_for_long() {
         );
     }
     let both = TimeoutLayer::new(SECOND)
-        .body_idle(SECOND / 2)
+        .body_idle_timeout(SECOND / 2)
         .including_body();
     assert_eq!(
         ends(both.layer(streams(0, every(4, 9))), get()).await,
@@ -289,7 +287,7 @@ async fn a_body_may_live_long_but_not_be_silent_for_long() {
         ends(both.layer(streams(0, silent)), get()).await,
         "1, cut at 0.9"
     );
-    let no_limit = TimeoutLayer::new(SECOND).body_idle(Duration::ZERO);
+    let no_limit = TimeoutLayer::new(SECOND).body_idle_timeout(Duration::ZERO);
     assert_eq!(
         ends(no_limit.layer(streams(0, every(90, 2))), get()).await,
         "2, end at 18"
@@ -414,7 +412,7 @@ async fn whoever_works_on_it_sees_when_it_is_due() {
 /// Nobody waits for a place beyond the time that the request has.
 #[tokio::test(start_paused = true)]
 async fn the_waiting_room_knows_the_deadline() {
-    let limit = ConcurrencyLimit::new(1).wait(8, 10 * SECOND);
+    let limit = ConcurrencyLimit::new(1).queue(8, 10 * SECOND);
     let _permit = limit.try_acquire().unwrap();
     let mut inside =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::default())));
@@ -434,13 +432,15 @@ async fn the_waiting_room_knows_the_deadline() {
         (reason(&response.unwrap()), took),
         (Some(Reason::QueueTimeout), Duration::ZERO)
     );
-    assert_eq!(limit.waiting(), 0);
+    assert_eq!(limit.queued(), 0);
 }
 
 /// Ready at once, it touches neither a timer nor a runtime.
 #[test]
 fn what_is_ready_costs_no_timer() {
-    let layer = TimeoutLayer::new(SECOND).including_body().body_idle(SECOND);
+    let layer = TimeoutLayer::new(SECOND)
+        .including_body()
+        .body_idle_timeout(SECOND);
     let mut service = layer.layer(answers(|| ok(Script::data(&["a", "b"]))));
     let mut call = tokio_test::task::spawn(service.call(get()));
     let response = tokio_test::assert_ready_ok!(call.poll());

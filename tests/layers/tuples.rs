@@ -1,6 +1,6 @@
 //! Several policies behind one gate.
 
-use seawall::{ConcurrencyLimit, End, GateLayer, LagShed, Outcome, Reason};
+use seawall::{Completion, ConcurrencyLimit, GateLayer, LagShed, Outcome, Reason};
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready_ok};
 use tower::{Layer, Service};
@@ -26,13 +26,18 @@ async fn a_tuple_asks_in_order_and_gives_back_what_it_had() {
         recorder.told(),
         [Told::Head, Told::Settled(Outcome::Success)]
     );
-    assert_eq!(reason(&gate.call(get()).await.unwrap()), Some(Reason::Full));
+    assert_eq!(
+        reason(&gate.call(get()).await.unwrap()),
+        Some(Reason::ConcurrencyLimit)
+    );
     assert_eq!(
         recorder.told(),
         [
             Told::Head,
             Told::Settled(Outcome::Success),
-            Told::Dropped // the second request's: it never got there, so there is no verdict
+            // The second request, which a later policy rejects.
+            Told::Settled(Outcome::Ignored),
+            Told::Released(Completion::Complete),
         ]
     );
     drop(response);
@@ -48,7 +53,7 @@ async fn a_tuple_asks_in_order_and_gives_back_what_it_had() {
 #[tokio::test]
 async fn the_last_of_a_tuple_may_wait_while_the_others_tickets_are_held() {
     let recorder = Recorder::new();
-    let limit = ConcurrencyLimit::new(1).wait(1, std::time::Duration::from_secs(1));
+    let limit = ConcurrencyLimit::new(1).queue(1, std::time::Duration::from_secs(1));
     let mut gate = GateLayer::from_policy((recorder.clone(), limit.clone()))
         .layer(answers(|| ok(Script::data(&["a"]))));
     let permit = limit.try_acquire().unwrap();
@@ -57,14 +62,18 @@ async fn the_last_of_a_tuple_may_wait_while_the_others_tickets_are_held() {
     assert_eq!(recorder.told(), []);
     drop(permit);
     assert_ready_ok!(waiting.poll());
-    assert_eq!(recorder.told(), told(Outcome::Success, End::Cancelled));
+    assert_eq!(
+        recorder.told(),
+        told(Outcome::Success, Completion::Cancelled)
+    );
 
     let permit = limit.try_acquire().unwrap();
     let mut waiting = spawn(gate.call(get()));
     assert_pending!(waiting.poll());
     drop(waiting);
-    assert_eq!(recorder.told().last(), Some(&Told::Dropped));
-    assert_eq!(limit.waiting(), 0);
+    let cancelled = Told::Released(Completion::Cancelled);
+    assert_eq!(recorder.told().last(), Some(&cancelled));
+    assert_eq!(limit.queued(), 0);
     drop(permit);
 }
 
@@ -76,11 +85,14 @@ async fn an_untracked_member_changes_nothing_for_the_others() {
     let mut gate = GateLayer::from_policy((LagShed::default(), limit.clone())).layer(inner.clone());
     let body = gate.call(get()).await.unwrap();
     assert_eq!(limit.in_flight(), 1);
-    assert_eq!(reason(&gate.call(get()).await.unwrap()), Some(Reason::Full));
+    assert_eq!(
+        reason(&gate.call(get()).await.unwrap()),
+        Some(Reason::ConcurrencyLimit)
+    );
     drop(body);
     assert_eq!(limit.in_flight(), 0);
 
-    let limit = limit.wait(1, std::time::Duration::from_secs(1));
+    let limit = limit.queue(1, std::time::Duration::from_secs(1));
     let mut gate = GateLayer::from_policy((LagShed::default(), limit.clone())).layer(inner.clone());
     let body = gate.call(get()).await.unwrap();
     let mut waiting = spawn(gate.call(get()));
@@ -98,7 +110,7 @@ async fn an_untracked_member_changes_nothing_for_the_others() {
     let settled = [Told::Head, Told::Settled(Outcome::Success)];
     assert_eq!(recorder.told(), settled);
     drop(body);
-    let ended = [Told::Ended(End::Cancelled), Told::Dropped];
+    let ended = [Told::Released(Completion::Cancelled)];
     assert_eq!(recorder.told(), [&settled[..], &ended].concat());
 
     let policies = (LagShed::default(), LagShed::default());

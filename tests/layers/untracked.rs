@@ -15,27 +15,27 @@ use crate::support::*;
 
 #[tokio::test]
 async fn dry_run_lets_everything_through_and_counts() {
-    let no = No::new(Reason::Full);
+    let no = No::new(Reason::ConcurrencyLimit);
     let mut gate = GateLayer::from_policy(no.clone())
         .dry_run()
         .layer(answers(|| ok(Script::default())));
     assert_eq!(gate.call(get()).await.unwrap().status(), 200);
-    assert_eq!((no.meter.rejected(), no.meter.would_reject()), (0, 1));
+    assert_eq!((no.reporter.rejected(), no.reporter.would_reject()), (0, 1));
 
     // Nor does anybody wait: who would have to is counted, and is in no room while it runs.
-    let limit = ConcurrencyLimit::new(1).wait(1, std::time::Duration::from_secs(1));
+    let limit = ConcurrencyLimit::new(1).queue(1, std::time::Duration::from_secs(1));
     let seen = limit.clone();
     let mut gate = ConcurrencyLimitLayer::new(limit.clone())
         .dry_run()
         .layer(answers(move || {
-            assert_eq!(seen.waiting(), 0);
+            assert_eq!(seen.queued(), 0);
             ok(Script::data(&["a"]))
         }));
     let bodies = [
         assert_ready_ok!(spawn(gate.call(get())).poll()),
         assert_ready_ok!(spawn(gate.call(get())).poll()),
     ];
-    assert_eq!((limit.in_flight(), limit.waiting()), (1, 0));
+    assert_eq!((limit.in_flight(), limit.queued()), (1, 0));
     let snapshot = limit.snapshot();
     assert_eq!((snapshot.would_reject, snapshot.rejected), (1, 0));
     drop(bodies);

@@ -1,0 +1,355 @@
+//! A response body that can be ended from outside, whether or not the connection polls it.
+//!
+//! The body, the rest of its current frame and the guard are in a cell. The connection polls the cell
+//! through a [`Remote`]; the [`Reaper`] of the runtime ends it when its time is over, which drops the
+//! body and releases the permit even if the client reads nothing.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes};
+use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::error::BodyError;
+use super::reaper::{Reap, Reaper};
+use super::watched::Watched;
+use crate::http::HttpRequest;
+use crate::observe::Reporter;
+use crate::policy::Policy;
+use crate::reason::Reason;
+use crate::rejection::{BoxError, Rejection};
+
+/// A frame that is larger than this is handed out in slices. It is also the size from which on a body
+/// of known length is in a cell.
+pub(crate) const LARGE: u64 = 64 * 1024;
+
+/// The size of a slice.
+const SLICE: usize = 16 * 1024;
+
+/// The body that the connection owns: what it polls is in the cell.
+pub(super) struct Remote<B> {
+    cell: Arc<dyn RemoteBody<B>>,
+    reaper: Option<(Arc<Reaper>, usize)>,
+}
+
+/// What a [`Remote`] does with its cell, whatever the policies of the gate are.
+trait RemoteBody<B>: Send + Sync {
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
+    where
+        B: http_body::Body<Data: From<Bytes>, Error: Into<BoxError>>;
+
+    /// Ends the body with a rejection. `false` if it has ended.
+    fn expire(&self, rejection: Rejection) -> bool;
+
+    fn is_end_stream(&self) -> bool
+    where
+        B: http_body::Body;
+
+    fn size_hint(&self) -> SizeHint
+    where
+        B: http_body::Body;
+
+    /// The connection is done with it.
+    fn drop_body(&self);
+}
+
+/// When a body is ended from outside.
+#[derive(Clone, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) reporter: Reporter,
+    pub(crate) deadline: Option<Instant>,
+    /// The longest time in which the connection takes no frame of those that are ready.
+    pub(crate) progress: Option<Duration>,
+    /// Over gRPC a body ends with trailers.
+    pub(crate) is_grpc: bool,
+}
+
+struct Cell<B: http_body::Body, P: Policy<HttpRequest>> {
+    /// Changes with each poll: `| polls: 63 | the body has nothing to offer: 1 |`.
+    stamp: AtomicU64,
+    bounds: Bounds,
+    state: Mutex<State<B, P>>,
+}
+
+struct State<B: http_body::Body, P: Policy<HttpRequest>> {
+    live: Option<Live<B, P>>,
+    waker: Option<Waker>,
+    /// Why it was ended from outside, until the connection learns it.
+    ended: Option<Rejection>,
+}
+
+/// What is dropped together.
+struct Live<B: http_body::Body, P: Policy<HttpRequest>> {
+    watched: Watched<B, P>,
+    rest: Option<B::Data>,
+}
+
+// === impl Remote ===
+
+impl<B> Remote<B> {
+    /// Registers the body with the reaper of this runtime. Outside a runtime nothing ends it.
+    pub(super) fn new<P>(watched: Watched<B, P>, bounds: Bounds) -> Self
+    where
+        B: http_body::Body<Data: From<Bytes> + Send, Error: Into<BoxError>>
+            + Send
+            + Unpin
+            + 'static,
+        P: Policy<HttpRequest> + 'static,
+        Watched<B, P>: Send,
+    {
+        let cell = Arc::new(Cell {
+            stamp: AtomicU64::new(0),
+            bounds,
+            state: Mutex::new(State {
+                live: Some(Live {
+                    watched,
+                    rest: None,
+                }),
+                waker: None,
+                ended: None,
+            }),
+        });
+        let reaper = Reaper::here().map(|reaper| {
+            let key = reaper.watch(cell.clone());
+            (reaper, key)
+        });
+        Self { cell, reaper }
+    }
+
+    #[inline]
+    pub(super) fn poll_frame(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
+    where
+        B: http_body::Body<Data: From<Bytes>, Error: Into<BoxError>>,
+    {
+        self.cell.poll_frame(cx)
+    }
+
+    pub(super) fn expire(&self, rejection: Rejection) -> bool {
+        self.cell.expire(rejection)
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool
+    where
+        B: http_body::Body,
+    {
+        self.cell.is_end_stream()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint
+    where
+        B: http_body::Body,
+    {
+        self.cell.size_hint()
+    }
+}
+
+impl<B> Drop for Remote<B> {
+    fn drop(&mut self) {
+        if let Some((reaper, key)) = self.reaper.take() {
+            reaper.forget(key);
+        }
+        self.cell.drop_body();
+    }
+}
+
+impl<B> fmt::Debug for Remote<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").finish_non_exhaustive()
+    }
+}
+
+// === impl Cell ===
+
+impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State<B, P>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes out what is live, and says why. The waker is called and the body dropped without the
+    /// lock.
+    fn end(mut state: std::sync::MutexGuard<'_, State<B, P>>, rejection: Rejection) -> bool
+    where
+        B: Unpin,
+    {
+        let Some(mut live) = state.live.take() else {
+            return false;
+        };
+        let outcome = rejection.outcome();
+        state.ended = Some(rejection);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Pin::new(&mut live.watched).expire(outcome);
+        true
+    }
+}
+
+impl<B, P> RemoteBody<B> for Cell<B, P>
+where
+    B: http_body::Body<Data: From<Bytes> + Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    P: Policy<HttpRequest> + 'static,
+    Watched<B, P>: Send,
+{
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(live) = &mut state.live else {
+            let is_grpc = self.bounds.is_grpc;
+            let ended = state.ended.take();
+            return Poll::Ready(ended.map(|rejection| super::last_frame(rejection, is_grpc)));
+        };
+        let polled = live.poll_frame(cx);
+        // Relaxed: the reaper compares it again under the lock.
+        let stamp = (self.stamp.load(Relaxed) | 1).wrapping_add(1);
+        match &polled {
+            Poll::Pending => {
+                self.stamp.store(stamp | 1, Relaxed);
+                match &mut state.waker {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    none => *none = Some(cx.waker().clone()),
+                }
+            }
+            Poll::Ready(Some(Ok(frame))) if !frame.is_trailers() && !live.is_over() => {
+                self.stamp.store(stamp, Relaxed);
+            }
+            Poll::Ready(_) => {
+                // Its last frame: from now on there is nothing to end.
+                let live = state.live.take();
+                drop(guard);
+                drop(live);
+            }
+        }
+        polled
+    }
+
+    fn expire(&self, rejection: Rejection) -> bool {
+        Self::end(self.lock(), rejection)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let state = self.lock();
+        match &state.live {
+            Some(live) => live.is_over(),
+            None => state.ended.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let state = self.lock();
+        let Some(live) = &state.live else {
+            return SizeHint::with_exact(0);
+        };
+        let rest = live.rest.as_ref().map_or(0, Buf::remaining) as u64;
+        let inner = live.watched.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower().saturating_add(rest));
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint
+    }
+
+    fn drop_body(&self) {
+        let live = self.lock().live.take();
+        drop(live);
+    }
+}
+
+impl<B, P> Reap for Cell<B, P>
+where
+    B: http_body::Body<Data: Send> + Send + Unpin + 'static,
+    P: Policy<HttpRequest> + 'static,
+    Watched<B, P>: Send,
+{
+    fn stamp(&self) -> u64 {
+        self.stamp.load(Relaxed)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.bounds.deadline
+    }
+
+    fn progress(&self) -> Option<Duration> {
+        self.bounds.progress
+    }
+
+    fn end(&self, stamp: u64) {
+        // A body that is being polled makes progress.
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if self.stamp.load(Relaxed) != stamp || state.live.is_none() {
+            return;
+        }
+        let rejection = self.bounds.reporter.reject(Reason::Timeout);
+        rejection.count();
+        Self::end(state, rejection);
+    }
+}
+
+// === impl Live ===
+
+impl<B: http_body::Body, P: Policy<HttpRequest>> Live<B, P> {
+    fn is_over(&self) -> bool {
+        self.rest.is_none() && self.watched.is_end_stream()
+    }
+}
+
+impl<B, P> Live<B, P>
+where
+    B: http_body::Body<Data: From<Bytes>, Error: Into<BoxError>> + Unpin,
+    P: Policy<HttpRequest>,
+{
+    #[inline]
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
+        if self.rest.is_some() {
+            return Poll::Ready(Some(Ok(self.next_slice())));
+        }
+        let polled = ready!(Pin::new(&mut self.watched).poll_frame(cx));
+        match &polled {
+            Some(Ok(frame)) if is_large(frame) => {}
+            _ => return Poll::Ready(polled),
+        }
+        self.rest = polled
+            .and_then(Result::ok)
+            .and_then(|frame| frame.into_data().ok());
+        Poll::Ready(Some(Ok(self.next_slice())))
+    }
+
+    /// A copy, so that what the connection keeps of a slice does not keep the whole frame.
+    #[cold]
+    #[inline(never)]
+    fn next_slice(&mut self) -> Frame<B::Data> {
+        let mut slice = Vec::new();
+        if let Some(rest) = &mut self.rest {
+            let length = rest.remaining().min(SLICE);
+            slice.reserve_exact(length);
+            slice.put(rest.take(length));
+            if !rest.has_remaining() {
+                self.rest = None;
+            }
+        }
+        Frame::data(Bytes::from(slice).into())
+    }
+}
+
+fn is_large<D: Buf>(frame: &Frame<D>) -> bool {
+    frame
+        .data_ref()
+        .is_some_and(|data| data.remaining() as u64 > LARGE)
+}

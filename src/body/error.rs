@@ -1,0 +1,78 @@
+//! The error of a body.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::rejection::{BoxError, Rejection};
+
+/// The error of a [`Body`](crate::Body) or a [`RequestBody`](crate::RequestBody): the inner body's
+/// own, or the end that a layer put to it.
+///
+/// However many layers of this crate a body passes through, this is one error and not a chain of
+/// them; [`source`](Error::source) is the inner body's error, or the [`Rejection`].
+#[derive(thiserror::Error)]
+#[error(transparent)]
+pub struct BodyError {
+    cause: Cause,
+}
+
+#[derive(thiserror::Error)]
+enum Cause {
+    #[error("the body ended with an error")]
+    Inner(#[source] BoxError),
+    #[error("the body was ended: {0}")]
+    Ended(#[source] Rejection),
+}
+
+// === impl BodyError ===
+
+impl BodyError {
+    /// An error of the inner body; that of a body of this crate passes as it is.
+    pub(crate) fn inner(error: impl Into<BoxError>) -> Self {
+        match error.into().downcast::<BodyError>() {
+            Ok(error) => *error,
+            Err(error) => Self {
+                cause: Cause::Inner(error),
+            },
+        }
+    }
+
+    pub(crate) fn ended(rejection: Rejection) -> Self {
+        Self {
+            cause: Cause::Ended(rejection),
+        }
+    }
+
+    /// Why a layer ended the body, this one or one behind other bodies; `None` if no layer did.
+    pub fn rejection(&self) -> Option<&Rejection> {
+        match &self.cause {
+            Cause::Ended(rejection) => Some(rejection),
+            Cause::Inner(error) => Rejection::find(&**error),
+        }
+    }
+
+    /// The inner body's own error, as it was.
+    pub fn into_inner(self) -> Option<Box<dyn Error + Send + Sync>> {
+        match self.cause {
+            Cause::Ended(_) => None,
+            Cause::Inner(error) => Some(error),
+        }
+    }
+}
+
+impl fmt::Debug for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_tuple("BodyError");
+        match &self.cause {
+            Cause::Inner(error) => debug.field(error),
+            Cause::Ended(rejection) => debug.field(rejection),
+        };
+        debug.finish()
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,298 @@
+//! The one response body: the frames of the inner service, or an answer of a layer, with the guard of
+//! the request.
+
+mod cell;
+mod clock;
+mod error;
+mod reaper;
+mod watched;
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use self::cell::Remote;
+pub(crate) use self::cell::{Bounds, LARGE};
+pub(crate) use self::clock::BodyClock;
+pub use self::error::BodyError;
+pub(crate) use self::watched::{Carried, Watched};
+use crate::http::HttpRequest;
+use crate::policy::needs::Choice;
+use crate::policy::{Needs, NeedsOf, Policy};
+use crate::rejection::{BoxError, Rejection};
+
+pin_project! {
+    /// A body that passed through a layer: the frames, `size_hint`, `is_end_stream` and trailers of
+    /// `B`, or a short answer. By default it is empty and at its end.
+    ///
+    /// `B::Data` must be made of [`Bytes`], which the answers are; it is `Bytes` in hyper, axum and
+    /// tonic. It is `Unpin` if `B` is.
+    pub struct Body<B, P: Policy<HttpRequest> = ()> {
+        #[pin]
+        source: Source<B, P>,
+        clock: ClockOf<P>,
+    }
+}
+
+/// The clock of a body, where a policy asks for one.
+pub(crate) type ClockOf<P> =
+    <<NeedsOf<P, HttpRequest> as Needs>::Ending as Choice>::Maybe<BodyClock>;
+
+pin_project! {
+    #[project = SourceProj]
+    enum Source<B, P: Policy<HttpRequest>> {
+        Passing { #[pin] watched: Watched<B, P> },
+        Remote { remote: Remote<B> },
+        Answer { bytes: Bytes },
+        // The answer is held back until the rest of the request is read.
+        Held { answer: Held },
+        Over,
+    }
+}
+
+/// An answer that is held back, and its length.
+#[doc(hidden)]
+pub struct Held {
+    pub(crate) answer: Pin<Box<dyn Future<Output = Bytes> + Send>>,
+    pub(crate) length: u64,
+}
+
+// === impl Body ===
+
+impl<B, P: Policy<HttpRequest>> Body<B, P> {
+    #[inline(always)]
+    pub(crate) fn passing(body: B, carried: Carried<P>, clock: ClockOf<P>) -> Self {
+        Self {
+            source: Source::Passing {
+                watched: Watched::new(body, carried),
+            },
+            clock,
+        }
+    }
+
+    /// A body that can be ended from outside.
+    pub(crate) fn remote(body: B, carried: Carried<P>, clock: ClockOf<P>, bounds: Bounds) -> Self
+    where
+        B: http_body::Body<Data: From<Bytes> + Send, Error: Into<BoxError>>
+            + Send
+            + Unpin
+            + 'static,
+        P: Policy<HttpRequest> + 'static,
+        Watched<B, P>: Send,
+    {
+        let watched = Watched::new(body, carried);
+        Self {
+            source: Source::Remote {
+                remote: Remote::new(watched, bounds),
+            },
+            clock,
+        }
+    }
+
+    pub(crate) fn answer(bytes: Bytes) -> Self {
+        Self::of(Source::Answer { bytes })
+    }
+
+    pub(crate) fn held(answer: Held) -> Self {
+        Self::of(Source::Held { answer })
+    }
+
+    fn of(source: Source<B, P>) -> Self {
+        Self {
+            source,
+            clock: ClockOf::<P>::default(),
+        }
+    }
+}
+
+/// An empty body that is at its end.
+impl<B, P: Policy<HttpRequest>> Default for Body<B, P> {
+    fn default() -> Self {
+        Self::of(Source::Over)
+    }
+}
+
+impl<B, P: Policy<HttpRequest>> From<Bytes> for Body<B, P> {
+    fn from(bytes: Bytes) -> Self {
+        Self::answer(bytes)
+    }
+}
+
+impl<B, P: Policy<HttpRequest>> From<String> for Body<B, P> {
+    fn from(text: String) -> Self {
+        Self::answer(text.into())
+    }
+}
+
+impl<B, P: Policy<HttpRequest>> From<&'static str> for Body<B, P> {
+    fn from(text: &'static str) -> Self {
+        Self::answer(Bytes::from_static(text.as_bytes()))
+    }
+}
+
+impl<B, P> http_body::Body for Body<B, P>
+where
+    B: http_body::Body,
+    B::Data: From<Bytes>,
+    B::Error: Into<BoxError>,
+    P: Policy<HttpRequest>,
+{
+    type Data = B::Data;
+    type Error = BodyError;
+
+    #[inline(always)]
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
+        let mut this = self.project();
+        if const { !<NeedsOf<P, HttpRequest> as Needs>::Ending::IS } {
+            if let SourceProj::Passing { watched } = this.source.as_mut().project() {
+                return watched.poll_frame(cx);
+            }
+        }
+        let polled = match this.source.as_mut().project() {
+            SourceProj::Passing { watched } => watched.poll_frame(cx),
+            SourceProj::Remote { remote } => remote.poll_frame(cx),
+            SourceProj::Answer { bytes } => {
+                let bytes = std::mem::take(bytes);
+                this.source.set(Source::Over);
+                return Poll::Ready(data(bytes));
+            }
+            SourceProj::Held { answer } => {
+                let bytes = ready!(answer.answer.as_mut().poll(cx));
+                this.source.set(Source::Over);
+                return Poll::Ready(data(bytes));
+            }
+            SourceProj::Over => return Poll::Ready(None),
+        };
+        if const { <NeedsOf<P, HttpRequest> as Needs>::Ending::IS } {
+            let clock = <NeedsOf<P, HttpRequest> as Needs>::Ending::get(this.clock);
+            if let Some(clock) = clock {
+                return timed(this.source, polled, clock, cx);
+            }
+        }
+        polled
+    }
+
+    #[inline]
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Passing { watched } => watched.is_end_stream(),
+            Source::Remote { remote } => remote.is_end_stream(),
+            Source::Answer { bytes } => bytes.is_empty(),
+            Source::Held { .. } => false,
+            Source::Over => true,
+        }
+    }
+
+    #[inline]
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Passing { watched } => watched.size_hint(),
+            Source::Remote { remote } => remote.size_hint(),
+            Source::Answer { bytes } => SizeHint::with_exact(bytes.len() as u64),
+            // Hyper does not poll what has a length of 0, and the end of this one is held back.
+            Source::Held { answer } if answer.length == 0 => SizeHint::default(),
+            Source::Held { answer } => SizeHint::with_exact(answer.length),
+            Source::Over => SizeHint::with_exact(0),
+        }
+    }
+}
+
+fn data<D: From<Bytes>>(bytes: Bytes) -> Option<Result<Frame<D>, BodyError>> {
+    (!bytes.is_empty()).then(|| Ok(Frame::data(bytes.into())))
+}
+
+/// Ends a body that is late or idle.
+fn timed<B, P>(
+    source: Pin<&mut Source<B, P>>,
+    polled: Poll<Option<Result<Frame<B::Data>, BodyError>>>,
+    clock: &mut BodyClock,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
+where
+    B: http_body::Body,
+    P: Policy<HttpRequest>,
+{
+    let Poll::Ready(polled) = polled else {
+        ready!(clock.poll_wait(cx));
+        return Poll::Ready(Some(source.end(clock)));
+    };
+    clock.ready();
+    let goes_on = matches!(&polled, Some(Ok(frame)) if frame.is_data()) && !source.is_end_stream();
+    if goes_on && clock.is_long_over() {
+        return Poll::Ready(Some(source.end(clock)));
+    }
+    Poll::Ready(polled)
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held")
+            .field("length", &self.length)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the client reads of a body that a layer ends: a status over gRPC, else an error.
+pub(crate) fn last_frame<D>(rejection: Rejection, is_grpc: bool) -> Result<Frame<D>, BodyError> {
+    if is_grpc {
+        Ok(Frame::trailers(rejection.to_trailers()))
+    } else {
+        Err(BodyError::ended(rejection))
+    }
+}
+
+// === impl Source ===
+
+impl<B, P: Policy<HttpRequest>> Source<B, P> {
+    fn is_end_stream(&self) -> bool
+    where
+        B: http_body::Body,
+    {
+        match self {
+            Source::Passing { watched } => watched.is_end_stream(),
+            Source::Remote { remote } => remote.is_end_stream(),
+            _ => true,
+        }
+    }
+
+    /// Ends the body because its time is over; what it holds is dropped at once.
+    #[cold]
+    fn end<D>(mut self: Pin<&mut Self>, clock: &BodyClock) -> Result<Frame<D>, BodyError> {
+        let rejection = clock.rejection();
+        let is_live = match self.as_mut().project() {
+            SourceProj::Passing { watched } => {
+                watched.expire(rejection.outcome());
+                true
+            }
+            SourceProj::Remote { remote } => remote.expire(rejection.clone()),
+            _ => false,
+        };
+        if is_live {
+            rejection.count();
+        }
+        self.set(Source::Over);
+        last_frame(rejection, clock.is_grpc())
+    }
+}
+
+impl<B, P: Policy<HttpRequest>> fmt::Debug for Body<B, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match &self.source {
+            Source::Passing { .. } => "Passing",
+            Source::Remote { .. } => "Remote",
+            Source::Answer { .. } => "Answer",
+            Source::Held { .. } => "Held",
+            Source::Over => "Over",
+        };
+        f.debug_struct("Body")
+            .field("source", &source)
+            .finish_non_exhaustive()
+    }
+}

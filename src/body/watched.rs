@@ -1,0 +1,279 @@
+//! A response body with the guard of its request.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Buf;
+use http::HeaderMap;
+use http_body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::error::BodyError;
+use crate::gate::guard::{BodyGuard, Guard};
+use crate::http::{AtEnd, HttpRequest, grpc};
+use crate::outcome::{Completion, Outcome};
+use crate::policy::needs::InBody;
+use crate::policy::{Choice, Needs, NeedsOf, Policy};
+use crate::rejection::{BoxError, Rejection};
+
+pin_project! {
+    /// A response body with the guard of its request: the token is settled at the trailers where
+    /// the head could not settle it, and released when the body has ended.
+    pub struct Watched<B, P: Policy<HttpRequest>> {
+        // `None` when it has ended.
+        #[pin]
+        body: Option<B>,
+        guard: BodyGuard<P, HttpRequest>,
+        // Bytes still to come, where a policy is told how the request ended.
+        promised: Promised<P>,
+        // What judges the response at its end.
+        at_end: AtEndOf<P>,
+    }
+}
+
+pub(crate) type AtEndOf<P> = <<NeedsOf<P, HttpRequest> as Needs>::Settle as Choice>::Maybe<AtEnd>;
+/// A policy is settled.
+type Settles<P> = <NeedsOf<P, HttpRequest> as Needs>::Settle;
+
+pub(crate) type Promised<P> =
+    <<NeedsOf<P, HttpRequest> as Needs>::Completion as Choice>::Maybe<u64>;
+
+/// A policy is told how the request ended.
+type Completes<P> = <NeedsOf<P, HttpRequest> as Needs>::Completion;
+
+/// What a response body carries.
+pub(crate) struct Carried<P: Policy<HttpRequest>> {
+    pub(crate) guard: BodyGuard<P, HttpRequest>,
+    pub(crate) promised: Promised<P>,
+    pub(crate) at_end: AtEndOf<P>,
+}
+
+// === impl Carried ===
+
+impl<P: Policy<HttpRequest>> Default for Carried<P> {
+    #[inline(always)]
+    fn default() -> Self {
+        Self {
+            guard: BodyGuard::<P, HttpRequest>::default(),
+            promised: Promised::<P>::default(),
+            at_end: AtEndOf::<P>::default(),
+        }
+    }
+}
+
+impl<P: Policy<HttpRequest>> fmt::Debug for Carried<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Carried").finish_non_exhaustive()
+    }
+}
+
+// === impl Watched ===
+
+impl<B, P: Policy<HttpRequest>> Watched<B, P> {
+    #[inline(always)]
+    pub(super) fn new(body: B, carried: Carried<P>) -> Self {
+        Self {
+            body: Some(body),
+            guard: carried.guard,
+            promised: carried.promised,
+            at_end: carried.at_end,
+        }
+    }
+
+    /// The next frame of the inner body, which is not polled again after its end or an error.
+    #[inline(always)]
+    pub(super) fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
+    where
+        B: http_body::Body<Error: Into<BoxError>>,
+    {
+        let mut this = self.project();
+        let Some(body) = this.body.as_mut().as_pin_mut() else {
+            return Poll::Ready(None);
+        };
+        let polled = if const { <NeedsOf<P, HttpRequest> as Needs>::Isolation::IS } {
+            match panic::catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx))) {
+                Ok(polled) => polled,
+                Err(payload) => {
+                    this.body.set(None);
+                    let guard = InBody::<NeedsOf<P, HttpRequest>>::take(this.guard);
+                    return Poll::Ready(Some(Err(panicked(guard, payload))));
+                }
+            }
+        } else {
+            if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
+                guard.set_running(true);
+            }
+            let polled = body.poll_frame(cx);
+            if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
+                guard.set_running(false);
+            }
+            polled
+        };
+        match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(frame))) => {
+                if const { Settles::<P>::IS } {
+                    if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
+                        if !guard.is_settled() {
+                            settle_at_trailers(guard, this.at_end, &frame);
+                        }
+                    }
+                }
+                if const { Completes::<P>::IS } {
+                    let body = this.body.as_ref().as_pin_ref();
+                    let is_last =
+                        frame.is_trailers() || body.is_some_and(|body| body.is_end_stream());
+                    let size = frame.data_ref().map_or(0, Buf::remaining) as u64;
+                    let is_delivered = delivered::<P>(this.promised, size);
+                    if is_last || is_delivered {
+                        let at_end = Settles::<P>::take(this.at_end);
+                        if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
+                            // Trailers, an error or a panic may still come: the guard stays, and is
+                            // owed nothing.
+                            complete(guard, at_end);
+                        }
+                    }
+                    if is_last {
+                        this.body.set(None);
+                    }
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                this.body.set(None);
+                if const { InBody::<NeedsOf<P, HttpRequest>>::IS } {
+                    let at_end = Settles::<P>::take(this.at_end);
+                    if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
+                        complete(guard, at_end);
+                    }
+                }
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                this.body.set(None);
+                let guard = InBody::<NeedsOf<P, HttpRequest>>::take(this.guard);
+                Poll::Ready(Some(Err(failed(guard, error.into()))))
+            }
+        }
+    }
+
+    /// Ends the body, because its time is over.
+    pub(super) fn expire(self: Pin<&mut Self>, outcome: Outcome) {
+        let mut this = self.project();
+        this.body.set(None);
+        if let Some(mut guard) = InBody::<NeedsOf<P, HttpRequest>>::take(this.guard) {
+            guard.expire(outcome);
+            guard.release(Completion::Failed);
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_end_stream(&self) -> bool
+    where
+        B: http_body::Body,
+    {
+        self.body.as_ref().is_none_or(B::is_end_stream)
+    }
+
+    #[inline]
+    pub(super) fn size_hint(&self) -> SizeHint
+    where
+        B: http_body::Body,
+    {
+        match &self.body {
+            Some(body) => body.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl<B, P: Policy<HttpRequest>> fmt::Debug for Watched<B, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched")
+            .field("is_over", &self.body.is_none())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Counts `sent` bytes, and returns whether they were the last that were promised.
+fn delivered<P: Policy<HttpRequest>>(promised: &mut Promised<P>, sent: u64) -> bool {
+    match Completes::<P>::get(promised) {
+        Some(promised) if *promised != u64::MAX => {
+            *promised = promised.saturating_sub(sent);
+            *promised == 0
+        }
+        _ => false,
+    }
+}
+
+/// The outcome of a call whose head left it open, if the trailers have it.
+#[cold]
+#[inline(never)]
+fn settle_at_trailers<P: Policy<HttpRequest>, D>(
+    guard: &mut Guard<P, HttpRequest>,
+    at_end: &mut AtEndOf<P>,
+    frame: &Frame<D>,
+) {
+    if let Some(trailers) = frame.trailers_ref() {
+        let outcome = match Settles::<P>::take(at_end) {
+            Some(at_end) => Some(judge(guard, at_end, Some(trailers))),
+            None => grpc::outcome(trailers),
+        };
+        if let Some(outcome) = outcome {
+            guard.settle(outcome);
+        }
+    }
+}
+
+fn judge<P: Policy<HttpRequest>>(
+    guard: &mut Guard<P, HttpRequest>,
+    at_end: AtEnd,
+    trailers: Option<&HeaderMap>,
+) -> Outcome {
+    guard.set_running(true);
+    let outcome = at_end(trailers);
+    guard.set_running(false);
+    outcome
+}
+
+/// The body is complete.
+#[inline(always)]
+fn complete<P: Policy<HttpRequest>>(guard: &mut Guard<P, HttpRequest>, at_end: Option<AtEnd>) {
+    if let Some(at_end) = at_end {
+        let outcome = judge(guard, at_end, None);
+        guard.settle(outcome);
+    }
+    // Only gRPC is unsettled by now: a stream that ends without a status is a failure.
+    guard.settle(Outcome::Failure);
+    guard.release(Completion::Complete);
+}
+
+#[cold]
+#[inline(never)]
+fn failed<P: Policy<HttpRequest>>(
+    guard: Option<Guard<P, HttpRequest>>,
+    error: BoxError,
+) -> BodyError {
+    let error = BodyError::inner(error);
+    if let Some(guard) = guard {
+        let rejected = error.rejection().map(Rejection::outcome);
+        guard.finish(rejected.unwrap_or(Outcome::Failure), Completion::Failed);
+    }
+    error
+}
+
+/// The error of a body that panicked; without isolation for this request it goes on unwinding.
+#[cold]
+#[inline(never)]
+fn panicked<P: Policy<HttpRequest>>(
+    guard: Option<Guard<P, HttpRequest>>,
+    payload: Box<dyn Any + Send>,
+) -> BodyError {
+    BodyError::ended(crate::gate::caught(guard, payload))
+}

@@ -1,0 +1,221 @@
+//! Isolation of panics: a handler that panics costs its own request and no other.
+//!
+//! # Where it goes
+//!
+//! Outermost, so that nothing of the stack can unwind past it; see
+//! [the order of layers](crate#the-order-of-layers).
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use seawall::CatchPanicLayer;
+//!
+//! let app: Router = Router::new()
+//!     .route("/", get(async || { if true { panic!("oh no") } }))
+//!     .layer(CatchPanicLayer::new().on_panic(|panic| {
+//!         let path = panic.request().map(|request| request.uri.path());
+//!         eprintln!("{path:?} panicked: {}", panic.message().unwrap_or("?"));
+//!     }));
+//! # let _ = app;
+//! ```
+//!
+//! A panic is caught in `call`, in the future, in the response body, in `respond_with`, and in the
+//! policies and closures of the same gate; one in `poll_ready` is answered at the next `call` of that
+//! instance. Before the response head is sent the client reads 500 (gRPC `INTERNAL`), and the
+//! connection goes on, over HTTP/1 provided that the request body was read. After it, the body ends
+//! with an error: HTTP/1 closes the connection, HTTP/2 resets the stream. The payload never reaches
+//! the client; a hook and `tracing` get it.
+//!
+//! It needs `panic = "unwind"`, the default.
+//!
+//! # Cancellation
+//!
+//! Dropping the future or the body drops what is inside. A panic in that drop is not caught.
+//!
+//! # Panics
+//!
+//! A panic in the hook is caught and dropped.
+//!
+//! # Differences from tower-http
+//!
+//! `tower_http::catch_panic` boxes the response body of every request, does not catch panics in
+//! `poll_ready` and in the body, answers gRPC with an HTTP 500, and does not pass the request to its
+//! responder.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::gate::GateLayer;
+use crate::observe::Reporter;
+use crate::panic_report::Hook;
+pub use crate::panic_report::PanicReport;
+use crate::policy::{Admission, Isolated, Isolation, NoWait, Parts, Policy};
+use crate::protocol::Http;
+use crate::request::RequestKind;
+
+/// Answers 500 (gRPC `INTERNAL`) when the inner service panics.
+pub type CatchPanicLayer<X = Http> = GateLayer<CatchPanic, X>;
+
+/// Catches and counts panics. A cheap `Clone`: every clone counts the same.
+#[derive(Clone, Debug)]
+pub struct CatchPanic {
+    reporter: Reporter,
+}
+
+/// A [`CatchPanic`] with a hook; made by `CatchPanicLayer::on_panic`.
+#[derive(Clone)]
+pub struct OnPanic {
+    handle: CatchPanic,
+    hook: Hook,
+}
+
+/// What a [`CatchPanic`] has seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct CatchPanicSnapshot {
+    /// Panics caught so far.
+    pub panics: u64,
+}
+
+// === impl CatchPanic ===
+
+impl CatchPanic {
+    /// A counter of panics.
+    pub fn new() -> Self {
+        Self {
+            reporter: Reporter::new("catch_panic"),
+        }
+    }
+
+    /// Names it in rejections, metrics and events. The first name stays.
+    #[must_use]
+    pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.reporter.set_name(name);
+        self
+    }
+
+    /// Panics caught so far.
+    pub fn panics(&self) -> u64 {
+        self.reporter.rejected()
+    }
+
+    /// What it has seen.
+    pub fn snapshot(&self) -> CatchPanicSnapshot {
+        CatchPanicSnapshot {
+            panics: self.panics(),
+        }
+    }
+
+    #[inline(always)]
+    fn isolation(&self) -> Isolation<'_> {
+        Isolation {
+            reporter: &self.reporter,
+            hook: None,
+            #[cfg(feature = "http")]
+            request: None,
+        }
+    }
+}
+
+impl Default for CatchPanic {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<R: RequestKind> Policy<R> for CatchPanic {
+    type Token = ();
+    type Wait = NoWait<(), Isolated>;
+
+    const IS_OURS: bool = true;
+
+    #[inline(always)]
+    fn admit(&self, _: &R::Head<'_>) -> Admission<(), Self::Wait> {
+        Admission::Admit(())
+    }
+
+    #[inline(always)]
+    fn parts<'a>(&'a self, _: Option<&'a ()>) -> Parts<'a> {
+        Parts {
+            isolation: Some(self.isolation()),
+            ..Parts::default()
+        }
+    }
+}
+
+// === impl OnPanic ===
+
+impl<R: RequestKind> Policy<R> for OnPanic {
+    /// What the hook can learn of a request that is gone.
+    type Token = R::Summary;
+    type Wait = NoWait<R::Summary, Isolated>;
+
+    const IS_OURS: bool = true;
+
+    #[inline]
+    fn admit(&self, head: &R::Head<'_>) -> Admission<R::Summary, Self::Wait> {
+        Admission::Admit(R::summary(head))
+    }
+
+    #[inline(always)]
+    fn parts<'a>(&'a self, summary: Option<&'a R::Summary>) -> Parts<'a> {
+        let _ = summary;
+        let isolation = Isolation {
+            hook: Some(&self.hook),
+            #[cfg(feature = "http")]
+            request: summary.and_then(R::http),
+            ..self.handle.isolation()
+        };
+        Parts {
+            isolation: Some(isolation),
+            ..Parts::default()
+        }
+    }
+}
+
+impl fmt::Debug for OnPanic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnPanic")
+            .field("handle", &self.handle)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl CatchPanicLayer ===
+
+impl CatchPanicLayer {
+    /// Catches panics, with a counter of its own; use `CatchPanicLayer::from` for a handle that you
+    /// keep.
+    pub fn new() -> Self {
+        CatchPanic::new().into()
+    }
+}
+
+impl Default for CatchPanicLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<CatchPanic> for CatchPanicLayer {
+    fn from(handle: CatchPanic) -> Self {
+        let reporter = handle.reporter.clone();
+        Self::with_reporter(handle, reporter)
+    }
+}
+
+impl<X> CatchPanicLayer<X> {
+    /// Calls `hook` for every panic, before the answer is made. For that the request's method, URI
+    /// and `x-request-id` are kept while it runs, which costs three reference counts.
+    #[must_use]
+    pub fn on_panic<F>(self, hook: F) -> GateLayer<OnPanic, X>
+    where
+        F: Fn(&PanicReport<'_>) + Send + Sync + 'static,
+    {
+        self.map_policy(|handle| OnPanic {
+            handle,
+            hook: Arc::new(hook),
+        })
+    }
+}

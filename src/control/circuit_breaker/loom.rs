@@ -1,0 +1,402 @@
+//! Every interleaving of two threads at a circuit breaker and its windows.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::breaker::{Breaker, Entry, Spans};
+use super::circuit::{Cause, Mode, Thresholds, Word};
+use super::counts::Sample;
+use super::window::Window;
+
+struct Fixed;
+
+/// By failures in a row alone.
+struct InARow;
+
+impl Spans for Fixed {
+    fn open(&self, _: u32, _: u64) -> u64 {
+        100
+    }
+
+    fn half_open(&self, open: u64) -> u64 {
+        open
+    }
+
+    fn thresholds(&self) -> Thresholds {
+        Thresholds {
+            failure_rate: Some(0.5),
+            slow_rate: None,
+            minimum_calls: 2,
+            consecutive_failures: None,
+            probes: 2,
+        }
+    }
+}
+
+impl Spans for InARow {
+    fn open(&self, _: u32, _: u64) -> u64 {
+        100
+    }
+
+    fn half_open(&self, open: u64) -> u64 {
+        open
+    }
+
+    fn thresholds(&self) -> Thresholds {
+        Thresholds {
+            failure_rate: None,
+            consecutive_failures: Some(2),
+            ..Fixed.thresholds()
+        }
+    }
+}
+
+fn sample(failed: bool) -> Sample {
+    Sample {
+        failed,
+        slow: false,
+        took: 0,
+    }
+}
+
+fn breaker() -> Arc<Breaker> {
+    Arc::new(Breaker::new(Window::within(20, 2), false, 0))
+}
+
+fn enter(breaker: &Breaker, now: u64) -> Option<Word> {
+    match breaker.enter(|| now, &Fixed) {
+        Entry::Pass(word) => Some(word),
+        Entry::Refused(_) => None,
+    }
+}
+
+/// As whoever knows the slice does: a success by the short way, if there is one.
+fn record(breaker: &Breaker, pass: Word, now: u64, failed: bool, spans: &impl Spans) {
+    let short = || breaker.record_success(pass, || now / 10, || now, spans);
+    if failed || short().is_none() {
+        breaker.record(pass, false, || now, sample(failed), spans);
+    }
+}
+
+fn changes(breaker: &Breaker) -> Vec<(Mode, Mode)> {
+    let mut changes = Vec::new();
+    breaker.tell(|change| changes.push((change.from, change.to)));
+    changes
+}
+
+fn opened(breaker: &Breaker) -> u64 {
+    breaker.trip(0, &Fixed);
+    assert_eq!(changes(breaker), [(Mode::Closed, Mode::Open)]);
+    100
+}
+
+/// Both threads at once.
+fn race<A, B>(
+    breaker: &Arc<Breaker>,
+    one: impl FnOnce(&Breaker) -> A + Send + 'static,
+    other: impl FnOnce(&Breaker) -> B,
+) {
+    let clone = breaker.clone();
+    let thread = thread::spawn(move || {
+        one(&clone);
+    });
+    other(breaker);
+    thread.join().unwrap();
+}
+
+#[test]
+fn no_sample_is_lost_when_a_bucket_turns() {
+    for late in [20, 19, 9, 0] {
+        loom::model(move || {
+            let window = Arc::new(Window::within(20, 2));
+            window.record(0, || 0, sample(true));
+            let other = window.clone();
+            let thread = thread::spawn(move || {
+                other.record(0, || late, sample(true));
+            });
+            window.record(0, || 20, sample(true));
+            thread.join().unwrap();
+            assert_eq!(window.totals().failures, 3);
+            let in_window = if late >= 10 { 2 } else { 1 };
+            let counts = window.counts(0, 20);
+            // Late by a whole window, it may still find its bucket unturned, and is in no window either way.
+            assert_eq!(counts.calls, in_window, "at {late}");
+        });
+    }
+}
+
+#[test]
+fn the_sums_of_a_ring_are_those_of_its_slots() {
+    loom::model(|| {
+        let window = Arc::new(Window::last(2));
+        let other = window.clone();
+        let thread = thread::spawn(move || {
+            other.record(0, || 0, sample(true));
+        });
+        window.record(0, || 0, sample(true));
+        window.record(0, || 0, sample(false));
+        thread.join().unwrap();
+        assert_eq!(window.totals().failures, 2);
+        assert_eq!(window.totals().calls, 3);
+        let held = window.counts(0, 0);
+        assert_eq!(held.calls, 2);
+        let sums = window.record(0, || 0, sample(true)).unwrap();
+        let held = window.counts(0, 0);
+        assert_eq!((sums.calls, sums.failures), (held.calls, held.failures));
+    });
+}
+
+#[test]
+fn an_older_generation_changes_nothing_in_a_ring() {
+    loom::model(|| {
+        let window = Arc::new(Window::last(2));
+        window.record(0, || 0, sample(true));
+        let other = window.clone();
+        let thread = thread::spawn(move || {
+            other.record(0, || 0, sample(true));
+        });
+        window.record(1, || 0, sample(true));
+        thread.join().unwrap();
+        let held = window.counts(1, 0);
+        let sums = window.record(1, || 0, sample(true)).unwrap();
+        assert_eq!((held.calls, held.failures), (1, 1));
+        assert_eq!((sums.calls, sums.failures), (2, 2));
+        assert_eq!(window.totals().failures, 4);
+    });
+}
+
+#[test]
+fn it_opens_once() {
+    loom::model(|| {
+        let breaker = breaker();
+        let word = enter(&breaker, 0).unwrap();
+        record(&breaker, word, 0, true, &Fixed);
+        race(
+            &breaker,
+            move |breaker| record(&breaker, word, 1, true, &Fixed),
+            |breaker| record(&breaker, word, 1, true, &Fixed),
+        );
+        assert_eq!(changes(&breaker), [(Mode::Closed, Mode::Open)]);
+        assert_eq!(breaker.totals().failures, 3);
+        assert_eq!(enter(&breaker, 50), None);
+    });
+}
+
+#[test]
+fn two_failures_in_a_row_at_once_open_it() {
+    loom::model(|| {
+        let breaker = breaker();
+        let word = enter(&breaker, 0).unwrap();
+        race(
+            &breaker,
+            move |breaker| record(&breaker, word, 1, true, &InARow),
+            |breaker| record(&breaker, word, 1, true, &InARow),
+        );
+        assert_eq!(changes(&breaker), [(Mode::Closed, Mode::Open)]);
+    });
+}
+
+/// A failure that passed before a reset and is counted after it neither counts nor forgets what came after it.
+#[test]
+fn an_older_failure_is_not_in_the_row() {
+    loom::model(|| {
+        let breaker = breaker();
+        let old = enter(&breaker, 0).unwrap();
+        race(
+            &breaker,
+            move |breaker| record(&breaker, old, 0, true, &InARow),
+            |breaker| {
+                breaker.reset(0);
+                let new = enter(breaker, 0).unwrap();
+                record(&breaker, new, 0, true, &InARow);
+                assert_eq!(breaker.look(0, &InARow).mode, Mode::Closed);
+                record(&breaker, new, 0, true, &InARow);
+                assert_eq!(breaker.look(0, &InARow).mode, Mode::Open);
+            },
+        );
+    });
+}
+
+/// One of them sees both, though nothing bad was in the window before.
+#[test]
+fn a_failure_and_a_success_at_once_open_it() {
+    loom::model(|| {
+        let breaker = breaker();
+        let word = enter(&breaker, 0).unwrap();
+        race(
+            &breaker,
+            move |breaker| record(&breaker, word, 100, true, &Fixed),
+            |breaker| record(&breaker, word, 100, false, &Fixed),
+        );
+        assert_eq!(changes(&breaker), [(Mode::Closed, Mode::Open)]);
+    });
+}
+
+#[test]
+fn two_failures_at_once_open_it() {
+    loom::model(|| {
+        let breaker = breaker();
+        let word = enter(&breaker, 0).unwrap();
+        race(
+            &breaker,
+            move |breaker| record(&breaker, word, 1, true, &Fixed),
+            |breaker| record(&breaker, word, 1, true, &Fixed),
+        );
+        assert_eq!(changes(&breaker), [(Mode::Closed, Mode::Open)]);
+    });
+}
+
+#[test]
+fn it_is_half_open_once_and_admits_no_more_than_its_probes() {
+    loom::model(|| {
+        let breaker = breaker();
+        let over = opened(&breaker);
+        let probe = enter(&breaker, over).unwrap();
+        race(
+            &breaker,
+            move |breaker| enter(breaker, over),
+            |breaker| enter(breaker, over),
+        );
+        assert_eq!(breaker.look(over, &Fixed).probes, 2);
+        assert_eq!(changes(&breaker), [(Mode::Open, Mode::HalfOpen)]);
+        assert!(breaker.give_back(probe, false, || over, &Fixed));
+        assert!(enter(&breaker, over).is_some());
+    });
+}
+
+#[test]
+fn two_find_the_open_time_over() {
+    loom::model(|| {
+        let breaker = breaker();
+        let over = opened(&breaker);
+        race(
+            &breaker,
+            move |breaker| assert!(enter(breaker, over).is_some()),
+            |breaker| assert!(enter(breaker, over).is_some()),
+        );
+        assert_eq!(changes(&breaker), [(Mode::Open, Mode::HalfOpen)]);
+        assert_eq!(breaker.look(over, &Fixed).probes, 2);
+    });
+}
+
+#[test]
+fn a_place_that_is_given_back_is_not_lost() {
+    loom::model(|| {
+        let breaker = breaker();
+        let over = opened(&breaker);
+        let first = enter(&breaker, over).unwrap();
+        let second = enter(&breaker, over).unwrap();
+        race(
+            &breaker,
+            move |breaker| assert!(breaker.give_back(first, false, || over, &Fixed)),
+            |breaker| record(&breaker, second, over, false, &Fixed),
+        );
+        assert_eq!(breaker.look(over, &Fixed).probes, 0);
+        let third = enter(&breaker, over).unwrap();
+        record(&breaker, third, over, false, &Fixed);
+        let closed = (Mode::HalfOpen, Mode::Closed);
+        assert_eq!(changes(&breaker), [(Mode::Open, Mode::HalfOpen), closed]);
+    });
+}
+
+/// A probe of an earlier half-open time takes no place of the next, however quickly that comes.
+#[test]
+fn a_stale_probe_gives_back_no_place_of_the_next() {
+    loom::model(|| {
+        let breaker = breaker();
+        let over = opened(&breaker);
+        let probe = enter(&breaker, over).unwrap();
+        race(
+            &breaker,
+            move |breaker| breaker.give_back(probe, false, || over, &Fixed),
+            |breaker| {
+                breaker.reset(over);
+                breaker.trip(over, &Fixed);
+                assert!(enter(breaker, over + 100).is_some());
+            },
+        );
+        assert_eq!(breaker.look(over + 100, &Fixed).probes, 1);
+    });
+}
+
+#[test]
+fn two_verdicts_make_one_decision() {
+    loom::model(|| {
+        let breaker = breaker();
+        let over = opened(&breaker);
+        let first = enter(&breaker, over).unwrap();
+        let second = enter(&breaker, over).unwrap();
+        race(
+            &breaker,
+            move |breaker| record(&breaker, first, over, true, &Fixed),
+            |breaker| record(&breaker, second, over, false, &Fixed),
+        );
+        let half_open = (Mode::Open, Mode::HalfOpen);
+        let reopened = (Mode::HalfOpen, Mode::Open);
+        assert_eq!(changes(&breaker), [half_open, reopened]);
+    });
+}
+
+#[test]
+fn a_late_probe_races_with_the_end_of_the_half_open_time() {
+    loom::model(|| {
+        let breaker = breaker();
+        let over = opened(&breaker);
+        let probe = enter(&breaker, over).unwrap();
+        let end = over + 100;
+        race(
+            &breaker,
+            move |breaker| record(&breaker, probe, end, false, &Fixed),
+            |breaker| enter(breaker, end),
+        );
+        let mut told = changes(&breaker);
+        assert_eq!(told.remove(0), (Mode::Open, Mode::HalfOpen));
+        assert_eq!(told, [(Mode::HalfOpen, Mode::Open)]);
+        assert_eq!(enter(&breaker, end), None);
+    });
+}
+
+#[test]
+fn a_hand_and_a_threshold_race() {
+    loom::model(|| {
+        let breaker = breaker();
+        let word = enter(&breaker, 0).unwrap();
+        record(&breaker, word, 0, true, &Fixed);
+        race(
+            &breaker,
+            move |breaker| record(&breaker, word, 0, true, &Fixed),
+            |breaker| breaker.force(Mode::ForcedOpen, 0),
+        );
+        let told = changes(&breaker);
+        assert_eq!(told.last().unwrap().1, Mode::ForcedOpen);
+        assert!(told.windows(2).all(|pair| pair[0].1 == pair[1].0));
+    });
+}
+
+/// Whoever finds a change tells it, and those of others: none is left untold, none is told twice, and they come in order.
+#[test]
+fn every_change_is_told_once_and_in_order() {
+    loom::model(|| {
+        let breaker = breaker();
+        let told = Arc::new(loom::sync::Mutex::new(Vec::new()));
+        let tell = |breaker: &Breaker, told: &loom::sync::Mutex<Vec<u64>>| {
+            breaker.tell(|change| {
+                assert_eq!(change.cause, Cause::ByHand);
+                told.lock().unwrap().push(change.number);
+            });
+        };
+        let theirs = told.clone();
+        race(
+            &breaker,
+            move |breaker| {
+                breaker.force(Mode::ForcedOpen, 0);
+                tell(breaker, &theirs);
+            },
+            |breaker| {
+                breaker.force(Mode::ObserveOnly, 0);
+                tell(breaker, &told);
+            },
+        );
+        assert_eq!(*told.lock().unwrap(), [1, 2]);
+    });
+}

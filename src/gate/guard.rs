@@ -1,0 +1,294 @@
+//! What all clones of a gate share, and the guard of one admitted request.
+
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::num::NonZeroU64;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+
+#[cfg(feature = "http")]
+use crate::http::{Classifier, Responder, ResponseHeadMut};
+use crate::observe::Reporter;
+use crate::outcome::{Completion, Outcome};
+use crate::panic_report::{PanicReport, message};
+#[cfg(feature = "http")]
+use crate::policy::needs::InBody;
+use crate::policy::needs::{InFuture, Owed};
+use crate::policy::{Choice, Isolation, Needs, NeedsOf, Parts, Policy};
+use crate::reason::Reason;
+use crate::rejection::Rejection;
+use crate::request::RequestKind;
+
+/// What all clones of a gate share, behind one reference count.
+#[derive(Clone)]
+pub(crate) struct Shared<P> {
+    pub(crate) policy: P,
+    /// Counts the admitted requests.
+    pub(crate) reporter: Reporter,
+    #[cfg(feature = "http")]
+    pub(crate) responder: Responder,
+    #[cfg(feature = "http")]
+    pub(crate) classifier: Option<Classifier>,
+}
+
+/// Owns the token of an admitted request, and sees to it that the token is settled once and then
+/// released once, however the request ends.
+pub struct Guard<P: Policy<R>, R: RequestKind> {
+    shared: Arc<Shared<P>>,
+    token: P::Token,
+    owed: <Owed<NeedsOf<P, R>> as Choice>::Maybe<Flags>,
+    kind: PhantomData<fn(R)>,
+}
+
+/// What a future keeps of an admitted request.
+pub(crate) type FutureGuard<P, R> = <InFuture<NeedsOf<P, R>> as Choice>::Maybe<Guard<P, R>>;
+/// What a response body keeps of it.
+#[cfg(feature = "http")]
+pub(crate) type BodyGuard<P, R> = <InBody<NeedsOf<P, R>> as Choice>::Maybe<Guard<P, R>>;
+
+/// What the token is owed. A whole word, as what is narrower is moved byte by byte; never 0, so that
+/// an `Option` of it has no tag.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flags(NonZeroU64);
+
+// === impl Flags ===
+
+impl Flags {
+    const SETTLE: u64 = 1 << 0;
+    const RELEASE: u64 = 1 << 1;
+    /// Foreign code runs under the guard. A guard that is dropped now is dropped by a panic of that
+    /// code: exact where `thread::panicking()` would blame a call that is dropped during another
+    /// panic.
+    const RUNNING: u64 = 1 << 2;
+    const ALWAYS: u64 = 1 << 3;
+
+    #[inline(always)]
+    const fn new(bits: u64) -> Self {
+        match NonZeroU64::new(bits | Self::ALWAYS) {
+            Some(bits) => Self(bits),
+            None => unreachable!(),
+        }
+    }
+
+    #[inline(always)]
+    const fn bits(self) -> u64 {
+        self.0.get()
+    }
+}
+
+// === impl Guard ===
+
+impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
+    const SETTLES: bool = <NeedsOf<P, R> as Needs>::Settle::IS;
+    const RELEASES: bool = <NeedsOf<P, R> as Needs>::Release::IS;
+    /// Whether it matters if the call unwinds; with isolation that is known without a mark.
+    pub(super) const MARKS: bool = (Self::SETTLES || <NeedsOf<P, R> as Needs>::Completion::IS)
+        && !<NeedsOf<P, R> as Needs>::Isolation::IS;
+
+    /// A guard under which foreign code is about to run.
+    #[inline(always)]
+    pub(crate) fn running(shared: Arc<Shared<P>>, token: P::Token) -> Self {
+        let mut bits = 0;
+        if const { Self::SETTLES } {
+            bits |= Flags::SETTLE;
+        }
+        if const { Self::RELEASES } {
+            bits |= Flags::RELEASE;
+        }
+        if const { Self::MARKS } {
+            bits |= Flags::RUNNING;
+        }
+        Self {
+            shared,
+            token,
+            owed: <Owed<NeedsOf<P, R>> as Choice>::some(Flags::new(bits)),
+            kind: PhantomData,
+        }
+    }
+
+    #[inline(always)]
+    fn owed(&mut self) -> &mut Flags {
+        match <Owed<NeedsOf<P, R>> as Choice>::get(&mut self.owed) {
+            Some(owed) => owed,
+            None => unreachable!("a guard that owes nothing is not asked"),
+        }
+    }
+
+    /// Marks whether foreign code runs.
+    #[inline(always)]
+    pub(crate) fn set_running(&mut self, is_running: bool) {
+        if const { Self::MARKS } {
+            let owed = self.owed();
+            *owed = Flags::new(if is_running {
+                owed.bits() | Flags::RUNNING
+            } else {
+                owed.bits() & !Flags::RUNNING
+            });
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn shared(&self) -> &Arc<Shared<P>> {
+        &self.shared
+    }
+
+    /// What the policies ask of the gate for this request.
+    #[inline(always)]
+    pub(crate) fn parts(&self) -> Parts<'_> {
+        self.shared.policy.parts(Some(&self.token))
+    }
+
+    #[inline(always)]
+    fn owes(&mut self, flag: u64) -> bool {
+        self.owed().bits() & flag != 0
+    }
+
+    #[cfg(feature = "http")]
+    #[inline(always)]
+    pub(crate) fn is_settled(&mut self) -> bool {
+        if const { Self::SETTLES } {
+            !self.owes(Flags::SETTLE)
+        } else {
+            true
+        }
+    }
+
+    /// Nothing is owed any more.
+    #[cfg(feature = "http")]
+    #[inline(always)]
+    pub(crate) fn is_done(&mut self) -> bool {
+        if const { Self::SETTLES || Self::RELEASES } {
+            !self.owes(Flags::SETTLE | Flags::RELEASE)
+        } else {
+            true
+        }
+    }
+
+    #[cfg(feature = "http")]
+    #[inline(always)]
+    pub(crate) fn on_head<B>(&mut self, response: &mut http::Response<B>) {
+        if const { <NeedsOf<P, R> as Needs>::Head::IS } {
+            let mut head = ResponseHeadMut::new(response);
+            self.shared.policy.on_head(&mut self.token, &mut head);
+        }
+    }
+
+    /// Settles the token, unless it is settled.
+    #[inline(always)]
+    pub(crate) fn settle(&mut self, outcome: Outcome) {
+        if const { Self::SETTLES } && self.owes(Flags::SETTLE) {
+            let owed = self.owed();
+            *owed = Flags::new(owed.bits() & !Flags::SETTLE);
+            self.shared.policy.settle(&mut self.token, outcome);
+        }
+    }
+
+    /// The deadline passed: settles the token, unless it is settled.
+    pub(crate) fn expire(&mut self, outcome: Outcome) {
+        if const { Self::SETTLES } && self.owes(Flags::SETTLE) {
+            let owed = self.owed();
+            *owed = Flags::new(owed.bits() & !Flags::SETTLE);
+            self.shared.policy.expire(&mut self.token, outcome);
+        }
+    }
+
+    /// Releases the token, unless it is released.
+    #[inline(always)]
+    pub(crate) fn release(&mut self, completion: Completion) {
+        if const { Self::RELEASES } && self.owes(Flags::RELEASE) {
+            let owed = self.owed();
+            *owed = Flags::new(owed.bits() & !Flags::RELEASE);
+            self.shared.policy.release(&mut self.token, completion);
+        }
+    }
+
+    /// Settles and releases the token.
+    #[inline]
+    pub(crate) fn finish(mut self, outcome: Outcome, completion: Completion) {
+        self.settle(outcome);
+        self.release(completion);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn settle_dropped(&mut self) {
+        let outcome = if self.owes(Flags::RUNNING) {
+            Outcome::Panicked
+        } else {
+            Outcome::Cancelled
+        };
+        self.settle(outcome);
+    }
+}
+
+impl<P: Policy<R>, R: RequestKind> Drop for Guard<P, R> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if const { Self::SETTLES } && self.owes(Flags::SETTLE) {
+            self.settle_dropped();
+        }
+        if const { Self::RELEASES } && self.owes(Flags::RELEASE) {
+            let completion = if const { Self::MARKS } && self.owes(Flags::RUNNING) {
+                Completion::Panicked
+            } else {
+                Completion::Cancelled
+            };
+            self.release(completion);
+        }
+    }
+}
+
+impl<P: Policy<R>, R: RequestKind> fmt::Debug for Guard<P, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").finish_non_exhaustive()
+    }
+}
+
+impl<P> fmt::Debug for Shared<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+// === impl Isolation ===
+
+impl<'a> Isolation<'a> {
+    /// For a request that has no token.
+    pub(crate) fn for_request<R: RequestKind>(self, summary: &'a R::Summary) -> Self {
+        let _ = summary;
+        Self {
+            #[cfg(feature = "http")]
+            request: R::http(summary),
+            ..self
+        }
+    }
+
+    /// Makes a rejection of a panic, and reports it: the payload goes to the hook and to no client.
+    #[cold]
+    pub(crate) fn caught(&self, payload: Box<dyn Any + Send>) -> Rejection {
+        let rejection = self.reporter.reject(Reason::Panicked);
+        let reported = panic::catch_unwind(AssertUnwindSafe(|| {
+            rejection.count_panic(message(&*payload));
+            if let Some(hook) = self.hook {
+                hook(&PanicReport::new(
+                    &*payload,
+                    #[cfg(feature = "http")]
+                    self.request,
+                ));
+            }
+        }));
+        if let Err(payload) = reported {
+            discard(payload);
+        }
+        discard(payload);
+        rejection
+    }
+}
+
+/// Drops a payload, which may panic itself; what that leaves is leaked.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(payload);
+    }
+}

@@ -1,0 +1,224 @@
+//! How gRPC over HTTP/2 is recognised and read, after the gRPC HTTP/2 protocol description.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Version, header};
+
+use crate::deadline::Deadline;
+use crate::outcome::Outcome;
+use crate::request::CallersTime;
+
+/// The status codes that an answer or an outcome needs (`google.rpc.Code`).
+pub(super) mod code {
+    pub(in crate::http) const OK: u8 = 0;
+    pub(in crate::http) const UNKNOWN: u8 = 2;
+    pub(in crate::http) const DEADLINE_EXCEEDED: u8 = 4;
+    pub(in crate::http) const RESOURCE_EXHAUSTED: u8 = 8;
+    pub(in crate::http) const INTERNAL: u8 = 13;
+    pub(in crate::http) const UNAVAILABLE: u8 = 14;
+    pub(in crate::http) const DATA_LOSS: u8 = 15;
+}
+
+pub(super) const CONTENT_TYPE: &str = "application/grpc";
+pub(super) const STATUS: &str = "grpc-status";
+pub(super) const MESSAGE: &str = "grpc-message";
+pub(super) const TIMEOUT: &str = "grpc-timeout";
+pub(super) const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// Exactly `application/grpc`, or with a message format or a parameter behind it; `application/grpc-web` is HTTP.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let rest = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().strip_prefix(CONTENT_TYPE.as_bytes()));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// The outcome by the status in trailers, or in the head of a trailers-only response; `None` without
+/// a status.
+pub(crate) fn outcome(headers: &HeaderMap) -> Option<Outcome> {
+    let status = headers.get(STATUS)?;
+    Some(
+        match status.to_str().ok().and_then(|code| code.parse().ok()) {
+            Some(
+                code::UNKNOWN
+                | code::DEADLINE_EXCEEDED
+                | code::INTERNAL
+                | code::UNAVAILABLE
+                | code::DATA_LOSS,
+            )
+            | None => Outcome::Failure,
+            Some(code::RESOURCE_EXHAUSTED) => Outcome::Ignored,
+            // The caller's mistakes are no failure of the service.
+            Some(code::OK..) => Outcome::Success,
+        },
+    )
+}
+
+/// Units of `grpc-timeout` from the finest, in nanoseconds.
+const UNITS: [(u8, u128); 6] = [
+    (b'n', 1),
+    (b'u', 1_000),
+    (b'm', 1_000_000),
+    (b'S', 1_000_000_000),
+    (b'M', 60 * 1_000_000_000),
+    (b'H', 3600 * 1_000_000_000),
+];
+
+/// What is at most eight digits.
+const MOST: u128 = 99_999_999;
+
+/// Whether the version may carry gRPC.
+#[inline]
+pub(super) fn is_http2(version: Version) -> bool {
+    matches!(version, Version::HTTP_2 | Version::HTTP_3)
+}
+
+/// The time that the caller gives the call, if it is gRPC.
+#[inline(never)]
+pub(super) fn callers_time(headers: &HeaderMap) -> CallersTime {
+    if headers.is_empty() || !is_grpc(headers) {
+        return CallersTime::None;
+    }
+    match headers.get(TIMEOUT) {
+        None => CallersTime::None,
+        Some(value) => parse(value.as_bytes()).map_or(CallersTime::Malformed, CallersTime::For),
+    }
+}
+
+/// One to eight digits and a unit.
+fn parse(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let (_, nanos) = UNITS.iter().find(|(each, _)| each == unit)?;
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    let nanos = u128::from(number) * nanos;
+    let seconds = u64::try_from(nanos / 1_000_000_000).ok()?;
+    Some(Duration::new(seconds, (nanos % 1_000_000_000) as u32))
+}
+
+// === impl Deadline ===
+
+impl Deadline {
+    /// The time that is left as the value of a `grpc-timeout` header: at most eight digits and a
+    /// unit, rounded down so that the callee gives up no later than the caller; `1n` when the
+    /// deadline has passed.
+    pub fn to_grpc_timeout(&self) -> HeaderValue {
+        to_grpc_timeout(self.remaining())
+    }
+}
+
+/// In the finest unit that takes no more than eight digits, rounded down, but not to zero.
+fn to_grpc_timeout(duration: Duration) -> HeaderValue {
+    let nanos = duration.as_nanos().max(1);
+    let fits = UNITS.iter().find(|(_, unit)| nanos / unit <= MOST);
+    let (unit, number) = match fits {
+        Some((unit, nanos_each)) => (*unit, nanos / nanos_each),
+        None => (b'H', MOST),
+    };
+    let text = format!("{number}{}", char::from(unit));
+    HeaderValue::from_str(&text).expect("digits and a letter")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_content_type_decides_what_is_grpc() {
+        let is = |value: &'static str| {
+            is_grpc(&HeaderMap::from_iter([(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static(value),
+            )]))
+        };
+        assert!(is("application/grpc"));
+        assert!(is("application/grpc+proto"));
+        assert!(is("application/grpc;charset=utf-8"));
+        assert!(!is("application/grpc-web"));
+        assert!(!is("application/grpc-web+proto"));
+        assert!(!is("application/json"));
+        assert!(!is_grpc(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_status_that_cannot_be_read_is_a_failure() {
+        let of = |value: &'static str| {
+            outcome(&HeaderMap::from_iter([(
+                http::HeaderName::from_static(STATUS),
+                HeaderValue::from_static(value),
+            )]))
+        };
+        assert_eq!(of("0"), Some(Outcome::Success));
+        assert_eq!(of("5"), Some(Outcome::Success));
+        assert_eq!(of("8"), Some(Outcome::Ignored));
+        assert_eq!(of("14"), Some(Outcome::Failure));
+        assert_eq!(of("-1"), Some(Outcome::Failure));
+        assert_eq!(of("300"), Some(Outcome::Failure));
+        assert_eq!(outcome(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn timeouts_as_the_specification_has_them() {
+        let read = |value: &str| parse(value.as_bytes());
+        assert_eq!(read("1H"), Some(Duration::from_secs(3600)));
+        assert_eq!(read("2M"), Some(Duration::from_secs(120)));
+        assert_eq!(read("3S"), Some(Duration::from_secs(3)));
+        assert_eq!(read("4m"), Some(Duration::from_millis(4)));
+        assert_eq!(read("5u"), Some(Duration::from_micros(5)));
+        assert_eq!(read("6n"), Some(Duration::from_nanos(6)));
+        assert_eq!(
+            read("99999999H"),
+            Some(Duration::from_secs(99_999_999 * 3600))
+        );
+        for malformed in [
+            "",
+            "S",
+            "1",
+            "1s",
+            "1h",
+            "+1S",
+            "-1S",
+            " 1S",
+            "1 S",
+            "1.5S",
+            "100000000n",
+            "1S ",
+            "\u{664}S",
+        ] {
+            assert_eq!(read(malformed), None, "{malformed:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..12)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn what_is_read_is_written(number in 0..=99_999_999_u32, unit in 0..6_usize) {
+            let text = format!("{number}{}", char::from(UNITS[unit].0));
+            let read = parse(text.as_bytes()).unwrap();
+            let again = parse(to_grpc_timeout(read).as_bytes()).unwrap();
+            prop_assert_eq!(again, read.max(Duration::from_nanos(1)));
+        }
+
+        /// Rounded down to the unit that is written: less than one such unit is lost.
+        #[test]
+        fn what_is_written_is_less_by_under_one_unit(nanos in 1..u64::MAX) {
+            let written = to_grpc_timeout(Duration::from_nanos(nanos));
+            let (unit, digits) = written.as_bytes().split_last().unwrap();
+            let (_, unit_nanos) = UNITS.iter().find(|(each, _)| each == unit).unwrap();
+            let number: u128 = std::str::from_utf8(digits).unwrap().parse().unwrap();
+            let read = number * unit_nanos;
+            prop_assert!(read <= u128::from(nanos) && u128::from(nanos) < read + unit_nanos);
+            prop_assert!(number <= MOST);
+        }
+    }
+}

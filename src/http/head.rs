@@ -1,0 +1,227 @@
+//! What closures and policies see of an HTTP exchange: everything but the body, so that one closure
+//! fits every body type.
+
+use std::fmt;
+
+use http::{
+    Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+};
+
+use super::grpc;
+use crate::deadline::Deadline;
+use crate::request::{CallersTime, RequestKind, sealed};
+
+/// What a policy sees of an HTTP request: [`RequestHead`]s.
+#[derive(Clone, Copy, Debug)]
+pub enum HttpRequest {}
+
+/// An HTTP request without its body.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct RequestHead<'a> {
+    /// The request's method.
+    pub method: &'a Method,
+    /// The request's URI.
+    pub uri: &'a Uri,
+    /// The HTTP version of the request.
+    pub version: Version,
+    /// The request's headers.
+    pub headers: &'a HeaderMap,
+    /// The request's extensions.
+    pub extensions: &'a Extensions,
+}
+
+/// An HTTP response without its body.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ResponseHead<'a> {
+    /// The response's status.
+    pub status: StatusCode,
+    /// The response's headers.
+    pub headers: &'a HeaderMap,
+    /// The response's extensions.
+    pub extensions: &'a Extensions,
+}
+
+/// An HTTP response without its body, to be changed.
+pub struct ResponseHeadMut<'a> {
+    response: &'a mut dyn Head,
+}
+
+/// A response of any body type.
+trait Head {
+    fn status(&self) -> StatusCode;
+    fn status_mut(&mut self) -> &mut StatusCode;
+    fn headers(&self) -> &HeaderMap;
+    fn headers_mut(&mut self) -> &mut HeaderMap;
+    fn extensions(&self) -> &Extensions;
+    fn extensions_mut(&mut self) -> &mut Extensions;
+}
+
+/// What is kept of a request for a hook that runs when the request itself is gone.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RequestSummary {
+    /// The request's method.
+    pub method: Method,
+    /// The request's URI.
+    pub uri: Uri,
+    /// The request's `x-request-id`, if it had one.
+    pub request_id: Option<HeaderValue>,
+}
+
+// === impl HttpRequest ===
+
+impl sealed::Sealed for HttpRequest {}
+
+impl RequestKind for HttpRequest {
+    type Head<'a> = RequestHead<'a>;
+    type Summary = RequestSummary;
+
+    fn summary(head: &RequestHead<'_>) -> RequestSummary {
+        RequestSummary {
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            request_id: head.headers.get("x-request-id").cloned(),
+        }
+    }
+
+    fn http(summary: &RequestSummary) -> Option<&RequestSummary> {
+        Some(summary)
+    }
+
+    fn deadline(head: &RequestHead<'_>) -> Option<Deadline> {
+        head.extensions.get().copied()
+    }
+
+    #[inline]
+    fn callers_time(head: &RequestHead<'_>) -> CallersTime {
+        if grpc::is_http2(head.version) {
+            grpc::callers_time(head.headers)
+        } else {
+            CallersTime::None
+        }
+    }
+}
+
+// === impl RequestHead ===
+
+impl<'a> RequestHead<'a> {
+    /// The path of the request's URI.
+    pub fn path(&self) -> &'a str {
+        self.uri.path()
+    }
+}
+
+impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
+    #[inline]
+    fn from(request: &'a Request<B>) -> Self {
+        Self {
+            method: request.method(),
+            uri: request.uri(),
+            version: request.version(),
+            headers: request.headers(),
+            extensions: request.extensions(),
+        }
+    }
+}
+
+// === impl ResponseHead ===
+
+impl<'a, B> From<&'a Response<B>> for ResponseHead<'a> {
+    #[inline]
+    fn from(response: &'a Response<B>) -> Self {
+        Self {
+            status: response.status(),
+            headers: response.headers(),
+            extensions: response.extensions(),
+        }
+    }
+}
+
+// === impl ResponseHeadMut ===
+
+impl<'a> ResponseHeadMut<'a> {
+    #[inline]
+    pub(crate) fn new<B>(response: &'a mut Response<B>) -> Self {
+        Self { response }
+    }
+
+    /// Lends the head as a response without a body.
+    #[cfg(feature = "tower-http")]
+    pub(crate) fn with_response<T>(&mut self, look: impl FnOnce(&Response<()>) -> T) -> T {
+        let mut response = Response::new(());
+        *response.status_mut() = self.status();
+        std::mem::swap(response.headers_mut(), self.headers_mut());
+        std::mem::swap(response.extensions_mut(), self.extensions_mut());
+        let looked = look(&response);
+        std::mem::swap(response.headers_mut(), self.headers_mut());
+        std::mem::swap(response.extensions_mut(), self.extensions_mut());
+        looked
+    }
+
+    /// The response's status.
+    pub fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// The response's status, to be changed.
+    pub fn status_mut(&mut self) -> &mut StatusCode {
+        self.response.status_mut()
+    }
+
+    /// The response's headers.
+    pub fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// The response's headers, to be changed.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.response.headers_mut()
+    }
+
+    /// The response's extensions.
+    pub fn extensions(&self) -> &Extensions {
+        self.response.extensions()
+    }
+
+    /// The response's extensions, to be changed.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        self.response.extensions_mut()
+    }
+}
+
+impl fmt::Debug for ResponseHeadMut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseHeadMut")
+            .field("status", &self.status())
+            .field("headers", self.headers())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<B> Head for Response<B> {
+    fn status(&self) -> StatusCode {
+        self.status()
+    }
+
+    fn status_mut(&mut self) -> &mut StatusCode {
+        self.status_mut()
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        self.headers()
+    }
+
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.headers_mut()
+    }
+
+    fn extensions(&self) -> &Extensions {
+        self.extensions()
+    }
+
+    fn extensions_mut(&mut self) -> &mut Extensions {
+        self.extensions_mut()
+    }
+}

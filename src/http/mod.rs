@@ -1,0 +1,616 @@
+//! The HTTP protocol: `http::Request` in, `http::Response` out, gRPC among them.
+
+pub(crate) mod answer;
+mod classify;
+pub(crate) mod grpc;
+mod head;
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, Version, header};
+
+use self::answer::decimal;
+pub use self::answer::{Responder, WireProtocol};
+use self::classify::Verdict;
+#[cfg(feature = "tower-http")]
+pub(crate) use self::classify::by_classifier;
+pub(crate) use self::classify::{AtEnd, Classifier, by_head};
+pub use self::head::{HttpRequest, RequestHead, RequestSummary, ResponseHead, ResponseHeadMut};
+#[doc(hidden)]
+pub use crate::body::Held;
+use crate::body::{Body, BodyClock, Bounds, Carried, ClockOf, LARGE, Watched};
+use crate::deadline::Deadline;
+use crate::gate::guard::{FutureGuard, Guard};
+use crate::gate::timer::TimerOf;
+use crate::outcome::{Completion, Outcome};
+use crate::policy::needs::{InBody, InFuture};
+use crate::policy::{Choice, Ending, Needs, NeedsOf, No, Parts, Policy, Yes};
+use crate::protocol::{Classify, Converted, Http, Protocol, Respond, Wrapped};
+use crate::rejection::{BoxError, Rejection};
+use crate::request_limit::request_body::{self, Cold, Limited, RequestBody};
+
+/// What is remembered of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Memo {
+    version: Version,
+    is_head: bool,
+    /// Known only after [`Protocol::inspect`].
+    is_grpc: bool,
+}
+
+/// What becomes of request bodies. `C` is [`Yes`] if a policy of the gate limits them.
+pub trait RequestBodies<B, C>: Clone {
+    /// The body for the inner service.
+    type Body;
+    /// A body that is counted, or one that is not read.
+    type Cold: Default;
+
+    /// The exact length; `u64::MAX` if it is not known.
+    fn length(body: &B) -> u64;
+
+    /// A request whose body has at most `max` bytes.
+    fn pass(&self, request: Request<B>, max: u64) -> Request<Self::Body>;
+
+    /// A body that is counted; or why not.
+    #[expect(
+        clippy::type_complexity,
+        reason = "a request and what is kept of it, or why not"
+    )]
+    fn limit(
+        &self,
+        request: Request<B>,
+        parts: &Parts<'_>,
+    ) -> Result<(Request<Self::Body>, Self::Cold), (Rejection, Self::Cold)>;
+
+    /// What is left of a request that is rejected.
+    fn unread(request: Request<B>) -> Self::Cold;
+
+    /// Why the body was ended, if it was.
+    fn overrun(cold: &mut Self::Cold) -> Option<Rejection>;
+
+    /// An answer that is held back until the rest of the request is read; the answer itself if
+    /// nothing is left.
+    fn hold(cold: Self::Cold, answer: Bytes) -> Result<Held, Bytes>;
+}
+
+/// What becomes of response bodies.
+pub trait ResponseBodies<B, P: Policy<HttpRequest>>: Clone {
+    /// The body for the caller.
+    type Body;
+
+    /// A response that the gate need not watch any more.
+    fn pass(&self, response: Response<B>) -> Response<Self::Body>;
+
+    /// A body that it watches, or an answer.
+    fn wrap(&self, body: Body<B, P>) -> Self::Body;
+}
+
+/// Whether response bodies can be ended from outside, which takes bodies that can be sent to another
+/// thread.
+pub trait Endings<B, P: Policy<HttpRequest>> {
+    /// A body with what it carries.
+    fn body(body: B, carried: CarriedBody<P>) -> Body<B, P>;
+}
+
+/// What a response body carries, and when it is ended.
+#[doc(hidden)]
+pub struct CarriedBody<P: Policy<HttpRequest>> {
+    carried: Carried<P>,
+    clock: ClockOf<P>,
+    bounds: <<NeedsOf<P, HttpRequest> as Needs>::Ending as Choice>::Maybe<Bounds>,
+}
+
+// === impl Http ===
+
+impl<In, Out, E> crate::request::sealed::Sealed for Http<In, Out, E> {}
+
+impl<B, P, In, Out, E> Protocol<Request<B>, P> for Http<In, Out, E>
+where
+    P: Policy<HttpRequest>,
+    In: RequestBodies<B, <NeedsOf<P, HttpRequest> as Needs>::Limit>,
+    Out: Clone,
+    E: Clone,
+{
+    type Kind = HttpRequest;
+    type Inner = Request<In::Body>;
+    type Memo = Memo;
+    type Cold = In::Cold;
+
+    #[inline(always)]
+    fn with_head<T>(request: &Request<B>, look: impl FnOnce(&RequestHead<'_>) -> T) -> T {
+        look(&RequestHead::from(request))
+    }
+
+    #[inline(always)]
+    fn glance(request: &Request<B>) -> Memo {
+        Memo::of(request)
+    }
+
+    #[inline]
+    fn inspect(request: &Request<B>) -> Memo {
+        let memo = Memo::of(request);
+        Memo {
+            is_grpc: memo.is_http2() && grpc::is_grpc(request.headers()),
+            ..memo
+        }
+    }
+
+    #[inline(always)]
+    fn length(request: &Request<B>) -> u64 {
+        In::length(request.body())
+    }
+
+    #[inline(always)]
+    fn pass(&self, request: Request<B>, max: u64) -> Self::Inner {
+        self.request.pass(request, max)
+    }
+
+    fn limit(
+        &self,
+        request: Request<B>,
+        parts: &Parts<'_>,
+    ) -> Result<(Self::Inner, Self::Cold), (Rejection, Self::Cold)> {
+        self.request.limit(request, parts)
+    }
+
+    fn unread(request: Request<B>) -> Self::Cold {
+        In::unread(request)
+    }
+
+    #[inline(always)]
+    fn overrun(cold: &mut Self::Cold) -> Option<Rejection> {
+        In::overrun(cold)
+    }
+
+    fn expose(request: &mut Request<B>, deadline: Deadline) -> Deadline {
+        let known = request.extensions().get::<Deadline>().copied();
+        let deadline = known.map_or(deadline, |known| known.min(deadline));
+        request.extensions_mut().insert(deadline);
+        deadline
+    }
+}
+
+impl<ReqB, B, Err, P, In, Out, E> Respond<Request<ReqB>, Response<B>, Err, P> for Http<In, Out, E>
+where
+    P: Policy<HttpRequest>,
+    In: RequestBodies<ReqB, <NeedsOf<P, HttpRequest> as Needs>::Limit>,
+    Out: ResponseBodies<B, P>,
+    E: Classify<Response<B>, Err>,
+    B: http_body::Body,
+    <NeedsOf<P, HttpRequest> as Needs>::Ending: Endings<B, P>,
+{
+    type Response = Response<Out::Body>;
+    type Carried = CarriedBody<P>;
+
+    fn reject(
+        &self,
+        rejection: Rejection,
+        memo: Memo,
+        responder: &Responder,
+        cold: In::Cold,
+    ) -> Result<Self::Response, Err> {
+        let mut response = responder.respond(&rejection, memo.wire());
+        response.extensions_mut().insert(rejection);
+        if memo.is_head {
+            // Hyper's HTTP/2 server sends the body of an answer to HEAD.
+            let length = response.body().len() as u64;
+            response
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, decimal(length));
+            response.body_mut().clear();
+        }
+        // A gRPC answer is trailers and nothing else, so that nothing can be held back.
+        let cold = if memo.is_grpc {
+            In::Cold::default()
+        } else {
+            cold
+        };
+        Ok(response.map(|bytes| {
+            self.response.wrap(match In::hold(cold, bytes) {
+                Ok(held) => Body::held(held),
+                Err(bytes) => Body::answer(bytes),
+            })
+        }))
+    }
+
+    #[inline(always)]
+    fn settle(
+        &self,
+        result: &mut Result<Response<B>, Err>,
+        memo: Memo,
+        guard: &mut FutureGuard<P, HttpRequest>,
+        timer: &mut TimerOf<P, HttpRequest>,
+    ) -> CarriedBody<P> {
+        let Some(mut guard) = InFuture::<NeedsOf<P, HttpRequest>>::take(guard) else {
+            return CarriedBody::default();
+        };
+        let mut carried = CarriedBody::default();
+        let Ok(response) = result else {
+            failed(guard, || self.errors.classify(result));
+            return carried;
+        };
+        if !head_is_here(response, memo, &mut guard, &mut carried) {
+            return carried;
+        }
+        if const { <NeedsOf<P, HttpRequest> as Needs>::Ending::IS } {
+            if let Some(ending) = guard.parts().ending {
+                end_later::<B, P>(response, memo, ending, timer, &mut carried);
+            }
+        }
+        carried.carried.guard = InBody::<NeedsOf<P, HttpRequest>>::some(guard);
+        carried
+    }
+
+    #[inline(always)]
+    fn wrap(
+        &self,
+        result: Result<Response<B>, Err>,
+        mut carried: CarriedBody<P>,
+    ) -> Result<Self::Response, Err> {
+        result.map(|response| {
+            let guard = &mut carried.carried.guard;
+            if InBody::<NeedsOf<P, HttpRequest>>::get(guard).is_none() {
+                return self.response.pass(response);
+            }
+            response.map(|body| {
+                let body = <NeedsOf<P, HttpRequest> as Needs>::Ending::body(body, carried);
+                self.response.wrap(body)
+            })
+        })
+    }
+}
+
+/// The response head is here: lends it, settles the token as far as it tells, and releases it if the
+/// request is over. Returns whether the body is to be watched.
+#[inline(always)]
+fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
+    response: &mut Response<B>,
+    memo: Memo,
+    guard: &mut Guard<P, HttpRequest>,
+    carried: &mut CarriedBody<P>,
+) -> bool {
+    guard.on_head(response);
+    let has_no_content = matches!(
+        response.status(),
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    );
+    let is_over = memo.is_head || has_no_content || response.body().is_end_stream();
+    if const { <NeedsOf<P, HttpRequest> as Needs>::Settle::IS } {
+        match verdict(response, memo, is_over, guard) {
+            Verdict::Now(outcome) => guard.settle(outcome),
+            Verdict::AtEnd(at_end) => {
+                carried.carried.at_end = <NeedsOf<P, HttpRequest> as Needs>::Settle::some(at_end);
+            }
+            Verdict::Default => {}
+        }
+    }
+    guard.set_running(false);
+    if is_over {
+        guard.release(Completion::Complete);
+        return false;
+    }
+    if const { <NeedsOf<P, HttpRequest> as Needs>::Completion::IS } {
+        let promised = promised(response, memo);
+        carried.carried.promised = <NeedsOf<P, HttpRequest> as Needs>::Completion::some(promised);
+    }
+    let is_watched = const {
+        <NeedsOf<P, HttpRequest> as Needs>::Isolation::IS
+            || <NeedsOf<P, HttpRequest> as Needs>::Ending::IS
+    };
+    is_watched || !guard.is_done()
+}
+
+/// The inner service returned an error.
+#[cold]
+#[inline(never)]
+fn failed<P: Policy<HttpRequest>>(
+    mut guard: Guard<P, HttpRequest>,
+    classify: impl FnOnce() -> Option<Outcome>,
+) {
+    if const { <NeedsOf<P, HttpRequest> as Needs>::Settle::IS } {
+        let outcome = classify().unwrap_or(Outcome::Failure);
+        guard.settle(outcome);
+    }
+    guard.set_running(false);
+    guard.release(Completion::Complete);
+}
+
+/// What the head says: by default if that is in the trailers of a gRPC response.
+#[inline(always)]
+fn verdict<B, P: Policy<HttpRequest>>(
+    response: &mut Response<B>,
+    memo: Memo,
+    is_over: bool,
+    guard: &Guard<P, HttpRequest>,
+) -> Verdict {
+    if let Some(rejection) = response.extensions().get::<Rejection>() {
+        return Verdict::Now(rejection.outcome());
+    }
+    if let Some(classifier) = &guard.shared().classifier {
+        match classifier(&mut ResponseHeadMut::new(response)) {
+            Verdict::Default => {}
+            Verdict::AtEnd(at_end) if is_over => return Verdict::Now(at_end(None)),
+            verdict => return verdict,
+        }
+    }
+    if memo.is_http2() && grpc::is_grpc(response.headers()) {
+        let outcome = grpc::outcome(response.headers());
+        let outcome = outcome.or(is_over.then_some(Outcome::Failure));
+        return outcome.map_or(Verdict::Default, Verdict::Now);
+    }
+    Verdict::Now(match response.status() {
+        StatusCode::TOO_MANY_REQUESTS => Outcome::Ignored,
+        status if status.is_server_error() => Outcome::Failure,
+        _ => Outcome::Success,
+    })
+}
+
+/// The bytes that an HTTP/1 response promises: hyper drops a body that has delivered them without
+/// polling it to its end.
+fn promised<B: http_body::Body>(response: &Response<B>, memo: Memo) -> u64 {
+    if memo.is_http2() {
+        return u64::MAX;
+    }
+    response
+        .body()
+        .size_hint()
+        .exact()
+        .or_else(|| {
+            let length = response.headers().get(header::CONTENT_LENGTH)?;
+            length.to_str().ok()?.parse().ok()
+        })
+        .unwrap_or(u64::MAX)
+}
+
+/// Bounds the time of a response body: from outside if it may be large, else while it is polled.
+fn end_later<B: http_body::Body, P: Policy<HttpRequest>>(
+    response: &Response<B>,
+    memo: Memo,
+    ending: Ending<'_>,
+    timer: &mut TimerOf<P, HttpRequest>,
+    carried: &mut CarriedBody<P>,
+) {
+    let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
+    let is_grpc = memo.is_http2() && grpc::is_grpc(response.headers());
+    let mut clock = BodyClock::new(ending, timer.as_deref(), is_grpc);
+    let may_be_large = response
+        .body()
+        .size_hint()
+        .exact()
+        .is_none_or(|size| size > LARGE);
+    if may_be_large && (clock.has_deadline() || ending.progress.is_some()) {
+        carried.bounds = <NeedsOf<P, HttpRequest> as Needs>::Ending::some(Bounds {
+            reporter: ending.reporter.clone(),
+            deadline: clock.deadline(),
+            progress: ending.progress,
+            is_grpc,
+        });
+    }
+    carried.clock = <NeedsOf<P, HttpRequest> as Needs>::Ending::some(clock);
+}
+
+impl<P: Policy<HttpRequest>> Default for CarriedBody<P> {
+    #[inline(always)]
+    fn default() -> Self {
+        Self {
+            carried: Carried::default(),
+            clock: ClockOf::<P>::default(),
+            bounds: Default::default(),
+        }
+    }
+}
+
+impl<P: Policy<HttpRequest>> fmt::Debug for CarriedBody<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CarriedBody").finish_non_exhaustive()
+    }
+}
+
+// === impl Memo ===
+
+impl Memo {
+    #[inline(always)]
+    fn of<B>(request: &Request<B>) -> Self {
+        Self {
+            version: request.version(),
+            is_head: matches!(*request.method(), Method::HEAD),
+            is_grpc: false,
+        }
+    }
+
+    #[inline(always)]
+    fn is_http2(self) -> bool {
+        grpc::is_http2(self.version)
+    }
+
+    fn wire(self) -> WireProtocol {
+        WireProtocol {
+            version: self.version,
+            is_grpc: self.is_grpc,
+        }
+    }
+}
+
+// === impl RequestBodies ===
+
+/// No policy limits them: they pass as they are.
+impl<B, In: Clone> RequestBodies<B, No> for In {
+    type Body = B;
+    type Cold = ();
+
+    #[inline(always)]
+    fn length(_: &B) -> u64 {
+        0
+    }
+
+    #[inline(always)]
+    fn pass(&self, request: Request<B>, _: u64) -> Request<B> {
+        request
+    }
+
+    fn limit(
+        &self,
+        request: Request<B>,
+        _: &Parts<'_>,
+    ) -> Result<(Request<B>, ()), (Rejection, ())> {
+        Ok((request, ()))
+    }
+
+    fn unread(_: Request<B>) {}
+
+    #[inline(always)]
+    fn overrun((): &mut ()) -> Option<Rejection> {
+        None
+    }
+
+    fn hold((): (), answer: Bytes) -> Result<Held, Bytes> {
+        Err(answer)
+    }
+}
+
+/// Limited bodies become [`RequestBody`]s.
+impl<B> RequestBodies<B, Yes> for Wrapped
+where
+    B: http_body::Body + Send + Unpin + 'static,
+{
+    type Body = RequestBody<B>;
+    type Cold = Cold<B>;
+
+    #[inline(always)]
+    fn length(body: &B) -> u64 {
+        body.size_hint().exact().unwrap_or(u64::MAX)
+    }
+
+    #[inline(always)]
+    fn pass(&self, request: Request<B>, max: u64) -> Request<RequestBody<B>> {
+        request.map(|body| RequestBody::passing(body, max))
+    }
+
+    fn limit(
+        &self,
+        request: Request<B>,
+        parts: &Parts<'_>,
+    ) -> Result<(Request<RequestBody<B>>, Self::Cold), (Rejection, Self::Cold)> {
+        let (request, cold, max) = request_body::limit(request, parts)?;
+        Ok(match request {
+            Limited::Plain(request) => (RequestBodies::<B, Yes>::pass(self, request, max), cold),
+            Limited::Counted(request) => (request, cold),
+        })
+    }
+
+    fn unread(request: Request<B>) -> Self::Cold {
+        Cold::of(request)
+    }
+
+    #[inline(always)]
+    fn overrun(cold: &mut Self::Cold) -> Option<Rejection> {
+        cold.overrun()
+    }
+
+    fn hold(cold: Self::Cold, answer: Bytes) -> Result<Held, Bytes> {
+        cold.hold(answer)
+    }
+}
+
+/// Limited bodies keep their type: only one that has to be counted is converted back.
+impl<B, F> RequestBodies<B, Yes> for Converted<F>
+where
+    B: http_body::Body + Send + Unpin + 'static,
+    F: Fn(RequestBody<B>) -> B + Clone,
+{
+    type Body = B;
+    type Cold = Cold<B>;
+
+    #[inline(always)]
+    fn length(body: &B) -> u64 {
+        body.size_hint().exact().unwrap_or(u64::MAX)
+    }
+
+    #[inline(always)]
+    fn pass(&self, request: Request<B>, _: u64) -> Request<B> {
+        request
+    }
+
+    fn limit(
+        &self,
+        request: Request<B>,
+        parts: &Parts<'_>,
+    ) -> Result<(Request<B>, Self::Cold), (Rejection, Self::Cold)> {
+        let (request, cold, _) = request_body::limit(request, parts)?;
+        Ok(match request {
+            Limited::Plain(request) => (request, cold),
+            Limited::Counted(request) => (request.map(|body| (self.0)(body)), cold),
+        })
+    }
+
+    fn unread(request: Request<B>) -> Self::Cold {
+        Cold::of(request)
+    }
+
+    #[inline(always)]
+    fn overrun(cold: &mut Self::Cold) -> Option<Rejection> {
+        cold.overrun()
+    }
+
+    fn hold(cold: Self::Cold, answer: Bytes) -> Result<Held, Bytes> {
+        cold.hold(answer)
+    }
+}
+
+// === impl ResponseBodies ===
+
+impl<B, P: Policy<HttpRequest>> ResponseBodies<B, P> for Wrapped {
+    type Body = Body<B, P>;
+
+    #[inline(always)]
+    fn pass(&self, response: Response<B>) -> Response<Body<B, P>> {
+        response.map(|body| Body::passing(body, Carried::default(), ClockOf::<P>::default()))
+    }
+
+    #[inline(always)]
+    fn wrap(&self, body: Body<B, P>) -> Body<B, P> {
+        body
+    }
+}
+
+impl<B, P, F> ResponseBodies<B, P> for Converted<F>
+where
+    P: Policy<HttpRequest>,
+    F: Fn(Body<B, P>) -> B + Clone,
+{
+    type Body = B;
+
+    #[inline(always)]
+    fn pass(&self, response: Response<B>) -> Response<B> {
+        response
+    }
+
+    #[inline(always)]
+    fn wrap(&self, body: Body<B, P>) -> B {
+        (self.0)(body)
+    }
+}
+
+// === impl Endings ===
+
+impl<B, P: Policy<HttpRequest>> Endings<B, P> for No {
+    #[inline(always)]
+    fn body(body: B, carried: CarriedBody<P>) -> Body<B, P> {
+        Body::passing(body, carried.carried, carried.clock)
+    }
+}
+
+impl<B, P> Endings<B, P> for Yes
+where
+    B: http_body::Body<Data: From<Bytes> + Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    P: Policy<HttpRequest> + 'static,
+    Watched<B, P>: Send,
+{
+    fn body(body: B, mut carried: CarriedBody<P>) -> Body<B, P> {
+        match <NeedsOf<P, HttpRequest> as Needs>::Ending::take(&mut carried.bounds) {
+            Some(bounds) => Body::remote(body, carried.carried, carried.clock, bounds),
+            None => Body::passing(body, carried.carried, carried.clock),
+        }
+    }
+}

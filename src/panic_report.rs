@@ -1,0 +1,67 @@
+//! What a panic hook gets.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+#[cfg(feature = "http")]
+use crate::http::RequestSummary;
+
+/// A closure that is called for every panic.
+pub(crate) type Hook = Arc<dyn Fn(&PanicReport<'_>) + Send + Sync>;
+
+/// A caught panic, as a hook gets it.
+pub struct PanicReport<'a> {
+    payload: &'a (dyn Any + Send),
+    #[cfg(feature = "http")]
+    request: Option<&'a RequestSummary>,
+}
+
+// === impl PanicReport ===
+
+impl<'a> PanicReport<'a> {
+    pub(crate) fn new(
+        payload: &'a (dyn Any + Send),
+        #[cfg(feature = "http")] request: Option<&'a RequestSummary>,
+    ) -> Self {
+        Self {
+            payload,
+            #[cfg(feature = "http")]
+            request,
+        }
+    }
+
+    /// The payload of the panic.
+    pub fn payload(&self) -> &(dyn Any + Send) {
+        self.payload
+    }
+
+    /// The message, if the payload is text, as it is for `panic!`.
+    pub fn message(&self) -> Option<&str> {
+        message(self.payload)
+    }
+
+    /// The request whose handler panicked; `None` over [`Plain`](crate::Plain).
+    #[cfg(feature = "http")]
+    pub fn request(&self) -> Option<&RequestSummary> {
+        self.request
+    }
+}
+
+impl fmt::Debug for PanicReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("PanicReport");
+        debug.field("message", &self.message());
+        #[cfg(feature = "http")]
+        debug.field("request", &self.request);
+        debug.finish()
+    }
+}
+
+/// `panic!` gives a `&str` or a `String`.
+pub(crate) fn message(payload: &(dyn Any + Send)) -> Option<&str> {
+    payload
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}

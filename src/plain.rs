@@ -1,0 +1,111 @@
+//! The plain protocol: any `Service`, and a rejection is an error.
+
+use crate::deadline::Deadline;
+use crate::gate::guard::FutureGuard;
+use crate::gate::timer::TimerOf;
+use crate::outcome::{Completion, Outcome};
+use crate::policy::needs::InFuture;
+use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy};
+use crate::protocol::{Classify, Plain, Protocol, Respond, Responder};
+use crate::rejection::Rejection;
+use crate::request::{PlainRequest, RequestKind, sealed};
+
+/// The outcome of a result by default.
+#[inline]
+pub(crate) fn outcome<Res, Err>(
+    classify: &impl Classify<Res, Err>,
+    result: &Result<Res, Err>,
+) -> Outcome {
+    let default = match result {
+        Ok(_) => Outcome::Success,
+        Err(_) => Outcome::Failure,
+    };
+    classify.classify(result).unwrap_or(default)
+}
+
+// === impl Plain ===
+
+impl<E> sealed::Sealed for Plain<E> {}
+
+impl<Req, P, E: Clone> Protocol<Req, P> for Plain<E> {
+    type Kind = PlainRequest<Req>;
+    type Inner = Req;
+    type Memo = ();
+    type Cold = ();
+
+    #[inline(always)]
+    fn with_head<T>(
+        request: &Req,
+        look: impl FnOnce(&<PlainRequest<Req> as RequestKind>::Head<'_>) -> T,
+    ) -> T {
+        look(request)
+    }
+
+    #[inline(always)]
+    fn glance(_: &Req) {}
+
+    #[inline(always)]
+    fn inspect(_: &Req) {}
+
+    #[inline(always)]
+    fn length(_: &Req) -> u64 {
+        0
+    }
+
+    #[inline(always)]
+    fn pass(&self, request: Req, _: u64) -> Req {
+        request
+    }
+
+    fn limit(&self, request: Req, _: &Parts<'_>) -> Result<(Req, ()), (Rejection, ())> {
+        Ok((request, ()))
+    }
+
+    fn unread(_: Req) {}
+
+    #[inline(always)]
+    fn overrun((): &mut ()) -> Option<Rejection> {
+        None
+    }
+
+    fn expose(_: &mut Req, deadline: Deadline) -> Deadline {
+        deadline
+    }
+}
+
+impl<Req, Res, Err, P, E> Respond<Req, Res, Err, P> for Plain<E>
+where
+    P: Policy<PlainRequest<Req>>,
+    E: Classify<Res, Err>,
+    Err: From<Rejection>,
+{
+    type Response = Res;
+    type Carried = ();
+
+    #[inline]
+    fn reject(&self, rejection: Rejection, (): (), _: &Responder, (): ()) -> Result<Res, Err> {
+        Err(rejection.into())
+    }
+
+    #[inline(always)]
+    fn settle(
+        &self,
+        result: &mut Result<Res, Err>,
+        (): (),
+        guard: &mut FutureGuard<P, PlainRequest<Req>>,
+        _: &mut TimerOf<P, PlainRequest<Req>>,
+    ) {
+        if let Some(mut guard) = InFuture::<NeedsOf<P, PlainRequest<Req>>>::take(guard) {
+            if const { <NeedsOf<P, PlainRequest<Req>> as Needs>::Settle::IS } {
+                guard.settle(outcome(&self.results, result));
+            }
+            guard.set_running(false);
+            guard.release(Completion::Complete);
+        }
+    }
+
+    #[inline(always)]
+    fn wrap(&self, result: Result<Res, Err>, (): ()) -> Result<Res, Err> {
+        result
+    }
+}

@@ -1,0 +1,78 @@
+//! What the policies of this crate ask of the gate for one request.
+
+#[cfg(feature = "http")]
+use std::time::Duration;
+
+use super::time::Time;
+#[cfg(feature = "http")]
+use crate::http::RequestSummary;
+use crate::observe::Reporter;
+use crate::panic_report::Hook;
+#[cfg(feature = "http")]
+use crate::request_limit::bounds::Bounds;
+
+/// What a policy asks of the gate for one request: isolation, a deadline, bounds for the request and
+/// for the response body. Nothing by default.
+#[derive(Clone, Copy, Default)]
+pub struct Parts<'a> {
+    pub(crate) isolation: Option<Isolation<'a>>,
+    pub(crate) deadline: Option<Budget<'a>>,
+    #[cfg(feature = "http")]
+    pub(crate) ending: Option<Ending<'a>>,
+    #[cfg(feature = "http")]
+    pub(crate) limit: Option<(&'a Bounds, u64)>,
+}
+
+/// Panics become answers.
+#[derive(Clone, Copy)]
+pub(crate) struct Isolation<'a> {
+    pub(crate) reporter: &'a Reporter,
+    pub(crate) hook: Option<&'a Hook>,
+    #[cfg(feature = "http")]
+    pub(crate) request: Option<&'a RequestSummary>,
+}
+
+/// The time to the response head.
+#[derive(Clone, Copy)]
+pub(crate) struct Budget<'a> {
+    pub(crate) reporter: &'a Reporter,
+    pub(crate) time: Time,
+    /// The request gets it as a [`Deadline`](crate::Deadline).
+    pub(crate) is_exposed: bool,
+}
+
+/// The time of a response body.
+#[cfg(feature = "http")]
+#[derive(Clone, Copy)]
+pub(crate) struct Ending<'a> {
+    pub(crate) reporter: &'a Reporter,
+    /// The deadline of the head is that of the body too.
+    pub(crate) has_deadline: bool,
+    /// The longest time without a frame of the inner body.
+    pub(crate) idle: Option<Duration>,
+    /// The longest time without a frame that the connection takes.
+    pub(crate) progress: Option<Duration>,
+}
+
+// === impl Parts ===
+
+impl Parts<'_> {
+    /// What either asks.
+    #[inline(always)]
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            isolation: self.isolation.or(other.isolation),
+            deadline: self.deadline.or(other.deadline),
+            #[cfg(feature = "http")]
+            ending: self.ending.or(other.ending),
+            #[cfg(feature = "http")]
+            limit: self.limit.or(other.limit),
+        }
+    }
+}
+
+impl std::fmt::Debug for Parts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}

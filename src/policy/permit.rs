@@ -1,0 +1,154 @@
+//! A token held outside a gate.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::thread;
+
+use super::needs::{Choice, Needs};
+use super::{NeedsOf, Policy};
+use crate::outcome::{Completion, Outcome};
+use crate::request::{PlainRequest, RequestKind};
+
+/// A token of a policy `P` for work that is not a request of a Tower service, for example a
+/// WebSocket connection. It is released when the permit is dropped.
+///
+/// A permit that is dropped without an outcome is settled with [`Outcome::Cancelled`], or with
+/// [`Outcome::Panicked`] if a panic that began under the permit drops it.
+#[must_use = "the token is released when the permit is dropped"]
+pub struct Permit<P: Policy<R>, R: RequestKind = PlainRequest<()>> {
+    policy: P,
+    token: Option<P::Token>,
+    /// The outcome if the permit is dropped without one.
+    unsettled: Outcome,
+    /// The thread was unwinding when the permit was made.
+    during_panic: bool,
+    kind: PhantomData<fn(R)>,
+}
+
+// === impl Permit ===
+
+impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
+    /// A permit for work, which may begin while the thread unwinds.
+    #[inline]
+    pub(crate) fn new(policy: P, token: P::Token) -> Self {
+        Self {
+            policy,
+            token: Some(token),
+            unsettled: Outcome::Cancelled,
+            during_panic: thread::panicking(),
+            kind: PhantomData,
+        }
+    }
+
+    /// A permit that is held while a later policy decides; if it is dropped, that one rejected.
+    #[inline(always)]
+    pub(crate) fn earlier(policy: P, token: P::Token) -> Self {
+        Self {
+            policy,
+            token: Some(token),
+            unsettled: Outcome::Ignored,
+            during_panic: false,
+            kind: PhantomData,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn into_token(mut self) -> Option<P::Token> {
+        self.token.take()
+    }
+
+    #[inline(always)]
+    pub(crate) fn token(&self) -> Option<&P::Token> {
+        self.token.as_ref()
+    }
+
+    #[inline(always)]
+    pub(crate) fn policy(&self) -> &P {
+        &self.policy
+    }
+
+    pub(crate) fn token_mut(&mut self) -> Option<&mut P::Token> {
+        self.token.as_mut()
+    }
+
+    /// One whose holder catches panics: dropped while the thread unwinds, it is cancelled.
+    pub(crate) fn known_to_unwind(mut self) -> Self {
+        self.during_panic = true;
+        self
+    }
+
+    /// The deadline passed while a later policy waited.
+    pub(crate) fn expire(&mut self, outcome: Outcome) -> Outcome {
+        let Some(mut token) = self.token.take() else {
+            return outcome;
+        };
+        let next = self.policy.expire(&mut token, outcome);
+        self.policy.release(&mut token, Completion::Complete);
+        next
+    }
+
+    /// The work succeeded.
+    #[inline]
+    pub fn success(self) {
+        self.settle(Outcome::Success);
+    }
+
+    /// The work failed.
+    #[inline]
+    pub fn failure(self) {
+        self.settle(Outcome::Failure);
+    }
+
+    /// The work says nothing about the dependency.
+    #[inline]
+    pub fn ignore(self) {
+        self.settle(Outcome::Ignored);
+    }
+
+    /// The work had this outcome.
+    #[inline]
+    pub fn settle(mut self, outcome: Outcome) {
+        self.finish(outcome, Completion::Complete);
+    }
+
+    #[inline(always)]
+    fn finish(&mut self, outcome: Outcome, completion: Completion) {
+        if let Some(mut token) = self.token.take() {
+            if const { <NeedsOf<P, R> as Needs>::Settle::IS } {
+                self.policy.settle(&mut token, outcome);
+            }
+            if const { <NeedsOf<P, R> as Needs>::Release::IS } {
+                self.policy.release(&mut token, completion);
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn drop_unsettled(&mut self) {
+        if thread::panicking() && !self.during_panic {
+            self.finish(Outcome::Panicked, Completion::Panicked);
+        } else if self.unsettled == Outcome::Ignored {
+            self.finish(Outcome::Ignored, Completion::Complete);
+        } else {
+            self.finish(self.unsettled, Completion::Cancelled);
+        }
+    }
+}
+
+impl<P: Policy<R>, R: RequestKind> Drop for Permit<P, R> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.token.is_some() {
+            self.drop_unsettled();
+        }
+    }
+}
+
+impl<P: Policy<R> + fmt::Debug, R: RequestKind> fmt::Debug for Permit<P, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit")
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,180 @@
+//! A policy that is turned on and off while the service runs.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+use super::{Admission, Parts, Policy, Wait};
+#[cfg(feature = "http")]
+use crate::http::ResponseHeadMut;
+use crate::outcome::{Completion, Outcome};
+use crate::request::RequestKind;
+
+/// What a [`Switched`] policy does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Mode {
+    /// The policy decides.
+    #[default]
+    Enforce,
+    /// The policy decides and counts, but what it would reject or queue goes on without a token:
+    /// see `seawall_requests_would_reject_total` and [`Reporter::would_reject`].
+    ///
+    /// [`Reporter::would_reject`]: crate::Reporter::would_reject
+    DryRun,
+    /// The policy is left out.
+    Off,
+}
+
+/// Turns a policy on and off while the service runs. A cheap `Clone`: every clone is the same
+/// switch, and one switch may serve several policies.
+///
+/// ```
+/// use seawall::policy::{Mode, Switch};
+/// use seawall::ConcurrencyLimitLayer;
+///
+/// let switch = Switch::new(Mode::DryRun);
+/// let layer = ConcurrencyLimitLayer::new(512).switched_by(switch.clone());
+/// // Watch `would_reject` for a week, then:
+/// switch.set(Mode::Enforce);
+/// # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
+/// # fits_a_router(layer);
+/// ```
+#[derive(Clone, Default)]
+pub struct Switch {
+    mode: Arc<AtomicU8>,
+}
+
+/// A policy behind a [`Switch`]; made by `GateLayer::switched_by` and `GateLayer::dry_run`.
+///
+/// A request keeps the token that it has when the mode changes.
+#[derive(Clone)]
+pub struct Switched<P> {
+    policy: P,
+    switch: Switch,
+}
+
+// === impl Switch ===
+
+impl Switch {
+    /// A switch in a mode.
+    pub fn new(mode: Mode) -> Self {
+        let this = Self::default();
+        this.set(mode);
+        this
+    }
+
+    /// The mode.
+    #[inline]
+    pub fn mode(&self) -> Mode {
+        match self.mode.load(Relaxed) {
+            0 => Mode::Enforce,
+            1 => Mode::DryRun,
+            _ => Mode::Off,
+        }
+    }
+
+    /// Changes the mode for the requests to come.
+    pub fn set(&self, mode: Mode) {
+        self.mode.store(mode as u8, Relaxed);
+    }
+}
+
+impl fmt::Debug for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Switch").field(&self.mode()).finish()
+    }
+}
+
+// === impl Switched ===
+
+impl<P> Switched<P> {
+    /// The policy behind the switch.
+    pub const fn new(policy: P, switch: Switch) -> Self {
+        Self { policy, switch }
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &P {
+        &self.policy
+    }
+
+    /// The switch.
+    pub fn switch(&self) -> &Switch {
+        &self.switch
+    }
+
+    /// Not in force: a dry run, or nothing at all.
+    #[cold]
+    fn admit_unenforced<R>(&self, mode: Mode, request: &R::Head<'_>) -> Admission<P::Token, P::Wait>
+    where
+        R: RequestKind,
+        P: Policy<R>,
+    {
+        if mode == Mode::Off {
+            return Admission::Bypass;
+        }
+        let instead = match self.policy.admit(request) {
+            Admission::Reject(rejection) => rejection,
+            Admission::Wait(wait) => wait.give_up(),
+            admitted => return admitted,
+        };
+        instead.count_dry_run();
+        Admission::Bypass
+    }
+}
+
+impl<R: RequestKind, P: Policy<R>> Policy<R> for Switched<P> {
+    type Token = P::Token;
+    type Wait = P::Wait;
+
+    const IS_OURS: bool = P::IS_OURS;
+
+    #[inline(always)]
+    fn admit(&self, request: &R::Head<'_>) -> Admission<Self::Token, Self::Wait> {
+        match self.switch.mode() {
+            Mode::Enforce => self.policy.admit(request),
+            mode => self.admit_unenforced(mode, request),
+        }
+    }
+
+    #[cfg(feature = "http")]
+    #[inline(always)]
+    fn on_head(&self, token: &mut Self::Token, head: &mut ResponseHeadMut<'_>) {
+        self.policy.on_head(token, head);
+    }
+
+    #[inline(always)]
+    fn settle(&self, token: &mut Self::Token, outcome: Outcome) {
+        self.policy.settle(token, outcome);
+    }
+
+    #[inline(always)]
+    fn release(&self, token: &mut Self::Token, completion: Completion) {
+        self.policy.release(token, completion);
+    }
+
+    #[inline(always)]
+    fn expire(&self, token: &mut Self::Token, outcome: Outcome) -> Outcome {
+        self.policy.expire(token, outcome)
+    }
+
+    #[inline(always)]
+    fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {
+        if token.is_none() && self.switch.mode() == Mode::Off {
+            return Parts::default();
+        }
+        self.policy.parts(token)
+    }
+}
+
+impl<P: fmt::Debug> fmt::Debug for Switched<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Switched")
+            .field("policy", &self.policy)
+            .field("switch", &self.switch)
+            .finish()
+    }
+}

@@ -1,0 +1,57 @@
+//! The time that a request has.
+
+use std::time::Duration;
+
+use crate::clock;
+
+/// The time that a request has.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Time(
+    /// Nanoseconds, and two marks.
+    pub(crate) u64,
+);
+
+// === impl Time ===
+
+impl Time {
+    /// There is more to it than a number of nanoseconds.
+    pub(crate) const UNUSUAL: u64 = 1 << 63;
+    const CALLERS: u64 = 1 << 62;
+    /// No limit: any time of 146 years or more.
+    const NEVER: u64 = Self::CALLERS - 1;
+
+    pub(crate) fn ours(time: Duration) -> Self {
+        let nanos = clock::nanos(time);
+        if nanos >= Self::NEVER {
+            Self(Self::NEVER | Self::UNUSUAL)
+        } else {
+            Self(nanos)
+        }
+    }
+
+    /// The caller's clock is running already; so is that of tonic's server around this crate, which
+    /// would answer `CANCELLED`.
+    pub(crate) fn callers(time: Duration) -> Self {
+        let nanos = clock::nanos(time).min(Self::NEVER - 1);
+        Self(nanos | Self::CALLERS | Self::UNUSUAL)
+    }
+
+    pub(crate) const fn is_callers(self) -> bool {
+        self.0 & Self::CALLERS != 0
+    }
+
+    /// `u64::MAX` for no limit.
+    pub(crate) const fn nanos(self) -> u64 {
+        match self.0 & Self::NEVER {
+            Self::NEVER => u64::MAX,
+            nanos => nanos,
+        }
+    }
+
+    /// More than its nanoseconds matter: the caller gave it, it is exposed, or there is no limit.
+    #[inline(always)]
+    pub(crate) const fn is_unusual(self) -> bool {
+        self.0 & Self::UNUSUAL != 0
+    }
+}

@@ -1,0 +1,223 @@
+//! Why requests are rejected: one word each, for answers, metrics and events.
+
+use std::fmt;
+
+/// Why a request was rejected.
+///
+/// Each reason has one answer over HTTP and one over gRPC; the table is in the
+/// [crate docs](crate#answers).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The runtime, or the resource that a policy watches, has more work than it can do.
+    Overloaded,
+    /// A concurrency limit is reached.
+    ConcurrencyLimit,
+    /// The request was queued for a permit until its time was over.
+    QueueTimeout,
+    /// The caller sends more requests than it may.
+    RateLimited,
+    /// A circuit breaker is open.
+    CircuitOpen,
+    /// The service is shutting down.
+    Draining,
+    /// The deadline passed while the handler worked.
+    Timeout,
+    /// The request body came too slowly.
+    BodyTooSlow,
+    /// The request body is larger than allowed.
+    BodyTooLarge,
+    /// The request's headers are larger, or more, than allowed.
+    HeadersTooLarge,
+    /// The request's URI is longer than allowed.
+    UriTooLong,
+    /// The handler panicked.
+    Panicked,
+    /// A reason of a policy that is not part of this crate.
+    Custom(&'static CustomReason),
+}
+
+/// A reason for a policy of your own: a label, and how the rejection is answered.
+///
+/// ```
+/// use seawall::{CustomReason, Reason, Rejection};
+///
+/// static UNPAID: CustomReason = CustomReason::new("unpaid", "The account has an open invoice.")
+///     .status(402)
+///     .grpc_code(9);
+/// let rejection = Rejection::new(Reason::Custom(&UNPAID));
+/// assert_eq!(rejection.reason().as_str(), "unpaid");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CustomReason {
+    label: &'static str,
+    message: &'static str,
+    status: u16,
+    grpc_code: u8,
+    is_dependency_failure: bool,
+}
+
+// === impl Reason ===
+
+impl Reason {
+    /// All reasons but [`Reason::Custom`]; each is at its [`Reason::index`].
+    #[cfg(any(test, feature = "metrics"))]
+    pub(crate) const ALL: [Reason; 12] = [
+        Reason::Overloaded,
+        Reason::ConcurrencyLimit,
+        Reason::QueueTimeout,
+        Reason::RateLimited,
+        Reason::CircuitOpen,
+        Reason::Draining,
+        Reason::Timeout,
+        Reason::BodyTooSlow,
+        Reason::BodyTooLarge,
+        Reason::HeadersTooLarge,
+        Reason::UriTooLong,
+        Reason::Panicked,
+    ];
+
+    /// The reason as a label: lower case, stable, fit for metrics, logs and problem documents.
+    ///
+    /// ```
+    /// assert_eq!(seawall::Reason::QueueTimeout.as_str(), "queue_timeout");
+    /// ```
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Reason::Overloaded => "overloaded",
+            Reason::ConcurrencyLimit => "concurrency_limit",
+            Reason::QueueTimeout => "queue_timeout",
+            Reason::RateLimited => "rate_limited",
+            Reason::CircuitOpen => "circuit_open",
+            Reason::Draining => "draining",
+            Reason::Timeout => "timeout",
+            Reason::BodyTooSlow => "body_too_slow",
+            Reason::BodyTooLarge => "body_too_large",
+            Reason::HeadersTooLarge => "headers_too_large",
+            Reason::UriTooLong => "uri_too_long",
+            Reason::Panicked => "panicked",
+            Reason::Custom(custom) => custom.label,
+        }
+    }
+
+    /// Where the reason is in [`Reason::ALL`]; `None` for [`Reason::Custom`].
+    #[cfg(feature = "metrics")]
+    pub(crate) fn index(self) -> Option<usize> {
+        Reason::ALL.iter().position(|reason| *reason == self)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Overloaded => "the service is overloaded",
+            Reason::ConcurrencyLimit => "the concurrency limit is reached",
+            Reason::QueueTimeout => "no permit was released in time",
+            Reason::RateLimited => "the rate limit is reached",
+            Reason::CircuitOpen => "the circuit breaker is open",
+            Reason::Draining => "the service is shutting down",
+            Reason::Timeout => "the deadline passed",
+            Reason::BodyTooSlow => "the request body came too slowly",
+            Reason::BodyTooLarge => "the request body is too large",
+            Reason::HeadersTooLarge => "the request headers are too large",
+            Reason::UriTooLong => "the request URI is too long",
+            Reason::Panicked => "the handler panicked",
+            Reason::Custom(custom) => custom.message,
+        })
+    }
+}
+
+// === impl CustomReason ===
+
+impl CustomReason {
+    /// A reason with a label in `snake_case` and a message that the client reads.
+    ///
+    /// The message is printable ASCII without `"`, `\` and `%`, so that it needs no escaping. The
+    /// answer is 503 over HTTP and `UNAVAILABLE` (14) over gRPC, and says nothing about the service.
+    ///
+    /// # Panics
+    ///
+    /// If the message has another character; in a `static`, that is an error of the compiler.
+    pub const fn new(label: &'static str, message: &'static str) -> Self {
+        let bytes = message.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            assert!(
+                matches!(bytes[at], b' '..=b'~') && !matches!(bytes[at], b'"' | b'\\' | b'%'),
+                "the message must be printable ASCII without quotes, backslashes and `%`"
+            );
+            at += 1;
+        }
+        Self {
+            label,
+            message,
+            status: 503,
+            grpc_code: 14,
+            is_dependency_failure: false,
+        }
+    }
+
+    /// The HTTP status of the answer, 100 to 999. Default: 503.
+    ///
+    /// # Panics
+    ///
+    /// If the status is outside its range.
+    #[must_use]
+    pub const fn status(mut self, status: u16) -> Self {
+        assert!(
+            status >= 100 && status <= 999,
+            "the status must be within 100..=999"
+        );
+        self.status = status;
+        self
+    }
+
+    /// The gRPC status code of the answer, 1 to 16. Default: 14, `UNAVAILABLE`.
+    ///
+    /// # Panics
+    ///
+    /// If the code is outside its range.
+    #[must_use]
+    pub const fn grpc_code(mut self, code: u8) -> Self {
+        assert!(
+            code >= 1 && code <= 16,
+            "the gRPC code must be within 1..=16"
+        );
+        self.grpc_code = code;
+        self
+    }
+
+    /// Whether such a rejection is a failure of what is behind the layer: a circuit breaker outside
+    /// counts it as one. Default: `false`.
+    #[must_use]
+    pub const fn dependency_failure(mut self, is_failure: bool) -> Self {
+        self.is_dependency_failure = is_failure;
+        self
+    }
+
+    pub(crate) const fn is_dependency_failure(&self) -> bool {
+        self.is_dependency_failure
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) const fn label(&self) -> &'static str {
+        self.label
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) const fn answer(&self) -> (u16, u8, &'static str) {
+        (self.status, self.grpc_code, self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_distinct() {
+        let labels: std::collections::HashSet<_> =
+            Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(labels.len(), Reason::ALL.len());
+    }
+}

@@ -1,0 +1,494 @@
+//! Deadlines for requests and for response bodies.
+//!
+//! # Where it goes
+//!
+//! Outside the concurrency limit, so that the time in its queue counts, and inside what must see the
+//! failure, for example a circuit breaker; see [the order of layers](crate#the-order-of-layers).
+//!
+//! ```
+//! use std::time::Duration;
+//! use axum::{Router, routing::get};
+//! use seawall::TimeoutLayer;
+//!
+//! let app: Router = Router::new()
+//!     .route("/", get(async || "hello"))
+//!     .layer(
+//!         TimeoutLayer::new(Duration::from_secs(5)).per_request(|head| {
+//!             head.path().starts_with("/reports/").then_some(Duration::from_secs(60))
+//!         }),
+//!     );
+//! # let _ = app;
+//! ```
+//!
+//! The time runs from the first poll of the call to the response head. A head that is ready wins over
+//! a deadline that has passed: finished work is never thrown away, even if a stalled runtime polls both
+//! too late. A call that is ready at its first poll costs no timer and no clock read.
+//!
+//! Over gRPC the caller's `grpc-timeout` applies where it is shorter. One that cannot be read is
+//! ignored and counted ([`TimeoutSnapshot::malformed`]). A call whose caller gave it too little time
+//! does not speak against the service: a circuit breaker further out ignores it, unless it was a
+//! stream that had begun, as its trailers do not say whose time it was.
+//!
+//! # Beyond the head
+//!
+//! [`including_body`](crate::GateLayer::including_body) makes it one deadline for head and body,
+//! [`body_idle_timeout`](crate::GateLayer::body_idle_timeout) bounds the silence between two frames of
+//! the body, and [`progress_timeout`](crate::GateLayer::progress_timeout) bounds the time in which a
+//! client takes no frame that is ready. A body whose time is over ends with a
+//! [`BodyError`](crate::BodyError), so that the client sees that it is not complete; over gRPC it ends
+//! with trailers, `DEADLINE_EXCEEDED`. What is ready wins, as a head does: a body is ended when it is
+//! waited for, or after 64 more frames.
+//!
+//! The deadline and the progress timeout hold even if the connection does not poll the body, as when
+//! a client does not read: within half a second after its time is over, the body is dropped and its
+//! permit released. This applies to bodies of unknown size or above 64 KiB, and costs an allocation
+//! for each; their frames above 64 KiB are passed on in copied slices of 16 KiB. Such bodies must be
+//! `Send`, `Unpin` and `'static`, as those of axum, hyper and tonic are. Smaller bodies of known size
+//! are released with their last frame. The runtime needs a time driver.
+//!
+//! [`expose_deadline`](crate::GateLayer::expose_deadline) passes the deadline on to handlers and
+//! inner layers, as a [`Deadline`](crate::Deadline): a request in the queue of an inner
+//! [`ConcurrencyLimit`](crate::ConcurrencyLimit) layer waits no longer than that, and calls to other
+//! services can pass on the time that is left.
+//!
+//! Of nested timeouts the shorter one applies, and its layer answers.
+//!
+//! # Cancellation
+//!
+//! Dropping the future drops the inner future and the timer. When the deadline passes, the inner
+//! future is dropped: what it awaits is cancelled, tasks that it has spawned go on.
+//!
+//! # Panics
+//!
+//! Outside a Tokio runtime with a time driver, once a call or a body is pending.
+//!
+//! # Differences from tower and tower-http
+//!
+//! `tower::timeout` returns a boxed error, which axum needs a `HandleErrorLayer` for; here the answer
+//! is a response and the service stays infallible. `tower_http::timeout` registers its timer before
+//! the first poll, answers the same status over gRPC, and has one duration for all requests. Its body
+//! timeout is a layer of its own with a timer of its own, has no deadline for the whole response, and
+//! runs only while the connection polls the body.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::clock;
+use crate::gate::GateLayer;
+use crate::observe::Reporter;
+use crate::outcome::Outcome;
+use crate::policy::{Admission, Budget, NoWait, Parts, PerRequest, Policy, Time, Timed};
+#[cfg(feature = "http")]
+use crate::policy::{Ended, Ending};
+use crate::protocol::{Http, Plain};
+use crate::request::{CallersTime, RequestKind};
+
+/// Answers 504 (gRPC `DEADLINE_EXCEEDED`) when a response head takes longer than a [`Timeout`].
+pub type TimeoutLayer<X = Http> = GateLayer<Timeout, X>;
+
+/// How long a request may take until its response head. A cheap `Clone`: every clone is the same
+/// setting.
+#[derive(Clone)]
+pub struct Timeout {
+    shared: Arc<Shared>,
+    exposes: bool,
+}
+
+struct Shared {
+    /// A [`Time`].
+    time: AtomicU64,
+    malformed: AtomicU64,
+    reporter: Reporter,
+}
+
+/// What a [`Timeout`] has seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct TimeoutSnapshot {
+    /// The time that a request has by default.
+    pub duration: Duration,
+    /// Requests whose deadline passed so far.
+    pub timed_out: u64,
+    /// Requests so far whose `grpc-timeout` could not be read.
+    pub malformed: u64,
+}
+
+/// Bounds the time of response bodies; made by `TimeoutLayer`'s setters.
+#[cfg(feature = "http")]
+#[derive(Clone, Debug)]
+pub struct BodyTimeout {
+    reporter: Reporter,
+    has_deadline: bool,
+    idle: Option<Duration>,
+    progress: Option<Duration>,
+}
+
+// === impl Timeout ===
+
+impl Timeout {
+    /// Requests have `duration` until the response head. [`Duration::MAX`] is no limit; with zero,
+    /// hardly more passes than what is ready at once.
+    pub fn new(duration: Duration) -> Self {
+        let this = Self {
+            shared: Arc::new(Shared {
+                time: AtomicU64::new(0),
+                malformed: AtomicU64::new(0),
+                reporter: Reporter::new("timeout"),
+            }),
+            exposes: false,
+        };
+        this.set_duration(duration);
+        this
+    }
+
+    /// Names the timeout in rejections, metrics and events. The first name stays.
+    #[must_use]
+    pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.shared.reporter.set_name(name);
+        self
+    }
+
+    /// The time that a request has by default; above 146 years it reads as [`Duration::MAX`].
+    #[inline]
+    pub fn duration(&self) -> Duration {
+        match self.usual().nanos() {
+            u64::MAX => Duration::MAX,
+            nanos => Duration::from_nanos(nanos),
+        }
+    }
+
+    /// Changes the time for the requests to come.
+    pub fn set_duration(&self, duration: Duration) {
+        self.shared.time.store(Time::ours(duration).0, Relaxed);
+    }
+
+    /// Its setting and what it has seen.
+    pub fn snapshot(&self) -> TimeoutSnapshot {
+        TimeoutSnapshot {
+            duration: self.duration(),
+            timed_out: self.shared.reporter.rejected(),
+            malformed: self.shared.malformed.load(Relaxed),
+        }
+    }
+
+    /// The time of a request by default.
+    #[inline(always)]
+    fn usual(&self) -> Time {
+        Time(self.shared.time.load(Relaxed))
+    }
+
+    /// The time of a request: `ours`, or less if the caller says so.
+    #[inline(always)]
+    fn time<R: RequestKind>(&self, ours: Time, head: &R::Head<'_>) -> Time {
+        let time = match R::callers_time(head) {
+            CallersTime::None => ours,
+            callers => self.callers_time(ours, callers),
+        };
+        if self.exposes {
+            return Time(time.0 | Time::UNUSUAL);
+        }
+        time
+    }
+
+    #[cold]
+    fn callers_time(&self, ours: Time, callers: CallersTime) -> Time {
+        match callers {
+            CallersTime::For(time) if clock::nanos(time) < ours.nanos() => Time::callers(time),
+            CallersTime::None | CallersTime::For(_) => ours,
+            CallersTime::Malformed => {
+                self.shared.malformed.fetch_add(1, Relaxed);
+                self.shared.reporter.malformed_timeout();
+                ours
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn parts_of(&self, time: Option<&Time>) -> Parts<'_> {
+        let time = time.copied().unwrap_or(Time(0));
+        Parts {
+            deadline: Some(Budget {
+                reporter: &self.shared.reporter,
+                time,
+                is_exposed: self.exposes,
+            }),
+            ..Parts::default()
+        }
+    }
+}
+
+impl From<Duration> for Timeout {
+    fn from(duration: Duration) -> Self {
+        Self::new(duration)
+    }
+}
+
+impl<R: RequestKind> Policy<R> for Timeout {
+    type Token = Time;
+    type Wait = NoWait<Time, Timed>;
+
+    const IS_OURS: bool = true;
+
+    #[inline(always)]
+    fn admit(&self, head: &R::Head<'_>) -> Admission<Time, Self::Wait> {
+        Admission::Admit(self.time::<R>(self.usual(), head))
+    }
+
+    #[inline]
+    fn expire(&self, _: &mut Time, _: Outcome) -> Outcome {
+        Outcome::Cancelled
+    }
+
+    #[inline(always)]
+    fn parts<'a>(&'a self, time: Option<&'a Time>) -> Parts<'a> {
+        self.parts_of(time)
+    }
+}
+
+impl<R, F, O> Policy<R> for PerRequest<Timeout, F>
+where
+    R: RequestKind,
+    F: Fn(&R::Head<'_>) -> O + Clone,
+    O: Into<Option<Duration>>,
+{
+    type Token = Time;
+    type Wait = NoWait<Time, Timed>;
+
+    #[inline(always)]
+    fn admit(&self, head: &R::Head<'_>) -> Admission<Time, Self::Wait> {
+        let time = match (self.rule)(head).into() {
+            Some(duration) => Time::ours(duration),
+            None => self.policy.usual(),
+        };
+        Admission::Admit(self.policy.time::<R>(time, head))
+    }
+
+    #[inline]
+    fn expire(&self, _: &mut Time, _: Outcome) -> Outcome {
+        Outcome::Cancelled
+    }
+
+    #[inline(always)]
+    fn parts<'a>(&'a self, time: Option<&'a Time>) -> Parts<'a> {
+        self.policy.parts_of(time)
+    }
+}
+
+impl AsMut<Timeout> for Timeout {
+    fn as_mut(&mut self) -> &mut Self {
+        self
+    }
+}
+
+impl<F> AsMut<Timeout> for PerRequest<Timeout, F> {
+    fn as_mut(&mut self) -> &mut Timeout {
+        &mut self.policy
+    }
+}
+
+impl fmt::Debug for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeout")
+            .field("duration", &self.duration())
+            .field("reporter", &self.shared.reporter)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl BodyTimeout ===
+
+#[cfg(feature = "http")]
+impl BodyTimeout {
+    fn new(timeout: &Timeout) -> Self {
+        Self {
+            reporter: timeout.shared.reporter.clone(),
+            has_deadline: false,
+            idle: None,
+            progress: None,
+        }
+    }
+
+    pub(crate) fn with_progress(timeout: &Timeout, progress: Option<Duration>) -> Self {
+        Self {
+            progress,
+            ..Self::new(timeout)
+        }
+    }
+}
+
+#[cfg(feature = "http")]
+impl<R: RequestKind> Policy<R> for BodyTimeout {
+    type Token = ();
+    type Wait = NoWait<(), Ended>;
+
+    const IS_OURS: bool = true;
+
+    #[inline(always)]
+    fn admit(&self, _: &R::Head<'_>) -> Admission<(), Self::Wait> {
+        Admission::Admit(())
+    }
+
+    #[inline(always)]
+    fn parts<'a>(&'a self, _: Option<&'a ()>) -> Parts<'a> {
+        Parts {
+            ending: Some(Ending {
+                reporter: &self.reporter,
+                has_deadline: self.has_deadline,
+                idle: self.idle,
+                progress: self.progress,
+            }),
+            ..Parts::default()
+        }
+    }
+}
+
+// === impl TimeoutLayer ===
+
+impl TimeoutLayer {
+    /// Gives every request the time of a [`Timeout`]: a `Duration`, or a handle.
+    pub fn new(timeout: impl Into<Timeout>) -> Self {
+        let timeout = timeout.into();
+        let reporter = timeout.shared.reporter.clone();
+        Self::with_reporter(timeout, reporter)
+    }
+}
+
+#[cfg(feature = "http")]
+impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
+    /// One deadline for response head and body, from the request's arrival.
+    #[must_use]
+    pub fn including_body(self) -> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
+        self.with_body().including_body()
+    }
+
+    /// Ends a response body that is silent for this long between two frames. Zero is no limit.
+    #[must_use]
+    pub fn body_idle_timeout(
+        self,
+        idle: Duration,
+    ) -> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
+        self.with_body().body_idle_timeout(idle)
+    }
+
+    /// Ends a response body if the connection takes no frame for this long although one is ready, as
+    /// when a client does not read. Zero is no limit. A body whose handler is silent is not ended.
+    ///
+    /// It applies to bodies of unknown size or above 64 KiB. Over HTTP/1 the kernel's send buffer of
+    /// some megabytes hides the progress of a slow client: it becomes writable again only after much
+    /// of it was sent. So allow for the time that your slowest clients take for that.
+    #[must_use]
+    pub fn progress_timeout(
+        self,
+        progress: Duration,
+    ) -> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
+        self.with_body().progress_timeout(progress)
+    }
+
+    /// Puts a [`Deadline`](crate::Deadline) into the request's extensions, no later than one that is
+    /// there. It costs a clock read and an allocation for each request.
+    #[must_use]
+    pub fn expose_deadline(self) -> Self {
+        self.map_policy(|mut policy| {
+            policy.as_mut().exposes = true;
+            policy
+        })
+    }
+
+    fn with_body(self) -> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
+        self.map_policy(|mut policy| (BodyTimeout::new(policy.as_mut()), policy))
+    }
+}
+
+#[cfg(feature = "http")]
+impl<P: Clone, In, Out, E> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
+    /// One deadline for response head and body, from the request's arrival.
+    #[must_use]
+    pub fn including_body(self) -> Self {
+        self.with_body(|body| body.has_deadline = true)
+    }
+
+    /// Ends a response body that is silent for this long between two frames. Zero is no limit.
+    #[must_use]
+    pub fn body_idle_timeout(self, idle: Duration) -> Self {
+        self.with_body(|body| body.idle = Some(idle).filter(|idle| !idle.is_zero()))
+    }
+
+    /// Ends a response body if the connection takes no frame for this long although one is ready.
+    /// Zero is no limit.
+    #[must_use]
+    pub fn progress_timeout(self, progress: Duration) -> Self {
+        self.with_body(|body| {
+            body.progress = Some(progress).filter(|progress| !progress.is_zero());
+        })
+    }
+
+    /// Puts a [`Deadline`](crate::Deadline) into the request's extensions, no later than one that is
+    /// there. It costs a clock read and an allocation for each request.
+    #[must_use]
+    pub fn expose_deadline(self) -> Self
+    where
+        P: AsMut<Timeout>,
+    {
+        self.map_policy(|(body, mut policy)| {
+            policy.as_mut().exposes = true;
+            (body, policy)
+        })
+    }
+
+    fn with_body(self, change: impl FnOnce(&mut BodyTimeout)) -> Self {
+        self.map_policy(|(mut body, policy)| {
+            change(&mut body);
+            (body, policy)
+        })
+    }
+}
+
+#[cfg(feature = "http")]
+impl<In, Out, E> TimeoutLayer<Http<In, Out, E>> {
+    /// Gives some requests another time: a `Duration`, or `None` for the default. Use it for what a
+    /// header of your callers says about their deadline.
+    #[must_use]
+    pub fn per_request<F, O>(self, rule: F) -> GateLayer<PerRequest<Timeout, F>, Http<In, Out, E>>
+    where
+        F: Fn(&crate::RequestHead<'_>) -> O + Clone,
+        O: Into<Option<Duration>>,
+    {
+        self.map_policy(|timeout| PerRequest::new(timeout, rule))
+    }
+}
+
+#[cfg(feature = "http")]
+impl<In, Out, E> GateLayer<(BodyTimeout, Timeout), Http<In, Out, E>> {
+    /// Gives some requests another time: a `Duration`, or `None` for the default.
+    #[must_use]
+    #[expect(
+        clippy::type_complexity,
+        reason = "the policies of a gate are in its type"
+    )]
+    pub fn per_request<F, O>(
+        self,
+        rule: F,
+    ) -> GateLayer<(BodyTimeout, PerRequest<Timeout, F>), Http<In, Out, E>>
+    where
+        F: Fn(&crate::RequestHead<'_>) -> O + Clone,
+        O: Into<Option<Duration>>,
+    {
+        self.map_policy(|(body, timeout)| (body, PerRequest::new(timeout, rule)))
+    }
+}
+
+impl<E> TimeoutLayer<Plain<E>> {
+    /// Gives some requests another time: a `Duration`, or `None` for the default.
+    #[must_use]
+    pub fn per_request<F, O, Req>(self, rule: F) -> GateLayer<PerRequest<Timeout, F>, Plain<E>>
+    where
+        F: Fn(&Req) -> O + Clone,
+        O: Into<Option<Duration>>,
+    {
+        self.map_policy(|timeout| PerRequest::new(timeout, rule))
+    }
+}

@@ -1,0 +1,477 @@
+//! A response body is ended from outside, whether or not the connection polls it.
+
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use seawall::timeout::BodyTimeout;
+use seawall::{
+    BodyError, Completion, ConcurrencyLimit, GateLayer, Outcome, Reason, Timeout, TimeoutLayer,
+};
+use tokio::task::yield_now;
+use tokio::time::advance;
+use tower::{BoxError, Layer, Service, service_fn};
+
+use crate::support::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+/// The longest time after its deadline that a body lives.
+const PERIOD: Duration = Duration::from_millis(250);
+
+/// What is to be released.
+struct Held {
+    recorder: Recorder,
+    limit: ConcurrencyLimit,
+    timeout: Timeout,
+    body: Arc<()>,
+}
+
+impl Held {
+    fn new() -> Self {
+        Self {
+            recorder: Recorder::new(),
+            limit: ConcurrencyLimit::new(8),
+            timeout: Timeout::new(SECOND).named("test"),
+            body: Arc::new(()),
+        }
+    }
+
+    /// The body of a response behind a deadline of a second that includes it.
+    async fn with_deadline(
+        &self,
+        request: Request<Script>,
+        response: Response<Script>,
+    ) -> Pin<Box<impl Body<Data = Bytes, Error = BodyError> + use<>>> {
+        let layer = TimeoutLayer::new(self.timeout.clone()).including_body();
+        self.respond(layer.policy().clone(), request, response)
+            .await
+    }
+
+    /// The body of a response that a client has to read at least every two seconds.
+    async fn with_progress(
+        &self,
+        response: Response<Script>,
+    ) -> Pin<Box<impl Body<Data = Bytes, Error = BodyError> + use<>>> {
+        let layer = TimeoutLayer::new(self.timeout.clone()).progress_timeout(2 * SECOND);
+        self.respond(layer.policy().clone(), get(), response).await
+    }
+
+    async fn respond(
+        &self,
+        timeout: (BodyTimeout, Timeout),
+        request: Request<Script>,
+        response: Response<Script>,
+    ) -> Pin<Box<impl Body<Data = Bytes, Error = BodyError> + use<>>> {
+        let policies = (self.recorder.clone(), timeout, self.limit.clone());
+        let response = response.map(|body| body.holding(&self.body));
+        let response = Arc::new(Mutex::new(Some(response)));
+        let service = service_fn(move |_| {
+            let response = response.lock().unwrap().take().unwrap();
+            std::future::ready(Ok::<_, Infallible>(response))
+        });
+        let response = GateLayer::from_policy(policies)
+            .layer(service)
+            .call(request);
+        Box::pin(response.await.unwrap().into_body())
+    }
+
+    fn is_released(&self) -> bool {
+        self.limit.in_flight() == 0 && Arc::strong_count(&self.body) == 1
+    }
+
+    fn ended(&self) -> Vec<Told> {
+        let mut told = self.recorder.told();
+        told.retain(|told| *told != Told::Head);
+        told
+    }
+}
+
+fn ends(outcome: Outcome, completion: Completion) -> [Told; 2] {
+    [Told::Settled(outcome), Told::Released(completion)]
+}
+
+fn endless() -> Response<Script> {
+    ok(Script::new(vec![Step::Data("abc"); 1000]))
+}
+
+/// Moves the clock, and lets the task that ends bodies run.
+async fn pass(time: Duration) {
+    // Step by step, as the task looks at the clock when it is woken.
+    let mut left = time;
+    while !left.is_zero() {
+        let step = left.min(PERIOD / 2);
+        advance(step).await;
+        yield_now().await;
+        left = left.saturating_sub(step);
+    }
+}
+
+/// A frame of a body.
+type Polled<B> = Poll<Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>>;
+
+fn poll<B: Body>(body: &mut Pin<Box<B>>) -> Polled<B> {
+    body.as_mut()
+        .poll_frame(&mut Context::from_waker(Waker::noop()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_ends_a_body_that_is_not_polled() {
+    let held = Held::new();
+    let mut body = held.with_deadline(get(), endless()).await;
+    assert!(poll(&mut body).is_ready());
+    pass(Duration::from_millis(999)).await;
+    assert!(!held.is_released(), "not before the deadline");
+    pass(PERIOD + Duration::from_millis(2)).await;
+    assert!(held.is_released());
+    assert_eq!(held.ended(), ends(Outcome::Success, Completion::Failed));
+    assert_eq!(held.timeout.snapshot().timed_out, 1);
+    assert!(!body.is_end_stream(), "the client has still to learn it");
+    let error = body.frame().await.unwrap().unwrap_err();
+    assert_eq!(error.rejection().unwrap().reason(), Reason::Timeout);
+    assert!(body.frame().await.is_none());
+    assert!(body.is_end_stream());
+    drop(body);
+    assert_eq!(held.timeout.snapshot().timed_out, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_grpc_it_ends_with_a_status() {
+    let held = Held::new();
+    let mut response = endless();
+    let content_type = "application/grpc".parse().unwrap();
+    response.headers_mut().insert("content-type", content_type);
+    let mut body = held.with_deadline(grpc(), response).await;
+    assert!(poll(&mut body).is_ready());
+    assert_eq!(held.ended(), []);
+    pass(SECOND + PERIOD).await;
+    assert!(held.is_released());
+    assert_eq!(held.ended(), ends(Outcome::Failure, Completion::Failed));
+    let trailers = body.frame().await.unwrap().unwrap().into_trailers();
+    assert_eq!(trailers.unwrap()["grpc-status"], "4");
+    assert!(body.frame().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_is_not_waited_for() {
+    let held = Held::new();
+    let body = held.with_progress(endless()).await;
+    pass(2 * SECOND + 2 * PERIOD).await;
+    assert!(held.is_released());
+    assert_eq!(held.timeout.snapshot().timed_out, 1);
+    drop(body);
+
+    // One that reads slowly is.
+    let held = Held::new();
+    let mut body = held.with_progress(endless()).await;
+    for _ in 0..20 {
+        pass(SECOND).await;
+        assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(_)))));
+    }
+    assert!(!held.is_released());
+    pass(2 * SECOND + 2 * PERIOD).await;
+    assert!(held.is_released());
+
+    // So is one that waits for a service that has nothing to say.
+    let held = Held::new();
+    let silent = ok(Script::new([
+        Step::Data("abc"),
+        Step::Pending,
+        Step::Data("def"),
+    ]));
+    let mut body = held.with_progress(silent).await;
+    assert!(poll(&mut body).is_ready());
+    assert!(poll(&mut body).is_pending());
+    pass(60 * SECOND).await;
+    assert!(!held.is_released());
+    assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(_)))));
+    pass(2 * SECOND + 2 * PERIOD).await;
+    assert!(held.is_released(), "it had something to say");
+}
+
+/// What has ended by itself is not ended again, and not counted.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_over_is_not_ended_again() {
+    let steps = [
+        vec![Step::Data("abc")],
+        vec![Step::Data("abc"), Step::Trailers("x", "y")],
+        vec![Step::Error],
+    ];
+    for steps in steps {
+        for ends_later in [false, true] {
+            let held = Held::new();
+            let count = steps.len();
+            let last_is_end = matches!(steps[count - 1], Step::Data(_));
+            let script = Script::new(steps.clone());
+            let mut body = held.with_deadline(get(), ok(script)).await;
+            if ends_later {
+                pass(Duration::from_millis(999)).await;
+            }
+            for _ in 0..count + usize::from(last_is_end) {
+                assert!(poll(&mut body).is_ready());
+            }
+            assert!(held.is_released());
+            pass(2 * SECOND).await;
+            assert_eq!(held.timeout.snapshot().timed_out, 0);
+            assert!(matches!(poll(&mut body), Poll::Ready(None)));
+            let ended = held.ended();
+            assert_eq!(ended.len(), 2, "{ended:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_at_its_deadline_it_is_cancelled_or_ended_but_not_both() {
+    let held = Held::new();
+    let mut body = held.with_deadline(get(), endless()).await;
+    assert!(poll(&mut body).is_ready());
+    advance(SECOND + PERIOD).await;
+    drop(body);
+    yield_now().await;
+    assert!(held.is_released());
+    let ended = held.ended();
+    assert_eq!(ended.len(), 2, "{ended:?}");
+    pass(SECOND).await;
+    assert_eq!(held.ended().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_panics_is_released_once() {
+    let held = Held::new();
+    let steps = [Step::Data("abc"), Step::Panic, Step::Data("abc")];
+    let mut body = held.with_deadline(get(), ok(Script::new(steps))).await;
+    assert!(poll(&mut body).is_ready());
+    let unwound = catch_unwind(AssertUnwindSafe(|| poll(&mut body)));
+    assert!(unwound.is_err());
+    drop(body);
+    assert!(held.is_released());
+    assert_eq!(held.ended(), ends(Outcome::Success, Completion::Panicked));
+    pass(SECOND + PERIOD).await;
+    assert_eq!(held.ended().len(), 2);
+    assert_eq!(held.timeout.snapshot().timed_out, 0);
+}
+
+/// Panics when it is dropped.
+struct PanicsInDrop;
+
+impl Drop for PanicsInDrop {
+    fn drop(&mut self) {
+        unwind();
+    }
+}
+
+impl Body for PanicsInDrop {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_panics_when_it_is_dropped_does_not_keep_the_others() {
+    let layer = TimeoutLayer::new(SECOND).including_body();
+    let service = service_fn(async |_| Ok::<_, Infallible>(Response::new(PanicsInDrop)));
+    let response = layer.layer(service).call(get()).await.unwrap();
+    let held = Held::new();
+    let body = held.with_deadline(get(), endless()).await;
+    pass(SECOND + PERIOD).await;
+    assert!(held.is_released());
+    let second = Held::new();
+    let next = second.with_deadline(get(), endless()).await;
+    pass(SECOND + PERIOD).await;
+    assert!(second.is_released(), "the task lives on");
+    drop((response, body, next));
+}
+
+/// The task that ends bodies ends with its runtime; the bodies live on.
+#[test]
+fn a_body_outlives_its_runtime() {
+    let runtime = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().start_paused(true).build().unwrap()
+    };
+    let held = Held::new();
+    let first = runtime();
+    let mut body = first.block_on(held.with_deadline(get(), endless()));
+    drop(first);
+    assert!(!held.is_released());
+    assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(_)))));
+    drop(body);
+    assert!(held.is_released());
+    assert_eq!(held.ended(), ends(Outcome::Success, Completion::Cancelled));
+
+    // Dropped by the runtime, in a task of its own.
+    let held = Held::new();
+    let second = runtime();
+    let body = second.block_on(held.with_deadline(get(), endless()));
+    second.spawn(async move {
+        std::future::pending::<()>().await;
+        drop(body);
+    });
+    drop(second);
+    assert!(held.is_released());
+
+    // The same thread in another runtime.
+    let held = Held::new();
+    runtime().block_on(async {
+        let body = held.with_deadline(get(), endless()).await;
+        pass(SECOND + PERIOD).await;
+        assert!(held.is_released());
+        drop(body);
+    });
+}
+
+/// Polled, dropped and ended at once, on two threads: each body is released once.
+#[test]
+fn threads_race_with_the_deadline() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let timeout = Timeout::new(Duration::from_millis(1));
+        let limit = ConcurrencyLimit::new(1000);
+        let layer = TimeoutLayer::new(timeout.clone()).including_body();
+        let policies = (layer.policy().clone(), limit.clone());
+        let service = service_fn(async |_| Ok::<_, Infallible>(Response::new(Endless)));
+        let service = GateLayer::from_policy(policies).layer(service);
+        let ended = Arc::new(AtomicUsize::new(0));
+        let tasks: Vec<_> = (0..256)
+            .map(|n: u32| {
+                let (mut service, ended) = (service.clone(), ended.clone());
+                tokio::spawn(async move {
+                    let mut body = service.call(get()).await.unwrap().into_body();
+                    // Every fourth is dropped on its way.
+                    let most = if n.is_multiple_of(4) {
+                        1000
+                    } else {
+                        usize::MAX
+                    };
+                    for _ in 0..most {
+                        match body.frame().await {
+                            Some(Ok(_)) => yield_now().await,
+                            Some(Err(_)) => {
+                                ended.fetch_add(1, SeqCst);
+                            }
+                            None => break,
+                        }
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(limit.in_flight(), 0);
+        let timed_out = usize::try_from(timeout.snapshot().timed_out).unwrap();
+        assert!(ended.load(SeqCst) <= timed_out && timed_out <= 256);
+        assert!(ended.load(SeqCst) >= 192, "those that are read to the end");
+    });
+}
+
+/// Always ready.
+struct Endless;
+
+impl Body for Endless {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"abc")))))
+    }
+}
+
+/// One frame, and nothing that says how long it is.
+struct Large(Option<Bytes>);
+
+impl Body for Large {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, Bytes::len) as u64)
+    }
+}
+
+/// A frame that is larger than 64 KiB is delivered in copies of 16 KiB: what the connection keeps of
+/// one does not keep the frame.
+#[tokio::test(start_paused = true)]
+async fn a_large_frame_is_delivered_in_copied_slices() {
+    let size = 200_000;
+    let frame: Bytes = (0..size).map(|n| n as u8).collect();
+    let copy = frame.clone();
+    let service = service_fn(move |_| {
+        let body = Large(Some(copy.clone()));
+        std::future::ready(Ok::<_, Infallible>(Response::new(body)))
+    });
+    let layer = TimeoutLayer::new(SECOND).including_body();
+    let response = layer.layer(service).call(get()).await.unwrap();
+    let mut body = response.into_body();
+    let mut read = Vec::new();
+    let mut slices = Vec::new();
+    while let Some(data) = body.frame().await {
+        let data = data.unwrap().into_data().unwrap();
+        assert!(data.len() <= 16 * 1024);
+        read.extend_from_slice(&data);
+        slices.push(data);
+        let left = (size - read.len()) as u64;
+        assert_eq!(body.size_hint().exact(), Some(left));
+    }
+    assert_eq!(read, frame);
+    assert!(slices.iter().all(Bytes::is_unique), "each is a copy");
+
+    // A slice that the connection keeps does not keep the frame when the body has ended.
+    let response = {
+        let frame = Bytes::from(vec![7; size]);
+        let service = service_fn(move |_| {
+            let body = Large(Some(frame.clone()));
+            std::future::ready(Ok::<_, Infallible>(Response::new(body)))
+        });
+        layer.layer(service).call(get()).await.unwrap()
+    };
+    let mut body = response.into_body();
+    let slice = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    pass(SECOND + PERIOD).await;
+    assert!(slice.is_unique());
+    assert!(body.frame().await.unwrap().is_err());
+}
+
+/// A body whose length is known and small is polled through to the end by any connection, and costs no
+/// allocation.
+#[tokio::test(start_paused = true)]
+async fn a_small_body_is_ended_when_it_is_polled() {
+    let held = Held::new();
+    let steps = [Step::Data("abc"), Step::Pending, Step::Data("def")];
+    let mut body = held
+        .with_deadline(get(), ok(Script::new(steps).exact(6)))
+        .await;
+    assert!(poll(&mut body).is_ready());
+    pass(2 * SECOND).await;
+    assert!(!held.is_released());
+    assert!(poll(&mut body).is_pending() || held.is_released());
+    drop(body);
+    assert!(held.is_released());
+}

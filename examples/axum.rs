@@ -39,9 +39,7 @@ use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use clap::Parser;
 use futures_util::{StreamExt, stream};
-use seawall::{
-    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, Deadline, Timeout, TimeoutLayer,
-};
+use seawall::{CircuitBreaker, CircuitBreakerLayer, Deadline};
 use tower::{BoxError, ServiceBuilder};
 
 /// An axum server behind the recommended stack of seawall.
@@ -86,44 +84,30 @@ async fn main() -> Result<(), BoxError> {
     let args = Args::parse();
     let common = &args.common;
     let body_idle = Duration::from_millis(args.body_idle_ms);
-    let timeout = Timeout::new(common.timeout());
     let requests = common.request_limit();
     requests.set_body_idle_timeout(body_idle);
     requests.set_body_timeout(Duration::from_millis(args.body_timeout_ms));
     requests.set_min_body_rate(args.min_body_rate, Duration::from_secs(5));
-    let stack = seawall::server()
-        .timeout(timeout.clone())
+    let mut stack = seawall::server()
+        .timeout(common.timeout())
+        .body_idle_timeout(body_idle)
+        .expose_deadline()
         .concurrency_limit(common.concurrency_limit()?)
         .request_limit(requests)
         .exempt(|head| head.path() == "/health")
-        .build()?;
-
-    // The timeout of the stack ends with the response head, and no handler sees it. This one bounds
-    // the silence of the body, or includes the body, and handlers get its deadline. It is around
-    // the stack, so that a body that it ends releases its permit, and so that the deadline includes
-    // the time in the queue.
-    let timeout = TimeoutLayer::new(timeout)
-        .expose_deadline()
-        .body_idle_timeout(body_idle);
-    let timeout = if args.including_body {
-        timeout.including_body()
-    } else {
-        timeout
-    };
+        .on_panic(common::log_panic);
+    if args.including_body {
+        stack = stack.including_body();
+    }
     let layers = ServiceBuilder::new()
-        .layer(timeout)
-        .layer(stack)
-        // The panic isolation of the stack has no hook. Inside the stack, this one catches first.
-        .layer(CatchPanicLayer::new().on_panic(common::log_panic));
+        .map_response(common::logged)
+        .layer(stack.build()?);
 
     let listener = common.listen().await?;
-    let logs = ServiceBuilder::new();
     if args.outside {
-        let layers = logs.map_response(common::logged).layer(layers);
         let service = layers.service(routes().with_state(()));
         common.serve(listener, service).await;
     } else {
-        let layers = logs.map_response(common::logged).layer(layers);
         common.serve(listener, routes().layer(layers)).await;
     }
     Ok(())

@@ -28,7 +28,6 @@ use clap::Parser;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use seawall::CatchPanicLayer;
 use tower::{BoxError, ServiceBuilder, service_fn};
 
 /// A hyper server behind the recommended stack of seawall.
@@ -46,12 +45,11 @@ async fn main() -> Result<(), BoxError> {
         .concurrency_limit(common.concurrency_limit()?)
         .request_limit(common.request_limit())
         .exempt(|head| head.path() == "/health")
+        .on_panic(common::log_panic)
         .build()?;
     let service = ServiceBuilder::new()
         .map_response(common::logged)
         .layer(stack)
-        // The panic isolation of the stack has no hook. Inside the stack, this one catches first.
-        .layer(CatchPanicLayer::new().on_panic(common::log_panic))
         .service(service_fn(answer));
     let listener = common.listen().await?;
     common.serve(listener, service).await;

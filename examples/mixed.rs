@@ -27,7 +27,6 @@ use axum::Router;
 use axum::extract::Query;
 use axum::routing::get;
 use clap::Parser;
-use seawall::{CatchPanicLayer, Timeout, TimeoutLayer};
 use tonic::service::Routes;
 use tower::{BoxError, ServiceBuilder};
 
@@ -48,12 +47,14 @@ struct Millis {
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let Args { common } = Args::parse();
-    let timeout = Timeout::new(common.timeout());
     let stack = seawall::server()
-        .timeout(timeout.clone())
+        .timeout(common.timeout())
+        .including_body()
+        .expose_deadline()
         .concurrency_limit(common.concurrency_limit()?)
         .request_limit(common.request_limit())
         .exempt(|head| head.path() == "/health")
+        .on_panic(common::log_panic)
         .build()?;
 
     let rest = Router::new()
@@ -63,18 +64,7 @@ async fn main() -> Result<(), BoxError> {
     let grpc = Routes::new(GreeterServer::new(Patient)).into_axum_router();
     let service = ServiceBuilder::new()
         .map_response(common::logged)
-        // The timeout of the stack ends with the response head, and no handler sees it. This one
-        // includes the body, and handlers get its deadline. It is around the stack, so that a body
-        // that it ends releases its permit, and so that the deadline includes the time in the
-        // queue.
-        .layer(
-            TimeoutLayer::new(timeout)
-                .including_body()
-                .expose_deadline(),
-        )
         .layer(stack)
-        // The panic isolation of the stack has no hook. Inside the stack, this one catches first.
-        .layer(CatchPanicLayer::new().on_panic(common::log_panic))
         // Tonic's router answers unknown paths in gRPC, so it is the fallback of the other one.
         .service(rest.fallback_service(grpc).with_state(()));
     let listener = common.listen().await?;

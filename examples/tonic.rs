@@ -35,9 +35,7 @@ mod patient;
 use std::time::Duration;
 
 use clap::Parser;
-use seawall::{
-    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, RequestHead, Timeout, TimeoutLayer,
-};
+use seawall::{CircuitBreaker, CircuitBreakerLayer};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::LayerExt;
 use tonic::transport::Server;
@@ -62,46 +60,29 @@ async fn main() -> Result<(), BoxError> {
         common,
         body_idle_ms,
     } = Args::parse();
-    let is_health = |head: &RequestHead<'_>| head.path().starts_with("/grpc.health.");
-    let timeout = Timeout::new(common.timeout());
     let requests = common.request_limit();
     requests.set_body_idle_timeout(Duration::from_millis(body_idle_ms));
     let stack = seawall::server()
-        .timeout(timeout.clone())
+        .timeout(common.timeout())
+        .including_body()
+        .expose_deadline()
         .concurrency_limit(common.concurrency_limit()?)
         .request_limit(requests)
-        .exempt(is_health)
+        .on_panic(common::log_panic)
         .build()?;
 
-    // Around all services.
-    let layers = ServiceBuilder::new()
-        .map_response(common::logged)
-        // The stack of a server has no breaker. This one is outermost, so that it also sees the
-        // streams that the timeout below ends.
-        .layer(CircuitBreakerLayer::new(CircuitBreaker::default()).exempt(is_health))
-        // The timeout of the stack ends with the response head, and no handler sees it. This one
-        // includes the body, and handlers get its deadline. It is around the stack, so that a body
-        // that it ends releases its permit, and so that the deadline includes the time in the
-        // queue. Clients watch the health service for as long as they like: it is exempt.
-        .layer(
-            TimeoutLayer::new(timeout)
-                .including_body()
-                .expose_deadline()
-                .exempt(is_health),
-        )
+    // Around this service alone: clients watch the health service for as long as they like.
+    let greeter = ServiceBuilder::new()
+        // The stack of a server has no breaker. This one sees the streams that the timeout ends.
+        .layer(CircuitBreakerLayer::new(CircuitBreaker::default()))
         .layer(stack)
-        .into_inner();
-    // Around one service. The panic isolation of the stack has no hook. Inside the stack, this one
-    // catches first.
-    let greeter = CatchPanicLayer::new()
-        .on_panic(common::log_panic)
         .named_layer(GreeterServer::new(Patient).max_decoding_message_size(usize::MAX));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<GreeterServer<Patient>>().await;
 
     let listener = common.listen().await?;
     let serving = Server::builder()
-        .layer(layers)
+        .layer(ServiceBuilder::new().map_response(common::logged))
         .add_service(health_service)
         .add_service(greeter)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), common::stopped());

@@ -3,7 +3,7 @@
 //! # Where it goes
 //!
 //! Outermost, so that nothing of the stack can unwind past it; see
-//! [the order of layers](crate#the-order-of-layers).
+//! [the order of layers](crate#the-layers).
 //!
 //! ```
 //! use axum::{Router, routing::get};
@@ -19,8 +19,8 @@
 //! ```
 //!
 //! A panic is caught in `call`, in the future, in the response body, in `respond_with`, and in the
-//! policies and closures of the same gate; one in `poll_ready` is answered at the next `call` of that
-//! instance. Before the response head is sent the client reads 500 (gRPC `INTERNAL`), and the
+//! policies and closures of the same gate; one in `poll_ready` is answered at the next `call` of
+//! that instance. Before the response head is sent the client reads 500 (gRPC `INTERNAL`), and the
 //! connection goes on, over HTTP/1 provided that the request body was read. After it, the body ends
 //! with an error: HTTP/1 closes the connection, HTTP/2 resets the stream. The payload never reaches
 //! the client; a hook and `tracing` get it.
@@ -38,8 +38,8 @@
 //! # Differences from tower-http
 //!
 //! `tower_http::catch_panic` boxes the response body of every request, does not catch panics in
-//! `poll_ready` and in the body, answers gRPC with an HTTP 500, and does not pass the request to its
-//! responder.
+//! `poll_ready` and in the body, answers gRPC with an HTTP 500, and does not pass the request to
+//! its responder.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -107,6 +107,16 @@ impl CatchPanic {
         }
     }
 
+    pub(crate) fn with_hook<F>(self, hook: F) -> OnPanic
+    where
+        F: Fn(&PanicReport<'_>) + Send + Sync + 'static,
+    {
+        OnPanic {
+            handle: self,
+            hook: Arc::new(hook),
+        }
+    }
+
     #[inline(always)]
     fn isolation(&self) -> Isolation<'_> {
         Isolation {
@@ -144,7 +154,19 @@ impl<R: RequestKind> Policy<R> for CatchPanic {
     }
 }
 
+impl AsRef<CatchPanic> for CatchPanic {
+    fn as_ref(&self) -> &CatchPanic {
+        self
+    }
+}
+
 // === impl OnPanic ===
+
+impl AsRef<CatchPanic> for OnPanic {
+    fn as_ref(&self) -> &CatchPanic {
+        &self.handle
+    }
+}
 
 impl<R: RequestKind> Policy<R> for OnPanic {
     /// What the hook can learn of a request that is gone.
@@ -213,9 +235,6 @@ impl<X> CatchPanicLayer<X> {
     where
         F: Fn(&PanicReport<'_>) + Send + Sync + 'static,
     {
-        self.map_policy(|handle| OnPanic {
-            handle,
-            hook: Arc::new(hook),
-        })
+        self.map_policy(|handle| handle.with_hook(hook))
     }
 }

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::{Pin, pin};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -89,9 +90,9 @@ thread_local! {
 
 static POOL_WHEN_PAUSED: AtomicBool = AtomicBool::new(false);
 
-/// Keeps timers in the pool under paused time as well, for this crate's own tests: what they test is
-/// then what runs in production. A pooled timer stays registered, and a paused clock that moves by
-/// itself stops at it.
+/// Keeps timers in the pool under paused time as well, for this crate's own tests: what they test
+/// is then what runs in production. A pooled timer stays registered, and a paused clock that moves
+/// by itself stops at it.
 #[doc(hidden)]
 pub fn pool_timers_when_paused() {
     POOL_WHEN_PAUSED.store(true, Relaxed);
@@ -182,9 +183,15 @@ impl Pooled {
 
 #[inline(never)]
 fn put_back(mut pooled: Pin<Box<Pooled>>) {
+    if !pooled.is_kept || std::thread::panicking() {
+        return;
+    }
     // It keeps the waker of its last poll, and with it the memory of a task that may be over.
+    // Polled when its runtime has shut down, it panics.
     let mut cx = Context::from_waker(Waker::noop());
-    if !pooled.is_kept || poll(pooled.as_mut().project().timer, &mut cx).is_ready() {
+    let timer = pooled.as_mut().project().timer;
+    let result = panic::catch_unwind(AssertUnwindSafe(|| poll(timer, &mut cx)));
+    if !matches!(result, Ok(Poll::Pending)) {
         return;
     }
     let _ = TIMERS.try_with(|timers| {
@@ -195,8 +202,8 @@ fn put_back(mut pooled: Pin<Box<Pooled>>) {
     });
 }
 
-/// Counts the grains of time since an origin. A thread that has looked within the same grain compares two times and need not
-/// work it out again, which costs more than the look at the clock.
+/// Counts the grains of time since an origin. A thread that has looked within the same grain
+/// compares two times and need not work it out again, which costs more than the look at the clock.
 #[derive(Debug)]
 pub(crate) struct Grains {
     id: u64,
@@ -212,7 +219,8 @@ struct Latest {
     grains: Cell<u64>,
 }
 
-/// As many as a thread keeps apart. Two that share a place and take turns work it out each time, and are right all the same.
+/// As many as a thread keeps apart. Two that share a place and take turns work it out each time,
+/// and get the right result.
 const PLACES: usize = 8;
 
 thread_local! {

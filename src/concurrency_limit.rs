@@ -3,7 +3,7 @@
 //! # Where it goes
 //!
 //! Inside the timeout, so that the time in the queue counts, and outside whatever it protects; see
-//! [the order of layers](crate#the-order-of-layers).
+//! [the order of layers](crate#the-layers).
 //!
 //! ```
 //! use std::time::Duration;
@@ -20,12 +20,12 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! It counts requests that await. A handler that computes keeps its worker, so that the next request
-//! is not even read and the limit is never reached: run such work with `spawn_blocking`, or behind a
-//! [`LagShed`](crate::LagShed), which sees it.
+//! It counts requests that await. A handler that computes keeps its worker, so that the next
+//! request is not even read and the limit is never reached: run such work with `spawn_blocking`, or
+//! behind a [`LagShed`](crate::LagShed), which sees it.
 //!
-//! It may wait, and so counts as a policy that waits even without a queue: it is the last in a tuple,
-//! and its service is `Clone`. For two limits nest two layers.
+//! It counts as a policy that may wait, even without a queue: it must be the last in a tuple, and
+//! its inner service must be `Clone`. For two limits nest two layers.
 //!
 //! # How long a permit is held
 //!
@@ -35,8 +35,8 @@
 //!
 //! # Cancellation
 //!
-//! A request that is dropped while it is queued leaves the queue at once; one that was just granted a
-//! permit passes it on.
+//! A request that is dropped while it is queued leaves the queue at once; one that was just granted
+//! a permit passes it on.
 //!
 //! # Panics
 //!
@@ -45,10 +45,10 @@
 //!
 //! # Differences from tower
 //!
-//! `tower::limit::ConcurrencyLimit` takes the permit in `poll_ready`, so that an idle clone holds one;
-//! releases it at the response head; queues without bound; and makes its semaphore in `Layer::layer`,
-//! so that under axum a limit of 2 is 2 per route or per connection. Here the handle is the limit,
-//! wherever and however often its layer is applied.
+//! `tower::limit::ConcurrencyLimit` takes the permit in `poll_ready`, so that an idle clone holds
+//! one; releases it at the response head; queues without bound; and makes its semaphore in
+//! `Layer::layer`, so that under axum a limit of 2 is 2 per route or per connection. Here the
+//! handle is the limit, wherever and however often its layer is applied.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -78,8 +78,8 @@ pub type ConcurrencyLimitLayer<X = Http> = GateLayer<ConcurrencyLimit, X>;
 
 /// An upper bound for the requests in flight. A cheap `Clone`: every clone is the same limit.
 ///
-/// By default a request over the limit is rejected at once (503, `Retry-After`): under overload a
-/// queue only adds its own length to every response time. [`queue`](Self::queue) lets a few wait for a
+/// By default a request over the limit is rejected at once (503, `Retry-After`): under overload, a
+/// queue only adds waiting time to each response. [`queue`](Self::queue) lets a few wait for a
 /// short time, which evens out bursts.
 #[derive(Clone)]
 pub struct ConcurrencyLimit {
@@ -162,9 +162,10 @@ impl ConcurrencyLimit {
     ///
     /// A request with a [`Deadline`] is queued no longer than that.
     ///
-    /// It waits in the call's own future, which must be polled on a Tokio runtime with a time driver;
-    /// a timeout around this layer includes the wait. With a `max_queued` of 0, the default, requests
-    /// over the limit are rejected at once. Every clone of the handle has the same queue.
+    /// It waits in the call's own future, which must be polled on a Tokio runtime with a time
+    /// driver; a timeout around this layer includes the wait. With a `max_queued` of 0, the
+    /// default, requests over the limit are rejected at once. Every clone of the handle has the
+    /// same queue.
     #[must_use]
     pub fn queue(self, max_queued: usize, timeout: Duration) -> Self {
         self.set_queue(max_queued, timeout);
@@ -178,8 +179,8 @@ impl ConcurrencyLimit {
         self
     }
 
-    /// Changes the limit while requests run. A higher limit admits queued requests; a lower one ends
-    /// no request: `in_flight` stays above the limit until enough have ended.
+    /// Changes the limit while requests run. A higher limit admits queued requests; a lower one
+    /// ends no request: `in_flight` stays above the limit until enough have ended.
     ///
     /// # Errors
     ///
@@ -193,7 +194,7 @@ impl ConcurrencyLimit {
         Ok(())
     }
 
-    /// Changes the queue for the requests to come; see [`queue`](Self::queue).
+    /// Changes the queue for later requests; see [`queue`](Self::queue).
     pub fn set_queue(&self, max_queued: usize, timeout: Duration) {
         let nanos = clock::nanos(timeout);
         self.shared.queue_nanos.store(nanos, Relaxed);

@@ -18,17 +18,17 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! [`server`] isolates panics, sheds load when the runtime falls behind, bounds the time to the
-//! response head, the requests in flight and the size of request bodies, and releases what a client
-//! holds that stops reading. [`client`] puts a circuit breaker, a timeout and a limit in front of calls
-//! to one dependency. The [`stack`] module says what is in them, in which order, with which defaults,
-//! and why.
+//! [`server`] isolates panics, and sheds load when the runtime falls behind. It limits the time to
+//! the response head, the requests in flight and the size of request bodies, and ends the response
+//! to a client that stops reading. [`client`] puts a circuit breaker, a timeout and a limit in
+//! front of calls to one dependency. The [`stack`] module describes their parts, their order and
+//! their defaults.
 //!
 //! # The layers
 //!
-//! Every part also works alone. A layer is a handle and a place: the handle ([`LagShed`],
-//! [`CircuitBreaker`], [`ConcurrencyLimit`], [`Timeout`], [`RequestLimit`], [`CatchPanic`]) holds the
-//! state and is tuned and read from anywhere; the layer puts it in front of a service.
+//! Every part also works alone. Each layer has a handle ([`LagShed`], [`CircuitBreaker`],
+//! [`ConcurrencyLimit`], [`Timeout`], [`RequestLimit`], [`CatchPanic`]). The handle holds the
+//! state: clone it, read it and change it from anywhere. The layer puts it in front of a service.
 //!
 //! | layer | protects from | the request gets |
 //! |---|---|---|
@@ -44,7 +44,8 @@
 //!
 //! use axum::{Router, routing::{get, post}};
 //! use seawall::{
-//!     CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer, Outcome, TimeoutLayer,
+//!     CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer, Outcome,
+//!     TimeoutLayer,
 //! };
 //! use tower::ServiceBuilder;
 //! # async fn order() {} async fn upload() {}
@@ -67,7 +68,8 @@
 //! );
 //! let large: Router = Router::new()
 //!     .route("/uploads", post(upload))
-//!     .route_layer(ConcurrencyLimitLayer::new(uploads.clone()).dry_run()); // counts, rejects nothing
+//!     // Counts what it would reject.
+//!     .route_layer(ConcurrencyLimitLayer::new(uploads.clone()).dry_run());
 //!
 //! let stack = seawall::server()
 //!     .concurrency_limit(ConcurrencyLimit::new(512).queue(128, Duration::from_millis(100)))
@@ -82,17 +84,18 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! In a `ServiceBuilder` the first layer is the outermost. The [essay on ordering](stack#the-parts-of-a-server)
-//! applies to single layers too.
+//! In a `ServiceBuilder` the first layer is the outermost. The
+//! [order of the stack](stack#the-parts-of-a-server) applies to single layers too.
 //!
-//! `Router::layer` runs after routing. To reject before it, put the stack around the router, and give
-//! the responses axum's own body type:
+//! `Router::layer` runs after routing. To reject requests before routing, put the stack around the
+//! router, and convert response bodies to axum's body type:
 //!
 //! ```no_run
 //! use axum::{Router, body::Body};
 //! use tower::{Layer, make::Shared};
 //!
-//! # async fn serve(router: Router, listener: tokio::net::TcpListener) -> Result<(), Box<dyn std::error::Error>> {
+//! # type Error = Box<dyn std::error::Error>;
+//! # async fn serve(router: Router, listener: tokio::net::TcpListener) -> Result<(), Error> {
 //! let stack = seawall::server().build()?.request_body(Body::new).response_body(Body::new);
 //! let app = stack.layer(router.with_state(()));
 //! axum::serve(listener, Shared::new(app)).await?;
@@ -101,8 +104,8 @@
 //!
 //! # Answers
 //!
-//! No layer makes an infallible service fallible: a rejected request gets a response, so you need no
-//! `HandleErrorLayer`. A gRPC request is recognised by its content type over HTTP/2 and gets a
+//! No layer makes an infallible service fallible: a rejected request gets a response, so you need
+//! no `HandleErrorLayer`. A gRPC request is recognised by its content type over HTTP/2 and gets a
 //! trailers-only response.
 //!
 //! | reason | HTTP | gRPC | `Retry-After` |
@@ -118,35 +121,35 @@
 //! | [`HeadersTooLarge`](Reason::HeadersTooLarge) | 431 | `RESOURCE_EXHAUSTED` 8 | no |
 //! | [`UriTooLong`](Reason::UriTooLong) | 414 | `RESOURCE_EXHAUSTED` 8 | no |
 //! | [`Panicked`](Reason::Panicked) | 500 | `INTERNAL` 13 | no |
-//! | [`Custom`](Reason::Custom) | yours | yours | yes |
+//! | [`Custom`](Reason::Custom) | set by your [`CustomReason`] | set by your [`CustomReason`] | yes |
 //!
-//! `Retry-After` is sent if the policy gave a time; over gRPC it is `grpc-retry-pushback-ms`. HTTP
-//! bodies are `application/problem+json` (RFC 9457). `respond_with` on any layer replaces the answer.
-//! The [`Rejection`] is in the extensions of the response, for outer layers.
+//! `Retry-After` is sent if the policy sets a retry time; over gRPC it is `grpc-retry-pushback-ms`.
+//! `RateLimited` and `Draining` are reasons for your own policies. HTTP bodies are
+//! `application/problem+json` (RFC 9457). `respond_with` on any layer replaces the answer. The
+//! [`Rejection`] is in the extensions of the response, for outer layers.
 //!
 //! # Your own policies
 //!
-//! A [`Policy`](policy::Policy) admits or rejects a request and learns how it ended. All layers are one
-//! service, the [`Gate`], over such policies; [`GateLayer::from_policy`] takes yours, or a tuple of
-//! them. See [`policy`].
+//! A [`Policy`](policy::Policy) admits or rejects a request and learns how it ended. All layers are
+//! one service, the [`Gate`], over such policies; [`GateLayer::from_policy`] takes yours, or a
+//! tuple of them. See [`policy`].
 //!
 //! # Guides
 //!
-//! [Where to put each layer](docs::placement), on servers and on clients;
-//! [how to choose the numbers](docs::numbers); [what each layer does not protect from](docs::limits);
-//! [what it costs](docs::cost);
-//! [how to move from tower, tower-http and tower-resilience](docs::migration).
+//! [Where to put each layer](docs::placement), on servers and on clients; [how to choose the
+//! numbers](docs::numbers); [what each layer does not protect from](docs::limits); [what it
+//! costs](docs::cost); [how to move from tower, tower-http and tower-resilience](docs::migration).
 //!
 //! # Features
 //!
-//! - `http` (default): the [`Http`] protocol, [`RequestLimitLayer`] and the [`stack`]. Without it every
-//!   other layer works over [`Plain`], and the crate depends on no HTTP crate.
+//! - `http` (default): the [`Http`] protocol, [`RequestLimitLayer`] and the [`stack`]. Without it
+//!   every other layer works over [`Plain`], and the crate depends on no HTTP crate.
 //! - `keyed`: [`CircuitBreakers`](circuit_breaker), one breaker per host, route or tenant.
 //! - `serde`: [`serde::Serialize`](https://docs.rs/serde) for every snapshot.
 //! - `tower-http`: tower-http's classifiers say what a response means.
 //! - `metrics`: counters, gauges and a histogram; see [`observe`].
-//! - `tracing`: an event for each rejection and panic, and for each change of state of a breaker or a
-//!   lag shedder; see [`observe`].
+//! - `tracing`: an event for each rejection and panic, and for each change of state of a breaker or
+//!   a lag shedder; see [`observe`].
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -95,12 +95,13 @@ where
         guard: &mut FutureGuard<P, PlainRequest<Req>>,
         _: &mut TimerOf<P, PlainRequest<Req>>,
     ) {
-        if let Some(mut guard) = InFuture::<NeedsOf<P, PlainRequest<Req>>>::take(guard) {
+        // It stays in the future while foreign code runs, which may panic.
+        if let Some(held) = InFuture::<NeedsOf<P, PlainRequest<Req>>>::get(guard) {
             if const { <NeedsOf<P, PlainRequest<Req>> as Needs>::Settle::IS } {
-                guard.settle(outcome(&self.results, result));
+                held.settle(outcome(&self.results, result));
             }
-            guard.set_running(false);
-            guard.release(Completion::Complete);
+            held.set_running(false);
+            held.release(Completion::Complete);
         }
     }
 

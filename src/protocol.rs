@@ -1,7 +1,7 @@
 //! Protocols: how a kind of service is read and answered, and when a request is over.
 //!
-//! Two traits, both sealed: [`Protocol`] for what goes in, [`Respond`] for what comes out. `Http` and
-//! `Plain` implement them.
+//! Two traits, both sealed: [`Protocol`] for what goes in, [`Respond`] for what comes out. `Http`
+//! and `Plain` implement them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ where
         cold: Self::Cold,
     ) -> Result<Self::Response, Err>;
 
-    /// Settles the token as far as the result tells, and releases it if the request is over.
+    /// Settles the token if the result has an outcome, and releases it if the request is over.
     fn settle(
         &self,
         result: &mut Result<Res, Err>,
@@ -103,11 +103,10 @@ where
 
 /// `http::Request` in, `http::Response` out: the default protocol.
 ///
-/// A request is over when its response body is: at its end, at its trailers, when it is dropped; for
-/// `HEAD`, 204 and 304 at once. An upgraded connection (101) is no longer a request.
+/// A request is over when its response body is: at its end, at its trailers, when it is dropped;
+/// for `HEAD`, 204 and 304 at once. An upgraded connection (101) is no longer a request.
 ///
-/// `In` and `Out` say what becomes of request and response bodies, `E` what errors tell about the
-/// service.
+/// `In` and `Out` say what becomes of request and response bodies, and `E` classifies errors.
 #[derive(Clone, Copy, Default)]
 pub struct Http<In = Wrapped, Out = Wrapped, E = Opaque> {
     #[cfg_attr(
@@ -130,7 +129,7 @@ pub struct Http<In = Wrapped, Out = Wrapped, E = Opaque> {
 /// Any request in, any `Result` out: a rejection becomes the error, `S::Error: From<Rejection>`.
 ///
 /// `Ok` is a success and `Err` a failure, unless the error is, or is a boxed error around, a
-/// [`Rejection`] of an inner layer. `E` says what a result tells about the service; see
+/// [`Rejection`] of an inner layer. `E` classifies results; see
 /// [`GateLayer::classify`](crate::GateLayer::classify).
 #[derive(Clone, Copy, Default)]
 pub struct Plain<E = Rejections> {
@@ -145,7 +144,7 @@ pub struct Wrapped;
 #[derive(Clone, Copy)]
 pub struct Converted<F>(pub(crate) F);
 
-/// Says what a result tells about the service. Sealed.
+/// Classifies results. Sealed.
 pub trait Classify<Res, Err>: Clone + sealed::Sealed {
     /// `None` for the default.
     fn classify(&self, result: &Result<Res, Err>) -> Option<Outcome>;

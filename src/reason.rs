@@ -21,7 +21,7 @@ pub enum Reason {
     CircuitOpen,
     /// The service is shutting down.
     Draining,
-    /// The deadline passed while the handler worked.
+    /// The deadline passed before the response was complete.
     Timeout,
     /// The request body came too slowly.
     BodyTooSlow,
@@ -133,7 +133,8 @@ impl CustomReason {
     /// A reason with a label in `snake_case` and a message that the client reads.
     ///
     /// The message is printable ASCII without `"`, `\` and `%`, so that it needs no escaping. The
-    /// answer is 503 over HTTP and `UNAVAILABLE` (14) over gRPC, and says nothing about the service.
+    /// answer is 503 over HTTP and `UNAVAILABLE` (14) over gRPC, and says nothing about the
+    /// service.
     ///
     /// # Panics
     ///

@@ -104,9 +104,9 @@ impl Rejection {
 
     /// The outcome that the rejection has for a layer further out.
     ///
-    /// A panic and a timeout speak against what is behind the layer, unless the time was the
-    /// caller's own (`grpc-timeout`). Any other rejection is ignored: the dependency was not called,
-    /// or it is the caller's fault. [`CustomReason`](crate::CustomReason) says for itself.
+    /// A panic and a timeout count as failures of what is behind the layer, unless the time was the
+    /// caller's own (`grpc-timeout`). Any other rejection is ignored: the dependency was not
+    /// called, or it is the caller's fault. [`CustomReason`](crate::CustomReason) says for itself.
     pub const fn outcome(&self) -> Outcome {
         match self.reason {
             Reason::Panicked => Outcome::Panicked,
@@ -116,7 +116,7 @@ impl Rejection {
         }
     }
 
-    /// Whether the rejection speaks against what is behind the layer.
+    /// Whether the rejection counts as a failure of what is behind the layer.
     ///
     /// ```
     /// use seawall::{Reason, Rejection};

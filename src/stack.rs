@@ -12,9 +12,9 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! [`server`] is for services, [`client`] for what calls one dependency. Both are one gate over a tuple
-//! of handles: one future, one response body, and about a third of the instructions of the same layers
-//! nested. It works with `Router::layer`, around a router under `axum::serve`, in tonic's
+//! [`server`] is for services, [`client`] for what calls one dependency. Both are one gate over a
+//! tuple of handles: one future, one response body, and about half the instructions of the same
+//! layers nested. It works with `Router::layer`, around a router under `axum::serve`, in tonic's
 //! `Server::builder().layer`, and under hyper.
 //!
 //! # The parts of a server
@@ -38,24 +38,25 @@
 //! │ │ │ │ │ │ │               your handlers                        │ │ │ │ │ │ │
 //! ```
 //!
-//! A part sees everything that is inside it and nothing that is outside. From this the order follows:
+//! A part sees everything that is inside it and nothing that is outside. This determines the order:
 //!
 //! - **Panic isolation** is outermost, so that a panic of any other part is answered too.
-//! - **Lag shedding** comes next. Under overload it rejects more requests than any other part, and a
-//!   rejection is the cheaper the earlier it is made.
+//! - **Lag shedding** comes next. Under overload it rejects more requests than any other part, and
+//!   an early rejection costs less.
 //! - **Your policies** come after it, so that they decide only about requests that the runtime can
 //!   serve, and before the timeout, so that a timeout is a failure for them.
 //! - **The timeout** is outside the concurrency limit, so that the time in its queue counts.
-//! - **The concurrency limit** is inside the timeout: a request whose time is over releases its permit.
-//! - **The request limit** is innermost: a request that another part rejects is not looked at.
+//! - **The concurrency limit** is inside the timeout: a request whose time is over releases its
+//!   permit.
+//! - **The request limit** is innermost: it does not inspect requests that another part rejects.
 //!
-//! The lag shedder and the concurrency limit complement each other. The shedder sees handlers that
-//! compute, which a limit never sees, as they keep the runtime from reading the next request; the limit
-//! sees handlers that await, which leave the runtime idle.
+//! The lag shedder and the concurrency limit complement each other. The shedder detects handlers
+//! that compute: they keep the runtime from reading the next request, so the limit is never
+//! reached. The limit detects handlers that await: the runtime is then idle, and has no lag.
 //!
-//! There is no circuit breaker in it. Around all routes, it would reject requests that do not need the
-//! failing dependency. Put a breaker around the routes that share a dependency, or around the client
-//! that calls it, as [`client`] does.
+//! The server stack has no circuit breaker. Around all routes, it would reject requests that do not
+//! need the failing dependency. Put a breaker around the routes that share a dependency, or around
+//! the client that calls it, as [`client`] does.
 //!
 //! # Defaults of a server
 //!
@@ -63,10 +64,10 @@
 //! |---|---|---|
 //! | panic isolation | on | a panic costs one request and not a connection |
 //! | lag shedding | [`LagShed::default`] | it rejects nothing while the runtime keeps up |
-//! | timeout | 30 s to the response head | above what most clients wait for, so that it ends only work that nobody reads |
-//! | progress timeout of responses | 60 s | as nginx's `send_timeout`: a client that reads nothing for a minute holds no permit |
-//! | concurrency limit | 1024, no queue | some ten thousand requests a second at 100 ms each; set it from a load test |
-//! | request body | 2 MiB | as axum's extractors |
+//! | timeout | 30 s to the response head | longer than most clients wait |
+//! | progress timeout of responses | 60 s | the default of nginx's `send_timeout`: a client that does not read releases its permit after a minute |
+//! | concurrency limit | 1024, no queue | about 10 000 requests a second at 100 ms each; set it from a load test |
+//! | request body | 2 MiB | the default of axum's extractors |
 //!
 //! Server-sent events and other streams are not ended by these defaults: the timeout ends with the
 //! response head, and the progress timeout applies only while a frame is ready. A stream holds its
@@ -74,19 +75,21 @@
 //!
 //! # The parts of a client
 //!
-//! Circuit breaker, your policies, timeout, concurrency limit, from the outside. The breaker is outside
-//! the timeout, so that a call that takes too long is a failure of the dependency; the limit is inside,
-//! so that the calls to one slow dependency cannot use up everything.
+//! Circuit breaker, your policies, timeout, concurrency limit, from the outside. The breaker is
+//! outside the timeout, so that a call that takes too long is a failure of the dependency; the
+//! limit is inside, so that the calls to one slow dependency cannot use all resources of the
+//! client.
 //!
 //! | part | default | why |
 //! |---|---|---|
-//! | circuit breaker | [`CircuitBreaker::default`] | opens at half failures of 20 calls in 10 s, for 5 s |
+//! | circuit breaker | [`CircuitBreaker::default`] | opens when half of at least 20 calls in 10 s fail, for 5 s |
 //! | timeout | 10 s to the response head | a dependency that takes longer is not worth waiting for |
 //! | concurrency limit | 128 | one slow dependency does not tie up every task |
 //!
-//! # Without a part
+//! # Turning parts off
 //!
-//! [`Switch`]es turn every part on and off while the service runs, and put it into a dry run:
+//! [`Switch`]es turn each part on and off while the service runs. The lag shedder, the breaker and
+//! the concurrency limit also have a dry run; in that mode, the other parts are off.
 //!
 //! ```
 //! use seawall::policy::Mode;
@@ -104,7 +107,7 @@ use std::time::Duration;
 
 use tower_layer::Layer;
 
-use crate::catch_panic::{CatchPanic, CatchPanicSnapshot};
+use crate::catch_panic::{CatchPanic, CatchPanicSnapshot, OnPanic};
 use crate::circuit_breaker::{CircuitBreaker, CircuitBreakerSnapshot};
 use crate::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitSnapshot};
 use crate::config::ConfigError;
@@ -113,11 +116,12 @@ use crate::http::{HttpRequest, RequestHead, ResponseHead, WireProtocol};
 use crate::lag_shed::{LagShed, LagShedSnapshot};
 use crate::observe::Reporter;
 use crate::outcome::Outcome;
+use crate::panic_report::PanicReport;
 use crate::policy::{Exempt, Mode, Never, Policy, Switch, Switched};
 use crate::protocol::{Converted, Http, Wrapped};
 use crate::rejection::Rejection;
 use crate::request_limit::{RequestLimit, RequestLimitSnapshot};
-use crate::timeout::{BodyTimeout, Timeout, TimeoutSnapshot};
+use crate::timeout::{BodyBounds, BodyTimeout, Timeout, TimeoutSnapshot};
 
 /// The recommended stack for a service; see the [module docs](self).
 ///
@@ -138,10 +142,14 @@ use crate::timeout::{BodyTimeout, Timeout, TimeoutSnapshot};
 pub fn server() -> ServerBuilder {
     ServerBuilder {
         name: Cow::Borrowed(""),
-        catch_panic: None,
+        catch_panic: CatchPanic::new(),
         lag_shed: None,
         timeout: None,
-        progress: Some(Duration::from_secs(60)),
+        exposes_deadline: false,
+        body: BodyBounds {
+            progress: Some(Duration::from_secs(60)),
+            ..BodyBounds::default()
+        },
         concurrency_limit: None,
         request_limit: None,
         policy: (),
@@ -184,9 +192,10 @@ pub struct Stack<P, X = Http> {
     layer: GateLayer<P, X>,
 }
 
-/// The parts of a [`server`] stack; `M` are your policies, and `F` is the exemption.
-pub type Server<M = (), F = Never> = (
-    Switched<CatchPanic>,
+/// The parts of a [`server`] stack; `M` are your policies, `F` is the exemption, and `C` isolates
+/// panics.
+pub type Server<M = (), F = Never, C = CatchPanic> = (
+    Switched<C>,
     Exempt<(Switched<LagShed>, M), F>,
     Switched<(BodyTimeout, Timeout)>,
     Switched<RequestLimit>,
@@ -203,12 +212,13 @@ pub type Client<B = CircuitBreaker, M = ()> = (
 
 /// Builds the stack of a [`server`].
 #[must_use = "a builder does nothing until it is built"]
-pub struct ServerBuilder<M = (), F = Never> {
+pub struct ServerBuilder<M = (), F = Never, C = CatchPanic> {
     name: Cow<'static, str>,
-    catch_panic: Option<CatchPanic>,
+    catch_panic: C,
     lag_shed: Option<LagShed>,
     timeout: Option<Timeout>,
-    progress: Option<Duration>,
+    exposes_deadline: bool,
+    body: BodyBounds,
     concurrency_limit: Option<ConcurrencyLimit>,
     request_limit: Option<RequestLimit>,
     policy: M,
@@ -258,7 +268,7 @@ pub struct ClientSwitches {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PartSnapshot<T> {
-    /// Whether it decides, only counts, or is left out.
+    /// Whether the part decides, only counts, or is off.
     pub mode: Mode,
     /// Its settings and what it has seen.
     #[cfg_attr(feature = "serde", serde(flatten))]
@@ -297,7 +307,7 @@ pub struct ClientSnapshot {
 
 // === impl ServerBuilder ===
 
-impl<M, F> ServerBuilder<M, F> {
+impl<M, F, C> ServerBuilder<M, F, C> {
     const TIMEOUT: Duration = Duration::from_secs(30);
     const CONCURRENCY: usize = 1024;
     const REQUEST_BODY: u64 = 2 << 20;
@@ -309,10 +319,35 @@ impl<M, F> ServerBuilder<M, F> {
         self
     }
 
-    /// Isolates panics with a handle that you keep.
-    pub fn catch_panic(mut self, catch_panic: CatchPanic) -> Self {
-        self.catch_panic = Some(catch_panic);
-        self
+    /// Uses this handle for panic isolation.
+    pub fn catch_panic(self, catch_panic: CatchPanic) -> ServerBuilder<M, F> {
+        self.with_catch_panic(|_| catch_panic)
+    }
+
+    /// Calls `hook` for every panic; see [`CatchPanicLayer::on_panic`](GateLayer::on_panic).
+    pub fn on_panic(
+        self,
+        hook: impl Fn(&PanicReport<'_>) + Send + Sync + 'static,
+    ) -> ServerBuilder<M, F, OnPanic>
+    where
+        C: AsRef<CatchPanic>,
+    {
+        self.with_catch_panic(|catch_panic| catch_panic.as_ref().clone().with_hook(hook))
+    }
+
+    fn with_catch_panic<D>(self, change: impl FnOnce(C) -> D) -> ServerBuilder<M, F, D> {
+        ServerBuilder {
+            name: self.name,
+            catch_panic: change(self.catch_panic),
+            lag_shed: self.lag_shed,
+            timeout: self.timeout,
+            exposes_deadline: self.exposes_deadline,
+            body: self.body,
+            concurrency_limit: self.concurrency_limit,
+            request_limit: self.request_limit,
+            policy: self.policy,
+            exempt: self.exempt,
+        }
     }
 
     /// Sheds load with a [`LagShed`]. Default: [`LagShed::default`].
@@ -330,7 +365,28 @@ impl<M, F> ServerBuilder<M, F> {
     /// Ends a response body if the connection takes no frame for this long although one is ready;
     /// see [`GateLayer::progress_timeout`]. Zero is no limit. Default: 60 s.
     pub fn progress_timeout(mut self, progress: Duration) -> Self {
-        self.progress = Some(progress).filter(|progress| !progress.is_zero());
+        self.body.progress = Some(progress).filter(|progress| !progress.is_zero());
+        self
+    }
+
+    /// One deadline for response head and body; see [`GateLayer::including_body`]. By default the
+    /// timeout ends with the response head.
+    pub fn including_body(mut self) -> Self {
+        self.body.has_deadline = true;
+        self
+    }
+
+    /// Ends a response body that is silent for this long between two frames; see
+    /// [`GateLayer::body_idle_timeout`]. Zero is no limit, which is the default.
+    pub fn body_idle_timeout(mut self, idle: Duration) -> Self {
+        self.body.idle = Some(idle).filter(|idle| !idle.is_zero());
+        self
+    }
+
+    /// Puts a [`Deadline`](crate::Deadline) into the request's extensions; see
+    /// [`GateLayer::expose_deadline`].
+    pub fn expose_deadline(mut self) -> Self {
+        self.exposes_deadline = true;
         self
     }
 
@@ -339,7 +395,8 @@ impl<M, F> ServerBuilder<M, F> {
     ///
     /// # Panics
     ///
-    /// If the number is 0 or above 2³¹ − 1; [`ConcurrencyLimit::try_new`] returns the error instead.
+    /// If the number is 0 or above 2³¹ − 1; [`ConcurrencyLimit::try_new`] returns the error
+    /// instead.
     pub fn concurrency_limit(mut self, limit: impl Into<ConcurrencyLimit>) -> Self {
         self.concurrency_limit = Some(limit.into());
         self
@@ -359,14 +416,16 @@ impl<M, F> ServerBuilder<M, F> {
 
     /// Adds a policy of your own, after the lag shedder and those added before.
     ///
-    /// A policy that waits does not compile here: only the concurrency limit may.
-    pub fn policy<P>(self, policy: P) -> ServerBuilder<(M, P), F> {
+    /// A policy that may wait does not compile where the stack is applied to a service: only the
+    /// concurrency limit may queue requests.
+    pub fn policy<P>(self, policy: P) -> ServerBuilder<(M, P), F, C> {
         ServerBuilder {
             name: self.name,
             catch_panic: self.catch_panic,
             lag_shed: self.lag_shed,
             timeout: self.timeout,
-            progress: self.progress,
+            exposes_deadline: self.exposes_deadline,
+            body: self.body,
             concurrency_limit: self.concurrency_limit,
             request_limit: self.request_limit,
             policy: (self.policy, policy),
@@ -374,10 +433,10 @@ impl<M, F> ServerBuilder<M, F> {
         }
     }
 
-    /// Leaves out the requests for which the closure returns `true`, for example health checks: lag
-    /// shedding, the concurrency limit and your policies neither reject nor count them. Panic
-    /// isolation, the timeout and the request limit apply all the same.
-    pub fn exempt<G>(self, exempt: G) -> ServerBuilder<M, G>
+    /// Exempts the requests for which the closure returns `true`, for example health checks. Lag
+    /// shedding, the concurrency limit and your policies do not see them. Panic isolation, the
+    /// timeout and the request limit still apply.
+    pub fn exempt<G>(self, exempt: G) -> ServerBuilder<M, G, C>
     where
         G: Fn(&RequestHead<'_>) -> bool + Clone,
     {
@@ -386,7 +445,8 @@ impl<M, F> ServerBuilder<M, F> {
             catch_panic: self.catch_panic,
             lag_shed: self.lag_shed,
             timeout: self.timeout,
-            progress: self.progress,
+            exposes_deadline: self.exposes_deadline,
+            body: self.body,
             concurrency_limit: self.concurrency_limit,
             request_limit: self.request_limit,
             policy: self.policy,
@@ -400,23 +460,27 @@ impl<M, F> ServerBuilder<M, F> {
     ///
     /// None today: the parts check their own settings. Settings that are read from files will be
     /// checked here.
-    pub fn build(self) -> Result<Stack<Server<M, F>>, ConfigError>
+    pub fn build(self) -> Result<Stack<Server<M, F, C>>, ConfigError>
     where
         M: Policy<HttpRequest>,
         F: Clone,
+        C: AsRef<CatchPanic> + Policy<HttpRequest>,
     {
-        let timeout = self.timeout.unwrap_or_else(|| Self::TIMEOUT.into());
-        let body = BodyTimeout::with_progress(&timeout, self.progress);
+        let mut timeout = self.timeout.unwrap_or_else(|| Self::TIMEOUT.into());
+        if self.exposes_deadline {
+            timeout = timeout.exposed();
+        }
+        let body = BodyTimeout::with_bounds(&timeout, self.body);
         let limit = self.concurrency_limit;
         let limit = limit.unwrap_or_else(|| ConcurrencyLimit::new(Self::CONCURRENCY));
         let requests = self.request_limit;
         let requests = requests.unwrap_or_else(|| Self::REQUEST_BODY.into());
-        let catch_panic = self.catch_panic.unwrap_or_default();
+        let catch_panic = self.catch_panic;
         let lag_shed = self.lag_shed.unwrap_or_default();
         let mut reporter = Reporter::new("stack");
         if !self.name.is_empty() {
             reporter = reporter.named(self.name.clone());
-            let _ = catch_panic.clone().named(self.name.clone());
+            let _ = catch_panic.as_ref().clone().named(self.name.clone());
             let _ = lag_shed.clone().named(self.name.clone());
             let _ = timeout.clone().named(self.name.clone());
             let _ = requests.clone().named(self.name.clone());
@@ -439,7 +503,7 @@ fn on<P>(policy: P) -> Switched<P> {
     Switched::new(policy, Switch::new(Mode::Enforce))
 }
 
-impl<M, F> fmt::Debug for ServerBuilder<M, F> {
+impl<M, F, C> fmt::Debug for ServerBuilder<M, F, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerBuilder")
             .field("name", &self.name)
@@ -450,7 +514,7 @@ impl<M, F> fmt::Debug for ServerBuilder<M, F> {
 // === impl ClientBuilder ===
 
 impl ClientBuilder {
-    /// Opens and closes with a [`CircuitBreaker`]. Default: [`CircuitBreaker::default`].
+    /// Sets the circuit breaker. Default: [`CircuitBreaker::default`].
     pub fn circuit_breaker(mut self, breaker: impl Into<CircuitBreaker>) -> Self {
         self.breaker = Some(breaker.into());
         self
@@ -479,7 +543,8 @@ impl<B, M> ClientBuilder<B, M> {
     ///
     /// # Panics
     ///
-    /// If the number is 0 or above 2³¹ − 1; [`ConcurrencyLimit::try_new`] returns the error instead.
+    /// If the number is 0 or above 2³¹ − 1; [`ConcurrencyLimit::try_new`] returns the error
+    /// instead.
     pub fn concurrency_limit(mut self, limit: impl Into<ConcurrencyLimit>) -> Self {
         self.concurrency_limit = Some(limit.into());
         self
@@ -606,10 +671,10 @@ impl<B, M> fmt::Debug for ClientBuilder<B, M> {
 // === impl Stack ===
 
 /// The parts of a [`server`].
-impl<M, F, X> Stack<Server<M, F>, X> {
+impl<M, F, C: AsRef<CatchPanic>, X> Stack<Server<M, F, C>, X> {
     /// Panic isolation.
     pub fn catch_panic(&self) -> &CatchPanic {
-        self.layer.policy().0.policy()
+        self.layer.policy().0.policy().as_ref()
     }
 
     /// Lag shedding.
@@ -745,7 +810,7 @@ impl<P: Clone, In, Out, E> Stack<P, Http<In, Out, E>> {
         }
     }
 
-    /// Says what a response tells about the service; see [`GateLayer::classify`].
+    /// Classifies responses; see [`GateLayer::classify`].
     #[must_use]
     pub fn classify<G, O>(self, classify: G) -> Self
     where

@@ -2,8 +2,8 @@
 //!
 //! # Where it goes
 //!
-//! Outside the concurrency limit, so that the time in its queue counts, and inside what must see the
-//! failure, for example a circuit breaker; see [the order of layers](crate#the-order-of-layers).
+//! Outside the concurrency limit, so that the time in its queue counts, and inside what must see
+//! the failure, for example a circuit breaker; see [the order of layers](crate#the-layers).
 //!
 //! ```
 //! use std::time::Duration;
@@ -20,38 +20,40 @@
 //! # let _ = app;
 //! ```
 //!
-//! The time runs from the first poll of the call to the response head. A head that is ready wins over
-//! a deadline that has passed: finished work is never thrown away, even if a stalled runtime polls both
-//! too late. A call that is ready at its first poll costs no timer and no clock read.
+//! The time starts when the call is first pending, and ends at the response head. With a
+//! `grpc-timeout` that applies, or with `expose_deadline`, it starts with the call. If both the
+//! head and the deadline are ready, the head is returned, also after a stall of the runtime. A call
+//! that is ready at its first poll costs no timer and no clock read.
 //!
 //! Over gRPC the caller's `grpc-timeout` applies where it is shorter. One that cannot be read is
-//! ignored and counted ([`TimeoutSnapshot::malformed`]). A call whose caller gave it too little time
-//! does not speak against the service: a circuit breaker further out ignores it, unless it was a
-//! stream that had begun, as its trailers do not say whose time it was.
+//! ignored and counted ([`TimeoutSnapshot::malformed`]). If the caller's
+//! deadline was the shorter one, an outer circuit breaker ignores the timeout. A gRPC stream that
+//! has begun is the exception: its trailers do not show which deadline passed.
 //!
 //! # Beyond the head
 //!
 //! [`including_body`](crate::GateLayer::including_body) makes it one deadline for head and body,
-//! [`body_idle_timeout`](crate::GateLayer::body_idle_timeout) bounds the silence between two frames of
-//! the body, and [`progress_timeout`](crate::GateLayer::progress_timeout) bounds the time in which a
-//! client takes no frame that is ready. A body whose time is over ends with a
-//! [`BodyError`](crate::BodyError), so that the client sees that it is not complete; over gRPC it ends
-//! with trailers, `DEADLINE_EXCEEDED`. What is ready wins, as a head does: a body is ended when it is
-//! waited for, or after 64 more frames.
+//! [`body_idle_timeout`](crate::GateLayer::body_idle_timeout) bounds the silence between two frames
+//! of the body, and [`progress_timeout`](crate::GateLayer::progress_timeout) bounds the time in
+//! which a client takes no frame that is ready. A body whose time is over ends with a
+//! [`BodyError`](crate::BodyError), so that the client sees that it is not complete; over gRPC it
+//! ends with trailers, `DEADLINE_EXCEEDED`. Frames that are ready are
+//! still delivered: the body ends when the next frame is not ready, or after 64 frames past the
+//! deadline.
 //!
-//! The deadline and the progress timeout hold even if the connection does not poll the body, as when
-//! a client does not read: within half a second after its time is over, the body is dropped and its
-//! permit released. This applies to bodies of unknown size or above 64 KiB, and costs an allocation
-//! for each; their frames above 64 KiB are passed on in copied slices of 16 KiB. Such bodies must be
-//! `Send`, `Unpin` and `'static`, as those of axum, hyper and tonic are. Smaller bodies of known size
-//! are released with their last frame. The runtime needs a time driver.
+//! The deadline and the progress timeout hold even if the connection does not poll the body, as
+//! when a client does not read: within half a second after its time is over, the body is dropped
+//! and its permit released. This applies to bodies of unknown size or above 64 KiB, and costs an
+//! allocation for each; their frames above 64 KiB are passed on in copied slices of 16 KiB. Such
+//! bodies must be `Send`, `Unpin` and `'static`, as those of axum, hyper and tonic are. Smaller
+//! bodies of known size are released with their last frame. The runtime needs a time driver.
 //!
 //! [`expose_deadline`](crate::GateLayer::expose_deadline) passes the deadline on to handlers and
 //! inner layers, as a [`Deadline`](crate::Deadline): a request in the queue of an inner
-//! [`ConcurrencyLimit`](crate::ConcurrencyLimit) layer waits no longer than that, and calls to other
-//! services can pass on the time that is left.
+//! [`ConcurrencyLimit`](crate::ConcurrencyLimit) layer waits no longer than that, and calls to
+//! other services can pass on the time that is left.
 //!
-//! Of nested timeouts the shorter one applies, and its layer answers.
+//! If timeouts are nested, the shorter one applies, and its layer answers.
 //!
 //! # Cancellation
 //!
@@ -64,11 +66,11 @@
 //!
 //! # Differences from tower and tower-http
 //!
-//! `tower::timeout` returns a boxed error, which axum needs a `HandleErrorLayer` for; here the answer
-//! is a response and the service stays infallible. `tower_http::timeout` registers its timer before
-//! the first poll, answers the same status over gRPC, and has one duration for all requests. Its body
-//! timeout is a layer of its own with a timer of its own, has no deadline for the whole response, and
-//! runs only while the connection polls the body.
+//! `tower::timeout` returns a boxed error, which axum needs a `HandleErrorLayer` for; here the
+//! answer is a response and the service stays infallible. `tower_http::timeout` registers its timer
+//! before the first poll, answers the same status over gRPC, and has one duration for all requests.
+//! Its body timeout is a layer of its own with a timer of its own, has no deadline for the whole
+//! response, and runs only while the connection polls the body.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -122,9 +124,19 @@ pub struct TimeoutSnapshot {
 #[derive(Clone, Debug)]
 pub struct BodyTimeout {
     reporter: Reporter,
-    has_deadline: bool,
-    idle: Option<Duration>,
-    progress: Option<Duration>,
+    bounds: BodyBounds,
+}
+
+/// What bounds the time of a response body.
+#[cfg(feature = "http")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BodyBounds {
+    /// The deadline of the head is that of the body too.
+    pub(crate) has_deadline: bool,
+    /// The longest time without a frame of the inner body.
+    pub(crate) idle: Option<Duration>,
+    /// The longest time without a frame that the connection takes.
+    pub(crate) progress: Option<Duration>,
 }
 
 // === impl Timeout ===
@@ -161,7 +173,7 @@ impl Timeout {
         }
     }
 
-    /// Changes the time for the requests to come.
+    /// Changes the time for later requests.
     pub fn set_duration(&self, duration: Duration) {
         self.shared.time.store(Time::ours(duration).0, Relaxed);
     }
@@ -173,6 +185,12 @@ impl Timeout {
             timed_out: self.shared.reporter.rejected(),
             malformed: self.shared.malformed.load(Relaxed),
         }
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn exposed(mut self) -> Self {
+        self.exposes = true;
+        self
     }
 
     /// The time of a request by default.
@@ -304,18 +322,13 @@ impl fmt::Debug for Timeout {
 #[cfg(feature = "http")]
 impl BodyTimeout {
     fn new(timeout: &Timeout) -> Self {
-        Self {
-            reporter: timeout.shared.reporter.clone(),
-            has_deadline: false,
-            idle: None,
-            progress: None,
-        }
+        Self::with_bounds(timeout, BodyBounds::default())
     }
 
-    pub(crate) fn with_progress(timeout: &Timeout, progress: Option<Duration>) -> Self {
+    pub(crate) fn with_bounds(timeout: &Timeout, bounds: BodyBounds) -> Self {
         Self {
-            progress,
-            ..Self::new(timeout)
+            reporter: timeout.shared.reporter.clone(),
+            bounds,
         }
     }
 }
@@ -337,9 +350,9 @@ impl<R: RequestKind> Policy<R> for BodyTimeout {
         Parts {
             ending: Some(Ending {
                 reporter: &self.reporter,
-                has_deadline: self.has_deadline,
-                idle: self.idle,
-                progress: self.progress,
+                has_deadline: self.bounds.has_deadline,
+                idle: self.bounds.idle,
+                progress: self.bounds.progress,
             }),
             ..Parts::default()
         }
@@ -374,12 +387,13 @@ impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         self.with_body().body_idle_timeout(idle)
     }
 
-    /// Ends a response body if the connection takes no frame for this long although one is ready, as
-    /// when a client does not read. Zero is no limit. A body whose handler is silent is not ended.
+    /// Ends a response body if the connection takes no frame for this long although one is ready,
+    /// as when a client does not read. Zero is no limit. A body whose handler is silent is not
+    /// ended.
     ///
-    /// It applies to bodies of unknown size or above 64 KiB. Over HTTP/1 the kernel's send buffer of
-    /// some megabytes hides the progress of a slow client: it becomes writable again only after much
-    /// of it was sent. So allow for the time that your slowest clients take for that.
+    /// It applies to bodies of unknown size or above 64 KiB. Over HTTP/1 the kernel's send buffer
+    /// of some megabytes hides the progress of a slow client: it becomes writable again only after
+    /// much of it was sent. So allow for the time that your slowest clients take for that.
     #[must_use]
     pub fn progress_timeout(
         self,
@@ -388,8 +402,8 @@ impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         self.with_body().progress_timeout(progress)
     }
 
-    /// Puts a [`Deadline`](crate::Deadline) into the request's extensions, no later than one that is
-    /// there. It costs a clock read and an allocation for each request.
+    /// Puts a [`Deadline`](crate::Deadline) into the request's extensions, no later than one that
+    /// is there. It costs a clock read and an allocation for each request.
     #[must_use]
     pub fn expose_deadline(self) -> Self {
         self.map_policy(|mut policy| {
@@ -408,26 +422,26 @@ impl<P: Clone, In, Out, E> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
     /// One deadline for response head and body, from the request's arrival.
     #[must_use]
     pub fn including_body(self) -> Self {
-        self.with_body(|body| body.has_deadline = true)
+        self.with_bounds(|bounds| bounds.has_deadline = true)
     }
 
     /// Ends a response body that is silent for this long between two frames. Zero is no limit.
     #[must_use]
     pub fn body_idle_timeout(self, idle: Duration) -> Self {
-        self.with_body(|body| body.idle = Some(idle).filter(|idle| !idle.is_zero()))
+        self.with_bounds(|bounds| bounds.idle = Some(idle).filter(|idle| !idle.is_zero()))
     }
 
     /// Ends a response body if the connection takes no frame for this long although one is ready.
     /// Zero is no limit.
     #[must_use]
     pub fn progress_timeout(self, progress: Duration) -> Self {
-        self.with_body(|body| {
-            body.progress = Some(progress).filter(|progress| !progress.is_zero());
+        self.with_bounds(|bounds| {
+            bounds.progress = Some(progress).filter(|progress| !progress.is_zero());
         })
     }
 
-    /// Puts a [`Deadline`](crate::Deadline) into the request's extensions, no later than one that is
-    /// there. It costs a clock read and an allocation for each request.
+    /// Puts a [`Deadline`](crate::Deadline) into the request's extensions, no later than one that
+    /// is there. It costs a clock read and an allocation for each request.
     #[must_use]
     pub fn expose_deadline(self) -> Self
     where
@@ -439,9 +453,9 @@ impl<P: Clone, In, Out, E> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
         })
     }
 
-    fn with_body(self, change: impl FnOnce(&mut BodyTimeout)) -> Self {
+    fn with_bounds(self, change: impl FnOnce(&mut BodyBounds)) -> Self {
         self.map_policy(|(mut body, policy)| {
-            change(&mut body);
+            change(&mut body.bounds);
             (body, policy)
         })
     }

@@ -43,7 +43,7 @@ impl Figures {
         Self::collect(rows, |_| true, |case| time(&home, case).map(Some))
     }
 
-    /// The figures that are the same in each run, of ours alone.
+    /// The figures that are the same in each run, of this crate alone.
     pub(crate) fn ours() -> Result<Self, Error> {
         let is_ours = |case: Case| case.row == BARE || case.subject.starts_with("seawall");
         Self::collect(&[], is_ours, |_| Ok(None))
@@ -92,8 +92,8 @@ impl Figures {
 }
 
 impl Figures {
-    /// What a peer is compared with: the first of ours in the row that is around the same service,
-    /// or else the first of ours.
+    /// What a peer is compared with: the first case of seawall in the row that is around the same
+    /// service, or else the first case of seawall.
     pub(crate) fn ours_for(&self, peer: Case) -> Option<Cost> {
         let is_ours = |case: &Case| case.row == peer.row && case.subject.starts_with("seawall");
         let ours = || self.0.iter().filter(|(case, _)| is_ours(case));

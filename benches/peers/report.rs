@@ -19,7 +19,7 @@ struct Line {
     allocations: Option<f64>,
 }
 
-/// The instructions and allocations of each case of ours.
+/// The instructions and allocations of each case of seawall.
 type Committed = BTreeMap<String, (f64, f64)>;
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/committed.json");

@@ -1,8 +1,8 @@
 //! A response body that can be ended from outside, whether or not the connection polls it.
 //!
-//! The body, the rest of its current frame and the guard are in a cell. The connection polls the cell
-//! through a [`Remote`]; the [`Reaper`] of the runtime ends it when its time is over, which drops the
-//! body and releases the permit even if the client reads nothing.
+//! The body, the rest of its current frame and the guard are in a cell. The connection polls the
+//! cell through a [`Remote`]; the [`Reaper`] of the runtime ends it when its time is over, which
+//! drops the body and releases the permit even if the client reads nothing.
 
 use std::fmt;
 use std::pin::Pin;
@@ -18,14 +18,15 @@ use tokio::time::Instant;
 use super::error::BodyError;
 use super::reaper::{Reap, Reaper};
 use super::watched::Watched;
+use crate::clock;
 use crate::http::HttpRequest;
 use crate::observe::Reporter;
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::rejection::{BoxError, Rejection};
 
-/// A frame that is larger than this is handed out in slices. It is also the size from which on a body
-/// of known length is in a cell.
+/// A frame that is larger than this is handed out in slices. It is also the size from which on a
+/// body of known length is in a cell.
 pub(crate) const LARGE: u64 = 64 * 1024;
 
 /// The size of a slice.
@@ -247,7 +248,12 @@ where
     fn size_hint(&self) -> SizeHint {
         let state = self.lock();
         let Some(live) = &state.live else {
-            return SizeHint::with_exact(0);
+            // Hyper does not poll what has a length of 0, and the client has still to learn why it
+            // was ended.
+            return match &state.ended {
+                Some(_) => SizeHint::default(),
+                None => SizeHint::with_exact(0),
+            };
         };
         let rest = live.rest.as_ref().map_or(0, Buf::remaining) as u64;
         let inner = live.watched.size_hint();
@@ -293,7 +299,10 @@ where
         if self.stamp.load(Relaxed) != stamp || state.live.is_none() {
             return;
         }
+        // A client that does not read is no failure of the service.
+        let is_late = self.bounds.deadline.is_some_and(|at| clock::now() >= at);
         let rejection = self.bounds.reporter.reject(Reason::Timeout);
+        let rejection = rejection.with_callers_time(!is_late);
         rejection.count();
         Self::end(state, rejection);
     }

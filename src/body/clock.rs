@@ -78,8 +78,8 @@ impl BodyClock {
         }
     }
 
-    /// The body has no frame yet: ready when that has taken too long. The timer is set once for each
-    /// silence.
+    /// The body has no frame yet: ready when that has taken too long. The timer is set once for
+    /// each silence.
     pub(super) fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_waiting {
             let idle = self.idle.map(|idle| clock::now() + idle.min(clock::FAR));
@@ -102,8 +102,8 @@ impl BodyClock {
         self.is_waiting = false;
     }
 
-    /// Whether a body that goes on is long past its deadline, however busy it is. What was ready when
-    /// a stall was over is not thrown away.
+    /// Whether a body that goes on is long past its deadline, however busy it is. What was ready
+    /// when a stall was over is not thrown away.
     pub(super) fn is_long_over(&mut self) -> bool {
         let deadline = self.deadline();
         if deadline.is_some_and(|deadline| clock::now() > deadline) {

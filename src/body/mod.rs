@@ -1,5 +1,5 @@
-//! The one response body: the frames of the inner service, or an answer of a layer, with the guard of
-//! the request.
+//! The one response body: the frames of the inner service, or an answer of a layer, with the guard
+//! of the request.
 
 mod cell;
 mod clock;

@@ -1,8 +1,8 @@
 //! One task per runtime that ends bodies whose time is over.
 //!
-//! It scans all live cells every [`PERIOD`]: no timer per body, and no clock read per frame. It is a
-//! task and not a thread, since a body may spawn tasks when it is dropped. It sleeps while there is
-//! no cell.
+//! It scans all live cells every [`PERIOD`]: no timer per body, and no clock read per frame. It is
+//! a task and not a thread, since a body may spawn tasks when it is dropped. It sleeps while there
+//! is no cell.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

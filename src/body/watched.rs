@@ -27,7 +27,7 @@ pin_project! {
         #[pin]
         body: Option<B>,
         guard: BodyGuard<P, HttpRequest>,
-        // Bytes still to come, where a policy is told how the request ended.
+        // Bytes still to come, where a policy is notified how the request ended.
         promised: Promised<P>,
         // What judges the response at its end.
         at_end: AtEndOf<P>,
@@ -41,7 +41,7 @@ type Settles<P> = <NeedsOf<P, HttpRequest> as Needs>::Settle;
 pub(crate) type Promised<P> =
     <<NeedsOf<P, HttpRequest> as Needs>::Completion as Choice>::Maybe<u64>;
 
-/// A policy is told how the request ended.
+/// A policy is notified how the request ended.
 type Completes<P> = <NeedsOf<P, HttpRequest> as Needs>::Completion;
 
 /// What a response body carries.
@@ -125,7 +125,11 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
                         }
                     }
                 }
-                if const { Completes::<P>::IS } {
+                let is_settled = match InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
+                    Some(guard) if const { Settles::<P>::IS } => guard.is_settled(),
+                    _ => true,
+                };
+                if const { Completes::<P>::IS } || !is_settled {
                     let body = this.body.as_ref().as_pin_ref();
                     let is_last =
                         frame.is_trailers() || body.is_some_and(|body| body.is_end_stream());

@@ -5,7 +5,7 @@
 //! On a client, around the calls to one dependency, outside the timeout, so that a call that takes
 //! too long counts as a failure. For many dependencies, `CircuitBreakers` (feature `keyed`) is one
 //! breaker per host. On a server, around the routes that need the same dependency, for example a
-//! database, and inside the lag shedder. See [the order of layers](crate#the-order-of-layers).
+//! database, and inside the lag shedder. See [the order of layers](crate#the-layers).
 //!
 //! ```
 //! use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Where to put each layer, on servers and on clients, and why.
 //!
-//! [The order of layers](crate#the-order-of-layers) has the reasons for the order, and
+//! [The order of layers](crate#the-layers) has the reasons for the order, and
 //! [`limits`](crate::docs::limits) lists what each layer does not protect from.
 //!
 //! # The stack or single layers

@@ -278,8 +278,8 @@ impl<S, Req, P, W> fmt::Debug for Parked<S, Req, P, W> {
 
 // === cold paths ===
 
-/// Calls the inner service, for a request whose size is to be limited, or that has waited. A rejection
-/// is counted, and the guard settled.
+/// Calls the inner service, for a request whose size is to be limited, or that has waited. A
+/// rejection is counted, and the guard settled.
 pub(super) fn start<S, Req, P, X>(
     service: &mut S,
     protocol: &X,

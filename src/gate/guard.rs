@@ -47,8 +47,8 @@ pub(crate) type FutureGuard<P, R> = <InFuture<NeedsOf<P, R>> as Choice>::Maybe<G
 #[cfg(feature = "http")]
 pub(crate) type BodyGuard<P, R> = <InBody<NeedsOf<P, R>> as Choice>::Maybe<Guard<P, R>>;
 
-/// What the token is owed. A whole word, as what is narrower is moved byte by byte; never 0, so that
-/// an `Option` of it has no tag.
+/// What the token is owed. A whole word, as what is narrower is moved byte by byte; never 0, so
+/// that an `Option` of it has no tag.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flags(NonZeroU64);
 
@@ -210,15 +210,37 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
         self.release(completion);
     }
 
+    /// The guard is dropped with its token not yet settled.
     #[cold]
     #[inline(never)]
     fn settle_dropped(&mut self) {
+        /// Releases the token even if a policy panics when it is settled.
+        struct Releases<'a, P: Policy<R>, R: RequestKind>(&'a mut Guard<P, R>);
+
+        impl<P: Policy<R>, R: RequestKind> Drop for Releases<'_, P, R> {
+            fn drop(&mut self) {
+                self.0.release_dropped();
+            }
+        }
+
         let outcome = if self.owes(Flags::RUNNING) {
             Outcome::Panicked
         } else {
             Outcome::Cancelled
         };
-        self.settle(outcome);
+        Releases(self).0.settle(outcome);
+    }
+
+    #[inline(always)]
+    fn release_dropped(&mut self) {
+        if const { Self::RELEASES } && self.owes(Flags::RELEASE) {
+            let completion = if const { Self::MARKS } && self.owes(Flags::RUNNING) {
+                Completion::Panicked
+            } else {
+                Completion::Cancelled
+            };
+            self.release(completion);
+        }
     }
 }
 
@@ -228,14 +250,7 @@ impl<P: Policy<R>, R: RequestKind> Drop for Guard<P, R> {
         if const { Self::SETTLES } && self.owes(Flags::SETTLE) {
             self.settle_dropped();
         }
-        if const { Self::RELEASES } && self.owes(Flags::RELEASE) {
-            let completion = if const { Self::MARKS } && self.owes(Flags::RUNNING) {
-                Completion::Panicked
-            } else {
-                Completion::Cancelled
-            };
-            self.release(completion);
-        }
+        self.release_dropped();
     }
 }
 

@@ -21,8 +21,9 @@ use crate::{
 /// Puts a [`Policy`](crate::policy::Policy) in front of a service.
 ///
 /// All layers of this crate are aliases of it, for example
-/// [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer): their setters are here, and may be called
-/// in any order. A setter that is for one layer alone is in its module.
+/// [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer): their setters are here, and may be
+/// called in any order, after those of a single layer (`per_request`, `including_body`, `headers`,
+/// `on_panic`, …).
 pub struct GateLayer<P, X = Http> {
     shared: Arc<Shared<P>>,
     protocol: X,
@@ -133,8 +134,7 @@ impl<P> GateLayer<P, Http> {
 
 #[cfg(feature = "http")]
 impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
-    /// Leaves out the requests for which the closure returns `true`: this layer neither rejects nor
-    /// counts them.
+    /// Leaves out the requests for which the closure returns `true`: the policy does not see them.
     #[must_use]
     pub fn exempt<F>(self, exempt: F) -> GateLayer<Exempt<P, F>, Http<In, Out, E>>
     where
@@ -144,11 +144,11 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         self.map_policy(|policy| Exempt::new(policy, exempt))
     }
 
-    /// Says what a response tells about the service: an [`Outcome`], or `None` for the default (5xx
+    /// Classifies responses: an [`Outcome`], or `None` for the default (5xx
     /// is a failure, 429 is ignored, gRPC goes by its status, an inner rejection by its reason).
     ///
-    /// The closure is not called for inner rejections, nor in a gate whose policies need no outcome:
-    /// a [`CircuitBreaker`](crate::CircuitBreaker) and your own policies do, a
+    /// The closure is not called for inner rejections, nor in a gate whose policies need no
+    /// outcome: a [`CircuitBreaker`](crate::CircuitBreaker) and your own policies do, a
     /// [`ConcurrencyLimit`](crate::ConcurrencyLimit) or [`LagShed`](crate::LagShed) alone does not.
     /// It does not see what comes after the head, such as a gRPC status in the trailers:
     /// `classify_with` (feature `tower-http`) does.
@@ -162,9 +162,9 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         self.with_classifier(http::by_head(classify))
     }
 
-    /// Lets a classifier of [`tower_http::classify`] say what a response tells about the service: at
-    /// its head, or at the end of its body if the classifier needs that. An inner rejection goes by
-    /// its reason, and an error is a failure.
+    /// Lets a classifier of [`tower_http::classify`] classify responses:
+    /// at its head, or at the end of its body if the classifier needs that. An inner rejection goes
+    /// by its reason, and an error is a failure.
     ///
     /// ```
     /// use seawall::{CircuitBreaker, CircuitBreakerLayer};
@@ -198,9 +198,9 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         }
     }
 
-    /// Says what an error of the inner service tells about it: an [`Outcome`], or `None` for the
-    /// default, which is a failure. For clients, as a router has no errors. The closure names the type
-    /// of the error:
+    /// Classifies errors of the inner service: an [`Outcome`], or `None` for the
+    /// default, which is a failure. For clients, as a router has no errors. The closure names the
+    /// type of the error:
     ///
     /// ```
     /// use hyper_util::client::legacy::Error;
@@ -231,8 +231,9 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
 
     /// Looks into boxed errors of the inner service for a [`Rejection`], which goes by its reason.
     ///
-    /// It is not the default, since it asks `Err: 'static`: with a boxed error that does not compile
-    /// in an axum handler or a spawned task ("higher-ranked lifetime error", a limitation of rustc).
+    /// It is not the default, since it asks `Err: 'static`: with a boxed error that does not
+    /// compile in an axum handler or a spawned task ("higher-ranked lifetime error", a limitation
+    /// of rustc).
     #[must_use]
     pub fn find_rejections(self) -> GateLayer<P, Http<In, Out, Rejections>> {
         self.with_protocol(|http| Http {
@@ -273,8 +274,8 @@ impl<P, Out, E> GateLayer<P, Http<Wrapped, Out, E>> {
     /// # let _: Router = Router::new().route("/", get(async || "")).layer(layer);
     /// ```
     ///
-    /// A body with an exact `size_hint` is not counted then: it is trusted to have no more bytes, as
-    /// those of hyper have not.
+    /// A body with an exact `size_hint` is not counted then: it is trusted to have no more bytes,
+    /// as those of hyper have not.
     #[must_use]
     pub fn request_body<F>(self, convert: F) -> GateLayer<P, Http<Converted<F>, Out, E>> {
         self.with_protocol(|http| Http {
@@ -288,8 +289,8 @@ impl<P, Out, E> GateLayer<P, Http<Wrapped, Out, E>> {
 #[cfg(feature = "http")]
 impl<P, In, E> GateLayer<P, Http<In, Wrapped, E>> {
     /// Keeps the type of response bodies: where the layer has to watch one, or answers itself,
-    /// `convert` makes a body of that type of it. Use it where the type must not change, for example
-    /// with `ServiceBuilder::option_layer`, or around a router under `axum::serve`:
+    /// `convert` makes a body of that type of it. Use it where the type must not change, for
+    /// example with `ServiceBuilder::option_layer`, or around a router under `axum::serve`:
     ///
     /// ```
     /// # use axum::{Router, routing::get};
@@ -355,9 +356,10 @@ impl<P, E> GateLayer<P, Plain<E>> {
 }
 
 impl<P> GateLayer<P, Plain> {
-    /// Says what a result tells about the service: an [`Outcome`](crate::Outcome), or `None` for the
-    /// default of [`Plain`]. The closure is not called in a gate whose policies need no outcome: a
-    /// [`ConcurrencyLimit`](crate::ConcurrencyLimit) or [`LagShed`](crate::LagShed) alone.
+    /// Classifies results: an [`Outcome`](crate::Outcome), or `None` for
+    /// the default of [`Plain`]. The closure is not called in a gate whose policies need no
+    /// outcome: a [`ConcurrencyLimit`](crate::ConcurrencyLimit) or [`LagShed`](crate::LagShed)
+    /// alone.
     #[must_use]
     pub fn classify<F, O, Res, Err>(self, classify: F) -> GateLayer<P, Plain<ByResult<Res, Err>>>
     where

@@ -1,24 +1,24 @@
 //! The one Tower service of this crate: it joins a policy to an inner service.
 //!
 //! Every layer is a gate over one policy, and the recommended stack is a gate over a tuple of them.
-//! Where a gate goes depends on its policy; see [the order of layers](crate#the-order-of-layers).
+//! Where a gate goes depends on its policy; see [the order of layers](crate#the-layers).
 //!
 //! # Order inside a gate
 //!
-//! Whatever its place in a tuple, panic isolation is outermost; then the policies decide in the order
-//! of the tuple; the deadline includes the time in a queue; the request limit is innermost. For
-//! another order, nest layers.
+//! Whatever its place in a tuple, panic isolation is outermost; then the policies decide in the
+//! order of the tuple; the deadline includes the time in a queue; the request limit is innermost.
+//! For another order, nest layers.
 //!
 //! # Cancellation
 //!
 //! Dropping the future at any point drops the inner future, stops waiting, and releases the token.
-//! The token is settled with [`Outcome::Cancelled`] if it had no outcome. Dropping the response body
-//! releases the token as well.
+//! The token is settled with [`Outcome::Cancelled`] if it had no outcome. Dropping the response
+//! body releases the token as well.
 //!
 //! # Panics
 //!
-//! A panic of the inner service unwinds through a gate without [`CatchPanic`](crate::CatchPanic); the
-//! token is settled with [`Outcome::Panicked`] and released.
+//! A panic of the inner service unwinds through a gate without [`CatchPanic`](crate::CatchPanic);
+//! the token is settled with [`Outcome::Panicked`] and released.
 //!
 //! # Readiness
 //!
@@ -173,7 +173,7 @@ where
                 return self.rejected(rejection, X::inspect(&request), X::Cold::default());
             }
         };
-        // Nothing panics from here to the guard.
+        // Nothing panics from here to the guard, in a runtime whose time driver is on.
         let parts = match &token {
             Some(token) => shared.policy.parts(Some(token)),
             None => Parts::default(),
@@ -402,8 +402,8 @@ impl<S, P, X> Gate<S, P, X> {
     }
 }
 
-/// The timer of a request, which is set at once where the caller gave the time, or where the request
-/// gets it as a [`Deadline`].
+/// The timer of a request, which is set at once where the caller gave the time, or where the
+/// request gets it as a [`Deadline`].
 #[inline(always)]
 fn timer<Req, P, X>(parts: &Parts<'_>, request: &mut Req) -> TimerOf<P, X::Kind>
 where

@@ -254,8 +254,8 @@ fn insert_status(headers: &mut HeaderMap, answer: &Answer) {
 
 // === when to retry ===
 
-/// Whole seconds, rounded up, at least 1, plus up to a quarter (at least one second) at random: never
-/// earlier than asked.
+/// Whole seconds, rounded up, at least 1, plus up to a quarter (at least one second) at random:
+/// never earlier than asked.
 fn retry_after(after: Duration) -> HeaderValue {
     let seconds = after
         .as_secs()

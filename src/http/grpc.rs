@@ -25,7 +25,8 @@ pub(super) const MESSAGE: &str = "grpc-message";
 pub(super) const TIMEOUT: &str = "grpc-timeout";
 pub(super) const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-/// Exactly `application/grpc`, or with a message format or a parameter behind it; `application/grpc-web` is HTTP.
+/// Exactly `application/grpc`, or with a message format or a parameter behind it;
+/// `application/grpc-web` is HTTP.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let rest = headers
         .get(header::CONTENT_TYPE)
@@ -33,8 +34,8 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// The outcome by the status in trailers, or in the head of a trailers-only response; `None` without
-/// a status.
+/// The outcome by the status in trailers, or in the head of a trailers-only response; `None`
+/// without a status.
 pub(crate) fn outcome(headers: &HeaderMap) -> Option<Outcome> {
     let status = headers.get(STATUS)?;
     Some(

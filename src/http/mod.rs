@@ -86,8 +86,8 @@ pub trait ResponseBodies<B, P: Policy<HttpRequest>>: Clone {
     fn wrap(&self, body: Body<B, P>) -> Self::Body;
 }
 
-/// Whether response bodies can be ended from outside, which takes bodies that can be sent to another
-/// thread.
+/// Whether response bodies can be ended from outside, which takes bodies that can be sent to
+/// another thread.
 pub trait Endings<B, P: Policy<HttpRequest>> {
     /// A body with what it carries.
     fn body(body: B, carried: CarriedBody<P>) -> Body<B, P>;
@@ -222,23 +222,29 @@ where
         guard: &mut FutureGuard<P, HttpRequest>,
         timer: &mut TimerOf<P, HttpRequest>,
     ) -> CarriedBody<P> {
-        let Some(mut guard) = InFuture::<NeedsOf<P, HttpRequest>>::take(guard) else {
-            return CarriedBody::default();
-        };
         let mut carried = CarriedBody::default();
-        let Ok(response) = result else {
-            failed(guard, || self.errors.classify(result));
+        // It stays in the future while foreign code runs, which may panic.
+        let Some(held) = InFuture::<NeedsOf<P, HttpRequest>>::get(guard) else {
             return carried;
         };
-        if !head_is_here(response, memo, &mut guard, &mut carried) {
-            return carried;
-        }
-        if const { <NeedsOf<P, HttpRequest> as Needs>::Ending::IS } {
-            if let Some(ending) = guard.parts().ending {
-                end_later::<B, P>(response, memo, ending, timer, &mut carried);
+        let goes_on = if let Ok(response) = result {
+            let goes_on = head_is_here(response, memo, held, &mut carried);
+            if const { <NeedsOf<P, HttpRequest> as Needs>::Ending::IS } && goes_on {
+                if let Some(ending) = held.parts().ending {
+                    end_later::<B, P>(response, memo, ending, timer, &mut carried);
+                }
+            }
+            goes_on
+        } else {
+            failed(held, || self.errors.classify(result));
+            false
+        };
+        let held = InFuture::<NeedsOf<P, HttpRequest>>::take(guard);
+        if goes_on {
+            if let Some(held) = held {
+                carried.carried.guard = InBody::<NeedsOf<P, HttpRequest>>::some(held);
             }
         }
-        carried.carried.guard = InBody::<NeedsOf<P, HttpRequest>>::some(guard);
         carried
     }
 
@@ -261,8 +267,8 @@ where
     }
 }
 
-/// The response head is here: lends it, settles the token as far as it tells, and releases it if the
-/// request is over. Returns whether the body is to be watched.
+/// The response head is here: lends it, settles the token if it has an outcome, and releases it if
+/// the request is over. Returns whether the body is to be watched.
 #[inline(always)]
 fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
     response: &mut Response<B>,
@@ -305,7 +311,7 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
 #[cold]
 #[inline(never)]
 fn failed<P: Policy<HttpRequest>>(
-    mut guard: Guard<P, HttpRequest>,
+    guard: &mut Guard<P, HttpRequest>,
     classify: impl FnOnce() -> Option<Outcome>,
 ) {
     if const { <NeedsOf<P, HttpRequest> as Needs>::Settle::IS } {

@@ -7,7 +7,7 @@
 //! costs, the more load the service withstands. One core rejects about 85 000 requests a second
 //! there, 70 000 inside `Router::layer`, and 50 000 in a handler. Only
 //! [`CatchPanicLayer`](crate::CatchPanicLayer) goes around it; see [the order of
-//! layers](crate#the-order-of-layers).
+//! layers](crate#the-layers).
 //!
 //! ```no_run
 //! use axum::{Router, response::Response};

@@ -1,8 +1,9 @@
 //! What all clones of a handle share, and the way of a request through it.
 //!
-//! Nearly all requests take the first step alone: one load of [`Shared::word`], compared with what this thread saw last. The
-//! word changes with every reading, so that each thread looks once between two readings at the runtime that it is in. That
-//! finds a new runtime, tells the law that requests come through, and costs nothing per request.
+//! Nearly all requests take the first step alone: one load of [`Shared::word`], compared with what
+//! this thread saw last. The word changes with every reading, so that each thread looks once
+//! between two readings at the runtime that it is in. That finds a new runtime, notifies the law
+//! that requests come through, and costs nothing per request.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -25,8 +26,8 @@ use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::sync::lock;
 
-/// As many handles as a thread keeps apart. Two that share a place and take turns look anew with every request: that costs
-/// a few locks and a reference count, and changes no decision.
+/// As many handles as a thread keeps apart. Two that share a place and take turns look anew with
+/// every request: that costs a few locks and a reference count, and changes no decision.
 const SLOTS: usize = 4;
 
 thread_local! {
@@ -37,7 +38,8 @@ thread_local! {
 }
 
 pub(super) struct Shared {
-    /// Changes with every reading, never to a value that any handle had before. Even: no runtime sheds.
+    /// Changes with every reading, never to a value that any handle had before. Even: no runtime
+    /// sheds.
     word: AtomicU64,
     slot: usize,
     /// Runtimes that shed.
@@ -62,7 +64,7 @@ struct Bound {
 /// Admits everything.
 pub(super) const FULL: u32 = 1 << 16;
 
-/// Without a request for this long there is nobody to protect.
+/// Without a request for this long there is nothing to protect.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// What requests and the sampler share.
@@ -75,7 +77,7 @@ pub(super) struct Pair {
     admit: AtomicU32,
     /// When the share was found; nanoseconds.
     sampled: AtomicU64,
-    /// What is told to those who are refused; nanoseconds.
+    /// The retry time of rejected requests, in nanoseconds.
     over_in: AtomicU64,
     calls: Calls,
     law: Mutex<Law>,
@@ -317,7 +319,8 @@ impl Pair {
         self.admit.load(Relaxed)
     }
 
-    /// Whether this thread has gone to another runtime since it looked last, and this one's law would refuse.
+    /// Whether this thread has gone to another runtime since it looked last, and this one's law
+    /// would reject.
     pub(super) fn refuses_elsewhere(&self) -> bool {
         let is_here = || Handle::try_current().is_ok_and(|here| here.id() == self.runtime);
         self.admit() != FULL && !is_here()

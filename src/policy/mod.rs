@@ -1,7 +1,8 @@
 //! Policies: they decide about a request before the inner service sees it.
 //!
-//! A [`Policy`] answers with an [`Admission`]: a token that the gate keeps for the request, a future
-//! to wait for, or a [`Rejection`]. The policies of this crate implement the same trait as yours:
+//! A [`Policy`] answers with an [`Admission`]: a token that the gate keeps for the request, a
+//! future to wait for, or a [`Rejection`]. The policies of this crate implement the same trait as
+//! yours:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -31,7 +32,10 @@
 //!     }
 //! }
 //!
-//! let policy = FreeMemory { free: Arc::default(), reporter: Reporter::new("free_memory") };
+//! let policy = FreeMemory {
+//!     free: Arc::new(AtomicU64::new(u64::MAX)),
+//!     reporter: Reporter::new("free_memory"),
+//! };
 //! let layer = GateLayer::from_policy(policy);
 //! # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
 //! # fits_a_router(layer);
@@ -91,9 +95,9 @@
 //! # Several policies, one gate
 //!
 //! A tuple of two to eight policies is a policy: they decide in order, and the first rejection is
-//! the answer. That is one gate, one future and one body instead of several. Only the last of a
-//! tuple may wait, so that a queued request holds no permit that another waits for. Put the policy
-//! that is cheapest to reject with first.
+//! the answer. A tuple needs one gate, one future and one body. Only the last policy may wait, so
+//! that no request in a queue holds a permit that another queued request needs. Put the policy with
+//! the cheapest rejection first.
 //!
 //! ```
 //! # use seawall::{ConcurrencyLimit, GateLayer, policy::{Admission, NoWait, Policy, RequestKind}};
@@ -187,8 +191,8 @@ pub trait Policy<R: RequestKind>: Clone {
     /// Decides, at once and without blocking.
     fn admit(&self, request: &R::Head<'_>) -> Admission<Self::Token, Self::Wait>;
 
-    /// Called with the response head before any other layer sees it, and before `settle`. Not called
-    /// over [`Plain`](crate::Plain), nor if the inner service returns an error.
+    /// Called with the response head before any other layer sees it, and before `settle`. Not
+    /// called over [`Plain`](crate::Plain), nor if the inner service returns an error.
     #[cfg(feature = "http")]
     fn on_head(&self, token: &mut Self::Token, head: &mut ResponseHeadMut<'_>) {
         let _ = (token, head);
@@ -231,8 +235,8 @@ pub trait Policy<R: RequestKind>: Clone {
 pub enum Admission<T, W> {
     /// The request goes on, and the gate keeps this token for it.
     Admit(T),
-    /// The request goes on, and this policy is not called for it again. Other policies of the gate
-    /// decide as ever.
+    /// The request goes on, and this policy is not called for it again. The other policies of the
+    /// gate still decide.
     Bypass,
     /// The request waits until this resolves. Dropping it stops waiting.
     Wait(W),

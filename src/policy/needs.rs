@@ -42,7 +42,7 @@ pub trait Needs: 'static {
     type Settle: Choice;
     /// `release` is called.
     type Release: Choice;
-    /// `release` is told how the request ended, and `settle` whether the call unwound.
+    /// `release` is notified how the request ended, and `settle` whether the call unwound.
     type Completion: Choice;
     /// `on_head` is called.
     type Head: Choice;
@@ -86,7 +86,7 @@ needs! {
     Isolation No, Deadline No, Ending No, Limit No
 }
 needs! {
-    /// All that a policy can be told, but nothing of the sealed parts.
+    /// All that a policy can be notified, but nothing of the sealed parts.
     Everything: Settle Yes, Release Yes, Completion Yes, Head Yes,
     Isolation No, Deadline No, Ending No, Limit No
 }

@@ -11,8 +11,8 @@ use crate::panic_report::Hook;
 #[cfg(feature = "http")]
 use crate::request_limit::bounds::Bounds;
 
-/// What a policy asks of the gate for one request: isolation, a deadline, bounds for the request and
-/// for the response body. Nothing by default.
+/// What a policy asks of the gate for one request: isolation, a deadline, bounds for the request
+/// and for the response body. Nothing by default.
 #[derive(Clone, Copy, Default)]
 pub struct Parts<'a> {
     pub(crate) isolation: Option<Isolation<'a>>,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use super::{Admission, Parts, Policy, Wait};
+use super::{Admission, Choice, Needs, NeedsOf, Parts, Permit, Policy, Wait};
 #[cfg(feature = "http")]
 use crate::http::ResponseHeadMut;
 use crate::outcome::{Completion, Outcome};
@@ -19,8 +19,11 @@ pub enum Mode {
     /// The policy decides.
     #[default]
     Enforce,
-    /// The policy decides and counts, but what it would reject or queue goes on without a token:
-    /// see `seawall_requests_would_reject_total` and [`Reporter::would_reject`].
+    /// The policy decides and counts. A request that it would reject or queue is admitted without a
+    /// token: see `seawall_requests_would_reject_total` and [`Reporter::would_reject`].
+    ///
+    /// A timeout, a request limit and panic isolation do not decide when a request arrives: in this
+    /// mode they are off.
     ///
     /// [`Reporter::would_reject`]: crate::Reporter::would_reject
     DryRun,
@@ -49,7 +52,7 @@ pub struct Switch {
 
 /// A policy behind a [`Switch`]; made by `GateLayer::switched_by` and `GateLayer::dry_run`.
 ///
-/// A request keeps the token that it has when the mode changes.
+/// A change of the mode does not affect requests that have a token.
 #[derive(Clone)]
 pub struct Switched<P> {
     policy: P,
@@ -76,7 +79,7 @@ impl Switch {
         }
     }
 
-    /// Changes the mode for the requests to come.
+    /// Changes the mode for later requests.
     pub fn set(&self, mode: Mode) {
         self.mode.store(mode as u8, Relaxed);
     }
@@ -119,11 +122,21 @@ impl<P> Switched<P> {
         let instead = match self.policy.admit(request) {
             Admission::Reject(rejection) => rejection,
             Admission::Wait(wait) => wait.give_up(),
+            Admission::Admit(token) if const { asks_the_gate::<P, R>() } => {
+                Permit::<&P, R>::earlier(&self.policy, token).ignore();
+                return Admission::Bypass;
+            }
             admitted => return admitted,
         };
         instead.count_dry_run();
         Admission::Bypass
     }
+}
+
+/// Whether the gate may end a request of the policy: a token would be enough for that.
+const fn asks_the_gate<P: Policy<R>, R: RequestKind>() -> bool {
+    let limits = <NeedsOf<P, R> as Needs>::Deadline::IS || <NeedsOf<P, R> as Needs>::Limit::IS;
+    limits || <NeedsOf<P, R> as Needs>::Ending::IS || <NeedsOf<P, R> as Needs>::Isolation::IS
 }
 
 impl<R: RequestKind, P: Policy<R>> Policy<R> for Switched<P> {
@@ -163,7 +176,7 @@ impl<R: RequestKind, P: Policy<R>> Policy<R> for Switched<P> {
 
     #[inline(always)]
     fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {
-        if token.is_none() && self.switch.mode() == Mode::Off {
+        if token.is_none() && self.switch.mode() != Mode::Enforce {
             return Parts::default();
         }
         self.policy.parts(token)

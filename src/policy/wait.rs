@@ -1,7 +1,8 @@
-//! How a request is queued for its token: not at all, or for as long as a future of the policy runs.
+//! How a request is queued for its token: not at all, or for as long as a future of the policy
+//! runs.
 //!
-//! The two cases are types, so that a policy that never waits pays nothing for those that do: neither
-//! the size of a queued request in its futures nor `S: Clone`.
+//! The two cases are types, so that a policy that never waits pays nothing for those that do:
+//! neither the size of a queued request in its futures nor `S: Clone`.
 
 use std::convert::Infallible;
 use std::fmt;

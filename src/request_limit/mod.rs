@@ -1,10 +1,11 @@
-//! Bounds for requests: the size of the body, of the headers and of the URI, and the pace of the body.
+//! Bounds for requests: the size of the body, of the headers and of the URI, and the pace of the
+//! body.
 //!
 //! # Where it goes
 //!
-//! Innermost, next to the code that reads the body; see [the order of layers](crate#the-order-of-layers).
-//! Axum's extractors have a limit of their own, 2 MB, which applies below a larger one given here:
-//! disable it.
+//! Innermost, next to the code that reads the body; see [the order of layers](crate#the-layers).
+//! Axum's extractors have their own limit of 2 MiB: if your limit is larger, disable axum's with
+//! `DefaultBodyLimit::disable()`.
 //!
 //! ```
 //! use axum::{Router, body::Bytes, extract::DefaultBodyLimit, routing::post};
@@ -19,8 +20,8 @@
 //! # let _ = app;
 //! ```
 //!
-//! Inner services get the body as a [`RequestBody`]. Most take any body type; for those that take one
-//! type, such as `axum::middleware::from_fn`, keep it with
+//! Inner services get the body as a [`RequestBody`]. Most take any body type; for those that take
+//! one type, such as `axum::middleware::from_fn`, keep it with
 //! [`request_body(axum::body::Body::new)`](crate::GateLayer::request_body), which also saves an
 //! allocation in axum.
 //!
@@ -29,19 +30,19 @@
 //! 413 (gRPC `RESOURCE_EXHAUSTED`) as long as the response head is unsent, on every path. A
 //! `content-length` or an exact `size_hint` above the limit is answered without a call of the inner
 //! service. A body of unknown length is counted: over the limit, the inner service reads an error
-//! instead of the frame that was too much, and its answer is replaced. After the head, the body only
-//! ends with the error, a [`BodyError`](crate::BodyError).
+//! instead of the frame that was too much, and its answer is replaced. After the head, the body
+//! only ends with the error, a [`BodyError`](crate::BodyError).
 //!
-//! A `content-length` that cannot be read counts as none, and of several the largest counts: bytes are
-//! counted in any case. Hyper itself answers such requests with 400.
+//! A `content-length` that cannot be read counts as none, and of several the largest counts: bytes
+//! are counted in any case. Hyper itself answers such requests with 400.
 //!
-//! An HTTP/1 connection with unread data is reset when it closes, and the client may lose the answer
-//! with it; some HTTP/2 clients do not read the answer on a stream that is reset while they send. So
-//! the head is sent at once, and then up to 256 KiB of the rest, for at most one second, are read and
-//! dropped before the end of the answer. If that was all, the connection goes on; if not, hyper closes
-//! it, over HTTP/2 the stream with `NO_ERROR`. With `Expect: 100-continue` nothing is read, nor for
-//! gRPC, where the head is the whole answer. In a gate with other policies this holds for every
-//! rejection.
+//! An HTTP/1 connection with unread data is reset when it closes, and the client may lose the
+//! answer with it; some HTTP/2 clients do not read the answer on a stream that is reset while they
+//! send. So the head is sent at once, and then up to 256 KiB of the rest, for at most one second,
+//! are read and dropped before the end of the answer. If that was all, the connection goes on; if
+//! not, hyper closes it, over HTTP/2 the stream with `NO_ERROR`. With `Expect: 100-continue`
+//! nothing is read, nor for gRPC, where the head is the whole answer. In a gate with other policies
+//! this holds for every rejection.
 //!
 //! For this the layer takes the request body out of the call, so that the body must be `Unpin`,
 //! `Send` and `'static`, as those of hyper, axum and tonic are; put any other into a `Pin<Box<_>>`.
@@ -52,8 +53,8 @@
 //! [`body_timeout`](RequestLimitLayer::body_timeout) and
 //! [`min_body_rate`](RequestLimitLayer::min_body_rate) end a body that comes too slowly: 408 with
 //! `connection: close` (gRPC `DEADLINE_EXCEEDED`) as long as the response head is unsent, else the
-//! body alone ends with an error. Time counts while the handler waits for the body, and not while it
-//! does something else. The request then releases its permit of a
+//! body alone ends with an error. Time counts while the handler waits for the body, and not while
+//! it does something else. The request then releases its permit of a
 //! [`ConcurrencyLimit`](crate::ConcurrencyLimit).
 //!
 //! A sender of slow headers has no request yet, and no layer sees it: set hyper's
@@ -65,13 +66,13 @@
 //!
 //! # Panics
 //!
-//! Outside a Tokio runtime with a time driver, when the rest of a body has to be waited for, or a body
-//! whose pace is limited.
+//! Outside a Tokio runtime with a time driver, when the rest of a body has to be waited for, or a
+//! body whose pace is limited.
 //!
 //! # Differences from tower-http
 //!
-//! `tower_http::limit` replaces the answer only where a length was declared: over a chunked body the
-//! client reads what the handler makes of the error, often 400 or 500. It has one limit for all
+//! `tower_http::limit` replaces the answer only where a length was declared: over a chunked body
+//! the client reads what the handler makes of the error, often 400 or 500. It has one limit for all
 //! requests, and answers gRPC with HTTP.
 
 pub(crate) mod bounds;
@@ -151,35 +152,35 @@ impl RequestLimit {
         self.bounds.max_body()
     }
 
-    /// Changes the largest body for the requests to come.
+    /// Changes the largest body for later requests.
     pub fn set_max_body(&self, max_body: u64) {
         self.bounds.set_max_body(max_body);
     }
 
-    /// Changes how large the headers may be for the requests to come; see
+    /// Changes how large the headers may be for later requests; see
     /// [`RequestLimitLayer::headers`].
     pub fn set_headers(&self, max_bytes: u64, max_count: u64) {
         self.bounds.set_headers(max_bytes, max_count);
     }
 
-    /// Changes how long the URI may be for the requests to come; see [`RequestLimitLayer::uri`].
+    /// Changes how long the URI may be for later requests; see [`RequestLimitLayer::uri`].
     pub fn set_uri(&self, max_bytes: u64) {
         self.bounds.set_uri(max_bytes);
     }
 
-    /// Changes the longest silence of a body for the requests to come; see
+    /// Changes the longest silence of a body for later requests; see
     /// [`RequestLimitLayer::body_idle_timeout`]. Zero is no limit.
     pub fn set_body_idle_timeout(&self, idle: Duration) {
         self.bounds.set_idle(idle);
     }
 
-    /// Changes the time for a body for the requests to come; see [`RequestLimitLayer::body_timeout`].
+    /// Changes the time for a body for later requests; see [`RequestLimitLayer::body_timeout`].
     /// Zero is no limit.
     pub fn set_body_timeout(&self, timeout: Duration) {
         self.bounds.set_timeout(timeout);
     }
 
-    /// Changes the least rate of a body for the requests to come; see
+    /// Changes the least rate of a body for later requests; see
     /// [`RequestLimitLayer::min_body_rate`]. Zero is no limit.
     pub fn set_min_body_rate(&self, bytes_per_second: u64, grace: Duration) {
         self.bounds.set_rate(bytes_per_second, grace);
@@ -291,12 +292,12 @@ impl RequestLimitLayer {
 macro_rules! setters {
     ([$($generics:tt)*] $policy:ty) => {
         impl<$($generics)*> GateLayer<$policy, X> {
-            /// Rejects requests with more than `max_count` headers, or whose headers are larger than
-            /// `max_bytes`, names and values together: 431.
+            /// Rejects requests with more than `max_count` headers, or whose headers are larger
+            /// than `max_bytes`, names and values together: 431.
             ///
-            /// Use it for limits below those of the server, which itself rejects with 431 what it cannot
-            /// read: hyper's HTTP/1 reads up to 100 headers (`max_headers`) in a buffer of about 400 kB
-            /// (`max_buf_size`), its HTTP/2 lists of 16 KiB (`max_header_list_size`).
+            /// Use it for limits below those of the server, which itself rejects with 431 what it
+            /// cannot read: hyper's HTTP/1 reads up to 100 headers (`max_headers`) in a buffer of
+            /// about 400 kB (`max_buf_size`), its HTTP/2 lists of 16 KiB (`max_header_list_size`).
             ///
             /// Like the setters below it changes the limit's handle: every clone has the same.
             #[must_use]
@@ -305,24 +306,24 @@ macro_rules! setters {
                 self
             }
 
-            /// Rejects requests whose path and query together are longer: 414. Hyper itself rejects with 414
-            /// what is above 65 534 bytes.
+            /// Rejects requests whose path and query together are longer: 414. Hyper itself rejects
+            /// with 414 what is above 65 534 bytes.
             #[must_use]
             pub fn uri(self, max_bytes: u64) -> Self {
                 self.policy().limit().set_uri(max_bytes);
                 self
             }
 
-            /// Ends a body that is silent for this long while the handler waits for it: 408 as long as the
-            /// response head is unsent.
+            /// Ends a body that is silent for this long while the handler waits for it: 408 as long
+            /// as the response head is unsent.
             #[must_use]
             pub fn body_idle_timeout(self, idle: Duration) -> Self {
                 self.policy().limit().set_body_idle_timeout(idle);
                 self
             }
 
-            /// Ends a body that the handler has waited for this long in total: 408 as long as the response
-            /// head is unsent.
+            /// Ends a body that the handler has waited for this long in total: 408 as long as the
+            /// response head is unsent.
             ///
             /// Not for streams that may live long, such as gRPC streams in both directions.
             #[must_use]
@@ -331,9 +332,9 @@ macro_rules! setters {
                 self
             }
 
-            /// Ends a body that comes more slowly than this on average, once the grace is over: 408 as long
-            /// as the response head is unsent. As in Apache's `mod_reqtimeout`, the bytes that have come earn
-            /// time: so many bytes another second.
+            /// Ends a body that comes more slowly than this on average, once the grace is over: 408
+            /// as long as the response head is unsent. As in Apache's `mod_reqtimeout`, the bytes
+            /// that have come earn time: so many bytes another second.
             #[must_use]
             pub fn min_body_rate(self, bytes_per_second: u64, grace: Duration) -> Self {
                 self.policy().limit().set_min_body_rate(bytes_per_second, grace);

@@ -24,8 +24,8 @@ use crate::reason::Reason;
 use crate::rejection::{BoxError, Rejection};
 
 pin_project! {
-    /// A request body that passed a [`RequestLimit`](crate::RequestLimit): its bytes are counted, and
-    /// it ends with a [`BodyError`] where it is too large or too slow.
+    /// A request body that passed a [`RequestLimit`](crate::RequestLimit): its bytes are counted,
+    /// and it ends with a [`BodyError`] where it is too large or too slow.
     pub struct RequestBody<B> {
         // `None` when it was ended.
         #[pin]

@@ -37,7 +37,7 @@ async fn status(app: Router, authorization: Option<&str>) -> u16 {
     client.send(request).await.unwrap().status().as_u16()
 }
 
-/// What makes responses by `Default` has one of ours to make.
+/// A layer that makes its responses by `Default` can make ours.
 #[tokio::test]
 async fn inside_layers_that_answer_by_default() {
     let limit = ConcurrencyLimit::new(1);
@@ -133,7 +133,8 @@ async fn under_a_client_of_tonic_with_an_interceptor() {
     assert_eq!(response.into_inner().status, 1);
 }
 
-/// An error that is made another inside a handler, where rustc has to see that the future is `Send`.
+/// An error that is made another inside a handler, where rustc has to see that the future is
+/// `Send`.
 #[tokio::test]
 async fn under_map_err_in_a_handler_and_a_task() {
     let backend = serve(routes()).await;

@@ -96,6 +96,39 @@ async fn through_router_layer() {
     assert_eq!(stack.snapshot().concurrency_limit.state.limit, 1);
 }
 
+/// What bounds response bodies, what a handler can see, and a hook.
+#[tokio::test]
+async fn with_setters_of_its_parts() {
+    let (sender, mut panics) = tokio::sync::mpsc::unbounded_channel();
+    let stack = seawall::server()
+        .timeout(SECOND / 5)
+        .including_body()
+        .expose_deadline()
+        .body_idle_timeout(PATIENCE)
+        .on_panic(move |panic| sender.send(panic.message().map(str::to_owned)).unwrap())
+        .build()
+        .unwrap();
+    let endless = async |deadline: axum::Extension<seawall::Deadline>| {
+        assert!(deadline.remaining() <= SECOND / 5);
+        let chunk = Ok::<_, Infallible>(Bytes::from_static(b"abc"));
+        let rest = futures_util::stream::pending();
+        let once = futures_util::stream::once(std::future::ready(chunk));
+        Body::from_stream(futures_util::StreamExt::chain(once, rest))
+    };
+    let app = routes()
+        .route("/endless", get(endless))
+        .layer(stack.clone());
+    let mut client = Client::connect(serve(app).await, Version::Http2).await;
+    assert_eq!(client.get("/panic").await.0.status(), 500);
+    assert_eq!(panics.recv().await.unwrap().as_deref(), Some("scripted"));
+    let request = client.request("GET", "/endless", Body::empty());
+    let response = client.send(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(response.into_body().collect().await.is_err(), "ended");
+    assert_eq!(stack.concurrency_limit().in_flight(), 0);
+    assert_eq!(stack.snapshot().timeout.state.timed_out, 1);
+}
+
 /// Before routing: what has no route is rejected too.
 #[tokio::test]
 async fn around_a_router() {
@@ -268,8 +301,8 @@ async fn of_a_client_of_many_hosts() {
     assert_eq!(now.circuit_breakers[&fails.to_string()].state.rejected, 1);
 }
 
-/// A client behind the stack is used in a handler, and its error made another (a lifetime that rustc
-/// does not see through must not be in its types).
+/// A client behind the stack is used in a handler, and its error made another (a lifetime that
+/// rustc does not see through must not be in its types).
 #[tokio::test]
 async fn of_a_client_in_a_handler() {
     let backend = serve(routes()).await;

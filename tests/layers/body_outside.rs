@@ -134,6 +134,11 @@ async fn a_deadline_ends_a_body_that_is_not_polled() {
     assert_eq!(held.ended(), ends(Outcome::Success, Completion::Failed));
     assert_eq!(held.timeout.snapshot().timed_out, 1);
     assert!(!body.is_end_stream(), "the client has still to learn it");
+    assert_eq!(
+        body.size_hint().exact(),
+        None,
+        "hyper does not poll what is empty"
+    );
     let error = body.frame().await.unwrap().unwrap_err();
     assert_eq!(error.rejection().unwrap().reason(), Reason::Timeout);
     assert!(body.frame().await.is_none());
@@ -157,6 +162,21 @@ async fn over_grpc_it_ends_with_a_status() {
     let trailers = body.frame().await.unwrap().unwrap().into_trailers();
     assert_eq!(trailers.unwrap()["grpc-status"], "4");
     assert!(body.frame().await.is_none());
+}
+
+/// A client that does not read says nothing about the service.
+#[tokio::test(start_paused = true)]
+async fn over_grpc_a_client_that_does_not_read_is_no_failure() {
+    let held = Held::new();
+    let mut response = endless();
+    let content_type = "application/grpc".parse().unwrap();
+    response.headers_mut().insert("content-type", content_type);
+    let layer = TimeoutLayer::new(held.timeout.clone()).progress_timeout(2 * SECOND);
+    let body = held.respond(layer.policy().clone(), grpc(), response).await;
+    pass(2 * SECOND + 2 * PERIOD).await;
+    assert!(held.is_released());
+    assert_eq!(held.ended(), ends(Outcome::Ignored, Completion::Failed));
+    drop(body);
 }
 
 #[tokio::test(start_paused = true)]
@@ -333,6 +353,25 @@ fn a_body_outlives_its_runtime() {
     });
 }
 
+/// A timer that is pending when its runtime shuts down is dropped without a panic.
+#[test]
+fn a_pending_timer_outlives_its_runtime() {
+    seawall::pool_timers_when_paused();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+    let layer = TimeoutLayer::new(SECOND);
+    let never = service_fn(async |_: Request<Script>| {
+        std::future::pending::<Result<Response<Script>, Infallible>>().await
+    });
+    let mut call = Box::pin(layer.layer(never).call(get()));
+    runtime.block_on(std::future::poll_fn(|cx| {
+        assert!(call.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    }));
+    drop(runtime);
+    drop(call);
+}
+
 /// Polled, dropped and ended at once, on two threads: each body is released once.
 #[test]
 fn threads_race_with_the_deadline() {
@@ -416,8 +455,8 @@ impl Body for Large {
     }
 }
 
-/// A frame that is larger than 64 KiB is delivered in copies of 16 KiB: what the connection keeps of
-/// one does not keep the frame.
+/// A frame that is larger than 64 KiB is delivered in copies of 16 KiB: what the connection keeps
+/// of one does not keep the frame.
 #[tokio::test(start_paused = true)]
 async fn a_large_frame_is_delivered_in_copied_slices() {
     let size = 200_000;
@@ -459,8 +498,8 @@ async fn a_large_frame_is_delivered_in_copied_slices() {
     assert!(body.frame().await.unwrap().is_err());
 }
 
-/// A body whose length is known and small is polled through to the end by any connection, and costs no
-/// allocation.
+/// A body whose length is known and small is polled through to the end by any connection, and costs
+/// no allocation.
 #[tokio::test(start_paused = true)]
 async fn a_small_body_is_ended_when_it_is_polled() {
     let held = Held::new();

@@ -304,6 +304,16 @@ async fn a_classifier_of_tower_http_has_the_say() {
         let now = breaker.snapshot();
         assert_eq!((now.calls, now.failures), wanted);
     }
+    // Hyper does not poll a body again that says that it has ended.
+    breaker.reset();
+    let mut ended = CircuitBreakerLayer::new(breaker.clone())
+        .classify_with(GrpcErrorsAsFailures::new())
+        .layer(answers(|| ok(Script::data(&["a"]).knowing_its_end())));
+    let mut body = ended.call(get()).await.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    drop(body);
+    assert_eq!(breaker.snapshot().calls, 1, "its last frame is the end");
+
     breaker.reset();
     let mut over = CircuitBreakerLayer::new(breaker.clone())
         .classify_with(GrpcErrorsAsFailures::new())

@@ -102,7 +102,7 @@ where
     }
 }
 
-/// Rejects while it is told to, in the place of a lag shedder under load.
+/// Rejects while its flag is set, in the place of a lag shedder under load.
 #[derive(Clone)]
 struct Shed {
     sheds: Arc<AtomicBool>,
@@ -211,8 +211,8 @@ impl Parts {
         }
     }
 
-    /// All that can be read of them. Nested, a deadline that includes the body ends the answer of an
-    /// inner layer too: those are not counted.
+    /// All that can be read of them. Nested, a deadline that includes the body ends the answer of
+    /// an inner layer too: those are not counted.
     fn state(&self, cut: u64) -> impl PartialEq + std::fmt::Debug + use<> {
         let timed_out = self.timeout.snapshot().timed_out - cut;
         (
@@ -500,8 +500,8 @@ async fn play(seed: u64) {
                 live.get_mut(&any).unwrap().drop_both();
             }
             (9, _) => {
-                // One gate settles a gRPC response when its body is ended from outside, nested layers
-                // when it is polled: there is one at most, and it is polled first.
+                // One gate settles a gRPC response when its body is ended from outside, nested
+                // layers when it is polled: there is one at most, and it is polled first.
                 let streams = live
                     .values_mut()
                     .filter(|pair| pair.is_grpc && pair.is_reading());

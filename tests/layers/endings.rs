@@ -110,7 +110,7 @@ impl Ending {
     }
 }
 
-/// A service that ends as it is told.
+/// A service that ends as scripted.
 #[derive(Clone)]
 struct Ends(Ending);
 
@@ -487,4 +487,98 @@ mod plain {
             }
         }
     }
+}
+
+/// A dry run rejects nothing: what decides when a request has arrived is off.
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_ends_no_request() {
+    let timeout = Timeout::new(Duration::from_secs(1));
+    let switch = Switch::new(Mode::DryRun);
+    let recorder = Recorder::new();
+    let policies = (
+        recorder.clone(),
+        Switched::new(CatchPanic::new(), switch.clone()),
+        Switched::new(timeout.clone(), switch.clone()),
+        Switched::new(RequestLimit::new(1), switch.clone()),
+    );
+    let layer = GateLayer::from_policy(policies);
+    let mut call = spawn(layer.layer(Ends(DroppedPending)).call(get()));
+    assert_pending!(call.poll());
+    advance(Duration::from_secs(2)).await;
+    assert_pending!(call.poll());
+    drop(call);
+    let large = post(Script::data(&["abc"]).exact(3));
+    let response = layer.layer(Ends(WithoutBody)).call(large).await.unwrap();
+    assert_eq!(response.status(), 204);
+    let mut service = layer.layer(Ends(PollPanics));
+    let poll = AssertUnwindSafe(|| spawn(service.call(get())).poll().is_ready());
+    assert!(catch_unwind(poll).is_err(), "it unwinds");
+    assert_eq!(timeout.snapshot().timed_out, 0);
+
+    switch.set(Mode::Enforce);
+    let mut service = layer.layer(Ends(PollPanics));
+    assert_eq!(service.call(get()).await.unwrap().status(), 500);
+}
+
+/// Panics in the named method.
+#[derive(Clone)]
+struct Panics(&'static str);
+
+impl Policy<seawall::HttpRequest> for Panics {
+    type Token = ();
+    type Wait = NoWait;
+
+    fn admit(&self, _: &seawall::RequestHead<'_>) -> Admission<(), NoWait> {
+        Admission::Admit(())
+    }
+
+    fn on_head(&self, (): &mut (), _: &mut seawall::ResponseHeadMut<'_>) {
+        assert_ne!(self.0, "on_head", "scripted");
+    }
+
+    fn settle(&self, (): &mut (), _: Outcome) {
+        assert_ne!(self.0, "settle", "scripted");
+    }
+}
+
+/// The policies and closures of a gate that isolates panics are isolated too.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_policy_is_answered_and_releases_the_others() {
+    for place in ["on_head", "settle", "classify"] {
+        let (recorder, limit) = (Recorder::new(), ConcurrencyLimit::new(1));
+        let policies = (
+            CatchPanic::new(),
+            recorder.clone(),
+            Panics(place),
+            limit.clone(),
+        );
+        let layer = GateLayer::from_policy(policies).classify(move |_| {
+            assert_ne!(place, "classify", "scripted");
+            None::<Outcome>
+        });
+        let mut service = layer.layer(Ends(WithoutBody));
+        let response = service.call(get()).await.unwrap();
+        assert_eq!(response.status(), 500, "{place}");
+        assert_eq!(limit.in_flight(), 0, "{place}");
+        let ended = ended(&recorder);
+        assert_eq!(ended.len(), 2, "{place}: {ended:?}");
+        if place != "settle" {
+            assert_eq!(
+                ended,
+                ends(Outcome::Panicked, Completion::Panicked),
+                "{place}"
+            );
+        }
+    }
+}
+
+/// A policy that panics when its token is settled in a destructor leaks no permit.
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_destructor_releases_the_others() {
+    let limit = ConcurrencyLimit::new(1);
+    let layer = GateLayer::from_policy((Panics("settle"), limit.clone()));
+    let mut call = spawn(layer.layer(Ends(DroppedPending)).call(get()));
+    assert_pending!(call.poll());
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(call))).is_err());
+    assert_eq!(limit.in_flight(), 0);
 }

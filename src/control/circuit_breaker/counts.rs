@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Sample {
     pub(crate) failed: bool,
     pub(crate) slow: bool,
-    /// Microseconds; 0 where nobody measures.
+    /// Microseconds; 0 if it is not measured.
     pub(crate) took: u64,
 }
 

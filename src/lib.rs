@@ -214,6 +214,15 @@ pub use self::{
     stack::{Stack, client, server},
 };
 
+/// Names for what the types of services contain.
+#[cfg(feature = "http")]
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::http::{
+        CarriedBody, Endings, Held, Memo, RequestBodies, Responder, ResponseBodies,
+    };
+}
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}

@@ -4,11 +4,21 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-#[cfg(feature = "http")]
-use crate::http::RequestSummary;
-
 /// A closure that is called for every panic.
 pub(crate) type Hook = Arc<dyn Fn(&PanicReport<'_>) + Send + Sync>;
+
+/// What is kept of a request for a hook that runs when the request itself is gone.
+#[cfg(feature = "http")]
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RequestSummary {
+    /// The request's method.
+    pub method: ::http::Method,
+    /// The request's URI.
+    pub uri: ::http::Uri,
+    /// The request's `x-request-id`, if it had one.
+    pub request_id: Option<::http::HeaderValue>,
+}
 
 /// A caught panic, as a hook gets it.
 pub struct PanicReport<'a> {

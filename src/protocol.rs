@@ -169,8 +169,7 @@ pub struct ByResult<Res, Err>(
 );
 
 #[cfg(feature = "http")]
-#[doc(hidden)]
-pub use crate::http::{CarriedBody, Endings, Held, Memo, RequestBodies, Responder, ResponseBodies};
+pub(crate) use crate::http::answer::Responder;
 
 /// There is no answer but the error.
 #[cfg(not(feature = "http"))]

@@ -23,7 +23,7 @@ pub trait RequestKind: sealed::Sealed {
     /// The summary of an HTTP request; `None` over `Plain`.
     #[doc(hidden)]
     #[cfg(feature = "http")]
-    fn http(summary: &Self::Summary) -> Option<&crate::http::RequestSummary> {
+    fn http(summary: &Self::Summary) -> Option<&crate::panic_report::RequestSummary> {
         let _ = summary;
         None
     }

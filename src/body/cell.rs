@@ -19,7 +19,7 @@ use super::error::BodyError;
 use super::reaper::{Reap, Reaper};
 use super::watched::Watched;
 use crate::clock;
-use crate::http::HttpRequest;
+use crate::http::head::HttpRequest;
 use crate::observe::Reporter;
 use crate::policy::Policy;
 use crate::reason::Reason;

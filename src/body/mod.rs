@@ -20,7 +20,7 @@ pub(crate) use self::cell::{Bounds, LARGE};
 pub(crate) use self::clock::BodyClock;
 pub use self::error::BodyError;
 pub(crate) use self::watched::{Carried, Watched};
-use crate::http::HttpRequest;
+use crate::http::head::HttpRequest;
 use crate::policy::needs::Choice;
 use crate::policy::{Needs, NeedsOf, Policy};
 use crate::rejection::{BoxError, Rejection};

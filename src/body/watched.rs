@@ -13,7 +13,9 @@ use pin_project_lite::pin_project;
 
 use super::error::BodyError;
 use crate::gate::guard::{BodyGuard, Guard};
-use crate::http::{AtEnd, HttpRequest, grpc};
+use crate::http::classify::AtEnd;
+use crate::http::grpc;
+use crate::http::head::HttpRequest;
 use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InBody;
 use crate::policy::{Choice, Needs, NeedsOf, Policy};

@@ -415,7 +415,7 @@ impl<R: RequestKind> Policy<R> for CircuitBreaker {
 
     #[cfg(feature = "http")]
     #[inline(always)]
-    fn on_head(&self, token: &mut CircuitToken, _: &mut crate::http::ResponseHeadMut<'_>) {
+    fn on_head(&self, token: &mut CircuitToken, _: &mut crate::http::head::ResponseHeadMut<'_>) {
         self.shared.on_head(token);
     }
 

@@ -434,7 +434,7 @@ where
 
     #[cfg(feature = "http")]
     #[inline]
-    fn on_head(&self, token: &mut KeyedToken, _: &mut crate::http::ResponseHeadMut<'_>) {
+    fn on_head(&self, token: &mut KeyedToken, _: &mut crate::http::head::ResponseHeadMut<'_>) {
         token.breaker.shared.on_head(&mut token.token);
     }
 

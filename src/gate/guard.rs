@@ -8,7 +8,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 #[cfg(feature = "http")]
-use crate::http::{Classifier, Responder, ResponseHeadMut};
+use crate::http::{answer::Responder, classify::Classifier, head::ResponseHeadMut};
 use crate::observe::Reporter;
 use crate::outcome::{Completion, Outcome};
 use crate::panic_report::{PanicReport, message};

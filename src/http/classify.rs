@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::{ResponseHead, ResponseHeadMut};
+use super::head::{ResponseHead, ResponseHeadMut};
 use crate::outcome::Outcome;
 
 /// Judges a response head.

@@ -3,12 +3,11 @@
 
 use std::fmt;
 
-use http::{
-    Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-};
+use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 
 use super::grpc;
 use crate::deadline::Deadline;
+use crate::panic_report::RequestSummary;
 use crate::request::{CallersTime, RequestKind, sealed};
 
 /// What a policy sees of an HTTP request: [`RequestHead`]s.
@@ -56,18 +55,6 @@ trait Head {
     fn headers_mut(&mut self) -> &mut HeaderMap;
     fn extensions(&self) -> &Extensions;
     fn extensions_mut(&mut self) -> &mut Extensions;
-}
-
-/// What is kept of a request for a hook that runs when the request itself is gone.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct RequestSummary {
-    /// The request's method.
-    pub method: Method,
-    /// The request's URI.
-    pub uri: Uri,
-    /// The request's `x-request-id`, if it had one.
-    pub request_id: Option<HeaderValue>,
 }
 
 // === impl HttpRequest ===

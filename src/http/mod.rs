@@ -1,9 +1,9 @@
 //! The HTTP protocol: `http::Request` in, `http::Response` out, gRPC among them.
 
 pub(crate) mod answer;
-mod classify;
+pub(crate) mod classify;
 pub(crate) mod grpc;
-mod head;
+pub(crate) mod head;
 
 use std::fmt;
 
@@ -15,8 +15,8 @@ pub use self::answer::{Responder, WireProtocol};
 use self::classify::Verdict;
 #[cfg(feature = "tower-http")]
 pub(crate) use self::classify::by_classifier;
-pub(crate) use self::classify::{AtEnd, Classifier, by_head};
-pub use self::head::{HttpRequest, RequestHead, RequestSummary, ResponseHead, ResponseHeadMut};
+pub(crate) use self::classify::{Classifier, by_head};
+pub use self::head::{HttpRequest, RequestHead, ResponseHead, ResponseHeadMut};
 #[doc(hidden)]
 pub use crate::body::Held;
 use crate::body::{Body, BodyClock, Bounds, Carried, ClockOf, LARGE, Watched};
@@ -24,6 +24,7 @@ use crate::deadline::Deadline;
 use crate::gate::guard::{FutureGuard, Guard};
 use crate::gate::timer::TimerOf;
 use crate::outcome::{Completion, Outcome};
+pub use crate::panic_report::RequestSummary;
 use crate::policy::needs::{InBody, InFuture};
 use crate::policy::{Choice, Ending, Needs, NeedsOf, No, Parts, Policy, Yes};
 use crate::protocol::{Classify, Converted, Http, Protocol, Respond, Wrapped};

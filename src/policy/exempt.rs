@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{Admission, Parts, Policy};
 #[cfg(feature = "http")]
-use crate::http::ResponseHeadMut;
+use crate::http::head::ResponseHeadMut;
 use crate::outcome::{Completion, Outcome};
 use crate::request::RequestKind;
 

@@ -139,7 +139,7 @@ mod tuple;
 mod wait;
 
 #[cfg(feature = "http")]
-use crate::http::ResponseHeadMut;
+use crate::http::head::ResponseHeadMut;
 use crate::outcome::{Completion, Outcome};
 use crate::rejection::Rejection;
 
@@ -164,7 +164,7 @@ pub use self::time::Time;
 pub use self::tuple::Beside;
 pub use self::wait::{NeverWaits, NoWait, Wait, WaitFor, WaitWith};
 #[cfg(feature = "http")]
-pub use crate::http::HttpRequest;
+pub use crate::http::head::HttpRequest;
 #[doc(hidden)]
 pub use crate::request::CallersTime;
 pub use crate::request::{PlainRequest, RequestKind};

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use super::time::Time;
-#[cfg(feature = "http")]
-use crate::http::RequestSummary;
 use crate::observe::Reporter;
 use crate::panic_report::Hook;
+#[cfg(feature = "http")]
+use crate::panic_report::RequestSummary;
 #[cfg(feature = "http")]
 use crate::request_limit::bounds::Bounds;
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use super::{Admission, Choice, Needs, NeedsOf, Parts, Permit, Policy, Wait};
 #[cfg(feature = "http")]
-use crate::http::ResponseHeadMut;
+use crate::http::head::ResponseHeadMut;
 use crate::outcome::{Completion, Outcome};
 use crate::request::RequestKind;
 

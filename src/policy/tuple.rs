@@ -8,7 +8,7 @@ use pin_project_lite::pin_project;
 use super::needs::{Choice, Needs};
 use super::{Admission, NeedsOf, NeverWaits, Parts, Permit, Policy, Wait, WaitWith};
 #[cfg(feature = "http")]
-use crate::http::ResponseHeadMut;
+use crate::http::head::ResponseHeadMut;
 use crate::outcome::{Completion, Outcome};
 use crate::rejection::Rejection;
 use crate::request::RequestKind;

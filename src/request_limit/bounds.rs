@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::pace::Pace;
 use crate::clock::nanos;
-use crate::http::RequestHead;
+use crate::http::head::RequestHead;
 use crate::observe::Reporter;
 use crate::reason::Reason;
 

@@ -89,7 +89,7 @@ pub use self::request_body::RequestBody;
 #[doc(hidden)]
 pub use self::request_body::{Cold, Overrun};
 use crate::gate::GateLayer;
-use crate::http::RequestHead;
+use crate::http::head::RequestHead;
 use crate::policy::{Admission, Limited, NoWait, Parts, PerRequest, Policy};
 use crate::protocol::Http;
 use crate::request::RequestKind;

@@ -17,7 +17,7 @@ use super::pace::{Pace, Waited};
 use crate::body::{BodyError, Held};
 use crate::clock::{self, Lent};
 use crate::gate::timer::due;
-use crate::http::RequestHead;
+use crate::http::head::RequestHead;
 use crate::observe::Reporter;
 use crate::policy::Parts;
 use crate::reason::Reason;

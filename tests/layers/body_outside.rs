@@ -394,11 +394,7 @@ fn threads_race_with_the_deadline() {
                 tokio::spawn(async move {
                     let mut body = service.call(get()).await.unwrap().into_body();
                     // Every fourth is dropped on its way.
-                    let most = if n.is_multiple_of(4) {
-                        1000
-                    } else {
-                        usize::MAX
-                    };
+                    let most = if n % 4 == 0 { 1000 } else { usize::MAX };
                     for _ in 0..most {
                         match body.frame().await {
                             Some(Ok(_)) => yield_now().await,

@@ -219,7 +219,7 @@ struct Latest {
     grains: Cell<u64>,
 }
 
-/// As many as a thread keeps apart. Two that share a place and take turns work it out each time,
+/// As many as a thread keeps apart. Two that share an entry and take turns work it out each time,
 /// and get the right result.
 const PLACES: usize = 8;
 

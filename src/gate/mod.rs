@@ -5,9 +5,9 @@
 //!
 //! # Order inside a gate
 //!
-//! Whatever its place in a tuple, panic isolation is outermost; then the policies decide in the
-//! order of the tuple; the deadline includes the time in a queue; the request limit is innermost.
-//! For another order, nest layers.
+//! The order is fixed: panic isolation is outermost, then the policies decide in the order of the
+//! tuple, the deadline includes the time in the queue, and the request limit is innermost. For
+//! another order, nest layers.
 //!
 //! # Cancellation
 //!
@@ -22,9 +22,9 @@
 //!
 //! # Readiness
 //!
-//! `poll_ready` is the inner service's and reserves nothing: an idle clone holds no permit. The
-//! policy decides in `call`. Where it waits, the instance that was polled ready waits with the
-//! request, and a clone takes its place.
+//! `poll_ready` polls the inner service and reserves nothing: an idle clone holds no permit. The
+//! policy decides in `call`. If a request waits, it keeps the instance that was polled ready, and
+//! the gate goes on with a clone.
 
 mod future;
 pub(crate) mod guard;

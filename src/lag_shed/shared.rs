@@ -26,7 +26,7 @@ use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::sync::lock;
 
-/// As many handles as a thread keeps apart. Two that share a place and take turns look anew with
+/// As many handles as a thread keeps apart. Two that share a slot and take turns look anew with
 /// every request: that costs a few locks and a reference count, and changes no decision.
 const SLOTS: usize = 4;
 

@@ -12,7 +12,7 @@ pub trait Choice: 'static {
     /// An `Option<T>`, or `()`.
     type Maybe<T>: Default;
 
-    /// `value`, if there is a place for it.
+    /// `Some(value)`, or `()`.
     fn some<T>(value: T) -> Self::Maybe<T>;
 
     /// What is there.
@@ -64,7 +64,7 @@ type Watched<N> = <<N as Needs>::Isolation as Choice>::Or<<N as Needs>::Ending>;
 pub(crate) type InBody<N> = <Owed<N> as Choice>::Or<Watched<N>>;
 /// Every call carries a guard.
 pub(crate) type InCall<N> = <InBody<N> as Choice>::Or<<N as Needs>::Deadline>;
-/// A future has a place for a guard: a request that is limited has one only if its body is counted.
+/// A future may carry a guard: that of a limited request has one only if its body is counted.
 pub(crate) type InFuture<N> = <InCall<N> as Choice>::Or<<N as Needs>::Limit>;
 
 /// One call after `admit`, or all of them.

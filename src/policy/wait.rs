@@ -61,7 +61,7 @@ pub trait Wait: Future {
 /// How a request waits for a service `S`. Only what waits asks for `S: Clone`.
 #[diagnostic::on_unimplemented(
     message = "a policy that may wait needs a service that is `Clone`",
-    note = "the instance that was polled ready waits with the request, and a clone takes its place"
+    note = "the instance that was polled ready waits with the request, and a clone replaces it"
 )]
 pub trait WaitWith<S>: Wait {
     /// A box, or nothing.

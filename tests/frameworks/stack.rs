@@ -36,12 +36,12 @@ fn routes() -> Router {
         .route("/echo", post(async |body: Bytes| body))
 }
 
-/// Every part does its work, can be switched off, and comes back.
+/// Every part does its work, and can be switched off and on.
 #[tokio::test]
 async fn through_router_layer() {
     let stack = seawall::server()
         .named("test")
-        .timeout(SECOND / 20)
+        .timeout(PATIENCE)
         .concurrency_limit(2)
         .request_body_limit(100)
         .exempt(|head| head.path() == "/health")
@@ -56,7 +56,9 @@ async fn through_router_layer() {
             (200, &b"hello"[..])
         );
         assert_eq!(client.get("/panic").await.0.status(), 500);
+        stack.timeout().set_duration(SECOND / 20);
         assert_eq!(client.get("/never").await.0.status(), 504);
+        stack.timeout().set_duration(PATIENCE);
 
         let permits = [(); 2].map(|()| stack.concurrency_limit().try_acquire().unwrap());
         assert_eq!(client.get("/").await.0.status(), 503);
@@ -90,7 +92,6 @@ async fn through_router_layer() {
     assert_eq!(now.lag_shed.mode, Mode::Enforce);
 
     // Tuned while it runs.
-    stack.timeout().set_duration(PATIENCE);
     stack.concurrency_limit().set_limit(1).unwrap();
     stack.request_limit().set_max_body(1);
     assert_eq!(stack.snapshot().concurrency_limit.state.limit, 1);
@@ -176,7 +177,7 @@ async fn in_tonic() {
 
 #[tokio::test]
 async fn under_hyper() {
-    let stack = seawall::server().timeout(SECOND / 20).build().unwrap();
+    let stack = seawall::server().build().unwrap();
     let service = stack.layer(service_fn(async |request: http::Request<_>| {
         let request: http::Request<seawall::RequestBody<Incoming>> = request;
         if request.uri().path() == "/never" {
@@ -199,6 +200,7 @@ async fn under_hyper() {
     let request = client.request("POST", "/", Body::from("echo"));
     let (_, body) = whole(client.send(request).await.unwrap()).await;
     assert_eq!(body, "echo");
+    stack.timeout().set_duration(SECOND / 20);
     assert_eq!(client.get("/never").await.0.status(), 504);
     assert_eq!(stack.snapshot().timeout.state.timed_out, 1);
 }
@@ -236,7 +238,7 @@ async fn of_a_client() {
     let address = serve(routes().route("/broken", get(broken))).await;
     let stack = seawall::client()
         .named("backend")
-        .timeout(SECOND / 20)
+        .timeout(PATIENCE)
         .concurrency_limit(1)
         .circuit_breaker(CircuitBreaker::builder().minimum_calls(4).build().unwrap())
         .build()
@@ -255,7 +257,9 @@ async fn of_a_client() {
             .as_u16()
     };
     assert_eq!(call("/").await, 200);
+    stack.timeout().set_duration(SECOND / 20);
     assert_eq!(call("/never").await, 504);
+    stack.timeout().set_duration(PATIENCE);
     let permit = stack.concurrency_limit().try_acquire().unwrap();
     assert_eq!(call("/").await, 503);
     drop(permit);

@@ -102,7 +102,7 @@ where
     }
 }
 
-/// Rejects while its flag is set, in the place of a lag shedder under load.
+/// Rejects while its flag is set, as a lag shedder does under load.
 #[derive(Clone)]
 struct Shed {
     sheds: Arc<AtomicBool>,

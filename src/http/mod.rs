@@ -1,17 +1,16 @@
 //! The HTTP protocol: `http::Request` in, `http::Response` out, gRPC among them.
 
 pub(crate) mod answer;
+mod bodies;
 pub(crate) mod classify;
 pub(crate) mod grpc;
 pub(crate) mod head;
 
-use std::fmt;
-
-use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Version, header};
 
 use self::answer::decimal;
 pub use self::answer::{Responder, WireProtocol};
+pub use self::bodies::{CarriedBody, Endings, RequestBodies, ResponseBodies};
 use self::classify::Verdict;
 #[cfg(feature = "tower-http")]
 pub(crate) use self::classify::by_classifier;
@@ -19,17 +18,16 @@ pub(crate) use self::classify::{Classifier, by_head};
 pub use self::head::{HttpRequest, RequestHead, ResponseHead, ResponseHeadMut};
 #[doc(hidden)]
 pub use crate::body::Held;
-use crate::body::{Body, BodyClock, Bounds, Carried, ClockOf, LARGE, Watched};
+use crate::body::{Body, BodyClock, Bounds, LARGE};
 use crate::deadline::Deadline;
 use crate::gate::guard::{FutureGuard, Guard};
 use crate::gate::timer::TimerOf;
 use crate::outcome::{Completion, Outcome};
 pub use crate::panic_report::RequestSummary;
 use crate::policy::needs::{InBody, InFuture};
-use crate::policy::{Choice, Ending, Needs, NeedsOf, No, Parts, Policy, Yes};
-use crate::protocol::{Classify, Converted, Http, Protocol, Respond, Wrapped};
-use crate::rejection::{BoxError, Rejection};
-use crate::request_limit::request_body::{self, Cold, Limited, RequestBody};
+use crate::policy::{Choice, Ending, Needs, NeedsOf, Parts, Policy};
+use crate::protocol::{Classify, Http, Protocol, Respond};
+use crate::rejection::Rejection;
 
 /// What is remembered of a request.
 #[derive(Clone, Copy, Debug)]
@@ -38,68 +36,6 @@ pub struct Memo {
     is_head: bool,
     /// Known only after [`Protocol::inspect`].
     is_grpc: bool,
-}
-
-/// What becomes of request bodies. `C` is [`Yes`] if a policy of the gate limits them.
-pub trait RequestBodies<B, C>: Clone {
-    /// The body for the inner service.
-    type Body;
-    /// A body that is counted, or one that is not read.
-    type Cold: Default;
-
-    /// The exact length; `u64::MAX` if it is not known.
-    fn length(body: &B) -> u64;
-
-    /// A request whose body has at most `max` bytes.
-    fn pass(&self, request: Request<B>, max: u64) -> Request<Self::Body>;
-
-    /// A body that is counted; or why not.
-    #[expect(
-        clippy::type_complexity,
-        reason = "a request and what is kept of it, or why not"
-    )]
-    fn limit(
-        &self,
-        request: Request<B>,
-        parts: &Parts<'_>,
-    ) -> Result<(Request<Self::Body>, Self::Cold), (Rejection, Self::Cold)>;
-
-    /// What is left of a request that is rejected.
-    fn unread(request: Request<B>) -> Self::Cold;
-
-    /// Why the body was ended, if it was.
-    fn overrun(cold: &mut Self::Cold) -> Option<Rejection>;
-
-    /// An answer that is held back until the rest of the request is read; the answer itself if
-    /// nothing is left.
-    fn hold(cold: Self::Cold, answer: Bytes) -> Result<Held, Bytes>;
-}
-
-/// What becomes of response bodies.
-pub trait ResponseBodies<B, P: Policy<HttpRequest>>: Clone {
-    /// The body for the caller.
-    type Body;
-
-    /// A response that the gate need not watch any more.
-    fn pass(&self, response: Response<B>) -> Response<Self::Body>;
-
-    /// A body that it watches, or an answer.
-    fn wrap(&self, body: Body<B, P>) -> Self::Body;
-}
-
-/// Whether response bodies can be ended from outside, which takes bodies that can be sent to
-/// another thread.
-pub trait Endings<B, P: Policy<HttpRequest>> {
-    /// A body with what it carries.
-    fn body(body: B, carried: CarriedBody<P>) -> Body<B, P>;
-}
-
-/// What a response body carries, and when it is ended.
-#[doc(hidden)]
-pub struct CarriedBody<P: Policy<HttpRequest>> {
-    carried: Carried<P>,
-    clock: ClockOf<P>,
-    bounds: <<NeedsOf<P, HttpRequest> as Needs>::Ending as Choice>::Maybe<Bounds>,
 }
 
 // === impl Http ===
@@ -397,23 +333,6 @@ fn end_later<B: http_body::Body, P: Policy<HttpRequest>>(
     carried.clock = <NeedsOf<P, HttpRequest> as Needs>::Ending::some(clock);
 }
 
-impl<P: Policy<HttpRequest>> Default for CarriedBody<P> {
-    #[inline(always)]
-    fn default() -> Self {
-        Self {
-            carried: Carried::default(),
-            clock: ClockOf::<P>::default(),
-            bounds: Default::default(),
-        }
-    }
-}
-
-impl<P: Policy<HttpRequest>> fmt::Debug for CarriedBody<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CarriedBody").finish_non_exhaustive()
-    }
-}
-
 // === impl Memo ===
 
 impl Memo {
@@ -435,189 +354,6 @@ impl Memo {
         WireProtocol {
             version: self.version,
             is_grpc: self.is_grpc,
-        }
-    }
-}
-
-// === impl RequestBodies ===
-
-/// No policy limits them: they pass as they are.
-impl<B, In: Clone> RequestBodies<B, No> for In {
-    type Body = B;
-    type Cold = ();
-
-    #[inline(always)]
-    fn length(_: &B) -> u64 {
-        0
-    }
-
-    #[inline(always)]
-    fn pass(&self, request: Request<B>, _: u64) -> Request<B> {
-        request
-    }
-
-    fn limit(
-        &self,
-        request: Request<B>,
-        _: &Parts<'_>,
-    ) -> Result<(Request<B>, ()), (Rejection, ())> {
-        Ok((request, ()))
-    }
-
-    fn unread(_: Request<B>) {}
-
-    #[inline(always)]
-    fn overrun((): &mut ()) -> Option<Rejection> {
-        None
-    }
-
-    fn hold((): (), answer: Bytes) -> Result<Held, Bytes> {
-        Err(answer)
-    }
-}
-
-/// Limited bodies become [`RequestBody`]s.
-impl<B> RequestBodies<B, Yes> for Wrapped
-where
-    B: http_body::Body + Send + Unpin + 'static,
-{
-    type Body = RequestBody<B>;
-    type Cold = Cold<B>;
-
-    #[inline(always)]
-    fn length(body: &B) -> u64 {
-        body.size_hint().exact().unwrap_or(u64::MAX)
-    }
-
-    #[inline(always)]
-    fn pass(&self, request: Request<B>, max: u64) -> Request<RequestBody<B>> {
-        request.map(|body| RequestBody::passing(body, max))
-    }
-
-    fn limit(
-        &self,
-        request: Request<B>,
-        parts: &Parts<'_>,
-    ) -> Result<(Request<RequestBody<B>>, Self::Cold), (Rejection, Self::Cold)> {
-        let (request, cold, max) = request_body::limit(request, parts)?;
-        Ok(match request {
-            Limited::Plain(request) => (RequestBodies::<B, Yes>::pass(self, request, max), cold),
-            Limited::Counted(request) => (request, cold),
-        })
-    }
-
-    fn unread(request: Request<B>) -> Self::Cold {
-        Cold::of(request)
-    }
-
-    #[inline(always)]
-    fn overrun(cold: &mut Self::Cold) -> Option<Rejection> {
-        cold.overrun()
-    }
-
-    fn hold(cold: Self::Cold, answer: Bytes) -> Result<Held, Bytes> {
-        cold.hold(answer)
-    }
-}
-
-/// Limited bodies keep their type: only one that has to be counted is converted back.
-impl<B, F> RequestBodies<B, Yes> for Converted<F>
-where
-    B: http_body::Body + Send + Unpin + 'static,
-    F: Fn(RequestBody<B>) -> B + Clone,
-{
-    type Body = B;
-    type Cold = Cold<B>;
-
-    #[inline(always)]
-    fn length(body: &B) -> u64 {
-        body.size_hint().exact().unwrap_or(u64::MAX)
-    }
-
-    #[inline(always)]
-    fn pass(&self, request: Request<B>, _: u64) -> Request<B> {
-        request
-    }
-
-    fn limit(
-        &self,
-        request: Request<B>,
-        parts: &Parts<'_>,
-    ) -> Result<(Request<B>, Self::Cold), (Rejection, Self::Cold)> {
-        let (request, cold, _) = request_body::limit(request, parts)?;
-        Ok(match request {
-            Limited::Plain(request) => (request, cold),
-            Limited::Counted(request) => (request.map(|body| (self.0)(body)), cold),
-        })
-    }
-
-    fn unread(request: Request<B>) -> Self::Cold {
-        Cold::of(request)
-    }
-
-    #[inline(always)]
-    fn overrun(cold: &mut Self::Cold) -> Option<Rejection> {
-        cold.overrun()
-    }
-
-    fn hold(cold: Self::Cold, answer: Bytes) -> Result<Held, Bytes> {
-        cold.hold(answer)
-    }
-}
-
-// === impl ResponseBodies ===
-
-impl<B, P: Policy<HttpRequest>> ResponseBodies<B, P> for Wrapped {
-    type Body = Body<B, P>;
-
-    #[inline(always)]
-    fn pass(&self, response: Response<B>) -> Response<Body<B, P>> {
-        response.map(|body| Body::passing(body, Carried::default(), ClockOf::<P>::default()))
-    }
-
-    #[inline(always)]
-    fn wrap(&self, body: Body<B, P>) -> Body<B, P> {
-        body
-    }
-}
-
-impl<B, P, F> ResponseBodies<B, P> for Converted<F>
-where
-    P: Policy<HttpRequest>,
-    F: Fn(Body<B, P>) -> B + Clone,
-{
-    type Body = B;
-
-    #[inline(always)]
-    fn pass(&self, response: Response<B>) -> Response<B> {
-        response
-    }
-
-    #[inline(always)]
-    fn wrap(&self, body: Body<B, P>) -> B {
-        (self.0)(body)
-    }
-}
-
-// === impl Endings ===
-
-impl<B, P: Policy<HttpRequest>> Endings<B, P> for No {
-    #[inline(always)]
-    fn body(body: B, carried: CarriedBody<P>) -> Body<B, P> {
-        Body::passing(body, carried.carried, carried.clock)
-    }
-}
-
-impl<B, P> Endings<B, P> for Yes
-where
-    B: http_body::Body<Data: From<Bytes> + Send, Error: Into<BoxError>> + Send + Unpin + 'static,
-    P: Policy<HttpRequest> + 'static,
-    Watched<B, P>: Send,
-{
-    fn body(body: B, mut carried: CarriedBody<P>) -> Body<B, P> {
-        match <NeedsOf<P, HttpRequest> as Needs>::Ending::take(&mut carried.bounds) {
-            Some(bounds) => Body::remote(body, carried.carried, carried.clock, bounds),
-            None => Body::passing(body, carried.carried, carried.clock),
         }
     }
 }

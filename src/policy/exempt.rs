@@ -3,9 +3,6 @@
 use std::fmt;
 
 use super::{Admission, Parts, Policy};
-#[cfg(feature = "http")]
-use crate::http::head::ResponseHeadMut;
-use crate::outcome::{Completion, Outcome};
 use crate::request::RequestKind;
 
 /// A policy that decides only about the requests for which the closure returns `false`; made by
@@ -88,26 +85,7 @@ where
         self.policy.admit(request)
     }
 
-    #[cfg(feature = "http")]
-    #[inline(always)]
-    fn on_head(&self, token: &mut Self::Token, head: &mut ResponseHeadMut<'_>) {
-        self.policy.on_head(token, head);
-    }
-
-    #[inline(always)]
-    fn settle(&self, token: &mut Self::Token, outcome: Outcome) {
-        self.policy.settle(token, outcome);
-    }
-
-    #[inline(always)]
-    fn release(&self, token: &mut Self::Token, completion: Completion) {
-        self.policy.release(token, completion);
-    }
-
-    #[inline(always)]
-    fn expire(&self, token: &mut Self::Token, outcome: Outcome) -> Outcome {
-        self.policy.expire(token, outcome)
-    }
+    pass_on!(self => self.policy);
 
     #[inline(always)]
     fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {

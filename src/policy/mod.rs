@@ -127,6 +127,36 @@
 //! An `Option` of a policy is a policy that `None` leaves out: use it where a setting decides at
 //! start. [`Switched`] is a policy that you turn on and off while the service runs.
 
+/// The calls after `admit`, for a policy that passes them to the one inside.
+macro_rules! pass_on {
+    ($self:ident => $inner:expr) => {
+        #[cfg(feature = "http")]
+        #[inline(always)]
+        fn on_head(
+            &$self,
+            token: &mut Self::Token,
+            head: &mut $crate::http::head::ResponseHeadMut<'_>,
+        ) {
+            $inner.on_head(token, head);
+        }
+
+        #[inline(always)]
+        fn settle(&$self, token: &mut Self::Token, outcome: $crate::Outcome) {
+            $inner.settle(token, outcome);
+        }
+
+        #[inline(always)]
+        fn release(&$self, token: &mut Self::Token, completion: $crate::Completion) {
+            $inner.release(token, completion);
+        }
+
+        #[inline(always)]
+        fn expire(&$self, token: &mut Self::Token, outcome: $crate::Outcome) -> $crate::Outcome {
+            $inner.expire(token, outcome)
+        }
+    };
+}
+
 mod exempt;
 pub(crate) mod needs;
 mod option;
@@ -256,26 +286,7 @@ impl<R: RequestKind, P: Policy<R>> Policy<R> for &P {
         (**self).admit(request)
     }
 
-    #[cfg(feature = "http")]
-    #[inline(always)]
-    fn on_head(&self, token: &mut Self::Token, head: &mut ResponseHeadMut<'_>) {
-        (**self).on_head(token, head);
-    }
-
-    #[inline(always)]
-    fn settle(&self, token: &mut Self::Token, outcome: Outcome) {
-        (**self).settle(token, outcome);
-    }
-
-    #[inline(always)]
-    fn release(&self, token: &mut Self::Token, completion: Completion) {
-        (**self).release(token, completion);
-    }
-
-    #[inline(always)]
-    fn expire(&self, token: &mut Self::Token, outcome: Outcome) -> Outcome {
-        (**self).expire(token, outcome)
-    }
+    pass_on!(self => (**self));
 
     #[inline(always)]
     fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {

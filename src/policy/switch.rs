@@ -5,9 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use super::{Admission, Choice, Needs, NeedsOf, Parts, Permit, Policy, Wait};
-#[cfg(feature = "http")]
-use crate::http::head::ResponseHeadMut;
-use crate::outcome::{Completion, Outcome};
 use crate::request::RequestKind;
 
 /// What a [`Switched`] policy does.
@@ -153,26 +150,7 @@ impl<R: RequestKind, P: Policy<R>> Policy<R> for Switched<P> {
         }
     }
 
-    #[cfg(feature = "http")]
-    #[inline(always)]
-    fn on_head(&self, token: &mut Self::Token, head: &mut ResponseHeadMut<'_>) {
-        self.policy.on_head(token, head);
-    }
-
-    #[inline(always)]
-    fn settle(&self, token: &mut Self::Token, outcome: Outcome) {
-        self.policy.settle(token, outcome);
-    }
-
-    #[inline(always)]
-    fn release(&self, token: &mut Self::Token, completion: Completion) {
-        self.policy.release(token, completion);
-    }
-
-    #[inline(always)]
-    fn expire(&self, token: &mut Self::Token, outcome: Outcome) -> Outcome {
-        self.policy.expire(token, outcome)
-    }
+    pass_on!(self => self.policy);
 
     #[inline(always)]
     fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {

@@ -1,0 +1,224 @@
+//! The recommended stack in one line, and why its parts are in this order.
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//!
+//! let stack = seawall::server().build()?;
+//! let app: Router = Router::new().route("/", get(async || "hello")).layer(stack.clone());
+//!
+//! stack.concurrency_limit().set_limit(2048)?; // every part is tuned while the server runs
+//! println!("{:?}", stack.snapshot());
+//! # let _ = app;
+//! # Ok::<_, seawall::ConfigError>(())
+//! ```
+//!
+//! [`server`] is for services, [`client`] for what calls one dependency. Both are one gate over a
+//! tuple of handles: one future, one response body, and about half the instructions of the same
+//! layers nested. It works with `Router::layer`, around a router under `axum::serve`, in tonic's
+//! `Server::builder().layer`, and under hyper.
+//!
+//! # The parts of a server
+//!
+//! ```text
+//!            request                                      response
+//!               │                                             ▲
+//! ┌─────────────▼─────────────────────────────────────────────┴────────────────┐
+//! │ panic isolation      nothing of the stack unwinds past it                  │
+//! │ ┌───────────▼─────────────────────────────────────────────┴──────────────┐ │
+//! │ │ lag shedding       rejects most under overload, so it rejects first    │ │
+//! │ │ ┌─────────▼─────────────────────────────────────────────┴────────────┐ │ │
+//! │ │ │ your policies    see a timeout as a failure                        │ │ │
+//! │ │ │ ┌───────▼─────────────────────────────────────────────┴──────────┐ │ │ │
+//! │ │ │ │ timeout        includes the time in the queue                  │ │ │ │
+//! │ │ │ │ ┌─────▼─────────────────────────────────────────────┴────────┐ │ │ │ │
+//! │ │ │ │ │ concurrency  permits are held until the body has ended     │ │ │ │ │
+//! │ │ │ │ │ ┌───▼─────────────────────────────────────────────┴──────┐ │ │ │ │ │
+//! │ │ │ │ │ │ request    next to the code that reads the body        │ │ │ │ │ │
+//! │ │ │ │ │ │ ┌─▼─────────────────────────────────────────────┴────┐ │ │ │ │ │ │
+//! │ │ │ │ │ │ │               your handlers                        │ │ │ │ │ │ │
+//! ```
+//!
+//! A part sees everything that is inside it and nothing that is outside. This determines the order:
+//!
+//! - **Panic isolation** is outermost, so that a panic of any other part is answered too.
+//! - **Lag shedding** comes next. Under overload it rejects more requests than any other part, and
+//!   an early rejection costs less.
+//! - **Your policies** come after it, so that they decide only about requests that the runtime can
+//!   serve, and before the timeout, so that a timeout is a failure for them.
+//! - **The timeout** is outside the concurrency limit, so that the time in its queue counts.
+//! - **The concurrency limit** is inside the timeout: a request whose time is over releases its
+//!   permit.
+//! - **The request limit** is innermost: it does not inspect requests that another part rejects.
+//!
+//! The lag shedder and the concurrency limit complement each other. The shedder detects handlers
+//! that compute: they keep the runtime from reading the next request, so the limit is never
+//! reached. The limit detects handlers that await: the runtime is then idle, and has no lag.
+//!
+//! The server stack has no circuit breaker. Around all routes, it would reject requests that do not
+//! need the failing dependency. Put a breaker around the routes that share a dependency, or around
+//! the client that calls it, as [`client`] does.
+//!
+//! # Defaults of a server
+//!
+//! | part | default | why |
+//! |---|---|---|
+//! | panic isolation | on | a panic costs one request and not a connection |
+//! | lag shedding | [`LagShed::default`] | it rejects nothing while the runtime keeps up |
+//! | timeout | 30 s to the response head | longer than most clients wait |
+//! | progress timeout of responses | 60 s | the default of nginx's `send_timeout`: a client that does not read releases its permit after a minute |
+//! | concurrency limit | 1024, no queue | about 10 000 requests a second at 100 ms each; set it from a load test |
+//! | request body | 2 MiB | the default of axum's extractors |
+//!
+//! Server-sent events and other streams are not ended by these defaults: the timeout ends with the
+//! response head, and the progress timeout applies only while a frame is ready. A stream holds its
+//! permit as long as it lives.
+//!
+//! # The parts of a client
+//!
+//! Circuit breaker, your policies, timeout, concurrency limit, from the outside. The breaker is
+//! outside the timeout, so that a call that takes too long is a failure of the dependency; the
+//! limit is inside, so that the calls to one slow dependency cannot use all resources of the
+//! client.
+//!
+//! | part | default | why |
+//! |---|---|---|
+//! | circuit breaker | [`CircuitBreaker::default`] | opens when half of at least 20 calls in 10 s fail, for 5 s |
+//! | timeout | 10 s to the response head | a dependency that takes longer is not worth waiting for |
+//! | concurrency limit | 128 | one slow dependency does not tie up every task |
+//!
+//! # Turning parts off
+//!
+//! [`Switch`]es turn each part on and off while the service runs. The lag shedder, the breaker and
+//! the concurrency limit also have a dry run; in that mode, the other parts are off.
+//!
+//! ```
+//! use seawall::policy::Mode;
+//!
+//! let stack = seawall::server().build()?;
+//! stack.switches().concurrency_limit.set(Mode::DryRun); // counts what it would reject
+//! stack.switches().lag_shed.set(Mode::Off);
+//! # Ok::<_, seawall::ConfigError>(())
+//! ```
+
+mod client;
+mod server;
+
+use std::fmt;
+
+use tower_layer::Layer;
+
+pub use self::client::{Client, ClientBuilder, ClientSnapshot, ClientSwitches, client};
+#[cfg(feature = "keyed")]
+pub use self::client::{HostBreakers, PerHost};
+pub use self::server::{Server, ServerBuilder, ServerSnapshot, ServerSwitches, server};
+#[cfg(doc)]
+use crate::circuit_breaker::CircuitBreaker;
+use crate::gate::{Gate, GateLayer};
+use crate::http::{ResponseHead, WireProtocol};
+#[cfg(doc)]
+use crate::lag_shed::LagShed;
+use crate::outcome::Outcome;
+use crate::policy::{Mode, Switch, Switched};
+use crate::protocol::{Converted, Http, Wrapped};
+use crate::rejection::Rejection;
+
+/// The recommended stack: a handle onto its parts, and the layer that puts them in front of a
+/// service. A cheap `Clone`: every clone has the same parts.
+///
+/// Made by [`server`] and [`client`]; `P` is the tuple of its parts.
+pub struct Stack<P, X = Http> {
+    layer: GateLayer<P, X>,
+}
+
+/// A part of a stack: its mode and its snapshot.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct PartSnapshot<T> {
+    /// Whether the part decides, only counts, or is off.
+    pub mode: Mode,
+    /// Its settings and what it has seen.
+    #[cfg_attr(feature = "serde", serde(flatten))]
+    pub state: T,
+}
+
+// === impl Stack ===
+
+fn on<P>(policy: P) -> Switched<P> {
+    Switched::new(policy, Switch::new(Mode::Enforce))
+}
+
+fn part<T>(switch: &Switch, state: T) -> PartSnapshot<T> {
+    PartSnapshot {
+        mode: switch.mode(),
+        state,
+    }
+}
+
+/// How the layer answers and what it makes of bodies; see [`GateLayer`].
+impl<P: Clone, In, Out, E> Stack<P, Http<In, Out, E>> {
+    /// Makes the answers; see [`GateLayer::respond_with`].
+    #[must_use]
+    pub fn respond_with<G>(self, respond: G) -> Self
+    where
+        G: Fn(&Rejection, WireProtocol) -> ::http::Response<bytes::Bytes> + Send + Sync + 'static,
+    {
+        Self {
+            layer: self.layer.respond_with(respond),
+        }
+    }
+
+    /// Classifies responses; see [`GateLayer::classify`].
+    #[must_use]
+    pub fn classify<G, O>(self, classify: G) -> Self
+    where
+        G: Fn(&ResponseHead<'_>) -> O + Send + Sync + 'static,
+        O: Into<Option<Outcome>>,
+    {
+        Self {
+            layer: self.layer.classify(classify),
+        }
+    }
+}
+
+impl<P, Out, E> Stack<P, Http<Wrapped, Out, E>> {
+    /// Keeps the type of request bodies; see [`GateLayer::request_body`].
+    #[must_use]
+    pub fn request_body<G>(self, convert: G) -> Stack<P, Http<Converted<G>, Out, E>> {
+        Stack {
+            layer: self.layer.request_body(convert),
+        }
+    }
+}
+
+impl<P, In, E> Stack<P, Http<In, Wrapped, E>> {
+    /// Keeps the type of response bodies; see [`GateLayer::response_body`].
+    #[must_use]
+    pub fn response_body<G>(self, convert: G) -> Stack<P, Http<In, Converted<G>, E>> {
+        Stack {
+            layer: self.layer.response_body(convert),
+        }
+    }
+}
+
+impl<S, P, X: Clone> Layer<S> for Stack<P, X> {
+    type Service = Gate<S, P, X>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        self.layer.layer(inner)
+    }
+}
+
+impl<P, X: Clone> Clone for Stack<P, X> {
+    fn clone(&self) -> Self {
+        Self {
+            layer: self.layer.clone(),
+        }
+    }
+}
+
+impl<P: fmt::Debug, X: fmt::Debug> fmt::Debug for Stack<P, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stack").field(&self.layer).finish()
+    }
+}

@@ -1,0 +1,355 @@
+//! The stack for a service.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use super::{PartSnapshot, Stack, on, part};
+use crate::catch_panic::{CatchPanic, CatchPanicSnapshot, OnPanic};
+use crate::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitSnapshot};
+use crate::config::ConfigError;
+use crate::gate::GateLayer;
+use crate::http::{HttpRequest, RequestHead};
+use crate::lag_shed::{LagShed, LagShedSnapshot};
+use crate::observe::Reporter;
+use crate::panic_report::PanicReport;
+use crate::policy::{Exempt, Never, Policy, Switch, Switched};
+use crate::request_limit::{RequestLimit, RequestLimitSnapshot};
+use crate::timeout::{BodyBounds, BodyTimeout, Timeout, TimeoutSnapshot};
+
+/// The recommended stack for a service; see the [module docs](super).
+///
+/// ```
+/// use std::time::Duration;
+/// use seawall::ConcurrencyLimit;
+///
+/// let stack = seawall::server()
+///     .timeout(Duration::from_secs(5))
+///     .concurrency_limit(ConcurrencyLimit::new(512).queue(128, Duration::from_millis(100)))
+///     .request_body_limit(8 << 20)
+///     .exempt(|head| head.path() == "/health")
+///     .build()?;
+/// # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
+/// # fits_a_router(stack);
+/// # Ok::<_, seawall::ConfigError>(())
+/// ```
+pub fn server() -> ServerBuilder {
+    ServerBuilder {
+        settings: Settings {
+            body: BodyBounds {
+                progress: Some(Duration::from_secs(60)),
+                ..BodyBounds::default()
+            },
+            ..Settings::default()
+        },
+        catch_panic: CatchPanic::new(),
+        policy: (),
+        exempt: Never,
+    }
+}
+
+/// The parts of a [`server`] stack; `M` are your policies, `F` is the exemption, and `C` isolates
+/// panics.
+pub type Server<M = (), F = Never, C = CatchPanic> = (
+    Switched<C>,
+    Exempt<(Switched<LagShed>, M), F>,
+    Switched<(BodyTimeout, Timeout)>,
+    Switched<RequestLimit>,
+    Exempt<Switched<ConcurrencyLimit>, F>,
+);
+
+/// Builds the stack of a [`server`].
+#[must_use = "a builder does nothing until it is built"]
+pub struct ServerBuilder<M = (), F = Never, C = CatchPanic> {
+    settings: Settings,
+    catch_panic: C,
+    policy: M,
+    exempt: F,
+}
+
+/// What a builder has whatever its types are; `None` is the default.
+#[derive(Default)]
+struct Settings {
+    name: Cow<'static, str>,
+    lag_shed: Option<LagShed>,
+    timeout: Option<Timeout>,
+    exposes_deadline: bool,
+    body: BodyBounds,
+    concurrency_limit: Option<ConcurrencyLimit>,
+    request_limit: Option<RequestLimit>,
+}
+
+/// The switches of a [`server`] stack.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerSwitches {
+    /// Panic isolation.
+    pub catch_panic: Switch,
+    /// Lag shedding.
+    pub lag_shed: Switch,
+    /// The timeout, and the progress timeout of responses.
+    pub timeout: Switch,
+    /// The concurrency limit.
+    pub concurrency_limit: Switch,
+    /// The request limit.
+    pub request_limit: Switch,
+}
+
+/// What a [`server`] stack is doing now.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ServerSnapshot {
+    /// Panic isolation.
+    pub catch_panic: PartSnapshot<CatchPanicSnapshot>,
+    /// Lag shedding.
+    pub lag_shed: PartSnapshot<LagShedSnapshot>,
+    /// The timeout, and the progress timeout of responses.
+    pub timeout: PartSnapshot<TimeoutSnapshot>,
+    /// The concurrency limit.
+    pub concurrency_limit: PartSnapshot<ConcurrencyLimitSnapshot>,
+    /// The request limit.
+    pub request_limit: PartSnapshot<RequestLimitSnapshot>,
+}
+
+// === impl ServerBuilder ===
+
+impl<M, F, C> ServerBuilder<M, F, C> {
+    const TIMEOUT: Duration = Duration::from_secs(30);
+    const CONCURRENCY: usize = 1024;
+    const REQUEST_BODY: u64 = 2 << 20;
+
+    /// Names the stack and those of its parts that have no name yet, in rejections, metrics and
+    /// events. Default: empty.
+    pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.settings.name = name.into();
+        self
+    }
+
+    /// Uses this handle for panic isolation.
+    pub fn catch_panic(self, catch_panic: CatchPanic) -> ServerBuilder<M, F> {
+        self.with_catch_panic(|_| catch_panic)
+    }
+
+    /// Calls `hook` for every panic; see [`CatchPanicLayer::on_panic`](GateLayer::on_panic).
+    pub fn on_panic(
+        self,
+        hook: impl Fn(&PanicReport<'_>) + Send + Sync + 'static,
+    ) -> ServerBuilder<M, F, OnPanic>
+    where
+        C: AsRef<CatchPanic>,
+    {
+        self.with_catch_panic(|catch_panic| catch_panic.as_ref().clone().with_hook(hook))
+    }
+
+    fn with_catch_panic<D>(self, change: impl FnOnce(C) -> D) -> ServerBuilder<M, F, D> {
+        ServerBuilder {
+            settings: self.settings,
+            catch_panic: change(self.catch_panic),
+            policy: self.policy,
+            exempt: self.exempt,
+        }
+    }
+
+    /// Sheds load with a [`LagShed`]. Default: [`LagShed::default`].
+    pub fn lag_shed(mut self, lag_shed: impl Into<LagShed>) -> Self {
+        self.settings.lag_shed = Some(lag_shed.into());
+        self
+    }
+
+    /// The time to the response head: a `Duration`, or a [`Timeout`]. Default: 30 s.
+    pub fn timeout(mut self, timeout: impl Into<Timeout>) -> Self {
+        self.settings.timeout = Some(timeout.into());
+        self
+    }
+
+    /// Ends a response body if the connection takes no frame for this long although one is ready;
+    /// see [`GateLayer::progress_timeout`]. Zero is no limit. Default: 60 s.
+    pub fn progress_timeout(mut self, progress: Duration) -> Self {
+        self.settings.body.progress = Some(progress).filter(|progress| !progress.is_zero());
+        self
+    }
+
+    /// One deadline for response head and body; see [`GateLayer::including_body`]. By default the
+    /// timeout ends with the response head.
+    pub fn including_body(mut self) -> Self {
+        self.settings.body.has_deadline = true;
+        self
+    }
+
+    /// Ends a response body that is silent for this long between two frames; see
+    /// [`GateLayer::body_idle_timeout`]. Zero is no limit, which is the default.
+    pub fn body_idle_timeout(mut self, idle: Duration) -> Self {
+        self.settings.body.idle = Some(idle).filter(|idle| !idle.is_zero());
+        self
+    }
+
+    /// Puts a [`Deadline`](crate::Deadline) into the request's extensions; see
+    /// [`GateLayer::expose_deadline`].
+    pub fn expose_deadline(mut self) -> Self {
+        self.settings.exposes_deadline = true;
+        self
+    }
+
+    /// The upper bound for the requests in flight: a number, or a [`ConcurrencyLimit`]. Default:
+    /// 1024, without a queue.
+    ///
+    /// # Panics
+    ///
+    /// If the number is 0 or above 2³¹ − 1; [`ConcurrencyLimit::try_new`] returns the error
+    /// instead.
+    pub fn concurrency_limit(mut self, limit: impl Into<ConcurrencyLimit>) -> Self {
+        self.settings.concurrency_limit = Some(limit.into());
+        self
+    }
+
+    /// The largest request body, in bytes. Default: 2 MiB. It replaces a
+    /// [`request_limit`](Self::request_limit).
+    pub fn request_body_limit(self, max_bytes: u64) -> Self {
+        self.request_limit(max_bytes)
+    }
+
+    /// Bounds for requests: the largest body in bytes, or a [`RequestLimit`]. Default: 2 MiB.
+    pub fn request_limit(mut self, limit: impl Into<RequestLimit>) -> Self {
+        self.settings.request_limit = Some(limit.into());
+        self
+    }
+
+    /// Adds a policy of your own, after the lag shedder and those added before.
+    ///
+    /// A policy that may wait does not compile where the stack is applied to a service: only the
+    /// concurrency limit may queue requests.
+    pub fn policy<P>(self, policy: P) -> ServerBuilder<(M, P), F, C> {
+        ServerBuilder {
+            settings: self.settings,
+            catch_panic: self.catch_panic,
+            policy: (self.policy, policy),
+            exempt: self.exempt,
+        }
+    }
+
+    /// Exempts the requests for which the closure returns `true`, for example health checks. Lag
+    /// shedding, the concurrency limit and your policies do not see them. Panic isolation, the
+    /// timeout and the request limit still apply.
+    pub fn exempt<G>(self, exempt: G) -> ServerBuilder<M, G, C>
+    where
+        G: Fn(&RequestHead<'_>) -> bool + Clone,
+    {
+        ServerBuilder {
+            settings: self.settings,
+            catch_panic: self.catch_panic,
+            policy: self.policy,
+            exempt,
+        }
+    }
+
+    /// The stack.
+    ///
+    /// # Errors
+    ///
+    /// None today: the parts check their own settings. Settings that are read from files will be
+    /// checked here.
+    pub fn build(self) -> Result<Stack<Server<M, F, C>>, ConfigError>
+    where
+        M: Policy<HttpRequest>,
+        F: Clone,
+        C: AsRef<CatchPanic> + Policy<HttpRequest>,
+    {
+        let settings = self.settings;
+        let mut timeout = settings.timeout.unwrap_or_else(|| Self::TIMEOUT.into());
+        if settings.exposes_deadline {
+            timeout = timeout.exposed();
+        }
+        let body = BodyTimeout::with_bounds(&timeout, settings.body);
+        let limit = settings.concurrency_limit;
+        let limit = limit.unwrap_or_else(|| ConcurrencyLimit::new(Self::CONCURRENCY));
+        let requests = settings.request_limit;
+        let requests = requests.unwrap_or_else(|| Self::REQUEST_BODY.into());
+        let catch_panic = self.catch_panic;
+        let lag_shed = settings.lag_shed.unwrap_or_default();
+        let mut reporter = Reporter::new("stack");
+        if !settings.name.is_empty() {
+            reporter = reporter.named(settings.name.clone());
+            let _ = catch_panic.as_ref().clone().named(settings.name.clone());
+            let _ = lag_shed.clone().named(settings.name.clone());
+            let _ = timeout.clone().named(settings.name.clone());
+            let _ = requests.clone().named(settings.name.clone());
+            let _ = limit.clone().named(settings.name);
+        }
+        let parts = (
+            on(catch_panic),
+            Exempt::new((on(lag_shed), self.policy), self.exempt.clone()),
+            on((body, timeout)),
+            on(requests),
+            Exempt::new(on(limit), self.exempt),
+        );
+        Ok(Stack {
+            layer: GateLayer::with_reporter(parts, reporter),
+        })
+    }
+}
+
+impl<M, F, C> fmt::Debug for ServerBuilder<M, F, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder")
+            .field("name", &self.settings.name)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Stack ===
+
+/// The parts of a [`server`].
+impl<M, F, C: AsRef<CatchPanic>, X> Stack<Server<M, F, C>, X> {
+    /// Panic isolation.
+    pub fn catch_panic(&self) -> &CatchPanic {
+        self.layer.policy().0.policy().as_ref()
+    }
+
+    /// Lag shedding.
+    pub fn lag_shed(&self) -> &LagShed {
+        self.layer.policy().1.policy().0.policy()
+    }
+
+    /// The timeout.
+    pub fn timeout(&self) -> &Timeout {
+        &self.layer.policy().2.policy().1
+    }
+
+    /// The concurrency limit.
+    pub fn concurrency_limit(&self) -> &ConcurrencyLimit {
+        self.layer.policy().4.policy().policy()
+    }
+
+    /// The request limit.
+    pub fn request_limit(&self) -> &RequestLimit {
+        self.layer.policy().3.policy()
+    }
+
+    /// Turns the parts on and off while the service runs.
+    pub fn switches(&self) -> ServerSwitches {
+        let (catch_panic, shed, timeout, requests, limit) = self.layer.policy();
+        ServerSwitches {
+            catch_panic: catch_panic.switch().clone(),
+            lag_shed: shed.policy().0.switch().clone(),
+            timeout: timeout.switch().clone(),
+            concurrency_limit: limit.policy().switch().clone(),
+            request_limit: requests.switch().clone(),
+        }
+    }
+
+    /// What all parts are doing now.
+    pub fn snapshot(&self) -> ServerSnapshot {
+        let switches = self.switches();
+        ServerSnapshot {
+            catch_panic: part(&switches.catch_panic, self.catch_panic().snapshot()),
+            lag_shed: part(&switches.lag_shed, self.lag_shed().snapshot()),
+            timeout: part(&switches.timeout, self.timeout().snapshot()),
+            concurrency_limit: part(
+                &switches.concurrency_limit,
+                self.concurrency_limit().snapshot(),
+            ),
+            request_limit: part(&switches.request_limit, self.request_limit().snapshot()),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The setters of a timeout's layer.
+
+use std::time::Duration;
+
+#[cfg(feature = "http")]
+use super::{BodyBounds, BodyTimeout};
+use super::{Timeout, TimeoutLayer};
+use crate::gate::GateLayer;
+use crate::policy::PerRequest;
+#[cfg(feature = "http")]
+use crate::protocol::Http;
+use crate::protocol::Plain;
+
+// === impl TimeoutLayer ===
+
+impl TimeoutLayer {
+    /// Gives every request the time of a [`Timeout`]: a `Duration`, or a handle.
+    pub fn new(timeout: impl Into<Timeout>) -> Self {
+        let timeout = timeout.into();
+        let reporter = timeout.shared.reporter.clone();
+        Self::with_reporter(timeout, reporter)
+    }
+}
+
+#[cfg(feature = "http")]
+impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
+    /// One deadline for response head and body, from the request's arrival.
+    #[must_use]
+    pub fn including_body(self) -> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
+        self.with_body().including_body()
+    }
+
+    /// Ends a response body that is silent for this long between two frames. Zero is no limit.
+    #[must_use]
+    pub fn body_idle_timeout(
+        self,
+        idle: Duration,
+    ) -> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
+        self.with_body().body_idle_timeout(idle)
+    }
+
+    /// Ends a response body if the connection takes no frame for this long although one is ready,
+    /// as when a client does not read. Zero is no limit. A body whose handler is silent is not
+    /// ended.
+    ///
+    /// It applies to bodies of unknown size or above 64 KiB. Over HTTP/1 the kernel's send buffer
+    /// of some megabytes hides the progress of a slow client: it becomes writable again only after
+    /// much of it was sent. So allow for the time that your slowest clients take for that.
+    #[must_use]
+    pub fn progress_timeout(
+        self,
+        progress: Duration,
+    ) -> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
+        self.with_body().progress_timeout(progress)
+    }
+
+    /// Puts a [`Deadline`](crate::Deadline) into the request's extensions, no later than one that
+    /// is there. It costs a clock read and an allocation for each request.
+    #[must_use]
+    pub fn expose_deadline(self) -> Self {
+        self.map_policy(|mut policy| {
+            policy.as_mut().exposes = true;
+            policy
+        })
+    }
+
+    fn with_body(self) -> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
+        self.map_policy(|mut policy| (BodyTimeout::new(policy.as_mut()), policy))
+    }
+}
+
+#[cfg(feature = "http")]
+impl<P: Clone, In, Out, E> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
+    /// One deadline for response head and body, from the request's arrival.
+    #[must_use]
+    pub fn including_body(self) -> Self {
+        self.with_bounds(|bounds| bounds.has_deadline = true)
+    }
+
+    /// Ends a response body that is silent for this long between two frames. Zero is no limit.
+    #[must_use]
+    pub fn body_idle_timeout(self, idle: Duration) -> Self {
+        self.with_bounds(|bounds| bounds.idle = Some(idle).filter(|idle| !idle.is_zero()))
+    }
+
+    /// Ends a response body if the connection takes no frame for this long although one is ready.
+    /// Zero is no limit.
+    #[must_use]
+    pub fn progress_timeout(self, progress: Duration) -> Self {
+        self.with_bounds(|bounds| {
+            bounds.progress = Some(progress).filter(|progress| !progress.is_zero());
+        })
+    }
+
+    /// Puts a [`Deadline`](crate::Deadline) into the request's extensions, no later than one that
+    /// is there. It costs a clock read and an allocation for each request.
+    #[must_use]
+    pub fn expose_deadline(self) -> Self
+    where
+        P: AsMut<Timeout>,
+    {
+        self.map_policy(|(body, mut policy)| {
+            policy.as_mut().exposes = true;
+            (body, policy)
+        })
+    }
+
+    fn with_bounds(self, change: impl FnOnce(&mut BodyBounds)) -> Self {
+        self.map_policy(|(mut body, policy)| {
+            change(&mut body.bounds);
+            (body, policy)
+        })
+    }
+}
+
+#[cfg(feature = "http")]
+impl<In, Out, E> TimeoutLayer<Http<In, Out, E>> {
+    /// Gives some requests another time: a `Duration`, or `None` for the default. Use it for what a
+    /// header of your callers says about their deadline.
+    #[must_use]
+    pub fn per_request<F, O>(self, rule: F) -> GateLayer<PerRequest<Timeout, F>, Http<In, Out, E>>
+    where
+        F: Fn(&crate::RequestHead<'_>) -> O + Clone,
+        O: Into<Option<Duration>>,
+    {
+        self.map_policy(|timeout| PerRequest::new(timeout, rule))
+    }
+}
+
+#[cfg(feature = "http")]
+impl<In, Out, E> GateLayer<(BodyTimeout, Timeout), Http<In, Out, E>> {
+    /// Gives some requests another time: a `Duration`, or `None` for the default.
+    #[must_use]
+    #[expect(
+        clippy::type_complexity,
+        reason = "the policies of a gate are in its type"
+    )]
+    pub fn per_request<F, O>(
+        self,
+        rule: F,
+    ) -> GateLayer<(BodyTimeout, PerRequest<Timeout, F>), Http<In, Out, E>>
+    where
+        F: Fn(&crate::RequestHead<'_>) -> O + Clone,
+        O: Into<Option<Duration>>,
+    {
+        self.map_policy(|(body, timeout)| (body, PerRequest::new(timeout, rule)))
+    }
+}
+
+impl<E> TimeoutLayer<Plain<E>> {
+    /// Gives some requests another time: a `Duration`, or `None` for the default.
+    #[must_use]
+    pub fn per_request<F, O, Req>(self, rule: F) -> GateLayer<PerRequest<Timeout, F>, Plain<E>>
+    where
+        F: Fn(&Req) -> O + Clone,
+        O: Into<Option<Duration>>,
+    {
+        self.map_policy(|timeout| PerRequest::new(timeout, rule))
+    }
+}

@@ -184,8 +184,8 @@ impl<M: Policy<HttpRequest>> ClientBuilder<CircuitBreaker, M> {
     ///
     /// # Errors
     ///
-    /// None today: a breaker that you pass is checked already. Settings that are read from files will
-    /// be checked here.
+    /// None today: a breaker that you pass is checked already. Settings that are read from files
+    /// will be checked here.
     pub fn build(mut self) -> Result<Stack<Client<CircuitBreaker, M>>, ConfigError> {
         let breaker = match self.breaker.take() {
             Some(breaker) => breaker,

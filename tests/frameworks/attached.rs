@@ -145,6 +145,28 @@ async fn by_axum_serve_over_ten_connections() {
     }
 }
 
+/// The stack is a handle like any other.
+#[tokio::test]
+async fn the_stack_on_four_routes_over_ten_connections() {
+    for version in [Version::Http1, Version::Http2] {
+        let (hold, limit) = (Hold::new(), ConcurrencyLimit::new(2));
+        let stack = seawall::server().concurrency_limit(limit.clone());
+        let stack = stack.build().unwrap();
+        let mut app = Router::new();
+        for path in ["/0", "/1", "/2", "/3"] {
+            app = app.route(path, get(hold.handler()).layer(stack.clone()));
+        }
+        let address = serve(app).await;
+        hold.takes_two_of_ten(&limit, |n| async move {
+            let mut client = Client::connect(address, version).await;
+            let (response, _) = client.get(&format!("/{}", n % 4)).await;
+            response.status().as_u16()
+        })
+        .await;
+        assert_eq!(stack.snapshot().concurrency_limit.state.rejected, 8);
+    }
+}
+
 #[tokio::test]
 async fn outermost_before_routing_over_ten_connections() {
     let (hold, limit) = (Hold::new(), ConcurrencyLimit::new(2));

@@ -57,12 +57,16 @@ pub(crate) struct Ending<'a> {
 // === impl Parts ===
 
 impl Parts<'_> {
-    /// What either asks.
+    /// What either asks. Of two deadlines, the shorter one.
     #[inline(always)]
     pub(crate) fn or(self, other: Self) -> Self {
+        let deadline = match (self.deadline, other.deadline) {
+            (Some(this), Some(that)) if that.time.nanos() < this.time.nanos() => Some(that),
+            (this, that) => this.or(that),
+        };
         Self {
             isolation: self.isolation.or(other.isolation),
-            deadline: self.deadline.or(other.deadline),
+            deadline,
             #[cfg(feature = "http")]
             ending: self.ending.or(other.ending),
             #[cfg(feature = "http")]

@@ -311,6 +311,29 @@ async fn a_timeout_is_a_failure_before_the_deadline_and_a_cancellation_after_it(
     assert_eq!((before.told().len(), after.told().len()), (2, 2));
 }
 
+/// Of two timeouts in a tuple the shorter one applies, in any order.
+#[tokio::test(start_paused = true)]
+async fn the_shorter_of_two_timeouts_applies() {
+    let [short, long] = [1, 5].map(|seconds| Timeout::new(Duration::from_secs(seconds)));
+    for (first, second) in [(&short, &long), (&long, &short)] {
+        let two = GateLayer::from_policy((first.clone(), second.clone()));
+        let limit = ConcurrencyLimit::new(1);
+        let three = GateLayer::from_policy((first.clone(), second.clone(), limit));
+        let calls = (
+            two.layer(Ends(DroppedPending)).call(get()),
+            three.layer(Ends(DroppedPending)).call(get()),
+        );
+        let (mut two, mut three) = (spawn(calls.0), spawn(calls.1));
+        assert_pending!(two.poll());
+        assert_pending!(three.poll());
+        advance(Duration::from_millis(1001)).await;
+        assert_eq!(assert_ready!(two.poll()).unwrap().status(), 504);
+        assert_eq!(assert_ready!(three.poll()).unwrap().status(), 504);
+    }
+    assert_eq!(short.snapshot().timed_out, 4);
+    assert_eq!(long.snapshot().timed_out, 0);
+}
+
 /// A deadline that the caller sets is not a failure of the service.
 #[tokio::test(start_paused = true)]
 async fn a_callers_deadline_is_ignored_before_it() {

@@ -18,6 +18,7 @@
 //! curl -so /dev/null "$url/flaky?fail=[1-20]"        # 500, often enough for its breaker
 //! curl -i $url/flaky                                 # 503: the circuit is open
 //! curl -i $url/deadline                              # the time that is left
+//! curl -so /dev/null $url/blob?bytes=1048576         # 200, in one frame
 //! curl -i "$url/stream?chunks=100"                   # with --including-body: cut after 5 s
 //! hey -c 1440 -z 5s "http://$url/sleep?ms=100"       # 200 and 503: too many at once
 //! hey -c 400 -z 5s -t 1 "http://$url/work?ms=5"      # 200 and 503: the runtime is behind
@@ -72,6 +73,11 @@ struct Millis {
 }
 
 #[derive(serde::Deserialize)]
+struct Size {
+    bytes: usize,
+}
+
+#[derive(serde::Deserialize)]
 struct Chunks {
     #[serde(default = "ten")]
     chunks: u64,
@@ -90,6 +96,7 @@ async fn main() -> Result<(), BoxError> {
     requests.set_min_body_rate(args.min_body_rate, Duration::from_secs(5));
     let mut stack = seawall::server()
         .timeout(common.timeout())
+        .progress_timeout(common.progress())
         .body_idle_timeout(body_idle)
         .expose_deadline()
         .concurrency_limit(common.concurrency_limit()?)
@@ -121,6 +128,7 @@ fn routes() -> Router {
         .route("/work", any(work))
         .route("/sleep", any(sleep))
         .route("/stream", get(stream))
+        .route("/blob", get(blob))
         .route("/deadline", get(deadline))
         // A route with a dependency of its own has a breaker of its own.
         .route("/flaky", get(flaky).layer(breaker))
@@ -147,6 +155,11 @@ async fn flaky(uri: Uri) -> (StatusCode, &'static str) {
 async fn sleep(Query(Millis { ms }): Query<Millis>) -> String {
     tokio::time::sleep(Duration::from_millis(ms)).await;
     format!("slept {ms} ms\n")
+}
+
+/// A large response in one frame, which a client may read slowly or not at all.
+async fn blob(Query(Size { bytes }): Query<Size>) -> Vec<u8> {
+    vec![b'x'; bytes.min(16 << 20)]
 }
 
 /// The time that a call to another service would get.

@@ -42,6 +42,7 @@ async fn main() -> Result<(), BoxError> {
     let Args { common } = Args::parse();
     let stack = seawall::server()
         .timeout(common.timeout())
+        .progress_timeout(common.progress())
         .concurrency_limit(common.concurrency_limit()?)
         .request_limit(common.request_limit())
         .exempt(|head| head.path() == "/health")

@@ -49,6 +49,7 @@ async fn main() -> Result<(), BoxError> {
     let Args { common } = Args::parse();
     let stack = seawall::server()
         .timeout(common.timeout())
+        .progress_timeout(common.progress())
         .including_body()
         .expose_deadline()
         .concurrency_limit(common.concurrency_limit()?)

@@ -64,6 +64,7 @@ async fn main() -> Result<(), BoxError> {
     requests.set_body_idle_timeout(Duration::from_millis(body_idle_ms));
     let stack = seawall::server()
         .timeout(common.timeout())
+        .progress_timeout(common.progress())
         .including_body()
         .expose_deadline()
         .concurrency_limit(common.concurrency_limit()?)

@@ -185,6 +185,8 @@ mod reason;
 mod rejection;
 mod request;
 mod sync;
+#[cfg(feature = "http")]
+mod upload;
 
 pub use self::catch_panic::{CatchPanic, CatchPanicLayer, PanicReport};
 pub use self::circuit_breaker::{CircuitBreaker, CircuitBreakerLayer, CircuitState, Transition};

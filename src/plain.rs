@@ -32,6 +32,7 @@ impl<Req, P, E: Clone> Protocol<Req, P> for Plain<E> {
     type Inner = Req;
     type Memo = ();
     type Cold = ();
+    type Scope = ();
 
     #[inline(always)]
     fn with_head<T>(
@@ -53,13 +54,19 @@ impl<Req, P, E: Clone> Protocol<Req, P> for Plain<E> {
     }
 
     #[inline(always)]
-    fn pass(&self, request: Req, _: u64) -> Req {
+    fn sent(_: &Parts<'_>, _: u64) {}
+
+    #[inline(always)]
+    fn pass(&self, request: Req, _: u64, (): &()) -> Req {
         request
     }
 
     fn limit(&self, request: Req, _: &Parts<'_>) -> Result<(Req, ()), (Rejection, ())> {
         Ok((request, ()))
     }
+
+    #[inline(always)]
+    fn enter((): &()) {}
 
     fn unread(_: Req) {}
 
@@ -98,7 +105,10 @@ where
         // It stays in the future while foreign code runs, which may panic.
         if let Some(held) = InFuture::<NeedsOf<P, PlainRequest<Req>>>::get(guard) {
             if const { <NeedsOf<P, PlainRequest<Req>> as Needs>::Settle::IS } {
-                held.settle(outcome(&self.results, result));
+                let outcome = outcome(&self.results, result);
+                #[cfg(feature = "http")]
+                let outcome = crate::upload::judged(outcome, true);
+                held.settle(outcome);
             }
             held.set_running(false);
             held.release(Completion::Complete);

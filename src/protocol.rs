@@ -28,6 +28,9 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
     /// What few requests have: a body that is counted, or one that is not read.
     type Cold: Default;
 
+    /// What is lent while the inner service runs.
+    type Scope;
+
     /// Lends the head to `look`.
     fn with_head<T>(
         request: &Req,
@@ -43,8 +46,11 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
     /// The exact length of the body; `u64::MAX` if it is not known.
     fn length(request: &Req) -> u64;
 
+    /// What the future keeps of a body of this length, which is within the limit.
+    fn sent(parts: &Parts<'_>, length: u64) -> Self::Cold;
+
     /// The request for the inner service. `max` is the most that its body may have.
-    fn pass(&self, request: Req, max: u64) -> Self::Inner;
+    fn pass(&self, request: Req, max: u64, cold: &Self::Cold) -> Self::Inner;
 
     /// The request for the inner service, with a body that is counted; or why not.
     #[expect(
@@ -56,6 +62,9 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
         request: Req,
         parts: &Parts<'_>,
     ) -> Result<(Self::Inner, Self::Cold), (Rejection, Self::Cold)>;
+
+    /// Lends what is known of the request body to what runs on this thread.
+    fn enter(cold: &Self::Cold) -> Self::Scope;
 
     /// What is left of a request that is rejected.
     fn unread(request: Req) -> Self::Cold;

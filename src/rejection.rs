@@ -26,7 +26,18 @@ pub struct Rejection {
     reporter: Option<Reporter>,
     reason: Reason,
     retry_after: Option<Duration>,
-    is_callers_time: bool,
+    fault: Fault,
+}
+
+/// Whose fault a timeout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Service,
+    /// The time was the caller's own, and shorter than the service's.
+    CallersTime,
+    /// The service waited for the request body.
+    #[cfg(feature = "http")]
+    CallersBody,
 }
 
 // === impl Reporter ===
@@ -54,7 +65,7 @@ impl Rejection {
             reporter: None,
             reason,
             retry_after: None,
-            is_callers_time: false,
+            fault: Fault::Service,
         }
     }
 
@@ -71,8 +82,25 @@ impl Rejection {
 
     /// Marks that the time that passed was the caller's own, and shorter than the service's.
     pub(crate) const fn with_callers_time(mut self, is_callers_time: bool) -> Self {
-        self.is_callers_time = is_callers_time;
+        if is_callers_time {
+            self.fault = Fault::CallersTime;
+        }
         self
+    }
+
+    /// Marks that the request body had failed or was being waited for when the time passed.
+    #[cfg(feature = "http")]
+    pub(crate) const fn with_callers_body(mut self, is_callers_body: bool) -> Self {
+        if is_callers_body {
+            self.fault = Fault::CallersBody;
+        }
+        self
+    }
+
+    /// Whether the request body had failed or was being waited for when the time passed.
+    #[cfg(feature = "http")]
+    pub(crate) const fn is_callers_body(&self) -> bool {
+        matches!(self.fault, Fault::CallersBody)
     }
 
     /// Why the request was rejected.
@@ -105,12 +133,13 @@ impl Rejection {
     /// The outcome that the rejection has for a layer further out.
     ///
     /// A panic and a timeout count as failures of what is behind the layer, unless the time was the
-    /// caller's own (`grpc-timeout`). Any other rejection is ignored: the dependency was not
-    /// called, or it is the caller's fault. [`CustomReason`](crate::CustomReason) says for itself.
+    /// caller's own (`grpc-timeout`) or the service waited for the request body. Any other
+    /// rejection is ignored: the dependency was not called, or it is the caller's fault.
+    /// [`CustomReason`](crate::CustomReason) says for itself.
     pub const fn outcome(&self) -> Outcome {
         match self.reason {
             Reason::Panicked => Outcome::Panicked,
-            Reason::Timeout if !self.is_callers_time => Outcome::Failure,
+            Reason::Timeout if matches!(self.fault, Fault::Service) => Outcome::Failure,
             Reason::Custom(custom) if custom.is_dependency_failure() => Outcome::Failure,
             _ => Outcome::Ignored,
         }

@@ -37,6 +37,9 @@ pub(crate) struct Common {
     /// How long a request has until its response head, in milliseconds.
     #[arg(long, default_value_t = 5000)]
     pub(crate) timeout_ms: u64,
+    /// How long a response may wait for a client that does not read, in milliseconds.
+    #[arg(long, default_value_t = 60_000)]
+    pub(crate) progress_ms: u64,
     /// The largest request body, in bytes.
     #[arg(long, default_value_t = 2 * 1024 * 1024)]
     pub(crate) body_limit: u64,
@@ -57,6 +60,10 @@ pub(crate) struct Common {
 impl Common {
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
+    }
+
+    pub(crate) fn progress(&self) -> Duration {
+        Duration::from_millis(self.progress_ms)
     }
 
     pub(crate) fn concurrency_limit(&self) -> Result<ConcurrencyLimit, ConfigError> {

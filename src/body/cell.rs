@@ -7,7 +7,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ trait RemoteBody<B>: Send + Sync {
         B: http_body::Body<Data: From<Bytes>, Error: Into<BoxError>>;
 
     /// Ends the body with a rejection. `false` if it has ended.
-    fn expire(&self, rejection: Rejection) -> bool;
+    fn expire(&self, rejection: Rejection) -> (bool, Rejection);
 
     fn is_end_stream(&self) -> bool
     where
@@ -133,7 +133,7 @@ impl<B> Remote<B> {
         self.cell.poll_frame(cx)
     }
 
-    pub(super) fn expire(&self, rejection: Rejection) -> bool {
+    pub(super) fn expire(&self, rejection: Rejection) -> (bool, Rejection) {
         self.cell.expire(rejection)
     }
 
@@ -170,28 +170,33 @@ impl<B> fmt::Debug for Remote<B> {
 // === impl Cell ===
 
 impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State<B, P>> {
+    fn lock(&self) -> MutexGuard<'_, State<B, P>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes out what is live, and says why. The waker is called and the body dropped without the
     /// lock.
-    fn end(mut state: std::sync::MutexGuard<'_, State<B, P>>, rejection: Rejection) -> bool
+    fn end(&self, mut state: MutexGuard<'_, State<B, P>>, rejection: Rejection) -> (bool, Rejection)
     where
         B: Unpin,
     {
         let Some(mut live) = state.live.take() else {
-            return false;
+            return (false, rejection);
         };
-        let outcome = rejection.outcome();
-        state.ended = Some(rejection);
         let waker = state.waker.take();
+        state.ended = Some(rejection.clone());
         drop(state);
+        let is_callers = Pin::new(&mut live.watched).drop_late();
+        let rejection = rejection.with_callers_body(is_callers);
+        let outcome = rejection.outcome();
+        if let Some(ended) = &mut self.lock().ended {
+            *ended = rejection.clone();
+        }
         if let Some(waker) = waker {
             waker.wake();
         }
         Pin::new(&mut live.watched).expire(outcome);
-        true
+        (true, rejection)
     }
 }
 
@@ -227,19 +232,21 @@ where
                 // Its last frame: from now on there is nothing to end.
                 let live = state.live.take();
                 drop(guard);
-                drop(live);
+                if let Some(mut live) = live {
+                    live.watched.complete();
+                }
             }
         }
         polled
     }
 
-    fn expire(&self, rejection: Rejection) -> bool {
-        Self::end(self.lock(), rejection)
+    fn expire(&self, rejection: Rejection) -> (bool, Rejection) {
+        self.end(self.lock(), rejection)
     }
 
     fn is_end_stream(&self) -> bool {
-        let state = self.lock();
-        match &state.live {
+        let mut state = self.lock();
+        match &mut state.live {
             Some(live) => live.is_over(),
             None => state.ended.is_none(),
         }
@@ -304,15 +311,15 @@ where
         let rejection = self.bounds.reporter.reject(Reason::Timeout);
         let rejection = rejection.with_callers_time(!is_late);
         rejection.count();
-        Self::end(state, rejection);
+        Cell::end(self, state, rejection);
     }
 }
 
 // === impl Live ===
 
 impl<B: http_body::Body, P: Policy<HttpRequest>> Live<B, P> {
-    fn is_over(&self) -> bool {
-        self.rest.is_none() && self.watched.is_end_stream()
+    fn is_over(&mut self) -> bool {
+        self.rest.is_none() && (self.watched.is_end_stream() || self.watched.is_delivered())
     }
 }
 
@@ -329,7 +336,7 @@ where
         if self.rest.is_some() {
             return Poll::Ready(Some(Ok(self.next_slice())));
         }
-        let polled = ready!(Pin::new(&mut self.watched).poll_frame(cx));
+        let polled = ready!(Pin::new(&mut self.watched).poll_frame_in_cell(cx));
         match &polled {
             Some(Ok(frame)) if is_large(frame) => {}
             _ => return Poll::Ready(polled),

@@ -21,9 +21,11 @@ pub(crate) use self::clock::BodyClock;
 pub use self::error::BodyError;
 pub(crate) use self::watched::{Carried, Watched};
 use crate::http::head::HttpRequest;
+use crate::outcome::Outcome;
 use crate::policy::needs::Choice;
 use crate::policy::{Needs, NeedsOf, Policy};
 use crate::rejection::{BoxError, Rejection};
+use crate::upload;
 
 pin_project! {
     /// A body that passed through a layer: the frames, `size_hint`, `is_end_stream` and trailers of
@@ -242,6 +244,10 @@ impl fmt::Debug for Held {
 /// What the client reads of a body that a layer ends: a status over gRPC, else an error.
 pub(crate) fn last_frame<D>(rejection: Rejection, is_grpc: bool) -> Result<Frame<D>, BodyError> {
     if is_grpc {
+        // Trailers have no extensions, in which a gate further out could find the rejection.
+        if rejection.outcome() == Outcome::Ignored {
+            upload::blame_caller();
+        }
         Ok(Frame::trailers(rejection.to_trailers()))
     } else {
         Err(BodyError::ended(rejection))
@@ -266,13 +272,15 @@ impl<B, P: Policy<HttpRequest>> Source<B, P> {
     #[cold]
     fn end<D>(mut self: Pin<&mut Self>, clock: &BodyClock) -> Result<Frame<D>, BodyError> {
         let rejection = clock.rejection();
-        let is_live = match self.as_mut().project() {
-            SourceProj::Passing { watched } => {
+        let (is_live, rejection) = match self.as_mut().project() {
+            SourceProj::Passing { mut watched } => {
+                let is_callers = watched.as_mut().drop_late();
+                let rejection = rejection.with_callers_body(is_callers);
                 watched.expire(rejection.outcome());
-                true
+                (true, rejection)
             }
-            SourceProj::Remote { remote } => remote.expire(rejection.clone()),
-            _ => false,
+            SourceProj::Remote { remote } => remote.expire(rejection),
+            _ => (false, rejection),
         };
         if is_live {
             rejection.count();

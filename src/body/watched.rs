@@ -20,6 +20,7 @@ use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InBody;
 use crate::policy::{Choice, Needs, NeedsOf, Policy};
 use crate::rejection::{BoxError, Rejection};
+use crate::upload::{self, BodyUpload, Scope};
 
 pin_project! {
     /// A response body with the guard of its request: the token is settled at the trailers where
@@ -33,15 +34,21 @@ pin_project! {
         promised: Promised<P>,
         // What judges the response at its end.
         at_end: AtEndOf<P>,
+        // The request body, where a policy limits it.
+        upload: UploadOf<P>,
     }
 }
 
 pub(crate) type AtEndOf<P> = <<NeedsOf<P, HttpRequest> as Needs>::Settle as Choice>::Maybe<AtEnd>;
+/// A policy limits the request body.
+type Uploads<P> = <NeedsOf<P, HttpRequest> as Needs>::Limit;
 /// A policy is settled.
 type Settles<P> = <NeedsOf<P, HttpRequest> as Needs>::Settle;
 
 pub(crate) type Promised<P> =
     <<NeedsOf<P, HttpRequest> as Needs>::Completion as Choice>::Maybe<u64>;
+
+pub(crate) type UploadOf<P> = <Uploads<P> as Choice>::Maybe<BodyUpload>;
 
 /// A policy is notified how the request ended.
 type Completes<P> = <NeedsOf<P, HttpRequest> as Needs>::Completion;
@@ -51,6 +58,7 @@ pub(crate) struct Carried<P: Policy<HttpRequest>> {
     pub(crate) guard: BodyGuard<P, HttpRequest>,
     pub(crate) promised: Promised<P>,
     pub(crate) at_end: AtEndOf<P>,
+    pub(crate) upload: UploadOf<P>,
 }
 
 // === impl Carried ===
@@ -62,6 +70,7 @@ impl<P: Policy<HttpRequest>> Default for Carried<P> {
             guard: BodyGuard::<P, HttpRequest>::default(),
             promised: Promised::<P>::default(),
             at_end: AtEndOf::<P>::default(),
+            upload: UploadOf::<P>::default(),
         }
     }
 }
@@ -69,6 +78,15 @@ impl<P: Policy<HttpRequest>> Default for Carried<P> {
 impl<P: Policy<HttpRequest>> fmt::Debug for Carried<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Carried").finish_non_exhaustive()
+    }
+}
+
+impl<P: Policy<HttpRequest>> Carried<P> {
+    /// Whether there is anything to watch the body for.
+    #[inline(always)]
+    pub(crate) fn is_any(&mut self) -> bool {
+        InBody::<NeedsOf<P, HttpRequest>>::get(&mut self.guard).is_some()
+            || Uploads::<P>::get(&mut self.upload).is_some()
     }
 }
 
@@ -82,10 +100,12 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
             guard: carried.guard,
             promised: carried.promised,
             at_end: carried.at_end,
+            upload: carried.upload,
         }
     }
 
-    /// The next frame of the inner body, which is not polled again after its end or an error.
+    /// The next frame of the inner body, which is not polled again after its end or an error. With
+    /// the last one the token is released: hyper keeps a body whose client does not read.
     #[inline(always)]
     pub(super) fn poll_frame(
         self: Pin<&mut Self>,
@@ -94,10 +114,43 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
     where
         B: http_body::Body<Error: Into<BoxError>>,
     {
+        self.poll_next(cx, true)
+    }
+
+    /// The same for a body in a cell, which [completes](Self::complete) it: a frame may be
+    /// delivered in slices.
+    #[inline]
+    pub(super) fn poll_frame_in_cell(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
+    where
+        B: http_body::Body<Error: Into<BoxError>>,
+    {
+        self.poll_next(cx, false)
+    }
+
+    #[inline(always)]
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        completes: bool,
+    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
+    where
+        B: http_body::Body<Error: Into<BoxError>>,
+    {
         let mut this = self.project();
         let Some(body) = this.body.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
+        let _scope = enter::<P>(this.upload);
+        if const { Settles::<P>::IS } {
+            if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
+                if !guard.is_settled() {
+                    upload::forget();
+                }
+            }
+        }
         let polled = if const { <NeedsOf<P, HttpRequest> as Needs>::Isolation::IS } {
             match panic::catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx))) {
                 Ok(polled) => polled,
@@ -127,17 +180,17 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
                         }
                     }
                 }
-                let is_settled = match InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
-                    Some(guard) if const { Settles::<P>::IS } => guard.is_settled(),
-                    _ => true,
+                let is_done = match InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
+                    Some(guard) => guard.is_done(),
+                    None => true,
                 };
-                if const { Completes::<P>::IS } || !is_settled {
+                if !is_done {
                     let body = this.body.as_ref().as_pin_ref();
                     let is_last =
                         frame.is_trailers() || body.is_some_and(|body| body.is_end_stream());
                     let size = frame.data_ref().map_or(0, Buf::remaining) as u64;
                     let is_delivered = delivered::<P>(this.promised, size);
-                    if is_last || is_delivered {
+                    if completes && (is_last || is_delivered) {
                         let at_end = Settles::<P>::take(this.at_end);
                         if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
                             // Trailers, an error or a panic may still come: the guard stays, and is
@@ -169,10 +222,34 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         }
     }
 
-    /// Ends the body, because its time is over.
-    pub(super) fn expire(self: Pin<&mut Self>, outcome: Outcome) {
+    /// Every byte that an HTTP/1 response promises is delivered.
+    pub(super) fn is_delivered(&mut self) -> bool {
+        Completes::<P>::get(&mut self.promised).is_some_and(|promised| *promised == 0)
+    }
+
+    /// Every frame is delivered: settles and releases the tokens.
+    pub(super) fn complete(&mut self) {
+        if const { InBody::<NeedsOf<P, HttpRequest>>::IS } {
+            let at_end = Settles::<P>::take(&mut self.at_end);
+            if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(&mut self.guard) {
+                complete(guard, at_end);
+            }
+        }
+    }
+
+    /// Drops the body, because its time is over. Returns whether the caller is to blame: the
+    /// request body has failed, or is waited for.
+    pub(super) fn drop_late(self: Pin<&mut Self>) -> bool {
         let mut this = self.project();
+        let _scope = enter::<P>(this.upload);
+        upload::forget();
         this.body.set(None);
+        upload::is_callers_fault(true)
+    }
+
+    /// Settles and releases the tokens of a body that was dropped.
+    pub(super) fn expire(self: Pin<&mut Self>, outcome: Outcome) {
+        let this = self.project();
         if let Some(mut guard) = InBody::<NeedsOf<P, HttpRequest>>::take(this.guard) {
             guard.expire(outcome);
             guard.release(Completion::Failed);
@@ -207,6 +284,16 @@ impl<B, P: Policy<HttpRequest>> fmt::Debug for Watched<B, P> {
     }
 }
 
+/// Lends what is known of the request body to what runs on this thread.
+#[inline(always)]
+fn enter<P: Policy<HttpRequest>>(upload: &mut UploadOf<P>) -> Option<Scope> {
+    if const { Uploads::<P>::IS } {
+        Uploads::<P>::get(upload).map(|upload| upload.enter())
+    } else {
+        None
+    }
+}
+
 /// Counts `sent` bytes, and returns whether they were the last that were promised.
 fn delivered<P: Policy<HttpRequest>>(promised: &mut Promised<P>, sent: u64) -> bool {
     match Completes::<P>::get(promised) {
@@ -232,7 +319,8 @@ fn settle_at_trailers<P: Policy<HttpRequest>, D>(
             None => grpc::outcome(trailers),
         };
         if let Some(outcome) = outcome {
-            guard.settle(outcome);
+            let is_late = grpc::is_late(trailers);
+            guard.settle(upload::judged(outcome, is_late));
         }
     }
 }
@@ -256,7 +344,9 @@ fn complete<P: Policy<HttpRequest>>(guard: &mut Guard<P, HttpRequest>, at_end: O
         guard.settle(outcome);
     }
     // Only gRPC is unsettled by now: a stream that ends without a status is a failure.
-    guard.settle(Outcome::Failure);
+    if const { Settles::<P>::IS } && !guard.is_settled() {
+        guard.settle(upload::judged(Outcome::Failure, false));
+    }
     guard.release(Completion::Complete);
 }
 
@@ -269,7 +359,8 @@ fn failed<P: Policy<HttpRequest>>(
     let error = BodyError::inner(error);
     if let Some(guard) = guard {
         let rejected = error.rejection().map(Rejection::outcome);
-        guard.finish(rejected.unwrap_or(Outcome::Failure), Completion::Failed);
+        let outcome = rejected.unwrap_or(Outcome::Failure);
+        guard.finish(upload::judged(outcome, false), Completion::Failed);
     }
     error
 }

@@ -95,10 +95,11 @@
 //!
 //! | result | counts as |
 //! |---|---|
-//! | HTTP 5xx; gRPC `UNKNOWN`, `DEADLINE_EXCEEDED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS`; an error | a failure |
+//! | HTTP 5xx but 501 and 505; gRPC `UNKNOWN`, `DEADLINE_EXCEEDED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS`; an error | a failure |
 //! | a timeout of an inner layer | a failure |
 //! | a panic | a failure |
-//! | 429, `RESOURCE_EXHAUSTED`; a rejection of an inner layer: overloaded, limit, open, draining, too large | ignored; a probe releases its slot |
+//! | 429, 501, 505, `RESOURCE_EXHAUSTED`; a rejection of an inner layer: overloaded, limit, open, draining, too large | ignored; a probe releases its slot |
+//! | what the caller caused, see below | ignored; a probe releases its slot |
 //! | dropped before there is a result | a failure if it took longer than [`slow_call`](CircuitBreakerBuilder::slow_call), else ignored |
 //! | anything else | a success |
 //!
@@ -107,6 +108,31 @@
 //! duration of a call ends at the head in both cases. A stream of hours does not delay the
 //! half-open state: a stream that begins in time counts as a success if the half-open time ends
 //! before the stream.
+//!
+//! # What the caller caused
+//!
+//! No caller can open a breaker. A failure is ignored if one of these is true:
+//!
+//! - The request body failed before: the caller aborted it, or it was too large or too slow. What
+//!   the handler or the client makes of that error does not matter.
+//! - The service waits for the request body, and a deadline passes, the response is 504 or
+//!   `DEADLINE_EXCEEDED`, or an error ends the call. The time for which it waits does not make a
+//!   call slow either.
+//! - The caller's own deadline (`grpc-timeout`) was the shorter one.
+//! - A gRPC service answers `INTERNAL` because it could not decode the request. The specification
+//!   has no code for that, so the messages of tonic 0.14 are compared. A handler that returns the
+//!   same message is not counted either.
+//! - The status is 501 or 505, which depend on the request alone.
+//!
+//! The first two need to see the request body: a [`RequestLimit`](crate::RequestLimit) in the same
+//! gate, or in a layer around the breaker or inside it, as `seawall::server()` has it. They hold
+//! for a client that the handler calls as well, but not in a task that the handler spawns. A
+//! service that dies while it waits for the body is not counted by that call, but by others.
+//!
+//! What the service makes of valid input is its own: if one request makes a handler panic or
+//! answer 500, its callers can open the breaker.
+//!
+//! # Routes without the dependency
 //!
 //! A 404 is a success. Some routes never call the dependency, such as a health check, or the
 //! fallback of a router: [`exempt`](crate::GateLayer::exempt) the former, and use

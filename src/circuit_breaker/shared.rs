@@ -142,6 +142,17 @@ impl Shared {
         });
     }
 
+    /// Whether a failure is one that the caller of the request caused.
+    fn is_callers_fault(is_late: bool) -> bool {
+        #[cfg(feature = "http")]
+        return crate::upload::is_callers_fault(is_late);
+        #[cfg(not(feature = "http"))]
+        {
+            let _ = is_late;
+            false
+        }
+    }
+
     fn is_slow(&self, took: Option<u64>) -> bool {
         took.is_some_and(|took| took > self.settings.slow_call())
     }
@@ -158,7 +169,7 @@ impl Shared {
             }
             Outcome::Cancelled => {
                 self.cancelled.fetch_add(1, Relaxed);
-                if !slow {
+                if !slow || Self::is_callers_fault(true) {
                     return self.release(way, outcome);
                 }
                 true
@@ -314,8 +325,19 @@ impl Shared {
     fn took(&self, token: &CircuitToken) -> Option<u64> {
         token.word.is_timed().then(|| match token.stage {
             Stage::Measured | Stage::Begun => token.time,
-            Stage::Called => self.now().saturating_sub(token.time),
+            Stage::Called => self.since(token.time),
         })
+    }
+
+    /// The nanoseconds since `time`; if that makes the call slow, without the time for which its
+    /// service has waited for the request body.
+    fn since(&self, time: u64) -> u64 {
+        let took = self.now().saturating_sub(time);
+        #[cfg(feature = "http")]
+        if took > self.settings.slow_call() {
+            return took.saturating_sub(nanos(crate::upload::waited()));
+        }
+        took
     }
 
     #[inline]

@@ -38,6 +38,32 @@ pin_project! {
         pub(super) cold: X::Cold,
         pub(super) protocol: X,
     }
+
+    impl<S, Req, P, X> PinnedDrop for GateFuture<S, Req, P, X>
+    where
+        S: Service<X::Inner>,
+        X: Protocol<Req, P>,
+        P: Policy<X::Kind>,
+        P::Wait: WaitWith<S>,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
+                // What it drops may ask for the upload.
+                let mut this = this.project();
+                let _scope = X::enter(this.cold);
+                this.state.set(State::Done);
+                drop(std::mem::take(this.guard));
+            } else if const { <NeedsOf<P, X::Kind> as Needs>::Settle::IS } {
+                let mut this = this.project();
+                if InFuture::<NeedsOf<P, X::Kind>>::get(this.guard).is_some() {
+                    // What is further in reports when it is dropped.
+                    forget_report();
+                    this.state.set(State::Done);
+                    drop(std::mem::take(this.guard));
+                }
+            }
+        }
+    }
 }
 
 /// A request in a queue, or nothing.
@@ -128,6 +154,14 @@ where
                     let (protocol, guard, timer) =
                         (&*this.protocol, &mut *this.guard, &mut *this.timer);
                     let cold = &mut *this.cold;
+                    let _scope = if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
+                        Some(X::enter(cold))
+                    } else {
+                        None
+                    };
+                    if const { <NeedsOf<P, X::Kind> as Needs>::Settle::IS } {
+                        forget_report();
+                    }
                     if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
                         // The response is wrapped inside, so that it is moved out once and whole.
                         let poll = || {
@@ -186,6 +220,7 @@ where
                         None => return Poll::Pending,
                     }
                     // The inner future first: what it holds is released before the answer is made.
+                    forget_report();
                     this.state.set(State::Done);
                     let guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);
                     let (rejection, shared) = expired(guard);
@@ -276,6 +311,13 @@ impl<S, Req, P, W> fmt::Debug for Parked<S, Req, P, W> {
     }
 }
 
+/// Forgets what gates further in have reported of the request body.
+#[inline(always)]
+fn forget_report() {
+    #[cfg(feature = "http")]
+    crate::upload::forget();
+}
+
 // === cold paths ===
 
 /// Calls the inner service, for a request whose size is to be limited, or that has waited. A
@@ -292,9 +334,11 @@ where
     X: Protocol<Req, P>,
     P: Policy<X::Kind>,
 {
-    let limited = match &guard {
-        Some(guard) => protocol.limit(request, &guard.parts()),
-        None => Ok((protocol.pass(request, u64::MAX), X::Cold::default())),
+    let limited = if let Some(guard) = &guard {
+        protocol.limit(request, &guard.parts())
+    } else {
+        let cold = X::Cold::default();
+        Ok((protocol.pass(request, u64::MAX, &cold), cold))
     };
     let (request, cold) = match limited {
         Ok(limited) => limited,
@@ -387,6 +431,8 @@ fn late(budget: Option<Budget<'_>>) -> (Rejection, Outcome) {
             .with_callers_time(budget.time.is_callers()),
         None => Rejection::new(Reason::Timeout),
     };
+    #[cfg(feature = "http")]
+    let rejection = rejection.with_callers_body(crate::upload::is_callers_fault(true));
     rejection.count();
     let outcome = rejection.outcome();
     (rejection, outcome)
@@ -441,6 +487,7 @@ where
                 Some(timer) => ready!(timer.poll(cx)),
                 None => return Poll::Pending,
             }
+            forget_report();
             let (rejection, outcome) = late(this.wait.parts().deadline);
             this.wait.as_mut().expire(outcome);
             rejection

@@ -191,7 +191,11 @@ where
                 max = most;
             }
         }
-        let _ = length;
+        let cold = if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
+            X::sent(&parts, length)
+        } else {
+            X::Cold::default()
+        };
         let timer = timer::<Req, P, X>(&parts, &mut request);
         // What may answer when the request is gone has to know how.
         let memo = if const {
@@ -217,7 +221,7 @@ where
                 }
                 token => kept = token,
             }
-            let call = AssertUnwindSafe(|| inner.call(protocol.pass(request, max)));
+            let call = AssertUnwindSafe(|| inner.call(protocol.pass(request, max, &cold)));
             match panic::catch_unwind(call) {
                 Ok(future) => {
                     if const { !Owed::<NeedsOf<P, X::Kind>>::IS } {
@@ -228,7 +232,7 @@ where
                             ));
                         }
                     }
-                    self.called(future, guard, timer, memo, X::Cold::default())
+                    self.called(future, guard, timer, memo, cold)
                 }
                 Err(payload) => {
                     let guard = match kept {
@@ -240,29 +244,31 @@ where
                 }
             }
         } else {
-            if const { InCall::<NeedsOf<P, X::Kind>>::IS } {
+            // What answers for a body that is ended has the guard.
+            let is_limited = const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } && length != 0;
+            if const { InCall::<NeedsOf<P, X::Kind>>::IS } || is_limited {
                 if let Some(token) = token {
                     let token = Guard::running(self.shared.clone(), token);
                     guard = InFuture::<NeedsOf<P, X::Kind>>::some(token);
                 }
             }
             if const { Guard::<P, X::Kind>::MARKS } {
-                let future = inner.call(protocol.pass(request, max));
+                let future = inner.call(protocol.pass(request, max, &cold));
                 if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(&mut guard) {
                     guard.set_running(false);
                 }
-                return self.called(future, guard, timer, memo, X::Cold::default());
+                return self.called(future, guard, timer, memo, cold);
             }
-            // The call is the last field, so that its future is made in place.
+            // The call is a field of the literal, so that its future is made in place.
             GateFuture {
                 guard,
                 timer,
                 memo,
-                cold: X::Cold::default(),
                 protocol: protocol.clone(),
                 state: State::Called {
-                    future: inner.call(protocol.pass(request, max)),
+                    future: inner.call(protocol.pass(request, max, &cold)),
                 },
+                cold,
             }
         }
     }

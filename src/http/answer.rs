@@ -62,8 +62,8 @@ macro_rules! answer {
     };
 }
 
-fn answer(reason: Reason) -> Answer {
-    match reason {
+fn answer(rejection: &Rejection) -> Answer {
+    match rejection.reason() {
         Reason::Overloaded => answer!(
             SERVICE_UNAVAILABLE 503 "Service Unavailable", UNAVAILABLE,
             "overloaded", "Server is busy, come back later!"
@@ -89,6 +89,13 @@ fn answer(reason: Reason) -> Answer {
             ..answer!(
                 SERVICE_UNAVAILABLE 503 "Service Unavailable", UNAVAILABLE,
                 "draining", "The server is shutting down."
+            )
+        },
+        Reason::Timeout if rejection.is_callers_body() => Answer {
+            close: true,
+            ..answer!(
+                REQUEST_TIMEOUT 408 "Request Timeout", DEADLINE_EXCEEDED,
+                "timeout", "The request body did not come in time."
             )
         },
         Reason::Timeout => answer!(
@@ -195,7 +202,7 @@ impl Rejection {
     /// );
     /// ```
     pub fn to_response(&self, protocol: WireProtocol) -> Response<Bytes> {
-        let answer = answer(self.reason());
+        let answer = answer(self);
         // One allocation for the map: up to three headers and what the server adds.
         let mut headers = HeaderMap::with_capacity(6);
         let mut response = if protocol.is_grpc {
@@ -236,7 +243,7 @@ impl Rejection {
     /// The end of a gRPC response whose head is out.
     pub(crate) fn to_trailers(&self) -> HeaderMap {
         let mut trailers = HeaderMap::with_capacity(2);
-        insert_status(&mut trailers, &answer(self.reason()));
+        insert_status(&mut trailers, &answer(self));
         trailers
     }
 }
@@ -335,7 +342,7 @@ mod tests {
     #[test]
     fn every_row_is_whole_and_its_message_needs_no_encoding() {
         for reason in Reason::ALL {
-            let row = answer(reason);
+            let row = answer(&Rejection::new(reason));
             assert!(
                 row.problem
                     .contains(&format!(r#""status":{}"#, row.status.as_u16())),

@@ -10,7 +10,8 @@ use crate::body::{Body, Bounds, Carried, ClockOf, Held, Watched};
 use crate::policy::{Choice, Needs, NeedsOf, No, Parts, Policy, Yes};
 use crate::protocol::{Converted, Wrapped};
 use crate::rejection::{BoxError, Rejection};
-use crate::request_limit::request_body::{self, Cold, Limited, RequestBody};
+use crate::request_limit::request_body::{self, Cold, RequestBody};
+use crate::upload::Scope;
 
 /// What becomes of request bodies. `C` is [`Yes`] if a policy of the gate limits them.
 pub trait RequestBodies<B, C>: Clone {
@@ -22,8 +23,11 @@ pub trait RequestBodies<B, C>: Clone {
     /// The exact length; `u64::MAX` if it is not known.
     fn length(body: &B) -> u64;
 
+    /// What the future keeps of a body of this length, which is within the limit.
+    fn sent(parts: &Parts<'_>, length: u64) -> Self::Cold;
+
     /// A request whose body has at most `max` bytes.
-    fn pass(&self, request: Request<B>, max: u64) -> Request<Self::Body>;
+    fn pass(&self, request: Request<B>, max: u64, cold: &Self::Cold) -> Request<Self::Body>;
 
     /// A body that is counted; or why not.
     #[expect(
@@ -35,6 +39,9 @@ pub trait RequestBodies<B, C>: Clone {
         request: Request<B>,
         parts: &Parts<'_>,
     ) -> Result<(Request<Self::Body>, Self::Cold), (Rejection, Self::Cold)>;
+
+    /// Lends what is known of the body to what runs on this thread.
+    fn enter(cold: &Self::Cold) -> Option<Scope>;
 
     /// What is left of a request that is rejected.
     fn unread(request: Request<B>) -> Self::Cold;
@@ -106,7 +113,10 @@ impl<B, In: Clone> RequestBodies<B, No> for In {
     }
 
     #[inline(always)]
-    fn pass(&self, request: Request<B>, _: u64) -> Request<B> {
+    fn sent(_: &Parts<'_>, _: u64) {}
+
+    #[inline(always)]
+    fn pass(&self, request: Request<B>, _: u64, (): &()) -> Request<B> {
         request
     }
 
@@ -116,6 +126,11 @@ impl<B, In: Clone> RequestBodies<B, No> for In {
         _: &Parts<'_>,
     ) -> Result<(Request<B>, ()), (Rejection, ())> {
         Ok((request, ()))
+    }
+
+    #[inline(always)]
+    fn enter((): &()) -> Option<Scope> {
+        None
     }
 
     fn unread(_: Request<B>) {}
@@ -144,8 +159,16 @@ where
     }
 
     #[inline(always)]
-    fn pass(&self, request: Request<B>, max: u64) -> Request<RequestBody<B>> {
-        request.map(|body| RequestBody::passing(body, max))
+    fn sent(parts: &Parts<'_>, length: u64) -> Self::Cold {
+        if length == 0 {
+            return Cold::Nothing;
+        }
+        Cold::sent(parts)
+    }
+
+    #[inline(always)]
+    fn pass(&self, request: Request<B>, max: u64, cold: &Self::Cold) -> Request<RequestBody<B>> {
+        request.map(|body| RequestBody::new(body, max, cold))
     }
 
     fn limit(
@@ -154,10 +177,13 @@ where
         parts: &Parts<'_>,
     ) -> Result<(Request<RequestBody<B>>, Self::Cold), (Rejection, Self::Cold)> {
         let (request, cold, max) = request_body::limit(request, parts)?;
-        Ok(match request {
-            Limited::Plain(request) => (RequestBodies::<B, Yes>::pass(self, request, max), cold),
-            Limited::Counted(request) => (request, cold),
-        })
+        let request = RequestBodies::<B, Yes>::pass(self, request, max, &cold);
+        Ok((request, cold))
+    }
+
+    #[inline(always)]
+    fn enter(cold: &Self::Cold) -> Option<Scope> {
+        cold.enter()
     }
 
     fn unread(request: Request<B>) -> Self::Cold {
@@ -174,7 +200,7 @@ where
     }
 }
 
-/// Limited bodies keep their type: only one that has to be counted is converted back.
+/// Limited bodies keep their type: those of requests that have one are converted back.
 impl<B, F> RequestBodies<B, Yes> for Converted<F>
 where
     B: http_body::Body + Send + Unpin + 'static,
@@ -189,8 +215,19 @@ where
     }
 
     #[inline(always)]
-    fn pass(&self, request: Request<B>, _: u64) -> Request<B> {
-        request
+    fn sent(parts: &Parts<'_>, length: u64) -> Self::Cold {
+        if length == 0 {
+            return Cold::Nothing;
+        }
+        Cold::sent(parts)
+    }
+
+    #[inline(always)]
+    fn pass(&self, request: Request<B>, max: u64, cold: &Self::Cold) -> Request<B> {
+        match cold {
+            Cold::Nothing => request,
+            _ => request.map(|body| (self.0)(RequestBody::new(body, max, cold))),
+        }
     }
 
     fn limit(
@@ -198,11 +235,14 @@ where
         request: Request<B>,
         parts: &Parts<'_>,
     ) -> Result<(Request<B>, Self::Cold), (Rejection, Self::Cold)> {
-        let (request, cold, _) = request_body::limit(request, parts)?;
-        Ok(match request {
-            Limited::Plain(request) => (request, cold),
-            Limited::Counted(request) => (request.map(|body| (self.0)(body)), cold),
-        })
+        let (request, cold, max) = request_body::limit(request, parts)?;
+        let request = RequestBodies::<B, Yes>::pass(self, request, max, &cold);
+        Ok((request, cold))
+    }
+
+    #[inline(always)]
+    fn enter(cold: &Self::Cold) -> Option<Scope> {
+        cold.enter()
     }
 
     fn unread(request: Request<B>) -> Self::Cold {

@@ -38,6 +38,9 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 /// without a status.
 pub(crate) fn outcome(headers: &HeaderMap) -> Option<Outcome> {
     let status = headers.get(STATUS)?;
+    if status == "13" && is_undecodable(headers) {
+        return Some(Outcome::Ignored);
+    }
     Some(
         match status.to_str().ok().and_then(|code| code.parse().ok()) {
             Some(
@@ -53,6 +56,66 @@ pub(crate) fn outcome(headers: &HeaderMap) -> Option<Outcome> {
             Some(code::OK..) => Outcome::Success,
         },
     )
+}
+
+/// Whether the service answers `INTERNAL` because it could not decode what the caller sent.
+///
+/// The gRPC specification has no code for it. Tonic 0.14 answers as it does for a handler that
+/// returns `Status::internal`, so that only the message differs. Each row has what the message
+/// begins with, and what it ends with.
+#[cold]
+fn is_undecodable(headers: &HeaderMap) -> bool {
+    const MESSAGES: [(&str, Option<&str>); 7] = [
+        ("Missing request message.", Some("")),
+        ("Unexpected EOF decoding stream.", Some("")),
+        (
+            "protocol error: received message with compressed-flag but no grpc-encoding was specified",
+            Some(""),
+        ),
+        (
+            "protocol error: received message with invalid compression flag: ",
+            Some(", while sending request"),
+        ),
+        ("Error decompressing: ", Some(", while sending request")),
+        ("failed to decode Protobuf message: ", None),
+        ("tonic-web: ", None),
+    ];
+    let Some(message) = headers.get(MESSAGE) else {
+        return false;
+    };
+    let message = percent_decoded(message.as_bytes());
+    MESSAGES.iter().any(|(begin, end)| {
+        let rest = message.strip_prefix(begin.as_bytes());
+        rest.is_some_and(|rest| match end {
+            None => true,
+            Some("") => rest.is_empty(),
+            Some(end) => rest.ends_with(end.as_bytes()),
+        })
+    })
+}
+
+/// The bytes of a percent-encoded message; what is no encoding is left as it is.
+fn percent_decoded(message: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(message.len());
+    let mut rest = message;
+    while let Some((first, tail)) = rest.split_first() {
+        let digits = tail
+            .get(..2)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let (byte, after) = match byte {
+            Some(byte) if *first == b'%' => (byte, &tail[2..]),
+            _ => (*first, tail),
+        };
+        decoded.push(byte);
+        rest = after;
+    }
+    decoded
+}
+
+/// Whether the status says that a deadline passed.
+pub(crate) fn is_late(headers: &HeaderMap) -> bool {
+    headers.get(STATUS).is_some_and(|status| status == "4")
 }
 
 /// Units of `grpc-timeout` from the finest, in nanoseconds.
@@ -162,6 +225,46 @@ mod tests {
         assert_eq!(of("-1"), Some(Outcome::Failure));
         assert_eq!(of("300"), Some(Outcome::Failure));
         assert_eq!(outcome(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a3_a_request_that_cannot_be_decoded_is_told_from_a_handlers_internal() {
+        let of = |code: &'static str, message: &'static str| {
+            outcome(&HeaderMap::from_iter([
+                (
+                    http::HeaderName::from_static(STATUS),
+                    HeaderValue::from_static(code),
+                ),
+                (
+                    http::HeaderName::from_static(MESSAGE),
+                    HeaderValue::from_static(message),
+                ),
+            ]))
+        };
+        for message in [
+            "Missing%20request%20message.",
+            "Missing request message.",
+            "Unexpected%20EOF%20decoding%20stream.",
+            "protocol error: received message with compressed-flag but no grpc-encoding was specified",
+            "protocol error: received message with invalid compression flag: 7 (valid flags are 0 and 1), while sending request",
+            "Error%20decompressing: corrupt deflate stream, while sending request",
+            "failed to decode Protobuf message: invalid wire type",
+            "tonic-web: malformed base64 request",
+        ] {
+            assert_eq!(of("13", message), Some(Outcome::Ignored), "{message}");
+            assert_eq!(of("14", message), Some(Outcome::Failure), "{message}");
+        }
+        for message in [
+            "",
+            "db failed",
+            "Missing request message. Really",
+            "Error decompressing: corrupt, while receiving response with status: 200 OK",
+            "%",
+            "%4",
+            "%zz",
+        ] {
+            assert_eq!(of("13", message), Some(Outcome::Failure), "{message}");
+        }
     }
 
     #[test]

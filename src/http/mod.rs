@@ -28,6 +28,7 @@ use crate::policy::needs::{InBody, InFuture};
 use crate::policy::{Choice, Ending, Needs, NeedsOf, Parts, Policy};
 use crate::protocol::{Classify, Http, Protocol, Respond};
 use crate::rejection::Rejection;
+use crate::upload::{self, BodyUpload, Scope};
 
 /// What is remembered of a request.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +54,7 @@ where
     type Inner = Request<In::Body>;
     type Memo = Memo;
     type Cold = In::Cold;
+    type Scope = Option<Scope>;
 
     #[inline(always)]
     fn with_head<T>(request: &Request<B>, look: impl FnOnce(&RequestHead<'_>) -> T) -> T {
@@ -79,8 +81,13 @@ where
     }
 
     #[inline(always)]
-    fn pass(&self, request: Request<B>, max: u64) -> Self::Inner {
-        self.request.pass(request, max)
+    fn sent(parts: &Parts<'_>, length: u64) -> In::Cold {
+        In::sent(parts, length)
+    }
+
+    #[inline(always)]
+    fn pass(&self, request: Request<B>, max: u64, cold: &In::Cold) -> Self::Inner {
+        self.request.pass(request, max, cold)
     }
 
     fn limit(
@@ -89,6 +96,11 @@ where
         parts: &Parts<'_>,
     ) -> Result<(Self::Inner, Self::Cold), (Rejection, Self::Cold)> {
         self.request.limit(request, parts)
+    }
+
+    #[inline(always)]
+    fn enter(cold: &In::Cold) -> Option<Scope> {
+        In::enter(cold)
     }
 
     fn unread(request: Request<B>) -> Self::Cold {
@@ -192,8 +204,7 @@ where
         mut carried: CarriedBody<P>,
     ) -> Result<Self::Response, Err> {
         result.map(|response| {
-            let guard = &mut carried.carried.guard;
-            if InBody::<NeedsOf<P, HttpRequest>>::get(guard).is_none() {
+            if !carried.carried.is_any() {
                 return self.response.pass(response);
             }
             response.map(|body| {
@@ -221,7 +232,10 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
     let is_over = memo.is_head || has_no_content || response.body().is_end_stream();
     if const { <NeedsOf<P, HttpRequest> as Needs>::Settle::IS } {
         match verdict(response, memo, is_over, guard) {
-            Verdict::Now(outcome) => guard.settle(outcome),
+            Verdict::Now(outcome) => {
+                let is_late = response.status() == StatusCode::GATEWAY_TIMEOUT;
+                guard.settle(upload::judged(outcome, is_late));
+            }
             Verdict::AtEnd(at_end) => {
                 carried.carried.at_end = <NeedsOf<P, HttpRequest> as Needs>::Settle::some(at_end);
             }
@@ -232,6 +246,11 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
     if is_over {
         guard.release(Completion::Complete);
         return false;
+    }
+    if const { <NeedsOf<P, HttpRequest> as Needs>::Limit::IS } {
+        if let Some(upload) = BodyUpload::served() {
+            carried.carried.upload = <NeedsOf<P, HttpRequest> as Needs>::Limit::some(upload);
+        }
     }
     if const { <NeedsOf<P, HttpRequest> as Needs>::Completion::IS } {
         let promised = promised(response, memo);
@@ -253,7 +272,7 @@ fn failed<P: Policy<HttpRequest>>(
 ) {
     if const { <NeedsOf<P, HttpRequest> as Needs>::Settle::IS } {
         let outcome = classify().unwrap_or(Outcome::Failure);
-        guard.settle(outcome);
+        guard.settle(upload::judged(outcome, true));
     }
     guard.set_running(false);
     guard.release(Completion::Complete);
@@ -283,7 +302,10 @@ fn verdict<B, P: Policy<HttpRequest>>(
         return outcome.map_or(Verdict::Default, Verdict::Now);
     }
     Verdict::Now(match response.status() {
-        StatusCode::TOO_MANY_REQUESTS => Outcome::Ignored,
+        // The last two depend on what the caller asks for, and not on how the service is.
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::NOT_IMPLEMENTED
+        | StatusCode::HTTP_VERSION_NOT_SUPPORTED => Outcome::Ignored,
         status if status.is_server_error() => Outcome::Failure,
         _ => Outcome::Success,
     })

@@ -1,6 +1,8 @@
 //! What the policies of this crate ask of the gate for one request.
 
 #[cfg(feature = "http")]
+use std::sync::Arc;
+#[cfg(feature = "http")]
 use std::time::Duration;
 
 use super::time::Time;
@@ -20,7 +22,7 @@ pub struct Parts<'a> {
     #[cfg(feature = "http")]
     pub(crate) ending: Option<Ending<'a>>,
     #[cfg(feature = "http")]
-    pub(crate) limit: Option<(&'a Bounds, u64)>,
+    pub(crate) limit: Option<(&'a Arc<Bounds>, u64)>,
 }
 
 /// Panics become answers.

@@ -87,12 +87,14 @@ use std::time::Duration;
 use self::bounds::Bounds;
 pub use self::request_body::RequestBody;
 #[doc(hidden)]
-pub use self::request_body::{Cold, Overrun};
+pub use self::request_body::{Cold, Sent};
 use crate::gate::GateLayer;
 use crate::http::head::RequestHead;
 use crate::policy::{Admission, Limited, NoWait, Parts, PerRequest, Policy};
 use crate::protocol::Http;
 use crate::request::RequestKind;
+#[doc(hidden)]
+pub use crate::upload::Scope;
 
 /// Bounds requests with a [`RequestLimit`]: 413, 414, 431 or 408 (gRPC `RESOURCE_EXHAUSTED`,
 /// `DEADLINE_EXCEEDED`).

@@ -1,10 +1,9 @@
 //! The one request body: its bytes are counted, and the rest of one that is too large is read and
 //! dropped.
 
+use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,15 +12,15 @@ use http::{HeaderMap, HeaderValue, Request, header};
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::pace::{Pace, Waited};
+use super::pace::Waited;
 use crate::body::{BodyError, Held};
 use crate::clock::{self, Lent};
 use crate::gate::timer::due;
 use crate::http::head::RequestHead;
-use crate::observe::Reporter;
 use crate::policy::Parts;
 use crate::reason::Reason;
 use crate::rejection::{BoxError, Rejection};
+use crate::upload::{Scope, Upload, UploadRef};
 
 pin_project! {
     /// A request body that passed a [`RequestLimit`](crate::RequestLimit): its bytes are counted,
@@ -31,20 +30,11 @@ pin_project! {
         #[pin]
         body: Option<B>,
         left: u64,
-        overrun: Option<Arc<Overrun<B>>>,
-        // Once it has been waited for.
+        // `None` for a request without a body.
+        upload: Option<UploadRef>,
+        // Once it has been waited for, where its pace is limited.
         waited: Option<Box<Waited>>,
     }
-}
-
-/// What a request body reports to the call's future when it is too large or too slow: the one cell
-/// that a body costs whose length is unknown, or whose pace matters.
-#[doc(hidden)]
-pub struct Overrun<B> {
-    happened: AtomicBool,
-    what: Mutex<Option<(Reason, Option<B>)>>,
-    pace: Pace,
-    reporter: Reporter,
 }
 
 /// What few requests have.
@@ -53,18 +43,16 @@ pub struct Overrun<B> {
 pub enum Cold<B> {
     #[default]
     Nothing,
-    /// The body is counted.
-    Counted(Arc<Overrun<B>>),
+    /// The request has a body.
+    Sent(Sent),
     /// The request is rejected, and the rest of its body is not read yet.
     Unread(Box<Unread<B>>),
 }
 
-/// A request whose size is limited.
-pub(crate) enum Limited<B> {
-    /// Its size is known.
-    Plain(Request<B>),
-    Counted(Request<RequestBody<B>>),
-}
+/// The future's side of a request body.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Sent(UploadRef);
 
 pin_project! {
     /// Reads and drops the rest of a body, for a while, and then gives the answer.
@@ -86,9 +74,9 @@ pin_project! {
 pub(crate) fn limit<B: http_body::Body>(
     request: Request<B>,
     parts: &Parts<'_>,
-) -> Result<(Limited<B>, Cold<B>, u64), (Rejection, Cold<B>)> {
+) -> Result<(Request<B>, Cold<B>, u64), (Rejection, Cold<B>)> {
     let Some((bounds, max)) = parts.limit else {
-        return Ok((Limited::Plain(request), Cold::Nothing, u64::MAX));
+        return Ok((request, Cold::Nothing, u64::MAX));
     };
     let head = RequestHead::from(&request);
     let hint = request.body().size_hint();
@@ -98,24 +86,12 @@ pub(crate) fn limit<B: http_body::Body>(
         let rejection = bounds.reporter().reject(reason);
         return Err((rejection, Cold::of(request)));
     }
-    let is_bounded = hint.upper().is_some_and(|upper| upper <= max);
-    let pace = bounds.pace();
-    // The pace of a request without a body does not matter.
-    if request.body().is_end_stream() || is_bounded && !pace.is_any() {
-        return Ok((Limited::Plain(request), Cold::Nothing, max));
-    }
-    let overrun = Arc::new(Overrun {
-        happened: AtomicBool::new(false),
-        what: Mutex::new(None),
-        pace,
-        reporter: bounds.reporter().clone(),
-    });
-    let cold = Cold::Counted(overrun.clone());
-    let request = request.map(|body| RequestBody {
-        overrun: Some(overrun),
-        ..RequestBody::passing(body, max)
-    });
-    Ok((Limited::Counted(request), cold, max))
+    let cold = if request.body().is_end_stream() {
+        Cold::Nothing
+    } else {
+        Cold::Sent(Sent(Upload::begin(bounds)))
+    };
+    Ok((request, cold, max))
 }
 
 /// The largest length that the headers declare.
@@ -136,11 +112,14 @@ fn expects_continue(headers: &HeaderMap) -> bool {
 impl<B> RequestBody<B> {
     /// A body of at most `max` bytes.
     #[inline(always)]
-    pub(crate) fn passing(body: B, max: u64) -> Self {
+    pub(crate) fn new(body: B, max: u64, cold: &Cold<B>) -> Self {
         Self {
             body: Some(body),
             left: max,
-            overrun: None,
+            upload: match cold {
+                Cold::Sent(Sent(upload)) => Some(upload.clone()),
+                _ => None,
+            },
             waited: None,
         }
     }
@@ -148,7 +127,7 @@ impl<B> RequestBody<B> {
 
 impl<B> http_body::Body for RequestBody<B>
 where
-    B: http_body::Body + Unpin,
+    B: http_body::Body + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     type Data = B::Data;
@@ -164,15 +143,21 @@ where
             return Poll::Ready(None);
         };
         let Poll::Ready(polled) = body.poll_frame(cx) else {
-            ready!(poll_slow(this.overrun.as_deref(), this.waited, cx));
+            ready!(poll_slow(this.upload.as_deref(), this.waited, cx));
             this.body.set(None);
-            let rejection = overrun(this.overrun.as_deref(), Reason::BodyTooSlow, None);
+            let rejection = end(this.upload.as_deref(), Reason::BodyTooSlow, None::<B>);
             return Poll::Ready(Some(Err(BodyError::ended(rejection))));
         };
+        if let Some(upload) = this.upload {
+            upload.receive();
+        }
         let frame = match polled {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 this.body.set(None);
+                if let Some(upload) = this.upload {
+                    upload.fail();
+                }
                 return Poll::Ready(Some(Err(BodyError::inner(error))));
             }
             None => {
@@ -186,7 +171,7 @@ where
         }
         let Some(left) = this.left.checked_sub(size) else {
             let rest = this.body.get_mut().take();
-            let rejection = overrun(this.overrun.as_deref(), Reason::BodyTooLarge, rest);
+            let rejection = end(this.upload.as_deref(), Reason::BodyTooLarge, rest);
             return Poll::Ready(Some(Err(BodyError::ended(rejection))));
         };
         *this.left = left;
@@ -209,30 +194,39 @@ where
 
 /// Ready when the sender is too slow.
 #[cold]
-fn poll_slow<B>(
-    overrun: Option<&Overrun<B>>,
+fn poll_slow(
+    upload: Option<&Upload>,
     waited: &mut Option<Box<Waited>>,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
-    let pace = match overrun {
-        Some(overrun) if overrun.pace.is_any() => overrun.pace,
-        _ => return Poll::Pending,
+    let Some(upload) = upload else {
+        return Poll::Pending;
     };
-    waited
-        .get_or_insert_with(|| Box::new(Waited::new(pace)))
-        .poll_wait(cx)
+    upload.wait();
+    let waited = match waited {
+        Some(waited) => waited,
+        none => {
+            let pace = upload.bounds().pace();
+            if !pace.is_any() {
+                return Poll::Pending;
+            }
+            none.insert(Box::new(Waited::new(pace)))
+        }
+    };
+    waited.poll_wait(cx)
 }
 
-/// Reports to the call's future, hands the rest to it, and counts the rejection. A body without a
-/// cell has more bytes than it declared; then the handler decides what to make of the error.
+/// Reports to the call's future, hands the rest to it, and counts the rejection.
 #[cold]
-fn overrun<B>(cell: Option<&Overrun<B>>, reason: Reason, rest: Option<B>) -> Rejection {
-    let rejection = match cell {
-        Some(cell) => {
-            *cell.what.lock().unwrap_or_else(PoisonError::into_inner) = Some((reason, rest));
-            cell.happened.store(true, Release);
-            cell.reporter.reject(reason)
+fn end<B: Send + 'static>(upload: Option<&Upload>, reason: Reason, rest: Option<B>) -> Rejection {
+    let rejection = match upload {
+        Some(upload) => {
+            let rejection = upload.bounds().reporter().reject(reason);
+            let rest = rest.map(|rest| Box::new(rest) as Box<dyn Any + Send>);
+            upload.end(rejection.clone(), rest);
+            rejection
         }
+        // A body that was at its end has more frames.
         None => Rejection::new(reason),
     };
     rejection.count();
@@ -244,12 +238,6 @@ impl<B> fmt::Debug for RequestBody<B> {
         f.debug_struct("RequestBody")
             .field("left", &self.left)
             .finish_non_exhaustive()
-    }
-}
-
-impl<B> fmt::Debug for Overrun<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Overrun").finish_non_exhaustive()
     }
 }
 
@@ -269,19 +257,39 @@ impl<B> Cold<B> {
         }
     }
 
-    /// Why the body was ended, if it was too large or too slow.
+    /// A request with a body.
     #[inline(always)]
-    pub(crate) fn overrun(&mut self) -> Option<Rejection> {
+    pub(crate) fn sent(parts: &Parts<'_>) -> Self {
+        match parts.limit {
+            Some((bounds, _)) => Cold::Sent(Sent(Upload::begin(bounds))),
+            None => Cold::Nothing,
+        }
+    }
+
+    /// Lends what is known of the body to what runs on this thread.
+    #[inline(always)]
+    pub(crate) fn enter(&self) -> Option<Scope> {
         match self {
-            Cold::Counted(overrun) if overrun.happened.load(Acquire) => {
-                let (rejection, rest) = overrun.take()?;
-                *self = rest.map_or(Cold::Nothing, |rest| {
-                    Cold::Unread(Box::new(Unread::new(rest)))
-                });
-                Some(rejection)
-            }
+            Cold::Sent(Sent(upload)) => Some(upload.enter()),
             _ => None,
         }
+    }
+
+    /// Why the body was ended, if it was too large or too slow.
+    #[inline(always)]
+    pub(crate) fn overrun(&mut self) -> Option<Rejection>
+    where
+        B: 'static,
+    {
+        let Cold::Sent(Sent(upload)) = self else {
+            return None;
+        };
+        let (rejection, rest) = upload.take_end()?;
+        let rest = rest.and_then(|rest| rest.downcast::<B>().ok());
+        *self = rest.map_or(Cold::Nothing, |rest| {
+            Cold::Unread(Box::new(Unread::new(*rest)))
+        });
+        Some(rejection)
     }
 
     /// Holds an answer back until the rest of the body is read.
@@ -305,18 +313,9 @@ impl<B> fmt::Debug for Cold<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Cold::Nothing => "Nothing",
-            Cold::Counted(_) => "Counted",
+            Cold::Sent(_) => "Sent",
             Cold::Unread(_) => "Unread",
         })
-    }
-}
-
-impl<B> Overrun<B> {
-    #[cold]
-    fn take(&self) -> Option<(Rejection, Option<B>)> {
-        let mut what = self.what.lock().unwrap_or_else(PoisonError::into_inner);
-        let (reason, rest) = what.take()?;
-        Some((self.reporter.reject(reason), rest))
     }
 }
 

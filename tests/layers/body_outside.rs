@@ -510,3 +510,34 @@ async fn a_small_body_is_ended_when_it_is_polled() {
     drop(body);
     assert!(held.is_released());
 }
+
+/// Over HTTP/2 hyper takes the only frame of a small body and keeps the body until the client
+/// reads: its permit is released with the frame. A larger body has its permit until its last slice
+/// is taken (A2 of the faults that were found in the field).
+#[tokio::test(start_paused = true)]
+async fn a2_a_small_body_is_released_with_its_last_frame() {
+    let held = Held::new();
+    for small in [
+        ok(Script::data(&["abc"]).exact(3).knowing_its_end()),
+        ok(Script::data(&["abc", "def"]).exact(6).knowing_its_end()),
+    ] {
+        let frames = small.body().size_hint().exact().unwrap() / 3;
+        let mut body = held.with_progress(small).await;
+        for _ in 0..frames {
+            assert_eq!(held.limit.in_flight(), 1);
+            body.frame().await.unwrap().unwrap();
+        }
+        assert_eq!(held.limit.in_flight(), 0);
+        drop(body);
+    }
+    let large: &'static str = "x".repeat(100_000).leak();
+    let body = Script::data(&[large]).exact(100_000).knowing_its_end();
+    let mut body = held.with_progress(ok(body)).await;
+    let mut read = 0;
+    while read < 100_000 {
+        assert_eq!(held.limit.in_flight(), 1);
+        let frame = body.frame().await.unwrap().unwrap();
+        read += frame.into_data().unwrap().len();
+    }
+    assert_eq!(held.limit.in_flight(), 0);
+}

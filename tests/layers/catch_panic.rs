@@ -231,3 +231,26 @@ async fn inner_layers_are_told_that_it_panicked() {
             .contains(&Told::Settled(seawall::Outcome::Panicked))
     );
 }
+
+/// A body that has delivered all that it promised has settled and released everything. A panic of
+/// it is still isolated.
+#[tokio::test]
+async fn a_panic_after_the_promised_bytes_is_isolated() {
+    let recorder = Recorder::new();
+    let layer = seawall::GateLayer::from_policy((CatchPanic::new(), recorder.clone()));
+    let body = || Script::new([Step::Data("abc"), Step::Panic]).exact(3);
+    let response = layer.layer(answers(move || ok(body()))).call(get()).await;
+    let mut body = std::pin::pin!(response.unwrap().into_body());
+    assert_eq!(
+        body.frame().await.unwrap().unwrap().into_data().unwrap(),
+        "abc"
+    );
+    let ended = crate::gate::told(seawall::Outcome::Success, seawall::Completion::Complete);
+    assert_eq!(recorder.told(), ended);
+    let error: BodyError = body.frame().await.unwrap().unwrap_err();
+    assert_eq!(
+        error.rejection().map(Rejection::reason),
+        Some(Reason::Panicked)
+    );
+    assert_eq!(recorder.told(), ended);
+}

@@ -55,6 +55,8 @@ async fn every_answer_has_its_verdict() {
         ("429", || status(429), ignored),
         ("500", || status(500), failure),
         ("503", || status(503), failure),
+        ("501", || status(501), ignored),
+        ("505", || status(505), ignored),
         ("overloaded", || inner(Reason::Overloaded), ignored),
         ("full", || inner(Reason::ConcurrencyLimit), ignored),
         ("queue timeout", || inner(Reason::QueueTimeout), ignored),

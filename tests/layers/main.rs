@@ -10,6 +10,8 @@ mod answers;
 #[cfg(feature = "http")]
 mod body_outside;
 #[cfg(feature = "http")]
+mod callers_faults;
+#[cfg(feature = "http")]
 mod catch_panic;
 #[cfg(feature = "http")]
 mod circuit_breaker;

@@ -118,3 +118,23 @@ async fn an_untracked_member_changes_nothing_for_the_others() {
         .classify(|_: &seawall::ResponseHead<'_>| -> Outcome { unreachable!("nobody listens") });
     assert_eq!(layer.layer(inner).call(get()).await.unwrap().status(), 200);
 }
+
+/// A policy in the middle rejects: those before it are settled and released, those after it are not
+/// asked.
+#[tokio::test]
+async fn a_rejection_in_the_middle_releases_those_before_it() {
+    let (before, after) = (Recorder::new(), Recorder::new());
+    let limit = ConcurrencyLimit::new(1);
+    let no = No::new(Reason::Overloaded);
+    let policies = (before.clone(), no, after.clone(), limit.clone());
+    let mut gate = GateLayer::from_policy(policies).layer(answers(|| unreachable!()));
+    let response = gate.call(get()).await.unwrap();
+    assert_eq!(reason(&response), Some(Reason::Overloaded));
+    let rejected = [
+        Told::Settled(Outcome::Ignored),
+        Told::Released(Completion::Complete),
+    ];
+    assert_eq!(before.told(), rejected);
+    assert_eq!(after.told(), []);
+    assert_eq!(limit.in_flight(), 0);
+}

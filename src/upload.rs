@@ -1,0 +1,338 @@
+//! What is known of a request body: whether it failed, and whether the service waits for it.
+//!
+//! The [`RequestBody`](crate::RequestBody) records it, on whatever task it is read. A gate with a
+//! request limit lends it to what runs inside its future and its response body, so that every layer
+//! there can tell a failure of the service from one that the caller caused: an upload that is too
+//! slow, or too large, or that the caller aborts.
+//!
+//! It is lent through a thread-local value, and reported through another one to the gates further
+//! out. Both are read on cold paths only: where an outcome is a failure, where a deadline passed,
+//! where a call was slow.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU8, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::outcome::Outcome;
+use crate::rejection::Rejection;
+use crate::request_limit::bounds::Bounds;
+
+/// A request body as the body itself, the gate's future and the response body share it.
+pub(crate) struct Upload {
+    flags: AtomicU8,
+    /// `None` in the pool.
+    bounds: Option<Arc<Bounds>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Since when the service waits for the body.
+    since: Option<Instant>,
+    /// How long it waited before.
+    waited: Duration,
+    /// Why a layer ended the body, and the rest of it.
+    ended: Option<(Rejection, Option<Rest>)>,
+}
+
+/// What is left of a body; its type is known where it is taken.
+type Rest = Box<dyn Any + Send>;
+
+/// The last poll of the body had to wait.
+const WAITS: u8 = 1;
+/// The body ended with an error.
+const FAILED: u8 = 2;
+/// A layer ended it.
+const ENDED: u8 = 4;
+/// An earlier poll had to wait.
+const WAITED: u8 = 8;
+
+/// A reference to an [`Upload`]. The last one puts it into the thread's pool.
+#[derive(Clone)]
+pub(crate) struct UploadRef(Option<Arc<Upload>>);
+
+/// The upload as a response body has it: it reports when the body is dropped.
+#[derive(Debug)]
+pub(crate) struct BodyUpload(UploadRef);
+
+/// While it lives, an upload is that of the request which this thread serves.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Scope {
+    outer: Option<UploadRef>,
+}
+
+/// As many uploads as a thread keeps.
+const POOL: usize = 64;
+
+thread_local! {
+    static UPLOADS: RefCell<Vec<Arc<Upload>>> = const { RefCell::new(Vec::new()) };
+    /// The upload of the request that this thread serves.
+    static SERVED: Cell<Option<UploadRef>> = const { Cell::new(None) };
+    /// What a gate further in has reported: `| its caller is to blame: 1 | its caller is to blame
+    /// if it is late: 1 | nanoseconds for which it has waited for the body: 62 |`.
+    static REPORTED: Cell<u64> = const { Cell::new(0) };
+}
+
+const BLAMED: u64 = 1 << 63;
+const BLAMED_IF_LATE: u64 = 1 << 62;
+
+/// The upload of the request that this thread serves.
+fn served() -> Option<UploadRef> {
+    let look = |served: &Cell<Option<UploadRef>>| {
+        let upload = served.take();
+        served.set(upload.clone());
+        upload
+    };
+    SERVED.try_with(look).ok().flatten()
+}
+
+/// Forgets what was reported: a gate that asks later calls it before it runs what is further in.
+#[inline(always)]
+pub(crate) fn forget() {
+    let _ = REPORTED.try_with(|reported| reported.set(0));
+}
+
+fn reported() -> u64 {
+    REPORTED.try_with(Cell::get).unwrap_or(0)
+}
+
+/// Reports that a layer has ended a response on its caller's account.
+#[cold]
+pub(crate) fn blame_caller() {
+    let _ = REPORTED.try_with(|reported| reported.set(BLAMED));
+}
+
+/// How long the service has waited for the body of the request that this thread serves.
+#[cold]
+pub(crate) fn waited() -> Duration {
+    let served = served().map_or(Duration::ZERO, |upload| upload.waited());
+    let reported = reported() & !(BLAMED | BLAMED_IF_LATE);
+    served.max(Duration::from_nanos(reported))
+}
+
+/// Whether the caller is to blame for a failure of the request that this thread serves: its body
+/// failed, or it is late and its body is waited for.
+#[cold]
+pub(crate) fn is_callers_fault(is_late: bool) -> bool {
+    let reported = reported();
+    reported & BLAMED != 0
+        || is_late && reported & BLAMED_IF_LATE != 0
+        || served().is_some_and(|upload| upload.is_callers_fault(is_late))
+}
+
+/// The outcome, unless it is a failure that the caller caused.
+#[inline(always)]
+pub(crate) fn judged(outcome: Outcome, is_late: bool) -> Outcome {
+    if outcome == Outcome::Failure && is_callers_fault(is_late) {
+        return Outcome::Ignored;
+    }
+    outcome
+}
+
+// === impl Upload ===
+
+impl Upload {
+    /// An upload of a request that is limited by `bounds`.
+    #[inline]
+    pub(crate) fn begin(bounds: &Arc<Bounds>) -> UploadRef {
+        let bounds = Some(bounds.clone());
+        let pooled = UPLOADS.try_with(|pool| pool.borrow_mut().pop());
+        if let Ok(Some(mut upload)) = pooled {
+            if let Some(unique) = Arc::get_mut(&mut upload) {
+                unique.bounds = bounds;
+                return UploadRef(Some(upload));
+            }
+        }
+        UploadRef(Some(Arc::new(Self {
+            flags: AtomicU8::new(0),
+            bounds,
+            state: Mutex::default(),
+        })))
+    }
+
+    pub(crate) fn bounds(&self) -> &Bounds {
+        self.bounds.as_deref().expect("it is not in the pool")
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The body has no frame yet.
+    #[cold]
+    pub(crate) fn wait(&self) {
+        if self.flags.load(Relaxed) & WAITS == 0 {
+            self.state().since = Some(clock::now());
+            self.flags.fetch_or(WAITS, Relaxed);
+        }
+    }
+
+    /// The body has a frame, or has ended.
+    #[inline(always)]
+    pub(crate) fn receive(&self) {
+        if self.flags.load(Relaxed) & WAITS != 0 {
+            self.stop_waiting();
+        }
+    }
+
+    #[cold]
+    fn stop_waiting(&self) {
+        let mut state = self.state();
+        if let Some(since) = state.since.take() {
+            state.waited += clock::now().saturating_duration_since(since);
+        }
+        self.flags.fetch_or(WAITED, Relaxed);
+        self.flags.fetch_and(!WAITS, Relaxed);
+    }
+
+    fn waited(&self) -> Duration {
+        let state = self.state();
+        let now = |since| clock::now().saturating_duration_since(since);
+        state.waited + state.since.map_or(Duration::ZERO, now)
+    }
+
+    /// The body failed: most likely the caller is gone.
+    #[cold]
+    pub(crate) fn fail(&self) {
+        self.flags.fetch_or(FAILED, Relaxed);
+    }
+
+    /// A layer ends the body; the future takes the rest.
+    #[cold]
+    pub(crate) fn end(&self, rejection: Rejection, rest: Option<Rest>) {
+        self.state().ended = Some((rejection, rest));
+        self.flags.fetch_or(FAILED | ENDED, Release);
+    }
+
+    /// Why a layer ended the body, once.
+    #[inline(always)]
+    pub(crate) fn take_end(&self) -> Option<(Rejection, Option<Rest>)> {
+        if self.flags.load(Acquire) & ENDED == 0 {
+            return None;
+        }
+        self.state().ended.take()
+    }
+
+    /// Reports to the gates further out, when the request is over or its response head is ready.
+    #[inline]
+    fn report(&self) {
+        match self.flags.load(Acquire) {
+            0 => forget(),
+            flags => self.report_flags(flags),
+        }
+    }
+
+    #[cold]
+    fn report_flags(&self, flags: u8) {
+        let mut report = clock::nanos(self.waited()).min(BLAMED_IF_LATE - 1);
+        if flags & FAILED != 0 {
+            report |= BLAMED;
+        }
+        if flags & WAITS != 0 {
+            report |= BLAMED_IF_LATE;
+        }
+        let _ = REPORTED.try_with(|reported| reported.set(report));
+    }
+
+    fn is_callers_fault(&self, is_late: bool) -> bool {
+        let flags = self.flags.load(Acquire);
+        flags & FAILED != 0 || is_late && flags & WAITS != 0
+    }
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload").finish_non_exhaustive()
+    }
+}
+
+// === impl UploadRef ===
+
+impl UploadRef {
+    /// Makes it the upload of the request that this thread serves.
+    pub(crate) fn enter(&self) -> Scope {
+        let outer = SERVED.try_with(|served| served.replace(Some(self.clone())));
+        Scope {
+            outer: outer.ok().flatten(),
+        }
+    }
+}
+
+impl Deref for UploadRef {
+    type Target = Upload;
+
+    #[inline(always)]
+    fn deref(&self) -> &Upload {
+        self.0.as_deref().expect("it is taken when it is dropped")
+    }
+}
+
+impl Drop for UploadRef {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(mut upload) = self.0.take() else {
+            return;
+        };
+        // Another reference may be dropped at the same time: then neither returns it.
+        let Some(unique) = Arc::get_mut(&mut upload) else {
+            return;
+        };
+        unique.bounds = None;
+        *unique.flags.get_mut() = 0;
+        let state = unique.state.get_mut();
+        let old = std::mem::take(state.unwrap_or_else(PoisonError::into_inner));
+        let _ = UPLOADS.try_with(|pool| {
+            // A body that is dropped in here would drop its upload.
+            if let Ok(mut pool) = pool.try_borrow_mut() {
+                if pool.len() < POOL {
+                    pool.push(upload);
+                }
+            }
+        });
+        drop(old);
+    }
+}
+
+impl fmt::Debug for UploadRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UploadRef").finish_non_exhaustive()
+    }
+}
+
+// === impl BodyUpload ===
+
+impl BodyUpload {
+    /// That of the request which this thread serves.
+    pub(crate) fn served() -> Option<Self> {
+        served().map(Self)
+    }
+
+    pub(crate) fn enter(&self) -> Scope {
+        self.0.enter()
+    }
+}
+
+impl Drop for BodyUpload {
+    fn drop(&mut self) {
+        self.0.report();
+    }
+}
+
+// === impl Scope ===
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        let outer = self.outer.take();
+        if let Ok(Some(upload)) = SERVED.try_with(|served| served.replace(outer)) {
+            upload.report();
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! What the caller caused is not counted against the service (guarantee 7; A3 of the faults that
+//! were found in the field).
+//!
+//! The breaker is inside the request limit, in the same gate, or outside it, as the layers of a
+//! router may be. It must make the same of a call in each place.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::BodyExt;
+use seawall::{
+    CircuitBreaker, CircuitBreakerLayer, GateLayer, Outcome, Reason, RequestLimit,
+    RequestLimitLayer, Timeout, TimeoutLayer,
+};
+use tokio::time::advance;
+use tokio_test::task::spawn;
+use tokio_test::{assert_pending, assert_ready};
+use tower::{BoxError, Layer, Service, ServiceBuilder, service_fn};
+
+use crate::circuit_breaker::{SECOND, builder};
+use crate::support::*;
+
+type Call = std::pin::Pin<Box<dyn Future<Output = Result<Response<AnyBody>, Infallible>> + Send>>;
+type AnyBody = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, BoxError>;
+type AnyService = Box<dyn FnMut(Request<Script>) -> Call>;
+
+/// The service behind a request limit, a timeout of two seconds, and the breaker, in each place
+/// where the breaker may be.
+fn everywhere<H, F, B>(
+    handler: H,
+    breaker: impl Fn() -> CircuitBreaker,
+) -> Vec<(&'static str, AnyService, CircuitBreaker)>
+where
+    H: Fn(Request<AnyBody>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    fn boxed<S, B>(mut service: S) -> AnyService
+    where
+        S: Service<Request<Script>, Response = Response<B>, Error = Infallible, Future: Send>
+            + 'static,
+        S::Future: 'static,
+        B: Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        Box::new(move |request| {
+            let call = service.call(request);
+            Box::pin(async move {
+                let response = call.await?;
+                Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+            })
+        })
+    }
+    fn erased<B>(request: Request<B>) -> Request<AnyBody>
+    where
+        B: Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        request.map(|body| body.map_err(Into::into).boxed_unsync())
+    }
+    macro_rules! inner {
+        () => {{
+            let handler = handler.clone();
+            service_fn(move |request| {
+                let response = handler(erased(request));
+                async move { Ok::<_, Infallible>(response.await) }
+            })
+        }};
+    }
+    let timeout = || TimeoutLayer::new(2 * SECOND).including_body();
+    let limit = || RequestLimit::new(1000);
+    let [inside, same, outside, around] = [(); 4].map(|()| breaker());
+    vec![
+        (
+            "inside",
+            boxed(
+                ServiceBuilder::new()
+                    .layer(GateLayer::from_policy((
+                        timeout().policy().clone(),
+                        limit(),
+                    )))
+                    .layer(CircuitBreakerLayer::new(inside.clone()))
+                    .service(inner!()),
+            ),
+            inside,
+        ),
+        (
+            "in the same gate",
+            boxed(
+                ServiceBuilder::new()
+                    .layer(GateLayer::from_policy((
+                        same.clone(),
+                        timeout().policy().clone(),
+                        limit(),
+                    )))
+                    .service(inner!()),
+            ),
+            same,
+        ),
+        (
+            "outside",
+            boxed(
+                ServiceBuilder::new()
+                    .layer(CircuitBreakerLayer::new(outside.clone()))
+                    .layer(GateLayer::from_policy((
+                        timeout().policy().clone(),
+                        limit(),
+                    )))
+                    .service(inner!()),
+            ),
+            outside,
+        ),
+        (
+            "around single layers",
+            boxed(
+                ServiceBuilder::new()
+                    .layer(CircuitBreakerLayer::new(around.clone()))
+                    .layer(timeout())
+                    .layer(RequestLimitLayer::new(limit()))
+                    .service(inner!()),
+            ),
+            around,
+        ),
+    ]
+}
+
+fn counted(breaker: &CircuitBreaker) -> (u64, u64, u64) {
+    let now = breaker.snapshot();
+    (now.calls, now.failures, now.slow_calls)
+}
+
+fn waits() -> Script {
+    Script::new(std::iter::repeat_n(Step::Pending, 1000))
+}
+
+/// A sender that is slower than the timeout: 408, and the service is not to blame.
+#[tokio::test(start_paused = true)]
+async fn a3_a_timeout_while_the_body_is_waited_for_is_the_callers() {
+    let reads = async |request: Request<AnyBody>| {
+        let _ = request.into_body().collect().await;
+        ok(Script::default())
+    };
+    for (place, mut service, breaker) in everywhere(reads, || builder().build().unwrap()) {
+        let mut call = spawn(service(post(waits())));
+        assert_pending!(call.poll(), "{place}");
+        advance(2 * SECOND).await;
+        let response = assert_ready!(call.poll(), "{place}").unwrap();
+        assert_eq!(response.status(), 408, "{place}");
+        assert_eq!(reason(&response), Some(Reason::Timeout), "{place}");
+        assert_eq!(response.headers()["connection"], "close", "{place}");
+        drop(response);
+        assert_eq!(counted(&breaker), (0, 0, 0), "{place}");
+    }
+}
+
+/// A handler that is slow once it has the body is to blame.
+#[tokio::test(start_paused = true)]
+async fn a_timeout_after_the_body_is_the_services() {
+    let reads = async |request: Request<AnyBody>| {
+        let _ = request.into_body().collect().await;
+        pending::<Response<Script>>().await
+    };
+    for (place, mut service, breaker) in everywhere(reads, || builder().build().unwrap()) {
+        let mut call = spawn(service(post(Script::new([Step::Pending, Step::Data("a")]))));
+        assert_pending!(call.poll());
+        assert_pending!(call.poll());
+        advance(2 * SECOND).await;
+        let response = assert_ready!(call.poll(), "{place}").unwrap();
+        assert_eq!(response.status(), 504, "{place}");
+        if place != "inside" {
+            assert_eq!(counted(&breaker), (1, 1, 0), "{place}");
+        }
+    }
+}
+
+/// A caller that aborts its upload: what the handler makes of the error is not counted.
+#[tokio::test(start_paused = true)]
+async fn a3_a_body_that_fails_is_the_callers() {
+    let reads = async |request: Request<AnyBody>| {
+        let status = match request.into_body().collect().await {
+            Ok(_) => 200,
+            Err(_) => 500,
+        };
+        let mut response = ok(Script::default());
+        *response.status_mut() = status.try_into().unwrap();
+        response
+    };
+    for (place, mut service, breaker) in everywhere(reads, || builder().build().unwrap()) {
+        let aborted = Script::new([Step::Data("a"), Step::Error]);
+        let response = service(post(aborted)).await.unwrap();
+        assert_eq!(response.status(), 500, "{place}");
+        drop(response);
+        assert_eq!(counted(&breaker), (0, 0, 0), "{place}");
+        // A declared length: the same.
+        let aborted = Script::new([Step::Data("a"), Step::Error]).exact(3);
+        drop(service(post(aborted)).await.unwrap());
+        assert_eq!(counted(&breaker), (0, 0, 0), "{place}");
+        // And the next one that fails by itself is counted.
+        let mut failing = answers(|| crate::circuit_breaker::status(500));
+        let mut layered = CircuitBreakerLayer::new(breaker.clone()).layer(&mut failing);
+        drop(layered.call(get()).await.unwrap());
+        assert_eq!(counted(&breaker), (1, 1, 0), "{place}");
+    }
+}
+
+/// The time for which the body is waited for does not make a call slow.
+#[tokio::test(start_paused = true)]
+async fn a3_a_slow_upload_is_no_slow_call() {
+    let reads = async |request: Request<AnyBody>| {
+        let _ = request.into_body().collect().await;
+        ok(Script::default())
+    };
+    let timed = || builder().slow_call(SECOND, 0.5).build().unwrap();
+    for (place, mut service, breaker) in everywhere(reads, timed) {
+        let body = Script::new([Step::Pending, Step::Data("a")]);
+        let mut call = spawn(service(post(body)));
+        assert_pending!(call.poll(), "{place}");
+        advance(SECOND + Duration::from_millis(500)).await;
+        let response = assert_ready!(call.poll(), "{place}").unwrap();
+        assert_eq!(response.status(), 200, "{place}");
+        drop(response.into_body().collect().await);
+        assert_eq!(counted(&breaker), (1, 0, 0), "{place}");
+
+        // The caller gives up in the middle of its slow upload.
+        let mut call = spawn(service(post(waits())));
+        assert_pending!(call.poll(), "{place}");
+        advance(SECOND + Duration::from_millis(500)).await;
+        drop(call);
+        assert_eq!(counted(&breaker), (1, 0, 0), "{place}");
+    }
+    // A handler that is slow by itself is.
+    let slow = async |request: Request<AnyBody>| {
+        let _ = request.into_body().collect().await;
+        tokio::time::sleep(SECOND + Duration::from_millis(500)).await;
+        ok(Script::default())
+    };
+    for (place, mut service, breaker) in everywhere(slow, timed) {
+        let response = service(post(Script::data(&["a"]))).await.unwrap();
+        drop(response.into_body().collect().await);
+        assert_eq!(counted(&breaker), (1, 0, 1), "{place}");
+        let mut call = spawn(service(post(Script::data(&["a"]))));
+        assert_pending!(call.poll(), "{place}");
+        advance(SECOND + Duration::from_millis(500)).await;
+        drop(call);
+        assert_eq!(counted(&breaker), (2, 1, 2), "{place}");
+    }
+}
+
+/// Over gRPC the deadline ends a stream whose handler waits for the caller.
+#[tokio::test(start_paused = true)]
+async fn a3_a_stream_that_waits_for_its_caller_is_the_callers() {
+    let chats = async |request: Request<AnyBody>| {
+        let mut response = Response::new(request.into_body());
+        let grpc = "application/grpc".parse().unwrap();
+        response.headers_mut().insert("content-type", grpc);
+        response
+    };
+    for (place, mut service, breaker) in everywhere(chats, || builder().build().unwrap()) {
+        let mut request = grpc();
+        *request.body_mut() = waits();
+        let response = service(request).await.unwrap();
+        assert_eq!(response.status(), 200, "{place}");
+        let mut body = response.into_body();
+        let mut frame = spawn(body.frame());
+        assert_pending!(frame.poll(), "{place}");
+        drop(frame);
+        advance(3 * SECOND).await;
+        let frame = body.frame().await.unwrap().unwrap();
+        let trailers = frame.into_trailers().unwrap();
+        assert_eq!(trailers["grpc-status"], "4", "{place}");
+        drop(body);
+        assert_eq!(counted(&breaker).1, 0, "{place}");
+    }
+}
+
+/// A policy of the gate is settled as the design's table says.
+#[tokio::test(start_paused = true)]
+async fn a3_policies_before_the_deadline_are_settled_with_ignored() {
+    let recorder = Recorder::new();
+    let policies = (recorder.clone(), Timeout::new(SECOND), RequestLimit::new(9));
+    let reads = service_fn(async |request: Request<seawall::RequestBody<Script>>| {
+        let _ = request.into_body().collect().await;
+        Ok::<_, Infallible>(ok(Script::default()))
+    });
+    let mut service = GateLayer::from_policy(policies).layer(reads);
+    let mut call = spawn(service.call(post(waits())));
+    assert_pending!(call.poll());
+    advance(SECOND).await;
+    assert_eq!(assert_ready!(call.poll()).unwrap().status(), 408);
+    assert_eq!(recorder.told()[0], Told::Settled(Outcome::Ignored));
+}

@@ -82,7 +82,11 @@ async fn main() -> Result<(), BoxError> {
     health.set_serving::<GreeterServer<Patient>>().await;
 
     let listener = common.listen().await?;
+    let (streams, window) = (common::STREAMS, common::STREAM_WINDOW);
     let serving = Server::builder()
+        .max_concurrent_streams(streams)
+        .initial_stream_window_size(window)
+        .initial_connection_window_size(streams * window)
         .layer(ServiceBuilder::new().map_response(common::logged))
         .add_service(health_service)
         .add_service(greeter)

@@ -220,9 +220,7 @@ pub use self::{
 #[cfg(feature = "http")]
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::http::{
-        CarriedBody, Endings, Held, Memo, RequestBodies, Responder, ResponseBodies,
-    };
+    pub use crate::http::{CarriedBody, Endings, Memo, RequestBodies, Responder, ResponseBodies};
 }
 
 #[cfg(doctest)]

@@ -1,5 +1,7 @@
 //! The plain protocol: any `Service`, and a rejection is an error.
 
+use std::task::{Context, Poll};
+
 use crate::deadline::Deadline;
 use crate::gate::guard::FutureGuard;
 use crate::gate::timer::TimerOf;
@@ -73,6 +75,12 @@ impl<Req, P, E: Clone> Protocol<Req, P> for Plain<E> {
     #[inline(always)]
     fn overrun((): &mut ()) -> Option<Rejection> {
         None
+    }
+
+    fn reclaim((): &mut ()) {}
+
+    fn poll_rest(_: Option<&Rejection>, (): &mut (), (): &mut (), _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
     }
 
     fn expose(_: &mut Req, deadline: Deadline) -> Deadline {

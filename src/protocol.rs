@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use crate::deadline::Deadline;
 use crate::gate::guard::{FutureGuard, Shared};
@@ -71,6 +72,17 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
 
     /// Why the request body was ended, if it was.
     fn overrun(cold: &mut Self::Cold) -> Option<Rejection>;
+
+    /// Takes the rest of the request body back from an inner service that is dropped.
+    fn reclaim(cold: &mut Self::Cold);
+
+    /// Ready when a rejected request can be answered: reads what the connection needs to go on.
+    fn poll_rest(
+        rejection: Option<&Rejection>,
+        cold: &mut Self::Cold,
+        memo: &mut Self::Memo,
+        cx: &mut Context<'_>,
+    ) -> Poll<()>;
 
     /// Puts a deadline into the request, no later than one that is there, and returns it.
     fn expose(request: &mut Req, deadline: Deadline) -> Deadline;

@@ -97,6 +97,12 @@ impl Rejection {
         self
     }
 
+    /// Whether the answer closes an HTTP/1 connection in any case.
+    #[cfg(feature = "http")]
+    pub(crate) const fn closes(&self) -> bool {
+        self.is_callers_body() || matches!(self.reason, Reason::BodyTooSlow | Reason::Draining)
+    }
+
     /// Whether the request body had failed or was being waited for when the time passed.
     #[cfg(feature = "http")]
     pub(crate) const fn is_callers_body(&self) -> bool {

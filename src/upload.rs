@@ -40,10 +40,12 @@ struct State {
     waited: Duration,
     /// Why a layer ended the body, and the rest of it.
     ended: Option<(Rejection, Option<Rest>)>,
+    /// The rest of a body that was dropped while the gate runs its service.
+    given_back: Option<Rest>,
 }
 
 /// What is left of a body; its type is known where it is taken.
-type Rest = Box<dyn Any + Send>;
+pub(crate) type Rest = Box<dyn Any + Send>;
 
 /// The last poll of the body had to wait.
 const WAITS: u8 = 1;
@@ -53,6 +55,8 @@ const FAILED: u8 = 2;
 const ENDED: u8 = 4;
 /// An earlier poll had to wait.
 const WAITED: u8 = 8;
+/// It was dropped, and the rest given back.
+const GIVEN_BACK: u8 = 16;
 
 /// A reference to an [`Upload`]. The last one puts it into the thread's pool.
 #[derive(Clone)]
@@ -221,6 +225,24 @@ impl Upload {
         self.state().ended.take()
     }
 
+    /// Keeps the rest of a body that is dropped.
+    #[cold]
+    pub(crate) fn give_back(&self, rest: Option<Rest>) {
+        if rest.is_some() {
+            self.state().given_back = rest;
+            self.flags.fetch_or(GIVEN_BACK, Relaxed);
+        }
+    }
+
+    /// The rest of a body that was dropped.
+    pub(crate) fn take_rest(&self) -> Option<Rest> {
+        if self.flags.load(Relaxed) & GIVEN_BACK == 0 {
+            return None;
+        }
+        self.flags.fetch_and(!GIVEN_BACK, Relaxed);
+        self.state().given_back.take()
+    }
+
     /// Reports to the gates further out, when the request is over or its response head is ready.
     #[inline]
     fn report(&self) {
@@ -257,6 +279,15 @@ impl fmt::Debug for Upload {
 // === impl UploadRef ===
 
 impl UploadRef {
+    /// Whether it is that of the request which this thread serves.
+    pub(crate) fn is_served(&self) -> bool {
+        let same = |served: &UploadRef| match (&served.0, &self.0) {
+            (Some(served), Some(this)) => Arc::ptr_eq(served, this),
+            _ => false,
+        };
+        served().is_some_and(|served| same(&served))
+    }
+
     /// Makes it the upload of the request that this thread serves.
     pub(crate) fn enter(&self) -> Scope {
         let outer = SERVED.try_with(|served| served.replace(Some(self.clone())));
@@ -333,6 +364,8 @@ impl Drop for Scope {
         let outer = self.outer.take();
         if let Ok(Some(upload)) = SERVED.try_with(|served| served.replace(outer)) {
             upload.report();
+            // The gate does not answer now: the server learns that the rest is not read.
+            drop(upload.take_rest());
         }
     }
 }

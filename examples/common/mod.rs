@@ -19,6 +19,12 @@ use tower::{BoxError, Service, ServiceExt};
 use tracing::field::debug;
 use tracing_subscriber::EnvFilter;
 
+/// The streams of an HTTP/2 connection: hyper's default.
+pub(crate) const STREAMS: u32 = 200;
+/// The window of a stream. That of the connection is so many times larger that no upload waits for
+/// another one to be read.
+pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
+
 /// The flags that all servers have.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Common {
@@ -111,7 +117,10 @@ impl Common {
         server
             .http2()
             .timer(TokioTimer::new())
-            .keep_alive_interval(Duration::from_secs(20)); // finds peers that are gone
+            .keep_alive_interval(Duration::from_secs(20)) // finds peers that are gone
+            .max_concurrent_streams(STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(STREAMS * STREAM_WINDOW);
         let connections = GracefulShutdown::new();
         let mut stopped = pin!(stopped());
         loop {

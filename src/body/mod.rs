@@ -50,17 +50,8 @@ pin_project! {
         Passing { #[pin] watched: Watched<B, P> },
         Remote { remote: Remote<B> },
         Answer { bytes: Bytes },
-        // The answer is held back until the rest of the request is read.
-        Held { answer: Held },
         Over,
     }
-}
-
-/// An answer that is held back, and its length.
-#[doc(hidden)]
-pub struct Held {
-    pub(crate) answer: Pin<Box<dyn Future<Output = Bytes> + Send>>,
-    pub(crate) length: u64,
 }
 
 // === impl Body ===
@@ -97,10 +88,6 @@ impl<B, P: Policy<HttpRequest>> Body<B, P> {
 
     pub(crate) fn answer(bytes: Bytes) -> Self {
         Self::of(Source::Answer { bytes })
-    }
-
-    pub(crate) fn held(answer: Held) -> Self {
-        Self::of(Source::Held { answer })
     }
 
     fn of(source: Source<B, P>) -> Self {
@@ -165,11 +152,6 @@ where
                 this.source.set(Source::Over);
                 return Poll::Ready(data(bytes));
             }
-            SourceProj::Held { answer } => {
-                let bytes = ready!(answer.answer.as_mut().poll(cx));
-                this.source.set(Source::Over);
-                return Poll::Ready(data(bytes));
-            }
             SourceProj::Over => return Poll::Ready(None),
         };
         if const { <NeedsOf<P, HttpRequest> as Needs>::Ending::IS } {
@@ -187,7 +169,6 @@ where
             Source::Passing { watched } => watched.is_end_stream(),
             Source::Remote { remote } => remote.is_end_stream(),
             Source::Answer { bytes } => bytes.is_empty(),
-            Source::Held { .. } => false,
             Source::Over => true,
         }
     }
@@ -198,9 +179,6 @@ where
             Source::Passing { watched } => watched.size_hint(),
             Source::Remote { remote } => remote.size_hint(),
             Source::Answer { bytes } => SizeHint::with_exact(bytes.len() as u64),
-            // Hyper does not poll what has a length of 0, and the end of this one is held back.
-            Source::Held { answer } if answer.length == 0 => SizeHint::default(),
-            Source::Held { answer } => SizeHint::with_exact(answer.length),
             Source::Over => SizeHint::with_exact(0),
         }
     }
@@ -231,14 +209,6 @@ where
         return Poll::Ready(Some(source.end(clock)));
     }
     Poll::Ready(polled)
-}
-
-impl fmt::Debug for Held {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held")
-            .field("length", &self.length)
-            .finish_non_exhaustive()
-    }
 }
 
 /// What the client reads of a body that a layer ends: a status over gRPC, else an error.
@@ -296,7 +266,6 @@ impl<B, P: Policy<HttpRequest>> fmt::Debug for Body<B, P> {
             Source::Passing { .. } => "Passing",
             Source::Remote { .. } => "Remote",
             Source::Answer { .. } => "Answer",
-            Source::Held { .. } => "Held",
             Source::Over => "Over",
         };
         f.debug_struct("Body")

@@ -8,9 +8,11 @@
 //!
 //! # What a request does not pay for
 //!
-//! - **Allocations.** An admitted request allocates nothing. The exceptions are a request body of
-//!   unknown length, a response body of unknown size or above 64 KiB that has a deadline or a
-//!   progress timeout, a queued request, and a deadline that you expose. Axum itself allocates in
+//! - **Allocations.** An admitted request allocates nothing. The exceptions are a response body of
+//!   unknown size or above 64 KiB that has a deadline or a progress timeout, a queued request, a
+//!   deadline that you expose, and, in a gate with a timeout or panic isolation, a request body
+//!   that the handler drops unread. What a request limit knows of a request body comes from a pool
+//!   of the thread. Axum itself allocates in
 //!   `Router::layer`: it boxes request and response bodies of another type than its own.
 //!   [`request_body(Body::new)`](crate::GateLayer::request_body) avoids that for requests. Without
 //!   `with_state`, which `axum::serve` calls for a bare router, axum also builds the layers anew

@@ -22,11 +22,35 @@
 //! - **HTTP/1 pipelining.** Requests behind the first one of a connection wait in its buffer.
 //!   Nothing counts them, and no timeout applies to them.
 //! - **What hyper buffers.** By default, HTTP/1 buffers up to 400 kB (`max_buf_size`) for each
-//!   connection. HTTP/2 lets a client open 200 streams (`max_concurrent_streams`). It buffers 1 MiB
-//!   of received data for each connection, 16 KiB of headers for each request, and about 400 kB
-//!   (`max_send_buf_size`) of a response that cannot be sent. Multiply by the number of
-//!   connections. `max_pending_accept_reset_streams` and `max_local_error_reset_streams` bound
-//!   streams that are opened and reset at once.
+//!   connection. HTTP/2 lets a client open 200 streams (`max_concurrent_streams`; tonic sets no
+//!   limit unless you do). It buffers 1 MiB of received data for each connection, 16 KiB of headers
+//!   for each request, and about 400 kB (`max_send_buf_size`) of a response that cannot be sent.
+//!   Multiply by the number of connections. `max_pending_accept_reset_streams` and
+//!   `max_local_error_reset_streams` bound streams that are opened and reset at once.
+//! - **Uploads that wait for each other.** All streams of an HTTP/2 connection share its window. By
+//!   default the window of one stream is as large, 1 MiB: the unread bodies of requests that are
+//!   queued fill the connection, and the requests with a permit get no data. Every stream can go on
+//!   if the connection's window is at least `max_concurrent_streams` times that of a stream (see
+//!   below). A stream window of 64 KiB bounds one upload to 64 KiB for each round trip. Never set
+//!   it below: h2 0.4 can lose a window update then, and the upload never ends. The memory for
+//!   unread uploads is at most the limit and the queue, times the window of a stream. `axum::serve`
+//!   has no settings for windows.
+//!
+//! ```no_run
+//! # use hyper_util::{rt::TokioExecutor, server::conn::auto::Builder};
+//! const STREAMS: u32 = 200;
+//! const STREAM_WINDOW: u32 = 64 * 1024;
+//!
+//! # fn windows(server: &mut Builder<TokioExecutor>) {
+//! server
+//!     .http2()
+//!     .max_concurrent_streams(STREAMS)
+//!     .initial_stream_window_size(STREAM_WINDOW)
+//!     .initial_connection_window_size(STREAMS * STREAM_WINDOW);
+//! # }
+//! ```
+//!
+//! Tonic's `Server::builder()` has the same three methods. To bound the number of connections:
 //!
 //! ```no_run
 //! use seawall::ConcurrencyLimit;
@@ -137,9 +161,9 @@
 //!   deadline on. 504 says that the result is unknown, not that nothing was done.
 //! - **Small responses to slow readers.** [`including_body`](crate::GateLayer::including_body) and
 //!   [`progress_timeout`](crate::GateLayer::progress_timeout) end a body of unknown size or above
-//!   64 KiB even if the client reads nothing and the connection does not poll the body. For smaller
-//!   bodies, `including_body` applies only while the connection polls them; they are released with
-//!   their last frame, and hyper may keep up to 64 KiB of each.
+//!   64 KiB even if the client reads nothing and the connection does not poll the body. A smaller
+//!   body releases its permit with its last frame, and hyper may keep up to 64 KiB of each;
+//!   `including_body` applies only while the connection polls it.
 //!   [`body_idle_timeout`](crate::GateLayer::body_idle_timeout) is for silent handlers: it applies
 //!   only while the connection waits for a frame.
 //! - **Upgraded connections.** A request ends with its 101. Give a WebSocket its own timeouts for

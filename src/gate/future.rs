@@ -188,6 +188,7 @@ where
                             Err(payload) => {
                                 let guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);
                                 let (rejection, shared) = unwound(guard, payload);
+                                X::reclaim(this.cold);
                                 this.state.set(State::rejected(rejection, shared));
                                 continue;
                             }
@@ -224,9 +225,12 @@ where
                     this.state.set(State::Done);
                     let guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);
                     let (rejection, shared) = expired(guard);
+                    X::reclaim(this.cold);
                     this.state.set(State::rejected(rejection, shared));
                 }
                 StateProj::Rejected { rejection, shared } => {
+                    ready!(X::poll_rest(rejection.as_ref(), this.cold, this.memo, cx));
+                    let memo = *this.memo;
                     let rejection = rejection.take().expect(OVER);
                     let responder = responder(shared);
                     let cold = std::mem::take(this.cold);
@@ -465,7 +469,8 @@ where
                     panic::resume_unwind(payload);
                 };
                 let rejection = isolation.caught(payload);
-                return Poll::Ready(Err((rejection, X::Cold::default(), shared)));
+                let (_, request) = this.call.take().expect(OVER);
+                return Poll::Ready(Err((rejection, X::unread(request), shared)));
             }
         }
     } else {

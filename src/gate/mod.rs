@@ -140,7 +140,7 @@ where
     fn call(&mut self, mut request: Req) -> Self::Future {
         if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } && self.unready.is_some() {
             let rejection = self.reject_unready::<Req>(&request);
-            return self.rejected(rejection, X::inspect(&request), X::Cold::default());
+            return self.reject(request, rejection);
         }
         // Foreign code, and so before there is a token.
         let length = if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
@@ -155,7 +155,7 @@ where
                 Ok(admission) => admission,
                 Err(payload) => {
                     let rejection = self.caught_early::<Req>(&request, payload);
-                    return self.rejected(rejection, X::inspect(&request), X::Cold::default());
+                    return self.reject(request, rejection);
                 }
             }
         } else {
@@ -166,11 +166,8 @@ where
             Admission::Bypass => None,
             Admission::Wait(wait) => return self.call_early(request, Early::Wait(wait)),
             Admission::Reject(rejection) => {
-                if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
-                    return self.call_early(request, Early::Reject(rejection));
-                }
                 rejection.count();
-                return self.rejected(rejection, X::inspect(&request), X::Cold::default());
+                return self.reject(request, rejection);
             }
         };
         // Nothing panics from here to the guard, in a runtime whose time driver is on.
@@ -326,6 +323,22 @@ impl<S, P, X> Gate<S, P, X> {
         }
     }
 
+    /// Rejects a request that the inner service has not got. Inline where the rest of its body is
+    /// not read.
+    #[inline(always)]
+    fn reject<Req>(&mut self, request: Req, rejection: Rejection) -> GateFuture<S, Req, P, X>
+    where
+        X: Protocol<Req, P>,
+        S: Service<X::Inner>,
+        P: Policy<X::Kind>,
+        P::Wait: WaitWith<S>,
+    {
+        if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
+            return self.call_early(request, Early::Reject(rejection));
+        }
+        self.rejected(rejection, X::inspect(&request), X::Cold::default())
+    }
+
     /// The answer to a request after a panic in `poll_ready`.
     #[cold]
     #[inline(never)]
@@ -370,10 +383,7 @@ impl<S, P, X> Gate<S, P, X> {
     {
         let memo = X::inspect(&request);
         match early {
-            Early::Reject(rejection) => {
-                rejection.count();
-                self.rejected(rejection, memo, X::unread(request))
-            }
+            Early::Reject(rejection) => self.rejected(rejection, memo, X::unread(request)),
             Early::Wait(wait) => {
                 let timer = timer::<Req, P, X>(&wait.parts(), &mut request);
                 let parked = Parked {

@@ -36,8 +36,6 @@ struct Answer {
     grpc_status: u8,
     /// ASCII without `%`: it needs no percent-encoding.
     grpc_message: &'static str,
-    /// HTTP/1 closes the connection.
-    close: bool,
 }
 
 macro_rules! answer {
@@ -57,7 +55,6 @@ macro_rules! answer {
             )),
             grpc_status: code::$grpc,
             grpc_message: $detail,
-            close: false,
         }
     };
 }
@@ -84,31 +81,22 @@ fn answer(rejection: &Rejection) -> Answer {
             SERVICE_UNAVAILABLE 503 "Service Unavailable", UNAVAILABLE,
             "circuit_open", "A dependency is failing. Retry later."
         ),
-        Reason::Draining => Answer {
-            close: true,
-            ..answer!(
-                SERVICE_UNAVAILABLE 503 "Service Unavailable", UNAVAILABLE,
-                "draining", "The server is shutting down."
-            )
-        },
-        Reason::Timeout if rejection.is_callers_body() => Answer {
-            close: true,
-            ..answer!(
-                REQUEST_TIMEOUT 408 "Request Timeout", DEADLINE_EXCEEDED,
-                "timeout", "The request body did not come in time."
-            )
-        },
+        Reason::Draining => answer!(
+            SERVICE_UNAVAILABLE 503 "Service Unavailable", UNAVAILABLE,
+            "draining", "The server is shutting down."
+        ),
+        Reason::Timeout if rejection.is_callers_body() => answer!(
+            REQUEST_TIMEOUT 408 "Request Timeout", DEADLINE_EXCEEDED,
+            "timeout", "The request body did not come in time."
+        ),
         Reason::Timeout => answer!(
             GATEWAY_TIMEOUT 504 "Gateway Timeout", DEADLINE_EXCEEDED,
             "timeout", "The request took too long."
         ),
-        Reason::BodyTooSlow => Answer {
-            close: true,
-            ..answer!(
-                REQUEST_TIMEOUT 408 "Request Timeout", DEADLINE_EXCEEDED,
-                "body_too_slow", "The request body came too slowly."
-            )
-        },
+        Reason::BodyTooSlow => answer!(
+            REQUEST_TIMEOUT 408 "Request Timeout", DEADLINE_EXCEEDED,
+            "body_too_slow", "The request body came too slowly."
+        ),
         Reason::BodyTooLarge => answer!(
             PAYLOAD_TOO_LARGE 413 "Content Too Large", RESOURCE_EXHAUSTED,
             "body_too_large", "The request body is too large."
@@ -143,7 +131,6 @@ fn custom_answer(custom: &CustomReason) -> Answer {
         )),
         grpc_status,
         grpc_message: message,
-        close: false,
     }
 }
 
@@ -226,7 +213,7 @@ impl Rejection {
             if let Some(after) = self.retry_after() {
                 headers.insert(header::RETRY_AFTER, retry_after(after));
             }
-            if answer.close && protocol.version <= Version::HTTP_11 {
+            if self.closes() && protocol.version <= Version::HTTP_11 {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             let mut response = Response::new(match answer.problem {

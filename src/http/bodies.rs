@@ -1,12 +1,13 @@
 //! What becomes of the bodies of requests and responses that pass a gate.
 
 use std::fmt;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
 
 use super::head::HttpRequest;
-use crate::body::{Body, Bounds, Carried, ClockOf, Held, Watched};
+use crate::body::{Body, Bounds, Carried, ClockOf, Watched};
 use crate::policy::{Choice, Needs, NeedsOf, No, Parts, Policy, Yes};
 use crate::protocol::{Converted, Wrapped};
 use crate::rejection::{BoxError, Rejection};
@@ -49,9 +50,15 @@ pub trait RequestBodies<B, C>: Clone {
     /// Why the body was ended, if it was.
     fn overrun(cold: &mut Self::Cold) -> Option<Rejection>;
 
-    /// An answer that is held back until the rest of the request is read; the answer itself if
-    /// nothing is left.
-    fn hold(cold: Self::Cold, answer: Bytes) -> Result<Held, Bytes>;
+    /// Takes the rest of the body back from an inner service that is dropped.
+    fn reclaim(cold: &mut Self::Cold);
+
+    /// Reads what an HTTP/1 connection needs to go on. Whether the end of the body was reached;
+    /// `None` if the body is not here.
+    fn poll_rest(cold: &mut Self::Cold, cx: &mut Context<'_>) -> Poll<Option<bool>>;
+
+    /// Reads on while the answer is sent.
+    fn linger(cold: Self::Cold);
 }
 
 /// What becomes of response bodies.
@@ -140,9 +147,13 @@ impl<B, In: Clone> RequestBodies<B, No> for In {
         None
     }
 
-    fn hold((): (), answer: Bytes) -> Result<Held, Bytes> {
-        Err(answer)
+    fn reclaim((): &mut ()) {}
+
+    fn poll_rest((): &mut (), _: &mut Context<'_>) -> Poll<Option<bool>> {
+        Poll::Ready(None)
     }
+
+    fn linger((): ()) {}
 }
 
 /// Limited bodies become [`RequestBody`]s.
@@ -195,8 +206,16 @@ where
         cold.overrun()
     }
 
-    fn hold(cold: Self::Cold, answer: Bytes) -> Result<Held, Bytes> {
-        cold.hold(answer)
+    fn reclaim(cold: &mut Self::Cold) {
+        cold.reclaim();
+    }
+
+    fn poll_rest(cold: &mut Self::Cold, cx: &mut Context<'_>) -> Poll<Option<bool>> {
+        cold.poll_rest(cx)
+    }
+
+    fn linger(cold: Self::Cold) {
+        cold.linger();
     }
 }
 
@@ -254,8 +273,16 @@ where
         cold.overrun()
     }
 
-    fn hold(cold: Self::Cold, answer: Bytes) -> Result<Held, Bytes> {
-        cold.hold(answer)
+    fn reclaim(cold: &mut Self::Cold) {
+        cold.reclaim();
+    }
+
+    fn poll_rest(cold: &mut Self::Cold, cx: &mut Context<'_>) -> Poll<Option<bool>> {
+        cold.poll_rest(cx)
+    }
+
+    fn linger(cold: Self::Cold) {
+        cold.linger();
     }
 }
 

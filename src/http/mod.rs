@@ -6,7 +6,9 @@ pub(crate) mod classify;
 pub(crate) mod grpc;
 pub(crate) mod head;
 
-use http::{Method, Request, Response, StatusCode, Version, header};
+use std::task::{Context, Poll, ready};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 
 use self::answer::decimal;
 pub use self::answer::{Responder, WireProtocol};
@@ -16,8 +18,6 @@ use self::classify::Verdict;
 pub(crate) use self::classify::by_classifier;
 pub(crate) use self::classify::{Classifier, by_head};
 pub use self::head::{HttpRequest, RequestHead, ResponseHead, ResponseHeadMut};
-#[doc(hidden)]
-pub use crate::body::Held;
 use crate::body::{Body, BodyClock, Bounds, LARGE};
 use crate::deadline::Deadline;
 use crate::gate::guard::{FutureGuard, Guard};
@@ -32,9 +32,14 @@ use crate::upload::{self, BodyUpload, Scope};
 
 /// What is remembered of a request.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts")]
 pub struct Memo {
     version: Version,
     is_head: bool,
+    /// The method is one that has a body as a rule.
+    may_have_body: bool,
+    /// The rest of the body is not read, and so the answer closes the connection.
+    closes: bool,
     /// Known only after [`Protocol::inspect`].
     is_grpc: bool,
 }
@@ -112,6 +117,33 @@ where
         In::overrun(cold)
     }
 
+    fn reclaim(cold: &mut In::Cold) {
+        In::reclaim(cold);
+    }
+
+    fn poll_rest(
+        rejection: Option<&Rejection>,
+        cold: &mut In::Cold,
+        memo: &mut Memo,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        memo.closes = rejection.is_some_and(Rejection::closes);
+        if memo.is_http2() || memo.closes {
+            return Poll::Ready(());
+        }
+        match ready!(In::poll_rest(cold, cx)) {
+            Some(is_at_end) => memo.closes = !is_at_end,
+            // Hyper reads on between two polls. Only then does it know whether the connection can
+            // go on without a body that was dropped, and adds `connection: close` by itself.
+            None if std::mem::take(&mut memo.may_have_body) => {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            None => {}
+        }
+        Poll::Ready(())
+    }
+
     fn expose(request: &mut Request<B>, deadline: Deadline) -> Deadline {
         let known = request.extensions().get::<Deadline>().copied();
         let deadline = known.map_or(deadline, |known| known.min(deadline));
@@ -149,18 +181,12 @@ where
                 .insert(header::CONTENT_LENGTH, decimal(length));
             response.body_mut().clear();
         }
-        // A gRPC answer is trailers and nothing else, so that nothing can be held back.
-        let cold = if memo.is_grpc {
-            In::Cold::default()
-        } else {
-            cold
-        };
-        Ok(response.map(|bytes| {
-            self.response.wrap(match In::hold(cold, bytes) {
-                Ok(held) => Body::held(held),
-                Err(bytes) => Body::answer(bytes),
-            })
-        }))
+        if memo.closes && !memo.is_http2() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        In::linger(cold);
+        Ok(response.map(|bytes| self.response.wrap(Body::answer(bytes))))
     }
 
     #[inline(always)]
@@ -363,6 +389,8 @@ impl Memo {
         Self {
             version: request.version(),
             is_head: matches!(*request.method(), Method::HEAD),
+            may_have_body: !matches!(*request.method(), Method::GET | Method::HEAD),
+            closes: false,
             is_grpc: false,
         }
     }

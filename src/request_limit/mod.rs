@@ -29,23 +29,42 @@
 //!
 //! 413 (gRPC `RESOURCE_EXHAUSTED`) as long as the response head is unsent, on every path. A
 //! `content-length` or an exact `size_hint` above the limit is answered without a call of the inner
-//! service. A body of unknown length is counted: over the limit, the inner service reads an error
-//! instead of the frame that was too much, and its answer is replaced. After the head, the body
-//! only ends with the error, a [`BodyError`](crate::BodyError).
+//! service. Every body is counted: over the limit, the inner service reads an error instead of the
+//! frame that was too much, and its answer is replaced. After the head, the body only ends with the
+//! error, a [`BodyError`](crate::BodyError).
 //!
 //! A `content-length` that cannot be read counts as none, and of several the largest counts: bytes
 //! are counted in any case. Hyper itself answers such requests with 400.
 //!
+//! # A client that is still sending
+//!
 //! An HTTP/1 connection with unread data is reset when it closes, and the client may lose the
-//! answer with it; some HTTP/2 clients do not read the answer on a stream that is reset while they
-//! send. So the head is sent at once, and then up to 256 KiB of the rest, for at most one second,
-//! are read and dropped before the end of the answer. If that was all, the connection goes on; if
-//! not, hyper closes it, over HTTP/2 the stream with `NO_ERROR`. With `Expect: 100-continue`
-//! nothing is read, nor for gRPC, where the head is the whole answer. In a gate with other policies
-//! this holds for every rejection.
+//! answer with it. Some HTTP/2 clients do not read the answer on a stream that is reset while they
+//! send. So a gate with a request limit reads up to 256 KiB of the rest, for at most one second,
+//! and drops it. This holds for every rejection of the gate: a full limit, a shed request, a
+//! timeout, a panic. It covers the body that the handler has taken, if the handler is dropped with
+//! it.
+//!
+//! - Over HTTP/2, the whole answer is sent at once, and a task reads the rest meanwhile.
+//! - Over HTTP/1, the rest is read before the answer: all of it if its length is known to be that
+//!   small, else half of the bytes in half of the time. If its end is reached, the connection goes
+//!   on. If not, the answer says `connection: close`, and a task reads the other half. A declared
+//!   length above 256 KiB, and `Expect: 100-continue`, are answered at once with `connection:
+//!   close`.
+//!
+//! A gate without a request limit drops the body with the rejection. Over HTTP/1 it then answers
+//! one poll later, so that hyper can add `connection: close` if it closes the connection. Over HTTP/2
+//! hyper resets the stream with `NO_ERROR`.
 //!
 //! For this the layer takes the request body out of the call, so that the body must be `Unpin`,
 //! `Send` and `'static`, as those of hyper, axum and tonic are; put any other into a `Pin<Box<_>>`.
+//!
+//! # What the caller caused
+//!
+//! The gate knows whether its service waits for the request body, and whether the body failed. A
+//! timeout while the service waits is answered with 408, and is no failure of the service for a
+//! [circuit breaker](crate::circuit_breaker#what-the-caller-caused), in this gate or any other
+//! around it or inside it.
 //!
 //! # Slow senders
 //!
@@ -78,6 +97,7 @@
 pub(crate) mod bounds;
 mod pace;
 pub(crate) mod request_body;
+mod unread;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -88,6 +108,8 @@ use self::bounds::Bounds;
 pub use self::request_body::RequestBody;
 #[doc(hidden)]
 pub use self::request_body::{Cold, Sent};
+#[doc(hidden)]
+pub use self::unread::Unread;
 use crate::gate::GateLayer;
 use crate::http::head::RequestHead;
 use crate::policy::{Admission, Limited, NoWait, Parts, PerRequest, Policy};

@@ -1,40 +1,34 @@
-//! The one request body: its bytes are counted, and the rest of one that is too large is read and
-//! dropped.
+//! The one request body: its bytes are counted, and its time.
 
-use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use http::{HeaderMap, HeaderValue, Request, header};
 use http_body::{Frame, SizeHint};
-use pin_project_lite::pin_project;
 
 use super::pace::Waited;
-use crate::body::{BodyError, Held};
-use crate::clock::{self, Lent};
-use crate::gate::timer::due;
+use super::unread::Unread;
+use crate::body::BodyError;
 use crate::http::head::RequestHead;
 use crate::policy::Parts;
 use crate::reason::Reason;
 use crate::rejection::{BoxError, Rejection};
-use crate::upload::{Scope, Upload, UploadRef};
+use crate::upload::{Rest, Scope, Upload, UploadRef};
 
-pin_project! {
-    /// A request body that passed a [`RequestLimit`](crate::RequestLimit): its bytes are counted,
-    /// and it ends with a [`BodyError`] where it is too large or too slow.
-    pub struct RequestBody<B> {
-        // `None` when it was ended.
-        #[pin]
-        body: Option<B>,
-        left: u64,
-        // `None` for a request without a body.
-        upload: Option<UploadRef>,
-        // Once it has been waited for, where its pace is limited.
-        waited: Option<Box<Waited>>,
-    }
+/// A request body that passed a [`RequestLimit`](crate::RequestLimit): its bytes are counted, and
+/// it ends with a [`BodyError`] where it is too large or too slow.
+pub struct RequestBody<B> {
+    /// `None` when it was ended.
+    body: Option<B>,
+    left: u64,
+    /// `None` for a request without a body.
+    upload: Option<UploadRef>,
+    /// Boxes the body for the gate, where the gate may still answer.
+    gives_back: Option<fn(B) -> Option<Rest>>,
+    /// Once it has been waited for, where its pace is limited.
+    waited: Option<Box<Waited>>,
 }
 
 /// What few requests have.
@@ -45,6 +39,10 @@ pub enum Cold<B> {
     Nothing,
     /// The request has a body.
     Sent(Sent),
+    /// The request is rejected, and its body is at its end.
+    Read,
+    /// The request is rejected, and its client waits for a 100 before it sends the body.
+    Unwanted,
     /// The request is rejected, and the rest of its body is not read yet.
     Unread(Box<Unread<B>>),
 }
@@ -52,18 +50,10 @@ pub enum Cold<B> {
 /// The future's side of a request body.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Sent(UploadRef);
-
-pin_project! {
-    /// Reads and drops the rest of a body, for a while, and then gives the answer.
-    #[doc(hidden)]
-    pub struct Unread<B> {
-        #[pin]
-        body: B,
-        left: usize,
-        lent: Lent,
-        answer: Bytes,
-    }
+pub struct Sent {
+    upload: UploadRef,
+    /// An answer may follow when the inner service is dropped.
+    gives_back: bool,
 }
 
 /// Limits a request whose size is not known to be small.
@@ -71,7 +61,7 @@ pin_project! {
     clippy::type_complexity,
     reason = "a request and what is kept of it, or why not"
 )]
-pub(crate) fn limit<B: http_body::Body>(
+pub(crate) fn limit<B: http_body::Body + Unpin>(
     request: Request<B>,
     parts: &Parts<'_>,
 ) -> Result<(Request<B>, Cold<B>, u64), (Rejection, Cold<B>)> {
@@ -89,7 +79,7 @@ pub(crate) fn limit<B: http_body::Body>(
     let cold = if request.body().is_end_stream() {
         Cold::Nothing
     } else {
-        Cold::Sent(Sent(Upload::begin(bounds)))
+        Cold::sent(parts)
     };
     Ok((request, cold, max))
 }
@@ -112,12 +102,20 @@ fn expects_continue(headers: &HeaderMap) -> bool {
 impl<B> RequestBody<B> {
     /// A body of at most `max` bytes.
     #[inline(always)]
-    pub(crate) fn new(body: B, max: u64, cold: &Cold<B>) -> Self {
+    pub(crate) fn new(body: B, max: u64, cold: &Cold<B>) -> Self
+    where
+        B: http_body::Body + Send + 'static,
+    {
+        let sent = match cold {
+            Cold::Sent(sent) => Some(sent),
+            _ => None,
+        };
         Self {
             body: Some(body),
             left: max,
-            upload: match cold {
-                Cold::Sent(Sent(upload)) => Some(upload.clone()),
+            upload: sent.map(|sent| sent.upload.clone()),
+            gives_back: match sent {
+                Some(sent) if sent.gives_back => Some(rest),
                 _ => None,
             },
             waited: None,
@@ -138,43 +136,43 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
-        let mut this = self.project();
-        let Some(body) = this.body.as_mut().as_pin_mut() else {
+        let this = self.get_mut();
+        let Some(body) = &mut this.body else {
             return Poll::Ready(None);
         };
-        let Poll::Ready(polled) = body.poll_frame(cx) else {
-            ready!(poll_slow(this.upload.as_deref(), this.waited, cx));
-            this.body.set(None);
+        let Poll::Ready(polled) = Pin::new(body).poll_frame(cx) else {
+            ready!(poll_slow(this.upload.as_deref(), &mut this.waited, cx));
+            this.body = None;
             let rejection = end(this.upload.as_deref(), Reason::BodyTooSlow, None::<B>);
             return Poll::Ready(Some(Err(BodyError::ended(rejection))));
         };
-        if let Some(upload) = this.upload {
+        if let Some(upload) = &this.upload {
             upload.receive();
         }
         let frame = match polled {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
-                this.body.set(None);
-                if let Some(upload) = this.upload {
+                this.body = None;
+                if let Some(upload) = &this.upload {
                     upload.fail();
                 }
                 return Poll::Ready(Some(Err(BodyError::inner(error))));
             }
             None => {
-                this.body.set(None);
+                this.body = None;
                 return Poll::Ready(None);
             }
         };
         let size = frame.data_ref().map_or(0, Buf::remaining) as u64;
-        if let Some(waited) = this.waited {
+        if let Some(waited) = &mut this.waited {
             waited.receive(size);
         }
         let Some(left) = this.left.checked_sub(size) else {
-            let rest = this.body.get_mut().take();
+            let rest = this.body.take();
             let rejection = end(this.upload.as_deref(), Reason::BodyTooLarge, rest);
             return Poll::Ready(Some(Err(BodyError::ended(rejection))));
         };
-        *this.left = left;
+        this.left = left;
         Poll::Ready(Some(Ok(frame)))
     }
 
@@ -188,6 +186,24 @@ where
         match &self.body {
             Some(body) => body.size_hint(),
             None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+/// A body that is given back, if there is anything left to read.
+fn rest<B: http_body::Body + Send + 'static>(body: B) -> Option<Rest> {
+    (!body.is_end_stream()).then(|| Box::new(body) as Rest)
+}
+
+/// A body that is dropped because its service is: the gate reads the rest before or while it
+/// answers.
+impl<B> Drop for RequestBody<B> {
+    #[inline]
+    fn drop(&mut self) {
+        if let (Some(rest), Some(upload)) = (self.gives_back, &self.upload) {
+            if upload.is_served() {
+                upload.give_back(self.body.take().and_then(rest));
+            }
         }
     }
 }
@@ -222,7 +238,7 @@ fn end<B: Send + 'static>(upload: Option<&Upload>, reason: Reason, rest: Option<
     let rejection = match upload {
         Some(upload) => {
             let rejection = upload.bounds().reporter().reject(reason);
-            let rest = rest.map(|rest| Box::new(rest) as Box<dyn Any + Send>);
+            let rest = rest.map(|rest| Box::new(rest) as Rest);
             upload.end(rejection.clone(), rest);
             rejection
         }
@@ -247,13 +263,14 @@ impl<B> Cold<B> {
     /// What is left of a request that is rejected, if its client sends it.
     pub(crate) fn of(request: Request<B>) -> Self
     where
-        B: http_body::Body,
+        B: http_body::Body + Unpin,
     {
-        let is_sent = !request.body().is_end_stream() && !expects_continue(request.headers());
-        if is_sent {
-            Cold::Unread(Box::new(Unread::new(request.into_body())))
+        if request.body().is_end_stream() {
+            Cold::Read
+        } else if expects_continue(request.headers()) {
+            Cold::Unwanted
         } else {
-            Cold::Nothing
+            Cold::Unread(Box::new(Unread::new(request.into_body())))
         }
     }
 
@@ -261,7 +278,10 @@ impl<B> Cold<B> {
     #[inline(always)]
     pub(crate) fn sent(parts: &Parts<'_>) -> Self {
         match parts.limit {
-            Some((bounds, _)) => Cold::Sent(Sent(Upload::begin(bounds))),
+            Some((bounds, _)) => Cold::Sent(Sent {
+                upload: Upload::begin(bounds),
+                gives_back: parts.isolation.is_some() || parts.deadline.is_some(),
+            }),
             None => Cold::Nothing,
         }
     }
@@ -270,7 +290,7 @@ impl<B> Cold<B> {
     #[inline(always)]
     pub(crate) fn enter(&self) -> Option<Scope> {
         match self {
-            Cold::Sent(Sent(upload)) => Some(upload.enter()),
+            Cold::Sent(sent) => Some(sent.upload.enter()),
             _ => None,
         }
     }
@@ -279,33 +299,58 @@ impl<B> Cold<B> {
     #[inline(always)]
     pub(crate) fn overrun(&mut self) -> Option<Rejection>
     where
-        B: 'static,
+        B: http_body::Body + Unpin + 'static,
     {
-        let Cold::Sent(Sent(upload)) = self else {
+        let Cold::Sent(sent) = self else {
             return None;
         };
-        let (rejection, rest) = upload.take_end()?;
-        let rest = rest.and_then(|rest| rest.downcast::<B>().ok());
-        *self = rest.map_or(Cold::Nothing, |rest| {
-            Cold::Unread(Box::new(Unread::new(*rest)))
-        });
+        let (rejection, rest) = sent.upload.take_end()?;
+        *self = Self::unread(rest);
         Some(rejection)
     }
 
-    /// Holds an answer back until the rest of the body is read.
-    pub(crate) fn hold(self, answer: Bytes) -> Result<Held, Bytes>
+    /// Takes the rest of the body back from an inner service that is dropped.
+    pub(crate) fn reclaim(&mut self)
+    where
+        B: http_body::Body + Unpin + 'static,
+    {
+        if let Cold::Sent(sent) = self {
+            *self = Self::unread(sent.upload.take_rest());
+        }
+    }
+
+    fn unread(rest: Option<Rest>) -> Self
+    where
+        B: http_body::Body + Unpin + 'static,
+    {
+        let rest = rest.and_then(|rest| rest.downcast::<B>().ok());
+        rest.map_or(Cold::Nothing, |rest| {
+            Cold::Unread(Box::new(Unread::new(*rest)))
+        })
+    }
+
+    /// Reads what an HTTP/1 connection needs to go on. Whether the end of the body was reached;
+    /// `None` if the body is not here.
+    pub(crate) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<bool>>
+    where
+        B: http_body::Body + Unpin,
+    {
+        Poll::Ready(match self {
+            Cold::Nothing | Cold::Sent(_) => None,
+            Cold::Read => Some(true),
+            Cold::Unwanted => Some(false),
+            Cold::Unread(unread) => Some(ready!(unread.poll_before_answer(cx))),
+        })
+    }
+
+    /// Reads on while the answer is sent.
+    pub(crate) fn linger(self)
     where
         B: http_body::Body + Send + Unpin + 'static,
     {
-        let Cold::Unread(mut unread) = self else {
-            return Err(answer);
-        };
-        let length = answer.len() as u64;
-        unread.answer = answer;
-        Ok(Held {
-            answer: Box::into_pin(unread),
-            length,
-        })
+        if let Cold::Unread(unread) = self {
+            unread.linger();
+        }
     }
 }
 
@@ -314,54 +359,9 @@ impl<B> fmt::Debug for Cold<B> {
         f.write_str(match self {
             Cold::Nothing => "Nothing",
             Cold::Sent(_) => "Sent",
+            Cold::Read => "Read",
+            Cold::Unwanted => "Unwanted",
             Cold::Unread(_) => "Unread",
         })
-    }
-}
-
-// === impl Unread ===
-
-impl<B> Unread<B> {
-    /// What a client has typically sent before it reads the answer: socket buffers on both sides.
-    const BYTES: usize = 256 * 1024;
-    const TIME: Duration = Duration::from_secs(1);
-
-    fn new(body: B) -> Self {
-        Self {
-            body,
-            left: Self::BYTES,
-            lent: Lent::default(),
-            answer: Bytes::new(),
-        }
-    }
-}
-
-impl<B: http_body::Body> Future for Unread<B> {
-    type Output = Bytes;
-
-    /// Ready when there is nothing more to read, or enough was read.
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Bytes> {
-        let mut this = self.project();
-        while *this.left > 0 {
-            let Poll::Ready(polled) = this.body.as_mut().poll_frame(cx) else {
-                ready!(this.lent.poll(|| due(clock::nanos(Self::TIME)), cx));
-                break;
-            };
-            let Some(Ok(frame)) = polled else {
-                break;
-            };
-            // An empty frame counts too, or a body of nothing else would never end.
-            let size = frame.data_ref().map_or(0, Buf::remaining).max(1);
-            *this.left = this.left.saturating_sub(size);
-        }
-        Poll::Ready(std::mem::take(this.answer))
-    }
-}
-
-impl<B> fmt::Debug for Unread<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unread")
-            .field("left", &self.left)
-            .finish_non_exhaustive()
     }
 }

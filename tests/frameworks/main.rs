@@ -4,6 +4,7 @@
 mod attached;
 mod breaker;
 mod builder;
+mod callers;
 mod composed;
 mod grpc_deadline;
 mod slow;

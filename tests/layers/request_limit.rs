@@ -230,93 +230,84 @@ async fn the_handle_changes_the_limit_of_requests_to_come() {
     );
 }
 
+/// Over HTTP/1 the answer follows when the rest is read, so that the connection can go on.
 #[tokio::test(start_paused = true)]
-async fn the_rest_is_read_after_the_head_but_not_for_ever() {
+async fn b10_over_http_1_the_rest_is_read_first() {
     let mut service = RequestLimitLayer::new(1).layer(handler());
-    // A client that is done: the answer follows when all is read.
-    let token = Arc::new(());
-    let rest = Script::new([Step::Data("ab"), Step::Pending, Step::Data("cd")]).exact(4);
-    let response = service.call(post(rest.holding(&token))).await.unwrap();
-    assert_eq!(response.status(), 413);
-    let mut body = response.into_body();
-    assert_eq!(http_body::Body::size_hint(&body).exact(), Some(131));
-    let mut frame = spawn(body.frame());
-    assert_pending!(frame.poll());
-    assert!(frame.is_woken());
-    assert!(assert_ready_ok!(frame.poll().map(Option::unwrap)).is_data());
-    drop(frame);
-    assert_eq!(Arc::strong_count(&token), 1, "what is read is dropped");
-    assert!(body.frame().await.is_none());
-
-    // A client that is silent: a second at most.
-    let silent = Silent.boxed();
-    let mut request = Request::new(silent);
-    request
-        .headers_mut()
-        .insert("content-length", "10".parse().unwrap());
-    let mut service = RequestLimitLayer::new(1).layer(handler());
-    let call = tokio::time::timeout(10 * Duration::from_secs(1), service.call(request));
-    let response = call.await.expect("refused at the door").unwrap();
-    let (body, took) = timed(response.into_body().collect()).await;
-    assert_eq!(
-        (body.unwrap().to_bytes().len(), took),
-        (131, Duration::from_secs(1))
-    );
+    for known in [true, false] {
+        let token = Arc::new(());
+        let rest = Script::new([Step::Data("ab"), Step::Pending, Step::Data("cd")]);
+        let rest = if known { rest.exact(4) } else { rest };
+        let mut call = spawn(service.call(post(rest.holding(&token))));
+        assert_pending!(call.poll());
+        assert!(call.is_woken());
+        let response = assert_ready_ok!(call.poll());
+        assert_eq!(response.status(), 413);
+        assert!(!response.headers().contains_key("connection"));
+        assert_eq!(Arc::strong_count(&token), 1, "what is read is dropped");
+        let body = response.into_body();
+        assert_eq!(http_body::Body::size_hint(&body).exact(), Some(131));
+        assert_eq!(body.collect().await.unwrap().to_bytes().len(), 131);
+    }
 }
 
+/// A client that is silent: a second at most, and then the connection is closed.
 #[tokio::test(start_paused = true)]
-async fn in_the_middle_the_rest_is_read_after_the_head_as_well() {
+async fn b10_over_http_1_the_rest_is_not_waited_for_for_ever() {
+    let silent = || Silent.boxed();
+    let declaring = |length: &'static str| {
+        let mut request = Request::new(silent());
+        *request.method_mut() = http::Method::POST;
+        let length = http::HeaderValue::from_static(length);
+        request.headers_mut().insert("content-length", length);
+        request
+    };
     let mut service = RequestLimitLayer::new(1).layer(handler());
-    let token = Arc::new(());
-    let rest = Script::new([Step::Data("ab"), Step::Pending, Step::Data("cd")]);
-    let response = assert_ready_ok!(spawn(service.call(post(rest.holding(&token)))).poll());
-    assert_eq!(response.status(), 413);
-    let mut body = response.into_body();
-    let mut frame = spawn(body.frame());
-    assert_pending!(frame.poll());
-    assert!(frame.is_woken());
-    assert!(assert_ready_ok!(frame.poll().map(Option::unwrap)).is_data());
-    drop(frame);
-    assert_eq!(Arc::strong_count(&token), 1, "what is read is dropped");
+    let (response, took) = timed(service.call(declaring("10"))).await;
+    let response = response.unwrap();
+    assert_eq!((response.status().as_u16(), took.as_millis()), (413, 500));
+    assert_eq!(response.headers()["connection"], "close");
 
-    // A client that is silent: a second at most.
+    // In the middle.
     let frames = futures_util::stream::once(async {
         Ok::<_, Infallible>(http_body::Frame::data(Bytes::from_static(b"ab")))
     });
     let silent = StreamBody::new(frames.chain(futures_util::stream::pending()).boxed());
     let mut service = RequestLimitLayer::new(1).layer(handler());
-    let response = service.call(Request::new(silent)).await.unwrap();
-    let (body, took) = timed(response.into_body().collect()).await;
-    assert_eq!(
-        (body.unwrap().to_bytes().len(), took),
-        (131, Duration::from_secs(1))
-    );
+    let mut request = Request::new(silent);
+    *request.method_mut() = http::Method::POST;
+    let (response, took) = timed(service.call(request)).await;
+    let response = response.unwrap();
+    assert_eq!((response.status().as_u16(), took.as_millis()), (413, 500));
+    assert_eq!(response.headers()["connection"], "close");
 }
 
-#[tokio::test]
-async fn an_answer_without_a_body_holds_its_end_back_too() {
-    let mut service = RequestLimitLayer::new(1)
-        .respond_with(|no: &Rejection, protocol: WireProtocol| {
-            no.to_response(protocol).map(|_| Bytes::new())
-        })
-        .layer(handler());
-    let rest = Script::new([Step::Data("ab"), Step::Pending, Step::Data("cd")]).exact(4);
-    let response = service.call(post(rest)).await.unwrap();
-    let mut body = response.into_body();
-    assert!(!http_body::Body::is_end_stream(&body));
-    assert_eq!(http_body::Body::size_hint(&body).exact(), None);
-    let mut frame = spawn(body.frame());
-    assert_pending!(frame.poll());
-    assert!(matches!(frame.poll(), std::task::Poll::Ready(None)));
-
-    let rest = Script::new([Step::Panic]).exact(4);
-    let mut request = grpc();
-    *request.body_mut() = rest;
-    let response = service.call(request).await.unwrap();
-    assert!(
-        http_body::Body::is_end_stream(response.body()),
-        "gRPC is trailers-only"
-    );
+/// Over HTTP/2 the answer is sent at once, and whole, and the rest is read meanwhile.
+#[tokio::test(start_paused = true)]
+async fn b10_over_http_2_the_rest_is_read_while_the_answer_is_sent() {
+    let mut service = RequestLimitLayer::new(1).layer(handler());
+    for mut request in [http2(), grpc()] {
+        let token = Arc::new(());
+        let rest = Script::new([Step::Data("ab"), Step::Pending, Step::Data("cd")]);
+        *request.body_mut() = rest.exact(4).holding(&token);
+        *request.method_mut() = http::Method::POST;
+        let response = assert_ready_ok!(spawn(service.call(request)).poll());
+        assert_eq!(reason(&response), Some(Reason::BodyTooLarge));
+        drop(response);
+        assert_eq!(Arc::strong_count(&token), 2, "it is not read yet");
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&token), 1, "what is read is dropped");
+    }
+    // A client that is silent: a second at most.
+    let token = Arc::new(());
+    let mut request = http2();
+    *request.body_mut() = Script::new([Step::Data("ab"), Step::Silent]).holding(&token);
+    drop(service.call(request).await.unwrap());
+    tokio::time::sleep(Duration::from_millis(999)).await;
+    assert_eq!(Arc::strong_count(&token), 2);
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert_eq!(Arc::strong_count(&token), 1);
 }
 
 #[tokio::test]
@@ -335,16 +326,23 @@ async fn the_reason_is_found_behind_other_bodies() {
     assert_eq!(error.rejection().unwrap().reason(), Reason::BodyTooLarge);
 }
 
-#[tokio::test]
+/// Half of it before an answer over HTTP/1, unless more is declared; the other half after it.
+#[tokio::test(start_paused = true)]
 async fn an_endless_body_is_read_no_further_than_256_kib() {
-    for declared in [true, false] {
+    for (version, declared) in [
+        (http::Version::HTTP_11, false),
+        (http::Version::HTTP_11, true),
+        (http::Version::HTTP_2, false),
+        (http::Version::HTTP_2, true),
+    ] {
         let (read, chunk) = (Arc::new(AtomicU64::new(0)), Bytes::from(vec![0; 1000]));
         let count = read.clone();
         let endless = futures_util::stream::repeat_with(move || {
             count.fetch_add(1000, Relaxed);
             Ok::<_, Infallible>(http_body::Frame::data(chunk.clone()))
         });
-        let mut request = Request::new(http_body_util::StreamBody::new(endless));
+        let mut request = Request::new(StreamBody::new(endless));
+        *request.version_mut() = version;
         if declared {
             request
                 .headers_mut()
@@ -353,13 +351,19 @@ async fn an_endless_body_is_read_no_further_than_256_kib() {
         let mut service = RequestLimitLayer::new(5000).layer(handler());
         let response = service.call(request).await.unwrap();
         assert_eq!(response.status(), 413);
-        response.into_body().collect().await.unwrap();
+        let closes = response.headers().contains_key("connection");
+        assert_eq!(closes, version == http::Version::HTTP_11);
         let kept = if declared { 0 } else { 5000 + 1000 };
-        let read = read.load(Relaxed) - kept;
-        assert!((256 * 1024..256 * 1024 + 1000).contains(&read), "{read}");
+        let before = read.load(Relaxed) - kept;
+        let first = if closes { 128 * 1024 } else { 0 };
+        assert!((first..first + 1000).contains(&before), "{before}");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let all = read.load(Relaxed) - kept;
+        assert!((256 * 1024..256 * 1024 + 1000).contains(&all), "{all}");
     }
 }
 
+/// Without a reader for the rest, an HTTP/1 connection cannot go on.
 #[tokio::test]
 async fn a_client_that_waits_for_100_continue_is_not_read_from() {
     let mut request = declaring("11", Script::new([Step::Panic]));
@@ -368,6 +372,7 @@ async fn a_client_that_waits_for_100_continue_is_not_read_from() {
     let mut service = RequestLimitLayer::new(10).layer(handler());
     let response = service.call(request).await.unwrap();
     assert_eq!(response.status(), 413);
+    assert_eq!(response.headers()["connection"], "close");
     response.into_body().collect().await.unwrap();
 }
 

@@ -19,6 +19,8 @@ pub(crate) enum Step {
     Data(&'static str),
     Trailers(&'static str, &'static str),
     Pending,
+    /// Pending for ever.
+    Silent,
     Error,
     Panic,
 }
@@ -81,6 +83,10 @@ impl http_body::Body for Script {
             }
             Some(Step::Error) => Some(Err(std::io::Error::other("scripted"))),
             Some(Step::Panic) => unwind(),
+            Some(Step::Silent) => {
+                self.steps.push_front(Step::Silent);
+                return Poll::Pending;
+            }
             Some(Step::Pending) => {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;

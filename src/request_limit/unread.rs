@@ -1,0 +1,115 @@
+//! What becomes of the rest of a request body when its request is rejected.
+//!
+//! A client that is still sending may lose the answer: an HTTP/1 connection with unread data is
+//! reset when it closes, and some HTTP/2 clients do not read the answer on a stream that is reset
+//! while they send. So the rest is read and dropped for a while. Over HTTP/1 a part of it is read
+//! before the answer: only then is it known whether the connection can go on.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Buf;
+use http_body::Body;
+use tokio::runtime::Handle;
+
+use crate::clock::{self, Lent};
+use crate::gate::timer::due;
+
+/// The rest of a request body, which is read and dropped for a while.
+#[doc(hidden)]
+pub struct Unread<B> {
+    body: B,
+    left: usize,
+    time: Duration,
+    lent: Lent,
+    is_at_end: bool,
+}
+
+// === impl Unread ===
+
+impl<B: Body + Unpin> Unread<B> {
+    /// What a client has typically sent before it reads the answer: socket buffers on both sides.
+    const BYTES: usize = 256 * 1024;
+    const TIME: Duration = Duration::from_secs(1);
+
+    pub(super) fn new(body: B) -> Self {
+        Self {
+            body,
+            left: Self::BYTES,
+            time: Self::TIME,
+            lent: Lent::default(),
+            is_at_end: false,
+        }
+    }
+
+    /// Reads what an HTTP/1 connection needs to go on: all of it if that is known to be little,
+    /// half of the bytes in half of the time if its length is unknown, and nothing if it is too
+    /// much. Whether the end was reached.
+    pub(super) fn poll_before_answer(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let hint = self.body.size_hint();
+        let (bytes, time) = match hint.exact() {
+            Some(length) if length <= Self::BYTES as u64 => (0, Self::TIME),
+            _ if hint.lower() > Self::BYTES as u64 => return Poll::Ready(false),
+            _ => (Self::BYTES / 2, Self::TIME / 2),
+        };
+        if self.is_at_end || self.left <= bytes {
+            return Poll::Ready(self.is_at_end);
+        }
+        ready!(self.poll_until(bytes, time, cx));
+        self.time = self.time.saturating_sub(time);
+        self.lent = Lent::default();
+        Poll::Ready(self.is_at_end)
+    }
+
+    /// Reads until only so many bytes may still be read, or the time is over.
+    fn poll_until(&mut self, left: usize, time: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        while self.left > left && !self.is_at_end {
+            let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(cx) else {
+                return self.lent.poll(|| due(clock::nanos(time)), cx);
+            };
+            match polled {
+                Some(Ok(frame)) => {
+                    // An empty frame counts too, or a body of nothing else would never end.
+                    let size = frame.data_ref().map_or(0, Buf::remaining).max(1);
+                    self.left = self.left.saturating_sub(size);
+                    self.is_at_end = self.body.is_end_stream();
+                }
+                None => self.is_at_end = true,
+                Some(Err(_)) => break,
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Reads on while the answer is sent, in a task of its own; outside a runtime not at all.
+    pub(super) fn linger(self: Box<Self>)
+    where
+        B: Send + 'static,
+    {
+        if self.is_at_end || self.left == 0 || self.time.is_zero() {
+            return;
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            drop(runtime.spawn(self));
+        }
+    }
+}
+
+impl<B: Body + Unpin> Future for Unread<B> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        this.poll_until(0, this.time, cx)
+    }
+}
+
+impl<B> fmt::Debug for Unread<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unread")
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}

@@ -25,8 +25,8 @@
 //! curl -i $url/health                                # 200, meanwhile
 //! ```
 //!
-//! The flags are in `--help`. At Ctrl-C or SIGTERM the server stops once the requests in flight
-//! have ended, after 10 s at the latest.
+//! The flags are in `--help`. With `--features tracing`, the layers log. At Ctrl-C or SIGTERM the
+//! server stops once the requests in flight have ended, after 10 s at the latest.
 
 mod common;
 
@@ -41,7 +41,7 @@ use axum::{Extension, Router};
 use clap::Parser;
 use futures_util::{StreamExt, stream};
 use seawall::{CircuitBreaker, CircuitBreakerLayer, Deadline};
-use tower::{BoxError, ServiceBuilder};
+use tower::{BoxError, Layer};
 
 /// An axum server behind the recommended stack of seawall.
 #[derive(Parser)]
@@ -102,20 +102,18 @@ async fn main() -> Result<(), BoxError> {
         .concurrency_limit(common.concurrency_limit()?)
         .request_limit(requests)
         .exempt(|head| head.path() == "/health")
-        .on_panic(common::log_panic);
+        .keep_requests();
     if args.including_body {
         stack = stack.including_body();
     }
-    let layers = ServiceBuilder::new()
-        .map_response(common::logged)
-        .layer(stack.build()?);
+    let stack = stack.build()?;
 
     let listener = common.listen().await?;
     if args.outside {
-        let service = layers.service(routes().with_state(()));
+        let service = stack.layer(routes().with_state(()));
         common.serve(listener, service).await;
     } else {
-        common.serve(listener, routes().layer(layers)).await;
+        common.serve(listener, routes().layer(stack)).await;
     }
     Ok(())
 }

@@ -16,8 +16,8 @@
 //! curl -i localhost:3000/health                      # 200, meanwhile
 //! ```
 //!
-//! The flags are in `--help`. At Ctrl-C or SIGTERM the server stops once the requests in flight
-//! have ended, after 10 s at the latest.
+//! The flags are in `--help`. With `--features tracing`, the layers log. At Ctrl-C or SIGTERM the
+//! server stops once the requests in flight have ended, after 10 s at the latest.
 
 mod common;
 
@@ -28,7 +28,7 @@ use clap::Parser;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use tower::{BoxError, ServiceBuilder, service_fn};
+use tower::{BoxError, Layer, service_fn};
 
 /// A hyper server behind the recommended stack of seawall.
 #[derive(Parser)]
@@ -46,12 +46,9 @@ async fn main() -> Result<(), BoxError> {
         .concurrency_limit(common.concurrency_limit()?)
         .request_limit(common.request_limit())
         .exempt(|head| head.path() == "/health")
-        .on_panic(common::log_panic)
+        .keep_requests()
         .build()?;
-    let service = ServiceBuilder::new()
-        .map_response(common::logged)
-        .layer(stack)
-        .service(service_fn(answer));
+    let service = stack.layer(service_fn(answer));
     let listener = common.listen().await?;
     common.serve(listener, service).await;
     Ok(())

@@ -14,8 +14,8 @@
 //! curl -i localhost:3000/health              # 200, meanwhile
 //! ```
 //!
-//! The flags are in `--help`. At Ctrl-C or SIGTERM the server stops once the requests in flight
-//! have ended, after 10 s at the latest.
+//! The flags are in `--help`. With `--features tracing`, the layers log. At Ctrl-C or SIGTERM the
+//! server stops once the requests in flight have ended, after 10 s at the latest.
 
 mod common;
 #[path = "common/patient.rs"]
@@ -28,7 +28,7 @@ use axum::extract::Query;
 use axum::routing::get;
 use clap::Parser;
 use tonic::service::Routes;
-use tower::{BoxError, ServiceBuilder};
+use tower::{BoxError, Layer};
 
 use self::patient::{GreeterServer, Patient};
 
@@ -55,7 +55,7 @@ async fn main() -> Result<(), BoxError> {
         .concurrency_limit(common.concurrency_limit()?)
         .request_limit(common.request_limit())
         .exempt(|head| head.path() == "/health")
-        .on_panic(common::log_panic)
+        .keep_requests()
         .build()?;
 
     let rest = Router::new()
@@ -63,11 +63,8 @@ async fn main() -> Result<(), BoxError> {
         .route("/health", get(async || "ok\n"))
         .route("/sleep", get(sleep));
     let grpc = Routes::new(GreeterServer::new(Patient)).into_axum_router();
-    let service = ServiceBuilder::new()
-        .map_response(common::logged)
-        .layer(stack)
-        // Tonic's router answers unknown paths in gRPC, so it is the fallback of the other one.
-        .service(rest.fallback_service(grpc).with_state(()));
+    // Tonic's router answers unknown paths in gRPC, so it is the fallback of the other one.
+    let service = stack.layer(rest.fallback_service(grpc).with_state(()));
     let listener = common.listen().await?;
     common.serve(listener, service).await;
     Ok(())

@@ -25,8 +25,8 @@
 //! $greeter hello                              # UNAVAILABLE: the circuit is open
 //! ```
 //!
-//! The flags are in `--help`. At Ctrl-C or SIGTERM the server stops once the calls in flight have
-//! ended, after 10 s at the latest.
+//! The flags are in `--help`. With `--features tracing`, the layers log. At Ctrl-C or SIGTERM the
+//! server stops once the calls in flight have ended, after 10 s at the latest.
 
 mod common;
 #[path = "common/patient.rs"]
@@ -69,7 +69,7 @@ async fn main() -> Result<(), BoxError> {
         .expose_deadline()
         .concurrency_limit(common.concurrency_limit()?)
         .request_limit(requests)
-        .on_panic(common::log_panic)
+        .keep_requests()
         .build()?;
 
     // Around this service alone: clients watch the health service for as long as they like.
@@ -87,7 +87,6 @@ async fn main() -> Result<(), BoxError> {
         .max_concurrent_streams(streams)
         .initial_stream_window_size(window)
         .initial_connection_window_size(streams * window)
-        .layer(ServiceBuilder::new().map_response(common::logged))
         .add_service(health_service)
         .add_service(greeter)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), common::stopped());

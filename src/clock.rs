@@ -64,6 +64,13 @@ pub(crate) fn monotonic() -> Duration {
     origin.elapsed()
 }
 
+/// The second of the time by which decisions are taken.
+#[cfg(feature = "tracing")]
+pub(crate) fn second() -> u32 {
+    static ORIGIN: LazyLock<tokio::time::Instant> = LazyLock::new(now);
+    now().saturating_duration_since(*ORIGIN).as_secs() as u32
+}
+
 /// A timer of the thread's pool, lent until it is dropped.
 ///
 /// A timer that is set anew with [`Sleep::reset`] keeps its entry in the timer wheel, so that a

@@ -61,7 +61,7 @@ pub struct CustomReason {
 
 impl Reason {
     /// All reasons but [`Reason::Custom`]; each is at its [`Reason::index`].
-    #[cfg(any(test, feature = "metrics"))]
+    #[cfg(any(test, feature = "metrics", feature = "tracing"))]
     pub(crate) const ALL: [Reason; 12] = [
         Reason::Overloaded,
         Reason::ConcurrencyLimit,
@@ -101,7 +101,7 @@ impl Reason {
     }
 
     /// Where the reason is in [`Reason::ALL`]; `None` for [`Reason::Custom`].
-    #[cfg(feature = "metrics")]
+    #[cfg(any(feature = "metrics", feature = "tracing"))]
     pub(crate) fn index(self) -> Option<usize> {
         Reason::ALL.iter().position(|reason| *reason == self)
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::observe::{self, Reporter, Source};
 use crate::outcome::Outcome;
 use crate::reason::Reason;
+use crate::request::Target;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -202,20 +203,21 @@ impl Rejection {
 
     /// Counts the rejection for the handle that made it, and reports it as an event.
     #[inline]
-    pub(crate) fn count(&self) {
+    pub(crate) fn count(&self, request: Option<Target<'_>>) {
         let after = self.retry_after;
-        self.reporter().count_rejected(self.reason, after);
+        self.reporter().count_rejected(self.reason, after, request);
     }
 
     /// Counts what a layer in dry run would have rejected.
-    pub(crate) fn count_dry_run(&self) {
+    pub(crate) fn count_dry_run(&self, request: Option<Target<'_>>) {
         let after = self.retry_after;
-        self.reporter().count_would_reject(self.reason, after);
+        self.reporter()
+            .count_would_reject(self.reason, after, request);
     }
 
     /// Counts a panic; only the event has the message, which never reaches the client.
-    pub(crate) fn count_panic(&self, message: Option<&str>) {
-        self.reporter().count_panic(message);
+    pub(crate) fn count_panic(&self, message: Option<&str>, request: Option<Target<'_>>) {
+        self.reporter().count_panic(message, request);
     }
 
     fn reporter(&self) -> &Reporter {

@@ -28,6 +28,13 @@ pub trait RequestKind: sealed::Sealed {
         None
     }
 
+    /// The method and path, for events; `None` over `Plain`.
+    #[doc(hidden)]
+    fn target<'a>(head: &'a Self::Head<'_>) -> Option<Target<'a>> {
+        let _ = head;
+        None
+    }
+
     /// The [`Deadline`] that an outer layer exposes.
     #[doc(hidden)]
     fn deadline(head: &Self::Head<'_>) -> Option<Deadline> {
@@ -46,6 +53,19 @@ pub trait RequestKind: sealed::Sealed {
 
 /// The request itself, which over [`Plain`](crate::Plain) may be anything.
 pub struct PlainRequest<Req>(PhantomData<fn(&Req)>);
+
+/// What events say of a request. Clients choose it.
+#[doc(hidden)]
+#[expect(unnameable_types, reason = "what is sealed is not called")]
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(dead_code, reason = "the feature is off")
+)]
+pub struct Target<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+}
 
 /// The time that a caller gives a request.
 #[doc(hidden)]

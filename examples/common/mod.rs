@@ -4,8 +4,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -13,10 +13,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use seawall::{ConcurrencyLimit, ConfigError, PanicReport, Rejection, RequestLimit};
+use seawall::{ConcurrencyLimit, ConfigError, RequestLimit};
 use tokio::net::TcpListener;
 use tower::{BoxError, Service, ServiceExt};
-use tracing::field::debug;
 use tracing_subscriber::EnvFilter;
 
 /// The streams of an HTTP/2 connection: hyper's default.
@@ -86,8 +85,11 @@ impl Common {
 
     /// Starts logging to the standard output, and prints the address it listens on.
     pub(crate) async fn listen(&self) -> std::io::Result<TcpListener> {
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+        // The layers log by themselves, a few lines a second of each kind. H2 logs what clients do.
+        let default = || "info,seawall=debug,h2=error".into();
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| default());
         tracing_subscriber::fmt().with_env_filter(filter).init();
+        limit_panic_messages();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let listener = TcpListener::bind(address).await?;
         println!("listening on http://{}", listener.local_addr()?);
@@ -194,23 +196,22 @@ pub(crate) async fn stopped() {
     let _ = tokio::signal::ctrl_c().await;
 }
 
-/// Logs rejections: every layer puts its own into the extensions of the response. (With the
-/// `tracing` feature, the layers log by themselves.)
-pub(crate) fn logged<B>(response: Response<B>) -> Response<B> {
-    if let Some(rejection) = response.extensions().get::<Rejection>() {
-        let (layer, reason) = (rejection.layer(), rejection.reason().as_str());
-        let status = response.status().as_u16();
-        tracing::warn!(layer, reason, status, "rejected");
-    }
-    response
-}
-
-/// The hook for panics. Clients choose the path, and often part of the message: `debug` escapes
-/// both.
-pub(crate) fn log_panic(panic: &PanicReport<'_>) {
-    let path = panic.request().map(|request| debug(request.uri.path()));
-    let panic = panic.message().map(debug);
-    tracing::error!(path, panic, "panicked");
+/// Prints where a panic happened, a few times a second at most: clients may cause many. The layer
+/// reports what it said.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a log has the time of the system"
+)]
+fn limit_panic_messages() {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    std::panic::set_hook(Box::new(|panic| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let quarter = now.map_or(0, |now| now.as_millis() as u64 / 250);
+        if LAST.swap(quarter, Relaxed) != quarter {
+            let place = panic.location().map(ToString::to_string);
+            tracing::error!(place, "panicked");
+        }
+    }));
 }
 
 /// Keeps a worker busy, as a handler that computes does. For at most a second: no request may keep

@@ -310,7 +310,7 @@ where
         let is_late = self.bounds.deadline.is_some_and(|at| clock::now() >= at);
         let rejection = self.bounds.reporter.reject(Reason::Timeout);
         let rejection = rejection.with_callers_time(!is_late);
-        rejection.count();
+        rejection.count(None);
         Cell::end(self, state, rejection);
     }
 }

@@ -253,7 +253,7 @@ impl<B, P: Policy<HttpRequest>> Source<B, P> {
             _ => (false, rejection),
         };
         if is_live {
-            rejection.count();
+            rejection.count(None);
         }
         self.set(Source::Over);
         last_frame(rejection, clock.is_grpc())

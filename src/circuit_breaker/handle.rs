@@ -86,7 +86,7 @@ impl CircuitBreaker {
         let admitted = self.shared.admit();
         match &admitted {
             Ok(_) => self.shared.reporter.admitted(),
-            Err(rejection) => rejection.count(),
+            Err(rejection) => rejection.count(None),
         }
         admitted
     }

@@ -3,4 +3,6 @@
 
 pub(crate) mod circuit_breaker;
 pub(crate) mod concurrency_limit;
+#[cfg(feature = "tracing")]
+pub(crate) mod event_limit;
 pub(crate) mod lag;

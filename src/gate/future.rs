@@ -14,7 +14,7 @@ use super::guard::{FutureGuard, Guard, Shared};
 use super::timer::TimerOf;
 use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InFuture;
-use crate::policy::{Budget, Choice, Needs, NeedsOf, Policy, Wait, WaitWith};
+use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy, Wait, WaitWith};
 use crate::protocol::{Protocol, Respond, Responder, by_default, responder};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
@@ -347,7 +347,6 @@ where
     let (request, cold) = match limited {
         Ok(limited) => limited,
         Err((rejection, cold)) => {
-            rejection.count();
             if let Some(guard) = guard {
                 guard.finish(Outcome::Ignored, Completion::Complete);
             }
@@ -419,7 +418,7 @@ fn expired<P: Policy<R>, R: RequestKind>(
     guard: Option<Guard<P, R>>,
 ) -> (Rejection, Arc<Shared<P>>) {
     let mut guard = guard.expect("what is timed has a guard");
-    let (rejection, outcome) = late(guard.parts().deadline);
+    let (rejection, outcome) = late(&guard.parts());
     guard.expire(outcome);
     guard.release(Completion::Complete);
     (rejection, guard.shared().clone())
@@ -427,8 +426,8 @@ fn expired<P: Policy<R>, R: RequestKind>(
 
 /// The rejection of a request that is late, counted, and the outcome for the policies around the
 /// deadline.
-fn late(budget: Option<Budget<'_>>) -> (Rejection, Outcome) {
-    let rejection = match budget {
+fn late(parts: &Parts<'_>) -> (Rejection, Outcome) {
+    let rejection = match parts.deadline {
         Some(budget) => budget
             .reporter
             .reject(Reason::Timeout)
@@ -437,7 +436,7 @@ fn late(budget: Option<Budget<'_>>) -> (Rejection, Outcome) {
     };
     #[cfg(feature = "http")]
     let rejection = rejection.with_callers_body(crate::upload::is_callers_fault(true));
-    rejection.count();
+    rejection.count(parts.isolation.and_then(|isolation| isolation.target()));
     let outcome = rejection.outcome();
     (rejection, outcome)
 }
@@ -484,7 +483,9 @@ where
             return Poll::Ready(started.map_err(|(rejection, cold)| (rejection, cold, shared)));
         }
         Poll::Ready(Err(rejection)) => {
-            rejection.count();
+            if let Some((_, request)) = this.call {
+                X::with_head(request, |head| rejection.count(X::Kind::target(head)));
+            }
             rejection
         }
         Poll::Pending => {
@@ -493,7 +494,7 @@ where
                 None => return Poll::Pending,
             }
             forget_report();
-            let (rejection, outcome) = late(this.wait.parts().deadline);
+            let (rejection, outcome) = late(&this.wait.parts());
             this.wait.as_mut().expire(outcome);
             rejection
         }

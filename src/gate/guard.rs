@@ -18,7 +18,7 @@ use crate::policy::needs::{InFuture, Owed};
 use crate::policy::{Choice, Isolation, Needs, NeedsOf, Parts, Policy};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
-use crate::request::RequestKind;
+use crate::request::{RequestKind, Target};
 
 /// What all clones of a gate share, behind one reference count.
 #[derive(Clone)]
@@ -279,12 +279,27 @@ impl<'a> Isolation<'a> {
         }
     }
 
+    /// What events say of the request, if a policy keeps it.
+    #[cfg_attr(
+        not(feature = "http"),
+        expect(clippy::unused_self, reason = "the feature is off")
+    )]
+    pub(crate) fn target(&self) -> Option<Target<'a>> {
+        #[cfg(feature = "http")]
+        return self.request.map(|request| Target {
+            method: request.method.as_str(),
+            path: request.uri.path(),
+        });
+        #[cfg(not(feature = "http"))]
+        None
+    }
+
     /// Makes a rejection of a panic, and reports it: the payload goes to the hook and to no client.
     #[cold]
     pub(crate) fn caught(&self, payload: Box<dyn Any + Send>) -> Rejection {
         let rejection = self.reporter.reject(Reason::Panicked);
         let reported = panic::catch_unwind(AssertUnwindSafe(|| {
-            rejection.count_panic(message(&*payload));
+            rejection.count_panic(message(&*payload), self.target());
             if let Some(hook) = self.hook {
                 hook(&PanicReport::new(
                     &*payload,

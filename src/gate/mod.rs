@@ -166,7 +166,7 @@ where
             Admission::Bypass => None,
             Admission::Wait(wait) => return self.call_early(request, Early::Wait(wait)),
             Admission::Reject(rejection) => {
-                rejection.count();
+                X::with_head(&request, |head| rejection.count(X::Kind::target(head)));
                 return self.reject(request, rejection);
             }
         };

@@ -8,7 +8,7 @@ use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri, Ve
 use super::grpc;
 use crate::deadline::Deadline;
 use crate::panic_report::RequestSummary;
-use crate::request::{CallersTime, RequestKind, sealed};
+use crate::request::{CallersTime, RequestKind, Target, sealed};
 
 /// What a policy sees of an HTTP request: [`RequestHead`]s.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +71,13 @@ impl RequestKind for HttpRequest {
             uri: head.uri.clone(),
             request_id: head.headers.get("x-request-id").cloned(),
         }
+    }
+
+    fn target<'a>(head: &'a RequestHead<'_>) -> Option<Target<'a>> {
+        Some(Target {
+            method: head.method.as_str(),
+            path: head.uri.path(),
+        })
     }
 
     fn http(summary: &RequestSummary) -> Option<&RequestSummary> {

@@ -47,15 +47,26 @@
 //! local to a thread.
 //!
 //! With the `tracing` feature each rejection and each panic is an event with target `seawall` and
-//! the fields `layer`, `name` and `reason`: a panic at `ERROR`, with its message as `panic`; a
-//! passed deadline at `WARN`; any other rejection at `DEBUG`, with `retry_after_ms` and `dry_run`,
-//! since there are most of them when there is least time to write them. A lag shedder that begins
-//! to shed is a `WARN`, any other change of its `state` an `INFO`, with `lag_ms`; a lag monitor
-//! that fails is an `ERROR`. A circuit breaker that opens is a `WARN`, any other change of its
-//! `state` an `INFO`, with the cause as `reason`, and `key` for a keyed family that opts in.
+//! the fields `layer`, `name` and `reason`. It has `method` and `path` where the request is at
+//! hand: at a rejection before the call, and at a panic or timeout if
+//! [`keep_requests`](crate::GateLayer::keep_requests) is set. A panic is an `ERROR`, with its
+//! message as `panic`; a passed deadline a `WARN`; any other rejection a `DEBUG`, with
+//! `retry_after_ms` and `dry_run`. What a client chooses is escaped.
+//!
+//! Clients cause these events, so that at most five of each reason are written in a second. Within
+//! another second a `WARN`, "events left out", has the number of the others as `left_out`. The
+//! metrics count all of them.
+//!
+//! A lag shedder that begins to shed is a `WARN`, any other change of its `state` an `INFO`, with
+//! `lag_ms`; a lag monitor that fails is an `ERROR`. A circuit breaker that opens is a `WARN`, any
+//! other change of its `state` an `INFO`, with the cause as `reason`, and `key` for a keyed family
+//! that opts in.
 
 #[cfg_attr(not(feature = "metrics"), path = "no_series.rs")]
 mod series;
+
+#[cfg(feature = "tracing")]
+mod events;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -68,6 +79,7 @@ use crate::control::circuit_breaker::circuit::{Change, Exceeded, Mode};
 use crate::control::lag::law::LagState;
 use crate::outcome::Outcome;
 use crate::reason::Reason;
+use crate::request::Target;
 
 /// The identity of one handle in rejections, metrics and events, and its counters. A cheap `Clone`.
 ///
@@ -201,59 +213,43 @@ impl Reporter {
     }
 
     /// Counts a rejection, and reports it as an event.
-    pub(crate) fn count_rejected(&self, reason: Reason, retry_after: Option<Duration>) {
+    pub(crate) fn count_rejected(
+        &self,
+        reason: Reason,
+        retry_after: Option<Duration>,
+        request: Option<Target<'_>>,
+    ) {
         self.inner.rejected.fetch_add(1, Relaxed);
         match reason {
             Reason::Panicked => self.inner.series.panicked(self),
             Reason::Timeout => self.inner.series.timed_out(self),
             _ => self.inner.series.rejected(self, reason, false),
         }
-        self.event(reason, retry_after, false);
+        #[cfg(feature = "tracing")]
+        events::rejected(self, reason, retry_after, false, request);
+        let _ = (retry_after, request);
     }
 
     /// Counts what a layer in dry run would have rejected.
-    pub(crate) fn count_would_reject(&self, reason: Reason, retry_after: Option<Duration>) {
+    pub(crate) fn count_would_reject(
+        &self,
+        reason: Reason,
+        retry_after: Option<Duration>,
+        request: Option<Target<'_>>,
+    ) {
         self.inner.would_reject.fetch_add(1, Relaxed);
         self.inner.series.rejected(self, reason, true);
-        self.event(reason, retry_after, true);
+        #[cfg(feature = "tracing")]
+        events::rejected(self, reason, retry_after, true, request);
+        let _ = (retry_after, request);
     }
 
     /// Counts a panic, and reports it as an event with its message.
-    pub(crate) fn count_panic(&self, message: Option<&str>) {
+    pub(crate) fn count_panic(&self, message: Option<&str>, request: Option<Target<'_>>) {
         #[cfg(feature = "tracing")]
-        tracing::error!(
-            target: "seawall",
-            layer = self.layer(),
-            name = self.name(),
-            reason = Reason::Panicked.as_str(),
-            panic = message.unwrap_or("(a payload that is not text)"),
-            "panic caught"
-        );
+        events::panicked(self, message, request);
         let _ = message;
-        self.count_rejected(Reason::Panicked, None);
-    }
-
-    #[cfg_attr(
-        not(feature = "tracing"),
-        expect(clippy::unused_self, reason = "the feature is off")
-    )]
-    fn event(&self, reason: Reason, retry_after: Option<Duration>, dry_run: bool) {
-        #[cfg(feature = "tracing")]
-        {
-            let (layer, name) = (self.layer(), self.name());
-            let retry_after_ms =
-                retry_after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
-            match reason {
-                Reason::Panicked if !dry_run => {} // `count_panic` reports it with its message
-                Reason::Timeout if !dry_run => {
-                    tracing::warn!(target: "seawall", layer, name, reason = reason.as_str(), "request timed out");
-                }
-                _ => {
-                    tracing::debug!(target: "seawall", layer, name, reason = reason.as_str(), retry_after_ms, dry_run, "request rejected");
-                }
-            }
-        }
-        let _ = (reason, retry_after, dry_run);
+        self.count_rejected(Reason::Panicked, None, request);
     }
 
     /// A request acquired one of `limit` permits; the limit is read when the gauges are registered.
@@ -315,7 +311,7 @@ impl Reporter {
     pub(crate) fn malformed_timeout(&self) {
         self.inner.series.malformed_timeout(self);
         #[cfg(feature = "tracing")]
-        tracing::debug!(target: "seawall", layer = self.layer(), name = self.name(), "malformed grpc-timeout ignored");
+        events::malformed_timeout(self);
     }
 
     /// A circuit breaker was called; its state is read when the gauge is registered.

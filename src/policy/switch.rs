@@ -125,7 +125,7 @@ impl<P> Switched<P> {
             }
             admitted => return admitted,
         };
-        instead.count_dry_run();
+        instead.count_dry_run(R::target(request));
         Admission::Bypass
     }
 }

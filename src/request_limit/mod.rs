@@ -53,8 +53,8 @@
 //!   close`.
 //!
 //! A gate without a request limit drops the body with the rejection. Over HTTP/1 it then answers
-//! one poll later, so that hyper can add `connection: close` if it closes the connection. Over HTTP/2
-//! hyper resets the stream with `NO_ERROR`.
+//! one poll later, so that hyper can add `connection: close` if it closes the connection. Over
+//! HTTP/2 hyper resets the stream with `NO_ERROR`.
 //!
 //! For this the layer takes the request body out of the call, so that the body must be `Unpin`,
 //! `Send` and `'static`, as those of hyper, axum and tonic are; put any other into a `Pin<Box<_>>`.

@@ -11,10 +11,11 @@ use http_body::{Frame, SizeHint};
 use super::pace::Waited;
 use super::unread::Unread;
 use crate::body::BodyError;
-use crate::http::head::RequestHead;
+use crate::http::head::{HttpRequest, RequestHead};
 use crate::policy::Parts;
 use crate::reason::Reason;
 use crate::rejection::{BoxError, Rejection};
+use crate::request::RequestKind;
 use crate::upload::{Rest, Scope, Upload, UploadRef};
 
 /// A request body that passed a [`RequestLimit`](crate::RequestLimit): its bytes are counted, and
@@ -74,6 +75,7 @@ pub(crate) fn limit<B: http_body::Body + Unpin>(
     let rejected = bounds.rejects(&head);
     if let Some(reason) = rejected.or(is_too_large.then_some(Reason::BodyTooLarge)) {
         let rejection = bounds.reporter().reject(reason);
+        rejection.count(HttpRequest::target(&head));
         return Err((rejection, Cold::of(request)));
     }
     let cold = if request.body().is_end_stream() {
@@ -245,7 +247,7 @@ fn end<B: Send + 'static>(upload: Option<&Upload>, reason: Reason, rest: Option<
         // A body that was at its end has more frames.
         None => Rejection::new(reason),
     };
-    rejection.count();
+    rejection.count(None);
     rejection
 }
 

@@ -541,3 +541,22 @@ async fn a2_a_small_body_is_released_with_its_last_frame() {
     }
     assert_eq!(held.limit.in_flight(), 0);
 }
+
+/// Over HTTP/1 hyper drops a body that has delivered what it promised, without asking for its end.
+#[tokio::test(start_paused = true)]
+async fn a_large_body_that_has_delivered_what_it_promised_is_complete() {
+    let held = Held::new();
+    let large: &'static str = "x".repeat(100_000).leak();
+    let mut body = held
+        .with_progress(ok(Script::data(&[large]).exact(100_000)))
+        .await;
+    let mut read = 0;
+    while read < 100_000 {
+        assert_eq!(held.limit.in_flight(), 1);
+        let frame = body.frame().await.unwrap().unwrap();
+        read += frame.into_data().unwrap().len();
+    }
+    drop(body);
+    let released = Told::Released(Completion::Complete);
+    assert_eq!(held.recorder.told().last(), Some(&released));
+}

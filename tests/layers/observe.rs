@@ -165,10 +165,13 @@ impl<R: RequestKind> Policy<R> for Never {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn one_event_per_rejection_and_panic() {
+/// What this thread logs from now on: the lines since the last call. One test at a time, since all
+/// share the number of events in a second.
+fn logged() -> (impl Fn() -> Vec<String>, impl Sized) {
     use std::io::Write;
-    use std::sync::{Arc, Mutex};
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    static ONE: Mutex<()> = Mutex::new(());
 
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
@@ -181,6 +184,7 @@ async fn one_event_per_rejection_and_panic() {
         }
     }
 
+    let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -189,16 +193,27 @@ async fn one_event_per_rejection_and_panic() {
         .without_time()
         .with_writer(move || writer.clone())
         .finish();
-    // With a single dispatcher alive, tracing lets any thread decide that a callsite interests nobody.
-    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let lines = || {
+    // With a single dispatcher alive, tracing lets any thread disable a callsite for all.
+    let second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let guard = tracing::subscriber::set_default(subscriber);
+    let lines = move || {
         let text = String::from_utf8(std::mem::take(&mut *log.0.lock().unwrap())).unwrap();
         text.lines()
             .map(|line| line.trim().to_owned())
             .collect::<Vec<_>>()
     };
+    (lines, (second, guard, one))
+}
 
+#[tokio::test(start_paused = true)]
+async fn one_event_per_rejection_and_panic() {
+    let (lines, _guards) = logged();
+    let lines = || {
+        let mut lines = lines();
+        // Of the test before.
+        lines.retain(|line| !line.contains("left_out"));
+        lines
+    };
     let limit = ConcurrencyLimit::new(1).named("db");
     let mut limited =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::default())));
@@ -207,7 +222,7 @@ async fn one_event_per_rejection_and_panic() {
     assert_eq!(
         lines(),
         [
-            r#"DEBUG seawall: request rejected layer="concurrency_limit" name="db" reason="concurrency_limit" retry_after_ms=1000 dry_run=false"#
+            r#"DEBUG seawall: request rejected layer="concurrency_limit" name="db" reason="concurrency_limit" retry_after_ms=1000 dry_run=false method="GET" path="/""#
         ]
     );
 
@@ -218,7 +233,7 @@ async fn one_event_per_rejection_and_panic() {
     assert_eq!(
         lines(),
         [
-            r#"DEBUG seawall: request rejected layer="no" name="" reason="overloaded" retry_after_ms=7000 dry_run=true"#
+            r#"DEBUG seawall: request rejected layer="no" name="" reason="overloaded" retry_after_ms=7000 dry_run=true method="GET" path="/""#
         ]
     );
 
@@ -250,6 +265,76 @@ async fn one_event_per_rejection_and_panic() {
             r#"WARN seawall: circuit opened layer="circuit_breaker" name="api" from="closed" state="open" reason="by_hand" open_ms=5000"#,
             r#"INFO seawall: circuit changed layer="circuit_breaker" name="api" from="open" state="half_open" reason="open_time_over""#
         ]
+    );
+}
+
+/// A4 of the faults that were found in the field: what clients cause does not fill a log.
+#[tokio::test(start_paused = true)]
+async fn a4_five_events_of_a_reason_each_second_and_a_summary() {
+    let (lines, _guards) = logged();
+    let limit = ConcurrencyLimit::new(1);
+    let _permit = limit.try_acquire().unwrap();
+    let mut limited = ConcurrencyLimitLayer::new(limit).layer(answers(|| ok(Script::default())));
+    let panic = || -> http::Response<Script> { unwind() };
+    let mut panics = seawall::CatchPanicLayer::new()
+        .on_panic(|_| {})
+        .layer(answers(panic));
+    let mut late = TimeoutLayer::new(Duration::ZERO).layer(tower::service_fn(|_| {
+        std::future::pending::<Result<http::Response<Script>, std::convert::Infallible>>()
+    }));
+    // Whatever was left out before.
+    tokio::time::advance(Duration::from_secs(10)).await;
+    limited.call(get()).await.unwrap();
+    panics.call(get()).await.unwrap();
+    late.call(get()).await.unwrap();
+    lines();
+    for second in 0..3 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for _ in 0..100 {
+            limited.call(get()).await.unwrap();
+            panics.call(get()).await.unwrap();
+            late.call(get()).await.unwrap();
+        }
+        let lines = lines();
+        for (message, reason) in [
+            ("request rejected", "concurrency_limit"),
+            ("panic caught", "panicked"),
+            ("request timed out", "timeout"),
+        ] {
+            let of = |line: &&String| line.contains(reason);
+            let events = lines.iter().filter(of);
+            let summaries = events.clone().filter(|line| line.contains("left_out=95"));
+            let events = events.filter(|line| line.contains(message)).count();
+            assert_eq!((events, summaries.count()), (5, usize::from(second > 0)));
+        }
+        assert_eq!(lines.len(), if second > 0 { 18 } else { 15 });
+    }
+}
+
+/// A path and the message of a panic are the client's: neither reaches a terminal raw.
+#[tokio::test(start_paused = true)]
+async fn a4_what_a_client_chooses_is_escaped() {
+    let (lines, _guards) = logged();
+    let mut panics = seawall::CatchPanicLayer::new()
+        .on_panic(|_| {})
+        .layer(answers(|| -> http::Response<Script> {
+            std::panic::resume_unwind(Box::new("\x1b[31m\u{202e}\nred"))
+        }));
+    let mut request = get();
+    let path = "/panic\u{9b}31m\u{202e}".as_bytes();
+    *request.uri_mut() = http::Uri::try_from(path).unwrap();
+    panics.call(request).await.unwrap();
+    let mut lines = lines();
+    // Of the test before.
+    lines.retain(|line| !line.contains("left_out"));
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].contains(r#"method="GET" path="/panic\u{9b}31m\u{202e}""#),
+        "{lines:?}"
+    );
+    assert!(
+        lines[0].contains(r#"panic="\u{1b}[31m\u{202e}\nred""#),
+        "{lines:?}"
     );
 }
 

@@ -326,6 +326,56 @@ async fn the_reason_is_found_behind_other_bodies() {
     assert_eq!(error.rejection().unwrap().reason(), Reason::BodyTooLarge);
 }
 
+/// The body that a handler has taken is read as well, if the handler is dropped with it.
+#[tokio::test(start_paused = true)]
+async fn b10_the_body_of_a_handler_that_panics_or_is_late_is_read() {
+    let second = Duration::from_secs(1);
+    let policies = (
+        seawall::CatchPanic::new(),
+        seawall::Timeout::new(second),
+        RequestLimit::new(100),
+    );
+    let inner = service_fn(async |request: Request<Once>| -> Result<_, Infallible> {
+        let panics = request.uri().path() == "/panic";
+        let drops = request.uri().path() == "/drop";
+        let body = request.into_body();
+        if panics {
+            unwind();
+        }
+        let _body = (!drops).then_some(body);
+        std::future::pending::<()>().await;
+        Ok(ok(Script::default()))
+    });
+    let mut service = seawall::GateLayer::from_policy(policies).layer(inner);
+    for (path, reads) in [("/panic", true), ("/late", true), ("/drop", false)] {
+        for version in [http::Version::HTTP_11, http::Version::HTTP_2] {
+            let token = Arc::new(());
+            let rest = Script::new([Step::Data("ab"), Step::Pending, Step::Data("cd")]);
+            let mut request = post(rest.exact(4).holding(&token));
+            *request.uri_mut() = path.parse().unwrap();
+            *request.version_mut() = version;
+            let mut call = spawn(service.call(request));
+            let first = call.poll();
+            if path != "/panic" {
+                assert!(first.is_pending());
+                assert_eq!(Arc::strong_count(&token), 1 + usize::from(reads), "{path}");
+                tokio::time::advance(second).await;
+                let _ = call.poll();
+            }
+            assert_eq!(Arc::strong_count(&token), 1 + usize::from(reads), "{path}");
+            for _ in 0..3 {
+                let _ = (call.is_woken(), tokio::task::yield_now().await);
+            }
+            if version == http::Version::HTTP_11 {
+                let response = assert_ready_ok!(call.poll());
+                assert!(response.status().is_server_error());
+                assert!(!response.headers().contains_key("connection"));
+            }
+            assert_eq!(Arc::strong_count(&token), 1, "{path} {version:?}");
+        }
+    }
+}
+
 /// Half of it before an answer over HTTP/1, unless more is declared; the other half after it.
 #[tokio::test(start_paused = true)]
 async fn an_endless_body_is_read_no_further_than_256_kib() {

@@ -1,0 +1,108 @@
+//! The events that a client can cause, each kind a few times a second.
+
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tracing::field::debug;
+use tracing::instrument::WithSubscriber;
+use tracing::{Level, enabled};
+
+use super::Reporter;
+use crate::clock;
+use crate::control::event_limit::{Decision, EventLimit};
+use crate::reason::Reason;
+use crate::request::Target;
+
+/// One for each reason, for [`Reason::Custom`], and for a `grpc-timeout` that cannot be read.
+static LIMITS: [EventLimit; KINDS] = [const { EventLimit::new() }; KINDS];
+const KINDS: usize = Reason::ALL.len() + 2;
+const CUSTOM: usize = Reason::ALL.len();
+const MALFORMED: usize = CUSTOM + 1;
+
+/// Whether an event of this kind is written now. How many are left out is written within a second,
+/// by a later event or by a task.
+fn is_written(kind: usize, reason: &'static str) -> bool {
+    let second = clock::second();
+    match LIMITS[kind].decide(second) {
+        Decision::Write { left_out } => {
+            summarize(left_out, reason);
+            true
+        }
+        Decision::LeaveOut { is_first } => {
+            if is_first {
+                summarize_later(kind, reason, second);
+            }
+            false
+        }
+    }
+}
+
+fn summarize(left_out: u32, reason: &'static str) {
+    if left_out > 0 {
+        tracing::warn!(target: "seawall", reason, left_out, "events left out");
+    }
+}
+
+/// Outside a runtime the next event says how many were left out.
+#[cold]
+fn summarize_later(kind: usize, reason: &'static str, second: u32) {
+    if let Ok(runtime) = Handle::try_current() {
+        let summary = async move {
+            clock::sleep(Duration::from_secs(1)).await;
+            summarize(LIMITS[kind].summarize(second), reason);
+        };
+        drop(runtime.spawn(summary.with_current_subscriber()));
+    }
+}
+
+/// A request is rejected.
+pub(super) fn rejected(
+    reporter: &Reporter,
+    reason: Reason,
+    retry_after: Option<Duration>,
+    dry_run: bool,
+    request: Option<Target<'_>>,
+) {
+    let is_enabled = match reason {
+        Reason::Panicked if !dry_run => false, // `panicked` reports it with its message
+        Reason::Timeout if !dry_run => enabled!(target: "seawall", Level::WARN),
+        _ => enabled!(target: "seawall", Level::DEBUG),
+    };
+    let kind = reason.index().unwrap_or(CUSTOM);
+    if !is_enabled || !is_written(kind, reason.as_str()) {
+        return;
+    }
+    let (layer, name, reason_label) = (reporter.layer(), reporter.name(), reason.as_str());
+    let method = request.map(|request| request.method);
+    let path = request.map(|request| debug(request.path));
+    if reason == Reason::Timeout && !dry_run {
+        tracing::warn!(target: "seawall", layer, name, reason = reason_label, method, path, "request timed out");
+    } else {
+        let retry_after_ms =
+            retry_after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        tracing::debug!(target: "seawall", layer, name, reason = reason_label, retry_after_ms, dry_run, method, path, "request rejected");
+    }
+}
+
+/// A panic was caught.
+pub(super) fn panicked(reporter: &Reporter, panic: Option<&str>, request: Option<Target<'_>>) {
+    let reason = Reason::Panicked;
+    let kind = reason.index().unwrap_or(CUSTOM);
+    if !enabled!(target: "seawall", Level::ERROR) || !is_written(kind, reason.as_str()) {
+        return;
+    }
+    let (layer, name) = (reporter.layer(), reporter.name());
+    let method = request.map(|request| request.method);
+    let path = request.map(|request| debug(request.path));
+    let panic = debug(panic.unwrap_or("(a payload that is not text)"));
+    tracing::error!(target: "seawall", layer, name, reason = reason.as_str(), method, path, panic, "panic caught");
+}
+
+/// The `grpc-timeout` of a request cannot be read.
+pub(super) fn malformed_timeout(reporter: &Reporter) {
+    let is_enabled = enabled!(target: "seawall", Level::DEBUG);
+    if is_enabled && is_written(MALFORMED, "malformed_timeout") {
+        let (layer, name) = (reporter.layer(), reporter.name());
+        tracing::debug!(target: "seawall", layer, name, "malformed grpc-timeout ignored");
+    }
+}

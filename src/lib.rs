@@ -146,7 +146,8 @@
 //!   every other layer works over [`Plain`], and the crate depends on no HTTP crate.
 //! - `keyed`: [`CircuitBreakers`](circuit_breaker), one breaker per host, route or tenant.
 //! - `serde`: [`serde::Serialize`](https://docs.rs/serde) for every snapshot.
-//! - `tower-http`: tower-http's classifiers say what a response means.
+//! - `tower-http`, `tower-http-07`: the classifiers of tower-http 0.6 or 0.7 say what a response
+//!   means.
 //! - `metrics`: counters, gauges and a histogram; see [`observe`].
 //! - `tracing`: an event for each rejection and panic, and for each change of state of a breaker or
 //!   a lag shedder; see [`observe`].
@@ -215,6 +216,9 @@ pub use self::{
     request_limit::{RequestBody, RequestLimit, RequestLimitLayer},
     stack::{Stack, client, server},
 };
+
+#[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
+pub use self::http::tower_http::ResponseClassifier;
 
 /// Names for what the types of services contain.
 #[cfg(feature = "http")]

@@ -47,20 +47,15 @@ pin_project! {
         P::Wait: WaitWith<S>,
     {
         fn drop(this: Pin<&mut Self>) {
-            if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
-                // What it drops may ask for the upload.
-                let mut this = this.project();
+            let mut this = this.project();
+            let is_unsettled = const { <NeedsOf<P, X::Kind> as Needs>::Settle::IS }
+                && InFuture::<NeedsOf<P, X::Kind>>::get(this.guard).is_some();
+            if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } || is_unsettled {
+                // What it drops may ask for the upload: its own, or the one that is reported.
+                forget_report();
                 let _scope = X::enter(this.cold);
                 this.state.set(State::Done);
                 drop(std::mem::take(this.guard));
-            } else if const { <NeedsOf<P, X::Kind> as Needs>::Settle::IS } {
-                let mut this = this.project();
-                if InFuture::<NeedsOf<P, X::Kind>>::get(this.guard).is_some() {
-                    // What is further in reports when it is dropped.
-                    forget_report();
-                    this.state.set(State::Done);
-                    drop(std::mem::take(this.guard));
-                }
             }
         }
     }

@@ -7,6 +7,8 @@ use tower_layer::Layer;
 
 use super::Gate;
 use super::guard::Shared;
+#[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
+use crate::http::tower_http::ResponseClassifier;
 use crate::observe::Reporter;
 use crate::policy::{Exempt, Mode, Switch, Switched};
 use crate::protocol::{ByResult, Http, Opaque, Plain, Rejections};
@@ -151,7 +153,7 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
     /// outcome: a [`CircuitBreaker`](crate::CircuitBreaker) and your own policies do, a
     /// [`ConcurrencyLimit`](crate::ConcurrencyLimit) or [`LagShed`](crate::LagShed) alone does not.
     /// It does not see what comes after the head, such as a gRPC status in the trailers:
-    /// `classify_with` (feature `tower-http`) does.
+    /// `classify_with` (feature `tower-http` or `tower-http-07`) does.
     #[must_use]
     pub fn classify<F, O>(self, classify: F) -> Self
     where
@@ -162,11 +164,14 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         self.with_classifier(http::by_head(classify))
     }
 
-    /// Lets a classifier of [`tower_http::classify`] classify responses:
-    /// at its head, or at the end of its body if the classifier needs that. An inner rejection goes
-    /// by its reason, and an error is a failure.
+    /// Lets a [classifier of tower-http](https://docs.rs/tower-http/0.7/tower_http/classify) classify
+    /// responses: at the head, or at the end of the body if the classifier needs that. An inner
+    /// rejection goes by its reason, and an error is a failure.
+    ///
+    /// The feature `tower-http` is for tower-http 0.6, `tower-http-07` is for 0.7. Both may be on.
     ///
     /// ```
+    /// # #[cfg(feature = "tower-http")] {
     /// use seawall::{CircuitBreaker, CircuitBreakerLayer};
     /// use tower_http::classify::StatusInRangeAsFailures;
     ///
@@ -174,16 +179,15 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
     ///     .classify_with(StatusInRangeAsFailures::new(400..=599));
     /// # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
     /// # fits_a_router(layer);
+    /// # }
     /// ```
-    #[cfg(feature = "tower-http")]
+    #[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
     #[must_use]
-    pub fn classify_with<C>(self, classifier: C) -> Self
+    pub fn classify_with<const MINOR: u8>(self, classifier: impl ResponseClassifier<MINOR>) -> Self
     where
         P: Clone,
-        C: tower_http::classify::ClassifyResponse + Clone + Send + Sync + 'static,
-        C::ClassifyEos: Send + 'static,
     {
-        self.with_classifier(http::by_classifier(classifier))
+        self.with_classifier(http::tower_http::by_classifier(classifier))
     }
 
     fn with_classifier(self, classifier: http::Classifier) -> Self

@@ -1,4 +1,7 @@
-//! How gRPC over HTTP/2 is recognised and read, after the gRPC HTTP/2 protocol description.
+//! How gRPC is recognised and read, after the gRPC HTTP/2 protocol description.
+//!
+//! The content type decides, and not the HTTP version: behind `tonic-web`, a call over HTTP/1.1 has
+//! the content type of gRPC.
 
 use std::time::Duration;
 

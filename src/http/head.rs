@@ -90,10 +90,9 @@ impl RequestKind for HttpRequest {
 
     #[inline]
     fn callers_time(head: &RequestHead<'_>) -> CallersTime {
-        if grpc::is_http2(head.version) {
-            grpc::callers_time(head.headers)
-        } else {
-            CallersTime::None
+        match *head.method {
+            Method::GET | Method::HEAD => CallersTime::None,
+            _ => grpc::callers_time(head.headers),
         }
     }
 }
@@ -142,7 +141,7 @@ impl<'a> ResponseHeadMut<'a> {
     }
 
     /// Lends the head as a response without a body.
-    #[cfg(feature = "tower-http")]
+    #[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
     pub(crate) fn with_response<T>(&mut self, look: impl FnOnce(&Response<()>) -> T) -> T {
         let mut response = Response::new(());
         *response.status_mut() = self.status();

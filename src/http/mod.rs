@@ -5,6 +5,8 @@ mod bodies;
 pub(crate) mod classify;
 pub(crate) mod grpc;
 pub(crate) mod head;
+#[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
+pub(crate) mod tower_http;
 
 use std::task::{Context, Poll, ready};
 
@@ -14,8 +16,6 @@ use self::answer::decimal;
 pub use self::answer::{Responder, WireProtocol};
 pub use self::bodies::{CarriedBody, Endings, RequestBodies, ResponseBodies};
 use self::classify::Verdict;
-#[cfg(feature = "tower-http")]
-pub(crate) use self::classify::by_classifier;
 pub(crate) use self::classify::{Classifier, by_head};
 pub use self::head::{HttpRequest, RequestHead, ResponseHead, ResponseHeadMut};
 use crate::body::{Body, BodyClock, Bounds, LARGE};
@@ -32,12 +32,14 @@ use crate::upload::{self, BodyUpload, Scope};
 
 /// What is remembered of a request.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "four facts")]
+#[expect(clippy::struct_excessive_bools, reason = "they are facts")]
 pub struct Memo {
     version: Version,
     is_head: bool,
-    /// The method is one that has a body as a rule.
+    /// The method is one that has a body as a rule, as gRPC has.
     may_have_body: bool,
+    /// The answer over HTTP/1 comes one poll later.
+    yields: bool,
     /// The rest of the body is not read, and so the answer closes the connection.
     closes: bool,
     /// Known only after [`Protocol::inspect`].
@@ -75,7 +77,7 @@ where
     fn inspect(request: &Request<B>) -> Memo {
         let memo = Memo::of(request);
         Memo {
-            is_grpc: memo.is_http2() && grpc::is_grpc(request.headers()),
+            is_grpc: memo.may_have_body && grpc::is_grpc(request.headers()),
             ..memo
         }
     }
@@ -135,7 +137,7 @@ where
             Some(is_at_end) => memo.closes = !is_at_end,
             // Hyper reads on between two polls. Only then does it know whether the connection can
             // go on without a body that was dropped, and adds `connection: close` by itself.
-            None if std::mem::take(&mut memo.may_have_body) => {
+            None if std::mem::take(&mut memo.yields) => {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -322,7 +324,7 @@ fn verdict<B, P: Policy<HttpRequest>>(
             verdict => return verdict,
         }
     }
-    if memo.is_http2() && grpc::is_grpc(response.headers()) {
+    if memo.may_have_body && grpc::is_grpc(response.headers()) {
         let outcome = grpc::outcome(response.headers());
         let outcome = outcome.or(is_over.then_some(Outcome::Failure));
         return outcome.map_or(Verdict::Default, Verdict::Now);
@@ -363,7 +365,7 @@ fn end_later<B: http_body::Body, P: Policy<HttpRequest>>(
     carried: &mut CarriedBody<P>,
 ) {
     let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
-    let is_grpc = memo.is_http2() && grpc::is_grpc(response.headers());
+    let is_grpc = memo.may_have_body && grpc::is_grpc(response.headers());
     let mut clock = BodyClock::new(ending, timer.as_deref(), is_grpc);
     let may_be_large = response
         .body()
@@ -386,10 +388,12 @@ fn end_later<B: http_body::Body, P: Policy<HttpRequest>>(
 impl Memo {
     #[inline(always)]
     fn of<B>(request: &Request<B>) -> Self {
+        let may_have_body = !matches!(*request.method(), Method::GET | Method::HEAD);
         Self {
             version: request.version(),
             is_head: matches!(*request.method(), Method::HEAD),
-            may_have_body: !matches!(*request.method(), Method::GET | Method::HEAD),
+            may_have_body,
+            yields: may_have_body,
             closes: false,
             is_grpc: false,
         }

@@ -73,6 +73,12 @@ async fn a_classifier_fits_a_router() {
             tower_http::classify::StatusInRangeAsFailures::new(500..=599),
         ),
     );
+    #[cfg(feature = "tower-http-07")]
+    let app = app.layer(
+        CircuitBreakerLayer::new(CircuitBreaker::default()).classify_with(
+            tower_http_07::classify::StatusInRangeAsFailures::new(500..=599),
+        ),
+    );
     let mut client = Client::connect(serve(app).await, Version::Http1).await;
     for _ in 0..20 {
         assert_eq!(client.get("/").await.0.status(), 404);

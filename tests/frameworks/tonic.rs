@@ -11,7 +11,8 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use seawall::{
-    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, RequestLimitLayer, TimeoutLayer,
+    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer,
+    RequestLimitLayer, TimeoutLayer,
 };
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::server::NamedService;
@@ -125,4 +126,57 @@ async fn every_answer_is_a_status_and_the_connection_goes_on() {
         assert_eq!(large["grpc-status"], "8");
     }
     assert_eq!(limit.in_flight(), 0);
+}
+
+/// B7 of the faults that were found in the field: behind `tonic-web`, a call over HTTP/1.1 is gRPC.
+#[tokio::test]
+async fn b7_grpc_web_over_http_1() {
+    let (limit, breaker) = (ConcurrencyLimit::new(1), CircuitBreaker::default());
+    let stack = ServiceBuilder::new()
+        .layer(tonic_web::GrpcWebLayer::new())
+        .layer(CircuitBreakerLayer::new(breaker.clone()))
+        .layer(CatchPanicLayer::new())
+        .layer(TimeoutLayer::new(Duration::from_secs(60)))
+        .layer(ConcurrencyLimitLayer::new(limit.clone()))
+        .layer(RequestLimitLayer::new(1000))
+        .into_inner();
+    let (listener, address) = listen().await;
+    let server = Server::builder()
+        .accept_http1(true)
+        .layer(stack)
+        .add_service(Test);
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    let mut client = Client::connect(address, Version::Http1).await;
+    let mut call = async |path: &str, body: Vec<u8>| {
+        let mut request = client.request("POST", path, Body::from(body));
+        let headers = request.headers_mut();
+        let web = HeaderValue::from_static("application/grpc-web+proto");
+        headers.insert("content-type", web);
+        let (head, body) = whole(client.send(request).await.unwrap()).await;
+        assert_eq!(head.status(), 200, "{path}");
+        let status = head.headers().get("grpc-status").cloned();
+        (
+            status.map(|status| status.to_str().unwrap().to_owned()),
+            body,
+        )
+    };
+    let (status, body) = call("/test/ok", Vec::new()).await;
+    assert_eq!(status, None);
+    assert!(
+        String::from_utf8_lossy(&body).contains("grpc-status:0"),
+        "{body:?}"
+    );
+    let permit = limit.try_acquire().unwrap();
+    let (status, _) = call("/test/ok", Vec::new()).await;
+    assert_eq!(status.as_deref(), Some("8"));
+    drop(permit);
+    let (status, _) = call("/test/panic", Vec::new()).await;
+    assert_eq!(status.as_deref(), Some("13"));
+    let (status, _) = call("/test/read", vec![0; 1001]).await;
+    assert_eq!(status.as_deref(), Some("8"));
+    let totals = breaker.snapshot().totals;
+    assert_eq!((totals.successes, totals.failures), (1, 1), "{totals:?}");
+    breaker.force_open();
+    let (status, _) = call("/test/ok", Vec::new()).await;
+    assert_eq!(status.as_deref(), Some("14"));
 }

@@ -1,7 +1,9 @@
 //! What callers read when a gate says no.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Response, StatusCode};
 use http_body_util::BodyExt;
 use seawall::{CustomReason, GateLayer, Outcome, Reason, Rejection, WireProtocol};
 use tower::{Layer, Service, ServiceBuilder};
@@ -75,12 +77,33 @@ async fn every_row_of_the_table() {
 }
 
 #[tokio::test]
-async fn grpc_over_http1_is_answered_as_http() {
+async fn b7_the_content_type_decides_what_is_grpc_and_not_the_version() {
     let mut gate =
         GateLayer::from_policy(No::new(Reason::ConcurrencyLimit)).layer(answers(|| unreachable!()));
     let mut request = grpc();
     *request.version_mut() = http::Version::HTTP_11;
-    assert_eq!(gate.call(request).await.unwrap().status(), 503);
+    let response = gate.call(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["grpc-status"], "8");
+    let mut web = grpc();
+    let content_type = "application/grpc-web+proto".parse().unwrap();
+    web.headers_mut().insert("content-type", content_type);
+    assert_eq!(gate.call(web).await.unwrap().status(), 503);
+}
+
+#[tokio::test(start_paused = true)]
+async fn b7_a_caller_over_http_1_may_give_the_time() {
+    let never = tower::service_fn(|_| {
+        std::future::pending::<Result<Response<Script>, std::convert::Infallible>>()
+    });
+    let mut timeout = seawall::TimeoutLayer::new(Duration::from_secs(60)).layer(never);
+    let mut request = grpc();
+    *request.version_mut() = http::Version::HTTP_11;
+    let headers = request.headers_mut();
+    headers.insert("grpc-timeout", "20m".parse().unwrap());
+    let (response, took) = timed(timeout.call(request)).await;
+    assert_eq!(response.unwrap().headers()["grpc-status"], "4");
+    assert_eq!(took, Duration::from_millis(20));
 }
 
 #[tokio::test]

@@ -244,6 +244,10 @@ async fn a3_a_slow_upload_is_no_slow_call() {
         let mut call = spawn(service(post(Script::data(&["a"]))));
         assert_pending!(call.poll(), "{place}");
         advance(SECOND + Duration::from_millis(500)).await;
+        // What another request reports on this thread does not matter.
+        let mut other = spawn(service(post(waits())));
+        assert_pending!(other.poll(), "{place}");
+        drop(other);
         drop(call);
         assert_eq!(counted(&breaker), (2, 1, 2), "{place}");
     }
@@ -291,4 +295,71 @@ async fn a3_policies_before_the_deadline_are_settled_with_ignored() {
     advance(SECOND).await;
     assert_eq!(assert_ready!(call.poll()).unwrap().status(), 408);
     assert_eq!(recorder.told()[0], Told::Settled(Outcome::Ignored));
+}
+
+/// An error while the body is waited for, such as that of a timeout of another crate.
+#[tokio::test(start_paused = true)]
+async fn a3_an_error_while_the_body_is_waited_for_is_the_callers() {
+    for waits_for_body in [true, false] {
+        let recorder = Recorder::new();
+        let policies = (recorder.clone(), RequestLimit::new(9));
+        let inner = service_fn(
+            move |request: Request<seawall::RequestBody<Script>>| async move {
+                let mut body = request.into_body();
+                if waits_for_body {
+                    std::future::poll_fn(|cx| {
+                        assert!(std::pin::Pin::new(&mut body).poll_frame(cx).is_pending());
+                        std::task::Poll::Ready(())
+                    })
+                    .await;
+                }
+                Err::<Response<Script>, _>(BoxError::from("late"))
+            },
+        );
+        let mut service = GateLayer::from_policy(policies).layer(inner);
+        service.call(post(waits())).await.unwrap_err();
+        let expected = if waits_for_body {
+            Outcome::Ignored
+        } else {
+            Outcome::Failure
+        };
+        assert_eq!(recorder.told()[0], Told::Settled(expected));
+    }
+}
+
+/// A client over `Plain`, such as reqwest's, that a handler calls for its caller.
+#[tokio::test(start_paused = true)]
+async fn a3_a_plain_client_fails_because_of_the_body() {
+    let breaker = builder().build().unwrap();
+    let client = CircuitBreakerLayer::new(breaker.clone())
+        .plain()
+        .layer(service_fn(
+            async |body: seawall::RequestBody<Script>| match body.collect().await {
+                Ok(_) => Ok(()),
+                Err(_) => Err(BoxError::from("the request could not be sent")),
+            },
+        ));
+    let handler = service_fn(move |request: Request<seawall::RequestBody<Script>>| {
+        let mut client = client.clone();
+        async move {
+            let sent = client.call(request.into_body()).await;
+            Ok::<_, Infallible>(crate::circuit_breaker::status(if sent.is_ok() {
+                200
+            } else {
+                502
+            }))
+        }
+    });
+    let mut service = RequestLimitLayer::new(9).layer(handler);
+    let aborted = Script::new([Step::Data("a"), Step::Error]);
+    assert_eq!(service.call(post(aborted)).await.unwrap().status(), 502);
+    assert_eq!(
+        service
+            .call(post(Script::data(&["0123456789"])))
+            .await
+            .unwrap()
+            .status(),
+        413
+    );
+    assert_eq!(counted(&breaker), (0, 0, 0));
 }

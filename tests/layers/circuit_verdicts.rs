@@ -254,72 +254,87 @@ async fn a_head_that_is_late_does_not_close_it() {
     assert!(is_open(&breaker));
 }
 
-#[cfg(feature = "tower-http")]
-#[tokio::test(start_paused = true)]
-async fn a_classifier_of_tower_http_has_the_say() {
-    use tower_http::classify::{GrpcCode, GrpcErrorsAsFailures, StatusInRangeAsFailures};
-    let breaker = breaker();
-    let mut service = CircuitBreakerLayer::new(breaker.clone())
-        .classify_with(StatusInRangeAsFailures::new(400..=499))
-        .layer(answers(|| {
-            let mut response = status(404);
-            let headers = response.headers_mut();
-            headers.insert("x-kept", "yes".parse().unwrap());
-            response.extensions_mut().insert(7_u32);
-            response
-        }));
-    let response = service.call(get()).await.unwrap();
-    assert_eq!(
-        (response.status().as_u16(), &response.headers()["x-kept"]),
-        (404, &"yes".parse().unwrap())
-    );
-    assert_eq!(response.extensions().get(), Some(&7_u32));
-    let mut fine = CircuitBreakerLayer::new(breaker.clone())
-        .classify_with(StatusInRangeAsFailures::new(400..=499))
-        .layer(answers(|| status(500)));
-    fine.call(get()).await.unwrap();
-    let now = breaker.snapshot();
-    assert_eq!((now.calls, now.failures), (2, 1));
+macro_rules! a_classifier_has_the_say {
+    ($feature:literal, $tower_http:ident, $name:ident) => {
+        #[cfg(feature = $feature)]
+        #[tokio::test(start_paused = true)]
+        async fn $name() {
+            use $tower_http::classify::{GrpcCode, GrpcErrorsAsFailures, StatusInRangeAsFailures};
+            let breaker = breaker();
+            let mut service = CircuitBreakerLayer::new(breaker.clone())
+                .classify_with(StatusInRangeAsFailures::new(400..=499))
+                .layer(answers(|| {
+                    let mut response = status(404);
+                    let headers = response.headers_mut();
+                    headers.insert("x-kept", "yes".parse().unwrap());
+                    response.extensions_mut().insert(7_u32);
+                    response
+                }));
+            let response = service.call(get()).await.unwrap();
+            assert_eq!(
+                (response.status().as_u16(), &response.headers()["x-kept"]),
+                (404, &"yes".parse().unwrap())
+            );
+            assert_eq!(response.extensions().get(), Some(&7_u32));
+            let mut fine = CircuitBreakerLayer::new(breaker.clone())
+                .classify_with(StatusInRangeAsFailures::new(400..=499))
+                .layer(answers(|| status(500)));
+            fine.call(get()).await.unwrap();
+            let now = breaker.snapshot();
+            assert_eq!((now.calls, now.failures), (2, 1));
 
-    // At the end of the body, whatever the version: by its trailers, or by there being none.
-    for (steps, wanted) in [
-        (
-            vec![Step::Data("a"), Step::Trailers("grpc-status", "5")],
-            (1, 0),
-        ),
-        (
-            vec![Step::Data("a"), Step::Trailers("grpc-status", "3")],
-            (1, 1),
-        ),
-        // A stream without a status is a success to this classifier.
-        (vec![Step::Data("a")], (1, 0)),
-        (vec![Step::Data("a"), Step::Error], (1, 1)),
-    ] {
-        breaker.reset();
-        let classifier = GrpcErrorsAsFailures::new().with_success(GrpcCode::NotFound);
-        let mut service = CircuitBreakerLayer::new(breaker.clone())
-            .classify_with(classifier)
-            .layer(answers(move || ok(Script::new(steps.clone()))));
-        let body = service.call(get()).await.unwrap().into_body();
-        assert_eq!(breaker.snapshot().calls, 0, "it is not over");
-        let _ = body.collect().await;
-        let now = breaker.snapshot();
-        assert_eq!((now.calls, now.failures), wanted);
-    }
-    // Hyper does not poll a body again that says that it has ended.
-    breaker.reset();
-    let mut ended = CircuitBreakerLayer::new(breaker.clone())
-        .classify_with(GrpcErrorsAsFailures::new())
-        .layer(answers(|| ok(Script::data(&["a"]).knowing_its_end())));
-    let mut body = ended.call(get()).await.unwrap().into_body();
-    body.frame().await.unwrap().unwrap();
-    drop(body);
-    assert_eq!(breaker.snapshot().calls, 1, "its last frame is the end");
+            // At the end of the body, whatever the version: by its trailers, or without any.
+            for (steps, wanted) in [
+                (
+                    vec![Step::Data("a"), Step::Trailers("grpc-status", "5")],
+                    (1, 0),
+                ),
+                (
+                    vec![Step::Data("a"), Step::Trailers("grpc-status", "3")],
+                    (1, 1),
+                ),
+                // A stream without a status is a success to this classifier.
+                (vec![Step::Data("a")], (1, 0)),
+                (vec![Step::Data("a"), Step::Error], (1, 1)),
+            ] {
+                breaker.reset();
+                let classifier = GrpcErrorsAsFailures::new().with_success(GrpcCode::NotFound);
+                let mut service = CircuitBreakerLayer::new(breaker.clone())
+                    .classify_with(classifier)
+                    .layer(answers(move || ok(Script::new(steps.clone()))));
+                let body = service.call(get()).await.unwrap().into_body();
+                assert_eq!(breaker.snapshot().calls, 0, "it is not over");
+                let _ = body.collect().await;
+                let now = breaker.snapshot();
+                assert_eq!((now.calls, now.failures), wanted);
+            }
+            // Hyper does not poll a body again that says that it has ended.
+            breaker.reset();
+            let mut ended = CircuitBreakerLayer::new(breaker.clone())
+                .classify_with(GrpcErrorsAsFailures::new())
+                .layer(answers(|| ok(Script::data(&["a"]).knowing_its_end())));
+            let mut body = ended.call(get()).await.unwrap().into_body();
+            body.frame().await.unwrap().unwrap();
+            drop(body);
+            assert_eq!(breaker.snapshot().calls, 1, "its last frame is the end");
 
-    breaker.reset();
-    let mut over = CircuitBreakerLayer::new(breaker.clone())
-        .classify_with(GrpcErrorsAsFailures::new())
-        .layer(answers(|| status(200)));
-    over.call(get()).await.unwrap();
-    assert_eq!(breaker.snapshot().calls, 1, "there is no body to wait for");
+            breaker.reset();
+            let mut over = CircuitBreakerLayer::new(breaker.clone())
+                .classify_with(GrpcErrorsAsFailures::new())
+                .layer(answers(|| status(200)));
+            over.call(get()).await.unwrap();
+            assert_eq!(breaker.snapshot().calls, 1, "there is no body to wait for");
+        }
+    };
 }
+
+a_classifier_has_the_say!(
+    "tower-http",
+    tower_http,
+    a_classifier_of_tower_http_0_6_has_the_say
+);
+a_classifier_has_the_say!(
+    "tower-http-07",
+    tower_http_07,
+    a_classifier_of_tower_http_0_7_has_the_say
+);

@@ -137,8 +137,9 @@
 //! # Guides
 //!
 //! [Where to put each layer](docs::placement), on servers and on clients; [how to choose the
-//! numbers](docs::numbers); [what each layer does not protect from](docs::limits); [what it
-//! costs](docs::cost); [how to move from tower, tower-http and tower-resilience](docs::migration).
+//! numbers](docs::numbers); [recipes](docs::recipes) for reqwest, AWS Lambda and streams; [what
+//! each layer does not protect from](docs::limits); [what it costs](docs::cost); [how to move from
+//! tower, tower-http and tower-resilience](docs::migration).
 //!
 //! # Features
 //!

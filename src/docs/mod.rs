@@ -2,6 +2,7 @@
 //!
 //! - [`placement`]: where to put each layer, on servers and on clients.
 //! - [`numbers`]: how to choose limits and timeouts from one load test.
+//! - `recipes`: reqwest, AWS Lambda, addresses of clients, middleware functions, streams.
 //! - [`limits`]: what each layer does not protect from.
 //! - [`cost`]: what a request costs, and what many cores share.
 //! - [`migration`]: how to migrate from tower, tower-http and tower-resilience.
@@ -11,3 +12,6 @@ pub mod limits;
 pub mod migration;
 pub mod numbers;
 pub mod placement;
+// Its code needs crates that this one does not have: `recipes/` compiles it.
+#[cfg(not(doctest))]
+pub mod recipes;

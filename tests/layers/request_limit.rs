@@ -426,6 +426,32 @@ async fn a_client_that_waits_for_100_continue_is_not_read_from() {
     response.into_body().collect().await.unwrap();
 }
 
+/// Each bound of the head holds alone, without the others.
+#[tokio::test]
+async fn each_bound_of_the_head_holds_without_the_others() {
+    let request = || {
+        let mut request = get();
+        *request.uri_mut() = "/a/long/path".parse().unwrap();
+        for name in ["x-a", "x-b", "x-c"] {
+            request.headers_mut().insert(name, "12345".parse().unwrap());
+        }
+        request
+    };
+    let none = || RequestLimitLayer::new(10);
+    for (layer, status) in [
+        (none(), 200),
+        (none().headers(u64::MAX, 3), 200),
+        (none().headers(u64::MAX, 2), 431),
+        (none().headers(24, u64::MAX), 200),
+        (none().headers(23, u64::MAX), 431),
+        (none().uri(12), 200),
+        (none().uri(11), 414),
+    ] {
+        let mut service = layer.layer(answers(|| ok(Script::default())));
+        assert_eq!(service.call(request()).await.unwrap().status(), status);
+    }
+}
+
 struct Silent;
 
 impl http_body::Body for Silent {

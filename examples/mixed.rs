@@ -63,7 +63,7 @@ async fn main() -> Result<(), BoxError> {
         .route("/health", get(async || "ok\n"))
         .route("/sleep", get(sleep));
     let grpc = Routes::new(GreeterServer::new(Patient)).into_axum_router();
-    // Tonic's router answers unknown paths in gRPC, so it is the fallback of the other one.
+    // Tonic's router answers unknown paths in gRPC, so it is the fallback of the REST router.
     let service = stack.layer(rest.fallback_service(grpc).with_state(()));
     let listener = common.listen().await?;
     common.serve(listener, service).await;

@@ -105,7 +105,7 @@
 //! # Answers
 //!
 //! No layer makes an infallible service fallible: a rejected request gets a response, so you need
-//! no `HandleErrorLayer`. A gRPC request is recognised by its content type over HTTP/2 and gets a
+//! no `HandleErrorLayer`. A gRPC request is recognised by its content type and gets a
 //! trailers-only response.
 //!
 //! | reason | HTTP | gRPC | `Retry-After` |
@@ -115,7 +115,7 @@
 //! | [`RateLimited`](Reason::RateLimited) | 429 | `RESOURCE_EXHAUSTED` 8 | yes |
 //! | [`CircuitOpen`](Reason::CircuitOpen) | 503 | `UNAVAILABLE` 14 | yes |
 //! | [`Draining`](Reason::Draining) | 503, on HTTP/1 `connection: close` | `UNAVAILABLE` 14 | no |
-//! | [`Timeout`](Reason::Timeout) | 504 | `DEADLINE_EXCEEDED` 4 | no |
+//! | [`Timeout`](Reason::Timeout) | 504; 408 and on HTTP/1 `connection: close` if the service waits for the request body | `DEADLINE_EXCEEDED` 4 | no |
 //! | [`BodyTooSlow`](Reason::BodyTooSlow) | 408, on HTTP/1 `connection: close` | `DEADLINE_EXCEEDED` 4 | no |
 //! | [`BodyTooLarge`](Reason::BodyTooLarge) | 413 | `RESOURCE_EXHAUSTED` 8 | no |
 //! | [`HeadersTooLarge`](Reason::HeadersTooLarge) | 431 | `RESOURCE_EXHAUSTED` 8 | no |

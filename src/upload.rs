@@ -5,9 +5,9 @@
 //! there can tell a failure of the service from one that the caller caused: an upload that is too
 //! slow, or too large, or that the caller aborts.
 //!
-//! It is lent through a thread-local value, and reported through another one to the gates further
-//! out. Both are read on cold paths only: where an outcome is a failure, where a deadline passed,
-//! where a call was slow.
+//! A gate lends it through one thread-local value, and reports it through another to the gates
+//! further out. A failure, a passed deadline and a slow call read both. The head of a gRPC
+//! response, and a request body that is dropped, read the first one.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -24,7 +24,7 @@ use crate::outcome::Outcome;
 use crate::rejection::Rejection;
 use crate::request_limit::bounds::Bounds;
 
-/// A request body as the body itself, the gate's future and the response body share it.
+/// What a gate knows of a request body. The body, the gate's future and the response body share it.
 pub(crate) struct Upload {
     flags: AtomicU8,
     /// `None` in the pool.
@@ -73,7 +73,7 @@ pub struct Scope {
     outer: Option<UploadRef>,
 }
 
-/// As many uploads as a thread keeps.
+/// The most uploads that a thread keeps in its pool.
 const POOL: usize = 64;
 
 thread_local! {
@@ -244,7 +244,7 @@ impl Upload {
     }
 
     /// Reports to the gates further out, when the request is over or its response head is ready.
-    #[inline]
+    #[inline(always)]
     fn report(&self) {
         match self.flags.load(Acquire) {
             0 => forget(),
@@ -253,6 +253,7 @@ impl Upload {
     }
 
     #[cold]
+    #[inline(never)]
     fn report_flags(&self, flags: u8) {
         let mut report = clock::nanos(self.waited()).min(BLAMED_IF_LATE - 1);
         if flags & FAILED != 0 {
@@ -289,6 +290,7 @@ impl UploadRef {
     }
 
     /// Makes it the upload of the request that this thread serves.
+    #[inline(always)]
     pub(crate) fn enter(&self) -> Scope {
         let outer = SERVED.try_with(|served| served.replace(Some(self.clone())));
         Scope {
@@ -307,29 +309,32 @@ impl Deref for UploadRef {
 }
 
 impl Drop for UploadRef {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        let Some(mut upload) = self.0.take() else {
-            return;
-        };
-        // Another reference may be dropped at the same time: then neither returns it.
-        let Some(unique) = Arc::get_mut(&mut upload) else {
-            return;
-        };
-        unique.bounds = None;
-        *unique.flags.get_mut() = 0;
-        let state = unique.state.get_mut();
-        let old = std::mem::take(state.unwrap_or_else(PoisonError::into_inner));
-        let _ = UPLOADS.try_with(|pool| {
-            // A body that is dropped in here would drop its upload.
-            if let Ok(mut pool) = pool.try_borrow_mut() {
-                if pool.len() < POOL {
-                    pool.push(upload);
-                }
+        if let Some(upload) = self.0.take() {
+            // Others may be dropped at the same time: then none returns it to the pool.
+            if Arc::strong_count(&upload) == 1 {
+                return_to_pool(upload);
             }
-        });
-        drop(old);
+        }
     }
+}
+
+#[inline(never)]
+fn return_to_pool(mut upload: Arc<Upload>) {
+    let Some(unique) = Arc::get_mut(&mut upload) else {
+        return;
+    };
+    unique.bounds = None;
+    if std::mem::take(unique.flags.get_mut()) != 0 {
+        unique.state = Mutex::default();
+    }
+    let _ = UPLOADS.try_with(|pool| {
+        let mut pool = pool.borrow_mut();
+        if pool.len() < POOL {
+            pool.push(upload);
+        }
+    });
 }
 
 impl fmt::Debug for UploadRef {
@@ -360,12 +365,15 @@ impl Drop for BodyUpload {
 // === impl Scope ===
 
 impl Drop for Scope {
+    #[inline(always)]
     fn drop(&mut self) {
         let outer = self.outer.take();
         if let Ok(Some(upload)) = SERVED.try_with(|served| served.replace(outer)) {
             upload.report();
-            // The gate does not answer now: the server learns that the rest is not read.
-            drop(upload.take_rest());
+            if upload.flags.load(Relaxed) & GIVEN_BACK != 0 {
+                // This gate does not answer: dropped, so that the server knows it is not read.
+                drop(upload.take_rest());
+            }
         }
     }
 }

@@ -20,8 +20,8 @@ use tracing_subscriber::EnvFilter;
 
 /// The streams of an HTTP/2 connection: hyper's default.
 pub(crate) const STREAMS: u32 = 200;
-/// The window of a stream. That of the connection is so many times larger that no upload waits for
-/// another one to be read.
+/// The window of a stream. The window of the connection is `STREAMS` times as large, so that no
+/// upload has to wait until another one is read.
 pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// The flags that all servers have.
@@ -85,7 +85,7 @@ impl Common {
 
     /// Starts logging to the standard output, and prints the address it listens on.
     pub(crate) async fn listen(&self) -> std::io::Result<TcpListener> {
-        // The layers log by themselves, a few lines a second of each kind. H2 logs what clients do.
+        // The layers limit their own events. H2 logs mistakes of clients: only its errors show.
         let default = || "info,seawall=debug,h2=error".into();
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| default());
         tracing_subscriber::fmt().with_env_filter(filter).init();
@@ -196,8 +196,8 @@ pub(crate) async fn stopped() {
     let _ = tokio::signal::ctrl_c().await;
 }
 
-/// Prints where a panic happened, a few times a second at most: clients may cause many. The layer
-/// reports what it said.
+/// Prints where a panic happened, at most four times a second, since clients can cause many panics.
+/// The layer reports the message of the panic.
 #[expect(
     clippy::disallowed_methods,
     reason = "a log has the time of the system"

@@ -111,23 +111,22 @@
 //!
 //! # What the caller caused
 //!
-//! No caller can open a breaker. A failure is ignored if one of these is true:
+//! A failure that the caller caused is ignored. That is the case if one of these is true:
 //!
-//! - The request body failed before: the caller aborted it, or it was too large or too slow. What
-//!   the handler or the client makes of that error does not matter.
-//! - The service waits for the request body, and a deadline passes, the response is 504 or
-//!   `DEADLINE_EXCEEDED`, or an error ends the call. The time for which it waits does not make a
-//!   call slow either.
+//! - The request body failed first: the caller aborted it, or it was too large or too slow. The
+//!   status or error with which the handler then answers does not count. A panic still counts.
+//! - The service waits for the request body when the call ends with a timeout, an error, 504, or
+//!   `DEADLINE_EXCEEDED`. The time of that wait does not make a call slow either.
 //! - The caller's own deadline (`grpc-timeout`) was the shorter one.
 //! - A gRPC service answers `INTERNAL` because it could not decode the request. The specification
 //!   has no code for that, so the messages of tonic 0.14 are compared. A handler that returns the
 //!   same message is not counted either.
 //! - The status is 501 or 505, which depend on the request alone.
 //!
-//! The first two need to see the request body: a [`RequestLimit`](crate::RequestLimit) in the same
-//! gate, or in a layer around the breaker or inside it, as `seawall::server()` has it. They hold
-//! for a client that the handler calls as well, but not in a task that the handler spawns. A
-//! service that dies while it waits for the body is not counted by that call, but by others.
+//! The first two conditions need a [`RequestLimit`](crate::RequestLimit): in the same gate, or in a
+//! layer around the breaker or inside it, as in `seawall::server()`. They also apply to the layers
+//! of a client that the handler calls, but not to `run`, to `try_acquire`, or in a spawned task. If
+//! the service dies while it waits for a body, that call is ignored, and other calls count.
 //!
 //! What the service makes of valid input is its own: if one request makes a handler panic or
 //! answer 500, its callers can open the breaker.

@@ -8,11 +8,12 @@
 //!
 //! # What a request does not pay for
 //!
-//! - **Allocations.** An admitted request allocates nothing. The exceptions are a response body of
-//!   unknown size or above 64 KiB that has a deadline or a progress timeout, a queued request, a
-//!   deadline that you expose, and, in a gate with a timeout or panic isolation, a request body
-//!   that the handler drops unread. What a request limit knows of a request body comes from a pool
-//!   of the thread. Axum itself allocates in
+//! - **Allocations.** An admitted request allocates nothing, with these exceptions: a response body
+//!   of unknown size or above 64 KiB that has a deadline or a progress timeout; a queued request; a
+//!   deadline that you expose; a request body that is waited for, if its pace is limited; and, in a
+//!   gate with a timeout or panic isolation, a request body above 16 KiB that the handler drops
+//!   before its end. The state of a request body comes from a pool of its thread, which allocates
+//!   when it is empty. Axum itself allocates in
 //!   `Router::layer`: it boxes request and response bodies of another type than its own.
 //!   [`request_body(Body::new)`](crate::GateLayer::request_body) avoids that for requests. Without
 //!   `with_state`, which `axum::serve` calls for a bare router, axum also builds the layers anew
@@ -31,8 +32,8 @@
 //!
 //! Two cores that write one cache line take turns: each transfer of the line takes 40 to 100 ns
 //! within a socket and more between sockets, however few instructions the write takes. A line that
-//! all cores read and none writes stays in every cache and costs nothing. An admitted request that
-//! succeeds touches these lines:
+//! all cores read and none writes stays in every cache and costs nothing. An admitted request
+//! without a body that succeeds touches these lines:
 //!
 //! | layer | line | reads | writes |
 //! |---|---|---|---|
@@ -46,6 +47,7 @@
 //! | [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer) | limit and permits, one word | 1 | 2: acquire, release |
 //! | | reference count of the gate | | 2 |
 //! | [`RequestLimitLayer`](crate::RequestLimitLayer) | limits | 1 | none; the setters write them |
+//! | | with a request body: reference count of the limits | | 2 |
 //!
 //! A stack is one gate with one reference count: `server()` writes four times to two lines, the
 //! reference count and the permits. A response of unknown size or above 64 KiB that has a deadline

@@ -26,14 +26,15 @@
 //!   limit unless you do). It buffers 1 MiB of received data for each connection, 16 KiB of headers
 //!   for each request, and about 400 kB (`max_send_buf_size`) of a response that cannot be sent.
 //!   Multiply by the number of connections. `max_pending_accept_reset_streams` and
-//!   `max_local_error_reset_streams` bound streams that are opened and reset at once.
+//!   `max_local_error_reset_streams` limit streams that a client opens and resets immediately.
 //! - **Uploads that wait for each other.** All streams of an HTTP/2 connection share its window. By
-//!   default the window of one stream is as large, 1 MiB: the unread bodies of requests that are
-//!   queued fill the connection, and the requests with a permit get no data. Every stream can go on
-//!   if the connection's window is at least `max_concurrent_streams` times that of a stream (see
-//!   below). A stream window of 64 KiB bounds one upload to 64 KiB for each round trip. Never set
-//!   it below: h2 0.4 can lose a window update then, and the upload never ends. The memory for
-//!   unread uploads is at most the limit and the queue, times the window of a stream. `axum::serve`
+//!   default, the connection and each stream have a window of 1 MiB. The unread bodies of queued
+//!   requests can fill the connection's window, and requests with a permit then get no data. Set
+//!   the connection's window to at least `max_concurrent_streams` times the window of a stream (see
+//!   below). A connection then buffers more: 12.5 MiB for 200 streams of 64 KiB. A stream window of
+//!   64 KiB limits one upload to 64 KiB for each round trip. Do not use less than 64 KiB: h2 0.4
+//!   can lose a window update, and the upload then never ends. All unread uploads together take at
+//!   most the number of permits and queued requests, times the window of a stream. `axum::serve`
 //!   has no settings for windows.
 //!
 //! ```no_run
@@ -162,8 +163,9 @@
 //! - **Small responses to slow readers.** [`including_body`](crate::GateLayer::including_body) and
 //!   [`progress_timeout`](crate::GateLayer::progress_timeout) end a body of unknown size or above
 //!   64 KiB even if the client reads nothing and the connection does not poll the body. A smaller
-//!   body releases its permit with its last frame, and hyper may keep up to 64 KiB of each;
-//!   `including_body` applies only while the connection polls it.
+//!   body releases its permit with its last frame, although hyper may still keep it. For a smaller
+//!   body, `progress_timeout` does nothing, and `including_body` applies only while the connection
+//!   polls it.
 //!   [`body_idle_timeout`](crate::GateLayer::body_idle_timeout) is for silent handlers: it applies
 //!   only while the connection waits for a frame.
 //! - **Upgraded connections.** A request ends with its 101. Give a WebSocket its own timeouts for

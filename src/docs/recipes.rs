@@ -6,7 +6,7 @@
 //!
 //! [`reqwest::Client`](https://docs.rs/reqwest) is a Tower service, but not over `http::Request`.
 //! Convert the request and the response, and the layers work as around any HTTP client: there is
-//! one breaker per host, a status is an outcome, and a rejection is a response with `Retry-After`.
+//! one breaker per host, a status is an outcome, and a rejection is a response.
 //! The example needs the feature `keyed`. It is for reqwest 0.12 and 0.13.
 //!
 //! ```no_run
@@ -55,8 +55,9 @@
 //!
 //! - **Statuses.** `error_for_status` is outside the stack, so that the breaker sees the status. An
 //!   error of reqwest, for example of the connection, is a failure.
-//! - **`Retry-After`** is a header of a rejection and of a response of the server: one retry
-//!   outside the stack reads it for both, see [`placement`](crate::docs::placement#on-a-client).
+//! - **`Retry-After`** is a header of most rejections, and of some responses of the server. One
+//!   retry outside the stack reads it for both, see
+//!   [`placement`](crate::docs::placement#on-a-client).
 //!   With `over_http::<Bytes>` the retry can clone requests. The breaker does not read the header:
 //!   its open time is [`open_for`](crate::circuit_breaker::CircuitBreakerBuilder::open_for).
 //! - **The key** is the authority of the URI: the host, the port if the URI has one, and a user
@@ -213,18 +214,18 @@
 //!   [`Rejection::find`](crate::Rejection::find) finds the reason in that error. Whatever it then
 //!   answers, the client reads 413, as long as the head of the response is not sent.
 //! - **What the handler sees** is what the function passes on: here a body of known length. Axum's
-//!   extractors apply their limit of 2 MB to it, unless you disable `DefaultBodyLimit`.
-//! - **The limit of `to_bytes`** applies if the request limit is switched off. It should not be the
-//!   smaller one: then the function's answer stays, here 400.
+//!   extractors apply their limit of 2 MiB to it, unless you disable `DefaultBodyLimit`.
+//! - **The limit of `to_bytes`** applies if the request limit is switched off. Do not set it lower
+//!   than the request limit: the client would read the function's answer, here 400, and not 413.
 //! - **Outside the stack**, a function reads bodies that nothing counts and that hold no permit.
 //!
 //! # Server-sent events and long polls
 //!
 //! A request holds its permit until its response body has ended or is dropped: an event stream as
 //! long as it lives, a long poll while it waits. With the default limit, 1024 idle streams leave no
-//! permit for other requests. Exempt the streams from the stack, and give them a limit of their
-//! own. The exemption includes lag shedding, so that their routes need a layer for it, with the
-//! same handle.
+//! permit for other requests. Exempt the streams from the stack's limit, and give them their own
+//! limit. An exemption also turns off lag shedding for them, so add a layer for it to their routes,
+//! with the same handle.
 //!
 //! ```
 //! use std::{convert::Infallible, time::Duration};
@@ -252,6 +253,7 @@
 //!
 //! /// A long poll: it answers 204 before the timeout of the stack, which is 30 s.
 //! async fn next(State(mut news): State<News>) -> Result<String, StatusCode> {
+//!     news.mark_unchanged(); // only what comes from now on
 //!     let wait = tokio::time::timeout(Duration::from_secs(25), news.changed());
 //!     match wait.await {
 //!         Ok(Ok(())) => Ok(news.borrow_and_update().clone()),
@@ -287,11 +289,11 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! The other parts of the stack still apply to exempt requests:
+//! The timeouts and the request limit of the stack still apply to exempt requests:
 //!
 //! | bound | in `server()` | an event stream | a long poll |
 //! |---|---|---|---|
-//! | `timeout` | 30 s to the head | sends its head at once, and is not ended | 504, unless it answers before |
+//! | `timeout` | 30 s to the head | no effect: it sends its head at once | 504 if it does not answer in 30 s |
 //! | `progress_timeout` | 60 s | is ended if its client reads no event that is ready | the same, if the response is of unknown size or above 64 KiB |
 //! | `body_idle_timeout` | off | is ended if it is silent; a keep-alive is a frame, so use a shorter interval for it | its body follows at once |
 //! | `including_body` | off | is ended at the timeout, however busy it is: a maximum age, in a layer of its own | the same deadline for head and body |
@@ -326,13 +328,13 @@
 //!   # Ok::<_, seawall::ConfigError>(())
 //!   ```
 //!
-//! - **A client that disconnects** releases its permit: hyper drops the body, and the stream in it.
-//!   If a client vanishes without closing its connection, the kernel finds out when it has sent
-//!   something in vain, on Linux for about 15 minutes. So send keep-alives. Over HTTP/2, hyper's
-//!   `keep_alive_interval` is faster.
-//! - **Browsers.** An `EventSource` does not reconnect after a 503, and ignores `Retry-After`: in
-//!   its `error` event, make a new one if its `readyState` is `CLOSED`. After a stream that was
-//!   ended, it reconnects by itself.
+//! - **A client that disconnects** releases its permit: hyper drops the body and the stream in it.
+//!   If a client disappears without closing its connection, the kernel notices it only when data
+//!   that it has sent stays unconfirmed, on Linux for about 15 minutes. So send keep-alives. Over
+//!   HTTP/2, hyper's `keep_alive_interval` notices it earlier.
+//! - **Browsers.** An `EventSource` reconnects by itself after its stream has ended. It does not
+//!   reconnect after a 503, and it ignores `Retry-After`: in its `error` event, make a new one if
+//!   its `readyState` is `CLOSED`.
 //! - **Choose the limit** by the memory of a stream and its connection: an idle stream needs no
 //!   CPU.
 //! - **On a client**, a stream holds its permit of [`seawall::client()`](crate::client) as long as

@@ -134,7 +134,7 @@ const UNITS: [(u8, u128); 6] = [
 /// What is at most eight digits.
 const MOST: u128 = 99_999_999;
 
-/// Whether the version may carry gRPC.
+/// Whether it is HTTP/2 or HTTP/3.
 #[inline]
 pub(super) fn is_http2(version: Version) -> bool {
     matches!(version, Version::HTTP_2 | Version::HTTP_3)

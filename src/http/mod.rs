@@ -261,8 +261,11 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
     if const { <NeedsOf<P, HttpRequest> as Needs>::Settle::IS } {
         match verdict(response, memo, is_over, guard) {
             Verdict::Now(outcome) => {
-                let is_late = response.status() == StatusCode::GATEWAY_TIMEOUT;
-                guard.settle(upload::judged(outcome, is_late));
+                let outcome = match outcome {
+                    Outcome::Failure => judged(response),
+                    outcome => outcome,
+                };
+                guard.settle(outcome);
             }
             Verdict::AtEnd(at_end) => {
                 carried.carried.at_end = <NeedsOf<P, HttpRequest> as Needs>::Settle::some(at_end);
@@ -275,7 +278,11 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
         guard.release(Completion::Complete);
         return false;
     }
-    if const { <NeedsOf<P, HttpRequest> as Needs>::Limit::IS } {
+    if const { <NeedsOf<P, HttpRequest> as Needs>::Limit::IS }
+        && memo.may_have_body
+        && grpc::is_grpc(response.headers())
+    {
+        // The outcome is in the trailers, here or for a gate further out.
         if let Some(upload) = BodyUpload::served() {
             carried.carried.upload = <NeedsOf<P, HttpRequest> as Needs>::Limit::some(upload);
         }
@@ -289,6 +296,15 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
             || <NeedsOf<P, HttpRequest> as Needs>::Ending::IS
     };
     is_watched || !guard.is_done()
+}
+
+/// The outcome of a response that is a failure, unless the caller caused it.
+#[cold]
+#[inline(never)]
+fn judged<B>(response: &Response<B>) -> Outcome {
+    let is_late =
+        response.status() == StatusCode::GATEWAY_TIMEOUT || grpc::is_late(response.headers());
+    upload::judged(Outcome::Failure, is_late)
 }
 
 /// The inner service returned an error.

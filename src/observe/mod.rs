@@ -48,14 +48,15 @@
 //!
 //! With the `tracing` feature each rejection and each panic is an event with target `seawall` and
 //! the fields `layer`, `name` and `reason`. It has `method` and `path` where the request is at
-//! hand: at a rejection before the call, and at a panic or timeout if
-//! [`keep_requests`](crate::GateLayer::keep_requests) is set. A panic is an `ERROR`, with its
-//! message as `panic`; a passed deadline a `WARN`; any other rejection a `DEBUG`, with
-//! `retry_after_ms` and `dry_run`. What a client chooses is escaped.
+//! hand: at a rejection before the call, and, with
+//! [`keep_requests`](crate::GateLayer::keep_requests), at a panic or at a timeout before the
+//! response head. A panic is an `ERROR`, with its message as `panic`; a timeout is a `WARN`; any
+//! other rejection is a `DEBUG`, with `retry_after_ms` and `dry_run`. Paths and panic messages are
+//! escaped. A `grpc-timeout` that cannot be read is a `DEBUG`.
 //!
-//! Clients cause these events, so that at most five of each reason are written in a second. Within
-//! another second a `WARN`, "events left out", has the number of the others as `left_out`. The
-//! metrics count all of them.
+//! Clients can cause these events. The process writes at most five of each reason in a second; all
+//! custom reasons share one limit. A second later, a `WARN`, "events left out", has the number of
+//! the others as `left_out`. The metrics count all of them.
 //!
 //! A lag shedder that begins to shed is a `WARN`, any other change of its `state` an `INFO`, with
 //! `lag_ms`; a lag monitor that fails is an `ERROR`. A circuit breaker that opens is a `WARN`, any

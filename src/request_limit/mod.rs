@@ -27,11 +27,11 @@
 //!
 //! # What the client reads
 //!
-//! 413 (gRPC `RESOURCE_EXHAUSTED`) as long as the response head is unsent, on every path. A
-//! `content-length` or an exact `size_hint` above the limit is answered without a call of the inner
-//! service. Every body is counted: over the limit, the inner service reads an error instead of the
-//! frame that was too much, and its answer is replaced. After the head, the body only ends with the
-//! error, a [`BodyError`](crate::BodyError).
+//! The answer is 413 (gRPC `RESOURCE_EXHAUSTED`) if the response head is not sent yet. If a
+//! `content-length` or a `size_hint` is above the limit, the inner service is not called. The bytes
+//! of every body are counted. At the frame that exceeds the limit, the inner service reads a
+//! [`BodyError`](crate::BodyError), and the gate replaces its answer. If the response head is
+//! already sent, the request body ends with that error, and the response is not replaced.
 //!
 //! A `content-length` that cannot be read counts as none, and of several the largest counts: bytes
 //! are counted in any case. Hyper itself answers such requests with 400.
@@ -41,22 +41,22 @@
 //! An HTTP/1 connection with unread data is reset when it closes, and the client may lose the
 //! answer with it. Some HTTP/2 clients do not read the answer on a stream that is reset while they
 //! send. So a gate with a request limit reads up to 256 KiB of the rest, for at most one second,
-//! and drops it. This holds for every rejection of the gate: a full limit, a shed request, a
-//! timeout, a panic. It covers the body that the handler has taken, if the handler is dropped with
-//! it.
+//! and drops it. It does so when it rejects: at a full limit, a shed request, a timeout, a panic of
+//! the handler's future. If the handler has taken the body, the gate reads the rest only if the
+//! body is dropped together with the handler. The rest of a body that is too slow is not read.
 //!
-//! - Over HTTP/2, the whole answer is sent at once, and a task reads the rest meanwhile.
-//! - Over HTTP/1, the rest is read before the answer: all of it if its length is known to be that
-//!   small, else half of the bytes in half of the time. If its end is reached, the connection goes
-//!   on. If not, the answer says `connection: close`, and a task reads the other half. A declared
-//!   length above 256 KiB, and `Expect: 100-continue`, are answered at once with `connection:
-//!   close`.
+//! - Over HTTP/2, the answer is sent at once, and a task reads the rest.
+//! - Over HTTP/1, the gate first reads the rest if its length is known and at most 256 KiB. If the
+//!   length is unknown, it first reads up to 128 KiB, for at most half a second. If it reaches the
+//!   end, the connection stays open. If not, the answer says `connection: close`, and a task reads
+//!   on. If the declared length is above 256 KiB, or the client waits for `100 Continue`, the gate
+//!   reads nothing first and answers at once with `connection: close`.
 //!
 //! A gate without a request limit drops the body with the rejection. Over HTTP/1 it then answers
 //! one poll later, so that hyper can add `connection: close` if it closes the connection. Over
 //! HTTP/2 hyper resets the stream with `NO_ERROR`.
 //!
-//! For this the layer takes the request body out of the call, so that the body must be `Unpin`,
+//! To read the rest, the layer takes the request body out of the call: the body must be `Unpin`,
 //! `Send` and `'static`, as those of hyper, axum and tonic are; put any other into a `Pin<Box<_>>`.
 //!
 //! # What the caller caused

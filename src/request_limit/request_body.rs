@@ -192,9 +192,15 @@ where
     }
 }
 
-/// A body that is given back, if there is anything left to read.
+/// A body that is given back, if there is much left to read. Of less, the client has sent all
+/// before it reads an answer.
 fn rest<B: http_body::Body + Send + 'static>(body: B) -> Option<Rest> {
-    (!body.is_end_stream()).then(|| Box::new(body) as Rest)
+    const LITTLE: u64 = 16 * 1024;
+    let is_little = body
+        .size_hint()
+        .upper()
+        .is_some_and(|upper| upper <= LITTLE);
+    (!is_little && !body.is_end_stream()).then(|| Box::new(body) as Rest)
 }
 
 /// A body that is dropped because its service is: the gate reads the rest before or while it

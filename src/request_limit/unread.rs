@@ -63,7 +63,7 @@ impl<B: Body + Unpin> Unread<B> {
         Poll::Ready(self.is_at_end)
     }
 
-    /// Reads until only so many bytes may still be read, or the time is over.
+    /// Reads until at most `left` bytes may still be read, or until the time is over.
     fn poll_until(&mut self, left: usize, time: Duration, cx: &mut Context<'_>) -> Poll<()> {
         while self.left > left && !self.is_at_end {
             let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(cx) else {

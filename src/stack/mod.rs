@@ -82,23 +82,23 @@
 //! | streams of an HTTP/2 connection | 200 | hyper: `http2().max_concurrent_streams(..)`; tonic has no bound by default |
 //! | requests in flight | 1024 | the stack: the concurrency limit |
 //! | time to the response head | 30 s | the stack: the timeout |
-//! | time for which a client may not read | 60 s | the stack: the progress timeout |
+//! | time in which a client reads nothing | 60 s, for responses of unknown size or above 64 KiB | the stack: the progress timeout |
 //! | memory for responses that are not read | the limit times the largest frame; for responses of up to 64 KiB, connections times streams times 64 KiB | the stack and hyper |
-//! | memory for requests that are not read | the limit and the queue, times the window of a stream (1 MiB) | hyper: `http2().initial_stream_window_size(..)` |
+//! | memory for requests that are not read | the number of permits and queued requests, times the window of a stream (1 MiB) | hyper: `http2().initial_stream_window_size(..)` |
 //! | memory for request bodies that handlers read whole | the limit times 2 MiB | the stack: the request limit |
 //! | buffer of an HTTP/1 connection | 400 kB | hyper: `http1().max_buf_size(..)` |
 //!
-//! [Limits](crate::docs::limits#before-there-is-a-request) has the lines for hyper.
+//! [Limits](crate::docs::limits#before-there-is-a-request) shows the code for HTTP/2 windows and
+//! for connections; `examples/common` shows the rest.
 //!
 //! # Clients that read slowly
 //!
-//! The progress timeout is the time in which the connection takes no frame although one is ready.
-//! A stream whose handler is silent is not ended. Over HTTP/1 the kernel takes frames into its send
-//! buffer (on Linux up to 4 MiB, `tcp_wmem`), before the client reads them: progress then stops
-//! until much of that is read. A client that reads 60 kB/s is fast enough for the default of 60 s.
-//! A shorter timeout ends clients that need longer for a send buffer: set `SO_SNDBUF` of the
-//! listening socket to a smaller value, for example 256 KiB, before you use a timeout of a few
-//! seconds.
+//! The progress timeout ends a response if the connection takes no frame for that long although one
+//! is ready. It does not end a stream whose handler is silent. Over HTTP/1 the kernel takes frames
+//! into its send buffer (on Linux up to 4 MiB, `tcp_wmem`) before the client reads them. It takes
+//! no more until the client has read much of the buffer. A client that reads 60 kB/s is fast enough
+//! for the default of 60 s. With a timeout of a few seconds, a client may need longer than that for
+//! the buffer: set `SO_SNDBUF` of the listening socket to less, for example 256 KiB.
 //!
 //! # The parts of a client
 //!

@@ -89,7 +89,8 @@ use crate::policy::{Ended, Ending};
 use crate::protocol::Http;
 use crate::request::{CallersTime, RequestKind};
 
-/// Answers 504 (gRPC `DEADLINE_EXCEEDED`) when a response head takes longer than a [`Timeout`].
+/// Answers 504 (gRPC `DEADLINE_EXCEEDED`) when a response head takes longer than a [`Timeout`]; 408
+/// if a gate with a request limit knows that the service waits for the request body.
 pub type TimeoutLayer<X = Http> = GateLayer<Timeout, X>;
 
 /// How long a request may take until its response head. A cheap `Clone`: every clone is the same

@@ -280,6 +280,33 @@ async fn a3_a_stream_that_waits_for_its_caller_is_the_callers() {
     }
 }
 
+/// A handler with a timeout of its own for the body, over gRPC and over HTTP.
+#[tokio::test(start_paused = true)]
+async fn a3_a_handler_that_gives_up_on_the_body_is_not_to_blame() {
+    let gives_up = async |request: Request<AnyBody>| {
+        let is_grpc = request.headers().contains_key("content-type");
+        let mut body = request.into_body();
+        let waits = tokio::time::timeout(SECOND, body.frame()).await;
+        waits.unwrap_err();
+        if is_grpc {
+            let mut response = ok(Script::default().knowing_its_end());
+            let headers = response.headers_mut();
+            headers.insert("content-type", "application/grpc".parse().unwrap());
+            headers.insert("grpc-status", "4".parse().unwrap());
+            return response;
+        }
+        crate::circuit_breaker::status(504)
+    };
+    for (place, mut service, breaker) in everywhere(gives_up, || builder().build().unwrap()) {
+        for mut request in [post(Script::default()), grpc()] {
+            *request.body_mut() = Script::new([Step::Silent]);
+            let response = service(request).await.unwrap();
+            drop(response.into_body().collect().await);
+            assert_eq!(counted(&breaker), (0, 0, 0), "{place}");
+        }
+    }
+}
+
 /// A policy of the gate is settled as the design's table says.
 #[tokio::test(start_paused = true)]
 async fn a3_policies_before_the_deadline_are_settled_with_ignored() {

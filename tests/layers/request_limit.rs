@@ -333,7 +333,7 @@ async fn b10_the_body_of_a_handler_that_panics_or_is_late_is_read() {
     let policies = (
         seawall::CatchPanic::new(),
         seawall::Timeout::new(second),
-        RequestLimit::new(100),
+        RequestLimit::new(100_000),
     );
     let inner = service_fn(async |request: Request<Once>| -> Result<_, Infallible> {
         let panics = request.uri().path() == "/panic";
@@ -351,7 +351,7 @@ async fn b10_the_body_of_a_handler_that_panics_or_is_late_is_read() {
         for version in [http::Version::HTTP_11, http::Version::HTTP_2] {
             let token = Arc::new(());
             let rest = Script::new([Step::Data("ab"), Step::Pending, Step::Data("cd")]);
-            let mut request = post(rest.exact(4).holding(&token));
+            let mut request = post(rest.exact(20_000).holding(&token));
             *request.uri_mut() = path.parse().unwrap();
             *request.version_mut() = version;
             let mut call = spawn(service.call(request));

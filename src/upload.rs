@@ -57,6 +57,8 @@ const ENDED: u8 = 4;
 const WAITED: u8 = 8;
 /// It was dropped, and the rest given back.
 const GIVEN_BACK: u8 = 16;
+/// It was dropped while it was waited for: from the next poll on it is not waited for any more.
+const DROPPED: u8 = 32;
 
 /// A reference to an [`Upload`]. The last one puts it into the thread's pool.
 #[derive(Clone)]
@@ -69,20 +71,20 @@ pub(crate) struct BodyUpload(UploadRef);
 /// While it lives, an upload is that of the request which this thread serves.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Scope {
-    outer: Option<UploadRef>,
-}
+pub struct Scope(());
 
 /// The most uploads that a thread keeps in its pool.
 const POOL: usize = 64;
 
 thread_local! {
     static UPLOADS: RefCell<Vec<Arc<Upload>>> = const { RefCell::new(Vec::new()) };
-    /// The upload of the request that this thread serves.
-    static SERVED: Cell<Option<UploadRef>> = const { Cell::new(None) };
+    /// The uploads of the requests that this thread serves, each inside the one before.
+    static SERVED: RefCell<Vec<UploadRef>> = const { RefCell::new(Vec::new()) };
     /// What a gate further in has reported: `| its caller is to blame: 1 | its caller is to blame
     /// if it is late: 1 | nanoseconds for which it has waited for the body: 62 |`.
     static REPORTED: Cell<u64> = const { Cell::new(0) };
+    /// How many gates wait for a report.
+    static LISTENERS: Cell<u32> = const { Cell::new(0) };
 }
 
 const BLAMED: u64 = 1 << 63;
@@ -90,35 +92,60 @@ const BLAMED_IF_LATE: u64 = 1 << 62;
 
 /// The upload of the request that this thread serves.
 fn served() -> Option<UploadRef> {
-    let look = |served: &Cell<Option<UploadRef>>| {
-        let upload = served.take();
-        served.set(upload.clone());
-        upload
-    };
-    SERVED.try_with(look).ok().flatten()
+    SERVED
+        .try_with(|served| served.borrow().last().cloned())
+        .ok()
+        .flatten()
 }
 
-/// Forgets what was reported: a gate that asks later calls it before it runs what is further in.
-#[inline(always)]
-pub(crate) fn forget() {
-    let _ = REPORTED.try_with(|reported| reported.set(0));
+/// While it lives, a gate waits for reports from further in. What was reported before is forgotten.
+#[derive(Debug)]
+pub(crate) struct Listening(());
+
+impl Listening {
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        LISTENERS.set(LISTENERS.get() + 1);
+        REPORTED.set(0);
+        Self(())
+    }
 }
 
-fn reported() -> u64 {
-    REPORTED.try_with(Cell::get).unwrap_or(0)
+impl Drop for Listening {
+    #[inline(always)]
+    fn drop(&mut self) {
+        let others = LISTENERS.get() - 1;
+        LISTENERS.set(others);
+        if others == 0 {
+            REPORTED.set(0);
+        }
+    }
+}
+
+/// Reports, if a gate listens.
+fn report(what: u64) {
+    if LISTENERS.get() > 0 {
+        REPORTED.set(what);
+    }
 }
 
 /// Reports that a layer has ended a response on its caller's account.
 #[cold]
 pub(crate) fn blame_caller() {
-    let _ = REPORTED.try_with(|reported| reported.set(BLAMED));
+    report(BLAMED);
+}
+
+/// How long the service has waited, before this call, for the body of the request that this thread
+/// serves.
+pub(crate) fn waited_before() -> Duration {
+    served().map_or(Duration::ZERO, |upload| upload.waited())
 }
 
 /// How long the service has waited for the body of the request that this thread serves.
 #[cold]
 pub(crate) fn waited() -> Duration {
     let served = served().map_or(Duration::ZERO, |upload| upload.waited());
-    let reported = reported() & !(BLAMED | BLAMED_IF_LATE);
+    let reported = REPORTED.get() & !(BLAMED | BLAMED_IF_LATE);
     served.max(Duration::from_nanos(reported))
 }
 
@@ -126,7 +153,7 @@ pub(crate) fn waited() -> Duration {
 /// failed, or it is late and its body is waited for.
 #[cold]
 pub(crate) fn is_callers_fault(is_late: bool) -> bool {
-    let reported = reported();
+    let reported = REPORTED.get();
     reported & BLAMED != 0
         || is_late && reported & BLAMED_IF_LATE != 0
         || served().is_some_and(|upload| upload.is_callers_fault(is_late))
@@ -225,6 +252,15 @@ impl Upload {
         self.state().ended.take()
     }
 
+    /// The body is dropped by the service.
+    #[inline(always)]
+    pub(crate) fn drop_body(&self) {
+        if self.flags.load(Relaxed) & WAITS != 0 {
+            self.stop_waiting();
+            self.flags.fetch_or(WAITS | DROPPED, Relaxed);
+        }
+    }
+
     /// Keeps the rest of a body that is dropped.
     #[cold]
     pub(crate) fn give_back(&self, rest: Option<Rest>) {
@@ -247,7 +283,7 @@ impl Upload {
     #[inline(always)]
     fn report(&self) {
         match self.flags.load(Acquire) {
-            0 => forget(),
+            0 => report(0),
             flags => self.report_flags(flags),
         }
     }
@@ -255,14 +291,17 @@ impl Upload {
     #[cold]
     #[inline(never)]
     fn report_flags(&self, flags: u8) {
-        let mut report = clock::nanos(self.waited()).min(BLAMED_IF_LATE - 1);
+        if LISTENERS.get() == 0 {
+            return;
+        }
+        let mut what = clock::nanos(self.waited()).min(BLAMED_IF_LATE - 1);
         if flags & FAILED != 0 {
-            report |= BLAMED;
+            what |= BLAMED;
         }
         if flags & WAITS != 0 {
-            report |= BLAMED_IF_LATE;
+            what |= BLAMED_IF_LATE;
         }
-        let _ = REPORTED.try_with(|reported| reported.set(report));
+        report(what);
     }
 
     fn is_callers_fault(&self, is_late: bool) -> bool {
@@ -290,12 +329,13 @@ impl UploadRef {
     }
 
     /// Makes it the upload of the request that this thread serves.
-    #[inline(always)]
-    pub(crate) fn enter(&self) -> Scope {
-        let outer = SERVED.try_with(|served| served.replace(Some(self.clone())));
-        Scope {
-            outer: outer.ok().flatten(),
+    #[inline(never)]
+    pub(crate) fn enter(&self) -> Option<Scope> {
+        if self.flags.load(Relaxed) & DROPPED != 0 {
+            self.flags.fetch_and(!(WAITS | DROPPED), Relaxed);
         }
+        let entered = SERVED.try_with(|served| served.borrow_mut().push(self.clone()));
+        entered.ok().map(|()| Scope(()))
     }
 }
 
@@ -351,7 +391,7 @@ impl BodyUpload {
         served().map(Self)
     }
 
-    pub(crate) fn enter(&self) -> Scope {
+    pub(crate) fn enter(&self) -> Option<Scope> {
         self.0.enter()
     }
 }
@@ -367,13 +407,17 @@ impl Drop for BodyUpload {
 impl Drop for Scope {
     #[inline(always)]
     fn drop(&mut self) {
-        let outer = self.outer.take();
-        if let Ok(Some(upload)) = SERVED.try_with(|served| served.replace(outer)) {
-            upload.report();
-            if upload.flags.load(Relaxed) & GIVEN_BACK != 0 {
-                // This gate does not answer: dropped, so that the server knows it is not read.
-                drop(upload.take_rest());
-            }
+        leave();
+    }
+}
+
+#[inline(never)]
+fn leave() {
+    if let Ok(Some(upload)) = SERVED.try_with(|served| served.borrow_mut().pop()) {
+        upload.report();
+        if upload.flags.load(Relaxed) & GIVEN_BACK != 0 {
+            // This gate does not answer: dropped, so that the server knows it is not read.
+            drop(upload.take_rest());
         }
     }
 }

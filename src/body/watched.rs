@@ -11,6 +11,7 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::cell::LARGE;
 use super::error::BodyError;
 use crate::gate::guard::{BodyGuard, Guard};
 use crate::http::classify::AtEnd;
@@ -19,8 +20,8 @@ use crate::http::head::HttpRequest;
 use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InBody;
 use crate::policy::{Choice, Needs, NeedsOf, Policy};
-use crate::rejection::{BoxError, Rejection};
-use crate::upload::{self, BodyUpload, Scope};
+use crate::rejection::BoxError;
+use crate::upload::{self, BodyUpload, Listening, Scope};
 
 pin_project! {
     /// A response body with the guard of its request: the token is settled at the trailers where
@@ -143,11 +144,12 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         let Some(body) = this.body.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
+        let mut _listening = None;
         let _scope = enter::<P>(this.upload);
         if const { Settles::<P>::IS } {
             if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
                 if !guard.is_settled() {
-                    upload::forget();
+                    _listening = Some(Listening::new());
                 }
             }
         }
@@ -190,7 +192,9 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
                         frame.is_trailers() || body.is_some_and(|body| body.is_end_stream());
                     let size = frame.data_ref().map_or(0, Buf::remaining) as u64;
                     let is_delivered = delivered::<P>(this.promised, size);
-                    if completes && (is_last || is_delivered) {
+                    // Hyper keeps a frame that its client does not read, and the body with it.
+                    let is_small = size <= LARGE || const { Completes::<P>::IS };
+                    if completes && is_small && (is_last || is_delivered) {
                         let at_end = Settles::<P>::take(this.at_end);
                         if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
                             // Trailers, an error or a panic may still come: the guard stays, and is
@@ -242,7 +246,7 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
     pub(super) fn drop_late(self: Pin<&mut Self>) -> bool {
         let mut this = self.project();
         let _scope = enter::<P>(this.upload);
-        upload::forget();
+        let _listening = Listening::new();
         this.body.set(None);
         upload::is_callers_fault(true)
     }
@@ -286,11 +290,10 @@ impl<B, P: Policy<HttpRequest>> fmt::Debug for Watched<B, P> {
 
 /// Lends what is known of the request body to what runs on this thread.
 #[inline(always)]
-fn enter<P: Policy<HttpRequest>>(upload: &mut UploadOf<P>) -> Option<Scope> {
-    if const { Uploads::<P>::IS } {
-        Uploads::<P>::get(upload).map(|upload| upload.enter())
-    } else {
-        None
+fn enter<P: Policy<HttpRequest>>(upload: &mut UploadOf<P>) -> <Uploads<P> as Choice>::Maybe<Scope> {
+    match Uploads::<P>::get(upload).and_then(|upload| upload.enter()) {
+        Some(scope) => Uploads::<P>::some(scope),
+        None => Default::default(),
     }
 }
 
@@ -358,9 +361,11 @@ fn failed<P: Policy<HttpRequest>>(
 ) -> BodyError {
     let error = BodyError::inner(error);
     if let Some(guard) = guard {
-        let rejected = error.rejection().map(Rejection::outcome);
-        let outcome = rejected.unwrap_or(Outcome::Failure);
-        guard.finish(upload::judged(outcome, false), Completion::Failed);
+        let outcome = match error.rejection() {
+            Some(rejection) => rejection.outcome(),
+            None => upload::judged(Outcome::Failure, false),
+        };
+        guard.finish(outcome, Completion::Failed);
     }
     error
 }

@@ -287,7 +287,7 @@ impl Shared {
     /// The call begins now.
     pub(super) fn begin(&self, token: &mut CircuitToken) {
         if token.word.is_timed() {
-            token.time = self.now();
+            token.time = self.now().wrapping_sub(Self::waited_before());
         }
     }
 
@@ -329,15 +329,24 @@ impl Shared {
         })
     }
 
-    /// The nanoseconds since `time`; if that makes the call slow, without the time for which its
-    /// service has waited for the request body.
+    /// The nanoseconds since `time`, without those for which the service has waited for the request
+    /// body meanwhile: `time` is earlier by what it waited before.
     fn since(&self, time: u64) -> u64 {
-        let took = self.now().saturating_sub(time);
+        let took = self.now().wrapping_sub(time);
+        // A clock that was ahead, which paused time allows.
+        let took = if took > u64::MAX / 2 { 0 } else { took };
         #[cfg(feature = "http")]
-        if took > self.settings.slow_call() {
-            return took.saturating_sub(nanos(crate::upload::waited()));
-        }
+        return took.saturating_sub(nanos(crate::upload::waited()));
+        #[cfg(not(feature = "http"))]
         took
+    }
+
+    /// The nanoseconds for which the service has waited for the request body before a call.
+    fn waited_before() -> u64 {
+        #[cfg(feature = "http")]
+        return nanos(crate::upload::waited_before());
+        #[cfg(not(feature = "http"))]
+        0
     }
 
     #[inline]

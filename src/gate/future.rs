@@ -19,6 +19,8 @@ use crate::protocol::{Protocol, Respond, Responder, by_default, responder};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
+#[cfg(feature = "http")]
+use crate::upload::Listening;
 
 pin_project! {
     /// The future of a [`Gate`](super::Gate).
@@ -52,7 +54,7 @@ pin_project! {
                 && InFuture::<NeedsOf<P, X::Kind>>::get(this.guard).is_some();
             if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } || is_unsettled {
                 // What it drops may ask for the upload: its own, or the one that is reported.
-                forget_report();
+                let _listening = Listening::new();
                 let _scope = X::enter(this.cold);
                 this.state.set(State::Done);
                 drop(std::mem::take(this.guard));
@@ -149,14 +151,8 @@ where
                     let (protocol, guard, timer) =
                         (&*this.protocol, &mut *this.guard, &mut *this.timer);
                     let cold = &mut *this.cold;
-                    let _scope = if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
-                        Some(X::enter(cold))
-                    } else {
-                        None
-                    };
-                    if const { <NeedsOf<P, X::Kind> as Needs>::Settle::IS } {
-                        forget_report();
-                    }
+                    let _listening = listen::<P, X::Kind>();
+                    let _scope = X::enter(cold);
                     if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
                         // The response is wrapped inside, so that it is moved out once and whole.
                         let poll = || {
@@ -183,6 +179,7 @@ where
                             Err(payload) => {
                                 let guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);
                                 let (rejection, shared) = unwound(guard, payload);
+                                this.state.set(State::Done);
                                 X::reclaim(this.cold);
                                 this.state.set(State::rejected(rejection, shared));
                                 continue;
@@ -216,7 +213,7 @@ where
                         None => return Poll::Pending,
                     }
                     // The inner future first: what it holds is released before the answer is made.
-                    forget_report();
+                    let _listening = Listening::new();
                     this.state.set(State::Done);
                     let guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);
                     let (rejection, shared) = expired(guard);
@@ -310,11 +307,26 @@ impl<S, Req, P, W> fmt::Debug for Parked<S, Req, P, W> {
     }
 }
 
-/// Forgets what gates further in have reported of the request body.
+/// Waits for reports of gates further in, where a policy is settled.
 #[inline(always)]
-fn forget_report() {
-    #[cfg(feature = "http")]
-    crate::upload::forget();
+fn listen<P: Policy<R>, R: RequestKind>()
+-> <<NeedsOf<P, R> as Needs>::Settle as Choice>::Maybe<Listening> {
+    if const { <NeedsOf<P, R> as Needs>::Settle::IS } {
+        <NeedsOf<P, R> as Needs>::Settle::some(Listening::new())
+    } else {
+        Default::default()
+    }
+}
+
+/// There is no upload without the feature.
+#[cfg(not(feature = "http"))]
+struct Listening;
+
+#[cfg(not(feature = "http"))]
+impl Listening {
+    fn new() -> Self {
+        Self
+    }
 }
 
 // === cold paths ===
@@ -488,7 +500,7 @@ where
                 Some(timer) => ready!(timer.poll(cx)),
                 None => return Poll::Pending,
             }
-            forget_report();
+            let _listening = Listening::new();
             let (rejection, outcome) = late(&this.wait.parts());
             this.wait.as_mut().expire(outcome);
             rejection

@@ -20,6 +20,8 @@ pub trait RequestBodies<B, C>: Clone {
     type Body;
     /// A body that is counted, or one that is not read.
     type Cold: Default;
+    /// What is lent while the inner service runs.
+    type Scope;
 
     /// The exact length; `u64::MAX` if it is not known.
     fn length(body: &B) -> u64;
@@ -42,7 +44,7 @@ pub trait RequestBodies<B, C>: Clone {
     ) -> Result<(Request<Self::Body>, Self::Cold), (Rejection, Self::Cold)>;
 
     /// Lends what is known of the body to what runs on this thread.
-    fn enter(cold: &Self::Cold) -> Option<Scope>;
+    fn enter(cold: &Self::Cold) -> Self::Scope;
 
     /// What is left of a request that is rejected.
     fn unread(request: Request<B>) -> Self::Cold;
@@ -113,6 +115,7 @@ impl<P: Policy<HttpRequest>> fmt::Debug for CarriedBody<P> {
 impl<B, In: Clone> RequestBodies<B, No> for In {
     type Body = B;
     type Cold = ();
+    type Scope = ();
 
     #[inline(always)]
     fn length(_: &B) -> u64 {
@@ -136,9 +139,7 @@ impl<B, In: Clone> RequestBodies<B, No> for In {
     }
 
     #[inline(always)]
-    fn enter((): &()) -> Option<Scope> {
-        None
-    }
+    fn enter((): &()) {}
 
     fn unread(_: Request<B>) {}
 
@@ -163,6 +164,7 @@ where
 {
     type Body = RequestBody<B>;
     type Cold = Cold<B>;
+    type Scope = Option<Scope>;
 
     #[inline(always)]
     fn length(body: &B) -> u64 {
@@ -227,6 +229,7 @@ where
 {
     type Body = B;
     type Cold = Cold<B>;
+    type Scope = Option<Scope>;
 
     #[inline(always)]
     fn length(body: &B) -> u64 {

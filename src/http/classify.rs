@@ -16,6 +16,8 @@ pub(crate) type AtEnd = Box<Box<dyn FnOnce(Option<&HeaderMap>) -> Outcome + Send
 
 /// What a head says.
 pub(crate) enum Verdict {
+    /// What a layer further in made of it.
+    Rejected(Outcome),
     Now(Outcome),
     #[cfg_attr(
         not(any(feature = "tower-http", feature = "tower-http-07")),

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderValue, header};
 
 use crate::deadline::Deadline;
 use crate::outcome::Outcome;
@@ -133,12 +133,6 @@ const UNITS: [(u8, u128); 6] = [
 
 /// What is at most eight digits.
 const MOST: u128 = 99_999_999;
-
-/// Whether it is HTTP/2 or HTTP/3.
-#[inline]
-pub(super) fn is_http2(version: Version) -> bool {
-    matches!(version, Version::HTTP_2 | Version::HTTP_3)
-}
 
 /// The time that the caller gives the call, if it is gRPC.
 #[inline(never)]

@@ -90,8 +90,9 @@ impl RequestKind for HttpRequest {
 
     #[inline]
     fn callers_time(head: &RequestHead<'_>) -> CallersTime {
+        let is_http1 = head.version <= Version::HTTP_11;
         match *head.method {
-            Method::GET | Method::HEAD => CallersTime::None,
+            Method::GET | Method::HEAD if is_http1 => CallersTime::None,
             _ => grpc::callers_time(head.headers),
         }
     }

@@ -28,23 +28,11 @@ use crate::policy::needs::{InBody, InFuture};
 use crate::policy::{Choice, Ending, Needs, NeedsOf, Parts, Policy};
 use crate::protocol::{Classify, Http, Protocol, Respond};
 use crate::rejection::Rejection;
-use crate::upload::{self, BodyUpload, Scope};
+use crate::upload::{self, BodyUpload};
 
-/// What is remembered of a request.
+/// What is remembered of a request, in one word: it is moved as a whole.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "they are facts")]
-pub struct Memo {
-    version: Version,
-    is_head: bool,
-    /// The method is one that has a body as a rule, as gRPC has.
-    may_have_body: bool,
-    /// The answer over HTTP/1 comes one poll later.
-    yields: bool,
-    /// The rest of the body is not read, and so the answer closes the connection.
-    closes: bool,
-    /// Known only after [`Protocol::inspect`].
-    is_grpc: bool,
-}
+pub struct Memo(u64);
 
 // === impl Http ===
 
@@ -61,7 +49,7 @@ where
     type Inner = Request<In::Body>;
     type Memo = Memo;
     type Cold = In::Cold;
-    type Scope = Option<Scope>;
+    type Scope = In::Scope;
 
     #[inline(always)]
     fn with_head<T>(request: &Request<B>, look: impl FnOnce(&RequestHead<'_>) -> T) -> T {
@@ -76,10 +64,10 @@ where
     #[inline]
     fn inspect(request: &Request<B>) -> Memo {
         let memo = Memo::of(request);
-        Memo {
-            is_grpc: memo.may_have_body && grpc::is_grpc(request.headers()),
-            ..memo
+        if memo.may_be_grpc() && grpc::is_grpc(request.headers()) {
+            return Memo(memo.0 | Memo::GRPC);
         }
+        memo
     }
 
     #[inline(always)]
@@ -106,7 +94,7 @@ where
     }
 
     #[inline(always)]
-    fn enter(cold: &In::Cold) -> Option<Scope> {
+    fn enter(cold: &In::Cold) -> In::Scope {
         In::enter(cold)
     }
 
@@ -129,19 +117,23 @@ where
         memo: &mut Memo,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        memo.closes = rejection.is_some_and(Rejection::closes);
-        if memo.is_http2() || memo.closes {
+        if memo.is_http2() {
+            return Poll::Ready(());
+        }
+        if rejection.is_some_and(Rejection::closes) {
+            memo.0 |= Memo::CLOSES;
             return Poll::Ready(());
         }
         match ready!(In::poll_rest(cold, cx)) {
-            Some(is_at_end) => memo.closes = !is_at_end,
+            Some(false) => memo.0 |= Memo::CLOSES,
             // Hyper reads on between two polls. Only then does it know whether the connection can
             // go on without a body that was dropped, and adds `connection: close` by itself.
-            None if std::mem::take(&mut memo.yields) => {
+            None if memo.has(Memo::MAY_HAVE_BODY) && !memo.has(Memo::HAS_YIELDED) => {
+                memo.0 |= Memo::HAS_YIELDED;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            None => {}
+            Some(true) | None => {}
         }
         Poll::Ready(())
     }
@@ -175,7 +167,7 @@ where
     ) -> Result<Self::Response, Err> {
         let mut response = responder.respond(&rejection, memo.wire());
         response.extensions_mut().insert(rejection);
-        if memo.is_head {
+        if memo.has(Memo::HEAD) {
             // Hyper's HTTP/2 server sends the body of an answer to HEAD.
             let length = response.body().len() as u64;
             response
@@ -183,7 +175,7 @@ where
                 .insert(header::CONTENT_LENGTH, decimal(length));
             response.body_mut().clear();
         }
-        if memo.closes && !memo.is_http2() {
+        if memo.has(Memo::CLOSES) && !memo.is_http2() {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
@@ -257,9 +249,10 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
         response.status(),
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
     );
-    let is_over = memo.is_head || has_no_content || response.body().is_end_stream();
+    let is_over = memo.has(Memo::HEAD) || has_no_content || response.body().is_end_stream();
     if const { <NeedsOf<P, HttpRequest> as Needs>::Settle::IS } {
         match verdict(response, memo, is_over, guard) {
+            Verdict::Rejected(outcome) => guard.settle(outcome),
             Verdict::Now(outcome) => {
                 let outcome = match outcome {
                     Outcome::Failure => judged(response),
@@ -279,7 +272,7 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
         return false;
     }
     if const { <NeedsOf<P, HttpRequest> as Needs>::Limit::IS }
-        && memo.may_have_body
+        && memo.may_be_grpc()
         && grpc::is_grpc(response.headers())
     {
         // The outcome is in the trailers, here or for a gate further out.
@@ -331,7 +324,7 @@ fn verdict<B, P: Policy<HttpRequest>>(
     guard: &Guard<P, HttpRequest>,
 ) -> Verdict {
     if let Some(rejection) = response.extensions().get::<Rejection>() {
-        return Verdict::Now(rejection.outcome());
+        return Verdict::Rejected(rejection.outcome());
     }
     if let Some(classifier) = &guard.shared().classifier {
         match classifier(&mut ResponseHeadMut::new(response)) {
@@ -340,7 +333,7 @@ fn verdict<B, P: Policy<HttpRequest>>(
             verdict => return verdict,
         }
     }
-    if memo.may_have_body && grpc::is_grpc(response.headers()) {
+    if memo.may_be_grpc() && grpc::is_grpc(response.headers()) {
         let outcome = grpc::outcome(response.headers());
         let outcome = outcome.or(is_over.then_some(Outcome::Failure));
         return outcome.map_or(Verdict::Default, Verdict::Now);
@@ -381,7 +374,7 @@ fn end_later<B: http_body::Body, P: Policy<HttpRequest>>(
     carried: &mut CarriedBody<P>,
 ) {
     let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
-    let is_grpc = memo.may_have_body && grpc::is_grpc(response.headers());
+    let is_grpc = memo.may_be_grpc() && grpc::is_grpc(response.headers());
     let mut clock = BodyClock::new(ending, timer.as_deref(), is_grpc);
     let may_be_large = response
         .body()
@@ -402,28 +395,65 @@ fn end_later<B: http_body::Body, P: Policy<HttpRequest>>(
 // === impl Memo ===
 
 impl Memo {
+    const HTTP_10: u64 = 1;
+    const HTTP_11: u64 = 2;
+    const HTTP_2: u64 = 3;
+    const HTTP_3: u64 = 4;
+    const VERSION: u64 = 7;
+    const HEAD: u64 = 1 << 3;
+    /// The method is one that has a body as a rule.
+    const MAY_HAVE_BODY: u64 = 1 << 4;
+    /// The answer over HTTP/1 has come one poll later.
+    const HAS_YIELDED: u64 = 1 << 5;
+    /// The rest of the body is not read, and so the answer closes the connection.
+    const CLOSES: u64 = 1 << 6;
+    /// Known only after [`Protocol::inspect`].
+    const GRPC: u64 = 1 << 7;
+
     #[inline(always)]
     fn of<B>(request: &Request<B>) -> Self {
-        let may_have_body = !matches!(*request.method(), Method::GET | Method::HEAD);
-        Self {
-            version: request.version(),
-            is_head: matches!(*request.method(), Method::HEAD),
-            may_have_body,
-            yields: may_have_body,
-            closes: false,
-            is_grpc: false,
-        }
+        let version = match request.version() {
+            Version::HTTP_2 => Self::HTTP_2,
+            Version::HTTP_11 => Self::HTTP_11,
+            Version::HTTP_10 => Self::HTTP_10,
+            Version::HTTP_3 => Self::HTTP_3,
+            _ => 0,
+        };
+        let method = match *request.method() {
+            Method::GET => 0,
+            Method::HEAD => Self::HEAD,
+            _ => Self::MAY_HAVE_BODY,
+        };
+        Self(version | method)
     }
 
     #[inline(always)]
-    fn is_http2(self) -> bool {
-        grpc::is_http2(self.version)
+    const fn has(self, flag: u64) -> bool {
+        self.0 & flag != 0
+    }
+
+    #[inline(always)]
+    const fn is_http2(self) -> bool {
+        self.0 & Self::VERSION >= Self::HTTP_2
+    }
+
+    /// The content type decides. A GET over HTTP/1 is not looked at: gRPC is POST.
+    #[inline(always)]
+    const fn may_be_grpc(self) -> bool {
+        self.is_http2() || self.has(Self::MAY_HAVE_BODY)
     }
 
     fn wire(self) -> WireProtocol {
+        let version = match self.0 & Self::VERSION {
+            Self::HTTP_2 => Version::HTTP_2,
+            Self::HTTP_11 => Version::HTTP_11,
+            Self::HTTP_10 => Version::HTTP_10,
+            Self::HTTP_3 => Version::HTTP_3,
+            _ => Version::HTTP_09,
+        };
         WireProtocol {
-            version: self.version,
-            is_grpc: self.is_grpc,
+            version,
+            is_grpc: self.has(Self::GRPC),
         }
     }
 }

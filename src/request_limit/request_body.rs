@@ -208,8 +208,12 @@ fn rest<B: http_body::Body + Send + 'static>(body: B) -> Option<Rest> {
 impl<B> Drop for RequestBody<B> {
     #[inline]
     fn drop(&mut self) {
-        if let (Some(rest), Some(upload)) = (self.gives_back, &self.upload) {
-            if upload.is_served() {
+        let Some(upload) = &self.upload else {
+            return;
+        };
+        if upload.is_served() {
+            upload.drop_body();
+            if let Some(rest) = self.gives_back {
                 upload.give_back(self.body.take().and_then(rest));
             }
         }
@@ -298,7 +302,7 @@ impl<B> Cold<B> {
     #[inline(always)]
     pub(crate) fn enter(&self) -> Option<Scope> {
         match self {
-            Cold::Sent(sent) => Some(sent.upload.enter()),
+            Cold::Sent(sent) => sent.upload.enter(),
             _ => None,
         }
     }

@@ -77,7 +77,7 @@ impl<B: Body + Unpin> Unread<B> {
                     self.is_at_end = self.body.is_end_stream();
                 }
                 None => self.is_at_end = true,
-                Some(Err(_)) => break,
+                Some(Err(_)) => self.left = 0,
             }
         }
         Poll::Ready(())

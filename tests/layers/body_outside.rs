@@ -560,3 +560,18 @@ async fn a_large_body_that_has_delivered_what_it_promised_is_complete() {
     let released = Told::Released(Completion::Complete);
     assert_eq!(held.recorder.told().last(), Some(&released));
 }
+
+/// A limit by itself has no cell: the permit of a large frame is held until the body is dropped.
+#[tokio::test]
+async fn a1_a_large_frame_holds_its_permit_until_the_body_is_dropped() {
+    let limit = ConcurrencyLimit::new(1);
+    let large: &'static str = "x".repeat(100_000).leak();
+    let inner = answers(move || ok(Script::data(&[large]).exact(100_000).knowing_its_end()));
+    let layer = seawall::ConcurrencyLimitLayer::new(limit.clone());
+    let response = layer.layer(inner).call(get()).await.unwrap();
+    let mut body = Box::pin(response.into_body());
+    body.frame().await.unwrap().unwrap();
+    assert_eq!(limit.in_flight(), 1);
+    drop(body);
+    assert_eq!(limit.in_flight(), 0);
+}

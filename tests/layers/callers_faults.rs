@@ -390,3 +390,67 @@ async fn a3_a_plain_client_fails_because_of_the_body() {
     );
     assert_eq!(counted(&breaker), (0, 0, 0));
 }
+
+/// A call that begins after a slow upload is as slow as it is.
+#[tokio::test(start_paused = true)]
+async fn a_slow_upload_does_not_make_a_later_call_fast() {
+    let breaker = builder().slow_call(SECOND, 0.5).build().unwrap();
+    let client =
+        CircuitBreakerLayer::new(breaker.clone()).layer(service_fn(async |_: Request<Script>| {
+            tokio::time::sleep(2 * SECOND).await;
+            Ok::<_, Infallible>(crate::circuit_breaker::status(200))
+        }));
+    let handler = service_fn(move |request: Request<seawall::RequestBody<Script>>| {
+        let mut client = client.clone();
+        async move {
+            let mut body = request.into_body();
+            let first = tokio::time::timeout(20 * SECOND, body.frame());
+            first.await.unwrap_err();
+            drop(body);
+            client.call(get()).await
+        }
+    });
+    let mut service = RequestLimitLayer::new(9).layer(handler);
+    let upload = Script::new([Step::Silent]);
+    assert_eq!(service.call(post(upload)).await.unwrap().status(), 200);
+    assert_eq!(counted(&breaker), (1, 0, 1));
+}
+
+/// A body that the handler has given up on is not waited for any more.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_was_dropped_is_not_waited_for() {
+    let breaker = builder().build().unwrap();
+    let policies = (
+        breaker.clone(),
+        Timeout::new(5 * SECOND),
+        RequestLimit::new(9),
+    );
+    let hangs = service_fn(async |request: Request<seawall::RequestBody<Script>>| {
+        let first = tokio::time::timeout(SECOND, request.into_body().collect());
+        first.await.unwrap_err();
+        tokio::task::yield_now().await;
+        pending::<Result<Response<Script>, Infallible>>().await
+    });
+    let mut service = GateLayer::from_policy(policies).layer(hangs);
+    let mut request = post(Script::new([Step::Silent]));
+    *request.version_mut() = http::Version::HTTP_2;
+    assert_eq!(service.call(request).await.unwrap().status(), 504);
+    assert_eq!(counted(&breaker), (1, 1, 0));
+}
+
+/// What a gate further in has judged is not judged again.
+#[tokio::test(start_paused = true)]
+async fn a_rejection_is_judged_once() {
+    let breaker = builder().build().unwrap();
+    let hangs = service_fn(
+        async |_: Request<seawall::RequestBody<seawall::RequestBody<Script>>>| {
+            pending::<Result<Response<Script>, Infallible>>().await
+        },
+    );
+    let inner = GateLayer::from_policy((Timeout::new(SECOND), RequestLimit::new(100_000)));
+    let outer = GateLayer::from_policy((breaker.clone(), RequestLimit::new(100_000)));
+    let mut service = outer.layer(inner.layer(hangs));
+    let stalls = Script::new([Step::Data("a"), Step::Silent]).exact(20_000);
+    assert_eq!(service.call(post(stalls)).await.unwrap().status(), 504);
+    assert_eq!(counted(&breaker), (1, 1, 0));
+}

@@ -90,6 +90,17 @@ struct Live<B: http_body::Body, P: Policy<HttpRequest>> {
     rest: Option<B::Data>,
 }
 
+/// Wakes the connection when it is dropped.
+struct Wakes(Option<Waker>);
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        if let Some(waker) = self.0.take() {
+            waker.wake();
+        }
+    }
+}
+
 // === impl Remote ===
 
 impl<B> Remote<B> {
@@ -183,7 +194,8 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
         let Some(mut live) = state.live.take() else {
             return (false, rejection);
         };
-        let waker = state.waker.take();
+        // Woken at the end, also if the body panics when it is dropped.
+        let _wakes = Wakes(state.waker.take());
         state.ended = Some(rejection.clone());
         drop(state);
         let is_callers = Pin::new(&mut live.watched).drop_late();
@@ -191,9 +203,6 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
         let outcome = rejection.outcome();
         if let Some(ended) = &mut self.lock().ended {
             *ended = rejection.clone();
-        }
-        if let Some(waker) = waker {
-            waker.wake();
         }
         Pin::new(&mut live.watched).expire(outcome);
         (true, rejection)

@@ -344,7 +344,7 @@ fn judge<P: Policy<HttpRequest>>(
 fn complete<P: Policy<HttpRequest>>(guard: &mut Guard<P, HttpRequest>, at_end: Option<AtEnd>) {
     if let Some(at_end) = at_end {
         let outcome = judge(guard, at_end, None);
-        guard.settle(outcome);
+        guard.settle(upload::judged(outcome, false));
     }
     // Only gRPC is unsettled by now: a stream that ends without a status is a failure.
     if const { Settles::<P>::IS } && !guard.is_settled() {

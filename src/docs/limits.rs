@@ -198,6 +198,9 @@
 //!
 //! # `RequestLimitLayer`
 //!
+//! - **The answer to an upload that is rejected over HTTP/1** comes up to a second later, when the
+//!   rest is read. The gate that rejects has released its permit by then; a layer further out holds
+//!   its permit until the answer is sent.
 //! - **The memory of all requests.** It bounds one body. Multiply it by the limit of a
 //!   [`ConcurrencyLimit`](crate::ConcurrencyLimit) outside it to get the bound for all bodies that
 //!   handlers read whole: 512 bodies of 2 MiB are 1 GiB. What handlers make of a body, responses,

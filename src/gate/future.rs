@@ -50,9 +50,12 @@ pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            let is_unsettled = const { <NeedsOf<P, X::Kind> as Needs>::Settle::IS }
-                && InFuture::<NeedsOf<P, X::Kind>>::get(this.guard).is_some();
-            if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } || is_unsettled {
+            let asks = const {
+                <NeedsOf<P, X::Kind> as Needs>::Settle::IS
+                    || <NeedsOf<P, X::Kind> as Needs>::Limit::IS
+            };
+            // With a guard it is dropped before it is over.
+            if asks && InFuture::<NeedsOf<P, X::Kind>>::get(this.guard).is_some() {
                 // What it drops may ask for the upload: its own, or the one that is reported.
                 let _listening = Listening::new();
                 let _scope = X::enter(this.cold);

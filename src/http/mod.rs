@@ -271,10 +271,7 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
         guard.release(Completion::Complete);
         return false;
     }
-    if const { <NeedsOf<P, HttpRequest> as Needs>::Limit::IS }
-        && memo.may_be_grpc()
-        && grpc::is_grpc(response.headers())
-    {
+    if const { <NeedsOf<P, HttpRequest> as Needs>::Limit::IS } && memo.has(Memo::GRPC) {
         // The outcome is in the trailers, here or for a gate further out.
         if let Some(upload) = BodyUpload::served() {
             carried.carried.upload = <NeedsOf<P, HttpRequest> as Needs>::Limit::some(upload);

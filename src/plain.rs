@@ -33,7 +33,7 @@ impl<Req, P, E: Clone> Protocol<Req, P> for Plain<E> {
     type Kind = PlainRequest<Req>;
     type Inner = Req;
     type Memo = ();
-    type Cold = ();
+    type Kept = ();
     type Scope = ();
 
     #[inline(always)]

@@ -26,8 +26,8 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
     /// What is remembered of a request that the inner service has taken.
     type Memo: Copy + fmt::Debug;
 
-    /// What few requests have: a body that is counted, or one that is not read.
-    type Cold: Default;
+    /// What a future keeps of a request body.
+    type Kept: Default;
 
     /// What is lent while the inner service runs.
     type Scope;
@@ -48,10 +48,10 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
     fn length(request: &Req) -> u64;
 
     /// What the future keeps of a body of this length, which is within the limit.
-    fn sent(parts: &Parts<'_>, length: u64) -> Self::Cold;
+    fn sent(parts: &Parts<'_>, length: u64) -> Self::Kept;
 
     /// The request for the inner service. `max` is the most that its body may have.
-    fn pass(&self, request: Req, max: u64, cold: &Self::Cold) -> Self::Inner;
+    fn pass(&self, request: Req, max: u64, kept: &Self::Kept) -> Self::Inner;
 
     /// The request for the inner service, with a body that is counted; or why not.
     #[expect(
@@ -62,24 +62,24 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
         &self,
         request: Req,
         parts: &Parts<'_>,
-    ) -> Result<(Self::Inner, Self::Cold), (Rejection, Self::Cold)>;
+    ) -> Result<(Self::Inner, Self::Kept), (Rejection, Self::Kept)>;
 
     /// Lends what is known of the request body to what runs on this thread.
-    fn enter(cold: &Self::Cold) -> Self::Scope;
+    fn enter(kept: &Self::Kept) -> Self::Scope;
 
     /// What is left of a request that is rejected.
-    fn unread(request: Req) -> Self::Cold;
+    fn unread(request: Req) -> Self::Kept;
 
     /// Why the request body was ended, if it was.
-    fn overrun(cold: &mut Self::Cold) -> Option<Rejection>;
+    fn overrun(kept: &mut Self::Kept) -> Option<Rejection>;
 
     /// Takes the rest of the request body back from an inner service that is dropped.
-    fn reclaim(cold: &mut Self::Cold);
+    fn reclaim(kept: &mut Self::Kept);
 
     /// Ready when a rejected request can be answered: reads what the connection needs to go on.
     fn poll_rest(
         rejection: Option<&Rejection>,
-        cold: &mut Self::Cold,
+        kept: &mut Self::Kept,
         memo: &mut Self::Memo,
         cx: &mut Context<'_>,
     ) -> Poll<()>;
@@ -105,7 +105,7 @@ where
         rejection: Rejection,
         memo: Self::Memo,
         responder: &Responder,
-        cold: Self::Cold,
+        kept: Self::Kept,
     ) -> Result<Self::Response, Err>;
 
     /// Settles the token if the result has an outcome, and releases it if the request is over.

@@ -321,11 +321,11 @@ impl fmt::Debug for Upload {
 impl UploadRef {
     /// Whether it is that of the request which this thread serves.
     pub(crate) fn is_served(&self) -> bool {
-        let same = |served: &UploadRef| match (&served.0, &self.0) {
-            (Some(served), Some(this)) => Arc::ptr_eq(served, this),
+        let is_it = |served: &RefCell<Vec<UploadRef>>| match (served.borrow().last(), &self.0) {
+            (Some(UploadRef(Some(served))), Some(this)) => Arc::ptr_eq(served, this),
             _ => false,
         };
-        served().is_some_and(|served| same(&served))
+        SERVED.try_with(is_it).unwrap_or(false)
     }
 
     /// Makes it the upload of the request that this thread serves.

@@ -216,10 +216,10 @@ where
         let memo = X::glance(&request);
         self.shared.reporter.admitted();
         let guard = Guard::<_, X::Kind>::running(self.shared.clone(), grant.into_token());
-        let cold = X::Cold::default();
+        let kept = X::Kept::default();
         let future = self
             .inner
-            .call(self.protocol.pass(request, u64::MAX, &cold));
+            .call(self.protocol.pass(request, u64::MAX, &kept));
         GateFuture::admitted(future, guard, memo, self.protocol.clone())
     }
 }

@@ -26,6 +26,7 @@
 //! policy decides in `call`. If a request waits, it keeps the instance that was polled ready, and
 //! the gate goes on with a clone.
 
+mod cold;
 mod future;
 pub(crate) mod guard;
 mod layer;
@@ -39,7 +40,8 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use self::future::{Parked, State};
+use self::cold::Parked;
+use self::future::State;
 use self::guard::{FutureGuard, Shared};
 use self::timer::TimerOf;
 #[cfg(doc)]
@@ -51,9 +53,9 @@ use crate::protocol::{Http, Protocol, Respond};
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
 
-pub use self::future::GateFuture;
 #[cfg(feature = "http")]
-pub(crate) use self::future::caught;
+pub(crate) use self::cold::caught;
+pub use self::future::GateFuture;
 #[doc(hidden)]
 pub use self::guard::Guard;
 pub use self::layer::GateLayer;
@@ -188,10 +190,10 @@ where
                 max = most;
             }
         }
-        let cold = if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
+        let kept = if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
             X::sent(&parts, length)
         } else {
-            X::Cold::default()
+            X::Kept::default()
         };
         let timer = timer::<Req, P, X>(&parts, &mut request);
         // What may answer when the request is gone has to know how.
@@ -208,7 +210,7 @@ where
         let (inner, protocol) = (&mut self.inner, &self.protocol);
         let mut guard = FutureGuard::<P, X::Kind>::default();
         if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
-            let mut kept = None;
+            let mut unguarded = None;
             match token {
                 Some(token) if const { Owed::<NeedsOf<P, X::Kind>>::IS } => {
                     guard = InFuture::<NeedsOf<P, X::Kind>>::some(Guard::running(
@@ -216,28 +218,28 @@ where
                         token,
                     ));
                 }
-                token => kept = token,
+                token => unguarded = token,
             }
-            let call = AssertUnwindSafe(|| inner.call(protocol.pass(request, max, &cold)));
+            let call = AssertUnwindSafe(|| inner.call(protocol.pass(request, max, &kept)));
             match panic::catch_unwind(call) {
                 Ok(future) => {
                     if const { !Owed::<NeedsOf<P, X::Kind>>::IS } {
-                        if let Some(token) = kept {
+                        if let Some(token) = unguarded {
                             guard = InFuture::<NeedsOf<P, X::Kind>>::some(Guard::running(
                                 self.shared.clone(),
                                 token,
                             ));
                         }
                     }
-                    self.called(future, guard, timer, memo, cold)
+                    self.called(future, guard, timer, memo, kept)
                 }
                 Err(payload) => {
-                    let guard = match kept {
+                    let guard = match unguarded {
                         Some(token) => Some(Guard::running(self.shared.clone(), token)),
                         None => InFuture::<NeedsOf<P, X::Kind>>::take(&mut guard),
                     };
-                    let rejection = future::caught(guard, payload);
-                    self.rejected(rejection, memo, X::Cold::default())
+                    let rejection = cold::caught(guard, payload);
+                    self.rejected(rejection, memo, X::Kept::default())
                 }
             }
         } else {
@@ -250,11 +252,11 @@ where
                 }
             }
             if const { Guard::<P, X::Kind>::MARKS } {
-                let future = inner.call(protocol.pass(request, max, &cold));
+                let future = inner.call(protocol.pass(request, max, &kept));
                 if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(&mut guard) {
                     guard.set_running(false);
                 }
-                return self.called(future, guard, timer, memo, cold);
+                return self.called(future, guard, timer, memo, kept);
             }
             // The call is a field of the literal, so that its future is made in place.
             GateFuture {
@@ -263,9 +265,9 @@ where
                 memo,
                 protocol: protocol.clone(),
                 state: State::Called {
-                    future: inner.call(protocol.pass(request, max, &cold)),
+                    future: inner.call(protocol.pass(request, max, &kept)),
                 },
-                cold,
+                kept,
             }
         }
     }
@@ -279,7 +281,7 @@ impl<S, P, X> Gate<S, P, X> {
         guard: FutureGuard<P, X::Kind>,
         timer: TimerOf<P, X::Kind>,
         memo: X::Memo,
-        cold: X::Cold,
+        kept: X::Kept,
     ) -> GateFuture<S, Req, P, X>
     where
         X: Protocol<Req, P>,
@@ -292,7 +294,7 @@ impl<S, P, X> Gate<S, P, X> {
             guard,
             timer,
             memo,
-            cold,
+            kept,
             protocol: self.protocol.clone(),
         }
     }
@@ -302,7 +304,7 @@ impl<S, P, X> Gate<S, P, X> {
         &self,
         rejection: Rejection,
         memo: X::Memo,
-        cold: X::Cold,
+        kept: X::Kept,
     ) -> GateFuture<S, Req, P, X>
     where
         X: Protocol<Req, P>,
@@ -318,7 +320,7 @@ impl<S, P, X> Gate<S, P, X> {
             guard: FutureGuard::<P, X::Kind>::default(),
             timer: TimerOf::<P, X::Kind>::default(),
             memo,
-            cold,
+            kept,
             protocol: self.protocol.clone(),
         }
     }
@@ -336,7 +338,7 @@ impl<S, P, X> Gate<S, P, X> {
         if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
             return self.call_early(request, Early::Reject(rejection));
         }
-        self.rejected(rejection, X::inspect(&request), X::Cold::default())
+        self.rejected(rejection, X::inspect(&request), X::Kept::default())
     }
 
     /// The answer to a request after a panic in `poll_ready`.
@@ -398,7 +400,7 @@ impl<S, P, X> Gate<S, P, X> {
                     guard: FutureGuard::<P, X::Kind>::default(),
                     timer,
                     memo,
-                    cold: X::Cold::default(),
+                    kept: X::Kept::default(),
                     protocol: self.protocol.clone(),
                 }
             }
@@ -409,9 +411,9 @@ impl<S, P, X> Gate<S, P, X> {
                     None => TimerOf::<P, X::Kind>::default(),
                 };
                 let (inner, protocol) = (&mut self.inner, &self.protocol);
-                match future::start(inner, protocol, &self.shared, request, guard) {
-                    Ok((future, guard, cold)) => self.called(future, guard, timer, memo, cold),
-                    Err((rejection, cold)) => self.rejected(rejection, memo, cold),
+                match cold::start(inner, protocol, &self.shared, request, guard) {
+                    Ok((future, guard, kept)) => self.called(future, guard, timer, memo, kept),
+                    Err((rejection, kept)) => self.rejected(rejection, memo, kept),
                 }
             }
         }

@@ -1,66 +1,27 @@
 //! What becomes of the bodies of requests and responses that pass a gate.
 
 use std::fmt;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
 
 use super::head::HttpRequest;
 use crate::body::{Body, Bounds, Carried, ClockOf, Watched};
-use crate::policy::{Choice, Needs, NeedsOf, No, Parts, Policy, Yes};
+use crate::policy::{Choice, Needs, NeedsOf, No, Policy, Yes};
 use crate::protocol::{Converted, Wrapped};
-use crate::rejection::{BoxError, Rejection};
-use crate::request_limit::request_body::{self, Cold, RequestBody};
-use crate::upload::Scope;
+use crate::rejection::BoxError;
+use crate::request_limit::kept::{Kept, KeptBody};
+use crate::request_limit::request_body::RequestBody;
 
 /// What becomes of request bodies. `C` is [`Yes`] if a policy of the gate limits them.
 pub trait RequestBodies<B, C>: Clone {
     /// The body for the inner service.
     type Body;
-    /// A body that is counted, or one that is not read.
-    type Cold: Default;
-    /// What is lent while the inner service runs.
-    type Scope;
-
-    /// The exact length; `u64::MAX` if it is not known.
-    fn length(body: &B) -> u64;
-
-    /// What the future keeps of a body of this length, which is within the limit.
-    fn sent(parts: &Parts<'_>, length: u64) -> Self::Cold;
+    /// What the future keeps of a body.
+    type Kept: KeptBody<B>;
 
     /// A request whose body has at most `max` bytes.
-    fn pass(&self, request: Request<B>, max: u64, cold: &Self::Cold) -> Request<Self::Body>;
-
-    /// A body that is counted; or why not.
-    #[expect(
-        clippy::type_complexity,
-        reason = "a request and what is kept of it, or why not"
-    )]
-    fn limit(
-        &self,
-        request: Request<B>,
-        parts: &Parts<'_>,
-    ) -> Result<(Request<Self::Body>, Self::Cold), (Rejection, Self::Cold)>;
-
-    /// Lends what is known of the body to what runs on this thread.
-    fn enter(cold: &Self::Cold) -> Self::Scope;
-
-    /// What is left of a request that is rejected.
-    fn unread(request: Request<B>) -> Self::Cold;
-
-    /// Why the body was ended, if it was.
-    fn overrun(cold: &mut Self::Cold) -> Option<Rejection>;
-
-    /// Takes the rest of the body back from an inner service that is dropped.
-    fn reclaim(cold: &mut Self::Cold);
-
-    /// Reads what an HTTP/1 connection needs to go on. Whether the end of the body was reached;
-    /// `None` if the body is not here.
-    fn poll_rest(cold: &mut Self::Cold, cx: &mut Context<'_>) -> Poll<Option<bool>>;
-
-    /// Reads on while the answer is sent.
-    fn linger(cold: Self::Cold);
+    fn pass(&self, request: Request<B>, max: u64, kept: &Self::Kept) -> Request<Self::Body>;
 }
 
 /// What becomes of response bodies.
@@ -114,47 +75,12 @@ impl<P: Policy<HttpRequest>> fmt::Debug for CarriedBody<P> {
 /// No policy limits them: they pass as they are.
 impl<B, In: Clone> RequestBodies<B, No> for In {
     type Body = B;
-    type Cold = ();
-    type Scope = ();
-
-    #[inline(always)]
-    fn length(_: &B) -> u64 {
-        0
-    }
-
-    #[inline(always)]
-    fn sent(_: &Parts<'_>, _: u64) {}
+    type Kept = ();
 
     #[inline(always)]
     fn pass(&self, request: Request<B>, _: u64, (): &()) -> Request<B> {
         request
     }
-
-    fn limit(
-        &self,
-        request: Request<B>,
-        _: &Parts<'_>,
-    ) -> Result<(Request<B>, ()), (Rejection, ())> {
-        Ok((request, ()))
-    }
-
-    #[inline(always)]
-    fn enter((): &()) {}
-
-    fn unread(_: Request<B>) {}
-
-    #[inline(always)]
-    fn overrun((): &mut ()) -> Option<Rejection> {
-        None
-    }
-
-    fn reclaim((): &mut ()) {}
-
-    fn poll_rest((): &mut (), _: &mut Context<'_>) -> Poll<Option<bool>> {
-        Poll::Ready(None)
-    }
-
-    fn linger((): ()) {}
 }
 
 /// Limited bodies become [`RequestBody`]s.
@@ -163,61 +89,11 @@ where
     B: http_body::Body + Send + Unpin + 'static,
 {
     type Body = RequestBody<B>;
-    type Cold = Cold<B>;
-    type Scope = Option<Scope>;
+    type Kept = Kept<B>;
 
     #[inline(always)]
-    fn length(body: &B) -> u64 {
-        body.size_hint().exact().unwrap_or(u64::MAX)
-    }
-
-    #[inline(always)]
-    fn sent(parts: &Parts<'_>, length: u64) -> Self::Cold {
-        if length == 0 {
-            return Cold::Nothing;
-        }
-        Cold::sent(parts)
-    }
-
-    #[inline(always)]
-    fn pass(&self, request: Request<B>, max: u64, cold: &Self::Cold) -> Request<RequestBody<B>> {
-        request.map(|body| RequestBody::new(body, max, cold))
-    }
-
-    fn limit(
-        &self,
-        request: Request<B>,
-        parts: &Parts<'_>,
-    ) -> Result<(Request<RequestBody<B>>, Self::Cold), (Rejection, Self::Cold)> {
-        let (request, cold, max) = request_body::limit(request, parts)?;
-        let request = RequestBodies::<B, Yes>::pass(self, request, max, &cold);
-        Ok((request, cold))
-    }
-
-    #[inline(always)]
-    fn enter(cold: &Self::Cold) -> Option<Scope> {
-        cold.enter()
-    }
-
-    fn unread(request: Request<B>) -> Self::Cold {
-        Cold::of(request)
-    }
-
-    #[inline(always)]
-    fn overrun(cold: &mut Self::Cold) -> Option<Rejection> {
-        cold.overrun()
-    }
-
-    fn reclaim(cold: &mut Self::Cold) {
-        cold.reclaim();
-    }
-
-    fn poll_rest(cold: &mut Self::Cold, cx: &mut Context<'_>) -> Poll<Option<bool>> {
-        cold.poll_rest(cx)
-    }
-
-    fn linger(cold: Self::Cold) {
-        cold.linger();
+    fn pass(&self, request: Request<B>, max: u64, kept: &Kept<B>) -> Request<RequestBody<B>> {
+        request.map(|body| RequestBody::new(body, max, kept))
     }
 }
 
@@ -228,64 +104,14 @@ where
     F: Fn(RequestBody<B>) -> B + Clone,
 {
     type Body = B;
-    type Cold = Cold<B>;
-    type Scope = Option<Scope>;
+    type Kept = Kept<B>;
 
     #[inline(always)]
-    fn length(body: &B) -> u64 {
-        body.size_hint().exact().unwrap_or(u64::MAX)
-    }
-
-    #[inline(always)]
-    fn sent(parts: &Parts<'_>, length: u64) -> Self::Cold {
-        if length == 0 {
-            return Cold::Nothing;
+    fn pass(&self, request: Request<B>, max: u64, kept: &Kept<B>) -> Request<B> {
+        match kept {
+            Kept::Nothing => request,
+            _ => request.map(|body| (self.0)(RequestBody::new(body, max, kept))),
         }
-        Cold::sent(parts)
-    }
-
-    #[inline(always)]
-    fn pass(&self, request: Request<B>, max: u64, cold: &Self::Cold) -> Request<B> {
-        match cold {
-            Cold::Nothing => request,
-            _ => request.map(|body| (self.0)(RequestBody::new(body, max, cold))),
-        }
-    }
-
-    fn limit(
-        &self,
-        request: Request<B>,
-        parts: &Parts<'_>,
-    ) -> Result<(Request<B>, Self::Cold), (Rejection, Self::Cold)> {
-        let (request, cold, max) = request_body::limit(request, parts)?;
-        let request = RequestBodies::<B, Yes>::pass(self, request, max, &cold);
-        Ok((request, cold))
-    }
-
-    #[inline(always)]
-    fn enter(cold: &Self::Cold) -> Option<Scope> {
-        cold.enter()
-    }
-
-    fn unread(request: Request<B>) -> Self::Cold {
-        Cold::of(request)
-    }
-
-    #[inline(always)]
-    fn overrun(cold: &mut Self::Cold) -> Option<Rejection> {
-        cold.overrun()
-    }
-
-    fn reclaim(cold: &mut Self::Cold) {
-        cold.reclaim();
-    }
-
-    fn poll_rest(cold: &mut Self::Cold, cx: &mut Context<'_>) -> Poll<Option<bool>> {
-        cold.poll_rest(cx)
-    }
-
-    fn linger(cold: Self::Cold) {
-        cold.linger();
     }
 }
 

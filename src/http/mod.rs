@@ -28,6 +28,7 @@ use crate::policy::needs::{InBody, InFuture};
 use crate::policy::{Choice, Ending, Needs, NeedsOf, Parts, Policy};
 use crate::protocol::{Classify, Http, Protocol, Respond};
 use crate::rejection::Rejection;
+use crate::request_limit::kept::KeptBody;
 use crate::upload::{self, BodyUpload};
 
 /// What is remembered of a request, in one word: it is moved as a whole.
@@ -48,8 +49,8 @@ where
     type Kind = HttpRequest;
     type Inner = Request<In::Body>;
     type Memo = Memo;
-    type Cold = In::Cold;
-    type Scope = In::Scope;
+    type Kept = In::Kept;
+    type Scope = <In::Kept as KeptBody<B>>::Scope;
 
     #[inline(always)]
     fn with_head<T>(request: &Request<B>, look: impl FnOnce(&RequestHead<'_>) -> T) -> T {
@@ -72,48 +73,49 @@ where
 
     #[inline(always)]
     fn length(request: &Request<B>) -> u64 {
-        In::length(request.body())
+        In::Kept::length(request.body())
     }
 
     #[inline(always)]
-    fn sent(parts: &Parts<'_>, length: u64) -> In::Cold {
-        In::sent(parts, length)
+    fn sent(parts: &Parts<'_>, length: u64) -> In::Kept {
+        In::Kept::sent(parts, length)
     }
 
     #[inline(always)]
-    fn pass(&self, request: Request<B>, max: u64, cold: &In::Cold) -> Self::Inner {
-        self.request.pass(request, max, cold)
+    fn pass(&self, request: Request<B>, max: u64, kept: &In::Kept) -> Self::Inner {
+        self.request.pass(request, max, kept)
     }
 
     fn limit(
         &self,
         request: Request<B>,
         parts: &Parts<'_>,
-    ) -> Result<(Self::Inner, Self::Cold), (Rejection, Self::Cold)> {
-        self.request.limit(request, parts)
+    ) -> Result<(Self::Inner, Self::Kept), (Rejection, Self::Kept)> {
+        let (request, kept, max) = In::Kept::limit(request, parts)?;
+        Ok((self.request.pass(request, max, &kept), kept))
     }
 
     #[inline(always)]
-    fn enter(cold: &In::Cold) -> In::Scope {
-        In::enter(cold)
+    fn enter(kept: &In::Kept) -> Self::Scope {
+        kept.enter()
     }
 
-    fn unread(request: Request<B>) -> Self::Cold {
-        In::unread(request)
+    fn unread(request: Request<B>) -> Self::Kept {
+        In::Kept::unread(request)
     }
 
     #[inline(always)]
-    fn overrun(cold: &mut Self::Cold) -> Option<Rejection> {
-        In::overrun(cold)
+    fn overrun(kept: &mut Self::Kept) -> Option<Rejection> {
+        kept.overrun()
     }
 
-    fn reclaim(cold: &mut In::Cold) {
-        In::reclaim(cold);
+    fn reclaim(kept: &mut In::Kept) {
+        kept.reclaim();
     }
 
     fn poll_rest(
         rejection: Option<&Rejection>,
-        cold: &mut In::Cold,
+        kept: &mut In::Kept,
         memo: &mut Memo,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
@@ -124,7 +126,7 @@ where
             memo.0 |= Memo::CLOSES;
             return Poll::Ready(());
         }
-        match ready!(In::poll_rest(cold, cx)) {
+        match ready!(kept.poll_rest(cx)) {
             Some(false) => memo.0 |= Memo::CLOSES,
             // Hyper reads on between two polls. Only then does it know whether the connection can
             // go on without a body that was dropped, and adds `connection: close` by itself.
@@ -163,7 +165,7 @@ where
         rejection: Rejection,
         memo: Memo,
         responder: &Responder,
-        cold: In::Cold,
+        kept: In::Kept,
     ) -> Result<Self::Response, Err> {
         let mut response = responder.respond(&rejection, memo.wire());
         response.extensions_mut().insert(rejection);
@@ -179,7 +181,7 @@ where
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
-        In::linger(cold);
+        kept.linger();
         Ok(response.map(|bytes| self.response.wrap(Body::answer(bytes))))
     }
 

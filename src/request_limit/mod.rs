@@ -95,6 +95,7 @@
 //! requests, and answers gRPC with HTTP.
 
 pub(crate) mod bounds;
+pub(crate) mod kept;
 mod pace;
 pub(crate) mod request_body;
 mod unread;
@@ -105,9 +106,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::bounds::Bounds;
-pub use self::request_body::RequestBody;
 #[doc(hidden)]
-pub use self::request_body::{Cold, Sent};
+pub use self::kept::{Kept, KeptBody, Sent};
+pub use self::request_body::RequestBody;
 #[doc(hidden)]
 pub use self::unread::Unread;
 use crate::gate::GateLayer;

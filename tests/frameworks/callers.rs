@@ -192,7 +192,7 @@ async fn a3_through_a_proxy_an_aborted_upload_is_no_failure_of_the_upstream() {
     }
 }
 
-/// A connection that is driven by hand.
+/// A connection whose bytes the test sends and reads.
 struct Raw(TcpStream);
 
 impl Raw {

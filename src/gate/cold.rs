@@ -1,0 +1,279 @@
+//! What a gate does for few requests: it waits, starts a request that waited or is limited, and ends
+//! one that panicked, is late, or is rejected.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::guard::{FutureGuard, Guard, Shared};
+use super::timer::TimerOf;
+use crate::outcome::{Completion, Outcome};
+use crate::policy::needs::InFuture;
+use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy, Wait, WaitWith};
+use crate::protocol::{Protocol, Respond, Responder, by_default};
+use crate::reason::Reason;
+use crate::rejection::Rejection;
+use crate::request::RequestKind;
+#[cfg(feature = "http")]
+pub(super) use crate::upload::Listening;
+
+pin_project! {
+    /// A request that waits, with the service that was polled ready for it.
+    #[doc(hidden)]
+    pub struct Parked<S, Req, P, W> {
+        #[pin]
+        pub(super) wait: W,
+        pub(super) call: Option<(S, Req)>,
+        pub(super) shared: Arc<Shared<P>>,
+    }
+}
+
+/// What an inner call is made of, or why there is none.
+pub(super) type Started<S, Req, P, X> = Result<
+    (
+        <S as Service<<X as Protocol<Req, P>>::Inner>>::Future,
+        FutureGuard<P, <X as Protocol<Req, P>>::Kind>,
+        <X as Protocol<Req, P>>::Kept,
+    ),
+    (Rejection, <X as Protocol<Req, P>>::Kept),
+>;
+
+pub(super) const OVER: &str = "a future is not polled after it is ready";
+
+impl<S, Req, P, W> fmt::Debug for Parked<S, Req, P, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parked").finish_non_exhaustive()
+    }
+}
+
+/// Calls the inner service, for a request whose size is to be limited, or that has waited. A
+/// rejection is counted, and the guard settled.
+pub(super) fn start<S, Req, P, X>(
+    service: &mut S,
+    protocol: &X,
+    shared: &Arc<Shared<P>>,
+    request: Req,
+    mut guard: Option<Guard<P, X::Kind>>,
+) -> Started<S, Req, P, X>
+where
+    S: Service<X::Inner>,
+    X: Protocol<Req, P>,
+    P: Policy<X::Kind>,
+{
+    let limited = if let Some(guard) = &guard {
+        protocol.limit(request, &guard.parts())
+    } else {
+        let kept = X::Kept::default();
+        Ok((protocol.pass(request, u64::MAX, &kept), kept))
+    };
+    let (request, kept) = match limited {
+        Ok(limited) => limited,
+        Err((rejection, kept)) => {
+            if let Some(guard) = guard {
+                guard.finish(Outcome::Ignored, Completion::Complete);
+            }
+            return Err((rejection, kept));
+        }
+    };
+    shared.reporter.admitted();
+    let future = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
+        match panic::catch_unwind(AssertUnwindSafe(|| service.call(request))) {
+            Ok(future) => future,
+            Err(payload) => return Err((caught(guard, payload), X::Kept::default())),
+        }
+    } else {
+        service.call(request)
+    };
+    if let Some(guard) = &mut guard {
+        guard.set_running(false);
+    }
+    let guard = guard
+        .map(InFuture::<NeedsOf<P, X::Kind>>::some)
+        .unwrap_or_default();
+    Ok((future, guard, kept))
+}
+
+/// A panic under a guard: settled, released, reported, and made a rejection. Without isolation for
+/// this request it goes on unwinding.
+#[cold]
+#[inline(never)]
+pub(crate) fn caught<P: Policy<R>, R: RequestKind>(
+    guard: Option<Guard<P, R>>,
+    payload: Box<dyn Any + Send>,
+) -> Rejection {
+    let Some(mut guard) = guard else {
+        panic::resume_unwind(payload);
+    };
+    guard.settle(Outcome::Panicked);
+    guard.release(Completion::Panicked);
+    match guard.parts().isolation {
+        Some(isolation) => isolation.caught(payload),
+        None => panic::resume_unwind(payload),
+    }
+}
+
+#[cold]
+#[inline(never)]
+pub(super) fn unwound<P: Policy<R>, R: RequestKind>(
+    guard: Option<Guard<P, R>>,
+    payload: Box<dyn Any + Send>,
+) -> (Rejection, Arc<Shared<P>>) {
+    let shared = guard.as_ref().map(|guard| guard.shared().clone());
+    let rejection = caught(guard, payload);
+    (rejection, shared.expect("what is isolated has a guard"))
+}
+
+/// The request body was too large or too slow, which replaces the answer of the inner service.
+#[cold]
+#[inline(never)]
+pub(super) fn overrun<P: Policy<R>, R: RequestKind>(
+    guard: &mut FutureGuard<P, R>,
+) -> Arc<Shared<P>> {
+    let guard = InFuture::<NeedsOf<P, R>>::take(guard).expect("what is limited has a guard");
+    let shared = guard.shared().clone();
+    guard.finish(Outcome::Ignored, Completion::Complete);
+    shared
+}
+
+/// The deadline passed.
+#[cold]
+#[inline(never)]
+pub(super) fn expired<P: Policy<R>, R: RequestKind>(
+    guard: Option<Guard<P, R>>,
+) -> (Rejection, Arc<Shared<P>>) {
+    let mut guard = guard.expect("what is timed has a guard");
+    let (rejection, outcome) = late(&guard.parts());
+    guard.expire(outcome);
+    guard.release(Completion::Complete);
+    (rejection, guard.shared().clone())
+}
+
+/// The rejection of a request that is late, counted, and the outcome for the policies around the
+/// deadline.
+fn late(parts: &Parts<'_>) -> (Rejection, Outcome) {
+    let rejection = match parts.deadline {
+        Some(budget) => budget
+            .reporter
+            .reject(Reason::Timeout)
+            .with_callers_time(budget.time.is_callers()),
+        None => Rejection::new(Reason::Timeout),
+    };
+    #[cfg(feature = "http")]
+    let rejection = rejection.with_callers_body(crate::upload::is_callers_fault(true));
+    rejection.count(parts.isolation.and_then(|isolation| isolation.target()));
+    let outcome = rejection.outcome();
+    (rejection, outcome)
+}
+
+/// Waits for the token, and calls the inner service then.
+#[cold]
+#[inline(never)]
+#[expect(clippy::type_complexity, reason = "it is made of associated types")]
+pub(super) fn poll_queued<S, Req, P, X>(
+    parked: Pin<&mut Parked<S, Req, P, P::Wait>>,
+    timer: &mut TimerOf<P, X::Kind>,
+    protocol: &X,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(S::Future, FutureGuard<P, X::Kind>, X::Kept), (Rejection, X::Kept, Arc<Shared<P>>)>>
+where
+    S: Service<X::Inner>,
+    X: Protocol<Req, P>,
+    P: Policy<X::Kind>,
+    P::Wait: WaitWith<S>,
+{
+    let mut this = parked.project();
+    let shared = this.shared.clone();
+    let polled = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
+        let wait = this.wait.as_mut();
+        match panic::catch_unwind(AssertUnwindSafe(|| wait.poll(cx))) {
+            Ok(polled) => polled,
+            Err(payload) => {
+                let Some(isolation) = this.wait.parts().isolation else {
+                    panic::resume_unwind(payload);
+                };
+                let rejection = isolation.caught(payload);
+                let (_, request) = this.call.take().expect(OVER);
+                return Poll::Ready(Err((rejection, X::unread(request), shared)));
+            }
+        }
+    } else {
+        this.wait.as_mut().poll(cx)
+    };
+    let rejection = match polled {
+        Poll::Ready(Ok(token)) => {
+            let guard = Guard::running(shared.clone(), token);
+            let (mut service, request) = this.call.take().expect(OVER);
+            let started = start(&mut service, protocol, &shared, request, Some(guard));
+            return Poll::Ready(started.map_err(|(rejection, kept)| (rejection, kept, shared)));
+        }
+        Poll::Ready(Err(rejection)) => {
+            if let Some((_, request)) = this.call {
+                X::with_head(request, |head| rejection.count(X::Kind::target(head)));
+            }
+            rejection
+        }
+        Poll::Pending => {
+            match <NeedsOf<P, X::Kind> as Needs>::Deadline::get(timer) {
+                Some(timer) => ready!(timer.poll(cx)),
+                None => return Poll::Pending,
+            }
+            let _listening = Listening::new();
+            let (rejection, outcome) = late(&this.wait.parts());
+            this.wait.as_mut().expire(outcome);
+            rejection
+        }
+    };
+    let (_, request) = this.call.take().expect(OVER);
+    Poll::Ready(Err((rejection, X::unread(request), shared)))
+}
+
+/// The answer to a rejected request. With isolation, a responder that panics is replaced by the
+/// default one.
+#[cold]
+#[inline(never)]
+#[expect(clippy::type_complexity, reason = "it is made of associated types")]
+pub(super) fn answer<S, Req, P, X>(
+    protocol: &X,
+    rejection: Rejection,
+    memo: X::Memo,
+    responder: Responder,
+    kept: X::Kept,
+    shared: &Shared<P>,
+) -> Result<<X as Respond<Req, S::Response, S::Error, P>>::Response, S::Error>
+where
+    S: Service<<X as Protocol<Req, P>>::Inner>,
+    X: Protocol<Req, P> + Respond<Req, S::Response, S::Error, P>,
+    P: Policy<<X as Protocol<Req, P>>::Kind>,
+{
+    let isolation = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
+        shared.policy.parts(None).isolation
+    } else {
+        None
+    };
+    let Some(isolation) = isolation else {
+        return protocol.reject(rejection, memo, &responder, kept);
+    };
+    let (again, default) = (rejection.clone(), by_default());
+    let reject = || protocol.reject(rejection, memo, &responder, kept);
+    panic::catch_unwind(AssertUnwindSafe(reject)).unwrap_or_else(|payload| {
+        isolation.caught(payload);
+        protocol.reject(again, memo, &default, X::Kept::default())
+    })
+}
+
+/// There is no upload without the feature.
+#[cfg(not(feature = "http"))]
+pub(super) struct Listening;
+
+#[cfg(not(feature = "http"))]
+impl Listening {
+    pub(super) fn new() -> Self {
+        Self
+    }
+}

@@ -1,0 +1,257 @@
+//! What the future of a gate keeps of a request body, and what becomes of the body when its request
+//! is rejected.
+
+use std::fmt;
+use std::task::{Context, Poll, ready};
+
+use http::{HeaderMap, HeaderValue, Request, header};
+use http_body::Body;
+
+use super::unread::Unread;
+use crate::http::head::{HttpRequest, RequestHead};
+use crate::policy::Parts;
+use crate::reason::Reason;
+use crate::rejection::Rejection;
+use crate::request::RequestKind;
+use crate::upload::{Rest, Scope, Upload, UploadRef};
+
+/// What a future keeps of a request body: a [`Kept`] where a policy limits it, else nothing.
+#[doc(hidden)]
+pub trait KeptBody<B>: Default {
+    /// What is lent while the inner service runs.
+    type Scope;
+
+    /// The exact length of a body; `u64::MAX` if it is not known.
+    fn length(body: &B) -> u64;
+
+    /// Of a body of this length, which is within the limit.
+    fn sent(parts: &Parts<'_>, length: u64) -> Self;
+
+    /// Of a request whose size is not known to be small, and the most that its body may have; or
+    /// why it is rejected.
+    fn limit(
+        request: Request<B>,
+        parts: &Parts<'_>,
+    ) -> Result<(Request<B>, Self, u64), (Rejection, Self)>;
+
+    /// Of a request that is rejected: what is left of its body, if its client sends it.
+    fn unread(request: Request<B>) -> Self;
+
+    /// Lends what is known of the body to what runs on this thread.
+    fn enter(&self) -> Self::Scope;
+
+    /// Why the body was ended, if it was too large or too slow.
+    fn overrun(&mut self) -> Option<Rejection>;
+
+    /// Takes the rest of the body back from an inner service that is dropped.
+    fn reclaim(&mut self);
+
+    /// Reads what an HTTP/1 connection needs to go on. Whether the end of the body was reached;
+    /// `None` if the body is not here.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<bool>>;
+
+    /// Reads on while the answer is sent.
+    fn linger(self);
+}
+
+/// What a future keeps of a request body that a policy limits.
+#[doc(hidden)]
+#[derive(Default)]
+pub enum Kept<B> {
+    #[default]
+    Nothing,
+    /// The request has a body.
+    Sent(Sent),
+    /// The request is rejected, and its body is at its end.
+    Read,
+    /// The request is rejected, and its client waits for a 100 before it sends the body.
+    Unwanted,
+    /// The request is rejected, and the rest of its body is not read yet.
+    Unread(Box<Unread<B>>),
+}
+
+/// The future's side of a request body.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Sent {
+    pub(super) upload: UploadRef,
+    /// An answer may follow when the inner service is dropped.
+    pub(super) gives_back: bool,
+}
+
+// === impl KeptBody ===
+
+impl<B> KeptBody<B> for () {
+    type Scope = ();
+
+    #[inline(always)]
+    fn length(_: &B) -> u64 {
+        0
+    }
+
+    #[inline(always)]
+    fn sent(_: &Parts<'_>, _: u64) {}
+
+    fn limit(request: Request<B>, _: &Parts<'_>) -> Result<(Request<B>, (), u64), (Rejection, ())> {
+        Ok((request, (), u64::MAX))
+    }
+
+    fn unread(_: Request<B>) {}
+
+    #[inline(always)]
+    fn enter(&self) {}
+
+    #[inline(always)]
+    fn overrun(&mut self) -> Option<Rejection> {
+        None
+    }
+
+    fn reclaim(&mut self) {}
+
+    fn poll_rest(&mut self, _: &mut Context<'_>) -> Poll<Option<bool>> {
+        Poll::Ready(None)
+    }
+
+    fn linger(self) {}
+}
+
+impl<B: Body + Send + Unpin + 'static> KeptBody<B> for Kept<B> {
+    type Scope = Option<Scope>;
+
+    #[inline(always)]
+    fn length(body: &B) -> u64 {
+        body.size_hint().exact().unwrap_or(u64::MAX)
+    }
+
+    #[inline(always)]
+    fn sent(parts: &Parts<'_>, length: u64) -> Self {
+        if length == 0 {
+            return Kept::Nothing;
+        }
+        Self::begin(parts)
+    }
+
+    fn limit(
+        request: Request<B>,
+        parts: &Parts<'_>,
+    ) -> Result<(Request<B>, Self, u64), (Rejection, Self)> {
+        let Some((bounds, max)) = parts.limit else {
+            return Ok((request, Kept::Nothing, u64::MAX));
+        };
+        let head = RequestHead::from(&request);
+        let hint = request.body().size_hint();
+        let is_too_large = hint.lower().max(declared(head.headers)) > max;
+        let rejected = bounds.rejects(&head);
+        if let Some(reason) = rejected.or(is_too_large.then_some(Reason::BodyTooLarge)) {
+            let rejection = bounds.reporter().reject(reason);
+            rejection.count(HttpRequest::target(&head));
+            return Err((rejection, Self::unread(request)));
+        }
+        let kept = if request.body().is_end_stream() {
+            Kept::Nothing
+        } else {
+            Kept::begin(parts)
+        };
+        Ok((request, kept, max))
+    }
+
+    fn unread(request: Request<B>) -> Self {
+        if request.body().is_end_stream() {
+            Kept::Read
+        } else if expects_continue(request.headers()) {
+            Kept::Unwanted
+        } else {
+            Kept::Unread(Box::new(Unread::new(request.into_body())))
+        }
+    }
+
+    #[inline(always)]
+    fn enter(&self) -> Option<Scope> {
+        match self {
+            Kept::Sent(sent) => sent.upload.enter(),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn overrun(&mut self) -> Option<Rejection> {
+        let Kept::Sent(sent) = self else {
+            return None;
+        };
+        let (rejection, rest) = sent.upload.take_end()?;
+        *self = Self::of_rest(rest);
+        Some(rejection)
+    }
+
+    fn reclaim(&mut self) {
+        if let Kept::Sent(sent) = self {
+            *self = Self::of_rest(sent.upload.take_rest());
+        }
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<bool>> {
+        Poll::Ready(match self {
+            Kept::Nothing | Kept::Sent(_) => None,
+            Kept::Read => Some(true),
+            Kept::Unwanted => Some(false),
+            Kept::Unread(unread) => Some(ready!(unread.poll_before_answer(cx))),
+        })
+    }
+
+    fn linger(self) {
+        if let Kept::Unread(unread) = self {
+            unread.linger();
+        }
+    }
+}
+
+/// The largest length that the headers declare.
+fn declared(headers: &HeaderMap) -> u64 {
+    let read = |value: &HeaderValue| value.to_str().ok()?.trim().parse().ok();
+    let lengths = headers.get_all(header::CONTENT_LENGTH).into_iter();
+    lengths.filter_map(read).max().unwrap_or(0)
+}
+
+fn expects_continue(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+// === impl Kept ===
+
+impl<B> Kept<B> {
+    /// Of a request with a body.
+    #[inline(always)]
+    fn begin(parts: &Parts<'_>) -> Self {
+        match parts.limit {
+            Some((bounds, _)) => Kept::Sent(Sent {
+                upload: Upload::begin(bounds),
+                gives_back: parts.isolation.is_some() || parts.deadline.is_some(),
+            }),
+            None => Kept::Nothing,
+        }
+    }
+
+    fn of_rest(rest: Option<Rest>) -> Self
+    where
+        B: Body + Unpin + 'static,
+    {
+        let rest = rest.and_then(|rest| rest.downcast::<B>().ok());
+        rest.map_or(Kept::Nothing, |rest| {
+            Kept::Unread(Box::new(Unread::new(*rest)))
+        })
+    }
+}
+
+impl<B> fmt::Debug for Kept<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kept::Nothing => "Nothing",
+            Kept::Sent(_) => "Sent",
+            Kept::Read => "Read",
+            Kept::Unwanted => "Unwanted",
+            Kept::Unread(_) => "Unread",
+        })
+    }
+}

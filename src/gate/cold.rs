@@ -1,5 +1,5 @@
-//! What a gate does for few requests: it waits, starts a request that waited or is limited, and ends
-//! one that panicked, is late, or is rejected.
+//! What a gate does for few requests: it waits, starts a request that waited or is limited, and
+//! ends one that panicked, is late, or is rejected.
 
 use std::any::Any;
 use std::fmt;

@@ -454,3 +454,26 @@ async fn a_rejection_is_judged_once() {
     assert_eq!(service.call(post(stalls)).await.unwrap().status(), 504);
     assert_eq!(counted(&breaker), (1, 1, 0));
 }
+
+/// What a request reports of its upload does not reach a call that has nothing to do with it.
+#[tokio::test(start_paused = true)]
+async fn an_upload_does_not_make_a_call_of_another_task_fast() {
+    let breaker = builder().slow_call(SECOND, 0.5).build().unwrap();
+    let reads = service_fn(async |request: Request<seawall::RequestBody<Script>>| {
+        let _ = request.into_body().collect().await;
+        Ok::<_, Infallible>(ok(Script::default()))
+    });
+    let mut service = RequestLimitLayer::new(9).layer(reads);
+    let mut upload = spawn(service.call(post(waits())));
+    assert_pending!(upload.poll());
+    let query = breaker.run(async {
+        tokio::time::sleep(2 * SECOND).await;
+        Ok::<_, BoxError>(())
+    });
+    let mut query = spawn(query);
+    assert_pending!(query.poll());
+    advance(2 * SECOND).await;
+    assert_pending!(upload.poll());
+    assert!(assert_ready!(query.poll()).is_ok());
+    assert_eq!(counted(&breaker), (1, 0, 1));
+}

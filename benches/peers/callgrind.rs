@@ -1,18 +1,20 @@
 //! Runs a case under Callgrind, and reads its report.
 
 use std::collections::HashMap;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use crate::Error;
 use crate::bench::{COLLECTED, Case};
-use crate::figures::{Cost, run, target};
 
 /// The functions of the C library that allocate, as Rust's own allocator calls them.
 const ALLOCATE: [&str; 4] = ["malloc", "calloc", "realloc", "posix_memalign"];
 
-/// Runs the case in a process of its own. Only what it does in [`collected`](crate::bench), on that
+/// The instructions and allocations of a case, for one operation.
+///
+/// It runs in a process of its own. Only what it does in [`collected`](crate::bench), on that
 /// thread, is counted.
-pub(crate) fn count(case: Case) -> Result<Cost, Error> {
+pub(crate) fn count(case: Case) -> Result<(f64, f64), Error> {
     let directory = target().join("callgrind");
     if directory.exists() {
         std::fs::remove_dir_all(&directory)?;
@@ -28,11 +30,11 @@ pub(crate) fn count(case: Case) -> Result<Cost, Error> {
     let dump = std::fs::read_to_string(directory.join("out.2-01"))?;
     let instructions = total(&dump).filter(|total| *total > 0.0);
     let instructions = instructions.ok_or_else(|| format!("nothing of {}", case.name()))?;
-    Ok(Cost {
-        instructions: Some(instructions / f64::from(COLLECTED)),
-        ns: None,
-        allocations: Some(calls(&dump, &ALLOCATE) / f64::from(COLLECTED)),
-    })
+    let allocations = calls(&dump, &ALLOCATE);
+    Ok((
+        instructions / f64::from(COLLECTED),
+        allocations / f64::from(COLLECTED),
+    ))
 }
 
 fn total(dump: &str) -> Option<f64> {
@@ -63,4 +65,24 @@ fn calls(dump: &str, functions: &[&str]) -> f64 {
         }
     }
     calls
+}
+
+/// The target directory.
+pub(crate) fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .expect("it is in the target directory")
+        .to_path_buf()
+}
+
+pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
+    let output = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{command:?} failed: {text}").into());
+    }
+    Ok(())
 }

@@ -1,11 +1,12 @@
 //! Collects the figures of the cases: instructions, nanoseconds, allocations.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use serde::Deserialize;
 
 use crate::bench::{BARE, Bench, Case, Mode};
+use crate::callgrind::{run, target};
 use crate::{Error, callgrind, cases};
 
 /// What a case costs per operation.
@@ -65,16 +66,13 @@ impl Figures {
             if !is_wanted(case) {
                 continue;
             }
-            let counted = if has_callgrind {
-                callgrind::count(case)?
-            } else {
-                Cost::default()
-            };
+            let counted = has_callgrind.then(|| callgrind::count(case)).transpose()?;
             gross.push((
                 case,
                 Cost {
+                    instructions: counted.map(|(instructions, _)| instructions),
                     ns: ns(case)?,
-                    ..counted
+                    allocations: counted.map(|(_, allocations)| allocations),
                 },
             ));
         }
@@ -113,30 +111,10 @@ impl Cost {
     }
 }
 
-/// The target directory.
-pub(crate) fn target() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .parent()
-        .expect("it is in the target directory")
-        .to_path_buf()
-}
-
 /// Criterion's median.
 fn time(home: &Path, case: Case) -> Result<f64, Error> {
     let path = home.join(case.row).join(case.directory());
     let text = std::fs::read_to_string(path.join("new/estimates.json"))?;
     let estimates: Estimates = serde_json::from_str(&text)?;
     Ok(estimates.median.point_estimate)
-}
-
-pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
-    let output = command
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .output()?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{command:?} failed: {text}").into());
-    }
-    Ok(())
 }

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::bench::FEATURES;
-use crate::figures::{Cost, Figures, target};
+use crate::callgrind::target;
+use crate::figures::{Cost, Figures};
 
 #[derive(Serialize)]
 struct Line {

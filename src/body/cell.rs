@@ -17,17 +17,13 @@ use tokio::time::Instant;
 
 use super::error::BodyError;
 use super::reaper::{Reap, Reaper};
-use super::watched::Watched;
+use super::watched::{LARGE, Watched};
 use crate::clock;
 use crate::http::head::HttpRequest;
 use crate::observe::Reporter;
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::rejection::{BoxError, Rejection};
-
-/// A frame that is larger than this is handed out in slices. It is also the size from which on a
-/// body of known length is in a cell.
-pub(crate) const LARGE: u64 = 64 * 1024;
 
 /// The size of a slice.
 const SLICE: usize = 16 * 1024;

@@ -15,11 +15,11 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+pub(crate) use self::cell::Bounds;
 use self::cell::Remote;
-pub(crate) use self::cell::{Bounds, LARGE};
 pub(crate) use self::clock::BodyClock;
 pub use self::error::BodyError;
-pub(crate) use self::watched::{Carried, Watched};
+pub(crate) use self::watched::{Carried, LARGE, Watched};
 use crate::http::head::HttpRequest;
 use crate::outcome::Outcome;
 use crate::policy::needs::Choice;

@@ -11,7 +11,6 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::cell::LARGE;
 use super::error::BodyError;
 use crate::gate::guard::{BodyGuard, Guard};
 use crate::http::classify::AtEnd;
@@ -22,6 +21,10 @@ use crate::policy::needs::InBody;
 use crate::policy::{Choice, Needs, NeedsOf, Policy};
 use crate::rejection::BoxError;
 use crate::upload::{self, BodyUpload, Listening, Scope};
+
+/// A frame that is larger than this does not release its permit when hyper takes it. A cell hands
+/// it out in slices. It is also the size from which on a body of known length is in a cell.
+pub(crate) const LARGE: u64 = 64 * 1024;
 
 pin_project! {
     /// A response body with the guard of its request: the token is settled at the trailers where

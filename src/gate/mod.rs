@@ -443,12 +443,7 @@ where
 #[cold]
 #[inline(never)]
 fn set<Req, P, X: Protocol<Req, P>>(timer: &mut Timer, budget: Budget<'_>, request: &mut Req) {
-    if let Some(due) = timer.set(budget) {
-        if budget.is_exposed {
-            let deadline = X::expose(request, Deadline::new(due));
-            timer.set_to(deadline.at());
-        }
-    }
+    timer.set(budget, |due| X::expose(request, Deadline::new(due)).at());
 }
 
 impl<S: Clone, P, X: Clone> Clone for Gate<S, P, X> {

@@ -34,21 +34,21 @@ impl Timer {
     }
 
     /// A time that is unusual: sets the timer now if the caller gave the time or the request gets
-    /// it, and returns when it is over; `None` for never.
+    /// it. `expose` gets the time when it is over, and returns the time that applies.
     #[cold]
-    pub(crate) fn set(&mut self, budget: Budget<'_>) -> Option<Instant> {
+    pub(crate) fn set(&mut self, budget: Budget<'_>, expose: impl FnOnce(Instant) -> Instant) {
         self.nanos = budget.time.nanos();
-        if self.nanos == Self::NEVER || !(budget.time.is_callers() || budget.is_exposed) {
-            return None;
+        let is_callers = budget.time.is_callers();
+        if self.nanos == Self::NEVER || !(is_callers || budget.is_exposed) {
+            return;
         }
-        let due = due(self.nanos);
-        self.lent.set(due);
-        Some(due)
-    }
-
-    /// Sets the time when it is over.
-    #[cold]
-    pub(crate) fn set_to(&mut self, due: Instant) {
+        let mut due = due(self.nanos);
+        if budget.is_exposed {
+            due = expose(due);
+        }
+        if is_callers {
+            due = due.checked_sub(sooner(self.nanos)).unwrap_or(due);
+        }
         self.lent.set(due);
     }
 
@@ -72,6 +72,13 @@ impl Timer {
     pub(crate) fn nanos(&self) -> u64 {
         self.nanos
     }
+}
+
+/// How much sooner the caller's time is over, at most a millisecond: Tokio rounds up to the next
+/// one, and a framework outside that counts the same time since a moment before, as tonic's server
+/// does, would answer first where the next one differs.
+fn sooner(nanos: u64) -> Duration {
+    Duration::from_nanos((nanos / 64).min(999_999))
 }
 
 /// So many nanoseconds from now.

@@ -25,10 +25,12 @@
 //! head and the deadline are ready, the head is returned, also after a stall of the runtime. A call
 //! that is ready at its first poll costs no timer and no clock read.
 //!
-//! Over gRPC the caller's `grpc-timeout` applies where it is shorter. One that cannot be read is
-//! ignored and counted ([`TimeoutSnapshot::malformed`]). If the caller's deadline was the shorter
-//! one, an outer circuit breaker ignores the timeout. A gRPC stream that has begun is the
-//! exception: its trailers do not show which deadline passed.
+//! Over gRPC the caller's `grpc-timeout` applies where it is shorter. It is over up to a
+//! millisecond early, so that this answer comes before the `CANCELLED` of tonic's server, which
+//! counts the same time. A value that cannot be read is ignored and counted
+//! ([`TimeoutSnapshot::malformed`]). If the caller's deadline was the shorter one, an outer circuit
+//! breaker ignores the timeout. A gRPC stream that has begun is the exception: its trailers do not
+//! show which deadline passed.
 //!
 //! # Beyond the head
 //!

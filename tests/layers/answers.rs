@@ -106,6 +106,30 @@ async fn b7_a_caller_over_http_1_may_give_the_time() {
     assert_eq!(took, Duration::from_millis(20));
 }
 
+/// tonic's server counts the same `grpc-timeout`, from a moment before the gate is called, and
+/// answers `CANCELLED`. Tokio rounds both up to its next millisecond, which may differ.
+#[tokio::test(start_paused = true)]
+async fn a_callers_time_is_over_before_that_of_a_framework_outside() {
+    let never = tower::service_fn(|_| {
+        std::future::pending::<Result<Response<Script>, std::convert::Infallible>>()
+    });
+    let mut timeout = seawall::TimeoutLayer::new(Duration::from_secs(60)).layer(never);
+    for moment in [0, 1, 300, 900] {
+        let mut request = grpc();
+        let headers = request.headers_mut();
+        headers.insert("grpc-timeout", "200m".parse().unwrap());
+        let of_the_framework = tokio::time::sleep(Duration::from_millis(200));
+        tokio::time::advance(Duration::from_micros(moment)).await;
+        tokio::select! {
+            biased;
+            response = timeout.call(request) => {
+                assert_eq!(response.unwrap().headers()["grpc-status"], "4");
+            }
+            () = of_the_framework => panic!("{moment} microseconds too late"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn respond_with_makes_the_answer_and_the_rejection_is_still_found() {
     let mut gate = GateLayer::from_policy(No::new(Reason::ConcurrencyLimit))

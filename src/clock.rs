@@ -7,7 +7,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::pin::{Pin, pin};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
@@ -78,11 +78,21 @@ pub(crate) fn second() -> u32 {
 #[derive(Default)]
 pub(crate) struct Lent(Option<Pin<Box<Pooled>>>);
 
+/// When a timer is due.
+pub(crate) struct Due {
+    pub(crate) at: tokio::time::Instant,
+    /// What it is by then, if it may become later.
+    pub(crate) later: Option<Later>,
+}
+
+type Later = Box<dyn Fn() -> tokio::time::Instant + Send + Sync>;
+
 pin_project! {
     struct Pooled {
         runtime: runtime::Id,
         // Whether the pool keeps it: not under a clock that was paused.
         is_kept: bool,
+        later: Option<Later>,
         #[pin]
         timer: Sleep,
     }
@@ -138,7 +148,11 @@ impl Lent {
                 pooled
             }
         };
-        poll(pooled.as_mut().project().timer, cx)
+        ready!(poll(pooled.as_mut().project().timer, cx));
+        if pooled.later.is_some() {
+            return pooled.as_mut().poll_later(cx);
+        }
+        Poll::Ready(())
     }
 
     /// Sets it to `due`; the next poll registers it.
@@ -149,9 +163,19 @@ impl Lent {
         }
     }
 
+    /// As [`set`](Self::set), and it may become later.
+    pub(crate) fn set_due(&mut self, due: Due) {
+        self.set(due.at);
+        if let Some(pooled) = &mut self.0 {
+            *pooled.as_mut().project().later = due.later;
+        }
+    }
+
     /// When it is due, if it is set.
     pub(crate) fn due(&self) -> Option<tokio::time::Instant> {
-        self.0.as_ref().map(|pooled| pooled.timer.deadline())
+        let pooled = self.0.as_ref()?;
+        let due = pooled.timer.deadline();
+        Some(pooled.later.as_ref().map_or(due, |later| later().max(due)))
     }
 }
 
@@ -182,9 +206,24 @@ impl Pooled {
             _ => Box::pin(Self {
                 runtime,
                 is_kept: POOL_WHEN_PAUSED.load(Relaxed) || is_real(),
+                later: None,
                 timer: tokio::time::sleep_until(due),
             }),
         }
+    }
+
+    /// It is due: unless that has become later.
+    #[cold]
+    fn poll_later(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        if let Some(later) = this.later {
+            let later = later();
+            if later > this.timer.deadline() {
+                this.timer.as_mut().reset(later);
+                return poll(this.timer, cx);
+            }
+        }
+        Poll::Ready(())
     }
 }
 
@@ -193,6 +232,7 @@ fn put_back(mut pooled: Pin<Box<Pooled>>) {
     if !pooled.is_kept || std::thread::panicking() {
         return;
     }
+    *pooled.as_mut().project().later = None;
     // It keeps the waker of its last poll, and with it the memory of a task that may be over.
     // Polled when its runtime has shut down, it panics.
     let mut cx = Context::from_waker(Waker::noop());

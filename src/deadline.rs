@@ -39,6 +39,7 @@ impl Deadline {
         }
     }
 
+    #[cfg(feature = "http")]
     pub(crate) fn new(at: Instant) -> Self {
         Self { at }
     }

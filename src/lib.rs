@@ -183,6 +183,8 @@ mod http;
 mod outcome;
 mod panic_report;
 mod plain;
+#[cfg(feature = "http")]
+mod raise;
 mod reason;
 mod rejection;
 mod request;

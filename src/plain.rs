@@ -2,12 +2,11 @@
 
 use std::task::{Context, Poll};
 
-use crate::deadline::Deadline;
 use crate::gate::guard::FutureGuard;
-use crate::gate::timer::TimerOf;
+use crate::gate::timer::{Timer, TimerOf};
 use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InFuture;
-use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy};
+use crate::policy::{Budget, Choice, Needs, NeedsOf, Parts, Policy};
 use crate::protocol::{Classify, Plain, Protocol, Respond, Responder};
 use crate::rejection::Rejection;
 use crate::request::{PlainRequest, RequestKind, sealed};
@@ -83,8 +82,10 @@ impl<Req, P, E: Clone> Protocol<Req, P> for Plain<E> {
         Poll::Ready(())
     }
 
-    fn expose(_: &mut Req, deadline: Deadline) -> Deadline {
-        deadline
+    #[cold]
+    #[inline(never)]
+    fn set_timer(timer: &mut Timer, budget: Budget<'_>, _: &mut Req) {
+        timer.set(budget, None);
     }
 }
 

@@ -7,11 +7,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::deadline::Deadline;
 use crate::gate::guard::{FutureGuard, Shared};
-use crate::gate::timer::TimerOf;
+use crate::gate::timer::{Timer, TimerOf};
 use crate::outcome::Outcome;
-use crate::policy::{Parts, Policy};
+use crate::policy::{Budget, Parts, Policy};
 use crate::rejection::Rejection;
 use crate::request::{RequestKind, sealed};
 
@@ -84,8 +83,9 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
         cx: &mut Context<'_>,
     ) -> Poll<()>;
 
-    /// Puts a deadline into the request, no later than one that is there, and returns it.
-    fn expose(request: &mut Req, deadline: Deadline) -> Deadline;
+    /// Sets the timer of a request now, if that may not wait for the first poll, and exposes the
+    /// deadline.
+    fn set_timer(timer: &mut Timer, budget: Budget<'_>, request: &mut Req);
 }
 
 /// How a protocol answers: generic over the response and the error of the inner service.

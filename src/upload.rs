@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::outcome::Outcome;
+use crate::raise::RaisableSize;
 use crate::rejection::Rejection;
 use crate::request_limit::bounds::Bounds;
 
@@ -42,6 +43,8 @@ struct State {
     ended: Option<(Rejection, Option<Rest>)>,
     /// The rest of a body that was dropped while the gate runs its service.
     given_back: Option<Rest>,
+    /// The size of the body, if inner gates may raise it.
+    size: Option<RaisableSize>,
 }
 
 /// What is left of a body; its type is known where it is taken.
@@ -57,6 +60,8 @@ const ENDED: u8 = 4;
 const WAITED: u8 = 8;
 /// It was dropped, and the rest given back.
 const GIVEN_BACK: u8 = 16;
+/// Its size is raisable.
+const RAISABLE: u8 = 64;
 /// It was dropped while it was waited for: from the next poll on it is not waited for any more.
 const DROPPED: u8 = 32;
 
@@ -187,6 +192,21 @@ impl Upload {
             bounds,
             state: Mutex::default(),
         })))
+    }
+
+    /// Inner gates may raise the size.
+    pub(crate) fn set_raisable(&self, size: RaisableSize) {
+        self.state().size = Some(size);
+        self.flags.fetch_or(RAISABLE, Relaxed);
+    }
+
+    /// How many bytes more the body may have, because an inner gate has raised its size.
+    #[cold]
+    pub(crate) fn take_more(&self) -> u64 {
+        match &mut self.state().size {
+            Some(size) => size.take_more(),
+            None => 0,
+        }
     }
 
     pub(crate) fn bounds(&self) -> &Bounds {

@@ -17,7 +17,7 @@
 //! | tower-http `ResponseBodyTimeoutLayer` | [`body_idle_timeout`](crate::TimeoutLayer::body_idle_timeout) of `TimeoutLayer` | the body keeps its size |
 //! | tower-http `RequestBodyTimeoutLayer` | [`body_idle_timeout`](crate::RequestLimitLayer::body_idle_timeout) of `RequestLimitLayer` | 408, independent of the handler |
 //! | tower-http `RequestBodyLimitLayer` | [`RequestLimitLayer`](crate::RequestLimitLayer) | 413, independent of the handler |
-//! | axum `DefaultBodyLimit` | stays, disabled or raised | a smaller one applies before our limit |
+//! | axum `DefaultBodyLimit` | stays, disabled or raised | a smaller one applies before our limit; for an inner layer that raises the limit see [`raisable_to`](crate::RequestLimit::raisable_to) |
 //! | tower-http `CatchPanicLayer` | [`CatchPanicLayer`](crate::CatchPanicLayer) | catches panics of the body too; the responder does not get the payload |
 //! | tower-resilience `circuitbreaker` | [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) | 503 and no error; 5xx are failures; the window slides |
 //! | tower-resilience `bulkhead` | [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer) | 503 and no error; rejects by default |

@@ -299,31 +299,20 @@
 //! | `including_body` | off | is ended at the timeout, however busy it is: a maximum age, in a layer of its own | the same deadline for head and body |
 //! | request limit | 2 MiB | no effect: it has no body | no effect |
 //!
-//! - **Longer polls.** If timeouts are nested, the shorter one applies: a layer on the route cannot
-//!   extend the timeout of the stack around it. Give the streams a stack of their own instead of an
-//!   exemption, with the same lag shedder, and merge the routers behind their stacks:
+//! - **Longer polls.** If timeouts are nested, the shorter one applies, unless the outer one is
+//!   [`raisable`](crate::Timeout::raisable_to). Then a layer on the route raises it:
 //!
 //!   ```
 //!   # use std::time::Duration;
 //!   # use axum::{Router, routing::get};
-//!   # use seawall::{ConcurrencyLimit, LagShed};
-//!   # async fn events() {} async fn next() {}
-//!   let lag = LagShed::default();
-//!   let stack = seawall::server().lag_shed(lag.clone()).build()?;
-//!   let live = seawall::server()
-//!       .lag_shed(lag)
-//!       .timeout(Duration::from_secs(120))
-//!       .concurrency_limit(ConcurrencyLimit::new(10_000).named("streams"))
-//!       .build()?;
+//!   # use seawall::{Timeout, TimeoutLayer};
+//!   # async fn next() {}
+//!   let timeout = Timeout::new(Duration::from_secs(30)).raisable_to(Duration::from_secs(180));
+//!   let stack = seawall::server().timeout(timeout).build()?;
 //!   let app: Router = Router::new()
+//!       .route("/live/next", get(next).layer(TimeoutLayer::new(Duration::from_secs(120))))
 //!       .route("/", get(async || "hello"))
-//!       .layer(stack)
-//!       .merge(
-//!           Router::new()
-//!               .route("/live/events", get(events))
-//!               .route("/live/next", get(next))
-//!               .route_layer(live),
-//!       );
+//!       .layer(stack);
 //!   # let _ = app;
 //!   # Ok::<_, seawall::ConfigError>(())
 //!   ```

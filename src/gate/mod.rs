@@ -46,9 +46,8 @@ use self::guard::{FutureGuard, Shared};
 use self::timer::TimerOf;
 #[cfg(doc)]
 use crate::Outcome;
-use crate::deadline::Deadline;
 use crate::policy::needs::{InCall, InFuture, Owed};
-use crate::policy::{Admission, Budget, Choice, Needs, NeedsOf, Parts, Policy, Wait, WaitWith};
+use crate::policy::{Admission, Choice, Needs, NeedsOf, Parts, Policy, Wait, WaitWith};
 use crate::protocol::{Http, Protocol, Respond};
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
@@ -420,8 +419,8 @@ impl<S, P, X> Gate<S, P, X> {
     }
 }
 
-/// The timer of a request, which is set at once where the caller gave the time, or where the
-/// request gets it as a [`Deadline`].
+/// The timer of a request, which is set at once where the caller gave the time, where the request
+/// gets it as a [`Deadline`](crate::Deadline), or where one gate raises the time of another.
 #[inline(always)]
 fn timer<Req, P, X>(parts: &Parts<'_>, request: &mut Req) -> TimerOf<P, X::Kind>
 where
@@ -433,17 +432,11 @@ where
     }
     let mut timer = Timer::new(parts.deadline);
     if let Some(budget) = parts.deadline {
-        if budget.time.is_unusual() {
-            set::<Req, P, X>(&mut timer, budget, request);
+        if timer::is_set_early(budget) {
+            X::set_timer(&mut timer, budget, request);
         }
     }
     <NeedsOf<P, X::Kind> as Needs>::Deadline::some(timer)
-}
-
-#[cold]
-#[inline(never)]
-fn set<Req, P, X: Protocol<Req, P>>(timer: &mut Timer, budget: Budget<'_>, request: &mut Req) {
-    timer.set(budget, |due| X::expose(request, Deadline::new(due)).at());
 }
 
 impl<S: Clone, P, X: Clone> Clone for Gate<S, P, X> {

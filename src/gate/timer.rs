@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::clock::{self, Lent};
+use crate::clock::{self, Due, Lent};
 use crate::policy::{Budget, Choice, Needs, NeedsOf};
+#[cfg(feature = "http")]
+use crate::raise;
 
 /// The time that a call has. The clock is read by the first poll that has to wait.
 #[derive(Debug)]
@@ -33,23 +35,17 @@ impl Timer {
         }
     }
 
-    /// A time that is unusual: sets the timer now if the caller gave the time or the request gets
-    /// it. `expose` gets the time when it is over, and returns the time that applies.
+    /// Sets the timer now, where that may not wait for the first poll.
     #[cold]
-    pub(crate) fn set(&mut self, budget: Budget<'_>, expose: impl FnOnce(Instant) -> Instant) {
+    #[inline]
+    pub(crate) fn set(&mut self, budget: Budget<'_>, due: Option<Due>) {
         self.nanos = budget.time.nanos();
-        let is_callers = budget.time.is_callers();
-        if self.nanos == Self::NEVER || !(is_callers || budget.is_exposed) {
-            return;
+        if let Some(mut due) = due {
+            if budget.time.is_callers() {
+                due.at = due.at.checked_sub(sooner(self.nanos)).unwrap_or(due.at);
+            }
+            self.lent.set_due(due);
         }
-        let mut due = due(self.nanos);
-        if budget.is_exposed {
-            due = expose(due);
-        }
-        if is_callers {
-            due = due.checked_sub(sooner(self.nanos)).unwrap_or(due);
-        }
-        self.lent.set(due);
     }
 
     #[inline]
@@ -72,6 +68,15 @@ impl Timer {
     pub(crate) fn nanos(&self) -> u64 {
         self.nanos
     }
+}
+
+/// Whether the deadline has to be looked at when the inner service is called.
+#[inline(always)]
+pub(crate) fn is_set_early(budget: Budget<'_>) -> bool {
+    #[cfg(feature = "http")]
+    return budget.time.is_unusual() | raise::is_used();
+    #[cfg(not(feature = "http"))]
+    budget.time.is_unusual()
 }
 
 /// How much sooner the caller's time is over, at most a millisecond: Tokio rounds up to the next

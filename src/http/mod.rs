@@ -19,14 +19,15 @@ use self::classify::Verdict;
 pub(crate) use self::classify::{Classifier, by_head};
 pub use self::head::{HttpRequest, RequestHead, ResponseHead, ResponseHeadMut};
 use crate::body::{Body, BodyClock, Bounds, LARGE};
-use crate::deadline::Deadline;
 use crate::gate::guard::{FutureGuard, Guard};
-use crate::gate::timer::TimerOf;
+use crate::gate::timer::{Timer, TimerOf};
 use crate::outcome::{Completion, Outcome};
 pub use crate::panic_report::RequestSummary;
 use crate::policy::needs::{InBody, InFuture};
-use crate::policy::{Choice, Ending, Needs, NeedsOf, Parts, Policy};
+use crate::policy::{Budget, Choice, Ending, Needs, NeedsOf, Parts, Policy};
+
 use crate::protocol::{Classify, Http, Protocol, Respond};
+use crate::raise;
 use crate::rejection::Rejection;
 use crate::request_limit::kept::KeptBody;
 use crate::upload::{self, BodyUpload};
@@ -140,11 +141,10 @@ where
         Poll::Ready(())
     }
 
-    fn expose(request: &mut Request<B>, deadline: Deadline) -> Deadline {
-        let known = request.extensions().get::<Deadline>().copied();
-        let deadline = known.map_or(deadline, |known| known.min(deadline));
-        request.extensions_mut().insert(deadline);
-        deadline
+    #[cold]
+    #[inline(never)]
+    fn set_timer(timer: &mut Timer, budget: Budget<'_>, request: &mut Request<B>) {
+        timer.set(budget, raise::deadline(request.extensions_mut(), budget));
     }
 }
 

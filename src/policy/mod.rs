@@ -182,9 +182,9 @@ pub use self::needs::{
 };
 #[cfg(feature = "http")]
 pub(crate) use self::parts::Ending;
+pub(crate) use self::parts::Isolation;
 #[doc(hidden)]
-pub use self::parts::Parts;
-pub(crate) use self::parts::{Budget, Isolation};
+pub use self::parts::{Budget, Parts};
 pub use self::per_request::PerRequest;
 pub use self::permit::Permit;
 pub use self::switch::{Mode, Switch, Switched};

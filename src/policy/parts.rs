@@ -35,11 +35,17 @@ pub(crate) struct Isolation<'a> {
 }
 
 /// The time to the response head.
-#[derive(Clone, Copy)]
-pub(crate) struct Budget<'a> {
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Budget<'a> {
     pub(crate) reporter: &'a Reporter,
     pub(crate) time: Time,
+    /// The most nanoseconds to which an inner gate may raise the time; less than that if it may
+    /// not.
+    #[cfg(feature = "http")]
+    pub(crate) most: u64,
     /// The request gets it as a [`Deadline`](crate::Deadline).
+    #[cfg(feature = "http")]
     pub(crate) is_exposed: bool,
 }
 
@@ -59,11 +65,11 @@ pub(crate) struct Ending<'a> {
 // === impl Parts ===
 
 impl Parts<'_> {
-    /// What either asks. Of two deadlines, the shorter one.
+    /// What either asks.
     #[inline(always)]
     pub(crate) fn or(self, other: Self) -> Self {
         let deadline = match (self.deadline, other.deadline) {
-            (Some(this), Some(that)) if that.time.nanos() < this.time.nanos() => Some(that),
+            (Some(this), Some(that)) => Some(this.shorter(that)),
             (this, that) => this.or(that),
         };
         Self {
@@ -73,6 +79,23 @@ impl Parts<'_> {
             ending: self.ending.or(other.ending),
             #[cfg(feature = "http")]
             limit: self.limit.or(other.limit),
+        }
+    }
+}
+
+// === impl Budget ===
+
+impl<'a> Budget<'a> {
+    /// Of two deadlines, the shorter one. It may be raised as far as both may.
+    fn shorter(self, that: Budget<'a>) -> Budget<'a> {
+        let is_that = that.time.nanos() < self.time.nanos();
+        let shorter = if is_that { that } else { self };
+        #[cfg(feature = "http")]
+        let limit = |budget: Self| budget.most.max(budget.time.nanos());
+        Budget {
+            #[cfg(feature = "http")]
+            most: limit(self).min(limit(that)),
+            ..shorter
         }
     }
 }

@@ -9,12 +9,15 @@ use super::pace::Pace;
 use crate::clock::nanos;
 use crate::http::head::RequestHead;
 use crate::observe::Reporter;
+use crate::raise;
 use crate::reason::Reason;
 
 /// The bounds of a [`RequestLimit`](crate::RequestLimit). Sizes are `u64::MAX` where there is no
 /// limit, times and the rate 0.
 pub(crate) struct Bounds {
     max_body: AtomicU64,
+    /// The most to which inner gates may raise it.
+    most_body: AtomicU64,
     max_header_bytes: AtomicU64,
     max_headers: AtomicU64,
     max_uri: AtomicU64,
@@ -33,6 +36,7 @@ impl Bounds {
     pub(super) fn new(max_body: u64) -> Self {
         Self {
             max_body: AtomicU64::new(max_body),
+            most_body: AtomicU64::new(0),
             max_header_bytes: AtomicU64::new(u64::MAX),
             max_headers: AtomicU64::new(u64::MAX),
             max_uri: AtomicU64::new(u64::MAX),
@@ -52,7 +56,7 @@ impl Bounds {
     /// Whether a body of this exact length, of at most `max`, needs no further look at the request.
     #[inline(always)]
     pub(crate) fn fits(&self, length: u64, max: u64) -> bool {
-        length <= max && length != u64::MAX && !self.has_more.load(Relaxed)
+        length <= max && length != u64::MAX && !self.has_more.load(Relaxed) && !raise::is_used()
     }
 
     #[inline(always)]
@@ -62,6 +66,15 @@ impl Bounds {
 
     pub(super) fn set_max_body(&self, max_body: u64) {
         self.max_body.store(max_body, Relaxed);
+    }
+
+    /// Zero if it is not raisable.
+    pub(super) fn most_body(&self) -> u64 {
+        self.most_body.load(Relaxed)
+    }
+
+    pub(super) fn set_most_body(&self, most: u64) {
+        self.most_body.store(most, Relaxed);
     }
 
     pub(super) fn max_headers(&self) -> (u64, u64) {

@@ -10,6 +10,7 @@ use http_body::Body;
 use super::unread::Unread;
 use crate::http::head::{HttpRequest, RequestHead};
 use crate::policy::Parts;
+use crate::raise::{self, RaisableSize};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
@@ -132,27 +133,40 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<B> for Kept<B> {
     }
 
     fn limit(
-        request: Request<B>,
+        mut request: Request<B>,
         parts: &Parts<'_>,
     ) -> Result<(Request<B>, Self, u64), (Rejection, Self)> {
         let Some((bounds, max)) = parts.limit else {
             return Ok((request, Kept::Nothing, u64::MAX));
         };
+        // Also if it is rejected here: the rest of its body is read.
+        raise::ask_size(request.extensions(), max);
         let head = RequestHead::from(&request);
         let hint = request.body().size_hint();
-        let is_too_large = hint.lower().max(declared(head.headers)) > max;
+        let declared = hint.lower().max(declared(head.headers));
+        let most = bounds.most_body();
+        let is_too_large = declared > max.max(most);
         let rejected = bounds.rejects(&head);
         if let Some(reason) = rejected.or(is_too_large.then_some(Reason::BodyTooLarge)) {
             let rejection = bounds.reporter().reject(reason);
             rejection.count(HttpRequest::target(&head));
             return Err((rejection, Self::unread(request)));
         }
-        let kept = if request.body().is_end_stream() {
-            Kept::Nothing
-        } else {
-            Kept::begin(parts)
-        };
-        Ok((request, kept, max))
+        if request.body().is_end_stream() {
+            return Ok((request, Kept::Nothing, max));
+        }
+        let kept = Self::begin(parts);
+        if most <= max {
+            return Ok((request, kept, max));
+        }
+        // Unless an inner gate has raised it by then, a body that is too large ends at its first
+        // frame.
+        let granted = if declared > max { 0 } else { max };
+        if let Kept::Sent(sent) = &kept {
+            let size = RaisableSize::new(request.extensions_mut(), max, most, granted);
+            sent.upload.set_raisable(size);
+        }
+        Ok((request, kept, granted))
     }
 
     fn unread(request: Request<B>) -> Self {

@@ -25,6 +25,9 @@
 //! [`request_body(axum::body::Body::new)`](crate::GateLayer::request_body), which also saves an
 //! allocation in axum.
 //!
+//! If limits are nested, the smaller one applies. An inner layer can raise an outer limit that is
+//! [`raisable`](RequestLimit::raisable_to).
+//!
 //! # What the client reads
 //!
 //! The answer is 413 (gRPC `RESOURCE_EXHAUSTED`) if the response head is not sent yet. If a
@@ -169,6 +172,40 @@ impl RequestLimit {
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.bounds.reporter().set_name(name);
+        self
+    }
+
+    /// Lets an inner `RequestLimit` raise the size of the bodies of its requests, to at most `most`
+    /// bytes. By default the smaller one applies. It changes the handle: every clone has the same.
+    ///
+    /// It is for a layer around a router, where some routes have a limit of their own:
+    ///
+    /// ```
+    /// use axum::{Router, body::Bytes, extract::DefaultBodyLimit, routing::post};
+    /// use seawall::{RequestLimit, RequestLimitLayer};
+    ///
+    /// let uploads = Router::new()
+    ///     .route("/upload", post(async |body: Bytes| body.len().to_string()))
+    ///     .layer(DefaultBodyLimit::disable()) // axum's own
+    ///     .layer(RequestLimitLayer::new(16 << 20));
+    /// let app: Router = Router::new()
+    ///     .route("/", post(async |name: String| format!("hello, {name}")))
+    ///     .merge(uploads)
+    ///     .layer(RequestLimitLayer::new(RequestLimit::new(64 << 10).raisable_to(64 << 20)));
+    /// # let _ = app;
+    /// ```
+    ///
+    /// If the `content-length` of a request is above the limit, but not above `most`, the inner
+    /// service is called. Its body ends with the error at its first frame, unless an inner limit
+    /// has raised the size. If the service does not read the body, its answer is not replaced.
+    ///
+    /// The inner limit finds the outer one as an inner timeout does; see
+    /// [`Timeout::raisable_to`](crate::Timeout::raisable_to). It costs two allocations for each
+    /// request with a body.
+    #[must_use]
+    pub fn raisable_to(self, most: u64) -> Self {
+        crate::raise::use_it();
+        self.bounds.set_most_body(most);
         self
     }
 

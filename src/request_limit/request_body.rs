@@ -98,7 +98,8 @@ where
         if let Some(waited) = &mut this.waited {
             waited.receive(size);
         }
-        let Some(left) = this.left.checked_sub(size) else {
+        let left = this.left.checked_sub(size);
+        let Some(left) = left.or_else(|| raised(this.upload.as_deref(), this.left, size)) else {
             let rest = this.body.take();
             let rejection = end(this.upload.as_deref(), Reason::BodyTooLarge, rest);
             return Poll::Ready(Some(Err(BodyError::ended(rejection))));
@@ -147,6 +148,12 @@ impl<B> Drop for RequestBody<B> {
             }
         }
     }
+}
+
+/// What is left of the limit after a frame that exceeds it, if an inner gate has raised it.
+#[cold]
+fn raised(upload: Option<&Upload>, left: u64, size: u64) -> Option<u64> {
+    left.saturating_add(upload?.take_more()).checked_sub(size)
 }
 
 /// Ready when the sender is too slow.

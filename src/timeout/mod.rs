@@ -54,7 +54,8 @@
 //! [`ConcurrencyLimit`](crate::ConcurrencyLimit) layer waits no longer than that, and calls to
 //! other services can pass on the time that is left.
 //!
-//! If timeouts are nested, the shorter one applies, and its layer answers.
+//! If timeouts are nested, the shorter one applies, and its layer answers. An inner layer can raise
+//! an outer timeout that is [`raisable`](Timeout::raisable_to).
 //!
 //! # Cancellation
 //!
@@ -101,6 +102,9 @@ pub type TimeoutLayer<X = Http> = GateLayer<Timeout, X>;
 pub struct Timeout {
     shared: Arc<Shared>,
     exposes: bool,
+    /// The most nanoseconds to which inner gates may raise the time.
+    #[cfg(feature = "http")]
+    most: u64,
 }
 
 struct Shared {
@@ -156,6 +160,8 @@ impl Timeout {
                 reporter: Reporter::new("timeout"),
             }),
             exposes: false,
+            #[cfg(feature = "http")]
+            most: 0,
         };
         this.set_duration(duration);
         this
@@ -165,6 +171,45 @@ impl Timeout {
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.shared.reporter.set_name(name);
+        self
+    }
+
+    /// Lets an inner `Timeout` raise the time of its requests, to at most `most`. By default the
+    /// shorter one applies. Clones made before are not changed.
+    ///
+    /// It is for a layer around a router, where some routes have a timeout of their own:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum::{Router, routing::get};
+    /// use seawall::{Timeout, TimeoutLayer};
+    ///
+    /// let report = get(async || "a long report").layer(TimeoutLayer::new(Duration::from_secs(60)));
+    /// let app: Router = Router::new()
+    ///     .route("/", get(async || "hello"))
+    ///     .route("/report", report)
+    ///     .layer(TimeoutLayer::new(
+    ///         Timeout::new(Duration::from_secs(5)).raisable_to(Duration::from_secs(300)),
+    ///     ));
+    /// # let _ = app;
+    /// ```
+    ///
+    /// The inner time starts with the call of the inner layer. If the timeout includes the response
+    /// body, or is exposed as a [`Deadline`](crate::Deadline), these are raised as well. The time
+    /// that a caller gives with `grpc-timeout` is not raised.
+    ///
+    /// The outer layer puts a value into the extensions of the request, by which the inner one
+    /// finds it. So a client that a handler calls raises nothing, unless the handler sends the
+    /// request on together with its extensions. Over [`Plain`](crate::Plain) it does nothing.
+    ///
+    /// It costs three allocations and a clock read for each request. If a timeout or a limit of the
+    /// process is raisable, all timeouts and request limits of the process look into the extensions
+    /// of their requests.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn raisable_to(mut self, most: Duration) -> Self {
+        crate::raise::use_it();
+        self.most = clock::nanos(most);
         self
     }
 
@@ -236,6 +281,9 @@ impl Timeout {
             deadline: Some(Budget {
                 reporter: &self.shared.reporter,
                 time,
+                #[cfg(feature = "http")]
+                most: self.most,
+                #[cfg(feature = "http")]
                 is_exposed: self.exposes,
             }),
             ..Parts::default()

@@ -13,7 +13,10 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use seawall::policy::{Admission, Mode, NoWait, Policy, RequestKind};
-use seawall::{CircuitBreaker, ConcurrencyLimit, Reporter};
+use seawall::{
+    CircuitBreaker, ConcurrencyLimit, Reporter, RequestLimit, RequestLimitLayer, Timeout,
+    TimeoutLayer,
+};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tower::make::Shared;
@@ -95,6 +98,58 @@ async fn through_router_layer() {
     stack.concurrency_limit().set_limit(1).unwrap();
     stack.request_limit().set_max_body(1);
     assert_eq!(stack.snapshot().concurrency_limit.state.limit, 1);
+}
+
+/// B6: the layers of a route raise what the stack around the router sets.
+#[tokio::test]
+async fn b6_a_route_raises_what_is_raisable() {
+    let stack = seawall::server()
+        .timeout(Timeout::new(PATIENCE).raisable_to(10 * PATIENCE))
+        .request_limit(RequestLimit::new(10).raisable_to(1000))
+        .build()
+        .unwrap();
+    let upload = post(async |body: Bytes| {
+        tokio::time::sleep(SECOND / 5).await;
+        body
+    });
+    let layers = (
+        TimeoutLayer::new(PATIENCE),
+        RequestLimitLayer::new(100).request_body(Body::new),
+    );
+    let upload = upload.layer(layers);
+    let address = serve(routes().route("/upload", upload).layer(stack.clone())).await;
+    for version in [Version::Http1, Version::Http2] {
+        let mut client = Client::connect(address, version).await;
+        for (path, size, is_chunked, status) in [
+            ("/echo", 10, false, 200),
+            ("/echo", 11, false, 413),
+            ("/echo", 11, true, 413),
+            ("/upload", 100, false, 200),
+            ("/upload", 100, true, 200),
+            ("/upload", 101, false, 413),
+            ("/upload", 101, true, 413),
+        ] {
+            let body = vec![0; size];
+            let body = if is_chunked {
+                let frames = futures_util::stream::iter([Ok::<_, BoxError>(body)]);
+                Body::from_stream(frames)
+            } else {
+                Body::from(body)
+            };
+            let is_raised = path == "/upload";
+            let time = if is_raised { SECOND / 20 } else { PATIENCE };
+            stack.timeout().set_duration(time);
+            let request = client.request("POST", path, body);
+            let (response, body) = whole(client.send(request).await.unwrap()).await;
+            assert_eq!(response.status(), status, "{path}, {size}, {is_chunked}");
+            if status == 200 {
+                assert_eq!(body.len(), size);
+            }
+        }
+        assert_eq!(client.get("/never").await.0.status(), 504);
+    }
+    assert_eq!(stack.snapshot().request_limit.state.rejected, 4);
+    assert_eq!(stack.snapshot().timeout.state.timed_out, 2);
 }
 
 /// What bounds response bodies, what a handler can see, and a hook.

@@ -38,6 +38,8 @@ mod heads;
 #[cfg(all(feature = "http", feature = "metrics", feature = "tracing"))]
 mod observe;
 #[cfg(feature = "http")]
+mod raise;
+#[cfg(feature = "http")]
 mod request_limit;
 #[cfg(feature = "http")]
 mod request_slow;

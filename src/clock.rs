@@ -1,12 +1,12 @@
 //! The only code that reads a clock or sets a timer, so that paused time moves everything but the
 //! lag probe, which measures how far the runtime is behind real time.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::{Pin, pin};
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
@@ -247,81 +247,4 @@ fn put_back(mut pooled: Pin<Box<Pooled>>) {
             timers.push(pooled);
         }
     });
-}
-
-/// Counts the grains of time since an origin. A thread that has looked within the same grain
-/// compares two times and need not work it out again, which costs more than the look at the clock.
-#[derive(Debug)]
-pub(crate) struct Grains {
-    id: u64,
-    origin: tokio::time::Instant,
-    grain: Duration,
-}
-
-/// What a thread has worked out last.
-struct Latest {
-    id: Cell<u64>,
-    /// When the grain begins, and when the next one does.
-    span: Cell<Option<(tokio::time::Instant, tokio::time::Instant)>>,
-    grains: Cell<u64>,
-}
-
-/// As many as a thread keeps apart. Two that share an entry and take turns work it out each time,
-/// and get the right result.
-const PLACES: usize = 8;
-
-thread_local! {
-    static LATEST: [Latest; PLACES] = const {
-        [const {
-            Latest {
-                id: Cell::new(0),
-                span: Cell::new(None),
-                grains: Cell::new(0),
-            }
-        }; PLACES]
-    };
-}
-
-// === impl Grains ===
-
-impl Grains {
-    pub(crate) fn new(origin: tokio::time::Instant, grain: Duration) -> Self {
-        static ID: AtomicU64 = AtomicU64::new(1);
-        Self {
-            id: ID.fetch_add(1, Relaxed),
-            origin,
-            grain,
-        }
-    }
-
-    /// Whole grains from the origin until now.
-    #[inline]
-    pub(crate) fn count(&self) -> u64 {
-        let now = now();
-        LATEST.with(|latest| {
-            let latest = &latest[self.id as usize % PLACES];
-            match latest.span.get() {
-                // A paused clock may have been ahead of the one that there is now.
-                Some((from, until)) if from <= now && now < until && latest.id.get() == self.id => {
-                    latest.grains.get()
-                }
-                _ => self.work_out(now, latest),
-            }
-        })
-    }
-
-    #[cold]
-    fn work_out(&self, now: tokio::time::Instant, latest: &Latest) -> u64 {
-        let grain = nanos(self.grain);
-        let since = nanos(now.saturating_duration_since(self.origin));
-        let grains = since / grain;
-        let from = self
-            .origin
-            .checked_add(Duration::from_nanos(grains * grain));
-        let until = from.and_then(|from| from.checked_add(self.grain));
-        latest.id.set(self.id);
-        latest.span.set(from.zip(until));
-        latest.grains.set(grains);
-        grains
-    }
 }

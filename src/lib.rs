@@ -44,17 +44,16 @@
 //!
 //! use axum::{Router, routing::{get, post}};
 //! use seawall::{
-//!     CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer, Outcome,
-//!     TimeoutLayer,
+//!     CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
+//!     ConcurrencyLimitLayer, Outcome, TimeoutLayer,
 //! };
 //! use tower::ServiceBuilder;
 //! # async fn order() {} async fn upload() {}
 //!
-//! let database = CircuitBreaker::builder()
-//!     .name("database")
+//! let settings = CircuitBreakerSettings::default()
 //!     .failure_rate(0.5)
-//!     .open_for(Duration::from_secs(5))
-//!     .build()?;
+//!     .open_duration(Duration::from_secs(5));
+//! let database = CircuitBreaker::new(settings)?.named("database");
 //! let uploads = ConcurrencyLimit::new(16).named("uploads");
 //!
 //! let orders: Router = Router::new().route("/orders", post(order)).route_layer(
@@ -193,7 +192,9 @@ mod sync;
 mod upload;
 
 pub use self::catch_panic::{CatchPanic, CatchPanicLayer, PanicReport};
-pub use self::circuit_breaker::{CircuitBreaker, CircuitBreakerLayer, CircuitState, Transition};
+pub use self::circuit_breaker::{
+    CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, CircuitState, Transition,
+};
 #[doc(hidden)]
 pub use self::clock::pool_timers_when_paused;
 pub use self::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitLayer};

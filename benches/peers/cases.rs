@@ -9,8 +9,8 @@ use http::StatusCode;
 use recloser::Recloser;
 use seawall::circuit_breaker::Window;
 use seawall::{
-    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer,
-    LagShed, LagShedLayer, RequestLimitLayer, TimeoutLayer,
+    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
+    ConcurrencyLimitLayer, LagShed, LagShedLayer, RequestLimitLayer, TimeoutLayer,
 };
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 use tower_resilience_adaptive as adaptive;
@@ -55,8 +55,8 @@ fn breaker(bench: &mut Bench) {
     const HTTP: &str = "breaker_closed_http";
     const OPEN: &str = "breaker_open";
     let layer = |breaker| CircuitBreakerLayer::new(breaker).plain();
-    let calls = CircuitBreaker::builder().window(Window::calls(100));
-    let calls = calls.build().expect("a breaker");
+    let calls = CircuitBreakerSettings::default().window(Window::count_based(100));
+    let calls = CircuitBreaker::new(calls).expect("a breaker");
     bench.service(CLOSED, "seawall", "plain", plain, || {
         layer(CircuitBreaker::default()).layer(Plain::new())
     });
@@ -91,8 +91,8 @@ fn breaker(bench: &mut Bench) {
     });
 
     let open = || {
-        let breaker = CircuitBreaker::builder().open_for(MINUTE);
-        let breaker = breaker.build().expect("a breaker");
+        let settings = CircuitBreakerSettings::default().open_duration(MINUTE);
+        let breaker = CircuitBreaker::new(settings).expect("a breaker");
         breaker.trip();
         breaker
     };

@@ -17,8 +17,8 @@ use axum::{BoxError, Router};
 use futures_util::stream;
 use seawall::circuit_breaker::Window;
 use seawall::{
-    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitState, ConcurrencyLimit,
-    ConcurrencyLimitLayer, Reason, Rejection, RequestLimitLayer, TimeoutLayer,
+    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, CircuitState,
+    ConcurrencyLimit, ConcurrencyLimitLayer, Reason, Rejection, RequestLimitLayer, TimeoutLayer,
 };
 use tower::limit::{ConcurrencyLimitLayer as TowerLimitLayer, GlobalConcurrencyLimitLayer};
 use tower::load_shed::error::Overloaded;
@@ -280,13 +280,12 @@ async fn an_open_breaker_is_an_error_with_tower_resilience_and_a_503_with_ours()
             .layer(HandleErrorLayer::new(circuit_open))
             .layer(layer.clone()),
     );
-    let breaker = CircuitBreaker::builder()
+    let settings = CircuitBreakerSettings::default()
         .failure_rate(0.5)
-        .window(Window::calls(100))
+        .window(Window::count_based(100))
         .minimum_calls(100)
-        .open_for(MINUTE)
-        .build()
-        .expect("a breaker");
+        .open_duration(MINUTE);
+    let breaker = CircuitBreaker::new(settings).expect("a breaker");
     let ours = app.layer(CircuitBreakerLayer::new(breaker.clone()));
     handle.force_open().await;
     breaker.trip();
@@ -343,8 +342,8 @@ async fn tower_resilience_decides_when_its_window_of_calls_is_full() {
         .build_with_handle()
         .expect("a breaker");
     let mut theirs = layer.layer(service);
-    let breaker = CircuitBreaker::builder().window(Window::calls(100));
-    let breaker = breaker.build().expect("a breaker");
+    let settings = CircuitBreakerSettings::default().window(Window::count_based(100));
+    let breaker = CircuitBreaker::new(settings).expect("a breaker");
     let mut ours = CircuitBreakerLayer::new(breaker.clone())
         .plain()
         .layer(service);

@@ -38,7 +38,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use clap::Parser;
 use seawall::circuit_breaker::{CircuitBreakers, Window};
-use seawall::{CircuitBreaker, ConcurrencyLimit};
+use seawall::{CircuitBreakerSettings, ConcurrencyLimit};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -103,12 +103,10 @@ async fn main() -> Result<(), BoxError> {
     println!("steady: http://{steady}, flaky: http://{flaky}");
     let hosts = [("steady", steady), ("flaky", flaky)];
 
-    let breakers: CircuitBreakers<Authority> = CircuitBreaker::builder()
-        .window(Window::time(Duration::from_millis(args.window_ms)))
-        .open_for(Duration::from_millis(args.open_ms))
-        .name("upstream")
-        .keyed()
-        .build()?;
+    let settings = CircuitBreakerSettings::default()
+        .window(Window::time_based(Duration::from_millis(args.window_ms)))
+        .open_duration(Duration::from_millis(args.open_ms));
+    let breakers: CircuitBreakers<Authority> = CircuitBreakers::new(settings)?.named("upstream");
     if args.no_breaker {
         breakers.observe_only();
     }

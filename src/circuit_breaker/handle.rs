@@ -1,6 +1,7 @@
 //! The handle of a breaker, its policy and its layer.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::future::poll_fn;
 use std::panic::{self, AssertUnwindSafe};
@@ -9,19 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::open_for::OpenFor;
-#[cfg(feature = "keyed")]
-use super::settings::Draft;
+use super::open_duration::OpenDuration;
+use super::settings::{CircuitBreakerSettings, SlowCall};
 use super::shared::{CircuitToken, Shared};
-use super::{
-    CircuitBreakerBuilder, CircuitBreakerSnapshot, CircuitState, CircuitTotals, ThresholdsReached,
-    Transition,
-};
+use super::{CircuitBreakerSnapshot, CircuitState, CircuitTotals, ThresholdsReached, Transition};
 use crate::clock::nanos;
 use crate::config::ConfigError;
-use crate::control::circuit_breaker::breaker::Spans;
-use crate::control::circuit_breaker::circuit::Mode;
+use crate::control::circuit_breaker::state::Mode;
 use crate::gate::GateLayer;
+use crate::observe::Reporter;
 use crate::outcome::Outcome;
 use crate::plain;
 use crate::policy::{Admission, NoWait, Permit, Policy, Settled};
@@ -34,8 +31,8 @@ pub type CircuitBreakerLayer<X = Http> = GateLayer<CircuitBreaker, X>;
 
 /// Rejects calls while their dependency fails. A cheap `Clone`: every clone is the same breaker.
 ///
-/// The [module docs](super) describe its states. `CircuitBreaker::default()` has all defaults of
-/// [`builder`](Self::builder).
+/// The [module docs](super) describe its states. `CircuitBreaker::default()` has the default
+/// [`CircuitBreakerSettings`].
 #[derive(Clone)]
 pub struct CircuitBreaker {
     pub(super) shared: Arc<Shared>,
@@ -44,15 +41,28 @@ pub struct CircuitBreaker {
 // === impl CircuitBreaker ===
 
 impl CircuitBreaker {
-    /// Builds a breaker.
-    pub fn builder() -> CircuitBreakerBuilder {
-        CircuitBreakerBuilder::new()
+    /// A breaker, closed.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is outside its range, or if none of the three thresholds is set.
+    pub fn new(settings: CircuitBreakerSettings) -> Result<Self, ConfigError> {
+        settings.check()?;
+        let reporter = Reporter::new("circuit_breaker");
+        Ok(Self::from_checked(settings, reporter))
     }
 
-    pub(super) fn from_shared(shared: Shared) -> Self {
+    pub(super) fn from_checked(settings: CircuitBreakerSettings, reporter: Reporter) -> Self {
         Self {
-            shared: Arc::new(shared),
+            shared: Arc::new(Shared::new(settings, reporter)),
         }
+    }
+
+    /// Names the breaker in rejections, metrics and events. The first name stays.
+    #[must_use]
+    pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.shared.reporter.set_name(name);
+        self
     }
 
     /// The name; empty if it has none.
@@ -115,7 +125,7 @@ impl CircuitBreaker {
     ///
     /// If the returned future is dropped, for example by a timeout around it, `future` is dropped.
     /// The call is ignored, unless it took longer than
-    /// [`slow_call`](CircuitBreakerBuilder::slow_call).
+    /// [`slow_call`](CircuitBreakerSettings::slow_call()).
     ///
     /// # Panics
     ///
@@ -186,59 +196,53 @@ impl CircuitBreaker {
     /// since the call was no probe.
     pub fn record(&self, outcome: Outcome) {
         self.shared.record(None, outcome, None);
-        self.shared.tell();
     }
 
     /// Records an outcome as [`record`](Self::record) does, with the duration of the call for the
     /// slow-call threshold.
     pub fn record_timed(&self, outcome: Outcome, took: Duration) {
         self.shared.record(None, outcome, Some(nanos(took)));
-        self.shared.tell();
     }
 
     /// The state that the next call finds.
     pub fn state(&self) -> CircuitState {
         let now = self.shared.now();
-        let look = self.shared.breaker.look(now, &self.shared.settings);
-        CircuitState::of(&look, now)
+        CircuitState::of(&self.shared.look(now), now)
     }
 
-    /// The state, the window and the totals.
+    /// The state, its window and the totals. All but the totals belong to the state that is shown.
     pub fn snapshot(&self) -> CircuitBreakerSnapshot {
-        let shared = &self.shared;
+        let (shared, breaker) = (&self.shared, &self.shared.breaker);
         let now = shared.now();
-        let look = shared.breaker.look(now, &shared.settings);
-        let counts = shared.breaker.counts(now);
-        let totals = shared.breaker.totals();
-        let [failure_rate, slow_call_rate, consecutive_failures] = shared.breaker.crossed();
-        let enough = counts.calls >= shared.settings.thresholds().minimum_calls;
+        let look = shared.look(now);
+        let (circuit, counts) = (&look.circuit, &look.counts);
+        let totals = breaker.totals();
+        let [failure_rate, slow_call_rate, consecutive_failures] = breaker.reached_totals();
+        let is_enough = counts.calls >= breaker.rules.get().minimum_calls.into();
         CircuitBreakerSnapshot {
             state: CircuitState::of(&look, now),
-            in_state: Duration::from_nanos(now.saturating_sub(look.since)),
-            transitions: look.transitions,
-            failed_recoveries: look.failed_recoveries,
-            probes: look.probes,
+            in_state: Duration::from_nanos(now.saturating_sub(circuit.since)),
+            transitions: circuit.transitions,
+            failed_recoveries: circuit.failed_recoveries,
+            probes: look.outstanding,
             calls: counts.calls,
             failures: counts.failures,
             slow_calls: counts.slow,
             slow_failures: counts.slow_failures,
-            failure_rate: counts.failure_rate().filter(|_| enough),
-            slow_call_rate: counts.slow_rate().filter(|_| enough),
-            mean_duration: (counts.took > 0)
-                .then(|| counts.took.checked_div(counts.calls))
-                .flatten()
-                .map(Duration::from_micros),
+            failure_rate: counts.failure_rate().filter(|_| is_enough),
+            slow_call_rate: counts.slow_rate().filter(|_| is_enough),
+            mean_duration: counts.mean_duration().map(Duration::from_micros),
             rejected: shared.reporter.rejected(),
             would_reject: shared.reporter.would_reject(),
             totals: CircuitTotals {
                 successes: totals.calls - totals.failures,
                 failures: totals.failures,
-                ignored: shared.breaker.ignored(),
+                ignored: breaker.ignored(),
                 slow_calls: totals.slow,
                 panicked: shared.panicked.load(Relaxed),
                 cancelled: shared.cancelled.load(Relaxed),
             },
-            reached: ThresholdsReached {
+            thresholds_reached: ThresholdsReached {
                 failure_rate,
                 slow_call_rate,
                 consecutive_failures,
@@ -260,142 +264,104 @@ impl CircuitBreaker {
     /// Opens a closed or half-open breaker for its open time, as if a threshold were reached. Use
     /// it for what you observe yourself.
     pub fn trip(&self) {
-        let shared = &self.shared;
-        shared.breaker.trip(shared.now(), &shared.settings);
-        shared.tell();
+        self.shared.trip();
     }
 
     /// Rejects every call until [`reset`](Self::reset), without `Retry-After`. In a keyed family,
     /// the state is lost when the family forgets the key.
     pub fn force_open(&self) {
-        self.force(Mode::ForcedOpen);
+        self.shared.force(Mode::ForcedOpen);
     }
 
     /// Admits every call, and counts it in the totals only, until [`reset`](Self::reset): the
     /// breaker is switched off.
     pub fn force_closed(&self) {
-        self.force(Mode::ForcedClosed);
+        self.shared.force(Mode::ForcedClosed);
     }
 
-    /// Admits and counts every call until [`reset`](Self::reset).
-    /// [`reached`](CircuitBreakerSnapshot::reached) counts the thresholds that would have opened
-    /// the breaker.
+    /// Admits and counts every call until [`reset`](Self::reset). The snapshot's
+    /// [`thresholds_reached`](CircuitBreakerSnapshot::thresholds_reached) counts what would have
+    /// opened the breaker.
     pub fn observe_only(&self) {
-        self.force(Mode::ObserveOnly);
+        self.shared.force(Mode::ObserveOnly);
     }
 
-    /// Closes the breaker in any state, and empties its window. The totals stay.
+    /// Closes the breaker in any state, and empties its window. The totals stay. Calls in flight
+    /// then belong to an older state: their outcomes count in the totals only.
     pub fn reset(&self) {
-        self.shared.breaker.reset(self.shared.now());
-        self.shared.tell();
-    }
-
-    #[cfg(feature = "keyed")]
-    pub(super) fn apply(&self, draft: &Draft) {
-        let applied = self.shared.settings.apply(draft);
-        debug_assert!(applied.is_ok(), "a draft that was checked");
-        self.set_timed();
-    }
-
-    fn set_timed(&self) {
-        let shared = &self.shared;
-        shared.breaker.set_timed(|| shared.settings.is_timed());
-    }
-
-    fn force(&self, mode: Mode) {
-        self.shared.breaker.force(mode, self.shared.now());
-        self.shared.tell();
+        self.shared.reset();
     }
 }
 
-/// Changes the settings while the breaker runs. A change applies to the next call or result, and is
-/// checked as by [`build`](CircuitBreakerBuilder::build).
+/// Changes the settings while the breaker runs. A change applies to the next call or outcome.
 impl CircuitBreaker {
-    /// Changes [`failure_rate`](CircuitBreakerBuilder::failure_rate).
-    ///
-    /// # Errors
-    ///
-    /// If the rate is outside `0.0001..=1.0`, or if no threshold would be left; nothing is changed
-    /// then.
-    pub fn set_failure_rate(&self, rate: impl Into<Option<f64>>) -> Result<(), ConfigError> {
-        self.shared.settings.set_failure_rate(rate.into())
+    /// The settings.
+    pub fn settings(&self) -> CircuitBreakerSettings {
+        self.shared.settings().as_ref().clone()
     }
 
-    /// Changes [`slow_call`](CircuitBreakerBuilder::slow_call). Calls that began without it are
-    /// never slow.
+    /// Applies settings, all at once. The open time and the half-open time apply the next time that
+    /// the breaker opens or is half-open. Calls that began without a slow-call threshold are never
+    /// slow.
     ///
     /// # Errors
     ///
-    /// If the duration is not 1 ms to a day, if the rate is outside `0.0001..=1.0`, or if no
-    /// threshold would be left; nothing is changed then.
+    /// As [`new`](Self::new), and if the window is another one. Nothing is changed then.
+    pub fn set(&self, settings: CircuitBreakerSettings) -> Result<(), ConfigError> {
+        self.shared.set(|_| settings)
+    }
+
+    /// Changes [`failure_rate`](CircuitBreakerSettings::failure_rate()).
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
+    pub fn set_failure_rate(&self, rate: impl Into<Option<f64>>) -> Result<(), ConfigError> {
+        let rate = rate.into();
+        self.shared.set(|settings| settings.failure_rate(rate))
+    }
+
+    /// Changes [`slow_call`](CircuitBreakerSettings::slow_call()); `None` for no slow calls.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
     pub fn set_slow_call(
         &self,
         slow: impl Into<Option<(Duration, f64)>>,
     ) -> Result<(), ConfigError> {
-        self.shared.settings.set_slow_call(slow.into())?;
-        self.set_timed();
-        Ok(())
+        let slow = slow.into();
+        let slow = slow.map(|(duration, rate)| SlowCall { duration, rate });
+        self.shared.set(|mut settings| {
+            settings.slow_call = slow;
+            settings
+        })
     }
 
-    /// Changes [`consecutive_failures`](CircuitBreakerBuilder::consecutive_failures).
+    /// Changes [`minimum_calls`](CircuitBreakerSettings::minimum_calls()).
     ///
     /// # Errors
     ///
-    /// If it is 0, or if no threshold would be left; nothing is changed then.
-    pub fn set_consecutive_failures(
-        &self,
-        failures: impl Into<Option<u32>>,
-    ) -> Result<(), ConfigError> {
-        self.shared
-            .settings
-            .set_consecutive_failures(failures.into())
-    }
-
-    /// Changes [`minimum_calls`](CircuitBreakerBuilder::minimum_calls).
-    ///
-    /// # Errors
-    ///
-    /// If it is 0, or more than a window of calls holds; nothing is changed then.
+    /// As [`set`](Self::set).
     pub fn set_minimum_calls(&self, calls: u32) -> Result<(), ConfigError> {
-        self.shared.settings.set_minimum_calls(calls)
+        self.shared.set(|settings| settings.minimum_calls(calls))
     }
 
-    /// Changes [`open_for`](CircuitBreakerBuilder::open_for) for the next time that the breaker
-    /// opens.
+    /// Changes [`open_duration`](CircuitBreakerSettings::open_duration()) for the next time that
+    /// the breaker opens.
     ///
     /// # Errors
     ///
-    /// If it is not 1 ms to a day; nothing is changed then.
-    pub fn set_open_for(&self, open_for: impl Into<OpenFor>) -> Result<(), ConfigError> {
-        self.shared.settings.set_open_for(open_for.into())
-    }
-
-    /// Changes [`half_open`](CircuitBreakerBuilder::half_open).
-    ///
-    /// # Errors
-    ///
-    /// If it is not 1 to 1000; nothing is changed then.
-    pub fn set_half_open(&self, probes: u32) -> Result<(), ConfigError> {
-        self.shared.settings.set_probes(probes)
-    }
-
-    /// Changes [`half_open_for`](CircuitBreakerBuilder::half_open_for) for the next time that the
-    /// breaker is half-open; `None` is the default.
-    ///
-    /// # Errors
-    ///
-    /// If it is not 1 ms to a day; nothing is changed then.
-    pub fn set_half_open_for(
-        &self,
-        deadline: impl Into<Option<Duration>>,
-    ) -> Result<(), ConfigError> {
-        self.shared.settings.set_half_open_for(deadline.into())
+    /// As [`set`](Self::set).
+    pub fn set_open_duration(&self, duration: impl Into<OpenDuration>) -> Result<(), ConfigError> {
+        let duration = duration.into();
+        self.shared.set(|settings| settings.open_duration(duration))
     }
 }
 
 impl Default for CircuitBreaker {
     fn default() -> Self {
-        Self::builder().build().expect("the defaults make sense")
+        Self::new(CircuitBreakerSettings::default()).expect("the defaults are valid")
     }
 }
 

@@ -7,16 +7,15 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use seawall::circuit_breaker::{CircuitBreakers, CircuitBreakersLayer};
-//! use seawall::CircuitBreaker;
+//! use seawall::circuit_breaker::{
+//!     CircuitBreakers, CircuitBreakersLayer, CircuitBreakersSettings,
+//! };
+//! use seawall::CircuitBreakerSettings;
 //! use http::uri::Authority;
 //!
-//! let breakers: CircuitBreakers<Authority> = CircuitBreaker::builder()
-//!     .open_for(Duration::from_secs(5))
-//!     .name("upstream")
-//!     .keyed()
-//!     .max_keys(100)
-//!     .build()?;
+//! let each = CircuitBreakerSettings::default().open_duration(Duration::from_secs(5));
+//! let settings = CircuitBreakersSettings::from(each).max_keys(100);
+//! let breakers = CircuitBreakers::<Authority>::new(settings)?.named("upstream");
 //! // A clone of an `Authority` is a reference count: a key should cost no allocation.
 //! let layer = CircuitBreakersLayer::new(breakers.by_head(|head| head.uri.authority().cloned()));
 //! # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
@@ -31,9 +30,9 @@
 //!
 //! # Bounds
 //!
-//! A key that is not used for [`idle_for`](CircuitBreakersBuilder::idle_for) is forgotten, and so
-//! is the least recently used key when there are more than
-//! [`max_keys`](CircuitBreakersBuilder::max_keys); for a moment there may be a few more. The
+//! A key that is not used for [`idle_timeout`](CircuitBreakersSettings::idle_timeout()) is
+//! forgotten, and so is the least recently used key when there are more than
+//! [`max_keys`](CircuitBreakersSettings::max_keys()); for a moment there may be a few more. The
 //! breaker is forgotten with its key: an open breaker, or one that was forced open, is closed when
 //! the key is used again, and a handle that you kept is no longer the breaker of the key. If
 //! clients choose the keys freely, they can evict the others: bound the keys first.
@@ -44,21 +43,21 @@
 //! # Metrics
 //!
 //! The breakers of a family share the series of its name: `seawall_circuit_state` counts the
-//! breakers in each state. With [`keys_in_metrics`](CircuitBreakersBuilder::keys_in_metrics) each
+//! breakers in each state. With [`keys_in_metrics`](CircuitBreakers::keys_in_metrics) each
 //! breaker has its own series, with the label `key`.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use super::settings::{Draft, Settings};
-use super::shared::{CircuitToken, Shared};
-use super::{CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerSnapshot, Transition};
+use super::settings::CircuitBreakerSettings;
+use super::shared::CircuitToken;
+use super::{CircuitBreaker, CircuitBreakerSnapshot, Transition};
 use crate::config::ConfigError;
 use crate::gate::GateLayer;
 use crate::observe::Reporter;
@@ -86,23 +85,30 @@ struct Family<K> {
     /// does not miss a change.
     template: RwLock<Template>,
     hooks: Hooks<K>,
-    name: Cow<'static, str>,
-    label: Option<fn(&K) -> String>,
+    name: OnceLock<Cow<'static, str>>,
+    label: OnceLock<fn(&K) -> String>,
 }
 
 struct Template {
-    draft: Draft,
+    settings: CircuitBreakerSettings,
     /// The state that was last forced on all breakers.
     hand: fn(&CircuitBreaker),
 }
 
-/// The settings of [`CircuitBreakers`]; made by [`CircuitBreakerBuilder::keyed`].
-#[must_use = "a builder does nothing until it is built"]
-pub struct CircuitBreakersBuilder<K> {
-    builder: CircuitBreakerBuilder,
-    max_keys: u64,
-    idle_for: Duration,
-    label: Option<fn(&K) -> String>,
+/// The settings of [`CircuitBreakers`].
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[must_use = "settings do nothing until they are applied"]
+#[non_exhaustive]
+pub struct CircuitBreakersSettings {
+    /// Of each breaker.
+    pub breaker: CircuitBreakerSettings,
+    /// See [`max_keys`](Self::max_keys()).
+    pub max_keys: u64,
+    /// See [`idle_timeout`](Self::idle_timeout()).
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub idle_timeout: Duration,
 }
 
 /// The token of a call, and the breaker that admitted it.
@@ -118,25 +124,11 @@ pub struct PerKey<K, F> {
     key: F,
 }
 
-// === impl CircuitBreakersBuilder ===
+// === impl CircuitBreakersSettings ===
 
-impl CircuitBreakerBuilder {
-    /// One breaker per key instead, each with these settings; see [`CircuitBreakers`].
-    pub fn keyed<K>(self) -> CircuitBreakersBuilder<K> {
-        CircuitBreakersBuilder {
-            builder: self,
-            max_keys: 1000,
-            idle_for: Duration::from_secs(60 * 60),
-            label: None,
-        }
-    }
-}
-
-impl<K> CircuitBreakersBuilder<K>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-{
-    /// The most keys. Default: 1000, which take about two megabytes.
+impl CircuitBreakersSettings {
+    /// The most keys. Default: 1000, which take about two megabytes. The map keeps its books in
+    /// batches: with less than about a hundred keys, it may forget one that is in use.
     pub fn max_keys(mut self, keys: u64) -> Self {
         self.max_keys = keys;
         self
@@ -144,61 +136,36 @@ where
 
     /// How long a key that is not used is remembered: 1 ms to 1000 days. Default: an hour. It
     /// should be longer than a breaker stays open.
-    pub fn idle_for(mut self, idle: Duration) -> Self {
-        self.idle_for = idle;
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
         self
     }
 
-    /// Adds the label `key` to the metrics: up to twenty series for each key, which the recorder
-    /// may keep when the key is forgotten. Use it only if there are few keys and clients do not
-    /// choose them.
-    pub fn keys_in_metrics(mut self) -> Self
-    where
-        K: fmt::Display,
-    {
-        self.label = Some(K::to_string);
-        self
-    }
-
-    /// The family, without any breaker yet.
-    ///
-    /// # Errors
-    ///
-    /// If a setting is outside its range.
-    pub fn build(self) -> Result<CircuitBreakers<K>, ConfigError> {
+    fn check(&self) -> Result<(), ConfigError> {
         const LONGEST: Duration = Duration::from_secs(1000 * 24 * 60 * 60);
-        let max_keys = ConfigError::check("max_keys", self.max_keys, 1..=u64::from(u32::MAX))?;
+        ConfigError::check("max_keys", self.max_keys, 1..=u64::from(u32::MAX))?;
         let least = Duration::from_millis(1);
-        let idle_for = ConfigError::check("idle_for", self.idle_for, least..=LONGEST)?;
-        let (draft, name) = self.builder.checked()?;
-        Ok(CircuitBreakers {
-            family: Arc::new(Family {
-                breakers: Cache::builder()
-                    .max_capacity(max_keys)
-                    .time_to_idle(idle_for)
-                    // A new key is not less important than a frequent one.
-                    .eviction_policy(EvictionPolicy::lru())
-                    .build(),
-                template: RwLock::new(Template {
-                    draft,
-                    hand: |_| (),
-                }),
-                hooks: Hooks::default(),
-                name,
-                label: self.label,
-            }),
-        })
+        ConfigError::check("idle_timeout", self.idle_timeout, least..=LONGEST)?;
+        self.breaker.check()
     }
 }
 
-impl<K> fmt::Debug for CircuitBreakersBuilder<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CircuitBreakersBuilder")
-            .field("builder", &self.builder)
-            .field("max_keys", &self.max_keys)
-            .field("idle_for", &self.idle_for)
-            .field("keys_in_metrics", &self.label.is_some())
-            .finish()
+impl Default for CircuitBreakersSettings {
+    fn default() -> Self {
+        Self {
+            breaker: CircuitBreakerSettings::default(),
+            max_keys: 1000,
+            idle_timeout: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+impl From<CircuitBreakerSettings> for CircuitBreakersSettings {
+    fn from(breaker: CircuitBreakerSettings) -> Self {
+        Self {
+            breaker,
+            ..Self::default()
+        }
     }
 }
 
@@ -208,6 +175,53 @@ impl<K> CircuitBreakers<K>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
+    /// The family, without any breaker yet.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is outside its range.
+    pub fn new(settings: impl Into<CircuitBreakersSettings>) -> Result<Self, ConfigError> {
+        let settings = settings.into();
+        settings.check()?;
+        Ok(Self {
+            family: Arc::new(Family {
+                breakers: Cache::builder()
+                    .max_capacity(settings.max_keys)
+                    .time_to_idle(settings.idle_timeout)
+                    // A new key is not less important than a frequent one.
+                    .eviction_policy(EvictionPolicy::lru())
+                    .build(),
+                template: RwLock::new(Template {
+                    settings: settings.breaker,
+                    hand: |_| (),
+                }),
+                hooks: Hooks::default(),
+                name: OnceLock::new(),
+                label: OnceLock::new(),
+            }),
+        })
+    }
+
+    /// Names the breakers in rejections, metrics and events. The first name stays. Breakers that
+    /// were made before keep their name.
+    #[must_use]
+    pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
+        let _ = self.family.name.set(name.into());
+        self
+    }
+
+    /// Adds the label `key` to the metrics: up to twenty series for each key, which the recorder
+    /// may keep when the key is forgotten. Use it only if there are few keys and clients do not
+    /// choose them. Breakers that were made before have no label.
+    #[must_use]
+    pub fn keys_in_metrics(self) -> Self
+    where
+        K: fmt::Display,
+    {
+        let _ = self.family.label.set(K::to_string);
+        self
+    }
+
     /// The breaker of a key; a new one if the key has none. You can change its settings separately.
     pub fn get(&self, key: &K) -> CircuitBreaker {
         let family = &self.family;
@@ -251,18 +265,23 @@ where
             .collect()
     }
 
-    /// Changes the settings of all breakers, present and future, except for the window and the
-    /// name. To change one breaker, use [`CircuitBreaker::set_failure_rate`] and its other setters.
+    /// The settings of future breakers.
+    pub fn settings(&self) -> CircuitBreakerSettings {
+        self.family.template().settings.clone()
+    }
+
+    /// Changes the settings of all breakers, present and future, except for the window. To change
+    /// one breaker, use [`CircuitBreaker::set`].
     ///
     /// # Errors
     ///
-    /// As [`build`](CircuitBreakerBuilder::build); nothing is changed then.
-    pub fn set(&self, builder: CircuitBreakerBuilder) -> Result<(), ConfigError> {
-        let (draft, _) = builder.checked()?;
+    /// As [`CircuitBreaker::new`]; nothing is changed then.
+    pub fn set(&self, settings: CircuitBreakerSettings) -> Result<(), ConfigError> {
+        settings.check()?;
         let mut template = self.family.template_mut();
-        template.draft = draft.with_window(template.draft.window);
+        template.settings = settings.with_window(template.settings.window);
         for (_, breaker) in &self.family.breakers {
-            breaker.apply(&template.draft);
+            breaker.set(template.settings.clone())?;
         }
         Ok(())
     }
@@ -349,8 +368,8 @@ impl<K> Clone for CircuitBreakers<K> {
 impl<K> fmt::Debug for CircuitBreakers<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreakers")
-            .field("name", &self.family.name)
-            .field("template", &self.family.template().draft)
+            .field("name", &self.family.name())
+            .field("settings", &self.family.template().settings)
             .finish_non_exhaustive()
     }
 }
@@ -358,6 +377,10 @@ impl<K> fmt::Debug for CircuitBreakers<K> {
 // === impl Family ===
 
 impl<K> Family<K> {
+    fn name(&self) -> Cow<'static, str> {
+        self.name.get().cloned().unwrap_or_default()
+    }
+
     fn template(&self) -> std::sync::RwLockReadGuard<'_, Template> {
         self.template.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -372,13 +395,12 @@ impl<K> Family<K> {
     where
         K: Clone + Send + Sync + 'static,
     {
-        let label = self.label.map(|label| label(key));
+        let label = self.label.get().map(|label| label(key));
         let reporter = Reporter::with_key("circuit_breaker", label);
-        if !self.name.is_empty() {
-            reporter.set_name(self.name.clone());
+        if let Some(name) = self.name.get() {
+            reporter.set_name(name.clone());
         }
-        let settings = Settings::of(template.draft.clone());
-        let breaker = CircuitBreaker::from_shared(Shared::new(settings, reporter));
+        let breaker = CircuitBreaker::from_checked(template.settings.clone(), reporter);
         (template.hand)(&breaker);
         let (key, hooks) = (key.clone(), self.hooks.clone());
         breaker.on_transition(move |transition| {
@@ -396,8 +418,8 @@ impl<K> Family<K> {
 impl<K, F> CircuitBreakersLayer<K, F> {
     /// Puts a breaker per key in front of a service.
     pub fn new(breakers: PerKey<K, F>) -> Self {
-        let reporter =
-            Reporter::new("circuit_breaker").named(breakers.breakers.family.name.clone());
+        let name = breakers.breakers.family.name();
+        let reporter = Reporter::new("circuit_breaker").named(name);
         Self::with_reporter(breakers, reporter)
     }
 }

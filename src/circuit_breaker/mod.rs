@@ -10,14 +10,13 @@
 //! ```
 //! use std::time::Duration;
 //! use axum::{Router, routing::get};
-//! use seawall::{CircuitBreaker, CircuitBreakerLayer, CircuitState};
+//! use seawall::{CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, CircuitState};
 //!
-//! let breaker = CircuitBreaker::builder()
+//! let settings = CircuitBreakerSettings::default()
 //!     .failure_rate(0.5)
 //!     .slow_call(Duration::from_secs(2), 0.8)
-//!     .open_for(Duration::from_secs(5))
-//!     .name("reports")
-//!     .build()?;
+//!     .open_duration(Duration::from_secs(5));
+//! let breaker = CircuitBreaker::new(settings)?.named("reports");
 //! breaker.on_transition(|transition| println!("{transition}"));
 //!
 //! let app: Router = Router::new()
@@ -63,16 +62,19 @@
 //! ```
 //!
 //! - **Closed**: all calls are admitted and counted. The breaker opens when the window has at least
-//!   [`minimum_calls`](CircuitBreakerBuilder::minimum_calls) and the share of failures or of slow
-//!   calls reaches its threshold, or after a number of consecutive failures. Every outcome is
+//!   [`minimum_calls`](CircuitBreakerSettings::minimum_calls()) and the share of failures or of
+//!   slow calls reaches its threshold, or after a number of consecutive failures. Every outcome is
 //!   compared with the thresholds, so that a success may open it too.
 //! - **Open**: all calls are rejected, with the rest of the open time as `Retry-After`.
 //! - **Half-open**, from the first call after the open time: up to
-//!   [`half_open`](CircuitBreakerBuilder::half_open) calls are admitted as probes, the others are
-//!   rejected. With the same thresholds as for the window, the breaker closes or opens again as
-//!   soon as the outstanding probes cannot change the result. When the half-open time is over, the
-//!   probes with an outcome decide, and probes that hang count as failures; without any outcome it
-//!   opens again.
+//!   [`half_open_probes`](CircuitBreakerSettings::half_open_probes()) calls are admitted as probes,
+//!   the others are rejected. With the same rates as for the window, the breaker closes or opens
+//!   again as soon as the outstanding probes cannot change the result. Without a failure rate, it
+//!   opens again when as many probes failed as
+//!   [`consecutive_failures`](CircuitBreakerSettings::consecutive_failures()), or all of them;
+//!   without that either, when one failed. When the half-open time is over, the probes with an
+//!   outcome decide, and probes that hang count as failed and slow; without any outcome it opens
+//!   again.
 //!
 //! You can force a state until [`reset`](CircuitBreaker::reset). **Forced open** rejects all calls.
 //! **Forced closed** admits all calls, which switches the breaker off. **Observe only** admits and
@@ -87,7 +89,7 @@
 //! | | [`dry_run`](crate::GateLayer::dry_run) on the layer | [`observe_only`](CircuitBreaker::observe_only) on the breaker |
 //! |---|---|---|
 //! | the breaker | opens and probes, with hooks and events | keeps its state |
-//! | what it would have done | calls that it would have rejected: `would_reject` | thresholds that were reached: [`reached`](CircuitBreakerSnapshot::reached), and a metric |
+//! | what it would have done | calls that it would have rejected: `would_reject` | thresholds that were reached: [`thresholds_reached`](CircuitBreakerSnapshot::thresholds_reached), and a metric |
 //! | scope | this layer | every layer with the breaker |
 //! | while it runs | with [`switched_by`](crate::GateLayer::switched_by) | switched on and off |
 //!
@@ -100,7 +102,7 @@
 //! | a panic | a failure |
 //! | 429, 501, 505, `RESOURCE_EXHAUSTED`; a rejection of an inner layer: overloaded, limit, open, draining, too large | ignored; a probe releases its slot |
 //! | what the caller caused, see below | ignored; a probe releases its slot |
-//! | dropped before there is a result | a failure if it took longer than [`slow_call`](CircuitBreakerBuilder::slow_call), else ignored |
+//! | dropped before there is a result | a failure if it took longer than [`slow_call`](CircuitBreakerSettings::slow_call()), else ignored |
 //! | anything else | a success |
 //!
 //! [`classify`](crate::GateLayer::classify) changes this for responses, and `classify_error` for
@@ -163,12 +165,12 @@
 //!
 //! # Cost
 //!
-//! While the breaker is closed, one atomic load decides. With a window of time, an outcome costs
-//! one atomic read-modify-write and a clock read. With a window of calls it costs two, a third
-//! where the rates change, and a fourth where it replaces a failure. A slow-call threshold adds one
-//! for a window of time, and a clock read at the beginning and at the end of each call. Counting
-//! consecutive failures adds one to each failure. Nothing is allocated, and only a change of state
-//! takes a lock.
+//! While the breaker is closed, one atomic load decides. With a window of time, a success costs one
+//! atomic read-modify-write and a clock read, and a failure three. With a window of calls, an
+//! outcome costs two and no clock read, a third where the rates change, and a fourth where it
+//! replaces a failure. A slow-call threshold adds two for a window of time, and a clock read at the
+//! beginning and at the end of each call. Counting consecutive failures adds one to each failure.
+//! Nothing is allocated, and only a change of state takes a lock.
 //!
 //! # Cancellation
 //!
@@ -189,36 +191,34 @@
 //!
 //! | resilience4j | Polly | here |
 //! |---|---|---|
-//! | `failureRateThreshold` (percent) | `FailureRatio` | [`failure_rate`](CircuitBreakerBuilder::failure_rate) (`0.0..=1.0`) |
-//! | `slowCallDurationThreshold`, `slowCallRateThreshold` | | [`slow_call`](CircuitBreakerBuilder::slow_call) |
-//! | `slidingWindowType`, `slidingWindowSize` | `SamplingDuration` | [`window`](CircuitBreakerBuilder::window) |
-//! | `minimumNumberOfCalls` | `MinimumThroughput` | [`minimum_calls`](CircuitBreakerBuilder::minimum_calls) |
-//! | `waitDurationInOpenState` | `BreakDuration`, `BreakDurationGenerator` | [`open_for`](CircuitBreakerBuilder::open_for) |
-//! | `permittedNumberOfCallsInHalfOpenState` | | [`half_open`](CircuitBreakerBuilder::half_open) |
-//! | `maxWaitDurationInHalfOpenState` | | [`half_open_for`](CircuitBreakerBuilder::half_open_for) |
+//! | `failureRateThreshold` (percent) | `FailureRatio` | [`failure_rate`](CircuitBreakerSettings::failure_rate()) (`0.0..=1.0`) |
+//! | `slowCallDurationThreshold`, `slowCallRateThreshold` | | [`slow_call`](CircuitBreakerSettings::slow_call()) |
+//! | `slidingWindowType`, `slidingWindowSize` | `SamplingDuration` | [`window`](CircuitBreakerSettings::window()) |
+//! | `minimumNumberOfCalls` | `MinimumThroughput` | [`minimum_calls`](CircuitBreakerSettings::minimum_calls()) |
+//! | `waitDurationInOpenState` | `BreakDuration`, `BreakDurationGenerator` | [`open_duration`](CircuitBreakerSettings::open_duration()) |
+//! | `permittedNumberOfCallsInHalfOpenState` | | [`half_open_probes`](CircuitBreakerSettings::half_open_probes()) |
+//! | `maxWaitDurationInHalfOpenState` | | [`half_open_timeout`](CircuitBreakerSettings::half_open_timeout()) |
 //! | `FORCED_OPEN` | isolated | [`force_open`](CircuitBreaker::force_open) |
 //! | `DISABLED` | | [`force_closed`](CircuitBreaker::force_closed) |
 //! | `METRICS_ONLY` | | [`observe_only`](CircuitBreaker::observe_only) |
 
-mod builder;
 mod handle;
 #[cfg(feature = "keyed")]
 pub mod keyed;
-mod open_for;
+mod open_duration;
 pub mod ready;
 mod settings;
 mod shared;
-mod state;
+mod snapshot;
 
-pub use self::builder::CircuitBreakerBuilder;
 pub use self::handle::{CircuitBreaker, CircuitBreakerLayer};
 #[cfg(feature = "keyed")]
-pub use self::keyed::{CircuitBreakers, CircuitBreakersBuilder, CircuitBreakersLayer, PerKey};
-pub use self::open_for::OpenFor;
+pub use self::keyed::{CircuitBreakers, CircuitBreakersLayer, CircuitBreakersSettings, PerKey};
+pub use self::open_duration::OpenDuration;
 pub use self::ready::{CircuitBreakerReady, CircuitBreakerReadyLayer};
-pub use self::settings::Window;
+pub use self::settings::{CircuitBreakerSettings, SlowCall, Window};
 pub use self::shared::CircuitToken;
-pub use self::state::{
+pub use self::snapshot::{
     CircuitBreakerSnapshot, CircuitState, CircuitTotals, ThresholdsReached, Transition,
 };
-pub use crate::control::circuit_breaker::circuit::Cause;
+pub use crate::control::circuit_breaker::state::TransitionCause;

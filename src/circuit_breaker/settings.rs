@@ -1,23 +1,88 @@
-//! The settings of a breaker, which may change while it runs.
+//! The settings of a breaker.
 
-use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::open_for::{DAY, LEAST, OpenFor};
+use super::open_duration::OpenDuration;
 use crate::clock::nanos;
 use crate::config::ConfigError;
-use crate::control::circuit_breaker::breaker::Spans;
-use crate::control::circuit_breaker::circuit::{MAX_PROBES, Thresholds};
+use crate::control::circuit_breaker::rules::{MAX_PROBES, Rules};
 use crate::control::circuit_breaker::window::{self, MAX_BUCKETS, MAX_CALLS};
-use crate::observe;
 
-/// The default open time.
-pub(super) const DEFAULT_OPEN: Duration = Duration::from_secs(5);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const LEAST: Duration = Duration::from_millis(1);
 
-/// The shortest bucket of a window.
-const BUCKET: Duration = Duration::from_millis(10);
+/// The settings of a [`CircuitBreaker`](crate::CircuitBreaker): a value that you can read, compare,
+/// change, and apply to a breaker while it runs.
+///
+/// ```
+/// use std::time::Duration;
+/// use seawall::{CircuitBreaker, CircuitBreakerSettings};
+///
+/// let settings = CircuitBreakerSettings::default()
+///     .failure_rate(0.5)
+///     .slow_call(Duration::from_secs(2), 0.8);
+/// let breaker = CircuitBreaker::new(settings)?;
+/// breaker.set(breaker.settings().failure_rate(0.3))?;
+/// assert_eq!(breaker.settings().failure_rate, Some(0.3));
+/// # Ok::<_, seawall::ConfigError>(())
+/// ```
+///
+/// The values are checked as a whole when they are applied. With the feature `serde`, they are read
+/// from a file, with durations such as `"5s"` or `"1m 30s"`; what the file leaves out has its
+/// default:
+///
+/// ```
+/// # #[cfg(feature = "serde")] {
+/// use seawall::CircuitBreakerSettings;
+///
+/// let settings: CircuitBreakerSettings = toml::from_str(
+///     r#"
+///     failure_rate = 0.3
+///     slow_call = { duration = "2s", rate = 0.8 }
+///     window = { duration = "30s", buckets = 30 }
+///     open_duration = { initial = "5s", factor = 2.0, max = "1m", jitter = 0.1 }
+///     "#,
+/// )?;
+/// assert_eq!(settings.half_open_probes, 10);
+/// # }
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[must_use = "settings do nothing until they are applied"]
+#[non_exhaustive]
+pub struct CircuitBreakerSettings {
+    /// See [`failure_rate`](Self::failure_rate()).
+    pub failure_rate: Option<f64>,
+    /// See [`slow_call`](Self::slow_call()).
+    pub slow_call: Option<SlowCall>,
+    /// See [`consecutive_failures`](Self::consecutive_failures()).
+    pub consecutive_failures: Option<u32>,
+    /// See [`window`](Self::window()).
+    pub window: Window,
+    /// See [`minimum_calls`](Self::minimum_calls()); `None` for the default.
+    pub minimum_calls: Option<u32>,
+    /// See [`open_duration`](Self::open_duration()).
+    pub open_duration: OpenDuration,
+    /// See [`half_open_probes`](Self::half_open_probes()).
+    pub half_open_probes: u32,
+    /// See [`half_open_timeout`](Self::half_open_timeout()); `None` for the default.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub half_open_timeout: Option<Duration>,
+}
+
+/// When calls are slow, and how many of them open the breaker.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+pub struct SlowCall {
+    /// A call that takes longer is slow.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub duration: Duration,
+    /// The share of slow calls that opens the breaker.
+    pub rate: f64,
+}
 
 /// Which calls count.
 ///
@@ -25,53 +90,207 @@ const BUCKET: Duration = Duration::from_millis(10);
 /// use std::time::Duration;
 /// use seawall::circuit_breaker::Window;
 ///
-/// let last_hundred = Window::calls(100);
-/// let half_a_minute = Window::time(Duration::from_secs(30)).buckets(30);
+/// let last_hundred = Window::count_based(100);
+/// let half_a_minute = Window::time_based(Duration::from_secs(30)).buckets(30);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
 pub struct Window(Extent);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(untagged, deny_unknown_fields))]
 enum Extent {
-    Calls(u32),
+    Count {
+        calls: u32,
+    },
     Time {
-        span: Duration,
+        #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+        duration: Duration,
+        #[cfg_attr(
+            feature = "serde",
+            serde(default, skip_serializing_if = "Option::is_none")
+        )]
         buckets: Option<u32>,
     },
 }
 
-/// The settings of a breaker.
-pub(super) struct Settings {
-    /// Bits of an `f64`; not a number if there is none.
-    failure_rate: AtomicU64,
-    slow_rate: AtomicU64,
-    /// Nanoseconds.
-    slow_call: AtomicU64,
-    minimum_calls: AtomicU32,
-    /// 0 for no threshold.
-    consecutive_failures: AtomicU32,
-    probes: AtomicU32,
-    /// Nanoseconds; 0 for as long as it was open.
-    half_open_for: AtomicU64,
-    open_for: RwLock<OpenFor>,
-    window: Window,
-    /// The seed of the jitter, together with a generation.
-    seed: u64,
-    /// Held while thresholds are changed: one of them must remain.
-    changing: Mutex<()>,
+/// The shortest bucket of a window.
+const BUCKET: Duration = Duration::from_millis(10);
+
+// === impl CircuitBreakerSettings ===
+
+impl CircuitBreakerSettings {
+    /// Opens when this share of the calls in the window failed, `0.0001..=1.0`; `None` never does.
+    ///
+    /// Default: 0.5, as in resilience4j. A dependency that fails every second call costs its
+    /// callers more than it returns; for one that fails one call in ten, retries are better.
+    pub fn failure_rate(mut self, rate: impl Into<Option<f64>>) -> Self {
+        self.failure_rate = rate.into();
+        self
+    }
+
+    /// A call that takes longer than `duration`, 1 ms to a day, is slow. Opens when this share of
+    /// the calls in the window was slow, `0.0001..=1.0`. A slow call also counts as a success or a
+    /// failure.
+    ///
+    /// Default: none, since it depends on your service. With it, a call that is dropped after this
+    /// time counts as a failure; without it, or before this time, a dropped call is ignored. Set it
+    /// below the timeout of your callers, or put a timeout inside the breaker: otherwise the
+    /// breaker does not notice a dependency that hangs.
+    pub fn slow_call(mut self, duration: Duration, rate: f64) -> Self {
+        self.slow_call = Some(SlowCall { duration, rate });
+        self
+    }
+
+    /// Opens after this many consecutive failures, whatever the minimum number of calls; `None`
+    /// never does.
+    ///
+    /// Default: none. Use it for few calls, since it needs no full window. With many concurrent
+    /// calls, it depends on the order in which they end. Without a failure rate, it also decides
+    /// the half-open state: the breaker opens again when this many probes have failed, or all.
+    pub fn consecutive_failures(mut self, failures: impl Into<Option<u32>>) -> Self {
+        self.consecutive_failures = failures.into();
+        self
+    }
+
+    /// Which calls count. See [`Window`]. It cannot be changed while the breaker runs.
+    ///
+    /// Default: the calls of the last ten seconds. The breaker opens within seconds of an outage,
+    /// however many calls succeeded before, and forgets the outage within seconds.
+    pub fn window(mut self, window: Window) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// The rates are ignored while the window has fewer calls than this: at least 1, for a window
+    /// of calls at most its size.
+    ///
+    /// Default: 20, or the size of a window of fewer calls. Of fewer than 20 calls, half may fail
+    /// by chance.
+    pub fn minimum_calls(mut self, calls: u32) -> Self {
+        self.minimum_calls = Some(calls);
+        self
+    }
+
+    /// How long it stays open: a `Duration`, 1 ms to a day, or an [`OpenDuration`].
+    ///
+    /// Default: five seconds, as in Polly. This is long enough to relieve the dependency, and short
+    /// compared with most outages.
+    pub fn open_duration(mut self, duration: impl Into<OpenDuration>) -> Self {
+        self.open_duration = duration.into();
+        self
+    }
+
+    /// The most probes at once, and the most that it takes to decide: 1 to 1000.
+    ///
+    /// Default: 10, as in resilience4j. With a failure rate of 0.5 it takes five failures or six
+    /// successes.
+    pub fn half_open_probes(mut self, probes: u32) -> Self {
+        self.half_open_probes = probes;
+        self
+    }
+
+    /// How long it stays half-open at most, 1 ms to a day.
+    ///
+    /// When this time is over, the probes with an outcome decide, and the others count as failed
+    /// and slow; without any outcome it opens again. So neither a probe that hangs nor a lack of
+    /// calls keeps it half-open.
+    ///
+    /// Default: as long as it was open, and with a slow-call threshold at least twice that
+    /// threshold. Set it if a healthy call may take longer: probes that cannot end in time never
+    /// close the breaker.
+    pub fn half_open_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.half_open_timeout = timeout.into();
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        self.window.check()?;
+        self.open_duration.check()?;
+        if let Some(rate) = self.failure_rate {
+            check_rate("failure_rate", rate)?;
+        }
+        if let Some(slow) = self.slow_call {
+            ConfigError::check("slow_call.duration", slow.duration, LEAST..=DAY)?;
+            check_rate("slow_call.rate", slow.rate)?;
+        }
+        if let Some(most) = self.consecutive_failures {
+            ConfigError::check("consecutive_failures", most, 1..=u32::MAX)?;
+        }
+        let has_rate = self.failure_rate.is_some() || self.slow_call.is_some();
+        if !has_rate && self.consecutive_failures.is_none() {
+            return Err(ConfigError::new(
+                "failure_rate",
+                "None",
+                "0.0001..=1.0 where neither slow_call nor consecutive_failures is set",
+            ));
+        }
+        let most = self.window.capacity();
+        ConfigError::check("minimum_calls", self.minimum(), 1..=most)?;
+        ConfigError::check("half_open_probes", self.half_open_probes, 1..=MAX_PROBES)?;
+        if let Some(timeout) = self.half_open_timeout {
+            ConfigError::check("half_open_timeout", timeout, LEAST..=DAY)?;
+        }
+        Ok(())
+    }
+
+    /// The settings for a breaker that keeps its window, whose size bounds the minimum number of
+    /// calls.
+    #[cfg(feature = "keyed")]
+    pub(super) fn with_window(mut self, window: Window) -> Self {
+        let most = window.capacity();
+        self.minimum_calls = self.minimum_calls.map(|calls| calls.min(most));
+        self.window(window)
+    }
+
+    fn minimum(&self) -> u32 {
+        const USUAL: u32 = 20;
+        self.minimum_calls
+            .unwrap_or(USUAL.min(self.window.capacity()))
+    }
+
+    /// What calls need of them.
+    pub(super) fn rules(&self) -> Rules {
+        Rules {
+            failure_rate: self.failure_rate,
+            slow_call_rate: self.slow_call.map(|slow| slow.rate),
+            minimum_calls: self.minimum(),
+            consecutive_failures: self.consecutive_failures,
+            probes: self.half_open_probes,
+            slow_call: self.slow_call.map_or(u64::MAX, |slow| nanos(slow.duration)),
+        }
+    }
+
+    /// The half-open time in nanoseconds, after such an open time.
+    pub(super) fn half_open_nanos(&self, open: u64) -> u64 {
+        match (self.half_open_timeout, self.slow_call) {
+            (Some(timeout), _) => nanos(timeout),
+            // A call that is not slow must be able to end in time.
+            (None, Some(slow)) => open.max(nanos(slow.duration).saturating_mul(2)),
+            (None, None) => open,
+        }
+    }
 }
 
-/// Settings before they are checked.
-#[derive(Clone, Debug)]
-pub(super) struct Draft {
-    pub(super) failure_rate: Option<f64>,
-    pub(super) slow_call: Option<(Duration, f64)>,
-    pub(super) consecutive_failures: Option<u32>,
-    pub(super) window: Window,
-    pub(super) minimum_calls: Option<u32>,
-    pub(super) open_for: OpenFor,
-    pub(super) probes: u32,
-    pub(super) half_open_for: Option<Duration>,
+impl Default for CircuitBreakerSettings {
+    fn default() -> Self {
+        Self {
+            failure_rate: Some(0.5),
+            slow_call: None,
+            consecutive_failures: None,
+            window: Window::time_based(Duration::from_secs(10)),
+            minimum_calls: None,
+            open_duration: OpenDuration::DEFAULT.into(),
+            half_open_probes: 10,
+            half_open_timeout: None,
+        }
+    }
+}
+
+fn check_rate(field: &'static str, rate: f64) -> Result<(), ConfigError> {
+    ConfigError::check(field, rate, 0.0001..=1.0).map(|_| ())
 }
 
 // === impl Window ===
@@ -79,20 +298,20 @@ pub(super) struct Draft {
 impl Window {
     const BUCKETS: u32 = 10;
 
-    /// The last `n` calls, however old they are: 1 to 4096.
+    /// The last `calls` calls, however old they are: 1 to 4096.
     ///
     /// It reads no clock, but old calls stay in the window until new calls replace them: with few
     /// calls, failures of an hour ago count.
-    pub const fn calls(n: u32) -> Self {
-        Self(Extent::Calls(n))
+    pub const fn count_based(calls: u32) -> Self {
+        Self(Extent::Count { calls })
     }
 
-    /// The calls of the last `span`, 10 ms to a day, in ten buckets. The window moves on by one
-    /// bucket at a time, so that a call stays in it for nine tenths of `span` to all of `span`. A
-    /// span below 200 ms is one bucket.
-    pub const fn time(span: Duration) -> Self {
+    /// The calls of the last `duration`, 10 ms to a day, in ten buckets. The window moves on by one
+    /// bucket at a time, so that a call stays in it for nine tenths of `duration` to all of it. A
+    /// window below 200 ms is one bucket.
+    pub const fn time_based(duration: Duration) -> Self {
         Self(Extent::Time {
-            span,
+            duration,
             buckets: None,
         })
     }
@@ -102,36 +321,36 @@ impl Window {
     #[must_use]
     pub const fn buckets(self, buckets: u32) -> Self {
         match self.0 {
-            Extent::Calls(_) => self,
-            Extent::Time { span, .. } => Self(Extent::Time {
-                span,
+            Extent::Count { .. } => self,
+            Extent::Time { duration, .. } => Self(Extent::Time {
+                duration,
                 buckets: Some(buckets),
             }),
         }
     }
 
-    fn check(self) -> Result<Self, ConfigError> {
+    fn check(self) -> Result<(), ConfigError> {
         match self.0 {
-            Extent::Calls(n) => {
-                ConfigError::check("window", n, 1..=MAX_CALLS)?;
+            Extent::Count { calls } => {
+                ConfigError::check("window", calls, 1..=MAX_CALLS)?;
             }
-            Extent::Time { span, buckets } => {
-                ConfigError::check("window", span, BUCKET..=DAY)?;
-                let most = span.as_nanos() / BUCKET.as_nanos();
+            Extent::Time { duration, buckets } => {
+                ConfigError::check("window", duration, BUCKET..=DAY)?;
+                let most = duration.as_nanos() / BUCKET.as_nanos();
                 let most = MAX_BUCKETS.min(u32::try_from(most).unwrap_or(MAX_BUCKETS));
                 ConfigError::check("window.buckets", buckets.unwrap_or(1), 1..=most)?;
             }
         }
-        Ok(self)
+        Ok(())
     }
 
-    fn make(self) -> window::Window {
+    pub(super) fn make(self) -> window::Window {
         match self.0 {
-            Extent::Calls(n) => window::Window::last(n),
-            Extent::Time { span, buckets } => {
-                let short = span < Duration::from_millis(200);
-                let buckets = buckets.unwrap_or(if short { 1 } else { Self::BUCKETS });
-                window::Window::within(nanos(span), buckets)
+            Extent::Count { calls } => window::Window::count_based(calls),
+            Extent::Time { duration, buckets } => {
+                let is_short = duration < Duration::from_millis(200);
+                let buckets = buckets.unwrap_or(if is_short { 1 } else { Self::BUCKETS });
+                window::Window::time_based(nanos(duration), buckets)
             }
         }
     }
@@ -139,250 +358,8 @@ impl Window {
     /// The most calls in the window.
     const fn capacity(self) -> u32 {
         match self.0 {
-            Extent::Calls(n) => n,
+            Extent::Count { calls } => calls,
             Extent::Time { .. } => u32::MAX,
         }
-    }
-}
-
-// === impl Settings ===
-
-const NONE: u64 = f64::NAN.to_bits();
-
-fn bits(rate: Option<f64>) -> u64 {
-    rate.map_or(NONE, f64::to_bits)
-}
-
-fn rate(bits: &AtomicU64) -> Option<f64> {
-    Some(f64::from_bits(bits.load(Relaxed))).filter(|rate| !rate.is_nan())
-}
-
-fn check_rate(field: &'static str, rate: Option<f64>) -> Result<(), ConfigError> {
-    if let Some(rate) = rate {
-        ConfigError::check(field, rate, 0.0001..=1.0)?;
-    }
-    Ok(())
-}
-
-impl Draft {
-    pub(super) fn check(self) -> Result<Self, ConfigError> {
-        self.open_for.check()?;
-        Settings::empty(self.window.check()?).apply(&self)?;
-        Ok(self)
-    }
-
-    /// The draft with another window, whose size bounds the minimum number of calls.
-    #[cfg(feature = "keyed")]
-    pub(super) fn with_window(mut self, window: Window) -> Self {
-        let most = window.capacity();
-        self.minimum_calls = self.minimum_calls.map(|calls| calls.min(most));
-        self.window = window;
-        self
-    }
-
-    fn minimum_calls(&self) -> u32 {
-        const USUAL: u32 = 20;
-        self.minimum_calls
-            .unwrap_or(USUAL.min(self.window.capacity()))
-    }
-}
-
-impl Settings {
-    /// The settings of a checked draft.
-    pub(super) fn of(draft: Draft) -> Self {
-        let this = Self::empty(draft.window);
-        let applied = this.apply(&draft);
-        debug_assert!(applied.is_ok(), "a draft that was checked");
-        this
-    }
-
-    fn empty(window: Window) -> Self {
-        Self {
-            failure_rate: AtomicU64::new(NONE),
-            slow_rate: AtomicU64::new(NONE),
-            slow_call: AtomicU64::new(u64::MAX),
-            minimum_calls: AtomicU32::new(1),
-            consecutive_failures: AtomicU32::new(0),
-            probes: AtomicU32::new(1),
-            half_open_for: AtomicU64::new(0),
-            open_for: RwLock::new(LEAST.into()),
-            window,
-            seed: fastrand::u64(..),
-            changing: Mutex::new(()),
-        }
-    }
-
-    /// Applies everything but the window, which must be the same.
-    pub(super) fn apply(&self, draft: &Draft) -> Result<(), ConfigError> {
-        self.set_all_thresholds(
-            draft.failure_rate,
-            draft.slow_call,
-            draft.consecutive_failures,
-        )?;
-        self.set_minimum_calls(draft.minimum_calls())?;
-        self.set_probes(draft.probes)?;
-        self.set_half_open_for(draft.half_open_for)?;
-        self.set_open_for(draft.open_for.clone())
-    }
-
-    pub(super) fn make_window(&self) -> window::Window {
-        self.window.make()
-    }
-
-    /// The longest call that is not slow, in nanoseconds.
-    #[inline]
-    pub(super) fn slow_call(&self) -> u64 {
-        self.slow_call.load(Relaxed)
-    }
-
-    pub(super) fn is_timed(&self) -> bool {
-        self.slow_call() != u64::MAX
-    }
-
-    pub(super) fn set_failure_rate(&self, rate: Option<f64>) -> Result<(), ConfigError> {
-        let _changing = self.changing();
-        let (_, slow, consecutive) = self.all_thresholds();
-        self.set_thresholds(rate, slow, consecutive)
-    }
-
-    pub(super) fn set_slow_call(&self, slow: Option<(Duration, f64)>) -> Result<(), ConfigError> {
-        let _changing = self.changing();
-        let (rate, _, consecutive) = self.all_thresholds();
-        self.set_thresholds(rate, slow, consecutive)
-    }
-
-    pub(super) fn set_consecutive_failures(&self, most: Option<u32>) -> Result<(), ConfigError> {
-        let _changing = self.changing();
-        let (rate, slow, _) = self.all_thresholds();
-        self.set_thresholds(rate, slow, most)
-    }
-
-    fn set_all_thresholds(
-        &self,
-        rate: Option<f64>,
-        slow: Option<(Duration, f64)>,
-        consecutive: Option<u32>,
-    ) -> Result<(), ConfigError> {
-        let _changing = self.changing();
-        self.set_thresholds(rate, slow, consecutive)
-    }
-
-    fn changing(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn all_thresholds(&self) -> (Option<f64>, Option<(Duration, f64)>, Option<u32>) {
-        let duration = Duration::from_nanos(self.slow_call());
-        let consecutive = self.consecutive_failures.load(Relaxed);
-        (
-            rate(&self.failure_rate),
-            rate(&self.slow_rate).map(|rate| (duration, rate)),
-            (consecutive > 0).then_some(consecutive),
-        )
-    }
-
-    fn set_thresholds(
-        &self,
-        rate: Option<f64>,
-        slow: Option<(Duration, f64)>,
-        consecutive: Option<u32>,
-    ) -> Result<(), ConfigError> {
-        check_rate("failure_rate", rate)?;
-        if let Some((duration, rate)) = slow {
-            ConfigError::check("slow_call.duration", duration, LEAST..=DAY)?;
-            check_rate("slow_call.rate", Some(rate))?;
-        }
-        if let Some(most) = consecutive {
-            ConfigError::check("consecutive_failures", most, 1..=u32::MAX)?;
-        }
-        if rate.is_none() && slow.is_none() && consecutive.is_none() {
-            return Err(ConfigError::new(
-                "failure_rate",
-                "None",
-                "0.0001..=1.0 where neither slow_call nor consecutive_failures is set",
-            ));
-        }
-        self.failure_rate.store(bits(rate), Relaxed);
-        let slow_rate = slow.map(|(_, rate)| rate);
-        self.slow_rate.store(bits(slow_rate), Relaxed);
-        let duration = slow.map_or(u64::MAX, |(duration, _)| nanos(duration));
-        self.slow_call.store(duration, Relaxed);
-        self.consecutive_failures
-            .store(consecutive.unwrap_or(0), Relaxed);
-        Ok(())
-    }
-
-    pub(super) fn set_minimum_calls(&self, calls: u32) -> Result<(), ConfigError> {
-        let calls = ConfigError::check("minimum_calls", calls, 1..=self.window.capacity())?;
-        self.minimum_calls.store(calls, Relaxed);
-        Ok(())
-    }
-
-    pub(super) fn set_probes(&self, probes: u32) -> Result<(), ConfigError> {
-        let probes = ConfigError::check("half_open", probes, 1..=MAX_PROBES)?;
-        self.probes.store(probes, Relaxed);
-        Ok(())
-    }
-
-    pub(super) fn set_half_open_for(&self, span: Option<Duration>) -> Result<(), ConfigError> {
-        if let Some(span) = span {
-            ConfigError::check("half_open_for", span, LEAST..=DAY)?;
-        }
-        self.half_open_for.store(span.map_or(0, nanos), Relaxed);
-        Ok(())
-    }
-
-    pub(super) fn set_open_for(&self, open_for: OpenFor) -> Result<(), ConfigError> {
-        open_for.check()?;
-        *self
-            .open_for
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = open_for;
-        Ok(())
-    }
-}
-
-impl Spans for Settings {
-    fn open(&self, failed_recoveries: u32, generation: u64) -> u64 {
-        // A copy, so that the user's function runs outside the lock. It may run while a call
-        // unwinds.
-        let open_for = self
-            .open_for
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let dice = fastrand::Rng::with_seed(self.seed.wrapping_add(generation)).f64();
-        let mut length = DEFAULT_OPEN;
-        observe::without_panics(|| length = open_for.after(failed_recoveries, dice));
-        nanos(length.max(LEAST))
-    }
-
-    fn half_open(&self, open: u64) -> u64 {
-        match self.half_open_for.load(Relaxed) {
-            // A call that is not slow must be able to end in time.
-            0 if self.is_timed() => open.max(self.slow_call().saturating_mul(2)),
-            0 => open,
-            span => span,
-        }
-    }
-
-    fn thresholds(&self) -> Thresholds {
-        let consecutive = self.consecutive_failures.load(Relaxed);
-        Thresholds {
-            failure_rate: rate(&self.failure_rate),
-            slow_rate: rate(&self.slow_rate),
-            minimum_calls: self.minimum_calls.load(Relaxed).into(),
-            consecutive_failures: (consecutive > 0).then_some(consecutive),
-            probes: self.probes.load(Relaxed),
-        }
-    }
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("thresholds", &self.thresholds())
-            .field("window", &self.window)
-            .finish_non_exhaustive()
     }
 }

@@ -2,42 +2,46 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::settings::Settings;
+use super::open_duration::OpenDuration;
+use super::settings::{CircuitBreakerSettings, LEAST};
 use super::{CircuitState, Transition};
-use crate::clock::{self, Grains, nanos};
-use crate::control::circuit_breaker::breaker::{Breaker, Entry, Refusal};
-use crate::control::circuit_breaker::circuit::{Exceeded, Mode, Word};
-use crate::control::circuit_breaker::counts::Sample;
+use crate::clock::{self, nanos};
+use crate::config::ConfigError;
+use crate::control::circuit_breaker::breaker::{Breaker, Look, Pass, Refusal};
+use crate::control::circuit_breaker::state::{Mode, Times, Word};
+use crate::control::circuit_breaker::window::Sample;
 use crate::observe::{self, Reporter};
 use crate::outcome::Outcome;
 use crate::reason::Reason;
 use crate::rejection::Rejection;
-
-const MILLI: Duration = Duration::from_millis(1);
+use crate::sync::lock;
 
 type Hook = Arc<dyn Fn(&Transition) + Send + Sync>;
 
 pub(super) struct Shared {
     pub(super) breaker: Breaker,
-    pub(super) settings: Settings,
     pub(super) reporter: Reporter,
     /// The origin of the breaker's nanoseconds.
     origin: Instant,
-    /// The buckets of a window of time.
-    slices: Grains,
-    /// Milliseconds since the origin.
-    millis: Grains,
+    times: LiveTimes,
     hooks: RwLock<Vec<Hook>>,
     /// Wakes the services that wait for the breaker in `poll_ready`.
     pub(super) changed: Arc<Notify>,
     pub(super) cancelled: AtomicU64,
     pub(super) panicked: AtomicU64,
+}
+
+/// The settings, from which the times of states are made.
+struct LiveTimes {
+    settings: Mutex<Arc<CircuitBreakerSettings>>,
+    /// The seed of the jitter, together with a generation.
+    seed: u64,
 }
 
 /// The token of a call that a [`CircuitBreaker`](super::CircuitBreaker) admitted.
@@ -48,10 +52,6 @@ pub struct CircuitToken {
     time: u64,
     stage: Stage,
 }
-
-/// The state in which a call was admitted, and whether the breaker knows that its response has
-/// begun.
-type Way = (Word, bool);
 
 /// As wide as the rest of a token, so that it is moved in whole words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,20 +64,42 @@ enum Stage {
     Begun,
 }
 
+// === impl LiveTimes ===
+
+impl LiveTimes {
+    fn settings(&self) -> Arc<CircuitBreakerSettings> {
+        lock(&self.settings).clone()
+    }
+}
+
+impl Times for LiveTimes {
+    fn open(&self, failed_recoveries: u32, generation: u64) -> u64 {
+        let settings = self.settings();
+        let dice = fastrand::Rng::with_seed(self.seed.wrapping_add(generation)).f64();
+        let mut length = OpenDuration::DEFAULT;
+        // It may run while a call unwinds.
+        observe::without_panics(|| length = settings.open_duration.after(failed_recoveries, dice));
+        nanos(length.max(LEAST))
+    }
+
+    fn half_open(&self, open: u64) -> u64 {
+        self.settings().half_open_nanos(open)
+    }
+}
+
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn new(settings: Settings, reporter: Reporter) -> Self {
-        let window = settings.make_window();
-        let slice = window.slice().map_or(Duration::MAX, Duration::from_nanos);
-        let origin = clock::now();
+    /// A breaker with settings that are checked.
+    pub(super) fn new(settings: CircuitBreakerSettings, reporter: Reporter) -> Self {
         Self {
-            breaker: Breaker::new(window, settings.is_timed(), 0),
-            settings,
+            breaker: Breaker::new(settings.window.make(), &settings.rules(), 0),
             reporter,
-            origin,
-            slices: Grains::new(origin, slice),
-            millis: Grains::new(origin, MILLI),
+            origin: clock::now(),
+            times: LiveTimes {
+                settings: Mutex::new(Arc::new(settings)),
+                seed: fastrand::u64(..),
+            },
             hooks: RwLock::default(),
             changed: Arc::default(),
             cancelled: AtomicU64::new(0),
@@ -85,36 +107,47 @@ impl Shared {
         }
     }
 
-    pub(super) fn now(&self) -> u64 {
-        nanos(clock::now().saturating_duration_since(self.origin))
+    pub(super) fn settings(&self) -> Arc<CircuitBreakerSettings> {
+        self.times.settings()
     }
 
-    /// The rejection of a breaker that stays open for more than a millisecond. Its time is exact to
-    /// a millisecond.
-    #[inline]
-    fn refuses(&self) -> Option<Refusal> {
-        let grain = nanos(MILLI);
-        let about = || self.millis.count() * grain;
-        self.breaker.refuses(about, grain)
-    }
-
-    fn refuse(&self, refusal: Refusal) -> Rejection {
-        /// The probes decide within the duration of a call, which is unknown; an earlier retry is
-        /// not worthwhile.
-        const SOON: Duration = Duration::from_secs(1);
-        self.reporter.circuit_seen(|| self.mode());
-        let rejection = self.reporter.reject(Reason::CircuitOpen);
-        match refusal {
-            Refusal::Open(nanos) => rejection.with_retry_after(Duration::from_nanos(nanos)),
-            Refusal::HalfOpen(nanos) => {
-                rejection.with_retry_after(Duration::from_nanos(nanos).min(SOON))
-            }
-            Refusal::ForcedOpen => rejection,
+    /// Applies what `change` makes of the settings, which must keep the window.
+    pub(super) fn set(
+        &self,
+        change: impl FnOnce(CircuitBreakerSettings) -> CircuitBreakerSettings,
+    ) -> Result<(), ConfigError> {
+        let mut current = lock(&self.times.settings);
+        let settings = change(CircuitBreakerSettings::clone(&current));
+        settings.check()?;
+        if settings.window != current.window {
+            let (window, kept) = (settings.window, current.window);
+            return Err(ConfigError::new(
+                "window",
+                &format!("{window:?}"),
+                &format!("{kept:?}, with which the breaker was made"),
+            ));
         }
+        let rules = settings.rules();
+        let before = std::mem::replace(&mut *current, Arc::new(settings));
+        self.breaker.set_rules(&rules);
+        drop(current);
+        drop(before); // it may drop a function of the user, outside the lock
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn now(&self) -> u64 {
+        clock::now()
+            .saturating_duration_since(self.origin)
+            .as_nanos() as u64
+    }
+
+    pub(super) fn look(&self, now: u64) -> Look {
+        self.breaker.look(now, &self.times)
     }
 
     fn mode(&self) -> Mode {
-        self.breaker.look(self.now(), &self.settings).mode
+        self.look(self.now()).circuit.mode
     }
 
     pub(super) fn hook(&self, hook: Hook) {
@@ -126,8 +159,9 @@ impl Shared {
 
     /// Reports the changes of state, if there are any: one at a time, in order, outside any lock. A
     /// panic of a hook or recorder is caught, since most changes are found where a call is dropped.
-    pub(super) fn tell(&self) {
-        self.breaker.tell(|change| {
+    #[inline]
+    pub(super) fn report(&self) {
+        self.breaker.report(|change| {
             self.changed.notify_waiters();
             observe::without_panics(|| self.reporter.circuit_changed(&change));
             let transition = Transition::new(change);
@@ -142,118 +176,40 @@ impl Shared {
         });
     }
 
-    /// Whether a failure is one that the caller of the request caused.
-    fn is_callers_fault(is_late: bool) -> bool {
-        #[cfg(feature = "http")]
-        return crate::upload::is_callers_fault(is_late);
-        #[cfg(not(feature = "http"))]
-        {
-            let _ = is_late;
-            false
-        }
+    pub(super) fn trip(&self) {
+        self.breaker.trip(self.now(), &self.times);
+        self.report();
     }
 
-    fn is_slow(&self, took: Option<u64>) -> bool {
-        took.is_some_and(|took| took > self.settings.slow_call())
+    pub(super) fn force(&self, to: Mode) {
+        self.breaker.force(to, self.now(), &self.times);
+        self.report();
     }
 
-    /// Records the outcome of a call; `took` is `None` if its duration was not measured.
-    pub(super) fn record(&self, way: Option<Way>, outcome: Outcome, took: Option<u64>) {
-        let slow = self.is_slow(took);
-        let failed = match outcome {
-            Outcome::Success => false,
-            Outcome::Failure => true,
-            Outcome::Panicked => {
-                self.panicked.fetch_add(1, Relaxed);
-                true
-            }
-            Outcome::Cancelled => {
-                self.cancelled.fetch_add(1, Relaxed);
-                if !slow || Self::is_callers_fault(true) {
-                    return self.release(way, outcome);
-                }
-                true
-            }
-            Outcome::Ignored => return self.release(way, outcome),
-        };
-        let sample = Sample {
-            failed,
-            slow,
-            took: took.map_or(0, |took| (took / 1000).max(1)),
-        };
-        let (breaker, settings) = (&self.breaker, &self.settings);
-        let reached = match way {
-            Some((word, has_head)) => {
-                breaker.record(word, has_head, || self.now(), sample, settings)
-            }
-            None => breaker.record_unasked(|| self.now(), sample, settings),
-        };
-        if reached != Exceeded::default() {
-            self.reporter.circuit_reached(reached);
-        }
-        self.reporter.circuit_outcome(outcome);
-    }
-
-    #[cold]
-    fn release(&self, way: Option<Way>, outcome: Outcome) {
-        self.breaker.ignore();
-        if let Some(way) = way {
-            self.give_back(way);
-        }
-        self.reporter.circuit_outcome(outcome);
-    }
-
-    #[cold]
-    fn give_back(&self, (word, has_head): Way) {
-        let (breaker, settings) = (&self.breaker, &self.settings);
-        if breaker.give_back(word, has_head, || self.now(), settings) {
-            self.changed.notify_waiters();
-        }
-        self.tell();
+    pub(super) fn reset(&self) {
+        self.breaker.reset(self.now(), &self.times);
+        self.report();
     }
 }
 
-impl Drop for Shared {
-    fn drop(&mut self) {
-        observe::without_panics(|| self.reporter.circuit_gone());
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let look = self.breaker.look(self.now(), &self.settings);
-        f.debug_struct("CircuitBreaker")
-            .field("state", &CircuitState::of(&look, self.now()))
-            .field("settings", &self.settings)
-            .field("reporter", &self.reporter)
-            .finish_non_exhaustive()
-    }
-}
-
-// === tokens ===
+// === admission ===
 
 impl Shared {
     /// A token for a call that begins now, or a rejection.
     #[inline]
     pub(super) fn admit(&self) -> Result<CircuitToken, Rejection> {
-        if let Some(word) = self.breaker.lets_pass() {
-            if !word.is_timed() {
-                self.reporter.circuit_seen(|| self.mode());
-                return Ok(CircuitToken::new(word));
-            }
+        if let Some(word) = self.breaker.admits_plainly() {
+            self.reporter.circuit_seen(|| self.mode());
+            return Ok(CircuitToken::new(word));
         }
-        self.admit_anyhow()
+        self.decide()
     }
 
     #[inline(never)]
-    fn admit_anyhow(&self) -> Result<CircuitToken, Rejection> {
+    fn decide(&self) -> Result<CircuitToken, Rejection> {
         // Before there is a token: a metrics recorder may panic.
         self.reporter.circuit_seen(|| self.mode());
-        let reserved = match self.refuses() {
-            Some(refusal) => Err(refusal),
-            None => self.reserve(),
-        };
-        match reserved {
+        match self.reserve() {
             Ok(mut token) => {
                 self.begin(&mut token);
                 Ok(token)
@@ -264,18 +220,22 @@ impl Shared {
 
     /// A token for a call that has yet to [`begin`](Self::begin), or why it is rejected.
     pub(super) fn reserve(&self) -> Result<CircuitToken, Refusal> {
-        let entered = self.breaker.enter(|| self.now(), &self.settings);
-        match entered {
-            Entry::Pass(word) => {
-                if !word.lets_pass() {
-                    self.tell();
-                }
-                Ok(CircuitToken::new(word))
+        let admitted = self.breaker.admit(|| self.now(), &self.times);
+        self.report();
+        admitted.map(CircuitToken::new)
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Rejection {
+        /// The probes decide within the duration of a call, which is unknown; an earlier retry is
+        /// not worthwhile.
+        const SOON: u64 = 1_000_000_000;
+        let rejection = self.reporter.reject(Reason::CircuitOpen);
+        match refusal {
+            Refusal::Open(nanos) => rejection.with_retry_after(Duration::from_nanos(nanos)),
+            Refusal::HalfOpen(nanos) => {
+                rejection.with_retry_after(Duration::from_nanos(nanos.min(SOON)))
             }
-            Entry::Refused(refusal) => {
-                self.tell();
-                Err(refusal)
-            }
+            Refusal::ForcedOpen => rejection,
         }
     }
 
@@ -287,39 +247,105 @@ impl Shared {
     /// The call begins now.
     pub(super) fn begin(&self, token: &mut CircuitToken) {
         if token.word.is_timed() {
-            token.time = self.now().wrapping_sub(Self::waited_before());
+            token.time = self.now().wrapping_sub(waited_before());
         }
     }
 
-    /// Releases a reserved token without a call.
-    pub(super) fn cancel_reservation(&self, token: &CircuitToken) {
-        self.give_back(token.way());
-    }
-
-    /// Records that the response head is ready.
+    /// Records the response head of a probe, or of a call that is timed.
     #[cfg(feature = "http")]
     #[inline(always)]
     pub(super) fn on_head(&self, token: &mut CircuitToken) {
-        if token.word.is_timed() || !token.word.lets_pass() {
+        if !token.word.is_plain() {
             self.begin_response(token);
         }
     }
 
-    /// Records the head of a probe, or of a call that is timed.
     #[cfg(feature = "http")]
     #[inline(never)]
     fn begin_response(&self, token: &mut CircuitToken) {
         let took = self.took(token);
         token.measured(took.unwrap_or(0));
-        let in_time = !self.is_slow(took);
-        if in_time
-            && self
-                .breaker
-                .begin_response(token.word, || self.now(), &self.settings)
-        {
+        let now = || self.now();
+        if !self.is_slow(took) && self.breaker.begin_response(token.word, now, &self.times) {
             token.stage = Stage::Begun;
         }
-        self.tell();
+        self.report();
+    }
+}
+
+// === outcomes ===
+
+impl Shared {
+    #[inline]
+    pub(super) fn settle(&self, token: &mut CircuitToken, outcome: Outcome) {
+        if outcome == Outcome::Success && !token.word.is_timed() {
+            return self.count(Some(token.pass()), Sample::SUCCESS, outcome);
+        }
+        self.record(Some(token.pass()), outcome, self.took(token));
+    }
+
+    /// Records the outcome of a call; `pass` is `None` if it was not admitted, and `took` if its
+    /// duration was not measured.
+    #[inline(never)]
+    pub(super) fn record(&self, pass: Option<Pass>, outcome: Outcome, took: Option<u64>) {
+        let slow = self.is_slow(took);
+        let failed = match outcome {
+            Outcome::Success => false,
+            Outcome::Failure => true,
+            Outcome::Panicked => {
+                self.panicked.fetch_add(1, Relaxed);
+                true
+            }
+            Outcome::Cancelled => {
+                self.cancelled.fetch_add(1, Relaxed);
+                if !slow || is_callers_fault() {
+                    return self.ignore(pass, outcome);
+                }
+                true
+            }
+            Outcome::Ignored => return self.ignore(pass, outcome),
+        };
+        let took = took.map_or(0, |took| (took / 1000).max(1));
+        self.count(pass, Sample::new(failed, slow, took), outcome);
+    }
+
+    #[inline]
+    fn count(&self, pass: Option<Pass>, sample: Sample, outcome: Outcome) {
+        let (breaker, times, now) = (&self.breaker, &self.times, || self.now());
+        let reached = match pass {
+            Some(pass) => breaker.record(pass, now, sample, times),
+            None => breaker.record_unadmitted(now, sample, times),
+        };
+        if reached.is_any() {
+            self.reporter.circuit_reached(reached);
+        }
+        self.reporter.circuit_outcome(outcome);
+        self.report();
+    }
+
+    #[cold]
+    fn ignore(&self, pass: Option<Pass>, outcome: Outcome) {
+        self.breaker.ignore();
+        if let Some(pass) = pass {
+            self.release(pass);
+        }
+        self.reporter.circuit_outcome(outcome);
+    }
+
+    fn release(&self, pass: Pass) {
+        if self.breaker.release(pass, || self.now(), &self.times) {
+            self.changed.notify_waiters();
+        }
+        self.report();
+    }
+
+    /// Releases a reserved token without a call.
+    pub(super) fn cancel_reservation(&self, token: &CircuitToken) {
+        self.release(token.pass());
+    }
+
+    fn is_slow(&self, took: Option<u64>) -> bool {
+        took.is_some_and(|took| took > self.breaker.rules.slow_call())
     }
 
     fn took(&self, token: &CircuitToken) -> Option<u64> {
@@ -340,48 +366,38 @@ impl Shared {
         #[cfg(not(feature = "http"))]
         took
     }
+}
 
-    /// The nanoseconds for which the service has waited for the request body before a call.
-    fn waited_before() -> u64 {
-        #[cfg(feature = "http")]
-        return nanos(crate::upload::waited_before());
-        #[cfg(not(feature = "http"))]
-        0
+/// The nanoseconds for which the service has waited for the request body before a call.
+fn waited_before() -> u64 {
+    #[cfg(feature = "http")]
+    return nanos(crate::upload::waited_before());
+    #[cfg(not(feature = "http"))]
+    0
+}
+
+/// Whether the caller caused that a slow call has no result.
+fn is_callers_fault() -> bool {
+    #[cfg(feature = "http")]
+    return crate::upload::is_callers_fault(true);
+    #[cfg(not(feature = "http"))]
+    false
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        observe::without_panics(|| self.reporter.circuit_gone());
     }
+}
 
-    #[inline]
-    pub(super) fn settle(&self, token: &mut CircuitToken, outcome: Outcome) {
-        if outcome == Outcome::Success && self.settle_success(token) {
-            return;
-        }
-        self.settle_anyhow(token, outcome);
-    }
-
-    /// The common case; `false` if this call is not one, and then nothing is done.
-    #[inline]
-    fn settle_success(&self, token: &mut CircuitToken) -> bool {
-        if token.word.is_timed() {
-            return false;
-        }
-        let slice = || self.slices.count();
-        let recorded =
-            self.breaker
-                .record_success(token.word, slice, || self.now(), &self.settings);
-        let Some(reached) = recorded else {
-            return false;
-        };
-        if reached != Exceeded::default() {
-            self.reporter.circuit_reached(reached);
-            self.tell();
-        }
-        self.reporter.circuit_outcome(Outcome::Success);
-        true
-    }
-
-    #[inline(never)]
-    fn settle_anyhow(&self, token: &CircuitToken, outcome: Outcome) {
-        self.record(Some(token.way()), outcome, self.took(token));
-        self.tell();
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let now = self.now();
+        f.debug_struct("CircuitBreaker")
+            .field("state", &CircuitState::of(&self.look(now), now))
+            .field("settings", &self.settings())
+            .field("reporter", &self.reporter)
+            .finish_non_exhaustive()
     }
 }
 
@@ -402,7 +418,11 @@ impl CircuitToken {
         self.stage = Stage::Measured;
     }
 
-    fn way(&self) -> Way {
-        (self.word, self.stage == Stage::Begun)
+    #[inline]
+    fn pass(&self) -> Pass {
+        Pass {
+            word: self.word,
+            has_begun: self.stage == Stage::Begun,
+        }
     }
 }

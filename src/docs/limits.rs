@@ -130,16 +130,15 @@
 //!   that fails later changes nothing. If it matters, read the body inside the breaker, for example
 //!   with `run`.
 //! - **Slow successes and calls that hang.** A slow success is a success, and a cancelled call is
-//!   ignored. Set [`slow_call`](crate::circuit_breaker::CircuitBreakerBuilder::slow_call), or put a
-//!   timeout inside the breaker.
+//!   ignored. Set [`slow_call`](crate::CircuitBreakerSettings::slow_call), or put a timeout inside
+//!   the breaker.
 //! - **Callers with short timeouts.** A call that ends because of `grpc-timeout` is ignored: the
 //!   breaker does not notice a dependency that hangs if all its callers have short timeouts. On a
 //!   client, set the timeout with the layer.
 //! - **Low rates.** By default the rates need 20 calls in ten seconds: a service that is called
 //!   once a second can fail for hours. Set
-//!   [`consecutive_failures`](crate::circuit_breaker::CircuitBreakerBuilder::consecutive_failures),
-//!   a smaller [`minimum_calls`](crate::circuit_breaker::CircuitBreakerBuilder::minimum_calls), or
-//!   a longer window.
+//!   [`consecutive_failures`](crate::CircuitBreakerSettings::consecutive_failures), a smaller
+//!   [`minimum_calls`](crate::CircuitBreakerSettings::minimum_calls), or a longer window.
 //! - **The time until it opens.** Calls hang and hold permits until then. A timeout and a
 //!   concurrency limit bound for how long, and how many.
 //! - **Load.** It counts failures, not calls: callers may call a healthy dependency as often as

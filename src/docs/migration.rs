@@ -239,14 +239,15 @@
 //! ```
 //! # use std::time::Duration;
 //! # use axum::{Router, routing::get};
-//! use seawall::{CircuitBreaker, CircuitBreakerLayer, circuit_breaker::Window};
+//! use seawall::{CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings};
+//! use seawall::circuit_breaker::Window;
 //!
-//! let breaker = CircuitBreaker::builder()
+//! let settings = CircuitBreakerSettings::default()
 //!     .failure_rate(0.5)
-//!     .window(Window::calls(100))
+//!     .window(Window::count_based(100))
 //!     .minimum_calls(100)
-//!     .open_for(Duration::from_secs(5))
-//!     .build()?;
+//!     .open_duration(Duration::from_secs(5));
+//! let breaker = CircuitBreaker::new(settings)?;
 //! let after = CircuitBreakerLayer::new(breaker.clone());
 //!
 //! breaker.trip();
@@ -254,11 +255,11 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! | there (default) | here, of [`CircuitBreakerBuilder`](crate::circuit_breaker::CircuitBreakerBuilder) and [`CircuitBreaker`](crate::CircuitBreaker) (default) |
+//! | there (default) | here, of [`CircuitBreakerSettings`](crate::CircuitBreakerSettings) and [`CircuitBreaker`](crate::CircuitBreaker) (default) |
 //! |---|---|
 //! | `failure_rate_threshold` (0.5), `slow_call_…_threshold` (none, 1.0) | `failure_rate` (0.5), `slow_call` (none) |
 //! | `sliding_window_…` (100 calls), `minimum_number_of_calls` (all of them) | `window` (10 s), `minimum_calls` (20) |
-//! | `wait_duration_in_open` (30 s), `permitted_calls_in_half_open` (1) | `open_for` (5 s), `half_open` (10) |
+//! | `wait_duration_in_open` (30 s), `permitted_calls_in_half_open` (1) | `open_duration` (5 s), `half_open_probes` (10) |
 //! | `consecutive_failures`, instead of the rate | `consecutive_failures`, in addition to it; `failure_rate(None)` switches the rate off |
 //! | `failure_classifier`, `classify_response` | [`classify`](crate::GateLayer::classify) of the layer |
 //! | `on_state_transition`, `metrics().await` | `on_transition`, `snapshot` |

@@ -132,17 +132,17 @@
 //!   | 30 % | 1 in 21 | 1 in 45 000 |
 //!
 //!   A window slides, so that these odds apply again and again. If one in ten calls normally fails,
-//!   set [`minimum_calls`](crate::circuit_breaker::CircuitBreakerBuilder::minimum_calls) to 100.
+//!   set [`minimum_calls`](crate::CircuitBreakerSettings::minimum_calls) to 100.
 //! - **Window**: two to ten times what the minimum number of calls takes to arrive. At ten calls a
 //!   second, 20 calls take two seconds, and the default of ten seconds is right. At one call a
 //!   second, a window of ten seconds never has 20 calls: use
-//!   [`Window::calls`](crate::circuit_breaker::Window::calls) or
-//!   [`consecutive_failures`](crate::circuit_breaker::CircuitBreakerBuilder::consecutive_failures).
+//!   [`Window::count_based`](crate::circuit_breaker::Window::count_based) or
+//!   [`consecutive_failures`](crate::CircuitBreakerSettings::consecutive_failures).
 //! - **Slow calls**: set the duration to the normal p99.9 or above, and below the timeout; set the
 //!   rate to 0.5.
 //! - **Open time**: the time that a restart or a failover of the dependency takes, if that is
 //!   seconds. If it is minutes, let the open time grow:
-//!   [`OpenFor::growing`](crate::circuit_breaker::OpenFor::growing).
+//!   [`OpenDuration::exponential`](crate::circuit_breaker::OpenDuration::exponential).
 //! - **Probes**: as many as the dependency can serve just after it has recovered. For most, the
 //!   default of ten is few enough.
 //!

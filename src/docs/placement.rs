@@ -34,7 +34,7 @@
 //! use seawall::{CircuitBreaker, CircuitBreakerLayer, TimeoutLayer};
 //! use tower::ServiceBuilder;
 //!
-//! let database = CircuitBreaker::builder().name("database").build()?;
+//! let database = CircuitBreaker::default().named("database");
 //! let reports: Router = Router::new()
 //!     .route("/reports", get(async || "from the database"))
 //!     .route_layer(
@@ -85,9 +85,8 @@
 //!
 //! The breaker needs the timeout inside it. When an outer deadline passes, the outer layer drops
 //! the call, and the breaker records a cancelled call. A cancelled call is ignored, unless it took
-//! longer than [`slow_call`](crate::circuit_breaker::CircuitBreakerBuilder::slow_call). The breaker
-//! does not see requests that the lag shedder or the concurrency limit rejects. It counts a panic
-//! as a failure.
+//! longer than [`slow_call`](crate::CircuitBreakerSettings::slow_call). The breaker does not see
+//! requests that the lag shedder or the concurrency limit rejects. It counts a panic as a failure.
 //!
 //! If all routes need the dependency, add the breaker to the stack with
 //! [`policy`](crate::stack::ServerBuilder::policy): in a stack, the timeout is a failure for your
@@ -292,7 +291,7 @@
 //! use tower::ServiceBuilder;
 //!
 //! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
-//! let breaker = CircuitBreaker::builder().name("greeter").build()?;
+//! let breaker = CircuitBreaker::default().named("greeter");
 //! let endpoint = Endpoint::from_static("http://localhost:50051")
 //!     .connect_timeout(Duration::from_secs(1));
 //! let channel = ServiceBuilder::new()

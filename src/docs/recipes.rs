@@ -59,7 +59,7 @@
 //!   retry outside the stack reads it for both, see
 //!   [`placement`](crate::docs::placement#on-a-client).
 //!   With `over_http::<Bytes>` the retry can clone requests. The breaker does not read the header:
-//!   its open time is [`open_for`](crate::circuit_breaker::CircuitBreakerBuilder::open_for).
+//!   its open time is [`open_duration`](crate::CircuitBreakerSettings::open_duration).
 //! - **The key** is the authority of the URI: the host, the port if the URI has one, and a user
 //!   name with its password if it has these. Keys are in snapshots, so put credentials into a
 //!   header.

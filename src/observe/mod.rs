@@ -28,8 +28,8 @@
 //! `layer` is the kind (`circuit_breaker`, `concurrency_limit`, `lag_shed`, `lag_monitor`,
 //! `timeout`, `request_limit`, `catch_panic`, `stack`, `gate`, `custom`), `name` is the name of the
 //! handle (empty by default), `reason` is [`Reason::as_str`] or
-//! [`Cause::as_str`](crate::circuit_breaker::Cause::as_str), `state` is [`LagState::as_str`] or
-//! [`CircuitState::as_str`](crate::CircuitState::as_str).
+//! [`TransitionCause::as_str`](crate::circuit_breaker::TransitionCause::as_str), `state` is
+//! [`LagState::as_str`] or [`CircuitState::as_str`](crate::CircuitState::as_str).
 //!
 //! A series is registered at its first use, once per handle: a recorder that is installed after the
 //! first request misses the series that exist by then. Install the recorder first.
@@ -76,7 +76,10 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use self::series::Series;
-use crate::control::circuit_breaker::circuit::{Change, Exceeded, Mode};
+use crate::control::circuit_breaker::{
+    rules::Reached,
+    state::{Change, Mode},
+};
 use crate::control::lag::law::LagState;
 use crate::outcome::Outcome;
 use crate::reason::Reason;
@@ -329,7 +332,7 @@ impl Reporter {
 
     /// A circuit breaker reached thresholds.
     #[cold]
-    pub(crate) fn circuit_reached(&self, reached: Exceeded) {
+    pub(crate) fn circuit_reached(&self, reached: Reached) {
         Series::circuit_reached(self, reached);
     }
 

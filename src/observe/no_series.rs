@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Change, Exceeded, LagState, Mode, Outcome, Reason, Reporter};
+use super::{Change, LagState, Mode, Outcome, Reached, Reason, Reporter};
 
 #[derive(Default)]
 pub(super) struct Series {}
@@ -47,7 +47,7 @@ impl Series {
     #[inline]
     pub(super) fn circuit_outcome(&self, _: &Reporter, _: Outcome) {}
 
-    pub(super) fn circuit_reached(_: &Reporter, _: Exceeded) {}
+    pub(super) fn circuit_reached(_: &Reporter, _: Reached) {}
 
     pub(super) fn circuit_changed(&self, _: &Reporter, _: &Change) {}
 

@@ -8,7 +8,7 @@ use metrics::{
     describe_histogram, gauge, histogram,
 };
 
-use super::{Change, Exceeded, LagState, Mode, Outcome, Reason, Reporter};
+use super::{Change, LagState, Mode, Outcome, Reached, Reason, Reporter};
 
 const ADMITTED: &str = "seawall_requests_admitted_total";
 const REJECTED: &str = "seawall_requests_rejected_total";
@@ -264,10 +264,10 @@ impl Series {
         }
     }
 
-    pub(super) fn circuit_reached(reporter: &Reporter, reached: Exceeded) {
+    pub(super) fn circuit_reached(reporter: &Reporter, reached: Reached) {
         let help = "Thresholds that a circuit breaker reached.";
         describe_counter!(CIRCUIT_REACHED, Unit::Count, help);
-        for (index, cause) in Exceeded::CAUSES.iter().enumerate() {
+        for (index, cause) in Reached::CAUSES.iter().enumerate() {
             if reached.has(index) {
                 let labels = reporter.labels(&[("reason", cause.as_str())]);
                 counter!(CIRCUIT_REACHED, labels).increment(1);

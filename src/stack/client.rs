@@ -6,6 +6,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{PartSnapshot, Stack, on, part};
+#[cfg(feature = "keyed")]
+use crate::circuit_breaker::CircuitBreakerSettings;
 use crate::circuit_breaker::{CircuitBreaker, CircuitBreakerSnapshot};
 use crate::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitSnapshot};
 use crate::config::ConfigError;
@@ -189,7 +191,8 @@ impl<M: Policy<HttpRequest>> ClientBuilder<CircuitBreaker, M> {
     pub fn build(mut self) -> Result<Stack<Client<CircuitBreaker, M>>, ConfigError> {
         let breaker = match self.breaker.take() {
             Some(breaker) => breaker,
-            None => CircuitBreaker::builder().name(self.name.clone()).build()?,
+            None if self.name.is_empty() => CircuitBreaker::default(),
+            None => CircuitBreaker::default().named(self.name.clone()),
         };
         let reporter = self.reporter();
         Ok(self.build_with(breaker, reporter))
@@ -215,10 +218,11 @@ impl<M: Policy<HttpRequest>> ClientBuilder<PerHost, M> {
         let breakers = if let Some(breakers) = self.breaker.take() {
             breakers
         } else {
-            let family = CircuitBreaker::builder().name(self.name.clone()).keyed();
-            family
-                .build()?
-                .by_head(authority as fn(&RequestHead<'_>) -> _)
+            let breakers = HostBreakers::new(CircuitBreakerSettings::default())?;
+            if !self.name.is_empty() {
+                let _ = breakers.clone().named(self.name.clone());
+            }
+            breakers.by_head(authority as fn(&RequestHead<'_>) -> _)
         };
         let reporter = self.reporter();
         Ok(self.build_with(breakers, reporter))

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use seawall::circuit_breaker::{OpenFor, Window};
-use seawall::{CircuitBreaker, CircuitState, Outcome, Rejection};
+use seawall::circuit_breaker::{OpenDuration, Window};
+use seawall::{CircuitBreaker, CircuitBreakerSettings, CircuitState, Outcome, Rejection};
 use tokio::time::advance;
 
 use crate::play::{Play, play};
@@ -24,11 +24,12 @@ async fn p1_the_code_behind_an_open_breaker_is_not_run() {
 async fn p19_the_open_time_knows_how_often_it_was_in_vain() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let asking = asked.clone();
-    let open_for = OpenFor::by(move |failed_recoveries| {
+    let open_duration = OpenDuration::from_fn(move |failed_recoveries| {
         asking.lock().unwrap().push(failed_recoveries);
         Duration::from_secs(1)
     });
-    let mut play = Play::new("P19", q().minimum_calls(2).open_for(open_for));
+    let config = q().minimum_calls(2).open_duration(open_duration);
+    let mut play = Play::new("P19", config);
     play.go("F F =O @1 F =O @2 F =O @3 F =O @4 F =O @5 S =C")
         .await;
     assert_eq!(*asked.lock().unwrap(), [0, 1, 2, 3, 4], "P19");
@@ -45,7 +46,7 @@ async fn p19_the_open_time_knows_how_often_it_was_in_vain() {
 #[cfg(feature = "keyed")]
 #[tokio::test(start_paused = true)]
 async fn p20b_one_control_for_several() {
-    let breakers = q().keyed().build().unwrap();
+    let breakers = seawall::circuit_breaker::CircuitBreakers::new(q()).unwrap();
     let one = breakers.get(&"one".to_owned());
     breakers.force_open();
     let two = breakers.get(&"two".to_owned());
@@ -72,15 +73,16 @@ async fn p20b_one_control_for_several() {
 /// Decided: the open time saturates.
 #[tokio::test(start_paused = true)]
 async fn p26_the_end_of_time() {
-    let config = q().open_for(OpenFor::by(|_| Duration::MAX));
+    let config = q().open_duration(OpenDuration::from_fn(|_| Duration::MAX));
     let mut play = play("P26", config, "@1 F F F F =O @100000000 A- =O").await;
     play.go("A- reset =C").await;
-    let growing = OpenFor::growing(Duration::from_secs(1), 100.0, Duration::from_secs(86400));
-    let config = q().minimum_calls(1).open_for(growing);
+    let day = Duration::from_secs(86400);
+    let growing = OpenDuration::exponential(Duration::from_secs(1), 100.0, day);
+    let config = q().minimum_calls(1).open_duration(growing);
     let mut play = Play::new("P26, growing", config);
     play.go("F").await;
     for _ in 0..300 {
-        advance(Duration::from_secs(86400)).await;
+        advance(day).await;
         play.go("F =O").await;
     }
     play.go("failed_recoveries:300 retry:86400").await;
@@ -89,7 +91,8 @@ async fn p26_the_end_of_time() {
 /// Decided: our own limits.
 #[test]
 fn p27_limits() {
-    let rate = |rate: f64| CircuitBreaker::builder().failure_rate(rate).build();
+    let b = CircuitBreakerSettings::default;
+    let rate = |rate: f64| CircuitBreaker::new(b().failure_rate(rate));
     for bad in [0.0, -0.1, 1.000_001, f64::NAN, f64::INFINITY] {
         let error = rate(bad).unwrap_err();
         assert_eq!(error.field(), "failure_rate", "P27");
@@ -98,54 +101,61 @@ fn p27_limits() {
     rate(0.0001).expect("P27");
     let nano = Duration::from_nanos(1);
     let day = Duration::from_secs(86400);
-    let b = CircuitBreaker::builder;
     for (field, bad) in [
         ("minimum_calls", b().minimum_calls(0)),
         (
             "minimum_calls",
-            b().minimum_calls(11).window(Window::calls(10)),
+            b().minimum_calls(11).window(Window::count_based(10)),
         ),
-        ("window", b().window(Window::calls(0))),
-        ("window", b().window(Window::calls(4097))),
+        ("window", b().window(Window::count_based(0))),
+        ("window", b().window(Window::count_based(4097))),
         (
             "window",
-            b().window(Window::time(Duration::from_nanos(9_999_999))),
+            b().window(Window::time_based(Duration::from_nanos(9_999_999))),
         ),
-        ("window", b().window(Window::time(day + nano))),
-        ("window.buckets", b().window(Window::time(day).buckets(0))),
-        ("window.buckets", b().window(Window::time(day).buckets(61))),
-        ("open_for", b().open_for(Duration::ZERO)),
-        ("open_for", b().open_for(day + nano)),
+        ("window", b().window(Window::time_based(day + nano))),
         (
-            "open_for.factor",
-            b().open_for(OpenFor::growing(day, 0.5, day)),
+            "window.buckets",
+            b().window(Window::time_based(day).buckets(0)),
         ),
         (
-            "open_for.cap",
-            b().open_for(OpenFor::growing(day, 2.0, Duration::from_secs(86399))),
+            "window.buckets",
+            b().window(Window::time_based(day).buckets(61)),
+        ),
+        ("open_duration", b().open_duration(Duration::ZERO)),
+        ("open_duration", b().open_duration(day + nano)),
+        (
+            "open_duration.factor",
+            b().open_duration(OpenDuration::exponential(day, 0.5, day)),
         ),
         (
-            "open_for.jitter",
-            b().open_for(OpenFor::from(day).jitter(1.1)),
+            "open_duration.max",
+            b().open_duration(OpenDuration::exponential(
+                day,
+                2.0,
+                Duration::from_secs(86399),
+            )),
         ),
-        ("half_open", b().half_open(0)),
-        ("half_open", b().half_open(1001)),
-        ("half_open_for", b().half_open_for(Duration::ZERO)),
+        (
+            "open_duration.jitter",
+            b().open_duration(OpenDuration::from(day).jitter(1.1)),
+        ),
+        ("half_open_probes", b().half_open_probes(0)),
+        ("half_open_probes", b().half_open_probes(1001)),
+        ("half_open_timeout", b().half_open_timeout(Duration::ZERO)),
         ("slow_call.duration", b().slow_call(Duration::ZERO, 0.5)),
         ("slow_call.rate", b().slow_call(day, 0.0)),
         ("consecutive_failures", b().consecutive_failures(0)),
         ("failure_rate", b().failure_rate(None)),
     ] {
-        assert_eq!(bad.build().unwrap_err().field(), field, "P27");
+        let error = CircuitBreaker::new(bad).unwrap_err();
+        assert_eq!(error.field(), field, "P27");
     }
-    b().failure_rate(None)
-        .consecutive_failures(3)
-        .build()
-        .expect("P27");
-    let error = b().half_open(0).build().unwrap_err();
+    CircuitBreaker::new(b().failure_rate(None).consecutive_failures(3)).expect("P27");
+    let error = CircuitBreaker::new(b().half_open_probes(0)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "`half_open` must be within 1..=1000, not 0"
+        "`half_open_probes` must be within 1..=1000, not 0"
     );
 }
 
@@ -153,7 +163,7 @@ fn p27_limits() {
 #[tokio::test(start_paused = true)]
 async fn p27_short_windows() {
     for (millis, id, later) in [(199, "P27 single", 0), (200, "P27 rolling", 1)] {
-        let window = Window::time(Duration::from_millis(millis));
+        let window = Window::time_based(Duration::from_millis(millis));
         let play = play(id, crate::rows::only(window), "observe @0.15 S 1/0").await;
         advance(Duration::from_millis(50)).await;
         assert_eq!(play.breaker.snapshot().calls, later, "{id}");
@@ -163,44 +173,58 @@ async fn p27_short_windows() {
 #[tokio::test(start_paused = true)]
 async fn thresholds_change_while_it_runs() {
     let mut play = Play::new("live", q());
+    let breaker = play.breaker.clone();
     play.go("F F F").await;
-    play.breaker.set_minimum_calls(5).unwrap();
+    breaker.set_minimum_calls(5).unwrap();
     play.go("F =C").await;
     assert!(
-        play.breaker.set_failure_rate(None).is_err(),
+        breaker.set_failure_rate(None).is_err(),
         "nothing would open it"
     );
-    play.breaker.set_consecutive_failures(9).unwrap();
-    play.breaker.set_failure_rate(None).unwrap();
-    play.go("F F F F =C S F F F F F F F F =C F =O").await;
-    assert!(play.breaker.set_consecutive_failures(None).is_err());
-    play.breaker.set_failure_rate(0.5).unwrap();
-    play.breaker.set_consecutive_failures(None).unwrap();
-    play.breaker.set_half_open(2).unwrap();
-    play.breaker
-        .set_half_open_for(Duration::from_secs(3))
+    breaker
+        .set(breaker.settings().consecutive_failures(9))
         .unwrap();
-    play.breaker.set_open_for(Duration::from_secs(7)).unwrap();
+    breaker.set_failure_rate(None).unwrap();
+    play.go("F F F F =C S F F F F F F F F =C F =O").await;
+    let none = breaker.settings().consecutive_failures(None);
+    assert!(breaker.set(none).is_err());
+    breaker.set_failure_rate(0.5).unwrap();
+    let settings = breaker
+        .settings()
+        .consecutive_failures(None)
+        .half_open_probes(2)
+        .half_open_timeout(Duration::from_secs(3));
+    breaker.set(settings).unwrap();
+    breaker.set_open_duration(Duration::from_secs(7)).unwrap();
     play.go("@30 A+ A+ A- @33 =O retry:7 reset").await;
     let long = Duration::from_secs(2);
-    play.breaker.set_slow_call((long, 0.5)).unwrap();
+    breaker.set_slow_call((long, 0.5)).unwrap();
     play.go("S(2) S(2) S(2) S(3) S(3) =C S(3) =O").await;
     play.go("reset").await;
-    play.breaker.set_slow_call(None).unwrap();
+    breaker.set_slow_call(None).unwrap();
     play.go("Ss Ss Ss Ss Ss Ss =C slow_calls:0").await;
-    assert!(play.breaker.set_failure_rate(2.0).is_err());
-    assert!(play.breaker.set_slow_call((Duration::ZERO, 0.5)).is_err());
-    assert!(play.breaker.set_consecutive_failures(0).is_err());
-    assert!(play.breaker.set_minimum_calls(0).is_err());
-    assert!(play.breaker.set_open_for(Duration::ZERO).is_err());
-    assert!(play.breaker.set_half_open(0).is_err());
-    assert!(play.breaker.set_half_open_for(Duration::ZERO).is_err());
+    assert!(breaker.set_failure_rate(2.0).is_err());
+    assert!(breaker.set_slow_call((Duration::ZERO, 0.5)).is_err());
+    assert!(breaker.set_minimum_calls(0).is_err());
+    assert!(breaker.set_open_duration(Duration::ZERO).is_err());
+    let now = breaker.settings();
+    for bad in [
+        now.clone().consecutive_failures(0),
+        now.clone().half_open_probes(0),
+        now.clone().half_open_timeout(Duration::ZERO),
+    ] {
+        assert!(breaker.set(bad).is_err());
+    }
+    assert_eq!(breaker.settings(), now, "nothing was changed");
 }
 
 /// What is not slow has the time to come back, unless somebody says otherwise.
 #[tokio::test(start_paused = true)]
 async fn the_half_open_time_is_long_enough_for_calls_that_are_not_slow() {
-    let slow = |open| q().slow_call(Duration::from_secs(2), 0.5).open_for(open);
+    let slow = |open| {
+        q().slow_call(Duration::from_secs(2), 0.5)
+            .open_duration(open)
+    };
     let short = slow(Duration::from_secs(1));
     play("short", short, "trip @1 A+ @2.9 =H kS =C").await;
     let long = slow(Duration::from_secs(10));
@@ -210,9 +234,11 @@ async fn the_half_open_time_is_long_enough_for_calls_that_are_not_slow() {
 /// Looked at twice, it says the same, and that is what happens.
 #[tokio::test(start_paused = true)]
 async fn jitter_is_drawn_once() {
-    let open_for = OpenFor::from(Duration::from_secs(10)).jitter(0.5);
-    let breaker = q().open_for(open_for).half_open_for(Duration::from_secs(1));
-    let breaker = breaker.build().unwrap();
+    let open_duration = OpenDuration::from(Duration::from_secs(10)).jitter(0.5);
+    let settings = q()
+        .open_duration(open_duration)
+        .half_open_timeout(Duration::from_secs(1));
+    let breaker = CircuitBreaker::new(settings).unwrap();
     breaker.trip();
     advance(Duration::from_secs(15)).await;
     let _probe = breaker.try_acquire().unwrap();
@@ -230,9 +256,10 @@ async fn jitter_is_drawn_once() {
 /// Fewer probes than have come back by then: the next call finds them enough.
 #[tokio::test(start_paused = true)]
 async fn fewer_probes_than_have_come_back() {
-    let mut play = Play::new("fewer", q().half_open(10));
+    let mut play = Play::new("fewer", q().half_open_probes(10));
     play.go("trip @30 S S S S =H").await;
-    play.breaker.set_half_open(4).unwrap();
+    let settings = play.breaker.settings().half_open_probes(4);
+    play.breaker.set(settings).unwrap();
     play.go("S =C").await;
 }
 
@@ -256,14 +283,14 @@ async fn in_half_open_it_is_worth_coming_back_soon() {
 /// A function of the user's can neither stop nor break it.
 #[tokio::test(start_paused = true)]
 async fn open_times_that_make_no_sense() {
-    let zero = q().open_for(OpenFor::by(|_| Duration::ZERO));
+    let zero = q().open_duration(OpenDuration::from_fn(|_| Duration::ZERO));
     play(
         "zero",
         zero,
         "trip =O @0.001- =O @0.001 =H A+ =H @0.002- =H @0.002 =O",
     )
     .await;
-    let panics = q().open_for(OpenFor::by(|_| panic!("a user's")));
+    let panics = q().open_duration(OpenDuration::from_fn(|_| panic!("a user's")));
     play("panics", panics, "trip =O @5- =O @5 F =O @10 S =C").await;
 }
 
@@ -315,7 +342,8 @@ async fn what_has_come_back_decides_at_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn any_metric() {
-    let breaker = q().slow_call(Duration::from_secs(1), 0.5).build().unwrap();
+    let settings = q().slow_call(Duration::from_secs(1), 0.5);
+    let breaker = CircuitBreaker::new(settings).unwrap();
     for _ in 0..2 {
         breaker.record(Outcome::Failure);
         breaker.record(Outcome::Ignored);

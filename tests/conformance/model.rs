@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use seawall::circuit_breaker::{Cause, CircuitBreakerBuilder, Window};
-use seawall::{CircuitBreaker, CircuitState, Outcome, Permit, Transition};
+use seawall::circuit_breaker::{TransitionCause, Window};
+use seawall::{CircuitBreaker, CircuitBreakerSettings, CircuitState, Outcome, Permit, Transition};
 use tokio::time::advance;
 
 const OPEN: u64 = 1000;
@@ -175,6 +175,9 @@ impl Model {
             self.successes += 1;
         }
         let is_probe = generation.is_some();
+        if !is_probe && self.mode == Mode::HalfOpen && self.now >= self.until {
+            self.expire();
+        }
         if generation.is_some_and(|generation| generation != self.generation) {
             return;
         }
@@ -230,29 +233,30 @@ impl Model {
 
     fn force(&mut self, mode: Mode) {
         if self.mode != mode {
+            self.catch_up();
             self.enter(mode, self.now);
         }
     }
 }
 
-fn builder(last: Option<usize>) -> CircuitBreakerBuilder {
+fn settings(last: Option<usize>) -> CircuitBreakerSettings {
     let window = match last {
-        Some(n) => Window::calls(u32::try_from(n).unwrap()),
-        None => Window::time(Duration::from_secs(1)),
+        Some(n) => Window::count_based(u32::try_from(n).unwrap()),
+        None => Window::time_based(Duration::from_secs(1)),
     };
-    CircuitBreaker::builder()
+    CircuitBreakerSettings::default()
         .window(window)
         .minimum_calls(MINIMUM as u32)
         .failure_rate(0.5)
         .slow_call(Duration::from_millis(SLOW), 0.5)
         .consecutive_failures(IN_A_ROW as u32)
-        .half_open(PROBES as u32)
-        .open_for(Duration::from_millis(OPEN))
-        .half_open_for(Duration::from_millis(HALF_OPEN))
+        .half_open_probes(PROBES as u32)
+        .open_duration(Duration::from_millis(OPEN))
+        .half_open_timeout(Duration::from_millis(HALF_OPEN))
 }
 
 async fn run(last: Option<usize>, steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let breaker = builder(last).build().unwrap();
+    let breaker = CircuitBreaker::new(settings(last)).unwrap();
     let told = Arc::new(Mutex::new(Vec::new()));
     let telling = told.clone();
     breaker.on_transition(move |transition| telling.lock().unwrap().push(*transition));
@@ -292,9 +296,7 @@ async fn run(last: Option<usize>, steps: Vec<Step>) -> Result<(), TestCaseError>
             }
             Step::Trip => {
                 breaker.trip();
-                if model.mode == Mode::Open && model.now >= model.until {
-                    model.enter(Mode::HalfOpen, model.now);
-                }
+                model.catch_up();
                 if matches!(model.mode, Mode::Closed | Mode::HalfOpen) {
                     model.enter(Mode::Open, model.now);
                 }
@@ -313,6 +315,7 @@ async fn run(last: Option<usize>, steps: Vec<Step>) -> Result<(), TestCaseError>
             }
             Step::Reset => {
                 breaker.reset();
+                model.catch_up();
                 model.enter(Mode::Closed, model.now);
             }
         }
@@ -339,6 +342,9 @@ async fn run(last: Option<usize>, steps: Vec<Step>) -> Result<(), TestCaseError>
 fn compare(breaker: &CircuitBreaker, model: &Model) -> Result<(), TestCaseError> {
     let now = breaker.snapshot();
     let expired = model.now >= model.until;
+    if expired && now.state == CircuitState::HalfOpen {
+        prop_assert_eq!((now.calls, now.failures, now.probes), (0, 0, 0));
+    }
     match (model.mode, now.state) {
         (Mode::Closed, CircuitState::Closed)
         | (Mode::ForcedOpen, CircuitState::ForcedOpen)
@@ -393,15 +399,17 @@ fn is_legal(transition: &Transition) -> bool {
     use CircuitState::*;
     let Transition { from, to, .. } = transition;
     match transition.cause {
-        Cause::FailureRate | Cause::SlowCallRate | Cause::ConsecutiveFailures => {
+        TransitionCause::FailureRate
+        | TransitionCause::SlowCallRate
+        | TransitionCause::ConsecutiveFailures => {
             matches!((from, to), (Closed, Open { .. }))
         }
-        Cause::OpenTimeOver => matches!((from, to), (Open { .. }, HalfOpen)),
-        Cause::ProbesSucceeded => matches!((from, to), (HalfOpen, Closed)),
-        Cause::ProbesFailed | Cause::HalfOpenTimeOver => {
+        TransitionCause::OpenTimeOver => matches!((from, to), (Open { .. }, HalfOpen)),
+        TransitionCause::ProbesSucceeded => matches!((from, to), (HalfOpen, Closed)),
+        TransitionCause::ProbesFailed | TransitionCause::HalfOpenTimeOver => {
             matches!((from, to), (HalfOpen, Open { .. }))
         }
-        Cause::ByHand => from != to,
+        TransitionCause::ByHand => from != to,
         _ => false,
     }
 }

@@ -17,8 +17,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use seawall::circuit_breaker::CircuitBreakerBuilder;
-use seawall::{CircuitBreaker, CircuitState, Outcome, Permit, Reason, Transition};
+use seawall::{
+    CircuitBreaker, CircuitBreakerSettings, CircuitState, Outcome, Permit, Reason, Transition,
+};
 use tokio::time::{Instant, advance};
 
 pub(crate) struct Play {
@@ -33,18 +34,16 @@ pub(crate) struct Play {
 pub(crate) const NANO: Duration = Duration::from_nanos(1);
 
 /// Plays the words on a breaker of its own.
-pub(crate) async fn play(id: &str, builder: CircuitBreakerBuilder, words: &str) -> Play {
-    let mut play = Play::new(id, builder);
+pub(crate) async fn play(id: &str, settings: CircuitBreakerSettings, words: &str) -> Play {
+    let mut play = Play::new(id, settings);
     play.go(words).await;
     play
 }
 
 impl Play {
     #[expect(clippy::disallowed_methods, reason = "the paused clock of a test")]
-    pub(crate) fn new(id: &str, builder: CircuitBreakerBuilder) -> Self {
-        let breaker = builder
-            .build()
-            .unwrap_or_else(|error| panic!("{id}: {error}"));
+    pub(crate) fn new(id: &str, settings: CircuitBreakerSettings) -> Self {
+        let breaker = CircuitBreaker::new(settings).unwrap_or_else(|error| panic!("{id}: {error}"));
         let told = Arc::new(Mutex::new(Vec::new()));
         let telling = told.clone();
         breaker.on_transition(move |transition| telling.lock().unwrap().push(*transition));
@@ -176,8 +175,8 @@ impl Play {
             "slow_failures" => now.slow_failures as f64,
             "mean" => seconds(now.mean_duration),
             "rejected" => now.rejected as f64,
-            "reached" => now.reached.failure_rate as f64,
-            "reached_slow" => now.reached.slow_call_rate as f64,
+            "reached" => now.thresholds_reached.failure_rate as f64,
+            "reached_slow" => now.thresholds_reached.slow_call_rate as f64,
             "retry" => retry(),
             "failed_recoveries" => f64::from(now.failed_recoveries),
             "transitions" => now.transitions as f64,

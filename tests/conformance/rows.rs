@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use seawall::CircuitBreaker;
-use seawall::circuit_breaker::{CircuitBreakerBuilder, OpenFor, Window};
+use seawall::CircuitBreakerSettings;
+use seawall::circuit_breaker::{OpenDuration, Window};
 
 use crate::play::play;
 
@@ -12,56 +12,56 @@ fn secs(seconds: u64) -> Duration {
 }
 
 /// resilience4j's common configuration.
-pub(crate) fn k() -> CircuitBreakerBuilder {
-    CircuitBreaker::builder()
-        .window(Window::time(secs(20)).buckets(20))
+pub(crate) fn k() -> CircuitBreakerSettings {
+    CircuitBreakerSettings::default()
+        .window(Window::time_based(secs(20)).buckets(20))
         .minimum_calls(5)
         .failure_rate(0.5)
         .slow_call(secs(4), 0.5)
-        .half_open(4)
-        .open_for(secs(5))
-        .half_open_for(secs(1))
+        .half_open_probes(4)
+        .open_duration(secs(5))
+        .half_open_timeout(secs(1))
 }
 
 /// Polly's.
-pub(crate) fn q() -> CircuitBreakerBuilder {
-    CircuitBreaker::builder()
-        .window(Window::time(secs(10)))
+pub(crate) fn q() -> CircuitBreakerSettings {
+    CircuitBreakerSettings::default()
+        .window(Window::time_based(secs(10)))
         .minimum_calls(4)
         .failure_rate(0.5)
-        .half_open(1)
-        .open_for(secs(30))
+        .half_open_probes(1)
+        .open_duration(secs(30))
 }
 
-fn growing() -> CircuitBreakerBuilder {
-    k().open_for(OpenFor::growing(secs(5), 1.5, secs(3600)))
-        .half_open_for(secs(60))
+fn growing() -> CircuitBreakerSettings {
+    k().open_duration(OpenDuration::exponential(secs(5), 1.5, secs(3600)))
+        .half_open_timeout(secs(60))
 }
 
 /// A window alone: nothing trips, every rate shows.
-pub(crate) fn only(window: Window) -> CircuitBreakerBuilder {
-    CircuitBreaker::builder()
+pub(crate) fn only(window: Window) -> CircuitBreakerSettings {
+    CircuitBreakerSettings::default()
         .window(window)
         .minimum_calls(1)
         .slow_call(secs(4), 1.0)
 }
 
-fn v8() -> CircuitBreakerBuilder {
-    CircuitBreaker::builder()
+fn v8() -> CircuitBreakerSettings {
+    CircuitBreakerSettings::default()
         .failure_rate(0.5)
         .minimum_calls(10)
-        .half_open(1)
-        .open_for(secs(1))
+        .half_open_probes(1)
+        .open_duration(secs(1))
 }
 
 #[tokio::test(start_paused = true)]
 #[expect(clippy::too_many_lines, reason = "a table")]
 async fn resilience4j() {
-    let two_hours = || k().open_for(OpenFor::by(|_| secs(2 * 3600)));
-    let half_an_hour = || k().open_for(OpenFor::by(|_| secs(1800)));
-    let four = || only(Window::calls(4));
-    let two = || only(Window::calls(2));
-    let five_seconds = || only(Window::time(secs(5)).buckets(5));
+    let two_hours = || k().open_duration(OpenDuration::from_fn(|_| secs(2 * 3600)));
+    let half_an_hour = || k().open_duration(OpenDuration::from_fn(|_| secs(1800)));
+    let four = || only(Window::count_based(4));
+    let two = || only(Window::count_based(2));
+    let five_seconds = || only(Window::time_based(secs(5)).buckets(5));
     for (id, config, words) in [
         (
             "R1",
@@ -196,7 +196,7 @@ async fn resilience4j() {
         ),
         (
             "R21, calls",
-            only(Window::calls(5)),
+            only(Window::count_based(5)),
             "observe F(99) Ss Fs S(0.1) S(0.1) S(0.1) slow:40 slow_failures:1 mean:4.06",
         ),
     ] {
@@ -207,8 +207,11 @@ async fn resilience4j() {
 #[tokio::test(start_paused = true)]
 async fn polly() {
     let two = || q().minimum_calls(2);
-    let ten = || only(Window::time(secs(10)));
-    let function = || v8().open_for(secs(30)).open_for(OpenFor::by(|_| secs(1)));
+    let ten = || only(Window::time_based(secs(10)));
+    let function = || {
+        v8().open_duration(secs(30))
+            .open_duration(OpenDuration::from_fn(|_| secs(1)))
+    };
     let v8_words = "F F F F F F F F F F =O open:1 retry:1 @0.5 retry:0.5 @1 F =O half_open:1 open:2 retry:1 @2 S =C half_open:2 closed:1";
     for (id, config, words) in [
         // Decided: a refusal does not carry the last failure; who wants it keeps it where it is made.
@@ -285,7 +288,7 @@ async fn polly_p24_calls_minimum_and_rate() {
         (11, 10, 0.2, 0.1, true),
         (9, 10, 0.1, 0.1, false),
     ] {
-        let config = CircuitBreaker::builder()
+        let config = CircuitBreakerSettings::default()
             .minimum_calls(minimum)
             .failure_rate(threshold);
         let failures = (f64::from(calls) * failed).round() as usize;

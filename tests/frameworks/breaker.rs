@@ -16,7 +16,7 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use crate::support::*;
 
 fn breaker() -> CircuitBreaker {
-    CircuitBreaker::builder().build().unwrap()
+    CircuitBreaker::default()
 }
 
 /// Four routes and ten connections: twenty failures open it, wherever they happen, and every route is refused on every

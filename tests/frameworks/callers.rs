@@ -20,8 +20,8 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use seawall::{
-    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitState, ConcurrencyLimit,
-    ConcurrencyLimitLayer, RequestLimitLayer, TimeoutLayer,
+    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, CircuitState,
+    ConcurrencyLimit, ConcurrencyLimitLayer, RequestLimitLayer, TimeoutLayer,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -33,10 +33,7 @@ use crate::support::*;
 
 /// Opens at the first failure.
 fn touchy() -> CircuitBreaker {
-    CircuitBreaker::builder()
-        .consecutive_failures(1)
-        .build()
-        .unwrap()
+    CircuitBreaker::new(CircuitBreakerSettings::default().consecutive_failures(1)).unwrap()
 }
 
 /// Ends when the breaker has seen so many calls.

@@ -14,8 +14,8 @@ use axum::routing::{any, get};
 use futures_util::{SinkExt, StreamExt};
 use seawall::circuit_breaker::CircuitBreakerReadyLayer;
 use seawall::{
-    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer,
-    Rejection, RequestLimitLayer, TimeoutLayer,
+    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
+    ConcurrencyLimitLayer, Rejection, RequestLimitLayer, TimeoutLayer,
 };
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -207,7 +207,8 @@ async fn within_a_retry_with_a_budget() {
         }
     }
 
-    let breaker = CircuitBreaker::builder().minimum_calls(3).build().unwrap();
+    let settings = CircuitBreakerSettings::default().minimum_calls(3);
+    let breaker = CircuitBreaker::new(settings).unwrap();
     let budget = std::sync::Arc::new(TpsBudget::default());
     let fails = service_fn(async |_: http::Request<()>| {
         let mut response = http::Response::new(Body::empty());
@@ -268,7 +269,8 @@ async fn a_web_socket_goes_through() {
 async fn under_a_balancer() {
     let fails = serve(Router::new().route("/", get(async || StatusCode::BAD_GATEWAY))).await;
     let works = serve(routes()).await;
-    let breakers = [(); 2].map(|()| CircuitBreaker::builder().minimum_calls(3).build().unwrap());
+    let settings = CircuitBreakerSettings::default().minimum_calls(3);
+    let breakers = [(); 2].map(|()| CircuitBreaker::new(settings.clone()).unwrap());
     let endpoints = [fails, works]
         .into_iter()
         .zip(&breakers)

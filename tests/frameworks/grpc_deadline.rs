@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use seawall::{
-    CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer, Deadline,
-    TimeoutLayer,
+    CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
+    ConcurrencyLimitLayer, Deadline, TimeoutLayer,
 };
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -241,7 +241,8 @@ async fn a_caller_s_deadline_is_kept_and_passed_on() {
 #[tokio::test]
 async fn a_channel_behind_a_breaker() {
     let (channel, _) = server(Duration::from_secs(3600)).await;
-    let breaker = CircuitBreaker::builder().minimum_calls(4).build().unwrap();
+    let settings = CircuitBreakerSettings::default().minimum_calls(4);
+    let breaker = CircuitBreaker::new(settings).unwrap();
     let channel = ServiceBuilder::new()
         .layer(CircuitBreakerLayer::new(breaker.clone()))
         .layer(TimeoutLayer::new(PATIENCE).per_request(|head| {

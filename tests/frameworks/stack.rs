@@ -14,8 +14,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use seawall::policy::{Admission, Mode, NoWait, Policy, RequestKind};
 use seawall::{
-    CircuitBreaker, ConcurrencyLimit, Reporter, RequestLimit, RequestLimitLayer, Timeout,
-    TimeoutLayer,
+    CircuitBreaker, CircuitBreakerSettings, ConcurrencyLimit, Reporter, RequestLimit,
+    RequestLimitLayer, Timeout, TimeoutLayer,
 };
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -291,11 +291,12 @@ async fn with_a_policy_of_ones_own() {
 async fn of_a_client() {
     let broken = async || http::StatusCode::BAD_GATEWAY;
     let address = serve(routes().route("/broken", get(broken))).await;
+    let settings = CircuitBreakerSettings::default().minimum_calls(4);
     let stack = seawall::client()
         .named("backend")
         .timeout(PATIENCE)
         .concurrency_limit(1)
-        .circuit_breaker(CircuitBreaker::builder().minimum_calls(4).build().unwrap())
+        .circuit_breaker(CircuitBreaker::new(settings).unwrap())
         .build()
         .unwrap();
     let pool = Pool::builder(TokioExecutor::new()).build_http::<Body>();

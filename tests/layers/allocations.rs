@@ -10,8 +10,9 @@ use http::{Request, Response};
 use seawall::circuit_breaker::Window;
 use seawall::policy::{Admission, NoWait, Policy, RequestKind};
 use seawall::{
-    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer,
-    GateLayer, LagShed, LagShedLayer, Reason, Rejection, RequestLimitLayer, TimeoutLayer,
+    CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
+    ConcurrencyLimitLayer, GateLayer, LagShed, LagShedLayer, Reason, Rejection, RequestLimitLayer,
+    TimeoutLayer,
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
@@ -82,6 +83,10 @@ fn later<B>() -> impl Service<Request<B>, Response = Response<Script>, Error = I
 async fn an_admitted_request_costs_no_allocation() {
     let second = Duration::from_secs(1);
     assert_eq!(per_call(empty(), get), 0, "the mock itself");
+    let settings = CircuitBreakerSettings::default()
+        .window(Window::count_based(100))
+        .slow_call(second, 0.5)
+        .consecutive_failures(5);
     macro_rules! none {
         ($($layer:expr),+ $(,)?) => {$(
             let of = stringify!($layer);
@@ -97,14 +102,7 @@ async fn an_admitted_request_costs_no_allocation() {
         LagShedLayer::new(LagShed::default()),
         GateLayer::from_policy((LagShed::default(), ConcurrencyLimit::new(1))),
         CircuitBreakerLayer::new(CircuitBreaker::default()),
-        CircuitBreakerLayer::new(
-            CircuitBreaker::builder()
-                .window(Window::calls(100))
-                .slow_call(second, 0.5)
-                .consecutive_failures(5)
-                .build()
-                .unwrap()
-        ),
+        CircuitBreakerLayer::new(CircuitBreaker::new(settings.clone()).unwrap()),
         CatchPanicLayer::new(),
         CatchPanicLayer::new().on_panic(|_| {}),
         TimeoutLayer::new(second),

@@ -20,7 +20,7 @@ use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};
 use tower::{BoxError, Layer, Service, ServiceBuilder, service_fn};
 
-use crate::circuit_breaker::{SECOND, builder};
+use crate::circuit_breaker::{SECOND, breaker, settings};
 use crate::support::*;
 
 type Call = std::pin::Pin<Box<dyn Future<Output = Result<Response<AnyBody>, Infallible>> + Send>>;
@@ -141,7 +141,7 @@ async fn a3_a_timeout_while_the_body_is_waited_for_is_the_callers() {
         let _ = request.into_body().collect().await;
         ok(Script::default())
     };
-    for (place, mut service, breaker) in everywhere(reads, || builder().build().unwrap()) {
+    for (place, mut service, breaker) in everywhere(reads, breaker) {
         let mut call = spawn(service(post(waits())));
         assert_pending!(call.poll(), "{place}");
         advance(2 * SECOND).await;
@@ -161,7 +161,7 @@ async fn a_timeout_after_the_body_is_the_services() {
         let _ = request.into_body().collect().await;
         pending::<Response<Script>>().await
     };
-    for (place, mut service, breaker) in everywhere(reads, || builder().build().unwrap()) {
+    for (place, mut service, breaker) in everywhere(reads, breaker) {
         let mut call = spawn(service(post(Script::new([Step::Pending, Step::Data("a")]))));
         assert_pending!(call.poll());
         assert_pending!(call.poll());
@@ -188,7 +188,7 @@ async fn a3_a_body_that_fails_is_the_callers() {
         *response.status_mut() = status.try_into().unwrap();
         response
     };
-    for (place, mut service, breaker) in everywhere(reads, || builder().build().unwrap()) {
+    for (place, mut service, breaker) in everywhere(reads, breaker) {
         let aborted = Script::new([Step::Data("a"), Step::Error]);
         let response = service(post(aborted)).await.unwrap();
         assert_eq!(response.status(), 500, "{place}");
@@ -213,7 +213,7 @@ async fn a3_a_slow_upload_is_no_slow_call() {
         let _ = request.into_body().collect().await;
         ok(Script::default())
     };
-    let timed = || builder().slow_call(SECOND, 0.5).build().unwrap();
+    let timed = || CircuitBreaker::new(settings().slow_call(SECOND, 0.5)).unwrap();
     for (place, mut service, breaker) in everywhere(reads, timed) {
         let body = Script::new([Step::Pending, Step::Data("a")]);
         let mut call = spawn(service(post(body)));
@@ -262,7 +262,7 @@ async fn a3_a_stream_that_waits_for_its_caller_is_the_callers() {
         response.headers_mut().insert("content-type", grpc);
         response
     };
-    for (place, mut service, breaker) in everywhere(chats, || builder().build().unwrap()) {
+    for (place, mut service, breaker) in everywhere(chats, breaker) {
         let mut request = grpc();
         *request.body_mut() = waits();
         let response = service(request).await.unwrap();
@@ -297,7 +297,7 @@ async fn a3_a_handler_that_gives_up_on_the_body_is_not_to_blame() {
         }
         crate::circuit_breaker::status(504)
     };
-    for (place, mut service, breaker) in everywhere(gives_up, || builder().build().unwrap()) {
+    for (place, mut service, breaker) in everywhere(gives_up, breaker) {
         for mut request in [post(Script::default()), grpc()] {
             *request.body_mut() = Script::new([Step::Silent]);
             let response = service(request).await.unwrap();
@@ -357,7 +357,7 @@ async fn a3_an_error_while_the_body_is_waited_for_is_the_callers() {
 /// A client over `Plain`, such as reqwest's, that a handler calls for its caller.
 #[tokio::test(start_paused = true)]
 async fn a3_a_plain_client_fails_because_of_the_body() {
-    let breaker = builder().build().unwrap();
+    let breaker = breaker();
     let client = CircuitBreakerLayer::new(breaker.clone())
         .plain()
         .layer(service_fn(
@@ -394,7 +394,7 @@ async fn a3_a_plain_client_fails_because_of_the_body() {
 /// A call that begins after a slow upload is as slow as it is.
 #[tokio::test(start_paused = true)]
 async fn a_slow_upload_does_not_make_a_later_call_fast() {
-    let breaker = builder().slow_call(SECOND, 0.5).build().unwrap();
+    let breaker = CircuitBreaker::new(settings().slow_call(SECOND, 0.5)).unwrap();
     let client =
         CircuitBreakerLayer::new(breaker.clone()).layer(service_fn(async |_: Request<Script>| {
             tokio::time::sleep(2 * SECOND).await;
@@ -419,7 +419,7 @@ async fn a_slow_upload_does_not_make_a_later_call_fast() {
 /// A body that the handler has given up on is not waited for any more.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_was_dropped_is_not_waited_for() {
-    let breaker = builder().build().unwrap();
+    let breaker = breaker();
     let policies = (
         breaker.clone(),
         Timeout::new(5 * SECOND),
@@ -441,7 +441,7 @@ async fn a_body_that_was_dropped_is_not_waited_for() {
 /// What a gate further in has judged is not judged again.
 #[tokio::test(start_paused = true)]
 async fn a_rejection_is_judged_once() {
-    let breaker = builder().build().unwrap();
+    let breaker = breaker();
     let hangs = service_fn(
         async |_: Request<seawall::RequestBody<seawall::RequestBody<Script>>>| {
             pending::<Result<Response<Script>, Infallible>>().await
@@ -458,7 +458,7 @@ async fn a_rejection_is_judged_once() {
 /// What a request reports of its upload does not reach a call that has nothing to do with it.
 #[tokio::test(start_paused = true)]
 async fn an_upload_does_not_make_a_call_of_another_task_fast() {
-    let breaker = builder().slow_call(SECOND, 0.5).build().unwrap();
+    let breaker = CircuitBreaker::new(settings().slow_call(SECOND, 0.5)).unwrap();
     let reads = service_fn(async |request: Request<seawall::RequestBody<Script>>| {
         let _ = request.into_body().collect().await;
         Ok::<_, Infallible>(ok(Script::default()))

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Response, StatusCode};
-use seawall::circuit_breaker::{CircuitBreakerBuilder, Window};
+use seawall::circuit_breaker::Window;
 use seawall::{
-    CircuitBreaker, CircuitBreakerLayer, CircuitState, Outcome, Permit, Reason, Rejection,
+    CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, CircuitState, Outcome, Permit,
+    Reason, Rejection,
 };
 use tokio::time::advance;
 use tokio_test::task::spawn;
@@ -18,12 +19,14 @@ use crate::support::*;
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 /// Four calls of which half may fail; open for five seconds.
-pub(crate) fn builder() -> CircuitBreakerBuilder {
-    CircuitBreaker::builder().minimum_calls(4).half_open(2)
+pub(crate) fn settings() -> CircuitBreakerSettings {
+    CircuitBreakerSettings::default()
+        .minimum_calls(4)
+        .half_open_probes(2)
 }
 
 pub(crate) fn breaker() -> CircuitBreaker {
-    builder().build().unwrap()
+    CircuitBreaker::new(settings()).unwrap()
 }
 
 pub(crate) fn is_open(breaker: &CircuitBreaker) -> bool {
@@ -37,8 +40,8 @@ pub(crate) fn status(status: u16) -> Response<Script> {
 }
 
 /// A breaker whose open time is over.
-pub(crate) async fn due(builder: CircuitBreakerBuilder) -> CircuitBreaker {
-    let breaker = builder.build().unwrap();
+pub(crate) async fn due(settings: CircuitBreakerSettings) -> CircuitBreaker {
+    let breaker = CircuitBreaker::new(settings).unwrap();
     breaker.trip();
     let CircuitState::Open { retry_in } = breaker.state() else {
         unreachable!("tripped")
@@ -141,7 +144,7 @@ async fn plain_services_and_futures() {
 /// A panic beside it is not its own.
 #[tokio::test(start_paused = true)]
 async fn a_run_that_a_sibling_s_panic_drops_was_cancelled() {
-    let breaker = due(builder().half_open(1)).await;
+    let breaker = due(settings().half_open_probes(1)).await;
     let handle = breaker.clone();
     let task = tokio::spawn(async move {
         let sibling = async {
@@ -225,10 +228,10 @@ async fn dry_run_counts_and_refuses_nothing() {
 /// elsewhere, whether it is the first of its slice or one of the many that are only added.
 #[tokio::test(start_paused = true)]
 async fn calls_are_counted_in_their_slice_however_many_breakers_take_turns() {
-    let window = Window::time(SECOND);
+    let window = Window::time_based(SECOND);
     let mut breakers = Vec::new();
     for _ in 0..20 {
-        breakers.push(builder().window(window).build().unwrap());
+        breakers.push(CircuitBreaker::new(settings().window(window)).unwrap());
         advance(SECOND / 10).await; // each counts its slices from where it began
     }
     for slice in 0..25 {
@@ -292,11 +295,12 @@ async fn it_is_open_until_its_time_is_over_and_no_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn an_open_time_with_jitter_stays_near_it() {
-    use seawall::circuit_breaker::OpenFor;
-    let growing = OpenFor::growing(10 * SECOND, 2.0, 15 * SECOND).jitter(0.1);
+    use seawall::circuit_breaker::OpenDuration;
+    let growing = OpenDuration::exponential(10 * SECOND, 2.0, 15 * SECOND).jitter(0.1);
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..100 {
-        let breaker = builder().open_for(growing.clone()).build().unwrap();
+        let settings = settings().open_duration(growing.clone());
+        let breaker = CircuitBreaker::new(settings).unwrap();
         breaker.trip();
         let CircuitState::Open { retry_in } = breaker.state() else {
             unreachable!("tripped")

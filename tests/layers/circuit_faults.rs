@@ -8,21 +8,23 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use seawall::circuit_breaker::Window;
-use seawall::{CircuitBreakerLayer, CircuitState, ConcurrencyLimit, GateLayer, Outcome, Reason};
+use seawall::{
+    CircuitBreaker, CircuitBreakerLayer, CircuitState, ConcurrencyLimit, GateLayer, Outcome, Reason,
+};
 use tokio::runtime::Handle;
 use tokio::time::{advance, sleep, timeout};
 use tokio_test::assert_pending;
 use tokio_test::task::spawn;
 use tower::{Layer, Service, service_fn};
 
-use crate::circuit_breaker::{SECOND, builder, due, is_open, status};
+use crate::circuit_breaker::{SECOND, due, is_open, settings, status};
 use crate::support::*;
 
 /// With 1:1 sampling of everything since the start, 100 000 successes would hide an outage for hours.
 #[tokio::test(start_paused = true)]
 async fn an_outage_after_100_000_successes_opens_it_within_one_window() {
-    for window in [Window::calls(100), Window::time(10 * SECOND)] {
-        let breaker = builder().window(window).build().unwrap();
+    for window in [Window::count_based(100), Window::time_based(10 * SECOND)] {
+        let breaker = CircuitBreaker::new(settings().window(window)).unwrap();
         for _ in 0..100_000 {
             breaker.try_acquire().unwrap().success();
             advance(Duration::from_millis(1)).await;
@@ -34,7 +36,7 @@ async fn an_outage_after_100_000_successes_opens_it_within_one_window() {
             assert!(failures < 10_000, "it never opens");
             advance(Duration::from_millis(1)).await;
         }
-        let window = if window == Window::calls(100) {
+        let window = if window == Window::count_based(100) {
             50
         } else {
             5000
@@ -46,7 +48,9 @@ async fn an_outage_after_100_000_successes_opens_it_within_one_window() {
 #[tokio::test(start_paused = true)]
 async fn probes_slower_than_the_window_reach_a_verdict() {
     for (outcome, closes) in [(Outcome::Success, true), (Outcome::Failure, false)] {
-        let slow = builder().window(Window::time(SECOND)).open_for(60 * SECOND);
+        let slow = settings()
+            .window(Window::time_based(SECOND))
+            .open_duration(60 * SECOND);
         let breaker = due(slow).await;
         let probes = [
             breaker.try_acquire().unwrap(),
@@ -63,7 +67,7 @@ async fn probes_slower_than_the_window_reach_a_verdict() {
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_hangs_neither_wedges_nor_closes_it() {
-    let breaker = due(builder()).await;
+    let breaker = due(settings()).await;
     let hung = [
         breaker.try_acquire().unwrap(),
         breaker.try_acquire().unwrap(),
@@ -87,7 +91,7 @@ async fn a_probe_that_hangs_neither_wedges_nor_closes_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stale_probe_neither_wedges_nor_closes_it() {
-    let breaker = due(builder()).await;
+    let breaker = due(settings()).await;
     let stale = [
         breaker.try_acquire().unwrap(),
         breaker.try_acquire().unwrap(),
@@ -111,7 +115,7 @@ async fn a_stale_probe_neither_wedges_nor_closes_it() {
 /// Dropped before its first poll, while it waits, by an outer time-out: each gives its place back.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_probe_gives_its_place_back() {
-    let breaker = due(builder().half_open(1)).await;
+    let breaker = due(settings().half_open_probes(1)).await;
     let never = service_fn(|_: Request<Script>| pending::<Result<Response<Script>, Infallible>>());
     let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(never);
     drop(service.call(get()));
@@ -132,7 +136,7 @@ async fn a_cancelled_probe_gives_its_place_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panicked_probe_opens_it() {
-    let breaker = due(builder().half_open(1)).await;
+    let breaker = due(settings().half_open_probes(1)).await;
     let mut service =
         CircuitBreakerLayer::new(breaker.clone()).layer(answers(|| panic!("scripted")));
     let call = std::panic::AssertUnwindSafe(|| drop(service.call(get())));
@@ -152,7 +156,7 @@ async fn a_panicked_probe_opens_it() {
 /// A call that a later policy rejects is ignored, and its probe is released.
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_a_later_policy_of_the_tuple_rejects_is_released() {
-    let breaker = due(builder().half_open(1)).await;
+    let breaker = due(settings().half_open_probes(1)).await;
     let limit = ConcurrencyLimit::new(1);
     let permit = limit.try_acquire().unwrap();
     let mut service =
@@ -175,7 +179,7 @@ async fn a_probe_that_a_later_policy_of_the_tuple_rejects_is_released() {
 #[tokio::test(start_paused = true)]
 async fn of_200_callers_in_half_open_n_are_admitted() {
     for _ in 0..20 {
-        let breaker = due(builder().half_open(7)).await;
+        let breaker = due(settings().half_open_probes(7)).await;
         let start = Barrier::new(200);
         let runtime = Handle::current(); // whose clock is paused
         let admitted = AtomicUsize::new(0);
@@ -198,11 +202,8 @@ async fn of_200_callers_in_half_open_n_are_admitted() {
 #[tokio::test(start_paused = true)]
 async fn fifty_calls_cancelled_when_slow_open_it() {
     for (patience, opens) in [(1001, true), (1000, false)] {
-        let breaker = builder()
-            .slow_call(SECOND, 1.0)
-            .minimum_calls(50)
-            .build()
-            .unwrap();
+        let settings = settings().slow_call(SECOND, 1.0).minimum_calls(50);
+        let breaker = CircuitBreaker::new(settings).unwrap();
         let never =
             service_fn(|_: Request<Script>| pending::<Result<Response<Script>, Infallible>>());
         let service = CircuitBreakerLayer::new(breaker.clone()).layer(never);
@@ -225,7 +226,7 @@ async fn fifty_calls_cancelled_when_slow_open_it() {
 
 #[tokio::test(start_paused = true)]
 async fn fifty_panics_open_it() {
-    let breaker = builder().minimum_calls(50).build().unwrap();
+    let breaker = CircuitBreaker::new(settings().minimum_calls(50)).unwrap();
     let service = service_fn(
         async |_: Request<Script>| -> Result<Response<Script>, Infallible> { panic!("scripted") },
     );
@@ -240,7 +241,7 @@ async fn fifty_panics_open_it() {
 
 #[tokio::test(start_paused = true)]
 async fn slow_probes_do_not_close_it() {
-    let breaker = due(builder().slow_call(SECOND, 0.5)).await;
+    let breaker = due(settings().slow_call(SECOND, 0.5)).await;
     let mut service =
         CircuitBreakerLayer::new(breaker.clone()).layer(service_fn(async |_: Request<Script>| {
             sleep(2 * SECOND).await;

@@ -5,15 +5,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Request, Response};
-use seawall::circuit_breaker::{CircuitBreakers, CircuitBreakersBuilder, CircuitBreakersLayer};
+use seawall::circuit_breaker::{CircuitBreakers, CircuitBreakersLayer, CircuitBreakersSettings};
 use seawall::{CircuitBreaker, CircuitState, Reason};
 use tower::{BoxError, Layer, Service, service_fn};
 
-use crate::circuit_breaker::{SECOND, builder, is_open, status};
+use crate::circuit_breaker::{SECOND, is_open, settings, status};
 use crate::support::*;
 
-fn family() -> CircuitBreakersBuilder<String> {
-    builder().name("upstream").keyed()
+fn family() -> CircuitBreakersSettings {
+    settings().into()
+}
+
+fn upstream(settings: CircuitBreakersSettings) -> CircuitBreakers<String> {
+    CircuitBreakers::new(settings).unwrap().named("upstream")
 }
 
 fn at(path: &str) -> Request<Script> {
@@ -36,7 +40,7 @@ fn service()
 
 #[tokio::test(start_paused = true)]
 async fn each_key_has_its_own() {
-    let breakers = family().build().unwrap();
+    let breakers = upstream(family());
     let by_path = breakers.by_head(|head| {
         let path = head.uri.path();
         (path != "/none").then(|| path.to_owned())
@@ -67,7 +71,7 @@ async fn each_key_has_its_own() {
 
 #[tokio::test(start_paused = true)]
 async fn a_plain_request_has_a_key_as_well() {
-    let breakers: CircuitBreakers<u32> = builder().minimum_calls(1).keyed().build().unwrap();
+    let breakers: CircuitBreakers<u32> = CircuitBreakers::new(settings().minimum_calls(1)).unwrap();
     let mut service = CircuitBreakersLayer::new(breakers.by_request(|n: &u32| *n % 2))
         .plain()
         .layer(service_fn(async |n: u32| {
@@ -91,7 +95,7 @@ async fn a_plain_request_has_a_key_as_well() {
 
 #[tokio::test(start_paused = true)]
 async fn settings_hooks_and_hands_are_for_all_and_those_to_come() {
-    let breakers = family().build().unwrap();
+    let breakers = upstream(family());
     let told = Arc::new(Mutex::new(Vec::new()));
     let telling = told.clone();
     let old = breakers.get(&"old".to_owned());
@@ -102,9 +106,9 @@ async fn settings_hooks_and_hands_are_for_all_and_those_to_come() {
             .push(format!("{key}: {}", transition.to));
     });
     breakers
-        .set(builder().minimum_calls(1).slow_call(SECOND, 1.0))
+        .set(settings().minimum_calls(1).slow_call(SECOND, 1.0))
         .unwrap();
-    assert!(breakers.set(builder().half_open(0)).is_err());
+    assert!(breakers.set(settings().half_open_probes(0)).is_err());
     let new = breakers.get(&"new".to_owned());
     for breaker in [&old, &new] {
         let ticket = breaker.try_acquire().unwrap();
@@ -114,11 +118,11 @@ async fn settings_hooks_and_hands_are_for_all_and_those_to_come() {
     }
     assert_eq!(*told.lock().unwrap(), ["old: open", "new: open"]);
     // The window stays what it was.
-    let ring = builder()
-        .window(seawall::circuit_breaker::Window::calls(3))
+    let ring = settings()
+        .window(seawall::circuit_breaker::Window::count_based(3))
         .minimum_calls(3);
-    let ring: CircuitBreakers<u32> = ring.keyed().build().unwrap();
-    ring.set(builder().minimum_calls(20).failure_rate(1.0))
+    let ring: CircuitBreakers<u32> = CircuitBreakers::new(ring).unwrap();
+    ring.set(settings().minimum_calls(20).failure_rate(1.0))
         .unwrap();
     let breaker = ring.get(&1);
     for _ in 0..5 {
@@ -140,23 +144,23 @@ async fn settings_hooks_and_hands_are_for_all_and_those_to_come() {
 
 #[test]
 fn keys_are_bounded() {
-    let breakers = family().max_keys(10).build().unwrap();
+    let breakers = upstream(family().max_keys(10));
     for n in 0..1000 {
         let _ = breakers.get(&n.to_string());
     }
     assert!(breakers.len() <= 10, "{}", breakers.len());
     // What was asked for last is what is remembered, however often others were asked for before.
     assert!(breakers.snapshot().iter().any(|(key, _)| key == "999"));
-    let error = family().max_keys(0).build().unwrap_err();
+    let error = CircuitBreakers::<String>::new(family().max_keys(0)).unwrap_err();
     assert_eq!(error.field(), "max_keys");
-    let error = family().idle_for(Duration::ZERO).build().unwrap_err();
-    assert_eq!(error.field(), "idle_for");
+    let error = CircuitBreakers::<String>::new(family().idle_timeout(Duration::ZERO)).unwrap_err();
+    assert_eq!(error.field(), "idle_timeout");
 }
 
 /// The map's clock is real: waits for the state, and gives up only where it never comes.
 #[tokio::test]
 async fn an_idle_key_is_forgotten() {
-    let breakers = family().idle_for(Duration::from_millis(1)).build().unwrap();
+    let breakers = upstream(family().idle_timeout(Duration::from_millis(1)));
     let held = breakers.get(&"a".to_owned());
     held.force_open();
     let forgotten = async {
@@ -177,7 +181,7 @@ async fn an_idle_key_is_forgotten() {
 /// However many ask at once, a key has one.
 #[test]
 fn a_key_has_one_breaker() {
-    let breakers = family().build().unwrap();
+    let breakers = upstream(family());
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
@@ -205,7 +209,7 @@ async fn keys_are_in_the_metrics_only_if_asked_for() {
             }
         }
     };
-    let quiet = family().build().unwrap();
+    let quiet = upstream(family());
     fail(&quiet);
     let page = handle.render();
     let outcomes = r#"seawall_circuit_outcomes_total{layer="circuit_breaker",name="upstream",reason="failure"} 8"#;
@@ -213,12 +217,10 @@ async fn keys_are_in_the_metrics_only_if_asked_for() {
     let open = r#"seawall_circuit_state{layer="circuit_breaker",name="upstream",state="open"} 2"#;
     assert!(page.contains(open) && !page.contains("key="), "{page}");
 
-    let told = builder()
-        .name("told")
-        .keyed()
-        .keys_in_metrics()
-        .build()
-        .unwrap();
+    let told = CircuitBreakers::new(settings())
+        .unwrap()
+        .named("told")
+        .keys_in_metrics();
     fail(&told);
     let page = handle.render();
     for line in [

@@ -17,7 +17,7 @@ use tower::discover::ServiceList;
 use tower::load::Constant;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
-use crate::circuit_breaker::{SECOND, builder, due, is_open, status};
+use crate::circuit_breaker::{SECOND, breaker, due, is_open, settings, status};
 use crate::support::*;
 
 fn endpoint(
@@ -46,7 +46,7 @@ macro_rules! poll_ready {
 
 #[tokio::test(start_paused = true)]
 async fn open_it_is_not_ready_and_is_woken_when_the_open_time_is_over() {
-    let breaker = builder().build().unwrap();
+    let breaker = breaker();
     let mut endpoint = endpoint(&breaker);
     for n in [1, 13, 13, 13] {
         assert_ready_ok!(poll_ready!(endpoint));
@@ -69,7 +69,7 @@ async fn open_it_is_not_ready_and_is_woken_when_the_open_time_is_over() {
 
 #[tokio::test(start_paused = true)]
 async fn forced_open_it_is_woken_by_hand() {
-    let breaker = builder().build().unwrap();
+    let breaker = breaker();
     let mut endpoint = endpoint(&breaker);
     breaker.force_open();
     assert_pending!(poll_ready!(endpoint));
@@ -82,7 +82,7 @@ async fn forced_open_it_is_woken_by_hand() {
 
 #[tokio::test(start_paused = true)]
 async fn a_grant_is_honoured_and_looked_at_again() {
-    let breaker = builder().build().unwrap();
+    let breaker = breaker();
     let mut endpoint = endpoint(&breaker);
     assert_ready_ok!(poll_ready!(endpoint));
     breaker.trip();
@@ -101,7 +101,7 @@ async fn a_grant_is_honoured_and_looked_at_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reserved_probe_is_given_back() {
-    let breaker = due(builder().half_open(1)).await;
+    let breaker = due(settings().half_open_probes(1)).await;
     let (mut first, mut second) = (endpoint(&breaker), endpoint(&breaker));
     assert_ready_ok!(poll_ready!(first));
     assert_ready_ok!(poll_ready!(first));
@@ -132,7 +132,7 @@ async fn a_reserved_probe_is_given_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reservation_that_is_not_used_expires() {
-    let breaker = due(builder().half_open(1)).await;
+    let breaker = due(settings().half_open_probes(1)).await;
     let (mut idle, mut other) = (endpoint(&breaker), endpoint(&breaker));
     assert_ready_ok!(poll_ready!(idle));
     assert_pending!(poll_ready!(other));
@@ -151,7 +151,7 @@ async fn a_reservation_that_is_not_used_expires() {
 /// How long it waited between the two is not the endpoint's.
 #[tokio::test(start_paused = true)]
 async fn a_call_begins_when_it_is_called() {
-    let breaker = builder().slow_call(SECOND, 0.5).build().unwrap();
+    let breaker = CircuitBreaker::new(settings().slow_call(SECOND, 0.5)).unwrap();
     let mut endpoint = endpoint(&breaker);
     assert_ready_ok!(poll_ready!(endpoint));
     advance(3600 * SECOND).await;
@@ -192,7 +192,7 @@ impl Service<u32> for Told {
 
 #[tokio::test(start_paused = true)]
 async fn no_probe_is_reserved_for_what_is_not_ready() {
-    let breaker = due(builder().half_open(1)).await;
+    let breaker = due(settings().half_open_probes(1)).await;
     let told = Arc::new(AtomicUsize::new(0));
     let layer = CircuitBreakerReadyLayer::new(breaker.clone()).plain();
     let mut endpoint = spawn(layer.layer(Told(told.clone())));
@@ -213,7 +213,7 @@ async fn no_probe_is_reserved_for_what_is_not_ready() {
 /// Http by default, with the classifier of the layer that it is made of.
 #[tokio::test(start_paused = true)]
 async fn it_counts_as_the_layer_it_is_made_of() {
-    let breaker = builder().minimum_calls(1).build().unwrap();
+    let breaker = CircuitBreaker::new(settings().minimum_calls(1)).unwrap();
     let service = service_fn(async |_: Request<Script>| Ok::<_, Infallible>(status(404)));
     let mut plain = CircuitBreakerReadyLayer::new(breaker.clone()).layer(service);
     plain.ready().await.unwrap().call(get()).await.unwrap();
@@ -230,7 +230,7 @@ async fn it_counts_as_the_layer_it_is_made_of() {
 /// `tower::balance` sends to the endpoint that works, and comes back to the other when it may.
 #[tokio::test(start_paused = true)]
 async fn a_balancer_sends_elsewhere() {
-    let breakers = [builder().build().unwrap(), builder().build().unwrap()];
+    let breakers = [breaker(), breaker()];
     let calls = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let fails = Arc::new(AtomicUsize::new(1));
     let endpoints: Vec<_> = breakers

@@ -13,14 +13,14 @@ use seawall::{
 use tokio::time::advance;
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
-use crate::circuit_breaker::{SECOND, breaker, builder, due, is_open, status};
+use crate::circuit_breaker::{SECOND, breaker, due, is_open, settings, status};
 use crate::support::*;
 
 /// Each verdict of a response, by how it moves a probe.
 #[tokio::test(start_paused = true)]
 async fn every_answer_has_its_verdict() {
     async fn after(response: fn() -> Response<Script>, request: fn() -> Request<Script>) -> String {
-        let breaker = due(builder()).await;
+        let breaker = due(settings()).await;
         let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(answers(response));
         let response = service.call(request()).await.unwrap();
         let _ = response.into_body().collect().await;
@@ -161,7 +161,7 @@ async fn classify_has_the_say() {
 /// A verdict at the head: a stream of hours holds up nothing, and is not slow.
 #[tokio::test(start_paused = true)]
 async fn a_stream_of_hours_holds_up_nothing() {
-    let breaker = due(builder().half_open(1).slow_call(SECOND, 0.5)).await;
+    let breaker = due(settings().half_open_probes(1).slow_call(SECOND, 0.5)).await;
     let stream = || Script::new([Step::Data("a"), Step::Pending, Step::Data("b")]);
     let mut service =
         CircuitBreakerLayer::new(breaker.clone()).layer(answers(move || ok(stream())));
@@ -196,14 +196,14 @@ async fn a_stream_of_hours_holds_up_nothing() {
 /// Whose calls are all streams has no verdict in time: streams that have begun well count at the end of the half-open time.
 #[tokio::test(start_paused = true)]
 async fn streams_that_have_begun_close_it() {
-    let timed = || builder().slow_call(SECOND, 0.5);
+    let timed = || settings().slow_call(SECOND, 0.5);
     let cases = [
         (timed(), Duration::ZERO, true),
         (timed(), 2 * SECOND, false),
-        (builder(), Duration::ZERO, true),
+        (settings(), Duration::ZERO, true),
     ];
-    for (builder, late, closes) in cases {
-        let breaker = due(builder).await;
+    for (settings, late, closes) in cases {
+        let breaker = due(settings).await;
         let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(service_fn(
             move |_: Request<Script>| async move {
                 tokio::time::sleep(late).await;
@@ -241,7 +241,7 @@ async fn streams_that_have_begun_close_it() {
 /// A head that comes after the half-open time is no sign that the dependency works in time.
 #[tokio::test(start_paused = true)]
 async fn a_head_that_is_late_does_not_close_it() {
-    let breaker = due(builder().half_open(1)).await;
+    let breaker = due(settings().half_open_probes(1)).await;
     let mut service =
         CircuitBreakerLayer::new(breaker.clone()).layer(service_fn(async |_: Request<Script>| {
             tokio::time::sleep(6 * SECOND).await;

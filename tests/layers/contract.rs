@@ -18,8 +18,8 @@ use seawall::{
 };
 #[cfg(feature = "keyed")]
 use seawall::{
-    RequestHead,
-    circuit_breaker::{CircuitBreakersLayer, PerKey},
+    CircuitBreakerSettings, RequestHead,
+    circuit_breaker::{CircuitBreakers, CircuitBreakersLayer, PerKey},
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready_ok};
@@ -205,7 +205,7 @@ every_layer! {
 #[cfg(feature = "keyed")]
 fn by_path()
 -> PerKey<String, impl Fn(&RequestHead<'_>) -> Option<String> + Clone + Send + Sync + Unpin> {
-    let breakers = CircuitBreaker::builder().keyed().build().unwrap();
+    let breakers = CircuitBreakers::new(CircuitBreakerSettings::default()).unwrap();
     breakers.by_head(|head: &RequestHead<'_>| Some(head.path().to_owned()))
 }
 

@@ -18,9 +18,10 @@ use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use seawall::policy::{Admission, NoWait, Policy};
 use seawall::{
-    CatchPanic, CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, Completion, ConcurrencyLimit,
-    ConcurrencyLimitLayer, GateLayer, HttpRequest, LagShed, LagShedLayer, Outcome, Reason,
-    Rejection, Reporter, RequestHead, RequestLimit, RequestLimitLayer, Timeout, TimeoutLayer,
+    CatchPanic, CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings,
+    Completion, ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer, HttpRequest, LagShed,
+    LagShedLayer, Outcome, Reason, Rejection, Reporter, RequestHead, RequestLimit,
+    RequestLimitLayer, Timeout, TimeoutLayer,
 };
 use tokio::task::yield_now;
 use tokio::time::advance;
@@ -189,6 +190,11 @@ struct Parts {
 
 impl Parts {
     fn new(sheds: &Arc<AtomicBool>) -> Self {
+        let settings = CircuitBreakerSettings::default()
+            .failure_rate(0.6)
+            .minimum_calls(6)
+            .open_duration(Duration::from_millis(900))
+            .half_open_probes(2);
         Self {
             catch_panic: CatchPanic::new(),
             lag_shed: LagShed::default(),
@@ -196,13 +202,7 @@ impl Parts {
                 sheds: sheds.clone(),
                 reporter: Reporter::new("shed"),
             },
-            breaker: CircuitBreaker::builder()
-                .failure_rate(0.6)
-                .minimum_calls(6)
-                .open_for(Duration::from_millis(900))
-                .half_open(2)
-                .build()
-                .unwrap(),
+            breaker: CircuitBreaker::new(settings).unwrap(),
             before: Witness::default(),
             timeout: Timeout::new(Duration::from_millis(700)),
             after: Witness::default(),

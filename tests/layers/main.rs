@@ -21,6 +21,8 @@ mod circuit_faults;
 mod circuit_keyed;
 #[cfg(feature = "http")]
 mod circuit_ready;
+mod circuit_settings;
+mod circuit_snapshot;
 #[cfg(feature = "http")]
 mod circuit_verdicts;
 #[cfg(feature = "http")]

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use seawall::policy::{Admission, NoWait, Policy, RequestKind};
 use seawall::{
-    CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer,
-    Reason, Rejection, TimeoutLayer,
+    CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
+    ConcurrencyLimitLayer, GateLayer, Reason, Rejection, TimeoutLayer,
 };
 use tower::{Layer, Service};
 
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
-#[expect(clippy::too_many_lines, reason = "one request for each metric")]
 async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
     use metrics_exporter_prometheus::PrometheusBuilder;
     use seawall::{CatchPanicLayer, RequestLimitLayer, Timeout};
@@ -53,11 +52,8 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
         .layer(answers(|| ok(Script::default())));
     dry.call(get()).await.unwrap();
 
-    let breaker = CircuitBreaker::builder()
-        .minimum_calls(2)
-        .name("api")
-        .build()
-        .unwrap();
+    let settings = CircuitBreakerSettings::default().minimum_calls(2);
+    let breaker = CircuitBreaker::new(settings).unwrap().named("api");
     let mut failing = CircuitBreakerLayer::new(breaker.clone()).layer(answers(|| {
         let mut response = ok(Script::default());
         *response.status_mut() = http::StatusCode::BAD_GATEWAY;
@@ -255,7 +251,7 @@ async fn one_event_per_rejection_and_panic() {
         ]
     );
 
-    let breaker = CircuitBreaker::builder().name("api").build().unwrap();
+    let breaker = CircuitBreaker::default().named("api");
     breaker.trip();
     tokio::time::advance(Duration::from_secs(5)).await;
     drop(breaker.try_acquire());
@@ -344,7 +340,8 @@ async fn a4_what_a_client_chooses_is_escaped() {
 async fn snapshots_are_serialised() {
     use serde_json::{json, to_value};
 
-    let breaker = CircuitBreaker::builder().half_open(1).build().unwrap();
+    let settings = CircuitBreakerSettings::default().half_open_probes(1);
+    let breaker = CircuitBreaker::new(settings).unwrap();
     let now = to_value(breaker.snapshot()).unwrap();
     assert_eq!(
         (&now["state"], &now["calls"]),

@@ -220,10 +220,8 @@ async fn what_was_ready_when_a_stall_is_over_is_delivered() {
 /// Whoever gives a call no time cannot open everybody's breaker by it.
 #[tokio::test(start_paused = true)]
 async fn a_caller_s_own_time_does_not_speak_against_the_service() {
-    let breaker = seawall::CircuitBreaker::builder()
-        .minimum_calls(1)
-        .build()
-        .unwrap();
+    let settings = seawall::CircuitBreakerSettings::default().minimum_calls(1);
+    let breaker = seawall::CircuitBreaker::new(settings).unwrap();
     let mut service = ServiceBuilder::new()
         .layer(seawall::CircuitBreakerLayer::new(breaker.clone()))
         .layer(TimeoutLayer::new(SECOND))

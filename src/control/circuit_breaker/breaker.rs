@@ -1,5 +1,5 @@
-//! The circuit breaker: one word that decides while it is closed, a second one for probes, and a lock that is taken only to
-//! change the state.
+//! A circuit breaker without a clock: one word that admits while it is closed, one for probes,
+//! and a lock that is taken to change the state.
 
 use std::collections::VecDeque;
 use std::sync::PoisonError;
@@ -16,77 +16,74 @@ use std::sync::{
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-use super::circuit::{
-    Cause, Change, Circuit, Decision, Exceeded, MAX_PROBES, Mode, Probes, Thresholds, Word, era,
-};
-use super::counts::{Counts, Sample};
-use super::window::Window;
+use super::probes::Probes;
+use super::rules::{LiveRules, MAX_PROBES, Reached, Rules};
+use super::state::{Change, Circuit, Mode, Times, TransitionCause, Word};
+use super::window::{Counts, Window};
 
-/// A breaker without a time of its own: `now` and all spans are nanoseconds.
+/// A breaker whose times are nanoseconds since an origin.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Breaker {
-    /// `| generation: 60 | calls are timed: 1 | mode: 3 |`. It leads the words that every call reads and none writes.
+    /// It leads the words that every call reads and none writes.
     pub(super) word: AtomicU64,
-    /// How many changes nobody was told about yet; written under the lock.
-    pub(super) untold: AtomicU32,
-    pub(super) failed_recoveries: AtomicU32,
-    /// When the open time is over, and when the half-open time is: apart, so that whoever still reads the word of the one
-    /// does not take the time of the other for it.
-    open_until: AtomicU64,
-    half_open_until: AtomicU64,
-    open_since: AtomicU64,
+    /// How many changes are not reported yet; written under the lock.
+    pub(super) unreported: AtomicU32,
+    /// When the open time is over, and when the half-open time is: apart, so that a call that still
+    /// reads the word of one does not take the time of the other for it.
+    pub(super) open_until: AtomicU64,
+    pub(super) half_open_until: AtomicU64,
+    pub(crate) rules: LiveRules,
     pub(super) probes: AtomicU64,
-    /// `| era: 32 | failures in a row: 32 |`.
-    in_a_row: AtomicU64,
+    /// `| era: 32 | consecutive failures: 32 |`.
+    pub(super) consecutive: AtomicU64,
     /// `| era: 32 | thresholds that are reached: 32 |`.
-    reached: AtomicU64,
+    pub(super) reached: AtomicU64,
     /// How often each threshold was reached.
-    pub(super) crossed: [AtomicU64; Exceeded::CAUSES.len()],
+    pub(super) reached_totals: [AtomicU64; Reached::CAUSES.len()],
     pub(super) ignored: AtomicU64,
     pub(super) window: Window,
-    locked: Mutex<Locked>,
+    pub(super) locked: Mutex<Locked>,
 }
 
 #[derive(Debug)]
 pub(super) struct Locked {
     pub(super) circuit: Circuit,
-    /// Changes that nobody was told about yet.
-    pub(super) untold: VecDeque<Change>,
-    /// Somebody is telling them, in their order.
-    pub(super) telling: bool,
+    /// Changes that are not reported yet.
+    pub(super) unreported: VecDeque<Change>,
+    /// A call reports them, in their order.
+    pub(super) is_reporting: bool,
 }
 
-/// What decides how long it stays in a state.
-pub(crate) trait Spans {
-    /// The open time after so many failed recoveries, the same each time for a generation that it follows. It may run code of
-    /// a user's, and is called outside the lock.
-    fn open(&self, failed_recoveries: u32, generation: u64) -> u64;
-
-    /// The half-open time after such an open time.
-    fn half_open(&self, open: u64) -> u64;
-
-    fn thresholds(&self) -> Thresholds;
-}
-
-/// What became of a call at the door.
+/// The admission of a call: the state that admitted it, and for a probe, whether the breaker knows
+/// that its response has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Entry {
-    /// Go, and bring the generation back with the result.
-    Pass(Word),
-    /// Not now.
-    Refused(Refusal),
+pub(crate) struct Pass {
+    pub(crate) word: Word,
+    pub(crate) has_begun: bool,
 }
 
-/// Why a call may not pass. Nanoseconds.
+/// Why a call is rejected. Nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// It is open for so long.
     Open(u64),
-    /// All probes are out; it is half-open for so long at the most.
+    /// All probes are outstanding; it is half-open for so long at most.
     HalfOpen(u64),
-    /// It is open until somebody says otherwise.
+    /// It is open until it is reset.
     ForcedOpen,
+}
+
+/// A breaker at a time, whether or not a call has come to change its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// What the next call finds.
+    pub(crate) circuit: Circuit,
+    /// What the window of that state holds, or what its probes say; while it is open, what it was
+    /// decided on.
+    pub(crate) counts: Counts,
+    /// Probes without an outcome.
+    pub(crate) outstanding: u32,
 }
 
 // === impl Refusal ===
@@ -101,28 +98,27 @@ impl Refusal {
     }
 }
 
-// === impl Breaker ===
+// === impl Breaker: its state ===
 
 impl Breaker {
-    pub(crate) fn new(window: Window, timed: bool, now: u64) -> Self {
+    pub(crate) fn new(window: Window, rules: &Rules, now: u64) -> Self {
         Self {
-            word: AtomicU64::new(Word::new(0, Mode::Closed, timed).0),
+            word: AtomicU64::new(Word::new(0, Mode::Closed, rules.is_timed()).0),
+            unreported: AtomicU32::new(0),
             open_until: AtomicU64::new(0),
             half_open_until: AtomicU64::new(0),
-            open_since: AtomicU64::new(0),
-            failed_recoveries: AtomicU32::new(0),
+            rules: LiveRules::new(rules),
             // Of no generation yet.
             probes: AtomicU64::new(Probes::new(u64::MAX).0),
-            in_a_row: AtomicU64::new(0),
+            consecutive: AtomicU64::new(0),
             reached: AtomicU64::new(0),
-            crossed: std::array::from_fn(|_| AtomicU64::new(0)),
+            reached_totals: std::array::from_fn(|_| AtomicU64::new(0)),
             ignored: AtomicU64::new(0),
             window,
-            untold: AtomicU32::new(0),
             locked: Mutex::new(Locked {
                 circuit: Circuit::new(now),
-                untold: VecDeque::new(),
-                telling: false,
+                unreported: VecDeque::new(),
+                is_reporting: false,
             }),
         }
     }
@@ -132,304 +128,12 @@ impl Breaker {
         Word(self.word.load(Ordering::Acquire))
     }
 
-    /// The state, if every call passes.
-    #[inline]
-    pub(crate) fn lets_pass(&self) -> Option<Word> {
-        Some(self.word()).filter(|word| word.lets_pass())
+    pub(super) fn probes(&self) -> Probes {
+        Probes(self.probes.load(Ordering::Acquire))
     }
 
-    /// May a call pass? While it may, whatever else there is to know is not looked at: neither the time nor the settings.
-    #[inline]
-    pub(crate) fn enter(&self, now: impl FnOnce() -> u64, spans: &impl Spans) -> Entry {
-        let word = self.word();
-        if word.lets_pass() {
-            return Entry::Pass(word);
-        }
-        self.enter_unclosed(now(), spans)
-    }
-
-    /// What a call is told while it is open, unless that is nearly over. The time is one that is known only to have come less
-    /// than `grain` nanoseconds ago.
-    #[inline]
-    pub(crate) fn refuses(&self, about: impl FnOnce() -> u64, grain: u64) -> Option<Refusal> {
-        if self.word().mode() != Mode::Open {
-            return None;
-        }
-        // No longer than it is open, though the time may be one before that.
-        let now = about().max(self.open_since.load(Ordering::Acquire));
-        let left = self.ends(Mode::Open).checked_sub(now)?;
-        (left > grain).then_some(Refusal::Open(left))
-    }
-
-    #[cold]
-    fn enter_unclosed(&self, now: u64, spans: &impl Spans) -> Entry {
-        loop {
-            let word = self.word();
-            let generation = word.generation();
-            match word.mode() {
-                Mode::Closed | Mode::ForcedClosed | Mode::ObserveOnly => return Entry::Pass(word),
-                Mode::ForcedOpen => return Entry::Refused(Refusal::ForcedOpen),
-                // The time may be that of a later generation; what follows from its end is checked under the lock.
-                mode @ (Mode::Open | Mode::HalfOpen) => {
-                    let until = self.ends(mode);
-                    if now >= until {
-                        self.expire(generation, now, spans);
-                    } else if mode == Mode::Open {
-                        return Entry::Refused(Refusal::Open(until - now));
-                    } else {
-                        let places = spans.thresholds().probes.min(MAX_PROBES);
-                        let entered = self.update_probes(generation, |probes| probes.enter(places));
-                        if entered.is_some() {
-                            return Entry::Pass(word);
-                        }
-                        // Where fewer probes are asked for now than had come back, nobody else would decide.
-                        let probes = Probes(self.probes.load(Ordering::Acquire));
-                        if probes.is_of(generation) && probes.outstanding() == 0 {
-                            self.conclude(generation, now, probes, spans);
-                        }
-                        if self.word() == word {
-                            return Entry::Refused(Refusal::HalfOpen(until - now));
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// A call came back that was a success, and not slow: counted here if that is all there is to do, as it nearly always is;
-    /// `None` if not, and nothing is done. The time is the number of a slice of the window. Says which thresholds it reached.
-    #[inline]
-    pub(crate) fn record_success(
-        &self,
-        pass: Word,
-        slice: impl FnOnce() -> u64,
-        now: impl Fn() -> u64,
-        spans: &impl Spans,
-    ) -> Option<Exceeded> {
-        let word = self.word();
-        let is_plain = word == pass && word.mode() == Mode::Closed;
-        if !is_plain || self.in_a_row.load(Ordering::Relaxed) as u32 > 0 {
-            return None;
-        }
-        if self.window.record_success(era(word.generation()), slice)? {
-            return Some(Exceeded::default());
-        }
-        Some(self.judge_success(word, now, spans))
-    }
-
-    #[cold]
-    fn judge_success(&self, word: Word, now: impl Fn() -> u64, spans: &impl Spans) -> Exceeded {
-        let counts = self.window.counts(era(word.generation()), now());
-        self.judge(word, now, &counts, 0, spans)
-    }
-
-    /// A call came back with a verdict. The time is asked for where it matters: not for a ring that stays below its
-    /// thresholds. Says which thresholds it reached.
-    #[inline]
-    pub(crate) fn record(
-        &self,
-        pass: Word,
-        has_head: bool,
-        now: impl Fn() -> u64,
-        sample: Sample,
-        spans: &impl Spans,
-    ) -> Exceeded {
-        let word = self.word();
-        if word.generation() != pass.generation() {
-            self.window.record_past(sample);
-            return Exceeded::default();
-        }
-        match word.mode() {
-            Mode::Closed | Mode::ObserveOnly => {
-                let era = era(word.generation());
-                let in_a_row = self.count_in_a_row(era, sample.failed, spans);
-                let counts = self.window.record(era, &now, sample);
-                if counts.is_some() || in_a_row > 0 || word.mode() == Mode::ObserveOnly {
-                    let counts = counts.unwrap_or_default();
-                    return self.judge(word, now, &counts, in_a_row, spans);
-                }
-            }
-            Mode::HalfOpen => self.record_probe(word, has_head, now(), sample, spans),
-            Mode::Open | Mode::ForcedOpen | Mode::ForcedClosed => self.window.record_past(sample),
-        }
-        Exceeded::default()
-    }
-
-    /// A call that asked nobody: counted where calls pass freely.
-    pub(crate) fn record_unasked(
-        &self,
-        now: impl Fn() -> u64,
-        sample: Sample,
-        spans: &impl Spans,
-    ) -> Exceeded {
-        let word = self.word();
-        if word.lets_pass() {
-            return self.record(word, false, now, sample, spans);
-        }
-        self.window.record_past(sample);
-        Exceeded::default()
-    }
-
-    /// Counts a call that came back and says nothing.
-    pub(crate) fn ignore(&self) {
-        self.ignored.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Whether the state is the one in which the call passed, and its time is not over.
-    pub(crate) fn is_current(&self, pass: Word, now: impl FnOnce() -> u64) -> bool {
-        self.word().generation() == pass.generation()
-            && (pass.lets_pass() || now() < self.ends(pass.mode()))
-    }
-
-    #[inline]
-    fn count_in_a_row(&self, era: u64, failed: bool, spans: &impl Spans) -> u32 {
-        let tag = era as u32;
-        let is_later = |old: u64| ((old >> 32) as u32).wrapping_sub(tag).wrapping_sub(1) < 1 << 31;
-        if !failed {
-            let old = self.in_a_row.load(Ordering::Relaxed);
-            if old as u32 > 0 {
-                let _ = self
-                    .in_a_row
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
-                        (!is_later(old)).then_some(u64::from(tag) << 32)
-                    });
-            }
-            return 0;
-        }
-        if spans.thresholds().consecutive_failures.is_none() {
-            return 0;
-        }
-        let update = |old: u64| {
-            let is_current = (old >> 32) as u32 == tag;
-            let count = if is_current { old as u32 } else { 0 };
-            let new = u64::from(tag) << 32 | u64::from(count.saturating_add(1));
-            (!is_later(old)).then_some(new)
-        };
-        let old = self
-            .in_a_row
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, update);
-        old.ok().and_then(update).map_or(0, |new| new as u32)
-    }
-
-    fn judge(
-        &self,
-        word: Word,
-        now: impl Fn() -> u64,
-        counts: &Counts,
-        in_a_row: u32,
-        spans: &impl Spans,
-    ) -> Exceeded {
-        let exceeded = spans.thresholds().exceeded(counts, in_a_row);
-        if word.mode() == Mode::ObserveOnly {
-            return self.observe(era(word.generation()), exceeded);
-        }
-        match exceeded.cause() {
-            Some(cause) if self.open(word.generation(), now(), cause, spans) => {
-                self.count_crossed(exceeded)
-            }
-            _ => Exceeded::default(),
-        }
-    }
-
-    /// Counts the thresholds that are newly reached while nothing follows from it.
-    fn observe(&self, era: u64, exceeded: Exceeded) -> Exceeded {
-        let new = u64::from(era as u32) << 32 | u64::from(exceeded.bits());
-        let update = |old: u64| {
-            let ahead = (new >> 32).wrapping_sub(old >> 32) as u32;
-            (old != new && ahead < 1 << 31).then_some(new)
-        };
-        let updated = self
-            .reached
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
-        let Ok(old) = updated else {
-            return Exceeded::default();
-        };
-        let before = if old >> 32 == new >> 32 {
-            old as u32
-        } else {
-            0
-        };
-        self.count_crossed(Exceeded::from_bits(exceeded.bits() & !before))
-    }
-
-    fn count_crossed(&self, newly: Exceeded) -> Exceeded {
-        for (index, crossed) in self.crossed.iter().enumerate() {
-            if newly.has(index) {
-                crossed.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        newly
-    }
-
-    /// The time of an open or half-open state is over: probes may go, or what they have said by now must do.
-    pub(super) fn expire(&self, generation: u64, now: u64, spans: &impl Spans) {
-        if self.word().mode() == Mode::Open {
-            self.change(generation, |circuit| {
-                let lasts = spans.half_open(circuit.until.saturating_sub(circuit.since));
-                circuit.enter(Mode::HalfOpen, Cause::OpenTimeOver, now, Some(lasts))
-            });
-            return;
-        }
-        let at = self.ends(Mode::HalfOpen).min(now);
-        let probes = Probes(self.probes.load(Ordering::Acquire));
-        if spans.thresholds().decide(probes, true) == Decision::Close {
-            self.close(generation, at, Cause::ProbesSucceeded);
-        } else {
-            self.open(generation, at, Cause::HalfOpenTimeOver, spans);
-        }
-    }
-
-    pub(super) fn close(&self, generation: u64, now: u64, cause: Cause) -> bool {
-        self.change(generation, |circuit| {
-            circuit.enter(Mode::Closed, cause, now, None)
-        })
-    }
-
-    pub(super) fn open(&self, generation: u64, now: u64, cause: Cause, spans: &impl Spans) -> bool {
-        let failed_recoveries = self.failed_recoveries.load(Ordering::Acquire);
-        let failed_recoveries = match self.word().mode() {
-            Mode::HalfOpen => failed_recoveries.saturating_add(1),
-            _ => 0,
-        };
-        // If any of this belongs to another generation, so does the word, and nothing is changed.
-        let lasts = spans.open(failed_recoveries, generation);
-        self.change(generation, |circuit| {
-            circuit.enter(Mode::Open, cause, now, Some(lasts))
-        })
-    }
-
-    /// Changes the state if it is still of that generation.
-    fn change(&self, generation: u64, change: impl FnOnce(&mut Circuit) -> Option<Change>) -> bool {
-        let mut locked = self.lock();
-        if locked.circuit.generation != generation {
-            return false;
-        }
-        let changed = change(&mut locked.circuit);
-        self.publish(&mut locked, changed);
-        true
-    }
-
-    /// What a state needs comes before its word, so that whoever reads the word reads no older.
-    pub(super) fn publish(&self, locked: &mut Locked, changed: Option<Change>) {
-        locked.untold.extend(changed);
-        self.untold
-            .store(locked.untold.len() as u32, Ordering::Relaxed);
-        let circuit = &locked.circuit;
-        if let Some(until) = self.until(circuit.mode) {
-            until.store(circuit.until, Ordering::Release);
-        }
-        if circuit.mode == Mode::Open {
-            self.open_since.store(circuit.since, Ordering::Release);
-        }
-        self.failed_recoveries
-            .store(circuit.failed_recoveries, Ordering::Release);
-        if circuit.mode == Mode::HalfOpen {
-            let probes = Probes::new(circuit.generation);
-            // Not a store: it comes after whatever a stale probe has changed.
-            self.probes.swap(probes.0, Ordering::AcqRel);
-        }
-        let word = Word::new(circuit.generation, circuit.mode, self.word().is_timed());
-        self.word.store(word.0, Ordering::Release);
+    pub(super) fn lock(&self) -> MutexGuard<'_, Locked> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn until(&self, mode: Mode) -> Option<&AtomicU64> {
@@ -440,12 +144,208 @@ impl Breaker {
         }
     }
 
-    pub(super) fn ends(&self, mode: Mode) -> u64 {
+    /// When a state is over. It may be that of a later generation: what follows from it is checked
+    /// under the lock.
+    fn ends(&self, mode: Mode) -> u64 {
         let until = self.until(mode);
         until.map_or(u64::MAX, |until| until.load(Ordering::Acquire))
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Locked> {
-        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Changes the state, if it is still that of `generation`. The new state is made outside the
+    /// lock, where code of a user may run. Returns whether it was.
+    pub(super) fn change(
+        &self,
+        generation: u64,
+        change: impl FnOnce(&mut Circuit) -> Option<Change>,
+    ) -> bool {
+        let mut circuit = self.lock().circuit.clone();
+        if circuit.generation != generation {
+            return false;
+        }
+        let changed = change(&mut circuit);
+        let mut locked = self.lock();
+        let is_current = locked.circuit.generation == generation;
+        if is_current {
+            locked.circuit = circuit;
+            locked.unreported.extend(changed);
+            self.publish(&locked);
+        }
+        is_current
+    }
+
+    /// What a state needs is written before its word, so that who reads the word reads no older.
+    fn publish(&self, locked: &Locked) {
+        let unreported = locked.unreported.len() as u32;
+        self.unreported.store(unreported, Ordering::Relaxed);
+        let circuit = &locked.circuit;
+        if let Some(until) = self.until(circuit.mode) {
+            until.store(circuit.until, Ordering::Release);
+        }
+        if circuit.mode == Mode::HalfOpen {
+            let probes = Probes::new(circuit.generation);
+            // Not a store: it comes after what a stale probe has changed.
+            self.probes.swap(probes.0, Ordering::AcqRel);
+        }
+        let word = Word::new(circuit.generation, circuit.mode, self.word().is_timed());
+        self.word.store(word.0, Ordering::Release);
+    }
+
+    /// Leaves the states whose time is over, and returns the word of the one that is not.
+    pub(super) fn advance(&self, now: u64, times: &impl Times) -> Word {
+        loop {
+            let word = self.word();
+            if now < self.ends(word.mode()) {
+                return word;
+            }
+            self.expire(word, now, times);
+        }
+    }
+
+    /// Leaves a half-open state whose time is over. The next one begins with a call.
+    pub(super) fn end_half_open(&self, now: u64, times: &impl Times) -> Word {
+        let word = self.word();
+        if word.mode() == Mode::HalfOpen && now >= self.ends(Mode::HalfOpen) {
+            self.expire(word, now, times);
+        }
+        self.word()
+    }
+
+    fn expire(&self, word: Word, now: u64, times: &impl Times) {
+        let rules = self.rules.get();
+        self.change(word.generation(), |circuit| {
+            circuit.expire(now, true, self.probes(), &rules, times)
+        });
+    }
+
+    pub(super) fn open(
+        &self,
+        word: Word,
+        now: u64,
+        cause: TransitionCause,
+        counts: Counts,
+        times: &impl Times,
+    ) -> bool {
+        self.change(word.generation(), |circuit| {
+            let lasts = times.open(circuit.next_recovery(), circuit.generation);
+            circuit.enter(Mode::Open, cause, now, Some(lasts), counts)
+        })
+    }
+
+    /// The state at a time, with all that belongs to it.
+    pub(crate) fn look(&self, now: u64, times: &impl Times) -> Look {
+        let rules = self.rules.get();
+        let (stored, probes) = {
+            let locked = self.lock();
+            (locked.circuit.clone(), self.probes())
+        };
+        let mut circuit = stored.clone();
+        while circuit.expire(now, false, probes, &rules, times).is_some() {}
+        let is_stored = circuit.generation == stored.generation;
+        let word = Word::new(circuit.generation, circuit.mode, false);
+        Look {
+            counts: match circuit.mode {
+                Mode::Closed | Mode::ObserveOnly => self.window.counts(word.era(), now),
+                Mode::HalfOpen if is_stored => probes.counts(),
+                Mode::Open => circuit.decided_on,
+                Mode::HalfOpen | Mode::ForcedOpen | Mode::ForcedClosed => Counts::default(),
+            },
+            outstanding: match circuit.mode {
+                Mode::HalfOpen if is_stored => probes.outstanding(),
+                _ => 0,
+            },
+            circuit,
+        }
+    }
+
+    /// All calls that were ever recorded.
+    pub(crate) fn totals(&self) -> Counts {
+        self.window.totals()
+    }
+
+    /// All calls that ended without an outcome.
+    pub(crate) fn ignored(&self) -> u64 {
+        self.ignored.load(Ordering::Relaxed)
+    }
+
+    /// How often each of [`Reached::CAUSES`] was reached.
+    pub(crate) fn reached_totals(&self) -> [u64; Reached::CAUSES.len()] {
+        std::array::from_fn(|index| self.reached_totals[index].load(Ordering::Relaxed))
+    }
+}
+
+// === impl Breaker: admission ===
+
+impl Breaker {
+    /// The state, if it is closed and no call is timed.
+    #[inline]
+    pub(crate) fn admits_plainly(&self) -> Option<Word> {
+        Some(self.word()).filter(|word| word.is_plain())
+    }
+
+    /// Decides about a call. `now` is read unless the state admits all calls.
+    pub(crate) fn admit(
+        &self,
+        now: impl FnOnce() -> u64,
+        times: &impl Times,
+    ) -> Result<Word, Refusal> {
+        let word = self.word();
+        match word.mode() {
+            Mode::Closed | Mode::ForcedClosed | Mode::ObserveOnly => Ok(word),
+            Mode::ForcedOpen => Err(Refusal::ForcedOpen),
+            Mode::Open => {
+                let now = now();
+                match self.ends(Mode::Open).checked_sub(now) {
+                    Some(left) if left > 0 => Err(Refusal::Open(left)),
+                    _ => self.admit_probe(now, times),
+                }
+            }
+            Mode::HalfOpen => self.admit_probe(now(), times),
+        }
+    }
+
+    #[cold]
+    fn admit_probe(&self, now: u64, times: &impl Times) -> Result<Word, Refusal> {
+        loop {
+            let word = self.advance(now, times);
+            let left = self.ends(word.mode()).saturating_sub(now);
+            match word.mode() {
+                Mode::Closed | Mode::ForcedClosed | Mode::ObserveOnly => return Ok(word),
+                Mode::ForcedOpen => return Err(Refusal::ForcedOpen),
+                Mode::Open => return Err(Refusal::Open(left)),
+                Mode::HalfOpen => {}
+            }
+            let rules = self.rules.get();
+            let most = rules.probes.min(MAX_PROBES);
+            let generation = word.generation();
+            let is_admitted = self.update_probes(generation, |probes| probes.enter(most));
+            if is_admitted.is_some() {
+                return Ok(word);
+            }
+            // If the rules allow fewer probes now than are done, no probe is left to decide.
+            let probes = self.probes();
+            if probes.is_of(generation) && probes.outstanding() == 0 {
+                self.conclude(word, now, probes, times);
+            }
+            if self.word() == word {
+                return Err(Refusal::HalfOpen(left));
+            }
+        }
+    }
+
+    /// Whether the state that admitted a call is the current one, and its time is not over.
+    pub(crate) fn is_current(&self, word: Word, now: impl FnOnce() -> u64) -> bool {
+        self.word().generation() == word.generation()
+            && (word.admits_all() || now() < self.ends(word.mode()))
+    }
+
+    /// The response of a call has begun. Returns whether that is recorded of a probe.
+    #[allow(dead_code, reason = "without a protocol nothing begins before it ends")]
+    pub(crate) fn begin_response(
+        &self,
+        word: Word,
+        now: impl FnOnce() -> u64,
+        times: &impl Times,
+    ) -> bool {
+        self.update_probe(word, now, Probes::begin, times)
     }
 }

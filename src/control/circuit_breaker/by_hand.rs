@@ -1,76 +1,76 @@
-//! What is done to a circuit breaker other than by its calls, and how its changes are told.
+//! What the handle of a breaker does, and how changes are reported.
 
 #[cfg(all(test, seawall_loom))]
 use loom::sync::atomic::Ordering;
 #[cfg(not(all(test, seawall_loom)))]
 use std::sync::atomic::Ordering;
 
-use super::breaker::{Breaker, Spans};
-use super::circuit::{Cause, Change, Mode, Word};
+use super::breaker::Breaker;
+use super::rules::Rules;
+use super::state::{Change, Mode, Times, TransitionCause, Word};
+use super::window::Counts;
 
 impl Breaker {
-    /// Opens it, if it is closed or half-open, as if a threshold had been reached.
-    pub(crate) fn trip(&self, now: u64, spans: &impl Spans) {
+    /// Opens it, if it is closed or half-open, as if a threshold were reached.
+    pub(crate) fn trip(&self, now: u64, times: &impl Times) {
         loop {
-            let word = self.word();
-            let generation = word.generation();
-            match word.mode() {
-                Mode::Closed | Mode::HalfOpen => {
-                    if self.open(generation, now, Cause::ByHand, spans) {
-                        return;
-                    }
-                }
-                // As good as half-open already.
-                Mode::Open if now >= self.ends(Mode::Open) => self.expire(generation, now, spans),
-                _ => return,
+            let word = self.advance(now, times);
+            let is_open = !matches!(word.mode(), Mode::Closed | Mode::HalfOpen);
+            let cause = TransitionCause::ByHand;
+            if is_open || self.open(word, now, cause, Counts::default(), times) {
+                return;
             }
         }
     }
 
-    /// Changes the state by hand, unless it is that already.
-    pub(crate) fn force(&self, to: Mode, now: u64) {
-        let mut locked = self.lock();
-        if locked.circuit.mode != to {
-            let changed = locked.circuit.enter(to, Cause::ByHand, now, None);
-            self.publish(&mut locked, changed);
-        }
+    /// Forces a state, unless it is in that state.
+    pub(crate) fn force(&self, to: Mode, now: u64, times: &impl Times) {
+        while self.word().mode() != to && !self.enter(to, now, times) {}
     }
 
-    /// Closes it, whatever it is, and forgets what it has seen.
-    pub(crate) fn reset(&self, now: u64) {
-        let mut locked = self.lock();
-        let changed = locked.circuit.enter(Mode::Closed, Cause::ByHand, now, None);
-        self.publish(&mut locked, changed);
+    /// Closes it in any state, and empties the window.
+    pub(crate) fn reset(&self, now: u64, times: &impl Times) {
+        while !self.enter(Mode::Closed, now, times) {}
     }
 
-    /// Calls are timed from now on, or no longer. It is asked under the lock, so that the last answer stays.
-    pub(crate) fn set_timed(&self, timed: impl FnOnce() -> bool) {
+    fn enter(&self, to: Mode, now: u64, times: &impl Times) -> bool {
+        let word = self.advance(now, times);
+        self.change(word.generation(), |circuit| {
+            circuit.enter(to, TransitionCause::ByHand, now, None, Counts::default())
+        })
+    }
+
+    /// Changes the rules. The caller makes one change at a time.
+    pub(crate) fn set_rules(&self, rules: &Rules) {
         let locked = self.lock();
-        let word = Word::new(locked.circuit.generation, locked.circuit.mode, timed());
+        self.rules.set(rules);
+        let (generation, mode) = (locked.circuit.generation, locked.circuit.mode);
+        let word = Word::new(generation, mode, rules.is_timed());
         self.word.store(word.0, Ordering::Release);
     }
 
-    /// Tells the changes that nobody was told, in their order and outside the lock. `tell` must not unwind.
+    /// Reports the changes that are not reported yet, in their order and outside the lock. `report`
+    /// must not unwind.
     #[inline]
-    pub(crate) fn tell(&self, tell: impl FnMut(Change)) {
-        if self.untold.load(Ordering::Relaxed) > 0 {
-            self.tell_all(tell);
+    pub(crate) fn report(&self, report: impl FnMut(Change)) {
+        if self.unreported.load(Ordering::Relaxed) > 0 {
+            self.report_all(report);
         }
     }
 
     #[cold]
-    fn tell_all(&self, mut tell: impl FnMut(Change)) {
+    fn report_all(&self, mut report: impl FnMut(Change)) {
         let mut locked = self.lock();
-        if std::mem::replace(&mut locked.telling, true) {
-            return; // whoever is telling goes on with ours
+        if std::mem::replace(&mut locked.is_reporting, true) {
+            return; // the one that reports goes on with these
         }
-        while let Some(change) = locked.untold.pop_front() {
-            self.untold
-                .store(locked.untold.len() as u32, Ordering::Relaxed);
+        while let Some(change) = locked.unreported.pop_front() {
+            let left = locked.unreported.len() as u32;
+            self.unreported.store(left, Ordering::Relaxed);
             drop(locked);
-            tell(change);
+            report(change);
             locked = self.lock();
         }
-        locked.telling = false;
+        locked.is_reporting = false;
     }
 }

@@ -3,17 +3,14 @@
 use loom::sync::Arc;
 use loom::thread;
 
-use super::breaker::{Breaker, Entry, Spans};
-use super::circuit::{Cause, Mode, Thresholds, Word};
-use super::counts::Sample;
-use super::window::Window;
+use super::breaker::{Breaker, Pass};
+use super::rules::{LiveRules, Rules};
+use super::state::{Mode, Times, TransitionCause, Word};
+use super::window::{Sample, Window};
 
 struct Fixed;
 
-/// By failures in a row alone.
-struct InARow;
-
-impl Spans for Fixed {
+impl Times for Fixed {
     fn open(&self, _: u32, _: u64) -> u64 {
         100
     }
@@ -21,66 +18,70 @@ impl Spans for Fixed {
     fn half_open(&self, open: u64) -> u64 {
         open
     }
-
-    fn thresholds(&self) -> Thresholds {
-        Thresholds {
-            failure_rate: Some(0.5),
-            slow_rate: None,
-            minimum_calls: 2,
-            consecutive_failures: None,
-            probes: 2,
-        }
-    }
 }
 
-impl Spans for InARow {
-    fn open(&self, _: u32, _: u64) -> u64 {
-        100
-    }
+const RATE: Rules = Rules {
+    failure_rate: Some(0.5),
+    slow_call_rate: None,
+    minimum_calls: 2,
+    consecutive_failures: None,
+    probes: 2,
+    slow_call: u64::MAX,
+};
 
-    fn half_open(&self, open: u64) -> u64 {
-        open
-    }
-
-    fn thresholds(&self) -> Thresholds {
-        Thresholds {
-            failure_rate: None,
-            consecutive_failures: Some(2),
-            ..Fixed.thresholds()
-        }
-    }
-}
+/// By consecutive failures alone.
+const CONSECUTIVE: Rules = Rules {
+    failure_rate: None,
+    consecutive_failures: Some(2),
+    ..RATE
+};
 
 fn sample(failed: bool) -> Sample {
-    Sample {
-        failed,
-        slow: false,
-        took: 0,
-    }
+    Sample::new(failed, false, 0)
 }
 
 fn breaker() -> Arc<Breaker> {
-    Arc::new(Breaker::new(Window::within(20, 2), false, 0))
+    with(&RATE)
+}
+
+fn with(rules: &Rules) -> Arc<Breaker> {
+    Arc::new(Breaker::new(Window::time_based(20, 2), rules, 0))
 }
 
 fn enter(breaker: &Breaker, now: u64) -> Option<Word> {
-    match breaker.enter(|| now, &Fixed) {
-        Entry::Pass(word) => Some(word),
-        Entry::Refused(_) => None,
+    breaker.admit(|| now, &Fixed).ok()
+}
+
+const fn pass(word: Word) -> Pass {
+    Pass {
+        word,
+        has_begun: false,
     }
 }
 
-/// As whoever knows the slice does: a success by the short way, if there is one.
-fn record(breaker: &Breaker, pass: Word, now: u64, failed: bool, spans: &impl Spans) {
-    let short = || breaker.record_success(pass, || now / 10, || now, spans);
-    if failed || short().is_none() {
-        breaker.record(pass, false, || now, sample(failed), spans);
-    }
+fn record(breaker: &Breaker, word: Word, now: u64, failed: bool) {
+    breaker.record(pass(word), || now, sample(failed), &Fixed);
+}
+
+fn mode(breaker: &Breaker, now: u64) -> Mode {
+    breaker.look(now, &Fixed).circuit.mode
+}
+
+fn outstanding(breaker: &Breaker, now: u64) -> u32 {
+    breaker.look(now, &Fixed).outstanding
+}
+
+/// Every interleaving with at most three preemptions, for tests that read the rules: they are many
+/// words, each of which may be read before or after a switch.
+fn model(test: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(test);
 }
 
 fn changes(breaker: &Breaker) -> Vec<(Mode, Mode)> {
     let mut changes = Vec::new();
-    breaker.tell(|change| changes.push((change.from, change.to)));
+    breaker.report(|change| changes.push((change.from, change.to)));
     changes
 }
 
@@ -108,7 +109,7 @@ fn race<A, B>(
 fn no_sample_is_lost_when_a_bucket_turns() {
     for late in [20, 19, 9, 0] {
         loom::model(move || {
-            let window = Arc::new(Window::within(20, 2));
+            let window = Arc::new(Window::time_based(20, 2));
             window.record(0, || 0, sample(true));
             let other = window.clone();
             let thread = thread::spawn(move || {
@@ -128,7 +129,7 @@ fn no_sample_is_lost_when_a_bucket_turns() {
 #[test]
 fn the_sums_of_a_ring_are_those_of_its_slots() {
     loom::model(|| {
-        let window = Arc::new(Window::last(2));
+        let window = Arc::new(Window::count_based(2));
         let other = window.clone();
         let thread = thread::spawn(move || {
             other.record(0, || 0, sample(true));
@@ -149,7 +150,7 @@ fn the_sums_of_a_ring_are_those_of_its_slots() {
 #[test]
 fn an_older_generation_changes_nothing_in_a_ring() {
     loom::model(|| {
-        let window = Arc::new(Window::last(2));
+        let window = Arc::new(Window::count_based(2));
         window.record(0, || 0, sample(true));
         let other = window.clone();
         let thread = thread::spawn(move || {
@@ -170,11 +171,11 @@ fn it_opens_once() {
     loom::model(|| {
         let breaker = breaker();
         let word = enter(&breaker, 0).unwrap();
-        record(&breaker, word, 0, true, &Fixed);
+        record(&breaker, word, 0, true);
         race(
             &breaker,
-            move |breaker| record(&breaker, word, 1, true, &Fixed),
-            |breaker| record(&breaker, word, 1, true, &Fixed),
+            move |breaker| record(&breaker, word, 1, true),
+            |breaker| record(&breaker, word, 1, true),
         );
         assert_eq!(changes(&breaker), [(Mode::Closed, Mode::Open)]);
         assert_eq!(breaker.totals().failures, 3);
@@ -185,12 +186,12 @@ fn it_opens_once() {
 #[test]
 fn two_failures_in_a_row_at_once_open_it() {
     loom::model(|| {
-        let breaker = breaker();
+        let breaker = with(&CONSECUTIVE);
         let word = enter(&breaker, 0).unwrap();
         race(
             &breaker,
-            move |breaker| record(&breaker, word, 1, true, &InARow),
-            |breaker| record(&breaker, word, 1, true, &InARow),
+            move |breaker| record(&breaker, word, 1, true),
+            |breaker| record(&breaker, word, 1, true),
         );
         assert_eq!(changes(&breaker), [(Mode::Closed, Mode::Open)]);
     });
@@ -199,19 +200,19 @@ fn two_failures_in_a_row_at_once_open_it() {
 /// A failure that passed before a reset and is counted after it neither counts nor forgets what came after it.
 #[test]
 fn an_older_failure_is_not_in_the_row() {
-    loom::model(|| {
-        let breaker = breaker();
+    model(|| {
+        let breaker = with(&CONSECUTIVE);
         let old = enter(&breaker, 0).unwrap();
         race(
             &breaker,
-            move |breaker| record(&breaker, old, 0, true, &InARow),
+            move |breaker| record(&breaker, old, 0, true),
             |breaker| {
-                breaker.reset(0);
+                breaker.reset(0, &Fixed);
                 let new = enter(breaker, 0).unwrap();
-                record(&breaker, new, 0, true, &InARow);
-                assert_eq!(breaker.look(0, &InARow).mode, Mode::Closed);
-                record(&breaker, new, 0, true, &InARow);
-                assert_eq!(breaker.look(0, &InARow).mode, Mode::Open);
+                record(&breaker, new, 0, true);
+                assert_eq!(mode(breaker, 0), Mode::Closed);
+                record(&breaker, new, 0, true);
+                assert_eq!(mode(breaker, 0), Mode::Open);
             },
         );
     });
@@ -225,8 +226,8 @@ fn a_failure_and_a_success_at_once_open_it() {
         let word = enter(&breaker, 0).unwrap();
         race(
             &breaker,
-            move |breaker| record(&breaker, word, 100, true, &Fixed),
-            |breaker| record(&breaker, word, 100, false, &Fixed),
+            move |breaker| record(&breaker, word, 100, true),
+            |breaker| record(&breaker, word, 100, false),
         );
         assert_eq!(changes(&breaker), [(Mode::Closed, Mode::Open)]);
     });
@@ -239,8 +240,8 @@ fn two_failures_at_once_open_it() {
         let word = enter(&breaker, 0).unwrap();
         race(
             &breaker,
-            move |breaker| record(&breaker, word, 1, true, &Fixed),
-            |breaker| record(&breaker, word, 1, true, &Fixed),
+            move |breaker| record(&breaker, word, 1, true),
+            |breaker| record(&breaker, word, 1, true),
         );
         assert_eq!(changes(&breaker), [(Mode::Closed, Mode::Open)]);
     });
@@ -257,9 +258,9 @@ fn it_is_half_open_once_and_admits_no_more_than_its_probes() {
             move |breaker| enter(breaker, over),
             |breaker| enter(breaker, over),
         );
-        assert_eq!(breaker.look(over, &Fixed).probes, 2);
+        assert_eq!(outstanding(&breaker, over), 2);
         assert_eq!(changes(&breaker), [(Mode::Open, Mode::HalfOpen)]);
-        assert!(breaker.give_back(probe, false, || over, &Fixed));
+        assert!(breaker.release(pass(probe), || over, &Fixed));
         assert!(enter(&breaker, over).is_some());
     });
 }
@@ -275,7 +276,7 @@ fn two_find_the_open_time_over() {
             |breaker| assert!(enter(breaker, over).is_some()),
         );
         assert_eq!(changes(&breaker), [(Mode::Open, Mode::HalfOpen)]);
-        assert_eq!(breaker.look(over, &Fixed).probes, 2);
+        assert_eq!(outstanding(&breaker, over), 2);
     });
 }
 
@@ -288,12 +289,12 @@ fn a_place_that_is_given_back_is_not_lost() {
         let second = enter(&breaker, over).unwrap();
         race(
             &breaker,
-            move |breaker| assert!(breaker.give_back(first, false, || over, &Fixed)),
-            |breaker| record(&breaker, second, over, false, &Fixed),
+            move |breaker| assert!(breaker.release(pass(first), || over, &Fixed)),
+            |breaker| record(&breaker, second, over, false),
         );
-        assert_eq!(breaker.look(over, &Fixed).probes, 0);
+        assert_eq!(outstanding(&breaker, over), 0);
         let third = enter(&breaker, over).unwrap();
-        record(&breaker, third, over, false, &Fixed);
+        record(&breaker, third, over, false);
         let closed = (Mode::HalfOpen, Mode::Closed);
         assert_eq!(changes(&breaker), [(Mode::Open, Mode::HalfOpen), closed]);
     });
@@ -308,14 +309,14 @@ fn a_stale_probe_gives_back_no_place_of_the_next() {
         let probe = enter(&breaker, over).unwrap();
         race(
             &breaker,
-            move |breaker| breaker.give_back(probe, false, || over, &Fixed),
+            move |breaker| breaker.release(pass(probe), || over, &Fixed),
             |breaker| {
-                breaker.reset(over);
+                breaker.reset(over, &Fixed);
                 breaker.trip(over, &Fixed);
                 assert!(enter(breaker, over + 100).is_some());
             },
         );
-        assert_eq!(breaker.look(over + 100, &Fixed).probes, 1);
+        assert_eq!(outstanding(&breaker, over + 100), 1);
     });
 }
 
@@ -328,8 +329,8 @@ fn two_verdicts_make_one_decision() {
         let second = enter(&breaker, over).unwrap();
         race(
             &breaker,
-            move |breaker| record(&breaker, first, over, true, &Fixed),
-            |breaker| record(&breaker, second, over, false, &Fixed),
+            move |breaker| record(&breaker, first, over, true),
+            |breaker| record(&breaker, second, over, false),
         );
         let half_open = (Mode::Open, Mode::HalfOpen);
         let reopened = (Mode::HalfOpen, Mode::Open);
@@ -346,7 +347,7 @@ fn a_late_probe_races_with_the_end_of_the_half_open_time() {
         let end = over + 100;
         race(
             &breaker,
-            move |breaker| record(&breaker, probe, end, false, &Fixed),
+            move |breaker| record(&breaker, probe, end, false),
             |breaker| enter(breaker, end),
         );
         let mut told = changes(&breaker);
@@ -361,11 +362,11 @@ fn a_hand_and_a_threshold_race() {
     loom::model(|| {
         let breaker = breaker();
         let word = enter(&breaker, 0).unwrap();
-        record(&breaker, word, 0, true, &Fixed);
+        record(&breaker, word, 0, true);
         race(
             &breaker,
-            move |breaker| record(&breaker, word, 0, true, &Fixed),
-            |breaker| breaker.force(Mode::ForcedOpen, 0),
+            move |breaker| record(&breaker, word, 0, true),
+            |breaker| breaker.force(Mode::ForcedOpen, 0, &Fixed),
         );
         let told = changes(&breaker);
         assert_eq!(told.last().unwrap().1, Mode::ForcedOpen);
@@ -380,8 +381,8 @@ fn every_change_is_told_once_and_in_order() {
         let breaker = breaker();
         let told = Arc::new(loom::sync::Mutex::new(Vec::new()));
         let tell = |breaker: &Breaker, told: &loom::sync::Mutex<Vec<u64>>| {
-            breaker.tell(|change| {
-                assert_eq!(change.cause, Cause::ByHand);
+            breaker.report(|change| {
+                assert_eq!(change.cause, TransitionCause::ByHand);
                 told.lock().unwrap().push(change.number);
             });
         };
@@ -389,14 +390,57 @@ fn every_change_is_told_once_and_in_order() {
         race(
             &breaker,
             move |breaker| {
-                breaker.force(Mode::ForcedOpen, 0);
+                breaker.force(Mode::ForcedOpen, 0, &Fixed);
                 tell(breaker, &theirs);
             },
             |breaker| {
-                breaker.force(Mode::ObserveOnly, 0);
+                breaker.force(Mode::ObserveOnly, 0, &Fixed);
                 tell(breaker, &told);
             },
         );
         assert_eq!(*told.lock().unwrap(), [1, 2]);
+    });
+}
+
+/// Rules that change while a call is judged: it is judged by those before or those after.
+#[test]
+fn rules_are_read_whole() {
+    const STRICT: Rules = Rules {
+        failure_rate: Some(1.0),
+        minimum_calls: 1,
+        probes: 1,
+        ..RATE
+    };
+    model(|| {
+        let rules = Arc::new(LiveRules::new(&RATE));
+        let other = rules.clone();
+        let thread = thread::spawn(move || other.set(&STRICT));
+        let read = rules.get();
+        assert!(read == RATE || read == STRICT);
+        thread.join().unwrap();
+        assert_eq!(rules.get(), STRICT);
+    });
+}
+
+/// From closed to open, half-open and closed again, while another thread records.
+#[test]
+fn a_late_failure_of_an_older_state_changes_nothing() {
+    loom::model(|| {
+        let breaker = breaker();
+        let old = enter(&breaker, 0).unwrap();
+        let over = opened(&breaker);
+        race(
+            &breaker,
+            move |breaker| record(&breaker, old, over, true),
+            |breaker| {
+                for _ in 0..2 {
+                    let probe = enter(breaker, over).unwrap();
+                    record(breaker, probe, over, false);
+                }
+            },
+        );
+        assert_eq!(mode(&breaker, over), Mode::Closed);
+        assert_eq!(breaker.look(over, &Fixed).counts.calls, 0);
+        assert_eq!(breaker.totals().failures, 1);
     });
 }

@@ -1,106 +1,94 @@
-//! The probes of a half-open circuit breaker: their places, and what they have said.
+//! The probes of a half-open breaker, in one word, so that no decision sees half a change.
 
-#[cfg(all(test, seawall_loom))]
-use loom::sync::atomic::Ordering;
-#[cfg(not(all(test, seawall_loom)))]
-use std::sync::atomic::Ordering;
+use super::state::era;
+use super::window::Counts;
 
-use super::breaker::{Breaker, Spans};
-use super::circuit::{Cause, Decision, Mode, Probes, Word};
-use super::counts::Sample;
+/// The probes of one half-open state:
+/// `| generation: 14 | outstanding: 10 | begun: 10 | done: 10 | failed: 10 | slow: 10 |`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Probes(pub(super) u64);
 
-impl Breaker {
-    /// A call says nothing, or is not made after all: a probe gives its place back.
-    pub(crate) fn give_back(
-        &self,
-        pass: Word,
-        has_head: bool,
-        now: impl Fn() -> u64,
-        spans: &impl Spans,
-    ) -> bool {
-        self.update_probe(pass, now, spans, |probes| probes.release(has_head))
+// === impl Probes ===
+
+impl Probes {
+    const BITS: u32 = 10;
+    const FIELD: u64 = (1 << Self::BITS) - 1;
+    const TAG_SHIFT: u32 = 5 * Self::BITS;
+    const OUTSTANDING: u64 = 1 << (4 * Self::BITS);
+    const BEGUN: u64 = 1 << (3 * Self::BITS);
+    const DONE: u64 = 1 << (2 * Self::BITS);
+    const FAILED: u64 = 1 << Self::BITS;
+    const SLOW: u64 = 1;
+
+    pub(super) const fn new(generation: u64) -> Self {
+        // Eras that follow one another have different tags, and so have the generations of each:
+        // any odd factor does it.
+        let tag = era(generation).wrapping_mul(0x9e5).wrapping_add(generation);
+        Self(tag << Self::TAG_SHIFT)
     }
 
-    /// The response of a call has begun; says whether that is remembered of a probe, and must be said again when it is over.
+    pub(super) const fn is_of(self, generation: u64) -> bool {
+        self.0 >> Self::TAG_SHIFT == Self::new(generation).0 >> Self::TAG_SHIFT
+    }
+
+    const fn field(self, unit: u64) -> u32 {
+        ((self.0 / unit) & Self::FIELD) as u32
+    }
+
+    /// Probes without an outcome.
+    pub(super) const fn outstanding(self) -> u32 {
+        self.field(Self::OUTSTANDING)
+    }
+
+    /// Probes without an outcome whose response has begun.
+    pub(super) const fn begun(self) -> u32 {
+        self.field(Self::BEGUN)
+    }
+
+    /// Probes with an outcome.
+    pub(super) const fn done(self) -> u32 {
+        self.field(Self::DONE)
+    }
+
+    pub(super) const fn failed(self) -> u32 {
+        self.field(Self::FAILED)
+    }
+
+    pub(super) const fn slow(self) -> u32 {
+        self.field(Self::SLOW)
+    }
+
+    pub(super) fn counts(self) -> Counts {
+        Counts {
+            calls: self.done().into(),
+            failures: self.failed().into(),
+            slow: self.slow().into(),
+            ..Counts::default()
+        }
+    }
+
+    /// One more, if fewer than `most` are outstanding or done.
+    pub(super) fn enter(self, most: u32) -> Option<Self> {
+        (self.outstanding() + self.done() < most).then_some(Self(self.0 + Self::OUTSTANDING))
+    }
+
+    /// The response of one has begun.
     #[allow(dead_code, reason = "without a protocol nothing begins before it ends")]
-    pub(crate) fn begin_response(
-        &self,
-        pass: Word,
-        now: impl Fn() -> u64,
-        spans: &impl Spans,
-    ) -> bool {
-        self.update_probe(pass, now, spans, Probes::begin)
+    pub(super) fn begin(self) -> Self {
+        Self(self.0 + Self::BEGUN)
     }
 
-    /// Changes what is known of a probe, if its half-open time is not over. If it is, what was known until then decides.
-    fn update_probe(
-        &self,
-        pass: Word,
-        now: impl Fn() -> u64,
-        spans: &impl Spans,
-        change: impl Fn(Probes) -> Probes,
-    ) -> bool {
-        let generation = pass.generation();
-        // The generation in full; that of the probes is only as long as it takes to find out that it has just passed.
-        if pass.mode() != Mode::HalfOpen || self.word().generation() != generation {
-            return false;
-        }
-        let now = now();
-        if now >= self.ends(Mode::HalfOpen) {
-            self.expire(generation, now, spans);
-            return false;
-        }
-        self.update_probes(generation, |probes| Some(change(probes)))
-            .is_some()
+    /// One less, without an outcome.
+    pub(super) fn release(self, has_begun: bool) -> Self {
+        debug_assert!(self.outstanding() > 0, "no slot is released twice");
+        debug_assert!(!has_begun || self.begun() > 0, "no response begins twice");
+        Self(self.0 - Self::OUTSTANDING - u64::from(has_begun) * Self::BEGUN)
     }
 
-    /// Changes the probes of that generation; `None` if they are no longer, or if `change` gives none.
-    pub(super) fn update_probes(
-        &self,
-        generation: u64,
-        change: impl Fn(Probes) -> Option<Probes>,
-    ) -> Option<Probes> {
-        let update = |old: u64| {
-            let probes = Some(Probes(old)).filter(|probes| probes.is_of(generation));
-            probes.and_then(&change).map(|probes| probes.0)
-        };
-        let old = self
-            .probes
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, update);
-        old.ok().and_then(update).map(Probes)
-    }
-
-    #[cold]
-    pub(super) fn record_probe(
-        &self,
-        word: Word,
-        has_head: bool,
-        now: u64,
-        sample: Sample,
-        spans: &impl Spans,
-    ) {
-        self.window.record_past(sample);
-        let generation = word.generation();
-        if now >= self.ends(Mode::HalfOpen) {
-            return self.expire(generation, now, spans);
-        }
-        let probes = self.update_probes(generation, |probes| {
-            Some(probes.finish(has_head, sample.failed, sample.slow))
-        });
-        if let Some(probes) = probes {
-            self.conclude(generation, now, probes, spans);
-        }
-    }
-
-    pub(super) fn conclude(&self, generation: u64, now: u64, probes: Probes, spans: &impl Spans) {
-        match spans.thresholds().decide(probes, false) {
-            Decision::Undecided => {}
-            Decision::Close => {
-                self.close(generation, now, Cause::ProbesSucceeded);
-            }
-            Decision::Reopen => {
-                self.open(generation, now, Cause::ProbesFailed, spans);
-            }
-        }
+    /// One with an outcome.
+    pub(super) fn finish(self, has_begun: bool, failed: bool, slow: bool) -> Self {
+        let failed = u64::from(failed) * Self::FAILED;
+        let slow = u64::from(slow) * Self::SLOW;
+        Self(self.release(has_begun).0 + Self::DONE + failed + slow)
     }
 }

@@ -1,4 +1,4 @@
-//! What a call says, and sums of it.
+//! What one call says, and the sums of many.
 
 use std::array;
 
@@ -7,13 +7,12 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(all(test, seawall_loom)))]
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What one call says.
+/// What one call says: two values, so that it is passed in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sample {
-    pub(crate) failed: bool,
-    pub(crate) slow: bool,
+    class: u32,
     /// Microseconds; 0 if it is not measured.
-    pub(crate) took: u64,
+    pub(super) took: u64,
 }
 
 /// The calls in a window.
@@ -23,7 +22,9 @@ pub(crate) struct Counts {
     pub(crate) failures: u64,
     pub(crate) slow: u64,
     pub(crate) slow_failures: u64,
-    /// Microseconds of all calls together.
+    /// Calls whose duration is known.
+    pub(crate) timed: u64,
+    /// Microseconds of these together.
     pub(crate) took: u64,
 }
 
@@ -37,16 +38,36 @@ pub(super) const CLASSES: usize = 4;
 // === impl Sample ===
 
 impl Sample {
-    pub(super) const fn class(self) -> usize {
-        self.failed as usize | (self.slow as usize) << 1
+    /// A success that is not timed.
+    pub(crate) const SUCCESS: Self = Self::new(false, false, 0);
+
+    const FAILED: u32 = 1;
+    const SLOW: u32 = 2;
+
+    pub(crate) const fn new(failed: bool, slow: bool, took: u64) -> Self {
+        Self {
+            class: (failed as u32 * Self::FAILED) | (slow as u32 * Self::SLOW),
+            took,
+        }
     }
 
     pub(super) const fn of_class(class: usize, took: u64) -> Self {
         Self {
-            failed: class & 1 != 0,
-            slow: class & 2 != 0,
+            class: class as u32,
             took,
         }
+    }
+
+    pub(super) const fn class(self) -> usize {
+        self.class as usize
+    }
+
+    pub(crate) const fn failed(self) -> bool {
+        self.class & Self::FAILED != 0
+    }
+
+    pub(crate) const fn slow(self) -> bool {
+        self.class & Self::SLOW != 0
     }
 }
 
@@ -55,13 +76,10 @@ impl Sample {
 impl Counts {
     pub(super) fn add(&mut self, sample: Sample, times: u64) {
         self.calls += times;
-        self.failures += if sample.failed { times } else { 0 };
-        self.slow += if sample.slow { times } else { 0 };
-        self.slow_failures += if sample.failed && sample.slow {
-            times
-        } else {
-            0
-        };
+        self.failures += u64::from(sample.failed()) * times;
+        self.slow += u64::from(sample.slow()) * times;
+        self.slow_failures += u64::from(sample.failed() && sample.slow()) * times;
+        self.timed += u64::from(sample.took > 0) * times;
         self.took += sample.took;
     }
 
@@ -72,6 +90,11 @@ impl Counts {
     /// `None` without calls.
     pub(crate) fn failure_rate(&self) -> Option<f64> {
         self.rate(self.failures)
+    }
+
+    /// In microseconds; `None` if no duration is known.
+    pub(crate) fn mean_duration(&self) -> Option<u64> {
+        self.took.checked_div(self.timed)
     }
 
     /// `None` without calls.

@@ -1,10 +1,10 @@
-//! The states, transitions and snapshots of a breaker.
+//! What a breaker shows of itself: states, transitions and snapshots.
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::control::circuit_breaker::circuit::{Cause, Change, Mode};
-use crate::control::circuit_breaker::look::Look;
+use crate::control::circuit_breaker::breaker::Look;
+use crate::control::circuit_breaker::state::{Change, Mode, TransitionCause};
 
 /// The state of a [`CircuitBreaker`](crate::CircuitBreaker).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,9 +39,16 @@ pub struct Transition {
     /// The state after. `retry_in` of an open one is the whole open time.
     pub to: CircuitState,
     /// The cause of the change.
-    pub cause: Cause,
+    pub cause: TransitionCause,
     /// The number of the change: 1 for the first of this breaker.
     pub number: u64,
+    /// The calls on which it was decided: those of the window if a threshold was reached, the
+    /// probes with an outcome if they have decided, else 0.
+    pub calls: u64,
+    /// How many of them failed.
+    pub failures: u64,
+    /// How many of them were slow.
+    pub slow_calls: u64,
 }
 
 /// What a [`CircuitBreaker`](crate::CircuitBreaker) is doing now.
@@ -53,13 +60,14 @@ pub struct CircuitBreakerSnapshot {
     pub state: CircuitState,
     /// How long it has been in that state.
     pub in_state: Duration,
-    /// How often the state has changed.
+    /// How often the state has changed, up to the state that is shown.
     pub transitions: u64,
     /// How often it opened again since it was last closed.
     pub failed_recoveries: u32,
     /// Probes without an outcome.
     pub probes: u32,
-    /// Calls in the window; while half-open, probes with an outcome.
+    /// Calls in the window; while half-open, probes with an outcome; while open, the calls on which
+    /// that was decided.
     pub calls: u64,
     /// How many of them failed.
     pub failures: u64,
@@ -72,8 +80,8 @@ pub struct CircuitBreakerSnapshot {
     /// The share of slow calls in the window, `0.0..=1.0`; `None` below the minimum number of
     /// calls.
     pub slow_call_rate: Option<f64>,
-    /// The mean duration of a call in the window; `None` without a slow-call threshold, since
-    /// durations are not measured then.
+    /// The mean duration of the calls in the window that were measured. Without a slow-call
+    /// threshold no call is measured.
     pub mean_duration: Option<Duration>,
     /// Calls rejected so far.
     pub rejected: u64,
@@ -82,7 +90,7 @@ pub struct CircuitBreakerSnapshot {
     /// The outcomes of all calls so far.
     pub totals: CircuitTotals,
     /// How often each threshold was reached.
-    pub reached: ThresholdsReached,
+    pub thresholds_reached: ThresholdsReached,
 }
 
 /// The outcomes of all calls that a breaker ever admitted, whatever its state was when they ended.
@@ -148,7 +156,7 @@ impl CircuitState {
     }
 
     pub(super) fn of(look: &Look, now: u64) -> Self {
-        Self::new(look.mode, look.until.unwrap_or(now).saturating_sub(now))
+        Self::new(look.circuit.mode, look.circuit.until.saturating_sub(now))
     }
 }
 
@@ -167,6 +175,9 @@ impl Transition {
             to: CircuitState::new(change.to, change.lasts.unwrap_or(0)),
             cause: change.cause,
             number: change.number,
+            calls: change.counts.calls,
+            failures: change.counts.failures,
+            slow_calls: change.counts.slow,
         }
     }
 }
@@ -181,19 +192,19 @@ impl fmt::Display for Transition {
     }
 }
 
-// === impl Cause ===
+// === impl TransitionCause ===
 
-impl fmt::Display for Cause {
+impl fmt::Display for TransitionCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Cause::FailureRate => "the failure rate reached its threshold",
-            Cause::SlowCallRate => "the rate of slow calls reached its threshold",
-            Cause::ConsecutiveFailures => "too many failures in a row",
-            Cause::OpenTimeOver => "the open time is over",
-            Cause::ProbesSucceeded => "the probes succeeded",
-            Cause::ProbesFailed => "the probes failed",
-            Cause::HalfOpenTimeOver => "the half-open time is over",
-            Cause::ByHand => "by hand",
+            TransitionCause::FailureRate => "the failure rate reached its threshold",
+            TransitionCause::SlowCallRate => "the rate of slow calls reached its threshold",
+            TransitionCause::ConsecutiveFailures => "too many failures in a row",
+            TransitionCause::OpenTimeOver => "the open time is over",
+            TransitionCause::ProbesSucceeded => "the probes succeeded",
+            TransitionCause::ProbesFailed => "the probes failed",
+            TransitionCause::HalfOpenTimeOver => "the half-open time is over",
+            TransitionCause::ByHand => "by hand",
         })
     }
 }

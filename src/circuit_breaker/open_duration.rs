@@ -1,0 +1,226 @@
+//! How long a breaker stays open.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::settings::{DAY, LEAST};
+use crate::config::ConfigError;
+
+/// How long a breaker stays open: a `Duration`, one that grows, or a function.
+///
+/// ```
+/// use std::time::Duration;
+/// use seawall::circuit_breaker::OpenDuration;
+///
+/// let five_seconds = OpenDuration::from(Duration::from_secs(5));
+/// let doubling = OpenDuration::exponential(Duration::from_secs(5), 2.0, Duration::from_secs(60));
+/// let not_together = doubling.jitter(0.1);
+/// let own = OpenDuration::from_fn(|recoveries| {
+///     Duration::from_secs(if recoveries < 3 { 1 } else { 30 })
+/// });
+/// ```
+///
+/// Two are equal if they have the same values, or clones of the same function. One with a function
+/// cannot be serialized.
+#[derive(Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(from = "Form"))]
+pub struct OpenDuration {
+    length: Length,
+    jitter: f64,
+}
+
+#[derive(Clone)]
+enum Length {
+    Exponential {
+        initial: Duration,
+        factor: f64,
+        max: Duration,
+    },
+    FromFn(Arc<dyn Fn(u32) -> Duration + Send + Sync>),
+}
+
+/// How it is written: `"5s"`, or `{ initial = "5s", factor = 2.0, max = "1m", jitter = 0.1 }`.
+#[cfg(feature = "serde")]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum Form {
+    Fixed(#[serde(with = "humantime_serde")] Duration),
+    Exponential {
+        #[serde(with = "humantime_serde")]
+        initial: Duration,
+        factor: f64,
+        #[serde(with = "humantime_serde")]
+        max: Duration,
+        #[serde(default)]
+        jitter: f64,
+    },
+}
+
+// === impl OpenDuration ===
+
+impl OpenDuration {
+    pub(super) const DEFAULT: Duration = Duration::from_secs(5);
+
+    /// `initial` at first, `factor` times as long after each failed recovery, never longer than
+    /// `max`.
+    ///
+    /// It starts again at `initial` once the breaker was closed. `max` is at most a day, and
+    /// `factor` 1 to 100.
+    pub const fn exponential(initial: Duration, factor: f64, max: Duration) -> Self {
+        Self {
+            length: Length::Exponential {
+                initial,
+                factor,
+                max,
+            },
+            jitter: 0.0,
+        }
+    }
+
+    /// What the function returns. Its argument is the number of failed recoveries since the breaker
+    /// was last closed: 0 when it opens for the first time. It is called outside any lock, and also
+    /// when the state is read, so that it should depend on its argument only. Less than 1 ms is 1
+    /// ms. If it panics, the breaker is open for five seconds.
+    pub fn from_fn(length: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
+        Self {
+            length: Length::FromFn(Arc::new(length)),
+            jitter: 0.0,
+        }
+    }
+
+    /// Up to this share longer or shorter, at random, `0.0..=1.0`: breakers of many processes that
+    /// open together then do not send their probes together. `max` still applies. Default: none.
+    #[must_use]
+    pub const fn jitter(mut self, share: f64) -> Self {
+        self.jitter = share;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if let Length::Exponential {
+            initial,
+            factor,
+            max,
+        } = self.length
+        {
+            ConfigError::check("open_duration", initial, LEAST..=DAY)?;
+            ConfigError::check("open_duration.factor", factor, 1.0..=100.0)?;
+            ConfigError::check("open_duration.max", max, initial..=DAY)?;
+        }
+        ConfigError::check("open_duration.jitter", self.jitter, 0.0..=1.0)?;
+        Ok(())
+    }
+
+    /// `dice` within `0.0..1.0` decides on the jitter.
+    pub(super) fn after(&self, failed_recoveries: u32, dice: f64) -> Duration {
+        let (length, max) = match &self.length {
+            Length::Exponential {
+                initial,
+                factor,
+                max,
+            } => {
+                let times = factor.powi(i32::try_from(failed_recoveries).unwrap_or(i32::MAX));
+                let length = Duration::try_from_secs_f64(initial.as_secs_f64() * times);
+                (length.unwrap_or(Duration::MAX), *max)
+            }
+            Length::FromFn(length) => (length(failed_recoveries), Duration::MAX),
+        };
+        let length = length.min(max);
+        if self.jitter == 0.0 {
+            return length;
+        }
+        let times = 1.0 + self.jitter * (2.0 * dice - 1.0);
+        let jittered = Duration::try_from_secs_f64(length.as_secs_f64() * times);
+        jittered.unwrap_or(Duration::MAX).min(max)
+    }
+}
+
+impl From<Duration> for OpenDuration {
+    /// Always this long: 1 ms to a day.
+    fn from(length: Duration) -> Self {
+        Self::exponential(length, 1.0, length)
+    }
+}
+
+impl PartialEq for OpenDuration {
+    fn eq(&self, other: &Self) -> bool {
+        let is_same_length = match (&self.length, &other.length) {
+            (Length::FromFn(one), Length::FromFn(other)) => Arc::ptr_eq(one, other),
+            (
+                Length::Exponential {
+                    initial,
+                    factor,
+                    max,
+                },
+                Length::Exponential {
+                    initial: other_initial,
+                    factor: other_factor,
+                    max: other_max,
+                },
+            ) => (initial, factor, max) == (other_initial, other_factor, other_max),
+            _ => false,
+        };
+        is_same_length && self.jitter == other.jitter
+    }
+}
+
+#[cfg(feature = "serde")]
+impl From<Form> for OpenDuration {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Fixed(duration) => duration.into(),
+            Form::Exponential {
+                initial,
+                factor,
+                max,
+                jitter,
+            } => Self::exponential(initial, factor, max).jitter(jitter),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for OpenDuration {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let jitter = self.jitter;
+        let form = match self.length {
+            Length::Exponential { initial, max, .. } if initial == max && jitter == 0.0 => {
+                Form::Fixed(initial)
+            }
+            Length::Exponential {
+                initial,
+                factor,
+                max,
+            } => Form::Exponential {
+                initial,
+                factor,
+                max,
+                jitter,
+            },
+            Length::FromFn(_) => {
+                let message = "the open duration is a function";
+                return Err(serde::ser::Error::custom(message));
+            }
+        };
+        form.serialize(serializer)
+    }
+}
+
+impl fmt::Debug for OpenDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("OpenDuration");
+        match &self.length {
+            Length::Exponential {
+                initial,
+                factor,
+                max,
+            } => debug
+                .field("initial", initial)
+                .field("factor", factor)
+                .field("max", max),
+            Length::FromFn(_) => debug.field("from_fn", &"a function"),
+        };
+        debug.field("jitter", &self.jitter).finish()
+    }
+}

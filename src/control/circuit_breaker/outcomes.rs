@@ -1,0 +1,234 @@
+//! How a breaker counts what calls report, and when it changes its state for it.
+
+#[cfg(all(test, seawall_loom))]
+use loom::sync::atomic::Ordering;
+#[cfg(not(all(test, seawall_loom)))]
+use std::sync::atomic::Ordering;
+
+use super::breaker::{Breaker, Pass};
+use super::probes::Probes;
+use super::rules::{Reached, Verdict};
+use super::state::{Mode, Times, TransitionCause, Word};
+use super::window::{Counts, Sample};
+
+impl Breaker {
+    /// Records the outcome of a call. `now` is read by a window of time, and if the state may
+    /// change. Returns the thresholds that it reached.
+    #[inline]
+    pub(crate) fn record(
+        &self,
+        pass: Pass,
+        now: impl Fn() -> u64,
+        sample: Sample,
+        times: &impl Times,
+    ) -> Reached {
+        let word = self.word();
+        let is_current = word.generation() == pass.word.generation();
+        if !is_current || word.mode() != Mode::Closed {
+            return self.record_elsewhere(word, is_current, pass, now(), sample, times);
+        }
+        let consecutive = self.count_consecutive(word, sample.failed());
+        let counts = self.window.record(word.era(), &now, sample);
+        if counts.is_none() && consecutive == 0 {
+            return Reached::default();
+        }
+        self.judge(word, now(), counts.unwrap_or_default(), consecutive, times)
+    }
+
+    #[cold]
+    fn record_elsewhere(
+        &self,
+        word: Word,
+        is_current: bool,
+        pass: Pass,
+        now: u64,
+        sample: Sample,
+        times: &impl Times,
+    ) -> Reached {
+        match word.mode() {
+            Mode::ObserveOnly if is_current => {
+                let consecutive = self.count_consecutive(word, sample.failed());
+                let counts = self.window.record(word.era(), || now, sample);
+                let rules = self.rules.get();
+                let reached = rules.reached(&counts.unwrap_or_default(), consecutive);
+                return self.observe(word, reached);
+            }
+            Mode::HalfOpen if is_current => {
+                self.window.record_past(sample);
+                let finish =
+                    |probes: Probes| probes.finish(pass.has_begun, sample.failed(), sample.slow());
+                if self.update_probe(word, || now, finish, times) {
+                    self.conclude(word, now, self.probes(), times);
+                }
+            }
+            _ => self.window.record_past(sample),
+        }
+        Reached::default()
+    }
+
+    /// Records a call that was not admitted: it counts where every call is admitted.
+    pub(crate) fn record_unadmitted(
+        &self,
+        now: impl Fn() -> u64,
+        sample: Sample,
+        times: &impl Times,
+    ) -> Reached {
+        let mut word = self.word();
+        if word.mode() == Mode::HalfOpen {
+            word = self.end_half_open(now(), times);
+        }
+        if !word.admits_all() {
+            self.window.record_past(sample);
+            return Reached::default();
+        }
+        let pass = Pass {
+            word,
+            has_begun: false,
+        };
+        self.record(pass, now, sample, times)
+    }
+
+    /// Counts a call that ended without an outcome.
+    pub(crate) fn ignore(&self) {
+        self.ignored.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call has no outcome, or is not made: a probe releases its slot. Returns whether it had
+    /// one.
+    pub(crate) fn release(
+        &self,
+        pass: Pass,
+        now: impl FnOnce() -> u64,
+        times: &impl Times,
+    ) -> bool {
+        let release = |probes: Probes| probes.release(pass.has_begun);
+        self.update_probe(pass.word, now, release, times)
+    }
+
+    /// Changes a probe, unless its half-open time is over. If it is, the probes decide without it.
+    pub(super) fn update_probe(
+        &self,
+        word: Word,
+        now: impl FnOnce() -> u64,
+        change: impl Fn(Probes) -> Probes,
+        times: &impl Times,
+    ) -> bool {
+        // The whole generation: the probes have only a part of it.
+        let is_current = || self.word().generation() == word.generation();
+        if word.mode() != Mode::HalfOpen || !is_current() {
+            return false;
+        }
+        self.end_half_open(now(), times);
+        is_current()
+            && self
+                .update_probes(word.generation(), |probes| Some(change(probes)))
+                .is_some()
+    }
+
+    /// Changes the probes of a generation; `None` if they are those of another, or if `change`
+    /// returns none.
+    pub(super) fn update_probes(
+        &self,
+        generation: u64,
+        change: impl Fn(Probes) -> Option<Probes>,
+    ) -> Option<Probes> {
+        let update = |old: u64| {
+            let probes = Some(Probes(old)).filter(|probes| probes.is_of(generation));
+            probes.and_then(&change).map(|probes| probes.0)
+        };
+        let (set, fetch) = (Ordering::AcqRel, Ordering::Acquire);
+        let old = self.probes.fetch_update(set, fetch, update);
+        old.ok().and_then(update).map(Probes)
+    }
+
+    /// Changes the state as soon as the probes have decided.
+    pub(super) fn conclude(&self, word: Word, now: u64, probes: Probes, times: &impl Times) {
+        if !probes.is_of(word.generation()) {
+            return;
+        }
+        match self.rules.get().decide(probes, false) {
+            Verdict::Undecided => {}
+            Verdict::Close => {
+                let cause = TransitionCause::ProbesSucceeded;
+                self.change(word.generation(), |circuit| {
+                    circuit.enter(Mode::Closed, cause, now, None, probes.counts())
+                });
+            }
+            Verdict::Open => {
+                let cause = TransitionCause::ProbesFailed;
+                self.open(word, now, cause, probes.counts(), times);
+            }
+        }
+    }
+
+    /// The consecutive failures with this outcome, where they matter.
+    #[inline]
+    fn count_consecutive(&self, word: Word, failed: bool) -> u32 {
+        let is_any = self.consecutive.load(Ordering::Relaxed) as u32 > 0;
+        if failed || is_any {
+            return self.update_consecutive(word, failed);
+        }
+        0
+    }
+
+    #[cold]
+    fn update_consecutive(&self, word: Word, failed: bool) -> u32 {
+        if failed && self.rules.get().consecutive_failures.is_none() {
+            return 0;
+        }
+        let tag = word.era() as u32;
+        let update = |old: u64| {
+            let era = (old >> 32) as u32;
+            let count = if era == tag { old as u32 } else { 0 };
+            let count = if failed { count.saturating_add(1) } else { 0 };
+            let is_later = era != tag && era.wrapping_sub(tag) < 1 << 31;
+            (!is_later).then_some(u64::from(tag) << 32 | u64::from(count))
+        };
+        let (set, fetch) = (Ordering::AcqRel, Ordering::Acquire);
+        let old = self.consecutive.fetch_update(set, fetch, update);
+        old.ok().and_then(update).map_or(0, |new| new as u32)
+    }
+
+    #[cold]
+    fn judge(
+        &self,
+        word: Word,
+        now: u64,
+        counts: Counts,
+        consecutive: u32,
+        times: &impl Times,
+    ) -> Reached {
+        let reached = self.rules.get().reached(&counts, consecutive);
+        match reached.cause() {
+            Some(cause) if self.open(word, now, cause, counts, times) => {
+                self.count_reached(reached)
+            }
+            _ => Reached::default(),
+        }
+    }
+
+    /// Counts the thresholds that are newly reached while the breaker only observes.
+    fn observe(&self, word: Word, reached: Reached) -> Reached {
+        let new = u64::from(word.era() as u32) << 32 | u64::from(reached.bits());
+        let update = |old: u64| {
+            let ahead = (new >> 32).wrapping_sub(old >> 32) as u32;
+            (old != new && ahead < 1 << 31).then_some(new)
+        };
+        let relaxed = Ordering::Relaxed;
+        let Ok(old) = self.reached.fetch_update(relaxed, relaxed, update) else {
+            return Reached::default();
+        };
+        let is_same_era = old >> 32 == new >> 32;
+        let before = if is_same_era { old as u32 } else { 0 };
+        self.count_reached(Reached::from_bits(reached.bits() & !before))
+    }
+
+    fn count_reached(&self, reached: Reached) -> Reached {
+        for (index, total) in self.reached_totals.iter().enumerate() {
+            if reached.has(index) {
+                total.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        reached
+    }
+}

@@ -1,0 +1,376 @@
+//! When a breaker opens, and what its probes decide.
+
+#[cfg(all(test, seawall_loom))]
+use loom::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+    fence,
+};
+#[cfg(not(all(test, seawall_loom)))]
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+    fence,
+};
+
+use super::probes::Probes;
+use super::state::TransitionCause;
+use super::window::Counts;
+
+/// The settings that calls need.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Rules {
+    pub(crate) failure_rate: Option<f64>,
+    pub(crate) slow_call_rate: Option<f64>,
+    pub(crate) minimum_calls: u32,
+    pub(crate) consecutive_failures: Option<u32>,
+    /// The most probes at once.
+    pub(crate) probes: u32,
+    /// The longest call that is not slow, in nanoseconds; `u64::MAX` for none.
+    pub(crate) slow_call: u64,
+}
+
+/// Which thresholds are reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reached(u32);
+
+/// What becomes of a half-open breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Undecided,
+    Close,
+    Open,
+}
+
+/// Rules that may change while calls read them: a sequence lock, whose readers write nothing
+/// (Boehm, "Can seqlocks get along with programming language memory models?", 2012).
+#[derive(Debug)]
+pub(crate) struct LiveRules {
+    /// Odd while the words change.
+    version: AtomicU64,
+    words: [AtomicU64; 5],
+}
+
+/// The most probes at once.
+pub(crate) const MAX_PROBES: u32 = 1000;
+
+// === impl Rules ===
+
+impl Rules {
+    pub(crate) const fn is_timed(&self) -> bool {
+        self.slow_call != u64::MAX
+    }
+
+    /// The thresholds that are reached by these counts, and so many consecutive failures.
+    pub(crate) fn reached(&self, counts: &Counts, consecutive_failures: u32) -> Reached {
+        let is_enough = counts.calls >= self.minimum_calls.into();
+        let is_reached = |rate: Option<f64>, threshold: Option<f64>| {
+            is_enough && rate.zip(threshold).is_some_and(|(rate, most)| rate >= most)
+        };
+        let most = self.consecutive_failures;
+        Reached::default()
+            .with(0, is_reached(counts.failure_rate(), self.failure_rate))
+            .with(1, is_reached(counts.slow_rate(), self.slow_call_rate))
+            .with(2, most.is_some_and(|most| consecutive_failures >= most))
+    }
+
+    /// What the probes decide as soon as the outstanding ones cannot change it. At the end of the
+    /// half-open time, a stream that began in time is a success, and every other probe without an
+    /// outcome is failed and slow.
+    pub(super) fn decide(&self, probes: Probes, is_over: bool) -> Verdict {
+        let begun = if is_over { probes.begun() } else { 0 };
+        let known = probes.done() + begun;
+        if known == 0 {
+            return if is_over {
+                Verdict::Open
+            } else {
+                Verdict::Undecided
+            };
+        }
+        let mut all = probes.outstanding() + probes.done();
+        if !is_over {
+            all = all.max(self.probes);
+        }
+        let missing = all - known;
+        let may_open = |failed, slow| self.failed(failed, all) || self.slow(slow, all);
+        if may_open(probes.failed(), probes.slow()) {
+            Verdict::Open
+        } else if !may_open(probes.failed() + missing, probes.slow() + missing) {
+            Verdict::Close
+        } else if is_over {
+            Verdict::Open
+        } else {
+            Verdict::Undecided
+        }
+    }
+
+    /// Whether so many failed probes of all are too many: by the failure rate, or else by the
+    /// number of consecutive failures, or else one.
+    fn failed(&self, failed: u32, all: u32) -> bool {
+        match (self.failure_rate, self.consecutive_failures) {
+            (Some(rate), _) => share(failed, all) >= rate,
+            (None, Some(most)) => failed >= most.min(all),
+            (None, None) => failed > 0,
+        }
+    }
+
+    fn slow(&self, slow: u32, all: u32) -> bool {
+        self.slow_call_rate
+            .is_some_and(|rate| share(slow, all) >= rate)
+    }
+}
+
+fn share(part: u32, all: u32) -> f64 {
+    f64::from(part) / f64::from(all)
+}
+
+// === impl Reached ===
+
+impl Reached {
+    /// The thresholds, in the order in which they are named as the cause.
+    pub(crate) const CAUSES: [TransitionCause; 3] = [
+        TransitionCause::FailureRate,
+        TransitionCause::SlowCallRate,
+        TransitionCause::ConsecutiveFailures,
+    ];
+
+    pub(super) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    pub(super) const fn bits(self) -> u32 {
+        self.0
+    }
+
+    fn with(self, index: usize, is_reached: bool) -> Self {
+        Self(self.0 | u32::from(is_reached) << index)
+    }
+
+    pub(crate) const fn is_any(self) -> bool {
+        self.0 != 0
+    }
+
+    pub(crate) const fn has(self, index: usize) -> bool {
+        self.0 & 1 << index != 0
+    }
+
+    pub(super) fn cause(self) -> Option<TransitionCause> {
+        let index = (0..Self::CAUSES.len()).find(|index| self.has(*index))?;
+        Some(Self::CAUSES[index])
+    }
+}
+
+// === impl LiveRules ===
+
+/// A rate that is not set.
+const NONE: u64 = f64::NAN.to_bits();
+
+impl LiveRules {
+    pub(crate) fn new(rules: &Rules) -> Self {
+        Self {
+            version: AtomicU64::new(0),
+            words: Self::words(rules).map(AtomicU64::new),
+        }
+    }
+
+    fn words(rules: &Rules) -> [u64; 5] {
+        let bits = |rate: Option<f64>| rate.map_or(NONE, f64::to_bits);
+        let consecutive = rules.consecutive_failures.unwrap_or(0);
+        [
+            bits(rules.failure_rate),
+            bits(rules.slow_call_rate),
+            u64::from(rules.minimum_calls) << 32 | u64::from(consecutive),
+            rules.probes.into(),
+            rules.slow_call,
+        ]
+    }
+
+    /// Changes the rules. One at a time.
+    pub(crate) fn set(&self, rules: &Rules) {
+        let version = self.version.load(Relaxed);
+        self.version.store(version + 1, Relaxed);
+        fence(Release);
+        for (word, new) in self.words.iter().zip(Self::words(rules)) {
+            word.store(new, Relaxed);
+        }
+        self.version.store(version + 2, Release);
+    }
+
+    pub(crate) fn get(&self) -> Rules {
+        loop {
+            let before = self.version.load(Acquire);
+            let words = [0, 1, 2, 3, 4].map(|index: usize| self.words[index].load(Relaxed));
+            fence(Acquire);
+            if before & 1 == 0 && self.version.load(Relaxed) == before {
+                return Self::rules(words);
+            }
+            #[cfg(all(test, seawall_loom))]
+            loom::thread::yield_now();
+        }
+    }
+
+    /// The longest call that is not slow.
+    #[inline]
+    pub(crate) fn slow_call(&self) -> u64 {
+        self.words[4].load(Relaxed)
+    }
+
+    fn rules([failure, slow, counts, probes, slow_call]: [u64; 5]) -> Rules {
+        let rate = |bits| Some(f64::from_bits(bits)).filter(|rate| !rate.is_nan());
+        Rules {
+            failure_rate: rate(failure),
+            slow_call_rate: rate(slow),
+            minimum_calls: (counts >> 32) as u32,
+            consecutive_failures: Some(counts as u32).filter(|most| *most > 0),
+            probes: probes as u32,
+            slow_call,
+        }
+    }
+}
+
+#[cfg(all(test, not(seawall_loom)))]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules {
+        failure_rate: Some(0.5),
+        slow_call_rate: Some(0.8),
+        minimum_calls: 10,
+        consecutive_failures: Some(3),
+        probes: 4,
+        slow_call: 1_000,
+    };
+
+    const FAILURE_RATE: Rules = Rules {
+        slow_call_rate: None,
+        consecutive_failures: None,
+        ..RULES
+    };
+
+    const SLOW_CALL_RATE: Rules = Rules {
+        failure_rate: None,
+        consecutive_failures: None,
+        ..RULES
+    };
+
+    const CONSECUTIVE: Rules = Rules {
+        failure_rate: None,
+        slow_call_rate: None,
+        ..RULES
+    };
+
+    #[test]
+    fn which_thresholds_are_reached() {
+        let table = [
+            // (rules, calls, failures, slow, consecutive) -> causes
+            (RULES, (9, 9, 9, 0), &[][..]),
+            (RULES, (10, 5, 0, 0), &[0]),
+            (RULES, (11, 5, 0, 0), &[]),
+            (RULES, (10, 0, 8, 0), &[1]),
+            (RULES, (10, 0, 7, 2), &[]),
+            (RULES, (0, 0, 0, 3), &[2]),
+            (RULES, (10, 5, 8, 3), &[0, 1, 2]),
+            (FAILURE_RATE, (10, 4, 10, 9), &[]),
+            (SLOW_CALL_RATE, (10, 10, 7, 9), &[]),
+            (CONSECUTIVE, (10, 10, 10, 2), &[]),
+        ];
+        for (rules, (calls, failures, slow, consecutive), causes) in table {
+            let counts = Counts {
+                calls,
+                failures,
+                slow,
+                ..Counts::default()
+            };
+            let reached = rules.reached(&counts, consecutive);
+            let found: Vec<_> = (0..3).filter(|index| reached.has(*index)).collect();
+            assert_eq!(found, causes, "{rules:?}, {counts:?}, {consecutive}");
+            let first = causes.first().map(|index| Reached::CAUSES[*index]);
+            assert_eq!(reached.cause(), first);
+        }
+    }
+
+    /// Probes with an outcome, of which so many failed and were slow; so many more are
+    /// outstanding, and the response of so many of these has begun.
+    fn probes(done: u32, failed: u32, slow: u32, outstanding: u32, begun: u32) -> Probes {
+        let mut probes = Probes::new(0);
+        for _ in 0..done + outstanding {
+            probes = probes.enter(1000).unwrap();
+        }
+        for number in 0..done {
+            probes = probes.finish(false, number < failed, number < slow);
+        }
+        (0..begun).fold(probes, |probes, _| probes.begin())
+    }
+
+    #[test]
+    fn what_probes_decide_while_the_breaker_is_half_open() {
+        use Verdict::{Close, Open, Undecided};
+        let table = [
+            // (rules, done, failed, slow, outstanding) -> verdict
+            (FAILURE_RATE, (0, 0, 0, 4), Undecided),
+            (FAILURE_RATE, (1, 1, 0, 0), Undecided),
+            (FAILURE_RATE, (2, 2, 0, 0), Open),
+            (FAILURE_RATE, (2, 0, 0, 0), Undecided),
+            (FAILURE_RATE, (3, 0, 0, 0), Close),
+            (FAILURE_RATE, (3, 1, 0, 0), Undecided),
+            (FAILURE_RATE, (4, 1, 0, 0), Close),
+            // More were admitted than there may be now.
+            (FAILURE_RATE, (3, 0, 0, 5), Undecided),
+            // One failed probe is too many.
+            (SLOW_CALL_RATE, (1, 1, 0, 0), Open),
+            (SLOW_CALL_RATE, (4, 0, 3, 0), Close),
+            (SLOW_CALL_RATE, (4, 0, 4, 0), Open),
+            (SLOW_CALL_RATE, (3, 0, 0, 0), Undecided),
+            // So many failed probes as consecutive failures, or all.
+            (CONSECUTIVE, (2, 2, 0, 0), Undecided),
+            (CONSECUTIVE, (3, 3, 0, 0), Open),
+            (CONSECUTIVE, (2, 0, 0, 0), Close),
+            (CONSECUTIVE, (4, 2, 0, 0), Close),
+            (RULES, (4, 1, 4, 0), Open),
+            (RULES, (4, 1, 3, 0), Close),
+        ];
+        for (rules, (done, failed, slow, outstanding), verdict) in table {
+            let probes = probes(done, failed, slow, outstanding, 0);
+            assert_eq!(rules.decide(probes, false), verdict, "{rules:?} {probes:?}");
+        }
+        let all = Rules {
+            consecutive_failures: Some(9),
+            ..CONSECUTIVE
+        };
+        assert_eq!(all.decide(probes(4, 4, 0, 0, 0), false), Open);
+        assert_eq!(all.decide(probes(1, 0, 0, 3, 0), false), Close);
+    }
+
+    #[test]
+    fn what_probes_decide_when_the_half_open_time_is_over() {
+        use Verdict::{Close, Open};
+        let table = [
+            // (done, failed, outstanding, begun) -> verdict
+            ((0, 0, 0, 0), Open),
+            ((0, 0, 2, 0), Open),
+            ((1, 0, 0, 0), Close),
+            ((2, 0, 1, 0), Close),
+            ((1, 0, 1, 0), Open),
+            ((1, 0, 1, 1), Close),
+            ((0, 0, 2, 2), Close),
+            ((2, 1, 0, 0), Open),
+            ((3, 1, 0, 0), Close),
+        ];
+        for ((done, failed, outstanding, begun), verdict) in table {
+            let probes = probes(done, failed, 0, outstanding, begun);
+            assert_eq!(FAILURE_RATE.decide(probes, true), verdict, "{probes:?}");
+        }
+        // A probe that hangs is slow as well.
+        let hangs = probes(1, 0, 0, 4, 0);
+        assert_eq!(SLOW_CALL_RATE.decide(hangs, true), Open);
+    }
+
+    #[test]
+    fn live_rules_are_what_was_set() {
+        let live = LiveRules::new(&RULES);
+        for rules in [RULES, FAILURE_RATE, SLOW_CALL_RATE, CONSECUTIVE] {
+            live.set(&rules);
+            assert_eq!(live.get(), rules);
+        }
+    }
+}

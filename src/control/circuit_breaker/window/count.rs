@@ -1,0 +1,234 @@
+//! A window of calls: the last so many, in a ring.
+
+#[cfg(all(test, seawall_loom))]
+use loom::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
+#[cfg(not(all(test, seawall_loom)))]
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
+
+use super::Divisor;
+use super::counts::{Counts, Sample, Tallies};
+
+/// The last calls, one by one.
+#[derive(Debug)]
+pub(super) struct CountWindow {
+    slots: Box<[AtomicU64]>,
+    size: Divisor,
+    heads: Heads,
+    /// Samples that were in a slot, but for fast successes: those are all others that have claimed
+    /// a slot.
+    evicted: Tallies,
+}
+
+/// What each call writes, apart from what is only read.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Heads {
+    /// `| era: 22 | slots claimed in it: 42 |`.
+    claims: AtomicU64,
+    /// Slots claimed in earlier eras.
+    earlier: AtomicU64,
+    sums: AtomicU64,
+}
+
+/// The tag of an era, in the upper bits of every word.
+mod tag {
+    pub(super) const SHIFT: u32 = 42;
+
+    pub(super) const fn of_era(era: u64) -> u64 {
+        era & (u64::MAX >> SHIFT)
+    }
+
+    pub(super) const fn of(word: u64) -> u64 {
+        word >> SHIFT
+    }
+
+    /// Whether the tag is of a later era. Tags are compared around the end of their range.
+    pub(super) const fn is_later(tag: u64, than: u64) -> bool {
+        let ahead = of_era(tag.wrapping_sub(than));
+        ahead != 0 && ahead < 1 << 21
+    }
+}
+
+/// A slot: `| era: 22 | taken: 1 | class: 2 | microseconds: 39 |`.
+mod slot {
+    use super::{Sample, tag};
+
+    const TAKEN: u64 = 1 << 41;
+    const CLASS_SHIFT: u32 = 39;
+    const TOOK: u64 = (1 << CLASS_SHIFT) - 1;
+
+    pub(super) fn new(tag: u64, sample: Sample) -> u64 {
+        let class = (sample.class() as u64) << CLASS_SHIFT;
+        tag << tag::SHIFT | TAKEN | class | sample.took.min(TOOK)
+    }
+
+    pub(super) const fn sample(word: u64) -> Option<Sample> {
+        if word & TAKEN == 0 {
+            return None;
+        }
+        let class = (word >> CLASS_SHIFT & 0b11) as usize;
+        Some(Sample::of_class(class, word & TOOK))
+    }
+}
+
+/// The sums over the slots: `| era: 22 | calls: 14 | failures: 14 | slow: 14 |`. Each is moved up
+/// by `BIAS`: who evicts a failure may subtract it before the one who recorded it has added it.
+mod sums {
+    use super::{Counts, Sample, tag};
+
+    const BITS: u32 = 14;
+    const FIELD: u64 = (1 << BITS) - 1;
+    const BIAS: u64 = 1 << 12;
+
+    pub(super) const fn fresh(tag: u64) -> u64 {
+        tag << tag::SHIFT | BIAS << (2 * BITS) | BIAS << BITS | BIAS
+    }
+
+    const fn one(sample: Sample) -> u64 {
+        1 << (2 * BITS) | (sample.failed() as u64) << BITS | sample.slow() as u64
+    }
+
+    pub(super) fn replace(word: u64, evicted: Option<Sample>, added: Sample) -> u64 {
+        (word + one(added)).wrapping_sub(evicted.map_or(0, one))
+    }
+
+    pub(super) const fn has_bad(word: u64) -> bool {
+        word & (FIELD << BITS | FIELD) != BIAS << BITS | BIAS
+    }
+
+    pub(super) fn counts(word: u64) -> Counts {
+        let field = |index: u32| (word >> (index * BITS) & FIELD).saturating_sub(BIAS);
+        Counts {
+            calls: field(2),
+            failures: field(1),
+            slow: field(0),
+            ..Counts::default()
+        }
+    }
+}
+
+const CLAIMS: u64 = (1 << tag::SHIFT) - 1;
+
+// === impl CountWindow ===
+
+impl CountWindow {
+    pub(super) fn new(calls: u32) -> Self {
+        Self {
+            slots: (0..calls).map(|_| AtomicU64::new(0)).collect(),
+            size: Divisor::new(u64::from(calls).max(2)),
+            heads: Heads {
+                claims: AtomicU64::new(0),
+                earlier: AtomicU64::new(0),
+                sums: AtomicU64::new(sums::fresh(0)),
+            },
+            evicted: Tallies::new(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn record(&self, era: u64, sample: Sample, past: &Tallies) -> Option<Counts> {
+        let tag = tag::of_era(era);
+        let Some(index) = self.claim(tag) else {
+            past.add(sample.class(), 1);
+            return None;
+        };
+        let new = slot::new(tag, sample);
+        let replace = |old| (!tag::is_later(tag::of(old), tag)).then_some(new);
+        let Ok(old) = self.slots[index].fetch_update(Relaxed, Relaxed, replace) else {
+            self.evict(sample);
+            return None;
+        };
+        let evicted = slot::sample(old);
+        // What replaces its like changes no sum.
+        if tag::of(old) == tag && evicted.is_some_and(|old| old.class() == sample.class()) {
+            self.evict(sample);
+            let sums = self.heads.sums.load(Acquire);
+            return sums::has_bad(sums).then(|| sums::counts(sums));
+        }
+        self.replace(tag, old, sample)
+    }
+
+    /// The next slot; `None` if a later era has begun.
+    #[inline]
+    fn claim(&self, tag: u64) -> Option<usize> {
+        let claim = |old| {
+            if tag::of(old) == tag {
+                Some(old + 1)
+            } else if tag::is_later(tag::of(old), tag) {
+                None
+            } else {
+                Some(tag << tag::SHIFT | 1)
+            }
+        };
+        let old = self.heads.claims.fetch_update(Relaxed, Relaxed, claim);
+        let old = old.ok()?;
+        if tag::of(old) != tag {
+            self.heads.earlier.fetch_add(old & CLAIMS, Relaxed);
+            return Some(0);
+        }
+        if self.slots.len() == 1 {
+            return Some(0);
+        }
+        let claimed = old & CLAIMS;
+        Some((claimed - self.size.divide(claimed) * self.slots.len() as u64) as usize)
+    }
+
+    /// The sample has replaced `old` in its slot, and the sums change.
+    fn replace(&self, tag: u64, old: u64, sample: Sample) -> Option<Counts> {
+        let evicted = slot::sample(old);
+        if let Some(evicted) = evicted {
+            self.evict(evicted);
+        }
+        let evicted = evicted.filter(|_| tag::of(old) == tag);
+        let update = |old: u64| {
+            if tag::of(old) == tag {
+                Some(sums::replace(old, evicted, sample))
+            } else if tag::is_later(tag::of(old), tag) {
+                None
+            } else {
+                Some(sums::replace(sums::fresh(tag), evicted, sample))
+            }
+        };
+        let old = self.heads.sums.fetch_update(AcqRel, Acquire, update);
+        let sums = update(old.ok()?)?;
+        sums::has_bad(sums).then(|| sums::counts(sums))
+    }
+
+    fn evict(&self, sample: Sample) {
+        if sample.class() != 0 {
+            self.evicted.add(sample.class(), 1);
+        }
+    }
+
+    pub(super) fn counts(&self, era: u64) -> Counts {
+        self.scan(|tag| tag == tag::of_era(era))
+    }
+
+    /// All calls that have claimed a slot.
+    pub(super) fn ever(&self) -> Counts {
+        let mut ever = self.scan(|_| true);
+        self.evicted.add_to(&mut ever);
+        let earlier = self.heads.earlier.load(Relaxed);
+        let bad = ever.failures + ever.slow - ever.slow_failures;
+        // A slot that was claimed may not be written yet.
+        ever.calls = (earlier + (self.heads.claims.load(Relaxed) & CLAIMS)).max(bad);
+        ever
+    }
+
+    fn scan(&self, is_wanted: impl Fn(u64) -> bool) -> Counts {
+        let mut counts = Counts::default();
+        for word in &self.slots {
+            let word = word.load(Relaxed);
+            if let Some(sample) = slot::sample(word).filter(|_| is_wanted(tag::of(word))) {
+                counts.add(sample, 1);
+            }
+        }
+        counts
+    }
+}

@@ -1,0 +1,307 @@
+//! A window of time: the calls of the last time span, in slices of it.
+
+use std::array;
+
+#[cfg(all(test, seawall_loom))]
+use loom::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
+#[cfg(not(all(test, seawall_loom)))]
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
+
+use super::Divisor;
+use super::counts::{CLASSES, Counts, Sample, Tallies};
+
+/// The calls of a time span. Slices are numbered from the origin of time; each era is ahead of the
+/// one before by as many slices as there are buckets. No number comes twice within 300 years.
+#[derive(Debug)]
+pub(super) struct TimeWindow {
+    width: Divisor,
+    /// How many slices are in the window.
+    slices: u64,
+    /// A power of two, so that a slice finds its bucket without a division.
+    buckets: Box<[Bucket]>,
+    /// Its logarithm.
+    era_shift: u32,
+    layout: Layout,
+    /// The newest slice with a sample that is not a fast success. If it is not in the window, there
+    /// is nothing to add up.
+    worst: AtomicU64,
+}
+
+/// A slice of time on cache lines of its own: only the newest is written.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Bucket {
+    counts: [AtomicU64; CLASSES],
+    timed: AtomicU64,
+    took: AtomicU64,
+}
+
+/// A count of a slice: `| slice | count: bits |`.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    bits: u32,
+}
+
+/// A sum of durations: `| slice: 20 | microseconds: 44 |`. It is read only if the bucket's count of
+/// timed calls is of the same slice.
+mod took {
+    const BITS: u32 = 44;
+    const SUM: u64 = (1 << BITS) - 1;
+
+    const fn tag(slice: u64) -> u64 {
+        slice << BITS
+    }
+
+    pub(super) const fn sum(word: u64, slice: u64) -> u64 {
+        if word & !SUM == tag(slice) {
+            word & SUM
+        } else {
+            0
+        }
+    }
+
+    pub(super) fn add(word: u64, slice: u64, took: u64) -> u64 {
+        tag(slice) | sum(word, slice).saturating_add(took).min(SUM)
+    }
+}
+
+// === impl Layout ===
+
+impl Layout {
+    /// A count has room for a billion calls a second; 10 ms leave 40 bits for the slice.
+    fn new(width: u64) -> Self {
+        let shortest = width / 10_000_000;
+        Self {
+            bits: 24 + shortest.max(1).next_power_of_two().ilog2(),
+        }
+    }
+
+    const fn slice(self, word: u64) -> u64 {
+        word >> self.bits
+    }
+
+    const fn count(self, word: u64) -> u64 {
+        word & ((1 << self.bits) - 1)
+    }
+
+    /// One more in the slice; `None` if the word is of a later one.
+    #[inline]
+    const fn increment(self, word: u64, slice: u64) -> Option<u64> {
+        let held = self.slice(word);
+        if held == slice {
+            let is_full = self.slice(word.wrapping_add(1)) != slice;
+            Some(if is_full { word } else { word + 1 })
+        } else if held > slice {
+            None
+        } else {
+            Some(slice << self.bits | 1)
+        }
+    }
+}
+
+// === impl TimeWindow ===
+
+impl TimeWindow {
+    /// `span` in nanoseconds.
+    pub(super) fn new(span: u64, slices: u32) -> Self {
+        let width = span / u64::from(slices);
+        let bucket = || Bucket {
+            counts: array::from_fn(|_| AtomicU64::new(0)),
+            timed: AtomicU64::new(0),
+            took: AtomicU64::new(0),
+        };
+        Self {
+            width: Divisor::new(width.max(2)),
+            slices: slices.into(),
+            buckets: (0..slices.next_power_of_two()).map(|_| bucket()).collect(),
+            era_shift: slices.next_power_of_two().ilog2(),
+            layout: Layout::new(width),
+            worst: AtomicU64::new(0),
+        }
+    }
+
+    /// The slice of a time. The first one is a window ahead of words that are not written yet.
+    #[inline]
+    fn slice(&self, era: u64, now: u64) -> u64 {
+        self.width.divide(now) + ((era + 1) << self.era_shift)
+    }
+
+    /// Eras are a number of windows apart, so that this is right for slices of any era.
+    #[inline]
+    fn bucket(&self, slice: u64) -> &Bucket {
+        &self.buckets[slice as usize & (self.buckets.len() - 1)]
+    }
+
+    /// Whether a slice is in the window that ends with `last`.
+    #[inline]
+    fn is_in(&self, last: u64, slice: u64) -> bool {
+        last.wrapping_sub(slice) < self.slices
+    }
+
+    /// Of a failure and a success at once, one sees both. The failure writes `worst` first, and
+    /// then changes the word of the successes. If the success changes that word later, it sees
+    /// `worst`; if earlier, the failure sees the success.
+    #[inline(always)]
+    pub(super) fn record(
+        &self,
+        era: u64,
+        now: u64,
+        sample: Sample,
+        past: &Tallies,
+    ) -> Option<Counts> {
+        let slice = self.slice(era, now);
+        let bucket = self.bucket(slice);
+        if sample != Sample::SUCCESS {
+            return self.record_other(bucket, slice, sample, past);
+        }
+        let counted = self.count(&bucket.counts[0], slice);
+        if counted.is_some_and(|before| self.layout.slice(before) == slice)
+            && !self.is_in(slice, self.worst.load(Acquire))
+        {
+            return None;
+        }
+        self.counted(counted, slice, 0, past)
+    }
+
+    #[cold]
+    fn record_other(
+        &self,
+        bucket: &Bucket,
+        slice: u64,
+        sample: Sample,
+        past: &Tallies,
+    ) -> Option<Counts> {
+        let class = sample.class();
+        if class != 0 && self.worst.load(Acquire) < slice {
+            self.worst.fetch_max(slice, AcqRel);
+        }
+        let counted = self.count(&bucket.counts[class], slice);
+        if sample.took > 0 {
+            self.time(bucket, slice, sample.took);
+        }
+        if class != 0 {
+            bucket.counts[0].fetch_add(0, AcqRel);
+        }
+        self.counted(counted, slice, class, past)
+    }
+
+    /// What the window holds when a sample is counted over a word.
+    #[cold]
+    fn counted(
+        &self,
+        before: Option<u64>,
+        slice: u64,
+        class: usize,
+        past: &Tallies,
+    ) -> Option<Counts> {
+        let Some(before) = before else {
+            past.add(class, 1);
+            return None;
+        };
+        if self.layout.slice(before) != slice {
+            past.add(class, self.layout.count(before));
+        }
+        let is_bad = self.is_in(slice, self.worst.load(Acquire));
+        is_bad.then(|| self.rates(slice))
+    }
+
+    /// One more; returns the word before, or `None` if it is of a later slice.
+    #[inline]
+    fn count(&self, word: &AtomicU64, slice: u64) -> Option<u64> {
+        let increment = |word| self.layout.increment(word, slice);
+        word.fetch_update(AcqRel, Acquire, increment).ok()
+    }
+
+    fn time(&self, bucket: &Bucket, slice: u64, took: u64) {
+        if self.count(&bucket.timed, slice).is_some() {
+            let add = |word| Some(took::add(word, slice, took));
+            let _ = bucket.took.fetch_update(Relaxed, Relaxed, add);
+        }
+    }
+
+    /// What is compared with thresholds.
+    fn rates(&self, last: u64) -> Counts {
+        let mut counts = Counts::default();
+        self.each(|class, word| {
+            if self.is_in(last, self.layout.slice(word)) {
+                counts.add(Sample::of_class(class, 0), self.layout.count(word));
+            }
+        });
+        counts
+    }
+
+    pub(super) fn counts(&self, era: u64, now: u64) -> Counts {
+        let last = self.slice(era, now);
+        let mut counts = self.rates(last);
+        for bucket in &self.buckets {
+            let timed = bucket.timed.load(Acquire);
+            let slice = self.layout.slice(timed);
+            if self.is_in(last, slice) {
+                counts.timed += self.layout.count(timed);
+                counts.took += took::sum(bucket.took.load(Relaxed), slice);
+            }
+        }
+        counts
+    }
+
+    /// All calls that are in a word, of whatever slice.
+    pub(super) fn ever(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.each(|class, word| {
+            counts.add(Sample::of_class(class, 0), self.layout.count(word));
+        });
+        counts
+    }
+
+    fn each(&self, mut see: impl FnMut(usize, u64)) {
+        for bucket in &self.buckets {
+            for (class, word) in bucket.counts.iter().enumerate() {
+                see(class, word.load(Acquire));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: u64 = 1_000_000;
+
+    /// C7: a number is not that of an older slice, however long its bucket was not written.
+    #[test]
+    fn c7_numbers_of_slices_do_not_come_round() {
+        let (window, past) = (TimeWindow::new(10 * MILLI, 1), Tallies::new());
+        let failed = Sample::of_class(1, 5);
+        assert_eq!(window.record(0, 0, failed, &past).unwrap().failures, 1);
+        for bits in [20, 31, 32, 36] {
+            let later = (10 * MILLI) << bits;
+            assert_eq!(window.counts(0, later), Counts::default(), "{bits}");
+        }
+        assert_eq!(window.ever().failures, 1);
+    }
+
+    #[test]
+    fn a_full_count_stays_full() {
+        let layout = Layout::new(10 * MILLI);
+        let full = 7 << layout.bits | ((1 << layout.bits) - 1);
+        assert_eq!(layout.increment(full, 7), Some(full));
+        assert_eq!(layout.increment(full, 6), None);
+        assert_eq!(layout.increment(full, 8), Some(8 << layout.bits | 1));
+        assert_eq!((layout.slice(full), layout.count(full)), (7, (1 << 24) - 1));
+    }
+
+    /// Of a day in one slice, with a billion calls a second.
+    #[test]
+    fn a_count_is_as_wide_as_its_slice() {
+        let day = 24 * 60 * 60 * 1_000 * MILLI;
+        let calls = 1_000_000_000 * 24 * 60 * 60;
+        assert!(1_u64 << Layout::new(day).bits > calls);
+    }
+}

@@ -1,0 +1,197 @@
+//! What a breaker shows and reports belongs to one state. C1 to C5 are faults seen in the field.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use seawall::circuit_breaker::{CircuitBreakerSnapshot, TransitionCause, Window};
+use seawall::{CircuitBreaker, CircuitBreakerSettings, CircuitState, Outcome, Transition};
+use tokio::time::advance;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Opens for 10 s at four calls of which half failed, and has four probes in 10 s.
+fn breaker() -> (CircuitBreaker, Arc<Mutex<Vec<Transition>>>) {
+    let settings = CircuitBreakerSettings::default()
+        .minimum_calls(4)
+        .open_duration(10 * SECOND)
+        .half_open_probes(4);
+    let breaker = CircuitBreaker::new(settings).unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let hook = seen.clone();
+    breaker.on_transition(move |transition| hook.lock().unwrap().push(*transition));
+    (breaker, seen)
+}
+
+fn opened(breaker: &CircuitBreaker) {
+    for outcome in [Outcome::Success, Outcome::Failure, Outcome::Success] {
+        breaker.try_acquire().unwrap().settle(outcome);
+    }
+    breaker.try_acquire().unwrap().failure();
+}
+
+/// The state and what belongs to it: calls, failures, failed recoveries, transitions, time.
+fn shown(now: &CircuitBreakerSnapshot) -> (&str, u64, u64, u32, u64, Duration) {
+    let recoveries = now.failed_recoveries;
+    let state = now.state.as_str();
+    (
+        state,
+        now.calls,
+        now.failures,
+        recoveries,
+        now.transitions,
+        now.in_state,
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn c1_a_close_that_an_admission_finds_is_reported_with_it() {
+    let (breaker, seen) = breaker();
+    opened(&breaker);
+    advance(10 * SECOND).await;
+    breaker.try_acquire().unwrap().success();
+    advance(10 * SECOND).await;
+    assert_eq!(seen.lock().unwrap().len(), 2);
+    let permit = breaker.try_acquire().unwrap();
+    let last = *seen.lock().unwrap().last().unwrap();
+    assert_eq!((last.number, last.to), (3, CircuitState::Closed));
+    permit.success();
+    assert_eq!(seen.lock().unwrap().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c2_the_mean_duration_is_that_of_the_calls_that_were_measured() {
+    let settings = CircuitBreakerSettings::default().slow_call(SECOND, 1.0);
+    for window in [Window::time_based(10 * SECOND), Window::count_based(100)] {
+        let breaker = CircuitBreaker::new(settings.clone().window(window)).unwrap();
+        breaker.record_timed(Outcome::Success, Duration::from_millis(100));
+        breaker.record_timed(Outcome::Failure, Duration::from_millis(200));
+        breaker.record_timed(Outcome::Success, 3 * SECOND);
+        breaker.record(Outcome::Success);
+        breaker.record(Outcome::Failure);
+        let now = breaker.snapshot();
+        assert_eq!(now.calls, 5, "{window:?}");
+        assert_eq!(now.mean_duration, Some(Duration::from_millis(1100)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c3_a_snapshot_belongs_to_the_state_that_it_shows() {
+    let (breaker, _) = breaker();
+    opened(&breaker);
+    // Open, with the calls on which that was decided, however long ago.
+    advance(9 * SECOND).await;
+    let open = ("open", 4, 2, 0, 1, 9 * SECOND);
+    assert_eq!(shown(&breaker.snapshot()), open);
+    assert_eq!(breaker.snapshot().failure_rate, Some(0.5));
+
+    // The open time is over, and no call has come.
+    advance(3 * SECOND).await;
+    let half_open = ("half_open", 0, 0, 0, 2, 2 * SECOND);
+    assert_eq!(shown(&breaker.snapshot()), half_open);
+    assert_eq!(breaker.snapshot().failure_rate, None);
+
+    // Two of three probes failed, and the half-open time is over.
+    for outcome in [Outcome::Success, Outcome::Failure] {
+        breaker.try_acquire().unwrap().settle(outcome);
+    }
+    let hangs = breaker.try_acquire().unwrap();
+    assert_eq!(breaker.snapshot().probes, 1);
+    advance(12 * SECOND).await;
+    let lost = ("open", 2, 1, 1, 3, 2 * SECOND);
+    assert_eq!(shown(&breaker.snapshot()), lost);
+    assert_eq!(breaker.snapshot().probes, 0);
+
+    // That open time is over as well.
+    advance(9 * SECOND).await;
+    let again = ("half_open", 0, 0, 1, 4, SECOND);
+    assert_eq!(shown(&breaker.snapshot()), again);
+    drop(hangs);
+
+    // The probes succeed by the end of the half-open time.
+    breaker.try_acquire().unwrap().success();
+    advance(11 * SECOND).await;
+    let won = ("closed", 0, 0, 0, 5, SECOND);
+    assert_eq!(shown(&breaker.snapshot()), won);
+    breaker.try_acquire().unwrap().failure();
+    let closed = ("closed", 1, 1, 0, 5, SECOND);
+    assert_eq!(shown(&breaker.snapshot()), closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c4_what_is_recorded_while_it_shows_closed_counts() {
+    let (breaker, _) = breaker();
+    opened(&breaker);
+    advance(10 * SECOND).await;
+    breaker.try_acquire().unwrap().success();
+    advance(10 * SECOND).await;
+    assert_eq!(breaker.state(), CircuitState::Closed);
+    breaker.record(Outcome::Failure);
+    assert_eq!(breaker.snapshot().failures, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c5_a_trip_while_it_shows_open_changes_nothing() {
+    let (breaker, seen) = breaker();
+    opened(&breaker);
+    advance(10 * SECOND).await;
+    let hangs = breaker.try_acquire().unwrap();
+    advance(14 * SECOND).await;
+    let open = CircuitState::Open {
+        retry_in: 6 * SECOND,
+    };
+    assert_eq!(breaker.state(), open);
+    breaker.trip();
+    assert_eq!(breaker.state(), open);
+    let last = *seen.lock().unwrap().last().unwrap();
+    assert_eq!(last.cause, TransitionCause::HalfOpenTimeOver);
+    drop(hangs);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transition_has_the_counts_on_which_it_was_decided() {
+    let (breaker, seen) = breaker();
+    opened(&breaker);
+    advance(10 * SECOND).await;
+    breaker.try_acquire().unwrap().failure();
+    breaker.try_acquire().unwrap().failure();
+    advance(10 * SECOND).await;
+    for _ in 0..3 {
+        breaker.try_acquire().unwrap().success();
+    }
+    breaker.trip();
+    let counts = |t: &Transition| (t.cause, t.calls, t.failures);
+    let seen: Vec<_> = seen.lock().unwrap().iter().map(counts).collect();
+    let all = [
+        (TransitionCause::FailureRate, 4, 2),
+        (TransitionCause::OpenTimeOver, 0, 0),
+        (TransitionCause::ProbesFailed, 2, 2),
+        (TransitionCause::OpenTimeOver, 0, 0),
+        (TransitionCause::ProbesSucceeded, 3, 0),
+        (TransitionCause::ByHand, 0, 0),
+    ];
+    assert_eq!(seen, all);
+}
+
+/// Without a failure rate, the number of consecutive failures decides about the probes.
+#[tokio::test(start_paused = true)]
+async fn consecutive_failures_alone_decide_half_open() {
+    let settings = CircuitBreakerSettings::default()
+        .failure_rate(None)
+        .consecutive_failures(2)
+        .open_duration(10 * SECOND)
+        .half_open_probes(4);
+    let breaker = CircuitBreaker::new(settings).unwrap();
+    breaker.trip();
+    advance(10 * SECOND).await;
+    breaker.try_acquire().unwrap().failure();
+    assert_eq!(breaker.state(), CircuitState::HalfOpen);
+    breaker.try_acquire().unwrap().failure();
+    assert_eq!(breaker.state().as_str(), "open");
+    advance(10 * SECOND).await;
+    breaker.try_acquire().unwrap().failure();
+    breaker.try_acquire().unwrap().success();
+    breaker.try_acquire().unwrap().success();
+    assert_eq!(breaker.state(), CircuitState::HalfOpen);
+    breaker.try_acquire().unwrap().success();
+    assert_eq!(breaker.state(), CircuitState::Closed);
+}

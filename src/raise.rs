@@ -1,8 +1,9 @@
 //! How an inner gate raises a limit or a timeout of an outer one.
 //!
-//! A gate whose limit or timeout is raisable puts a [`Raise`] into the request's extensions. A gate
-//! further in that limits or times the same request asks for its own values there. The outer gate
-//! looks when its own value is reached. A client cannot ask: extensions are not sent.
+//! A gate whose limit or timeout is raisable leaves a value in the request's extensions. A gate
+//! further in that limits or times the same request asks there for its own, and what it asks for
+//! reaches all raisable gates around it. An outer gate looks when its own value is reached. A
+//! client cannot ask: extensions are not sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -16,20 +17,27 @@ use crate::deadline::Deadline;
 use crate::gate::timer::{Timer, due};
 use crate::policy::Budget;
 
-/// In the extensions of a request: what its inner gates ask for.
+/// The times of a request, in its extensions.
 #[derive(Clone)]
-struct Raise {
+struct Times {
+    /// Of the innermost gate so far whose timeout is raisable.
     asked: Arc<Asked>,
-    /// The deadline that inner gates may not raise, where one is exposed.
-    fixed: Option<Deadline>,
+    /// The latest time that the gates so far allow.
+    bound: Option<Deadline>,
+    /// The deadline that they have exposed.
+    exposed: Option<Deadline>,
 }
 
-/// The largest values that any inner gate asks for.
+/// The sizes of a request, in its extensions: of the innermost gate so far whose limit is raisable.
+#[derive(Clone)]
+struct Sizes(Arc<Asked>);
+
+/// The largest value that any gate inside a raisable one asks for.
 struct Asked {
-    max_body: AtomicU64,
+    /// Bytes, or nanoseconds since `since`.
+    value: AtomicU64,
     since: Instant,
-    /// Nanoseconds since then.
-    time: AtomicU64,
+    outer: Option<Arc<Asked>>,
 }
 
 /// A body size that inner gates may raise.
@@ -55,8 +63,8 @@ pub(crate) fn is_used() -> bool {
 
 /// Asks the outer gates for a body of up to `max` bytes.
 pub(crate) fn ask_size(extensions: &Extensions, max: u64) {
-    if let Some(raise) = extensions.get::<Raise>() {
-        raise.asked.max_body.fetch_max(max, Relaxed);
+    if let Some(Sizes(asked)) = extensions.get() {
+        asked.ask_size(max);
     }
 }
 
@@ -70,65 +78,88 @@ pub(crate) fn ask_size(extensions: &Extensions, max: u64) {
 pub(crate) fn deadline(extensions: &mut Extensions, budget: Budget<'_>) -> Option<Due> {
     let nanos = budget.time.nanos();
     let is_raisable = budget.most > nanos && !budget.time.is_callers();
-    let outer = extensions.get::<Raise>().cloned();
+    let outer = extensions.get::<Times>().cloned();
     if !(budget.time.is_callers() || budget.is_exposed || is_raisable || outer.is_some()) {
         return None;
     }
-    let at = (nanos != Timer::NEVER).then(|| due(nanos));
+    let own = (nanos != Timer::NEVER).then(|| due(nanos));
+    let (mut asked, mut bound, mut exposed) = (None, None, None);
+    if let Some(outer) = outer {
+        outer.asked.ask_time(own);
+        (asked, bound, exposed) = (Some(outer.asked), outer.bound, outer.exposed);
+    }
     let known = extensions.get::<Deadline>().copied();
-    let fixed = match &outer {
-        Some(outer) => {
-            outer.asked.ask_time(at);
-            outer.fixed
-        }
-        None => known,
-    };
-    let exposed = fixed.into_iter().chain(at.map(Deadline::new)).min();
-    if budget.is_exposed || outer.is_some() && known.is_some() {
-        match exposed {
-            Some(exposed) => extensions.insert(exposed),
+    if known != exposed {
+        // That of another layer.
+        bound = earlier(bound, known);
+    }
+    let shown = earlier(bound, own.map(Deadline::new));
+    if budget.is_exposed || exposed.is_some() {
+        match shown {
+            Some(shown) => extensions.insert(shown),
             None => extensions.remove(),
         };
+        exposed = shown;
     }
     let mut later = None;
-    if is_raisable || outer.is_some() {
-        let asked = outer.map_or_else(Asked::new, |outer| outer.asked);
-        if is_raisable {
-            let (asked, most) = (asked.clone(), due(budget.most));
-            later = Some(Box::new(move || asked.time().min(most)) as _);
-        }
-        let is_fixed = budget.is_exposed && !is_raisable;
-        extensions.insert(Raise {
+    if is_raisable {
+        let by = Asked::inside(asked);
+        let most = due(budget.most);
+        let most = bound.map_or(most, |bound| bound.at().min(most));
+        asked = Some(by.clone());
+        bound = Some(Deadline::new(most));
+        later = Some(Box::new(move || by.time().min(most)) as _);
+    } else {
+        bound = shown;
+    }
+    if let Some(asked) = asked {
+        extensions.insert(Times {
             asked,
-            fixed: if is_fixed { exposed } else { fixed },
+            bound,
+            exposed,
         });
     }
-    let at = match exposed {
-        Some(exposed) if budget.is_exposed => Some(exposed.at()),
-        _ => at,
+    let own = own?;
+    let at = match shown {
+        Some(shown) if budget.is_exposed => shown.at(),
+        _ => own,
     };
-    at.map(|at| Due { at, later })
+    Some(Due { at, later })
+}
+
+fn earlier(one: Option<Deadline>, other: Option<Deadline>) -> Option<Deadline> {
+    one.into_iter().chain(other).min()
 }
 
 // === impl Asked ===
 
 impl Asked {
-    fn new() -> Arc<Self> {
+    fn inside(outer: Option<Arc<Self>>) -> Arc<Self> {
         Arc::new(Self {
-            max_body: AtomicU64::new(0),
+            value: AtomicU64::new(0),
             since: clock::now(),
-            time: AtomicU64::new(0),
+            outer,
         })
+    }
+
+    fn ask_size(&self, max: u64) {
+        self.value.fetch_max(max, Relaxed);
+        if let Some(outer) = &self.outer {
+            outer.ask_size(max);
+        }
     }
 
     /// `None` is for ever.
     fn ask_time(&self, at: Option<Instant>) {
         let time = at.map_or(Duration::MAX, |at| at.saturating_duration_since(self.since));
-        self.time.fetch_max(clock::nanos(time), Relaxed);
+        self.value.fetch_max(clock::nanos(time), Relaxed);
+        if let Some(outer) = &self.outer {
+            outer.ask_time(at);
+        }
     }
 
     fn time(&self) -> Instant {
-        let time = Duration::from_nanos(self.time.load(Relaxed));
+        let time = Duration::from_nanos(self.value.load(Relaxed));
         self.since + time.min(clock::FAR)
     }
 }
@@ -138,12 +169,9 @@ impl Asked {
 impl RaisableSize {
     /// A size of `max`, which inner gates may raise to `most`. The body has `granted` for now.
     pub(crate) fn new(extensions: &mut Extensions, max: u64, most: u64, granted: u64) -> Self {
-        let fixed = extensions.get::<Deadline>().copied();
-        let raise = extensions.get_or_insert_with(|| Raise {
-            asked: Asked::new(),
-            fixed,
-        });
-        let asked = raise.asked.clone();
+        let outer = extensions.get().map(|Sizes(outer)| outer.clone());
+        let asked = Asked::inside(outer);
+        extensions.insert(Sizes(asked.clone()));
         Self {
             asked,
             max,
@@ -154,7 +182,7 @@ impl RaisableSize {
 
     /// How many bytes more are granted now, because an inner gate limits the body to more.
     pub(crate) fn take_more(&mut self) -> u64 {
-        if self.asked.max_body.load(Relaxed) <= self.max {
+        if self.asked.value.load(Relaxed) <= self.max {
             return 0;
         }
         let before = std::mem::replace(&mut self.granted, self.most);

@@ -210,7 +210,9 @@ impl CircuitBreaker {
         CircuitState::of(&self.shared.look(now), now)
     }
 
-    /// The state, its window and the totals. All but the totals belong to the state that is shown.
+    /// The state, and what the breaker has counted. `rejected`, `would_reject`, `totals` and
+    /// `thresholds_reached` count since the breaker was made. All other fields belong to the state
+    /// that is shown.
     pub fn snapshot(&self) -> CircuitBreakerSnapshot {
         let (shared, breaker) = (&self.shared, &self.shared.breaker);
         let now = shared.now();
@@ -267,8 +269,9 @@ impl CircuitBreaker {
         self.shared.trip();
     }
 
-    /// Rejects every call until [`reset`](Self::reset), without `Retry-After`. In a keyed family,
-    /// the state is lost when the family forgets the key.
+    /// Rejects every call until [`reset`](Self::reset), without `Retry-After`. If a keyed family
+    /// forgets the key of this breaker, the next breaker of the key is closed, unless the state was
+    /// forced on the whole family.
     pub fn force_open(&self) {
         self.shared.force(Mode::ForcedOpen);
     }
@@ -279,34 +282,40 @@ impl CircuitBreaker {
         self.shared.force(Mode::ForcedClosed);
     }
 
-    /// Admits and counts every call until [`reset`](Self::reset). The snapshot's
-    /// [`thresholds_reached`](CircuitBreakerSnapshot::thresholds_reached) counts what would have
-    /// opened the breaker.
+    /// Empties the window, and admits and counts every call until [`reset`](Self::reset). The
+    /// breaker does not open. [`thresholds_reached`](CircuitBreakerSnapshot::thresholds_reached) of
+    /// the snapshot counts how often it would have opened.
     pub fn observe_only(&self) {
         self.shared.force(Mode::ObserveOnly);
     }
 
-    /// Closes the breaker in any state, and empties its window. The totals stay. Calls in flight
-    /// then belong to an older state: their outcomes count in the totals only.
+    /// Closes the breaker in any state, and empties its window. The totals stay. A call that began
+    /// before counts in the totals only, also if the breaker was closed.
     pub fn reset(&self) {
         self.shared.reset();
     }
 }
 
-/// Changes the settings while the breaker runs. A change applies to the next call or outcome.
+/// Changes the settings while the breaker runs. The next call and the next outcome use them, and
+/// the window keeps its calls. A change by itself neither opens nor closes the breaker.
 impl CircuitBreaker {
     /// The settings.
     pub fn settings(&self) -> CircuitBreakerSettings {
         self.shared.settings().as_ref().clone()
     }
 
-    /// Applies settings, all at once. The open time and the half-open time apply the next time that
-    /// the breaker opens or is half-open. Calls that began without a slow-call threshold are never
-    /// slow.
+    /// Replaces all settings at once. The breaker uses a new open duration when it opens next, and
+    /// a new half-open timeout when it is half-open next. A call that began without a slow-call
+    /// threshold is never slow.
+    ///
+    /// If two threads read [`settings`](Self::settings) and set what they have changed, one change
+    /// may be lost. [`set_failure_rate`](Self::set_failure_rate) and the other setters change one
+    /// value each, and lose none.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new), and if the window is another one. Nothing is changed then.
+    /// As [`new`](Self::new), and if the window is not equal to that of the breaker. Nothing is
+    /// changed then.
     pub fn set(&self, settings: CircuitBreakerSettings) -> Result<(), ConfigError> {
         self.shared.set(|_| settings)
     }
@@ -321,7 +330,7 @@ impl CircuitBreaker {
         self.shared.set(|settings| settings.failure_rate(rate))
     }
 
-    /// Changes [`slow_call`](CircuitBreakerSettings::slow_call()); `None` for no slow calls.
+    /// Changes [`slow_call`](CircuitBreakerSettings::slow_call()); `None` removes the threshold.
     ///
     /// # Errors
     ///

@@ -30,12 +30,15 @@
 //!
 //! # Bounds
 //!
-//! A key that is not used for [`idle_timeout`](CircuitBreakersSettings::idle_timeout()) is
-//! forgotten, and so is the least recently used key when there are more than
-//! [`max_keys`](CircuitBreakersSettings::max_keys()); for a moment there may be a few more. The
-//! breaker is forgotten with its key: an open breaker, or one that was forced open, is closed when
-//! the key is used again, and a handle that you kept is no longer the breaker of the key. If
-//! clients choose the keys freely, they can evict the others: bound the keys first.
+//! The family forgets a key that is not used for
+//! [`idle_timeout`](CircuitBreakersSettings::idle_timeout()), and the least recently used key when
+//! there are more than [`max_keys`](CircuitBreakersSettings::max_keys()). For a moment there may be
+//! a few more. A request, `get` and `find` use a key; `all` and `snapshot` do not.
+//!
+//! It forgets the breaker together with the key. When the key is used again, it gets a new breaker:
+//! closed, or in the state that you forced on the whole family. A handle that you kept is then that
+//! of the old breaker. If clients choose the keys freely, they can evict the others: bound the keys
+//! first.
 //!
 //! The map is from [`moka`](https://docs.rs/moka). It reads its own clock, which paused time does
 //! not move.
@@ -102,7 +105,7 @@ struct Template {
 #[must_use = "settings do nothing until they are applied"]
 #[non_exhaustive]
 pub struct CircuitBreakersSettings {
-    /// Of each breaker.
+    /// The settings of each breaker.
     pub breaker: CircuitBreakerSettings,
     /// See [`max_keys`](Self::max_keys()).
     pub max_keys: u64,
@@ -127,8 +130,8 @@ pub struct PerKey<K, F> {
 // === impl CircuitBreakersSettings ===
 
 impl CircuitBreakersSettings {
-    /// The most keys. Default: 1000, which take about two megabytes. The map keeps its books in
-    /// batches: with less than about a hundred keys, it may forget one that is in use.
+    /// The most keys, 1 to `u32::MAX`. Default: 1000, which take about two megabytes. The map
+    /// evicts keys in batches: with a maximum below 100, it may evict a key that is in use.
     pub fn max_keys(mut self, keys: u64) -> Self {
         self.max_keys = keys;
         self
@@ -179,7 +182,7 @@ where
     ///
     /// # Errors
     ///
-    /// If a setting is outside its range.
+    /// If `max_keys` or `idle_timeout` is outside its range, and as [`CircuitBreaker::new`].
     pub fn new(settings: impl Into<CircuitBreakersSettings>) -> Result<Self, ConfigError> {
         let settings = settings.into();
         settings.check()?;
@@ -202,8 +205,8 @@ where
         })
     }
 
-    /// Names the breakers in rejections, metrics and events. The first name stays. Breakers that
-    /// were made before keep their name.
+    /// Names the breakers in rejections, metrics and events. The first name stays. Breakers and
+    /// layers that were made before have no name.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         let _ = self.family.name.set(name.into());
@@ -270,8 +273,9 @@ where
         self.family.template().settings.clone()
     }
 
-    /// Changes the settings of all breakers, present and future, except for the window. To change
-    /// one breaker, use [`CircuitBreaker::set`].
+    /// Changes the settings of all breakers, present and future, also of those that you have
+    /// changed separately. They keep their window: that of `settings` is not used, and a
+    /// `minimum_calls` above the size of theirs is reduced to it.
     ///
     /// # Errors
     ///
@@ -279,10 +283,13 @@ where
     pub fn set(&self, settings: CircuitBreakerSettings) -> Result<(), ConfigError> {
         settings.check()?;
         let mut template = self.family.template_mut();
-        template.settings = settings.with_window(template.settings.window);
+        let settings = settings.with_window(template.settings.window);
+        let before = std::mem::replace(&mut template.settings, settings);
         for (_, breaker) in &self.family.breakers {
             breaker.set(template.settings.clone())?;
         }
+        drop(template);
+        drop(before); // it may drop a function of the user, outside the lock
         Ok(())
     }
 

@@ -68,13 +68,13 @@
 //! - **Open**: all calls are rejected, with the rest of the open time as `Retry-After`.
 //! - **Half-open**, from the first call after the open time: up to
 //!   [`half_open_probes`](CircuitBreakerSettings::half_open_probes()) calls are admitted as probes,
-//!   the others are rejected. With the same rates as for the window, the breaker closes or opens
-//!   again as soon as the outstanding probes cannot change the result. Without a failure rate, it
-//!   opens again when as many probes failed as
-//!   [`consecutive_failures`](CircuitBreakerSettings::consecutive_failures()), or all of them;
-//!   without that either, when one failed. When the half-open time is over, the probes with an
-//!   outcome decide, and probes that hang count as failed and slow; without any outcome it opens
-//!   again.
+//!   the others are rejected. The shares of failed and of slow probes are compared with the same
+//!   rates as those of the window. The breaker closes or opens again as soon as no further probe
+//!   can change the result. Without a failure rate, it opens again when
+//!   [`consecutive_failures`](CircuitBreakerSettings::consecutive_failures()) probes have failed,
+//!   in any order, or all probes if they are fewer. If neither is set, one failed probe opens it.
+//!   For the end of the half-open time, see
+//!   [`half_open_timeout`](CircuitBreakerSettings::half_open_timeout()).
 //!
 //! You can force a state until [`reset`](CircuitBreaker::reset). **Forced open** rejects all calls.
 //! **Forced closed** admits all calls, which switches the breaker off. **Observe only** admits and
@@ -165,12 +165,17 @@
 //!
 //! # Cost
 //!
-//! While the breaker is closed, one atomic load decides. With a window of time, a success costs one
-//! atomic read-modify-write and a clock read, and a failure three. With a window of calls, an
-//! outcome costs two and no clock read, a third where the rates change, and a fourth where it
-//! replaces a failure. A slow-call threshold adds two for a window of time, and a clock read at the
-//! beginning and at the end of each call. Counting consecutive failures adds one to each failure.
-//! Nothing is allocated, and only a change of state takes a lock.
+//! While the breaker is closed, admission costs one atomic load. An outcome costs atomic
+//! read-modify-writes:
+//!
+//! - A window of time: one for a success, three for a failure, and one clock read.
+//! - A window of calls: two, a third if the outcome differs from the one that it replaces, and a
+//!   fourth if it replaces a failure or a slow call. No clock is read.
+//! - A slow-call threshold: two more for a window of time, and a clock read at the beginning and at
+//!   the end of each call.
+//! - Consecutive failures: one for each failure, and for the first success after it.
+//!
+//! No call allocates. Only a change of state, a snapshot and a change of the settings take a lock.
 //!
 //! # Cancellation
 //!

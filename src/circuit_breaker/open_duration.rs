@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::settings::{DAY, LEAST};
 use crate::config::ConfigError;
 
-/// How long a breaker stays open: a `Duration`, one that grows, or a function.
+/// How long a breaker stays open: a fixed time, a time that grows, or the result of a function.
 ///
 /// ```
 /// use std::time::Duration;
@@ -21,8 +21,8 @@ use crate::config::ConfigError;
 /// });
 /// ```
 ///
-/// Two are equal if they have the same values, or clones of the same function. One with a function
-/// cannot be serialized.
+/// Two values are equal if their numbers are equal, or if they are clones with the same function.
+/// With the feature `serde`, a value with a function returns an error when it is serialized.
 #[derive(Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(from = "Form"))]
 pub struct OpenDuration {
@@ -62,11 +62,11 @@ enum Form {
 impl OpenDuration {
     pub(super) const DEFAULT: Duration = Duration::from_secs(5);
 
-    /// `initial` at first, `factor` times as long after each failed recovery, never longer than
-    /// `max`.
+    /// Stays open for `initial` at first, and for `factor` times as long after each failed
+    /// recovery, up to `max`. A recovery fails when the half-open breaker opens again. When the
+    /// breaker closes, or you force a state, the next open time is `initial`.
     ///
-    /// It starts again at `initial` once the breaker was closed. `max` is at most a day, and
-    /// `factor` 1 to 100.
+    /// `initial` is 1 ms to a day, `max` is `initial` to a day, `factor` is 1 to 100.
     pub const fn exponential(initial: Duration, factor: f64, max: Duration) -> Self {
         Self {
             length: Length::Exponential {
@@ -78,10 +78,13 @@ impl OpenDuration {
         }
     }
 
-    /// What the function returns. Its argument is the number of failed recoveries since the breaker
-    /// was last closed: 0 when it opens for the first time. It is called outside any lock, and also
-    /// when the state is read, so that it should depend on its argument only. Less than 1 ms is 1
-    /// ms. If it panics, the breaker is open for five seconds.
+    /// Stays open for as long as the function returns, at least 1 ms. The argument is the number of
+    /// failed recoveries since the breaker was last closed: 0 when it opens for the first time.
+    ///
+    /// The breaker may call the function more than once, also when you read the state: the result
+    /// should depend on the argument alone, and the function must not call the breaker. The breaker
+    /// holds no lock during the call. If the
+    /// function panics, the breaker stays open for five seconds.
     pub fn from_fn(length: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
         Self {
             length: Length::FromFn(Arc::new(length)),
@@ -89,8 +92,9 @@ impl OpenDuration {
         }
     }
 
-    /// Up to this share longer or shorter, at random, `0.0..=1.0`: breakers of many processes that
-    /// open together then do not send their probes together. `max` still applies. Default: none.
+    /// Varies each open time at random by up to this share, `0.0..=1.0`, so that breakers that open
+    /// together in many processes do not probe together. Default: 0.0. The longest time still
+    /// applies.
     #[must_use]
     pub const fn jitter(mut self, share: f64) -> Self {
         self.jitter = share;
@@ -139,7 +143,7 @@ impl OpenDuration {
 impl From<Duration> for OpenDuration {
     /// Always this long: 1 ms to a day.
     fn from(length: Duration) -> Self {
-        Self::exponential(length, 1.0, length)
+        Self::exponential(length, 1.0, DAY)
     }
 }
 
@@ -185,9 +189,11 @@ impl serde::Serialize for OpenDuration {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let jitter = self.jitter;
         let form = match self.length {
-            Length::Exponential { initial, max, .. } if initial == max && jitter == 0.0 => {
-                Form::Fixed(initial)
-            }
+            Length::Exponential {
+                initial,
+                factor: 1.0,
+                max,
+            } if max == DAY && jitter == 0.0 => Form::Fixed(initial),
             Length::Exponential {
                 initial,
                 factor,

@@ -27,9 +27,10 @@ pub(super) const LEAST: Duration = Duration::from_millis(1);
 /// # Ok::<_, seawall::ConfigError>(())
 /// ```
 ///
-/// The values are checked as a whole when they are applied. With the feature `serde`, they are read
-/// from a file, with durations such as `"5s"` or `"1m 30s"`; what the file leaves out has its
-/// default:
+/// [`CircuitBreaker::new`](crate::CircuitBreaker::new) and [`set`](crate::CircuitBreaker::set)
+/// check the values. With the feature `serde`, settings implement `Serialize` and `Deserialize`.
+/// Durations are strings such as `"5s"` or `"1m 30s"`. A missing field has its default, and an
+/// unknown field is an error:
 ///
 /// ```
 /// # #[cfg(feature = "serde")] {
@@ -47,6 +48,9 @@ pub(super) const LEAST: Duration = Duration::from_millis(1);
 /// # }
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
+///
+/// `window` may also be `{ calls = 100 }`, and `open_duration` may be `"5s"`. `failure_rate =
+/// "off"` turns the failure rate off.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
@@ -54,6 +58,7 @@ pub(super) const LEAST: Duration = Duration::from_millis(1);
 #[non_exhaustive]
 pub struct CircuitBreakerSettings {
     /// See [`failure_rate`](Self::failure_rate()).
+    #[cfg_attr(feature = "serde", serde(with = "rate"))]
     pub failure_rate: Option<f64>,
     /// See [`slow_call`](Self::slow_call()).
     pub slow_call: Option<SlowCall>,
@@ -116,13 +121,45 @@ enum Extent {
     },
 }
 
+/// A rate that may be `"off"`, for formats without a null such as TOML.
+#[cfg(feature = "serde")]
+mod rate {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Rate {
+        On(f64),
+        Off(Off),
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Off {
+        Off,
+    }
+
+    #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+    pub(super) fn serialize<S: Serializer>(rate: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+        rate.map_or(Rate::Off(Off::Off), Rate::On).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+        Ok(match Rate::deserialize(from)? {
+            Rate::On(rate) => Some(rate),
+            Rate::Off(Off::Off) => None,
+        })
+    }
+}
+
 /// The shortest bucket of a window.
 const BUCKET: Duration = Duration::from_millis(10);
 
 // === impl CircuitBreakerSettings ===
 
 impl CircuitBreakerSettings {
-    /// Opens when this share of the calls in the window failed, `0.0001..=1.0`; `None` never does.
+    /// Opens when at least this share of the calls in the window failed, `0.0001..=1.0`; `None`
+    /// turns it off.
     ///
     /// Default: 0.5, as in resilience4j. A dependency that fails every second call costs its
     /// callers more than it returns; for one that fails one call in ten, retries are better.
@@ -131,25 +168,26 @@ impl CircuitBreakerSettings {
         self
     }
 
-    /// A call that takes longer than `duration`, 1 ms to a day, is slow. Opens when this share of
-    /// the calls in the window was slow, `0.0001..=1.0`. A slow call also counts as a success or a
-    /// failure.
+    /// A call that takes longer than `duration`, 1 ms to a day, is slow. Opens when at least this
+    /// share of the calls in the window was slow, `0.0001..=1.0`. A slow call also counts as a
+    /// success or a failure. To remove the threshold, set the field to `None`.
     ///
     /// Default: none, since it depends on your service. With it, a call that is dropped after this
-    /// time counts as a failure; without it, or before this time, a dropped call is ignored. Set it
-    /// below the timeout of your callers, or put a timeout inside the breaker: otherwise the
-    /// breaker does not notice a dependency that hangs.
+    /// time counts as failed and slow; any other dropped call is ignored. To notice a dependency
+    /// that hangs, set it below the timeout of your callers, or put a timeout inside the breaker.
     pub fn slow_call(mut self, duration: Duration, rate: f64) -> Self {
         self.slow_call = Some(SlowCall { duration, rate });
         self
     }
 
-    /// Opens after this many consecutive failures, whatever the minimum number of calls; `None`
-    /// never does.
+    /// Opens after this many failures in a row, at least 1, even below the minimum number of calls;
+    /// `None` turns it off. An ignored call neither counts nor ends the row.
     ///
-    /// Default: none. Use it for few calls, since it needs no full window. With many concurrent
-    /// calls, it depends on the order in which they end. Without a failure rate, it also decides
-    /// the half-open state: the breaker opens again when this many probes have failed, or all.
+    /// Default: none. Use it for a dependency with few calls, which do not reach
+    /// [`minimum_calls`](Self::minimum_calls()). With many concurrent calls, it depends on the
+    /// order in which they end. Without a failure rate, it also decides the half-open state: the
+    /// breaker opens again when this many probes have failed, in any order, or all
+    /// [`half_open_probes`](Self::half_open_probes()) if these are fewer.
     pub fn consecutive_failures(mut self, failures: impl Into<Option<u32>>) -> Self {
         self.consecutive_failures = failures.into();
         self
@@ -164,11 +202,11 @@ impl CircuitBreakerSettings {
         self
     }
 
-    /// The rates are ignored while the window has fewer calls than this: at least 1, for a window
-    /// of calls at most its size.
+    /// The breaker ignores the rates while the window has fewer calls than this: at least 1, and
+    /// for a window of calls at most its size.
     ///
-    /// Default: 20, or the size of a window of fewer calls. Of fewer than 20 calls, half may fail
-    /// by chance.
+    /// Default (`None`): 20, or the size of a window of calls if that is smaller. With fewer than
+    /// 20 calls, half of them may fail by chance.
     pub fn minimum_calls(mut self, calls: u32) -> Self {
         self.minimum_calls = Some(calls);
         self
@@ -183,24 +221,26 @@ impl CircuitBreakerSettings {
         self
     }
 
-    /// The most probes at once, and the most that it takes to decide: 1 to 1000.
+    /// How many calls a half-open breaker admits as probes: 1 to 1000. It rejects the others until
+    /// the probes have decided. If a probe is ignored, another call is admitted instead.
     ///
-    /// Default: 10, as in resilience4j. With a failure rate of 0.5 it takes five failures or six
-    /// successes.
+    /// Default: 10, as in resilience4j. With a failure rate of 0.5, five failures open the breaker
+    /// again, and six successes close it.
     pub fn half_open_probes(mut self, probes: u32) -> Self {
         self.half_open_probes = probes;
         self
     }
 
-    /// How long it stays half-open at most, 1 ms to a day.
+    /// The longest time that the breaker stays half-open, 1 ms to a day.
     ///
-    /// When this time is over, the probes with an outcome decide, and the others count as failed
-    /// and slow; without any outcome it opens again. So neither a probe that hangs nor a lack of
+    /// When it is over, the probes decide. A probe whose response has begun in time counts as a
+    /// success. Any other probe without an outcome counts as failed and slow. If no probe has an
+    /// outcome or a response, the breaker opens again. So neither a probe that hangs nor a lack of
     /// calls keeps it half-open.
     ///
-    /// Default: as long as it was open, and with a slow-call threshold at least twice that
-    /// threshold. Set it if a healthy call may take longer: probes that cannot end in time never
-    /// close the breaker.
+    /// Default (`None`): the length of the open time before it; with a slow-call threshold, at
+    /// least twice the duration of a slow call. Set a longer time if healthy calls may take longer:
+    /// otherwise their probes never close the breaker.
     pub fn half_open_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.half_open_timeout = timeout.into();
         self
@@ -234,6 +274,15 @@ impl CircuitBreakerSettings {
             ConfigError::check("half_open_timeout", timeout, LEAST..=DAY)?;
         }
         Ok(())
+    }
+
+    /// Whether a breaker with the `current` settings can have these.
+    pub(super) fn keeps(&self, current: &Self) -> Result<(), ConfigError> {
+        if self.window == current.window {
+            return Ok(());
+        }
+        let kept = "the one with which the breaker was made";
+        Err(ConfigError::new("window", "another one", kept))
     }
 
     /// The settings for a breaker that keeps its window, whose size bounds the minimum number of
@@ -298,17 +347,15 @@ fn check_rate(field: &'static str, rate: f64) -> Result<(), ConfigError> {
 impl Window {
     const BUCKETS: u32 = 10;
 
-    /// The last `calls` calls, however old they are: 1 to 4096.
-    ///
-    /// It reads no clock, but old calls stay in the window until new calls replace them: with few
-    /// calls, failures of an hour ago count.
+    /// The last `calls` calls, 1 to 4096, however old they are: if calls are few, failures of an
+    /// hour ago count. It reads no clock.
     pub const fn count_based(calls: u32) -> Self {
         Self(Extent::Count { calls })
     }
 
     /// The calls of the last `duration`, 10 ms to a day, in ten buckets. The window moves on by one
     /// bucket at a time, so that a call stays in it for nine tenths of `duration` to all of it. A
-    /// window below 200 ms is one bucket.
+    /// window below 200 ms has one bucket by default, and drops all its calls at once.
     pub const fn time_based(duration: Duration) -> Self {
         Self(Extent::Time {
             duration,
@@ -316,8 +363,8 @@ impl Window {
         })
     }
 
-    /// The number of buckets of a window of time, 1 to 60, each at least 10 ms long. A window of
-    /// calls ignores it.
+    /// Sets the number of buckets of a window of time: 1 to 60, each at least 10 ms long. It has no
+    /// effect on a window of calls.
     #[must_use]
     pub const fn buckets(self, buckets: u32) -> Self {
         match self.0 {

@@ -79,6 +79,7 @@ impl Times for LiveTimes {
         let mut length = OpenDuration::DEFAULT;
         // It may run while a call unwinds.
         observe::without_panics(|| length = settings.open_duration.after(failed_recoveries, dice));
+        observe::without_panics(|| drop(settings));
         nanos(length.max(LEAST))
     }
 
@@ -116,23 +117,20 @@ impl Shared {
         &self,
         change: impl FnOnce(CircuitBreakerSettings) -> CircuitBreakerSettings,
     ) -> Result<(), ConfigError> {
-        let mut current = lock(&self.times.settings);
-        let settings = change(CircuitBreakerSettings::clone(&current));
-        settings.check()?;
-        if settings.window != current.window {
-            let (window, kept) = (settings.window, current.window);
-            return Err(ConfigError::new(
-                "window",
-                &format!("{window:?}"),
-                &format!("{kept:?}, with which the breaker was made"),
-            ));
-        }
-        let rules = settings.rules();
-        let before = std::mem::replace(&mut *current, Arc::new(settings));
-        self.breaker.set_rules(&rules);
-        drop(current);
-        drop(before); // it may drop a function of the user, outside the lock
-        Ok(())
+        // What is replaced or not applied is dropped outside the lock: it may be a function of the
+        // user.
+        let result = {
+            let mut current = lock(&self.times.settings);
+            let settings = change(CircuitBreakerSettings::clone(&current));
+            match settings.check().and_then(|()| settings.keeps(&current)) {
+                Ok(()) => {
+                    self.breaker.set_rules(&settings.rules());
+                    Ok(std::mem::replace(&mut *current, Arc::new(settings)))
+                }
+                Err(error) => Err((error, settings)),
+            }
+        };
+        result.map(drop).map_err(|(error, _)| error)
     }
 
     #[inline]

@@ -42,8 +42,8 @@ pub struct Transition {
     pub cause: TransitionCause,
     /// The number of the change: 1 for the first of this breaker.
     pub number: u64,
-    /// The calls on which it was decided: those of the window if a threshold was reached, the
-    /// probes with an outcome if they have decided, else 0.
+    /// The calls on which the breaker decided: those in the window if a threshold was reached, the
+    /// probes with an outcome if these have decided, else 0.
     pub calls: u64,
     /// How many of them failed.
     pub failures: u64,
@@ -66,8 +66,8 @@ pub struct CircuitBreakerSnapshot {
     pub failed_recoveries: u32,
     /// Probes without an outcome.
     pub probes: u32,
-    /// Calls in the window; while half-open, probes with an outcome; while open, the calls on which
-    /// that was decided.
+    /// Closed or observe-only: the calls in the window. Half-open: the probes with an outcome.
+    /// Open: the calls or probes on which the breaker opened, 0 after `trip`. Forced: 0.
     pub calls: u64,
     /// How many of them failed.
     pub failures: u64,
@@ -80,8 +80,8 @@ pub struct CircuitBreakerSnapshot {
     /// The share of slow calls in the window, `0.0..=1.0`; `None` below the minimum number of
     /// calls.
     pub slow_call_rate: Option<f64>,
-    /// The mean duration of the calls in the window that were measured. Without a slow-call
-    /// threshold no call is measured.
+    /// The mean duration of the measured calls in the window, or of those on which the breaker
+    /// opened. Calls are measured if there is a slow-call threshold.
     pub mean_duration: Option<Duration>,
     /// Calls rejected so far.
     pub rejected: u64,

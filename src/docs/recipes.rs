@@ -299,8 +299,10 @@
 //! | `including_body` | off | is ended at the timeout, however busy it is: a maximum age, in a layer of its own | the same deadline for head and body |
 //! | request limit | 2 MiB | no effect: it has no body | no effect |
 //!
-//! - **Longer polls.** If timeouts are nested, the shorter one applies, unless the outer one is
-//!   [`raisable`](crate::Timeout::raisable_to). Then a layer on the route raises it:
+//! - **Longer polls.** A timeout on a route cannot be longer than that of the stack, unless that is
+//!   [`raisable`](crate::Timeout::raisable_to). Here `/live/next` has 120 s, and all other routes
+//!   have 30 s. Each poll holds a permit while it waits; keep the exemption and the limit of the
+//!   example above.
 //!
 //!   ```
 //!   # use std::time::Duration;

@@ -31,7 +31,8 @@
 //! # What the client reads
 //!
 //! The answer is 413 (gRPC `RESOURCE_EXHAUSTED`) if the response head is not sent yet. If a
-//! `content-length` or a `size_hint` is above the limit, the inner service is not called. The bytes
+//! `content-length` or a `size_hint` is above the limit, the inner service is not called; of a
+//! [`raisable`](RequestLimit::raisable_to) limit, if it is above that bound. The bytes
 //! of every body are counted. At the frame that exceeds the limit, the inner service reads a
 //! [`BodyError`](crate::BodyError), and the gate replaces its answer. If the response head is
 //! already sent, the request body ends with that error, and the response is not replaced.
@@ -175,8 +176,12 @@ impl RequestLimit {
         self
     }
 
-    /// Lets an inner `RequestLimit` raise the size of the bodies of its requests, to at most `most`
-    /// bytes. By default the smaller one applies. It changes the handle: every clone has the same.
+    /// Lets an inner `RequestLimit` replace the body size of this one by a larger one, up to `most`
+    /// bytes. By default, the smaller of two nested limits applies. If `most` is not above the
+    /// limit of a request, this has no effect. All clones of the handle become raisable.
+    ///
+    /// An inner layer raises only the size of the body. This layer's limits of headers and URI, its
+    /// body timeouts and its least rate still apply.
     ///
     /// It is for a layer around a router, where some routes have a limit of their own:
     ///
@@ -195,13 +200,14 @@ impl RequestLimit {
     /// # let _ = app;
     /// ```
     ///
-    /// If the `content-length` of a request is above the limit, but not above `most`, the inner
-    /// service is called. Its body ends with the error at its first frame, unless an inner limit
-    /// has raised the size. If the service does not read the body, its answer is not replaced.
+    /// If the declared size of a body is above this limit, but not above `most`, the gate calls the
+    /// inner service, because an inner layer may raise the limit. If none does, the service reads a
+    /// [`BodyError`](crate::BodyError) instead of the first frame, and the gate answers 413. A
+    /// service that does not read the body answers as usual.
     ///
-    /// The inner limit finds the outer one as an inner timeout does; see
-    /// [`Timeout::raisable_to`](crate::Timeout::raisable_to). It costs two allocations for each
-    /// request with a body.
+    /// The inner limit finds this one as an inner timeout does; see
+    /// [`Timeout::raisable_to`](crate::Timeout::raisable_to). It costs two allocations and a clock
+    /// read for each request with a body.
     #[must_use]
     pub fn raisable_to(self, most: u64) -> Self {
         crate::raise::use_it();

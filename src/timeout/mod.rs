@@ -20,14 +20,16 @@
 //! # let _ = app;
 //! ```
 //!
-//! The time starts when the call is first pending, and ends at the response head. With a
-//! `grpc-timeout` that applies, or with `expose_deadline`, it starts with the call. If both the
+//! The time starts when the call is first pending, and ends at the response head. It starts with
+//! the call if a `grpc-timeout` applies, if the layer has `expose_deadline`, or if this timeout or
+//! one around it is [`raisable`](Timeout::raisable_to). If both the
 //! head and the deadline are ready, the head is returned, also after a stall of the runtime. A call
 //! that is ready at its first poll costs no timer and no clock read.
 //!
-//! Over gRPC the caller's `grpc-timeout` applies where it is shorter. It is over up to a
-//! millisecond early, so that this answer comes before the `CANCELLED` of tonic's server, which
-//! counts the same time. A value that cannot be read is ignored and counted
+//! Over gRPC, the caller's `grpc-timeout` applies if it is shorter. The layer ends the call early,
+//! by 1/64 of that time and less than 1 ms, so that its answer comes before the `CANCELLED` of
+//! tonic's server, which counts the same time. The layer ignores and counts a value that it cannot
+//! read
 //! ([`TimeoutSnapshot::malformed`]). If the caller's deadline was the shorter one, an outer circuit
 //! breaker ignores the timeout. A gRPC stream that has begun is the exception: its trailers do not
 //! show which deadline passed.
@@ -174,8 +176,9 @@ impl Timeout {
         self
     }
 
-    /// Lets an inner `Timeout` raise the time of its requests, to at most `most`. By default the
-    /// shorter one applies. Clones made before are not changed.
+    /// Lets an inner `Timeout` replace this one by a longer time, up to `most`. By default, the
+    /// shorter of two nested timeouts applies. If `most` is not above the time of a request, this
+    /// has no effect. It applies to the returned handle and its later clones.
     ///
     /// It is for a layer around a router, where some routes have a timeout of their own:
     ///
@@ -194,17 +197,19 @@ impl Timeout {
     /// # let _ = app;
     /// ```
     ///
-    /// The inner time starts with the call of the inner layer. If the timeout includes the response
-    /// body, or is exposed as a [`Deadline`](crate::Deadline), these are raised as well. The time
-    /// that a caller gives with `grpc-timeout` is not raised.
+    /// The inner time starts with the call of the inner layer, and `most` with the call of this
+    /// one. An inner timeout also raises this layer's deadline for the response body
+    /// (`including_body`) and its [`Deadline`](crate::Deadline) (`expose_deadline`). It does not
+    /// raise `body_idle_timeout`, `progress_timeout`, or the `grpc-timeout` of the caller.
     ///
-    /// The outer layer puts a value into the extensions of the request, by which the inner one
-    /// finds it. So a client that a handler calls raises nothing, unless the handler sends the
-    /// request on together with its extensions. Over [`Plain`](crate::Plain) it does nothing.
+    /// The inner layer finds the outer one through the extensions of the request. A client that a
+    /// handler calls with a new request raises nothing. If the handler forwards the request with
+    /// its extensions, the client's timeout raises this one. Over [`Plain`](crate::Plain) this has
+    /// no effect.
     ///
-    /// It costs three allocations and a clock read for each request. If a timeout or a limit of the
-    /// process is raisable, all timeouts and request limits of the process look into the extensions
-    /// of their requests.
+    /// It costs three allocations and three clock reads for each request, and one of each in every
+    /// timeout layer inside it. If a timeout or a limit of the process is raisable, all timeouts
+    /// and request limits of the process look into the extensions of their requests.
     #[cfg(feature = "http")]
     #[must_use]
     pub fn raisable_to(mut self, most: Duration) -> Self {

@@ -324,6 +324,25 @@ async fn an_open_time_with_jitter_stays_near_it() {
     assert!(seen.len() > 50);
 }
 
+/// A fixed time becomes longer as well as shorter: of 64, none is exactly that long.
+#[tokio::test(start_paused = true)]
+async fn jitter_changes_a_fixed_open_time_in_both_directions() {
+    let open = seawall::circuit_breaker::OpenDuration::from(10 * SECOND).jitter(0.1);
+    let (mut shorter, mut longer) = (0, 0);
+    for _ in 0..64 {
+        let settings = CircuitBreakerSettings::default().open_duration(open.clone());
+        let breaker = CircuitBreaker::new(settings).unwrap();
+        breaker.trip();
+        let CircuitState::Open { retry_in } = breaker.state() else {
+            panic!("it is open");
+        };
+        assert!(retry_in >= 9 * SECOND && retry_in <= 11 * SECOND);
+        shorter += u32::from(retry_in < 10 * SECOND);
+        longer += u32::from(retry_in > 10 * SECOND);
+    }
+    assert!(shorter > 0 && longer > 0);
+}
+
 #[test]
 fn a_ready_answer_leaves_nothing_pending() {
     let breaker = breaker();

@@ -145,7 +145,16 @@ mod serialized {
             .window(Window::count_based(50))
             .open_duration(SECOND)
             .half_open_timeout(None);
-        for settings in [CircuitBreakerSettings::default(), all(), counts] {
+        let mut off = all().failure_rate(None);
+        off.slow_call = None;
+        let jittered = all().open_duration(OpenDuration::from(SECOND).jitter(0.5));
+        for settings in [
+            CircuitBreakerSettings::default(),
+            all(),
+            counts,
+            off,
+            jittered,
+        ] {
             let toml = toml::to_string(&settings).unwrap();
             let read: CircuitBreakerSettings = toml::from_str(&toml).unwrap();
             assert_eq!(read, settings, "{toml}");
@@ -165,6 +174,8 @@ mod serialized {
         let fixed = CircuitBreakerSettings::default().open_duration(90 * SECOND);
         let json = serde_json::to_value(fixed).unwrap();
         assert_eq!(json["open_duration"], "1m 30s");
+        let off = serde_json::to_value(all().failure_rate(None)).unwrap();
+        assert_eq!(off["failure_rate"], "off");
     }
 
     #[test]

@@ -172,6 +172,105 @@ async fn a_transition_has_the_counts_on_which_it_was_decided() {
     assert_eq!(seen, all);
 }
 
+#[tokio::test(start_paused = true)]
+async fn while_it_is_open_it_shows_all_that_it_was_decided_on() {
+    for window in [Window::time_based(10 * SECOND), Window::count_based(100)] {
+        let settings = CircuitBreakerSettings::default()
+            .slow_call(SECOND, 1.0)
+            .window(window)
+            .minimum_calls(2);
+        let breaker = CircuitBreaker::new(settings).unwrap();
+        let took = |seconds| Duration::from_secs(seconds);
+        let permit = breaker.try_acquire().unwrap();
+        permit.settle_timed(Outcome::Success, took(1));
+        breaker
+            .try_acquire()
+            .unwrap()
+            .settle_timed(Outcome::Failure, took(3));
+        advance(SECOND).await;
+        let now = breaker.snapshot();
+        assert_eq!(now.state.as_str(), "open");
+        let counts = (now.calls, now.failures, now.slow_calls, now.slow_failures);
+        assert_eq!(counts, (2, 1, 1, 1), "{window:?}");
+        assert_eq!(now.mean_duration, Some(took(2)));
+    }
+}
+
+/// If fewer probes are allowed than are done, they decide for the next call, and it is shown.
+#[tokio::test(start_paused = true)]
+async fn it_shows_what_fewer_probes_decide() {
+    for (last, state) in [(Outcome::Success, "closed"), (Outcome::Failure, "open")] {
+        let (breaker, _) = breaker();
+        breaker.trip();
+        advance(10 * SECOND).await;
+        breaker.try_acquire().unwrap().success();
+        breaker.try_acquire().unwrap().settle(last);
+        assert_eq!(breaker.state().as_str(), "half_open");
+        breaker.set(breaker.settings().half_open_probes(2)).unwrap();
+        assert_eq!(breaker.state().as_str(), state);
+        assert_eq!(breaker.try_acquire().is_ok(), state == "closed");
+        assert_eq!(breaker.state().as_str(), state);
+    }
+    // Of four allowed now, three succeeded and five were outstanding.
+    let settings = CircuitBreakerSettings::default().open_duration(10 * SECOND);
+    let breaker = CircuitBreaker::new(settings).unwrap();
+    breaker.trip();
+    advance(10 * SECOND).await;
+    let mut permits: Vec<_> = (0..8).map(|_| breaker.try_acquire().unwrap()).collect();
+    for _ in 0..3 {
+        permits.pop().unwrap().success();
+    }
+    breaker.set(breaker.settings().half_open_probes(4)).unwrap();
+    for _ in 0..3 {
+        assert_eq!(breaker.state(), CircuitState::HalfOpen);
+        permits.pop().unwrap().ignore();
+    }
+    assert_eq!(breaker.state(), CircuitState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn thresholds_are_reached_once_while_it_observes() {
+    let settings = CircuitBreakerSettings::default().minimum_calls(2);
+    let breaker = CircuitBreaker::new(settings).unwrap();
+    breaker.observe_only();
+    for _ in 0..3 {
+        breaker.try_acquire().unwrap().failure();
+    }
+    assert_eq!(breaker.snapshot().thresholds_reached.failure_rate, 1);
+    for _ in 0..9 {
+        breaker.try_acquire().unwrap().success();
+    }
+    advance(20 * SECOND).await;
+    // Not reached any more, and then again.
+    breaker.try_acquire().unwrap().success();
+    for _ in 0..2 {
+        breaker.try_acquire().unwrap().failure();
+    }
+    assert_eq!(breaker.snapshot().thresholds_reached.failure_rate, 2);
+}
+
+/// A function of the user may call the breaker when it is dropped.
+#[tokio::test(start_paused = true)]
+async fn a_function_that_is_replaced_or_not_applied_is_dropped_outside_the_lock() {
+    struct Reads(CircuitBreaker);
+    impl Drop for Reads {
+        fn drop(&mut self) {
+            let _ = self.0.settings();
+        }
+    }
+    let breaker = CircuitBreaker::default();
+    let function = || {
+        let reads = Reads(breaker.clone());
+        seawall::circuit_breaker::OpenDuration::from_fn(move |_| {
+            let _ = &reads;
+            SECOND
+        })
+    };
+    assert!(breaker.set_open_duration(function().jitter(2.0)).is_err());
+    breaker.set_open_duration(function()).unwrap();
+    breaker.set_open_duration(SECOND).unwrap();
+}
+
 /// Without a failure rate, the number of consecutive failures decides about the probes.
 #[tokio::test(start_paused = true)]
 async fn consecutive_failures_alone_decide_half_open() {

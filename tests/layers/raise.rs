@@ -315,14 +315,68 @@ async fn b6_the_deadline_of_a_handler_is_the_raised_one() {
     assert_eq!(left(layers.clone()).await, Some(secs(5)));
     let inner = layers.clone().layer(TimeoutLayer::new(secs(20)));
     assert_eq!(left(inner).await, Some(secs(20)));
+    // Raised to the bound at most, also for ever, and not beyond a layer between.
     let inner = layers.clone().layer(TimeoutLayer::new(Duration::MAX));
-    assert_eq!(left(inner).await, None);
+    assert_eq!(left(inner).await, Some(secs(60)));
+    let inner = layers.clone().layer(TimeoutLayer::new(secs(100)));
+    assert_eq!(left(inner).await, Some(secs(60)));
+    let between = layers.clone().layer(TimeoutLayer::new(secs(10)));
+    let inner = between.layer(TimeoutLayer::new(secs(20)));
+    assert_eq!(left(inner).await, Some(secs(10)));
     let between = layers.layer(TimeoutLayer::new(secs(10)).expose_deadline());
     let inner = between.layer(TimeoutLayer::new(secs(20)));
     assert_eq!(left(inner).await, Some(secs(10)));
     let fixed = ServiceBuilder::new().layer(TimeoutLayer::new(secs(8)).expose_deadline());
     let inner = fixed.layer(outer()).layer(TimeoutLayer::new(secs(20)));
     assert_eq!(left(inner).await, Some(secs(8)));
+}
+
+/// A deadline of another layer, outside or between, is not raised.
+#[tokio::test(start_paused = true)]
+async fn b6_a_deadline_of_another_layer_stays() {
+    let outer = || TimeoutLayer::new(raisable()).expose_deadline();
+    let deadline = |time| {
+        tower::util::MapRequestLayer::new(move |mut request: Request<Script>| {
+            request.extensions_mut().insert(Deadline::after(time));
+            request
+        })
+    };
+    let outside = ServiceBuilder::new()
+        .layer(deadline(secs(3)))
+        .layer(outer());
+    let inner = outside.layer(TimeoutLayer::new(secs(20)));
+    assert_eq!(left(inner.clone()).await, Some(secs(3)));
+    let (response, took) = timed(inner.service(after(secs(30))).oneshot(get())).await;
+    assert_eq!((response.unwrap().status().as_u16(), took), (504, secs(3)));
+    let between = ServiceBuilder::new()
+        .layer(outer())
+        .layer(deadline(secs(2)));
+    let inner = between.layer(TimeoutLayer::new(secs(20)));
+    assert_eq!(left(inner).await, Some(secs(2)));
+}
+
+/// What a layer outside asks for raises nothing further in.
+#[tokio::test(start_paused = true)]
+async fn b6_an_outer_layer_raises_no_inner_one() {
+    let inner = || RequestLimitLayer::new(RequestLimit::new(10).raisable_to(30));
+    let raisable_around = RequestLimit::new(20).raisable_to(30);
+    for around in [RequestLimit::new(20), raisable_around] {
+        let route = ServiceBuilder::new()
+            .layer(inner())
+            .layer(RequestLimitLayer::new(around))
+            .layer(inner())
+            .service(service_fn(read));
+        assert_eq!(statuses(route.clone(), 10).await, (200, 200));
+        assert_eq!(statuses(route, 15).await, (413, 413));
+    }
+    let layers = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(
+            Timeout::new(secs(1)).raisable_to(secs(60)),
+        ))
+        .layer(TimeoutLayer::new(secs(20)))
+        .layer(TimeoutLayer::new(raisable()));
+    let (response, took) = timed(layers.service(after(secs(30))).oneshot(get())).await;
+    assert_eq!((response.unwrap().status().as_u16(), took), (504, secs(5)));
 }
 
 /// A deadline for head and body is raised for both.

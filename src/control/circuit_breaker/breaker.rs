@@ -240,6 +240,10 @@ impl Breaker {
         };
         let mut circuit = stored.clone();
         while circuit.expire(now, false, probes, &rules, times).is_some() {}
+        let has_slots = probes.done() + probes.outstanding() < rules.probes;
+        if circuit.mode == Mode::HalfOpen && circuit.generation == stored.generation && !has_slots {
+            circuit.conclude(now, probes, &rules, times);
+        }
         let is_stored = circuit.generation == stored.generation;
         let word = Word::new(circuit.generation, circuit.mode, false);
         Look {
@@ -321,11 +325,8 @@ impl Breaker {
             if is_admitted.is_some() {
                 return Ok(word);
             }
-            // If the rules allow fewer probes now than are done, no probe is left to decide.
-            let probes = self.probes();
-            if probes.is_of(generation) && probes.outstanding() == 0 {
-                self.conclude(word, now, probes, times);
-            }
+            // If the rules allow fewer probes than before, those that are done may have decided.
+            self.conclude(word, now, self.probes(), times);
             if self.word() == word {
                 return Err(Refusal::HalfOpen(left));
             }

@@ -25,16 +25,20 @@ impl Breaker {
 
     /// Forces a state, unless it is in that state.
     pub(crate) fn force(&self, to: Mode, now: u64, times: &impl Times) {
-        while self.word().mode() != to && !self.enter(to, now, times) {}
+        loop {
+            let word = self.advance(now, times);
+            if word.mode() == to || self.enter(word, to, now) {
+                return;
+            }
+        }
     }
 
     /// Closes it in any state, and empties the window.
     pub(crate) fn reset(&self, now: u64, times: &impl Times) {
-        while !self.enter(Mode::Closed, now, times) {}
+        while !self.enter(self.advance(now, times), Mode::Closed, now) {}
     }
 
-    fn enter(&self, to: Mode, now: u64, times: &impl Times) -> bool {
-        let word = self.advance(now, times);
+    fn enter(&self, word: Word, to: Mode, now: u64) -> bool {
         self.change(word.generation(), |circuit| {
             circuit.enter(to, TransitionCause::ByHand, now, None, Counts::default())
         })

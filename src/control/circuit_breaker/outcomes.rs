@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use super::breaker::{Breaker, Pass};
 use super::probes::Probes;
 use super::rules::{Reached, Verdict};
-use super::state::{Mode, Times, TransitionCause, Word};
+use super::state::{Mode, Times, Word};
 use super::window::{Counts, Sample};
 
 impl Breaker {
@@ -32,7 +32,7 @@ impl Breaker {
         if counts.is_none() && consecutive == 0 {
             return Reached::default();
         }
-        self.judge(word, now(), counts.unwrap_or_default(), consecutive, times)
+        self.judge(word, now, counts.unwrap_or_default(), consecutive, times)
     }
 
     #[cold]
@@ -49,8 +49,13 @@ impl Breaker {
             Mode::ObserveOnly if is_current => {
                 let consecutive = self.count_consecutive(word, sample.failed());
                 let counts = self.window.record(word.era(), || now, sample);
-                let rules = self.rules.get();
-                let reached = rules.reached(&counts.unwrap_or_default(), consecutive);
+                // Without counts, the window has only fast successes, or the sample is too late.
+                let counts = match counts {
+                    Some(counts) => counts,
+                    None if self.reached.load(Ordering::Relaxed) as u32 == 0 => Counts::default(),
+                    None => self.window.counts(word.era(), now),
+                };
+                let reached = self.rules.get().reached(&counts, consecutive);
                 return self.observe(word, reached);
             }
             Mode::HalfOpen if is_current => {
@@ -95,14 +100,14 @@ impl Breaker {
 
     /// A call has no outcome, or is not made: a probe releases its slot. Returns whether it had
     /// one.
-    pub(crate) fn release(
-        &self,
-        pass: Pass,
-        now: impl FnOnce() -> u64,
-        times: &impl Times,
-    ) -> bool {
+    pub(crate) fn release(&self, pass: Pass, now: impl Fn() -> u64, times: &impl Times) -> bool {
         let release = |probes: Probes| probes.release(pass.has_begun);
-        self.update_probe(pass.word, now, release, times)
+        let is_released = self.update_probe(pass.word, &now, release, times);
+        if is_released {
+            // If fewer probes are allowed than before, the others may have decided.
+            self.conclude(pass.word, now(), self.probes(), times);
+        }
+        is_released
     }
 
     /// Changes a probe, unless its half-open time is over. If it is, the probes decide without it.
@@ -143,21 +148,12 @@ impl Breaker {
 
     /// Changes the state as soon as the probes have decided.
     pub(super) fn conclude(&self, word: Word, now: u64, probes: Probes, times: &impl Times) {
-        if !probes.is_of(word.generation()) {
-            return;
-        }
-        match self.rules.get().decide(probes, false) {
-            Verdict::Undecided => {}
-            Verdict::Close => {
-                let cause = TransitionCause::ProbesSucceeded;
-                self.change(word.generation(), |circuit| {
-                    circuit.enter(Mode::Closed, cause, now, None, probes.counts())
-                });
-            }
-            Verdict::Open => {
-                let cause = TransitionCause::ProbesFailed;
-                self.open(word, now, cause, probes.counts(), times);
-            }
+        let rules = self.rules.get();
+        let is_decided = rules.decide(probes, false) != Verdict::Undecided;
+        if is_decided && probes.is_of(word.generation()) {
+            self.change(word.generation(), |circuit| {
+                circuit.conclude(now, probes, &rules, times)
+            });
         }
     }
 
@@ -193,18 +189,28 @@ impl Breaker {
     fn judge(
         &self,
         word: Word,
-        now: u64,
+        now: impl Fn() -> u64,
         counts: Counts,
         consecutive: u32,
         times: &impl Times,
     ) -> Reached {
         let reached = self.rules.get().reached(&counts, consecutive);
-        match reached.cause() {
-            Some(cause) if self.open(word, now, cause, counts, times) => {
-                self.count_reached(reached)
-            }
-            _ => Reached::default(),
+        let Some(cause) = reached.cause() else {
+            return Reached::default();
+        };
+        let now = now();
+        // With what the rates do not need.
+        let whole = self.window.counts(word.era(), now);
+        let counts = Counts {
+            slow_failures: whole.slow_failures.min(counts.slow),
+            timed: whole.timed,
+            took: whole.took,
+            ..counts
+        };
+        if self.open(word, now, cause, counts, times) {
+            return self.count_reached(reached);
         }
+        Reached::default()
     }
 
     /// Counts the thresholds that are newly reached while the breaker only observes.

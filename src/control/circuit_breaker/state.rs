@@ -259,6 +259,28 @@ impl Circuit {
         }
     }
 
+    /// Leaves the half-open state if the probes have decided.
+    pub(super) fn conclude(
+        &mut self,
+        now: u64,
+        probes: Probes,
+        rules: &Rules,
+        times: &impl Times,
+    ) -> Option<Change> {
+        match rules.decide(probes, false) {
+            Verdict::Undecided => None,
+            Verdict::Close => {
+                let cause = TransitionCause::ProbesSucceeded;
+                self.enter(Mode::Closed, cause, now, None, probes.counts())
+            }
+            Verdict::Open => {
+                let cause = TransitionCause::ProbesFailed;
+                let lasts = times.open(self.next_recovery(), self.generation);
+                self.enter(Mode::Open, cause, now, Some(lasts), probes.counts())
+            }
+        }
+    }
+
     /// Leaves a state whose time is over by `now`; `None` if there is none. If a call finds it, the
     /// half-open time begins now; if it is only looked at, the half-open time has not begun.
     pub(super) fn expire(

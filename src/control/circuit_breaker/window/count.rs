@@ -149,7 +149,8 @@ impl CountWindow {
         if tag::of(old) == tag && evicted.is_some_and(|old| old.class() == sample.class()) {
             self.evict(sample);
             let sums = self.heads.sums.load(Acquire);
-            return sums::has_bad(sums).then(|| sums::counts(sums));
+            let is_bad = tag::of(sums) == tag && sums::has_bad(sums);
+            return is_bad.then(|| sums::counts(sums));
         }
         self.replace(tag, old, sample)
     }

@@ -17,7 +17,8 @@ use super::Divisor;
 use super::counts::{CLASSES, Counts, Sample, Tallies};
 
 /// The calls of a time span. Slices are numbered from the origin of time; each era is ahead of the
-/// one before by as many slices as there are buckets. No number comes twice within 300 years.
+/// one before by as many slices as there are buckets. A word has at least 32 bits for the number of
+/// its slice, which last for 50 million eras, and a window of ten seconds for 300 years.
 #[derive(Debug)]
 pub(super) struct TimeWindow {
     width: Divisor,
@@ -74,11 +75,12 @@ mod took {
 // === impl Layout ===
 
 impl Layout {
-    /// A count has room for a billion calls a second; 10 ms leave 40 bits for the slice.
+    /// A count has room for a billion calls a second, or for four billion calls, and then stays
+    /// full, which is enough for a rate.
     fn new(width: u64) -> Self {
         let shortest = width / 10_000_000;
         Self {
-            bits: 24 + shortest.max(1).next_power_of_two().ilog2(),
+            bits: (24 + shortest.max(1).next_power_of_two().ilog2()).min(32),
         }
     }
 
@@ -144,9 +146,18 @@ impl TimeWindow {
         last.wrapping_sub(slice) < self.slices
     }
 
-    /// Of a failure and a success at once, one sees both. The failure writes `worst` first, and
-    /// then changes the word of the successes. If the success changes that word later, it sees
-    /// `worst`; if earlier, the failure sees the success.
+    /// The end of the window that has a sample to judge, if there is one with a sample of `slice`:
+    /// later than `slice` if another call was later.
+    #[inline]
+    fn judged(&self, slice: u64) -> Option<u64> {
+        let worst = self.worst.load(Acquire);
+        let last = slice.max(worst);
+        self.is_in(last, worst).then_some(last)
+    }
+
+    /// Of a failure and a success at once in a slice, one sees both. The failure writes `worst`
+    /// first, and then changes the word of the successes. If the success changes that word later,
+    /// it sees `worst`; if earlier, the failure sees the success.
     #[inline(always)]
     pub(super) fn record(
         &self,
@@ -162,7 +173,7 @@ impl TimeWindow {
         }
         let counted = self.count(&bucket.counts[0], slice);
         if counted.is_some_and(|before| self.layout.slice(before) == slice)
-            && !self.is_in(slice, self.worst.load(Acquire))
+            && self.judged(slice).is_none()
         {
             return None;
         }
@@ -207,8 +218,7 @@ impl TimeWindow {
         if self.layout.slice(before) != slice {
             past.add(class, self.layout.count(before));
         }
-        let is_bad = self.is_in(slice, self.worst.load(Acquire));
-        is_bad.then(|| self.rates(slice))
+        self.judged(slice).map(|last| self.rates(last))
     }
 
     /// One more; returns the word before, or `None` if it is of a later slice.
@@ -297,11 +307,36 @@ mod tests {
         assert_eq!((layout.slice(full), layout.count(full)), (7, (1 << 24) - 1));
     }
 
-    /// Of a day in one slice, with a billion calls a second.
+    /// A breaker that closes often has many eras, also with a long window.
     #[test]
-    fn a_count_is_as_wide_as_its_slice() {
+    fn numbers_of_slices_last_for_many_eras() {
         let day = 24 * 60 * 60 * 1_000 * MILLI;
-        let calls = 1_000_000_000 * 24 * 60 * 60;
-        assert!(1_u64 << Layout::new(day).bits > calls);
+        let (window, past) = (TimeWindow::new(day, 60), Tallies::new());
+        let failed = Sample::of_class(1, 0);
+        for era in [0, 1 << 17, (1 << 25) - 1] {
+            for calls in 1..3 {
+                let counts = window.record(era, 60 * day, failed, &past).unwrap();
+                assert_eq!((counts.calls, counts.failures), (calls, calls), "{era}");
+            }
+        }
+    }
+
+    /// A failure that comes a slice late, after one of the next slice, is judged with it.
+    #[test]
+    fn a_late_failure_is_judged_in_the_window_of_the_latest() {
+        let (window, past) = (TimeWindow::new(100 * MILLI, 10), Tallies::new());
+        let failed = Sample::of_class(1, 0);
+        assert_eq!(
+            window.record(0, 10 * MILLI, failed, &past).unwrap().calls,
+            1
+        );
+        assert_eq!(window.record(0, 9 * MILLI, failed, &past).unwrap().calls, 2);
+        assert_eq!(
+            window
+                .record(0, 9 * MILLI, Sample::SUCCESS, &past)
+                .unwrap()
+                .calls,
+            3
+        );
     }
 }

@@ -331,10 +331,10 @@ macro_rules! a_classifier_has_the_say {
 a_classifier_has_the_say!(
     "tower-http",
     tower_http,
-    a_classifier_of_tower_http_0_6_has_the_say
+    b4_a_classifier_of_tower_http_0_6_has_the_say
 );
 a_classifier_has_the_say!(
     "tower-http-07",
     tower_http_07,
-    a_classifier_of_tower_http_0_7_has_the_say
+    b4_a_classifier_of_tower_http_0_7_has_the_say
 );

@@ -34,6 +34,11 @@ pub(crate) fn sleep(after: Duration) -> Sleep {
 /// Longer than any deadline that matters, and short enough to be added to any time.
 pub(crate) const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
+/// So many nanoseconds from now.
+pub(crate) fn due(nanos: u64) -> tokio::time::Instant {
+    now() + Duration::from_nanos(nanos).min(FAR)
+}
+
 /// Makes a timer due `after` from now instead.
 pub(crate) fn rearm(timer: Pin<&mut Sleep>, after: Duration) {
     timer.reset(now() + after.min(FAR));

@@ -12,10 +12,8 @@ use std::time::Duration;
 use http::Extensions;
 use tokio::time::Instant;
 
-use crate::clock::{self, Due};
+use crate::clock::{self, Due, due};
 use crate::deadline::Deadline;
-use crate::gate::timer::{Timer, due};
-use crate::policy::Budget;
 
 /// The times of a request, in its extensions.
 #[derive(Clone)]
@@ -48,6 +46,17 @@ pub(crate) struct RaisableSize {
     granted: u64,
 }
 
+/// The time of a gate for one request.
+#[derive(Clone, Copy)]
+pub(crate) struct Time {
+    /// `u64::MAX` for no limit.
+    pub(crate) nanos: u64,
+    /// The most to which inner gates may raise it; less than that if they may not.
+    pub(crate) most: u64,
+    pub(crate) is_callers: bool,
+    pub(crate) is_exposed: bool,
+}
+
 /// Whether any limit or timeout of this process is raisable. If none is, no gate looks.
 static IS_USED: AtomicBool = AtomicBool::new(false);
 
@@ -68,21 +77,20 @@ pub(crate) fn ask_size(extensions: &Extensions, max: u64) {
     }
 }
 
-/// Asks the outer gates for the time of `budget`, exposes its deadline, and lets inner gates ask if
+/// Asks the outer gates for the time of a gate, exposes its deadline, and lets inner gates ask if
 /// it is raisable. `None` if the time may begin later.
 ///
 /// Generic callers see its body: the optimiser knows then that the request does not escape, and
 /// does not copy it.
 #[cold]
 #[inline]
-pub(crate) fn deadline(extensions: &mut Extensions, budget: Budget<'_>) -> Option<Due> {
-    let nanos = budget.time.nanos();
-    let is_raisable = budget.most > nanos && !budget.time.is_callers();
+pub(crate) fn deadline(extensions: &mut Extensions, time: Time) -> Option<Due> {
+    let is_raisable = time.most > time.nanos && !time.is_callers;
     let outer = extensions.get::<Times>().cloned();
-    if !(budget.time.is_callers() || budget.is_exposed || is_raisable || outer.is_some()) {
+    if !(time.is_callers || time.is_exposed || is_raisable || outer.is_some()) {
         return None;
     }
-    let own = (nanos != Timer::NEVER).then(|| due(nanos));
+    let own = (time.nanos != u64::MAX).then(|| due(time.nanos));
     let (mut asked, mut bound, mut exposed) = (None, None, None);
     if let Some(outer) = outer {
         outer.asked.ask_time(own);
@@ -94,7 +102,7 @@ pub(crate) fn deadline(extensions: &mut Extensions, budget: Budget<'_>) -> Optio
         bound = earlier(bound, known);
     }
     let shown = earlier(bound, own.map(Deadline::new));
-    if budget.is_exposed || exposed.is_some() {
+    if time.is_exposed || exposed.is_some() {
         match shown {
             Some(shown) => extensions.insert(shown),
             None => extensions.remove(),
@@ -104,7 +112,7 @@ pub(crate) fn deadline(extensions: &mut Extensions, budget: Budget<'_>) -> Optio
     let mut later = None;
     if is_raisable {
         let by = Asked::inside(asked);
-        let most = due(budget.most);
+        let most = due(time.most);
         let most = bound.map_or(most, |bound| bound.at().min(most));
         asked = Some(by.clone());
         bound = Some(Deadline::new(most));
@@ -121,7 +129,7 @@ pub(crate) fn deadline(extensions: &mut Extensions, budget: Budget<'_>) -> Optio
     }
     let own = own?;
     let at = match shown {
-        Some(shown) if budget.is_exposed => shown.at(),
+        Some(shown) if time.is_exposed => shown.at(),
         _ => own,
     };
     Some(Due { at, later })

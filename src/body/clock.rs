@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::clock::{self, Lent};
-use crate::gate::timer::{Timer, due};
+use crate::gate::timer::Timer;
 use crate::observe::Reporter;
 use crate::policy::Ending;
 use crate::reason::Reason;
@@ -71,7 +71,7 @@ impl BodyClock {
             Deadline::At(at) => Some(at),
             Deadline::Never => None,
             Deadline::After(nanos) => {
-                let at = due(nanos);
+                let at = clock::due(nanos);
                 self.deadline = Deadline::At(at);
                 Some(at)
             }

@@ -16,7 +16,7 @@ use super::shared::{CircuitToken, Shared};
 use super::{CircuitBreakerSnapshot, CircuitState, CircuitTotals, ThresholdsReached, Transition};
 use crate::clock::nanos;
 use crate::config::ConfigError;
-use crate::control::circuit_breaker::state::Mode;
+use crate::control::circuit_breaker::word::Mode;
 use crate::gate::GateLayer;
 use crate::observe::Reporter;
 use crate::outcome::Outcome;

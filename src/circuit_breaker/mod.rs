@@ -226,4 +226,4 @@ pub use self::shared::CircuitToken;
 pub use self::snapshot::{
     CircuitBreakerSnapshot, CircuitState, CircuitTotals, ThresholdsReached, Transition,
 };
-pub use crate::control::circuit_breaker::state::TransitionCause;
+pub use crate::control::circuit_breaker::word::TransitionCause;

@@ -4,8 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::settings::{DAY, LEAST};
 use crate::config::ConfigError;
+
+/// The longest and the shortest time that a setting of a breaker may be.
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const LEAST: Duration = Duration::from_millis(1);
 
 /// How long a breaker stays open: a fixed time, a time that grows, or the result of a function.
 ///

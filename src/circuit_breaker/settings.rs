@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use super::open_duration::OpenDuration;
+use super::open_duration::{DAY, LEAST, OpenDuration};
 use crate::clock::nanos;
 use crate::config::ConfigError;
 use crate::control::circuit_breaker::rules::{MAX_PROBES, Rules};
 use crate::control::circuit_breaker::window::{self, MAX_BUCKETS, MAX_CALLS};
-
-pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-pub(super) const LEAST: Duration = Duration::from_millis(1);
 
 /// The settings of a [`CircuitBreaker`](crate::CircuitBreaker): a value that you can read, compare,
 /// change, and apply to a breaker while it runs.

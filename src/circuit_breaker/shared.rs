@@ -8,14 +8,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::open_duration::OpenDuration;
-use super::settings::{CircuitBreakerSettings, LEAST};
+use super::open_duration::{LEAST, OpenDuration};
+use super::settings::CircuitBreakerSettings;
 use super::{CircuitState, Transition};
 use crate::clock::{self, nanos};
 use crate::config::ConfigError;
 use crate::control::circuit_breaker::breaker::{Breaker, Look, Pass, Refusal};
-use crate::control::circuit_breaker::state::{Mode, Times, Word};
+use crate::control::circuit_breaker::state::Times;
 use crate::control::circuit_breaker::window::Sample;
+use crate::control::circuit_breaker::word::{Mode, Word};
 use crate::observe::{self, Reporter};
 use crate::outcome::Outcome;
 use crate::reason::Reason;

@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::control::circuit_breaker::breaker::Look;
-use crate::control::circuit_breaker::state::{Change, Mode, TransitionCause};
+use crate::control::circuit_breaker::state::Change;
+use crate::control::circuit_breaker::word::{Mode, TransitionCause};
 
 /// The state of a [`CircuitBreaker`](crate::CircuitBreaker).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

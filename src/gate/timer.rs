@@ -3,9 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use crate::clock::{self, Due, Lent};
+use crate::clock::{Due, Lent, due};
 use crate::policy::{Budget, Choice, Needs, NeedsOf};
 #[cfg(feature = "http")]
 use crate::raise;
@@ -59,7 +57,7 @@ impl Timer {
 
     /// When the time is over, if it is known.
     #[cfg(feature = "http")]
-    pub(crate) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<tokio::time::Instant> {
         self.lent.due()
     }
 
@@ -84,9 +82,4 @@ pub(crate) fn is_set_early(budget: Budget<'_>) -> bool {
 /// does, would answer first where the next one differs.
 fn sooner(nanos: u64) -> Duration {
     Duration::from_nanos((nanos / 64).min(999_999))
-}
-
-/// So many nanoseconds from now.
-pub(crate) fn due(nanos: u64) -> Instant {
-    clock::now() + Duration::from_nanos(nanos).min(clock::FAR)
 }

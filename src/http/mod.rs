@@ -144,7 +144,13 @@ where
     #[cold]
     #[inline(never)]
     fn set_timer(timer: &mut Timer, budget: Budget<'_>, request: &mut Request<B>) {
-        timer.set(budget, raise::deadline(request.extensions_mut(), budget));
+        let time = raise::Time {
+            nanos: budget.time.nanos(),
+            most: budget.most,
+            is_callers: budget.time.is_callers(),
+            is_exposed: budget.is_exposed,
+        };
+        timer.set(budget, raise::deadline(request.extensions_mut(), time));
     }
 }
 

@@ -76,10 +76,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use self::series::Series;
-use crate::control::circuit_breaker::{
-    rules::Reached,
-    state::{Change, Mode},
-};
+use crate::control::circuit_breaker::{rules::Reached, state::Change, word::Mode};
 use crate::control::lag::law::LagState;
 use crate::outcome::Outcome;
 use crate::reason::Reason;

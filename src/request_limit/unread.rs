@@ -15,7 +15,6 @@ use http_body::Body;
 use tokio::runtime::Handle;
 
 use crate::clock::{self, Lent};
-use crate::gate::timer::due;
 
 /// The rest of a request body, which is read and dropped for a while.
 #[doc(hidden)]
@@ -67,7 +66,7 @@ impl<B: Body + Unpin> Unread<B> {
     fn poll_until(&mut self, left: usize, time: Duration, cx: &mut Context<'_>) -> Poll<()> {
         while self.left > left && !self.is_at_end {
             let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(cx) else {
-                return self.lent.poll(|| due(clock::nanos(time)), cx);
+                return self.lent.poll(|| clock::due(clock::nanos(time)), cx);
             };
             match polled {
                 Some(Ok(frame)) => {

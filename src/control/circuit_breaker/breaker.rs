@@ -18,8 +18,9 @@ use std::sync::{
 
 use super::probes::Probes;
 use super::rules::{LiveRules, MAX_PROBES, Reached, Rules};
-use super::state::{Change, Circuit, Mode, Times, TransitionCause, Word};
+use super::state::{Change, Circuit, Times};
 use super::window::{Counts, Window};
+use super::word::{Mode, TransitionCause, Word};
 
 /// A breaker whose times are nanoseconds since an origin.
 #[derive(Debug)]

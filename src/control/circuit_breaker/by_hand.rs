@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 
 use super::breaker::Breaker;
 use super::rules::Rules;
-use super::state::{Change, Mode, Times, TransitionCause, Word};
+use super::state::{Change, Times};
 use super::window::Counts;
+use super::word::{Mode, TransitionCause, Word};
 
 impl Breaker {
     /// Opens it, if it is closed or half-open, as if a threshold were reached.

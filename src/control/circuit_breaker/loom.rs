@@ -5,8 +5,9 @@ use loom::thread;
 
 use super::breaker::{Breaker, Pass};
 use super::rules::{LiveRules, Rules};
-use super::state::{Mode, Times, TransitionCause, Word};
+use super::state::Times;
 use super::window::{Sample, Window};
+use super::word::{Mode, TransitionCause, Word};
 
 struct Fixed;
 

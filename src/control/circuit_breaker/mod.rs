@@ -7,6 +7,7 @@ mod probes;
 pub(crate) mod rules;
 pub(crate) mod state;
 pub(crate) mod window;
+pub(crate) mod word;
 
 #[cfg(all(test, seawall_loom))]
 mod loom;

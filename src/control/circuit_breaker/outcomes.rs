@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 use super::breaker::{Breaker, Pass};
 use super::probes::Probes;
 use super::rules::{Reached, Verdict};
-use super::state::{Mode, Times, Word};
+use super::state::Times;
 use super::window::{Counts, Sample};
+use super::word::{Mode, Word};
 
 impl Breaker {
     /// Records the outcome of a call. `now` is read by a window of time, and if the state may

@@ -1,7 +1,7 @@
 //! The probes of a half-open breaker, in one word, so that no decision sees half a change.
 
-use super::state::era;
 use super::window::Counts;
+use super::word::era;
 
 /// The probes of one half-open state:
 /// `| generation: 14 | outstanding: 10 | begun: 10 | done: 10 | failed: 10 | slow: 10 |`.

@@ -14,8 +14,8 @@ use std::sync::atomic::{
 };
 
 use super::probes::Probes;
-use super::state::TransitionCause;
 use super::window::Counts;
+use super::word::TransitionCause;
 
 /// The settings that calls need.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -216,6 +216,9 @@ async fn it_shows_what_fewer_probes_decide() {
     let breaker = CircuitBreaker::new(settings).unwrap();
     breaker.trip();
     advance(10 * SECOND).await;
+    let seen = Arc::new(Mutex::new(None));
+    let hook = seen.clone();
+    breaker.on_transition(move |transition| *hook.lock().unwrap() = Some(transition.to));
     let mut permits: Vec<_> = (0..8).map(|_| breaker.try_acquire().unwrap()).collect();
     for _ in 0..3 {
         permits.pop().unwrap().success();
@@ -225,6 +228,8 @@ async fn it_shows_what_fewer_probes_decide() {
         assert_eq!(breaker.state(), CircuitState::HalfOpen);
         permits.pop().unwrap().ignore();
     }
+    // The last of them changes the state, and not only what is shown.
+    assert_eq!(*seen.lock().unwrap(), Some(CircuitState::Closed));
     assert_eq!(breaker.state(), CircuitState::Closed);
 }
 

@@ -5,13 +5,7 @@ use std::collections::VecDeque;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-#[cfg(all(test, seawall_loom))]
-use loom::sync::{
-    Mutex, MutexGuard,
-    atomic::{AtomicU32, AtomicU64, Ordering},
-};
-#[cfg(not(all(test, seawall_loom)))]
-use std::sync::{
+use crate::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU32, AtomicU64, Ordering},
 };

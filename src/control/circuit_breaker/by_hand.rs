@@ -1,9 +1,6 @@
 //! What the handle of a breaker does, and how changes are reported.
 
-#[cfg(all(test, seawall_loom))]
-use loom::sync::atomic::Ordering;
-#[cfg(not(all(test, seawall_loom)))]
-use std::sync::atomic::Ordering;
+use crate::sync::atomic::Ordering;
 
 use super::breaker::Breaker;
 use super::rules::Rules;

@@ -1,9 +1,6 @@
 //! How a breaker counts what calls report, and when it changes its state for it.
 
-#[cfg(all(test, seawall_loom))]
-use loom::sync::atomic::Ordering;
-#[cfg(not(all(test, seawall_loom)))]
-use std::sync::atomic::Ordering;
+use crate::sync::atomic::Ordering;
 
 use super::breaker::{Breaker, Pass};
 use super::probes::Probes;

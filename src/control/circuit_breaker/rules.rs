@@ -1,17 +1,11 @@
 //! When a breaker opens, and what its probes decide.
 
-#[cfg(all(test, seawall_loom))]
-use loom::sync::atomic::{
+use crate::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
     fence,
 };
-#[cfg(not(all(test, seawall_loom)))]
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-    fence,
-};
+use crate::sync::hint::spin_loop;
 
 use super::probes::Probes;
 use super::window::Counts;
@@ -204,8 +198,7 @@ impl LiveRules {
             if before & 1 == 0 && self.version.load(Relaxed) == before {
                 return Self::rules(words);
             }
-            #[cfg(all(test, seawall_loom))]
-            loom::thread::yield_now();
+            spin_loop();
         }
     }
 

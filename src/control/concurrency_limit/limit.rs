@@ -3,10 +3,7 @@
 
 use std::sync::PoisonError;
 
-#[cfg(all(test, seawall_loom))]
-use loom::sync::{Mutex, MutexGuard, atomic::AtomicU64, atomic::Ordering};
-#[cfg(not(all(test, seawall_loom)))]
-use std::sync::{Mutex, MutexGuard, atomic::AtomicU64, atomic::Ordering};
+use crate::sync::{Mutex, MutexGuard, atomic::AtomicU64, atomic::Ordering};
 
 use super::queue::{Place, Queue};
 

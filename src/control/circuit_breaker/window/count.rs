@@ -1,12 +1,6 @@
 //! A window of calls: the last so many, in a ring.
 
-#[cfg(all(test, seawall_loom))]
-use loom::sync::atomic::{
-    AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed},
-};
-#[cfg(not(all(test, seawall_loom)))]
-use std::sync::atomic::{
+use crate::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
@@ -231,5 +225,23 @@ impl CountWindow {
             }
         }
         counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A success that replaces one of its era, before that one has changed the sums, is not judged
+    /// by the failures of the era before.
+    #[test]
+    fn sums_of_an_older_era_judge_nothing() {
+        let (window, past) = (CountWindow::new(1), Tallies::new());
+        let failed = Sample::new(true, false, 0);
+        assert_eq!(window.record(0, failed, &past).unwrap().failures, 1);
+        // A call of era 1 has written its slot, and is interrupted.
+        assert_eq!(window.claim(1), Some(0));
+        window.slots[0].store(slot::new(1, Sample::SUCCESS), Relaxed);
+        assert_eq!(window.record(1, Sample::SUCCESS, &past), None);
     }
 }

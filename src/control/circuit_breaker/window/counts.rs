@@ -2,10 +2,7 @@
 
 use std::array;
 
-#[cfg(all(test, seawall_loom))]
-use loom::sync::atomic::{AtomicU64, Ordering};
-#[cfg(not(all(test, seawall_loom)))]
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// What one call says: two values, so that it is passed in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,13 +2,7 @@
 
 use std::array;
 
-#[cfg(all(test, seawall_loom))]
-use loom::sync::atomic::{
-    AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed},
-};
-#[cfg(not(all(test, seawall_loom)))]
-use std::sync::atomic::{
+use crate::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed},
 };

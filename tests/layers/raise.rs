@@ -249,6 +249,33 @@ async fn b6_a_timeout_between_that_is_not_raisable_applies() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn b6_an_inner_timeout_raises_all_that_are_raisable() {
+    let layers = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(raisable()))
+        .layer(TimeoutLayer::new(raisable()))
+        .layer(TimeoutLayer::new(secs(20)));
+    let (response, took) = timed(layers.service(after(secs(10))).oneshot(get())).await;
+    assert_eq!((response.unwrap().status().as_u16(), took), (200, secs(10)));
+}
+
+/// A timer of the pool, which the next request gets, is not raised any more.
+#[tokio::test(start_paused = true)]
+async fn b6_a_raise_ends_with_its_request() {
+    seawall::pool_timers_when_paused();
+    let layers = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(raisable()))
+        .layer(TimeoutLayer::new(secs(20)));
+    let (response, took) = timed(layers.service(after(secs(10))).oneshot(get())).await;
+    assert_eq!((response.unwrap().status().as_u16(), took), (200, secs(10)));
+    let next = || TimeoutLayer::new(secs(5)).layer(after(secs(30)));
+    let (one, other) = (next().oneshot(get()), next().oneshot(get()));
+    let ((one, other), took) = timed(async { tokio::join!(one, other) }).await;
+    assert_eq!(one.unwrap().status(), 504);
+    assert_eq!(other.unwrap().status(), 504);
+    assert_eq!(took, secs(5));
+}
+
+#[tokio::test(start_paused = true)]
 async fn b6_a_clients_timeout_raises_nothing() {
     let upstream = TimeoutLayer::new(secs(50)).layer(after(secs(30)));
     let route = TimeoutLayer::new(raisable()).layer(service_fn(move |_: Request<Script>| {

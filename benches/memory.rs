@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer};
+use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings};
 use tokio::runtime::Builder;
 use tower::{Layer, Service, service_fn};
 
@@ -57,12 +57,15 @@ fn main() {
         std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
     });
     let bare = storm(never, || {});
-    let limit = ConcurrencyLimit::new(REQUESTS);
+    let limit = ConcurrencyLimit::from(REQUESTS);
     let in_flight = storm(
         ConcurrencyLimitLayer::new(limit.clone()).layer(never),
         || assert_eq!(limit.in_flight(), REQUESTS),
     );
-    let queue = ConcurrencyLimit::new(1).queue(REQUESTS, Duration::from_secs(3600));
+    let queue = ConcurrencyLimit::new(
+        ConcurrencyLimitSettings::fixed(1).queue(REQUESTS, Duration::from_secs(3600)),
+    )
+    .unwrap();
     let permit = queue.try_acquire();
     let storm_of_queued = || {
         let layer = ConcurrencyLimitLayer::new(queue.clone());

@@ -40,7 +40,7 @@ use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use clap::Parser;
 use futures_util::{StreamExt, stream};
-use seawall::{CircuitBreaker, CircuitBreakerLayer, Deadline};
+use seawall::{CircuitBreaker, CircuitBreakerLayer, Deadline, RequestLimit};
 use tower::{BoxError, Layer};
 
 /// An axum server behind the recommended stack of seawall.
@@ -90,17 +90,18 @@ async fn main() -> Result<(), BoxError> {
     let args = Args::parse();
     let common = &args.common;
     let body_idle = Duration::from_millis(args.body_idle_ms);
-    let requests = common.request_limit();
-    requests.set_body_idle_timeout(body_idle);
-    requests.set_body_timeout(Duration::from_millis(args.body_timeout_ms));
-    requests.set_min_body_rate(args.min_body_rate, Duration::from_secs(5));
+    let requests = common
+        .request_limit()
+        .body_idle_timeout(body_idle)
+        .body_timeout(Duration::from_millis(args.body_timeout_ms))
+        .min_body_rate(args.min_body_rate, Duration::from_secs(5));
     let mut stack = seawall::server()
         .timeout(common.timeout())
         .progress_timeout(common.progress())
         .body_idle_timeout(body_idle)
         .expose_deadline()
         .concurrency_limit(common.concurrency_limit()?)
-        .request_limit(requests)
+        .request_limit(RequestLimit::new(requests)?)
         .exempt(|head| head.path() == "/health")
         .keep_requests();
     if args.including_body {

@@ -28,6 +28,7 @@ use clap::Parser;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use seawall::RequestLimit;
 use tower::{BoxError, Layer, service_fn};
 
 /// A hyper server behind the recommended stack of seawall.
@@ -44,7 +45,7 @@ async fn main() -> Result<(), BoxError> {
         .timeout(common.timeout())
         .progress_timeout(common.progress())
         .concurrency_limit(common.concurrency_limit()?)
-        .request_limit(common.request_limit())
+        .request_limit(RequestLimit::new(common.request_limit())?)
         .exempt(|head| head.path() == "/health")
         .keep_requests()
         .build()?;

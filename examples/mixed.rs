@@ -27,6 +27,7 @@ use axum::Router;
 use axum::extract::Query;
 use axum::routing::get;
 use clap::Parser;
+use seawall::RequestLimit;
 use tonic::service::Routes;
 use tower::{BoxError, Layer};
 
@@ -53,7 +54,7 @@ async fn main() -> Result<(), BoxError> {
         .including_body()
         .expose_deadline()
         .concurrency_limit(common.concurrency_limit()?)
-        .request_limit(common.request_limit())
+        .request_limit(RequestLimit::new(common.request_limit())?)
         .exempt(|head| head.path() == "/health")
         .keep_requests()
         .build()?;

@@ -35,7 +35,7 @@ mod patient;
 use std::time::Duration;
 
 use clap::Parser;
-use seawall::{CircuitBreaker, CircuitBreakerLayer};
+use seawall::{CircuitBreaker, CircuitBreakerLayer, RequestLimit};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::LayerExt;
 use tonic::transport::Server;
@@ -60,15 +60,17 @@ async fn main() -> Result<(), BoxError> {
         common,
         body_idle_ms,
     } = Args::parse();
-    let requests = common.request_limit();
-    requests.set_body_idle_timeout(Duration::from_millis(body_idle_ms));
+    let mut requests = common.request_limit();
+    if body_idle_ms > 0 {
+        requests = requests.body_idle_timeout(Duration::from_millis(body_idle_ms));
+    }
     let stack = seawall::server()
         .timeout(common.timeout())
         .progress_timeout(common.progress())
         .including_body()
         .expose_deadline()
         .concurrency_limit(common.concurrency_limit()?)
-        .request_limit(requests)
+        .request_limit(RequestLimit::new(requests)?)
         .keep_requests()
         .build()?;
 

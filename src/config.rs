@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 /// A setting outside its range: the field, the value and the range that is allowed.
 ///
 /// ```
-/// let error = seawall::ConcurrencyLimit::try_new(0).unwrap_err();
+/// let error = seawall::ConcurrencyLimit::new(0).unwrap_err();
 /// assert_eq!(error.to_string(), "`limit` must be within 1..=2147483647, not 0");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

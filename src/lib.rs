@@ -45,7 +45,7 @@
 //! use axum::{Router, routing::{get, post}};
 //! use seawall::{
 //!     CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
-//!     ConcurrencyLimitLayer, Outcome, TimeoutLayer,
+//!     ConcurrencyLimitLayer, ConcurrencyLimitSettings, Outcome, TimeoutLayer,
 //! };
 //! use tower::ServiceBuilder;
 //! # async fn order() {} async fn upload() {}
@@ -54,7 +54,7 @@
 //!     .failure_rate(0.5)
 //!     .open_duration(Duration::from_secs(5));
 //! let database = CircuitBreaker::new(settings)?.named("database");
-//! let uploads = ConcurrencyLimit::new(16).named("uploads");
+//! let uploads = ConcurrencyLimit::new(16)?.named("uploads");
 //!
 //! let orders: Router = Router::new().route("/orders", post(order)).route_layer(
 //!     ServiceBuilder::new()
@@ -70,8 +70,9 @@
 //!     // Counts what it would reject.
 //!     .route_layer(ConcurrencyLimitLayer::new(uploads.clone()).dry_run());
 //!
+//! let limit = ConcurrencyLimitSettings::fixed(512).queue(128, Duration::from_millis(100));
 //! let stack = seawall::server()
-//!     .concurrency_limit(ConcurrencyLimit::new(512).queue(128, Duration::from_millis(100)))
+//!     .concurrency_limit(ConcurrencyLimit::new(limit)?)
 //!     .exempt(|head| head.path() == "/health")
 //!     .build()?;
 //! let app: Router = Router::new()
@@ -197,7 +198,9 @@ pub use self::circuit_breaker::{
 };
 #[doc(hidden)]
 pub use self::clock::pool_timers_when_paused;
-pub use self::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitLayer};
+pub use self::concurrency_limit::{
+    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings,
+};
 pub use self::config::ConfigError;
 pub use self::control::lag::law::{LagLaw, LagState};
 pub use self::deadline::Deadline;
@@ -211,13 +214,13 @@ pub use self::protocol::{Http, Plain};
 pub use self::reason::{CustomReason, Reason};
 pub use self::rejection::Rejection;
 pub use self::request::{PlainRequest, RequestKind};
-pub use self::timeout::{Timeout, TimeoutLayer};
+pub use self::timeout::{Timeout, TimeoutLayer, TimeoutSettings};
 
 #[cfg(feature = "http")]
 pub use self::{
     body::{Body, BodyError},
     http::{HttpRequest, RequestHead, RequestSummary, ResponseHead, ResponseHeadMut, WireProtocol},
-    request_limit::{RequestBody, RequestLimit, RequestLimitLayer},
+    request_limit::{RequestBody, RequestLimit, RequestLimitLayer, RequestLimitSettings},
     stack::{Stack, client, server},
 };
 

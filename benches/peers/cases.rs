@@ -156,7 +156,7 @@ fn limit(bench: &mut Bench) {
     });
 
     let full = || {
-        let limit = ConcurrencyLimit::new(1);
+        let limit = ConcurrencyLimit::from(1);
         let permit = limit.try_acquire().expect("a permit");
         (limit, permit)
     };

@@ -59,9 +59,9 @@ pub(crate) fn one_gate() -> GateLayer<Six> {
         CatchPanic::new(),
         lag(),
         CircuitBreaker::default(),
-        Timeout::new(SECOND),
-        RequestLimit::new(BODY as u64),
-        ConcurrencyLimit::new(512),
+        Timeout::from(SECOND),
+        RequestLimit::from(BODY as u64),
+        ConcurrencyLimit::from(512),
     ))
 }
 

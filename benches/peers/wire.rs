@@ -94,7 +94,7 @@ pub(crate) fn print() {
     let empty = service_fn(async |_: Request<Incoming>| {
         Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
     });
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let permit = limit.try_acquire();
     // The same bytes as ours, from a service without any layer.
     let rejection = limit.try_acquire().expect_err("it is full");

@@ -18,7 +18,8 @@ use futures_util::stream;
 use seawall::circuit_breaker::Window;
 use seawall::{
     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, CircuitState,
-    ConcurrencyLimit, ConcurrencyLimitLayer, Reason, Rejection, RequestLimitLayer, TimeoutLayer,
+    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Reason, Rejection,
+    RequestLimit, RequestLimitLayer, RequestLimitSettings, TimeoutLayer,
 };
 use tower::limit::{ConcurrencyLimitLayer as TowerLimitLayer, GlobalConcurrencyLimitLayer};
 use tower::load_shed::error::Overloaded;
@@ -65,7 +66,7 @@ async fn tower_releases_a_permit_at_the_head_and_ours_at_the_end_of_the_body() {
             .load_shed()
             .layer(GlobalConcurrencyLimitLayer::new(1)),
     );
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let ours = app.layer(
         ServiceBuilder::new()
             .layer(TimeoutLayer::new(MINUTE))
@@ -116,7 +117,7 @@ fn tower_queues_in_poll_ready_and_ours_in_the_call() {
     assert!(holder.poll_ready(&mut cx).is_ready());
     assert!(theirs.poll_ready(&mut cx).is_pending());
 
-    let limit = ConcurrencyLimit::new(1).queue(1, MINUTE);
+    let limit = ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(1, MINUTE)).unwrap();
     let mut ours = ConcurrencyLimitLayer::new(limit.clone())
         .plain()
         .layer(service);
@@ -159,7 +160,7 @@ async fn tower_makes_a_limit_for_each_route_and_ours_is_one_for_all() {
 
 #[tokio::test]
 async fn load_shed_around_our_limit_sheds_nothing() {
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let _permit = limit.try_acquire().expect("a permit");
     let service = service_fn(async |(): ()| Ok::<_, BoxError>(()));
     let stack = ServiceBuilder::new()
@@ -194,7 +195,10 @@ async fn a_silent_request_body_is_a_400_with_tower_http_and_a_408_with_ours() {
     let ours = app.layer(
         ServiceBuilder::new()
             .layer(TimeoutLayer::new(MINUTE).body_idle_timeout(MOMENT))
-            .layer(RequestLimitLayer::new(u64::MAX).body_idle_timeout(MOMENT)),
+            .layer(RequestLimitLayer::new(
+                RequestLimit::new(RequestLimitSettings::new(u64::MAX).body_idle_timeout(MOMENT))
+                    .unwrap(),
+            )),
     );
     assert_eq!(status(&theirs, post_root(silent())).await, 400);
     assert_eq!(status(&ours, post_root(silent())).await, 408);
@@ -367,7 +371,8 @@ async fn a_timeout_of_the_time_limiter_is_an_error_of_its_own_and_ours_a_rejecti
         .layer(TimeLimiterLayer::builder().timeout_duration(MOMENT).build())
         .layer(bulkhead.max_wait_duration(MOMENT).build().expect("a limit"))
         .service(service);
-    let limit = ConcurrencyLimit::new(25).queue(100, MOMENT);
+    let limit =
+        ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(25).queue(100, MOMENT)).unwrap();
     let ours = ServiceBuilder::new()
         .layer(TimeoutLayer::new(MOMENT).plain())
         .layer(ConcurrencyLimitLayer::new(limit).plain())
@@ -397,7 +402,7 @@ async fn a_bulkhead_has_one_error_where_ours_has_two_reasons() {
     };
     assert!(matches!(error, BulkheadError::Timeout));
 
-    let limit = ConcurrencyLimit::new(1).queue(1, MOMENT);
+    let limit = ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(1, MOMENT)).unwrap();
     let _permit = limit.try_acquire().expect("a permit");
     let ours = ConcurrencyLimitLayer::new(limit.clone())
         .plain()

@@ -118,7 +118,7 @@ async fn main() -> Result<(), BoxError> {
     let parts = Parts {
         breakers: breakers.clone(),
         timeout: Duration::from_millis(args.timeout_ms),
-        limit: ConcurrencyLimit::try_new(args.concurrency)?,
+        limit: ConcurrencyLimit::new(args.concurrency)?,
     };
     if args.grpc {
         run(&args, &mood, hosts, begin, grpc::client(&parts, hosts)?).await?;

@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use seawall::{ConcurrencyLimit, ConfigError, RequestLimit};
+use seawall::{ConcurrencyLimit, ConcurrencyLimitSettings, ConfigError, RequestLimitSettings};
 use tokio::net::TcpListener;
 use tower::{BoxError, Service, ServiceExt};
 use tracing_subscriber::EnvFilter;
@@ -73,14 +73,15 @@ impl Common {
 
     pub(crate) fn concurrency_limit(&self) -> Result<ConcurrencyLimit, ConfigError> {
         let queue_timeout = Duration::from_millis(self.queue_timeout_ms);
-        Ok(ConcurrencyLimit::try_new(self.concurrency)?.queue(self.queue, queue_timeout))
+        let settings = ConcurrencyLimitSettings::fixed(self.concurrency);
+        ConcurrencyLimit::new(settings.queue(self.queue, queue_timeout))
     }
 
-    pub(crate) fn request_limit(&self) -> RequestLimit {
-        let limit = RequestLimit::new(self.body_limit);
-        limit.set_headers(self.max_headers, 100);
-        limit.set_uri(self.max_uri);
-        limit
+    pub(crate) fn request_limit(&self) -> RequestLimitSettings {
+        RequestLimitSettings::new(self.body_limit)
+            .max_header_bytes(self.max_headers)
+            .max_headers(100)
+            .max_uri(self.max_uri)
     }
 
     /// Starts logging to the standard output, and prints the address it listens on.

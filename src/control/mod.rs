@@ -6,3 +6,4 @@ pub(crate) mod concurrency_limit;
 #[cfg(feature = "tracing")]
 pub(crate) mod event_limit;
 pub(crate) mod lag;
+pub(crate) mod published;

@@ -58,8 +58,8 @@
 //! use tokio::net::{TcpListener, TcpStream};
 //!
 //! # async fn serve(_: TcpStream) {}
-//! # async fn accept(listener: TcpListener) {
-//! let connections = ConcurrencyLimit::new(10_000).named("connections");
+//! # async fn accept(listener: TcpListener) -> Result<(), seawall::ConfigError> {
+//! let connections = ConcurrencyLimit::new(10_000)?.named("connections");
 //! loop {
 //!     let Ok((connection, _)) = listener.accept().await else {
 //!         tokio::time::sleep(std::time::Duration::from_millis(100)).await;

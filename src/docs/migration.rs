@@ -17,7 +17,7 @@
 //! | tower-http `ResponseBodyTimeoutLayer` | [`body_idle_timeout`](crate::TimeoutLayer::body_idle_timeout) of `TimeoutLayer` | the body keeps its size |
 //! | tower-http `RequestBodyTimeoutLayer` | [`body_idle_timeout`](crate::RequestLimitLayer::body_idle_timeout) of `RequestLimitLayer` | 408, independent of the handler |
 //! | tower-http `RequestBodyLimitLayer` | [`RequestLimitLayer`](crate::RequestLimitLayer) | 413, independent of the handler |
-//! | axum `DefaultBodyLimit` | stays, disabled or raised | a smaller one applies before our limit; for an inner layer that raises the limit see [`raisable_to`](crate::RequestLimit::raisable_to) |
+//! | axum `DefaultBodyLimit` | stays, disabled or raised | a smaller one applies before our limit; for an inner layer that raises the limit see [`raisable_to`](crate::RequestLimitSettings::raisable_to()) |
 //! | tower-http `CatchPanicLayer` | [`CatchPanicLayer`](crate::CatchPanicLayer) | catches panics of the body too; the responder does not get the payload |
 //! | tower-resilience `circuitbreaker` | [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) | 503 and no error; 5xx are failures; the window slides |
 //! | tower-resilience `bulkhead` | [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer) | 503 and no error; rejects by default |
@@ -69,20 +69,21 @@
 //!     .load_shed()
 //!     .layer(GlobalConcurrencyLimitLayer::new(512));
 //!
-//! let limit = ConcurrencyLimit::new(512);
+//! let limit = ConcurrencyLimit::new(512)?;
 //! let after = ServiceBuilder::new()
 //!     .layer(TimeoutLayer::new(Duration::from_secs(5)))
 //!     .layer(ConcurrencyLimitLayer::new(limit.clone()));
 //! # let app: Router = Router::new().route("/", get(async || "hello"));
 //! # let _ = (app.clone().layer(before), app.layer(after));
+//! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
 //! - **A permit is held longer**, until the response body has ended or is dropped. Tower releases
 //!   it at the response head, so that it does not limit bodies at all. A limit that you found with
 //!   tower may have to be higher here.
 //! - **There is no queue by default.** Without `load_shed`, tower queues without a bound on the
-//!   number of requests or on the time. [`ConcurrencyLimit::queue`](crate::ConcurrencyLimit::queue)
-//!   sets both.
+//!   number of requests or on the time. Here
+//!   [`queue`](crate::ConcurrencyLimitSettings::queue) sets both.
 //! - **The timeout includes the time in the queue.** Tower queues in `poll_ready`, and its timeout
 //!   starts in `call`. Here `poll_ready` reserves nothing, and a request is queued in the future of
 //!   the call.
@@ -117,7 +118,7 @@
 //! ```
 //! # use std::time::Duration;
 //! # use axum::{Router, body::Bytes, http::StatusCode, routing::post};
-//! use seawall::{RequestLimitLayer, TimeoutLayer};
+//! use seawall::{RequestLimit, RequestLimitLayer, RequestLimitSettings, TimeoutLayer};
 //! # use tower::ServiceBuilder;
 //! use tower_http::timeout;
 //!
@@ -127,11 +128,13 @@
 //!     .layer(timeout::TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, whole))
 //!     .layer(timeout::RequestBodyTimeoutLayer::new(idle));
 //!
+//! let any_size = RequestLimitSettings::new(u64::MAX).body_idle_timeout(idle);
 //! let after = ServiceBuilder::new()
 //!     .layer(TimeoutLayer::new(whole).body_idle_timeout(idle))
-//!     .layer(RequestLimitLayer::new(u64::MAX).body_idle_timeout(idle)); // of any size
+//!     .layer(RequestLimitLayer::new(RequestLimit::new(any_size)?));
 //! # let app: Router = Router::new().route("/", post(async |body: Bytes| body.len().to_string()));
 //! # let _ = (app.clone().layer(before), app.layer(after));
+//! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
 //! - **The status is 504**, with a body. Tower-http answers the status that you pass, without a
@@ -145,8 +148,8 @@
 //! - **There are more bounds**: [`including_body`](crate::TimeoutLayer::including_body) is one
 //!   deadline for response head and body, and
 //!   [`progress_timeout`](crate::TimeoutLayer::progress_timeout) ends a response that the client
-//!   does not read. [`body_timeout`](crate::RequestLimitLayer::body_timeout) and
-//!   [`min_body_rate`](crate::RequestLimitLayer::min_body_rate) apply to request bodies.
+//!   does not read. [`body_timeout`](crate::RequestLimitSettings::body_timeout()) and
+//!   [`min_body_rate`](crate::RequestLimitSettings::min_body_rate()) apply to request bodies.
 //!
 //! # tower-http `RequestBodyLimitLayer`, axum `DefaultBodyLimit`
 //!
@@ -306,7 +309,8 @@
 //!
 //! ```
 //! # use std::time::Duration;
-//! use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, Reason, Rejection, TimeoutLayer};
+//! use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings};
+//! use seawall::{Reason, Rejection, TimeoutLayer};
 //! # use tower::{BoxError, ServiceBuilder, ServiceExt};
 //!
 //! async fn query(seconds: u64) -> Result<u64, BoxError> {
@@ -314,9 +318,11 @@
 //!     Ok(seconds)
 //! }
 //!
-//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main()
+//! # -> Result<(), BoxError> {
 //! let (queue_timeout, whole) = (Duration::from_millis(100), Duration::from_secs(5));
-//! let limit = ConcurrencyLimit::new(25).queue(100, queue_timeout);
+//! let settings = ConcurrencyLimitSettings::fixed(25).queue(100, queue_timeout);
+//! let limit = ConcurrencyLimit::new(settings)?;
 //! let after = ServiceBuilder::new()
 //!     .layer(TimeoutLayer::new(whole).plain())
 //!     .layer(ConcurrencyLimitLayer::new(limit.clone()).plain())
@@ -325,6 +331,7 @@
 //! let error = after.oneshot(7).await.unwrap_err();
 //! let rejection = error.downcast_ref::<Rejection>();
 //! assert_eq!(rejection.map(Rejection::reason), Some(Reason::Timeout));
+//! # Ok(())
 //! # }
 //! ```
 //!

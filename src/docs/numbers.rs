@@ -49,7 +49,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use seawall::ConcurrencyLimit;
+//! use seawall::{ConcurrencyLimit, ConcurrencyLimitSettings};
 //!
 //! let (rate, p99) = (2922.0, Duration::from_millis(25)); // the last row
 //! let in_flight = rate * p99.as_secs_f64();
@@ -57,8 +57,10 @@
 //!
 //! let timeout = Duration::from_millis(100);
 //! let max_queued = (0.5 * rate * timeout.as_secs_f64()) as usize; // half of what drains in it
-//! let limit = ConcurrencyLimit::new(permits).queue(max_queued, timeout);
+//! let settings = ConcurrencyLimitSettings::fixed(permits).queue(max_queued, timeout);
+//! let limit = ConcurrencyLimit::new(settings)?;
 //! assert_eq!((limit.limit(), max_queued), (146, 146));
+//! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
 //! - **A dependency may have a lower limit.** With 50 connections to a database, the 51st request
@@ -152,7 +154,8 @@
 //!   routes ([`per_request`](crate::RequestLimitLayer::per_request)).
 //! - **Rate**: `bytes / rate` is the longest time for which one sender holds a permit. 500 bytes a
 //!   second is slower than any network that people use. With a limit of 2 MiB it allows an upload
-//!   70 minutes, so set [`body_timeout`](crate::RequestLimitLayer::body_timeout) too.
+//!   70 minutes, so set
+//!   [`body_timeout`](crate::RequestLimitSettings::body_timeout()) too.
 //! - **Headers**: 8 KiB, as most proxies; cookies and tokens must fit.
 //!
 //! # Afterwards

@@ -18,9 +18,9 @@
 //! | [`CatchPanicLayer`](crate::CatchPanicLayer) | the whole service, once | outside all other layers of this crate, inside request ids, traces and CORS | it catches panics of all layers inside it, and those outside it add their headers to its 500 |
 //! | [`LagShedLayer`](crate::LagShedLayer) | the process: one handle, on every listener, before routing | next inside | all routes share the runtime; it rejects most, so its rejections must cost least |
 //! | [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) | the routes that need the same dependency | inside the lag shedder, outside a timeout | a breaker around all routes rejects all of them; a timeout is a failure only for layers outside it |
-//! | [`TimeoutLayer`](crate::TimeoutLayer) | the service, with [`per_request`](crate::TimeoutLayer::per_request) for exceptions, or [raisable](crate::Timeout::raisable_to) by routes; a shorter one in each breaker | outside the concurrency limit | the time in the queue counts |
+//! | [`TimeoutLayer`](crate::TimeoutLayer) | the service, with [`per_request`](crate::TimeoutLayer::per_request) for exceptions, or [raisable](crate::TimeoutSettings::raisable_to()) by routes; a shorter one in each breaker | outside the concurrency limit | the time in the queue counts |
 //! | [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer) | the process: one handle; more for groups of routes | outside the request limit | a request holds its permit while its body is read; a body that is too slow releases it |
-//! | [`RequestLimitLayer`](crate::RequestLimitLayer) | the router, with [`per_request`](crate::RequestLimitLayer::per_request) for exceptions, or [raisable](crate::RequestLimit::raisable_to) by routes; or one route | innermost | it replaces the response of a handler whose request body is too large |
+//! | [`RequestLimitLayer`](crate::RequestLimitLayer) | the router, with [`per_request`](crate::RequestLimitLayer::per_request) for exceptions, or [raisable](crate::RequestLimitSettings::raisable_to()) by routes; or one route | innermost | it replaces the response of a handler whose request body is too large |
 //!
 //! The handle is the state: a clone of it on a second listener is the same limit. Give a listener
 //! for operators a concurrency limit of its own, so that operators can connect while the public one
@@ -131,8 +131,8 @@
 //! `ConcurrencyLimitLayer::new(128).exempt(|head| !head.path().starts_with("/batch/"))` leaves at
 //! least 384 permits to requests that are not batch requests. Put the smaller limit outside, so
 //! that it rejects a request before that takes a permit of the larger one. Give a
-//! [`queue`](crate::ConcurrencyLimit::queue) to one of the two only: a request in the queue of the
-//! inner limit holds a permit of the outer one.
+//! [`queue`](crate::ConcurrencyLimitSettings::queue) to one of the two only: a request in the queue
+//! of the inner limit holds a permit of the outer one.
 //!
 //! # Beside tower-http
 //!

@@ -263,7 +263,7 @@
 //!
 //! let (_sender, news) = watch::channel(String::new());
 //! let lag = LagShed::default();
-//! let streams = ConcurrencyLimit::new(10_000).named("streams");
+//! let streams = ConcurrencyLimit::new(10_000)?.named("streams");
 //! let live = Router::new()
 //!     .route("/live/events", get(events))
 //!     .route("/live/next", get(next))
@@ -300,16 +300,17 @@
 //! | request limit | 2 MiB | no effect: it has no body | no effect |
 //!
 //! - **Longer polls.** A timeout on a route cannot be longer than that of the stack, unless that is
-//!   [`raisable`](crate::Timeout::raisable_to). Here `/live/next` has 120 s, and all other routes
-//!   have 30 s. Each poll holds a permit while it waits; keep the exemption and the limit of the
-//!   example above.
+//!   [`raisable`](crate::TimeoutSettings::raisable_to()). Here `/live/next` has 120 s, and all
+//!   other routes have 30 s. Each poll holds a permit while it waits; keep the exemption and the
+//!   limit of the example above.
 //!
 //!   ```
 //!   # use std::time::Duration;
 //!   # use axum::{Router, routing::get};
-//!   # use seawall::{Timeout, TimeoutLayer};
+//!   # use seawall::{Timeout, TimeoutSettings, TimeoutLayer};
 //!   # async fn next() {}
-//!   let timeout = Timeout::new(Duration::from_secs(30)).raisable_to(Duration::from_secs(180));
+//!   let timeout = TimeoutSettings::new(Duration::from_secs(30));
+//!   let timeout = Timeout::new(timeout.raisable_to(Duration::from_secs(180)))?;
 //!   let stack = seawall::server().timeout(timeout).build()?;
 //!   let app: Router = Router::new()
 //!       .route("/live/next", get(next).layer(TimeoutLayer::new(Duration::from_secs(120))))

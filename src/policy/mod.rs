@@ -39,6 +39,7 @@
 //! let layer = GateLayer::from_policy(policy);
 //! # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
 //! # fits_a_router(layer);
+//! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
 //! A policy that reads the request is written for one kind of it: `impl Policy<HttpRequest> for
@@ -90,6 +91,7 @@
 //! let layer = GateLayer::from_policy(gauges.clone());
 //! # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
 //! # fits_a_router(layer);
+//! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
 //! # Several policies, one gate
@@ -107,9 +109,10 @@
 //! #     type Wait = NoWait;
 //! #     fn admit(&self, _: &R::Head<'_>) -> Admission<(), NoWait> { Admission::Admit(()) }
 //! # }
-//! let layer = GateLayer::from_policy((Weekdays, ConcurrencyLimit::new(512)));
+//! let layer = GateLayer::from_policy((Weekdays, ConcurrencyLimit::new(512)?));
 //! # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
 //! # fits_a_router(layer);
+//! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
 //! What each policy of a gate is settled with:

@@ -1,51 +1,85 @@
 //! How large and how slow a request may be: values that may change while the service runs.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
 use super::pace::Pace;
+use super::settings::{MinBodyRate, RequestLimitSettings};
 use crate::clock::nanos;
+use crate::config::ConfigError;
+use crate::control::published::Published;
 use crate::http::head::RequestHead;
 use crate::observe::Reporter;
 use crate::raise;
 use crate::reason::Reason;
+use crate::sync::lock;
 
-/// The bounds of a [`RequestLimit`](crate::RequestLimit). Sizes are `u64::MAX` where there is no
-/// limit, times and the rate 0.
+/// What clones of a [`RequestLimit`](crate::RequestLimit) share.
 pub(crate) struct Bounds {
-    max_body: AtomicU64,
-    /// The most to which inner gates may raise it.
-    most_body: AtomicU64,
-    max_header_bytes: AtomicU64,
-    max_headers: AtomicU64,
-    max_uri: AtomicU64,
-    idle_nanos: AtomicU64,
-    timeout_nanos: AtomicU64,
-    rate: AtomicU64,
-    grace_nanos: AtomicU64,
-    /// Whether there is any bound but that of the body's size.
-    has_more: AtomicBool,
+    /// As they are read back.
+    settings: Mutex<RequestLimitSettings>,
+    /// The words of [`Limits`].
+    limits: Published<WORDS>,
     reporter: Reporter,
 }
+
+/// The settings, as requests read them. Sizes are `u64::MAX` where there is no limit, times and the
+/// rate 0.
+#[derive(Clone, Copy)]
+pub(super) struct Limits([u64; WORDS]);
+
+const MAX_BODY: usize = 0;
+const MOST_BODY: usize = 1;
+/// Not 0 if there is any limit but that of the body's size.
+const HAS_MORE: usize = 2;
+const MAX_HEADER_BYTES: usize = 3;
+const MAX_HEADERS: usize = 4;
+const MAX_URI: usize = 5;
+const IDLE: usize = 6;
+const TIMEOUT: usize = 7;
+const RATE: usize = 8;
+const GRACE: usize = 9;
+const WORDS: usize = 10;
 
 // === impl Bounds ===
 
 impl Bounds {
-    pub(super) fn new(max_body: u64) -> Self {
-        Self {
-            max_body: AtomicU64::new(max_body),
-            most_body: AtomicU64::new(0),
-            max_header_bytes: AtomicU64::new(u64::MAX),
-            max_headers: AtomicU64::new(u64::MAX),
-            max_uri: AtomicU64::new(u64::MAX),
-            idle_nanos: AtomicU64::new(0),
-            timeout_nanos: AtomicU64::new(0),
-            rate: AtomicU64::new(0),
-            grace_nanos: AtomicU64::new(0),
-            has_more: AtomicBool::new(false),
+    /// Bounds of settings that are checked.
+    pub(super) fn new(settings: RequestLimitSettings) -> Self {
+        let limits = Published::new(Limits::new(&settings).0);
+        let this = Self {
+            settings: Mutex::new(settings),
+            limits,
             reporter: Reporter::new("request_limit"),
+        };
+        this.use_raise();
+        this
+    }
+
+    pub(super) fn settings(&self) -> RequestLimitSettings {
+        lock(&self.settings).clone()
+    }
+
+    pub(super) fn change(
+        &self,
+        change: impl FnOnce(RequestLimitSettings) -> RequestLimitSettings,
+    ) -> Result<(), ConfigError> {
+        {
+            let mut current = lock(&self.settings);
+            let settings = change(current.clone());
+            settings.check()?;
+            self.limits.set(Limits::new(&settings).0);
+            *current = settings;
+        }
+        self.use_raise();
+        Ok(())
+    }
+
+    fn use_raise(&self) {
+        if self.settings().raisable_to.is_some() {
+            raise::use_it();
         }
     }
 
@@ -56,99 +90,70 @@ impl Bounds {
     /// Whether a body of this exact length, of at most `max`, needs no further look at the request.
     #[inline(always)]
     pub(crate) fn fits(&self, length: u64, max: u64) -> bool {
-        length <= max && length != u64::MAX && !self.has_more.load(Relaxed) && !raise::is_used()
+        length <= max && length != u64::MAX && self.limits.word(HAS_MORE) == 0 && !raise::is_used()
     }
 
     #[inline(always)]
     pub(super) fn max_body(&self) -> u64 {
-        self.max_body.load(Relaxed)
+        self.limits.word(MAX_BODY)
     }
 
-    pub(super) fn set_max_body(&self, max_body: u64) {
-        self.max_body.store(max_body, Relaxed);
+    pub(super) fn limits(&self) -> Limits {
+        Limits(self.limits.get())
+    }
+}
+
+// === impl Limits ===
+
+impl Limits {
+    fn new(settings: &RequestLimitSettings) -> Self {
+        let size = |most: Option<u64>| most.unwrap_or(u64::MAX);
+        let time = |time: Option<Duration>| time.map_or(0, nanos);
+        let rate = settings.min_body_rate;
+        let mut words = [0; WORDS];
+        words[MAX_BODY] = settings.max_body;
+        words[MOST_BODY] = settings.raisable_to.unwrap_or(0);
+        words[HAS_MORE] = (!settings.is_only_size()).into();
+        words[MAX_HEADER_BYTES] = size(settings.max_header_bytes);
+        words[MAX_HEADERS] = size(settings.max_headers);
+        words[MAX_URI] = size(settings.max_uri);
+        words[IDLE] = time(settings.body_idle_timeout);
+        words[TIMEOUT] = time(settings.body_timeout);
+        words[RATE] = rate.map_or(0, |rate| rate.bytes_per_second);
+        words[GRACE] = rate.map_or(0, |rate| nanos(rate.grace));
+        Self(words)
     }
 
-    /// Zero if it is not raisable.
+    /// The most to which inner gates may raise the size of the body; 0 if they may not.
     pub(super) fn most_body(&self) -> u64 {
-        self.most_body.load(Relaxed)
-    }
-
-    pub(super) fn set_most_body(&self, most: u64) {
-        self.most_body.store(most, Relaxed);
-    }
-
-    pub(super) fn max_headers(&self) -> (u64, u64) {
-        (
-            self.max_header_bytes.load(Relaxed),
-            self.max_headers.load(Relaxed),
-        )
-    }
-
-    pub(super) fn set_headers(&self, max_bytes: u64, max_count: u64) {
-        self.max_header_bytes.store(max_bytes, Relaxed);
-        self.max_headers.store(max_count, Relaxed);
-        self.changed();
-    }
-
-    pub(super) fn max_uri(&self) -> u64 {
-        self.max_uri.load(Relaxed)
-    }
-
-    pub(super) fn set_uri(&self, max_bytes: u64) {
-        self.max_uri.store(max_bytes, Relaxed);
-        self.changed();
-    }
-
-    pub(super) fn set_idle(&self, idle: Duration) {
-        self.idle_nanos.store(nanos(idle), Relaxed);
-        self.changed();
-    }
-
-    pub(super) fn set_timeout(&self, timeout: Duration) {
-        self.timeout_nanos.store(nanos(timeout), Relaxed);
-        self.changed();
-    }
-
-    pub(super) fn set_rate(&self, bytes_per_second: u64, grace: Duration) {
-        self.grace_nanos.store(nanos(grace), Relaxed);
-        self.rate.store(bytes_per_second, Relaxed);
-        self.changed();
-    }
-
-    fn changed(&self) {
-        let (bytes, count) = self.max_headers();
-        let has_head = self.max_uri() & bytes & count != u64::MAX;
-        self.has_more
-            .store(has_head || self.pace().is_any(), Relaxed);
+        self.0[MOST_BODY]
     }
 
     pub(super) fn pace(&self) -> Pace {
-        let time = |nanos: &AtomicU64| {
-            let nanos = nanos.load(Relaxed);
-            (nanos > 0).then(|| Duration::from_nanos(nanos))
-        };
-        let rate = self.rate.load(Relaxed);
-        let grace = || Duration::from_nanos(self.grace_nanos.load(Relaxed));
+        let time = |index: usize| Some(self.0[index]).filter(|nanos| *nanos > 0);
         Pace {
-            idle: time(&self.idle_nanos),
-            timeout: time(&self.timeout_nanos),
-            rate: (rate > 0).then(|| (rate, grace())),
+            idle: time(IDLE).map(Duration::from_nanos),
+            timeout: time(TIMEOUT).map(Duration::from_nanos),
+            rate: time(RATE).map(|bytes_per_second| MinBodyRate {
+                bytes_per_second,
+                grace: Duration::from_nanos(self.0[GRACE]),
+            }),
         }
     }
 
     /// What is wrong with the head, if anything is.
     pub(super) fn rejects(&self, head: &RequestHead<'_>) -> Option<Reason> {
-        let max_uri = self.max_uri();
+        let max_uri = self.0[MAX_URI];
         if max_uri != u64::MAX {
             let target = head.uri.path_and_query();
             if target.map_or(0, |target| target.as_str().len()) as u64 > max_uri {
                 return Some(Reason::UriTooLong);
             }
         }
-        let (max_bytes, max_headers) = self.max_headers();
-        if head.headers.len() as u64 > max_headers {
+        if head.headers.len() as u64 > self.0[MAX_HEADERS] {
             return Some(Reason::HeadersTooLarge);
         }
+        let max_bytes = self.0[MAX_HEADER_BYTES];
         if max_bytes == u64::MAX {
             return None;
         }

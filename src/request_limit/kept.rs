@@ -144,9 +144,10 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<B> for Kept<B> {
         let head = RequestHead::from(&request);
         let hint = request.body().size_hint();
         let declared = hint.lower().max(declared(head.headers));
-        let most = bounds.most_body();
+        let limits = bounds.limits();
+        let most = limits.most_body();
         let is_too_large = declared > max.max(most);
-        let rejected = bounds.rejects(&head);
+        let rejected = limits.rejects(&head);
         if let Some(reason) = rejected.or(is_too_large.then_some(Reason::BodyTooLarge)) {
             let rejection = bounds.reporter().reject(reason);
             rejection.count(HttpRequest::target(&head));

@@ -26,13 +26,13 @@
 //! allocation in axum.
 //!
 //! If limits are nested, the smaller one applies. An inner layer can raise an outer limit that is
-//! [`raisable`](RequestLimit::raisable_to).
+//! [`raisable`](RequestLimitSettings::raisable_to()).
 //!
 //! # What the client reads
 //!
 //! The answer is 413 (gRPC `RESOURCE_EXHAUSTED`) if the response head is not sent yet. If a
 //! `content-length` or a `size_hint` is above the limit, the inner service is not called; of a
-//! [`raisable`](RequestLimit::raisable_to) limit, if it is above that bound. The bytes
+//! [`raisable`](RequestLimitSettings::raisable_to()) limit, if it is above that bound. The bytes
 //! of every body are counted. At the frame that exceeds the limit, the inner service reads a
 //! [`BodyError`](crate::BodyError), and the gate replaces its answer. If the response head is
 //! already sent, the request body ends with that error, and the response is not replaced.
@@ -72,12 +72,12 @@
 //!
 //! # Slow senders
 //!
-//! [`body_idle_timeout`](RequestLimitLayer::body_idle_timeout),
-//! [`body_timeout`](RequestLimitLayer::body_timeout) and
-//! [`min_body_rate`](RequestLimitLayer::min_body_rate) end a body that comes too slowly: 408 with
-//! `connection: close` (gRPC `DEADLINE_EXCEEDED`) as long as the response head is unsent, else the
-//! body alone ends with an error. Time counts while the handler waits for the body, and not while
-//! it does something else. The request then releases its permit of a
+//! [`body_idle_timeout`](RequestLimitSettings::body_idle_timeout()),
+//! [`body_timeout`](RequestLimitSettings::body_timeout()) and
+//! [`min_body_rate`](RequestLimitSettings::min_body_rate()) end a body that comes too slowly: 408
+//! with `connection: close` (gRPC `DEADLINE_EXCEEDED`) as long as the response head is unsent, else
+//! the body alone ends with an error. Time counts while the handler waits for the body, and not
+//! while it does something else. The request then releases its permit of a
 //! [`ConcurrencyLimit`](crate::ConcurrencyLimit).
 //!
 //! A sender of slow headers has no request yet, and no layer sees it: set hyper's
@@ -102,6 +102,7 @@ pub(crate) mod bounds;
 pub(crate) mod kept;
 mod pace;
 pub(crate) mod request_body;
+mod settings;
 mod unread;
 
 use std::borrow::Cow;
@@ -113,8 +114,10 @@ use self::bounds::Bounds;
 #[doc(hidden)]
 pub use self::kept::{Kept, KeptBody, Sent};
 pub use self::request_body::RequestBody;
+pub use self::settings::{MinBodyRate, RequestLimitSettings};
 #[doc(hidden)]
 pub use self::unread::Unread;
+use crate::config::ConfigError;
 use crate::gate::GateLayer;
 use crate::http::head::RequestHead;
 use crate::policy::{Admission, Limited, NoWait, Parts, PerRequest, Policy};
@@ -153,8 +156,8 @@ pub struct RequestLimitSnapshot {
     pub body_idle_timeout: Option<Duration>,
     /// The longest time that a body is waited for; `None` for no limit.
     pub body_timeout: Option<Duration>,
-    /// The least rate of a body, in bytes a second, and its grace; `None` for no limit.
-    pub min_body_rate: Option<(u64, Duration)>,
+    /// The least rate of a body; `None` for no limit.
+    pub min_body_rate: Option<MinBodyRate>,
     /// Requests rejected so far.
     pub rejected: u64,
 }
@@ -162,10 +165,20 @@ pub struct RequestLimitSnapshot {
 // === impl RequestLimit ===
 
 impl RequestLimit {
-    /// Bodies of up to `max_body` bytes pass; 0 lets only empty ones pass.
-    pub fn new(max_body: u64) -> Self {
+    /// A limit: the largest body that passes, in bytes, or [`RequestLimitSettings`].
+    ///
+    /// # Errors
+    ///
+    /// If a setting is outside its range.
+    pub fn new(settings: impl Into<RequestLimitSettings>) -> Result<Self, ConfigError> {
+        let settings = settings.into();
+        settings.check()?;
+        Ok(Self::from_checked(settings))
+    }
+
+    fn from_checked(settings: RequestLimitSettings) -> Self {
         Self {
-            bounds: Arc::new(Bounds::new(max_body)),
+            bounds: Arc::new(Bounds::new(settings)),
         }
     }
 
@@ -176,104 +189,51 @@ impl RequestLimit {
         self
     }
 
-    /// Lets an inner `RequestLimit` replace the body size of this one by a larger one, up to `most`
-    /// bytes. By default, the smaller of two nested limits applies. If `most` is not above the
-    /// limit of a request, this has no effect. All clones of the handle become raisable.
-    ///
-    /// An inner layer raises only the size of the body. This layer's limits of headers and URI, its
-    /// body timeouts and its least rate still apply.
-    ///
-    /// It is for a layer around a router, where some routes have a limit of their own:
-    ///
-    /// ```
-    /// use axum::{Router, body::Bytes, extract::DefaultBodyLimit, routing::post};
-    /// use seawall::{RequestLimit, RequestLimitLayer};
-    ///
-    /// let uploads = Router::new()
-    ///     .route("/upload", post(async |body: Bytes| body.len().to_string()))
-    ///     .layer(DefaultBodyLimit::disable()) // axum's own
-    ///     .layer(RequestLimitLayer::new(16 << 20));
-    /// let app: Router = Router::new()
-    ///     .route("/", post(async |name: String| format!("hello, {name}")))
-    ///     .merge(uploads)
-    ///     .layer(RequestLimitLayer::new(RequestLimit::new(64 << 10).raisable_to(64 << 20)));
-    /// # let _ = app;
-    /// ```
-    ///
-    /// If the declared size of a body is above this limit, but not above `most`, the gate calls the
-    /// inner service, because an inner layer may raise the limit. If none does, the service reads a
-    /// [`BodyError`](crate::BodyError) instead of the first frame, and the gate answers 413. A
-    /// service that does not read the body answers as usual.
-    ///
-    /// The inner limit finds this one as an inner timeout does; see
-    /// [`Timeout::raisable_to`](crate::Timeout::raisable_to). It costs two allocations and a clock
-    /// read for each request with a body.
-    #[must_use]
-    pub fn raisable_to(self, most: u64) -> Self {
-        crate::raise::use_it();
-        self.bounds.set_most_body(most);
-        self
-    }
-
     /// The largest body that passes by default, in bytes.
     pub fn max_body(&self) -> u64 {
         self.bounds.max_body()
     }
 
+    /// The settings.
+    pub fn settings(&self) -> RequestLimitSettings {
+        self.bounds.settings()
+    }
+
+    /// Replaces the settings for later requests.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new); nothing is changed then.
+    pub fn set(&self, settings: RequestLimitSettings) -> Result<(), ConfigError> {
+        self.bounds.change(|_| settings)
+    }
+
     /// Changes the largest body for later requests.
-    pub fn set_max_body(&self, max_body: u64) {
-        self.bounds.set_max_body(max_body);
-    }
-
-    /// Changes how large the headers may be for later requests; see
-    /// [`RequestLimitLayer::headers`].
-    pub fn set_headers(&self, max_bytes: u64, max_count: u64) {
-        self.bounds.set_headers(max_bytes, max_count);
-    }
-
-    /// Changes how long the URI may be for later requests; see [`RequestLimitLayer::uri`].
-    pub fn set_uri(&self, max_bytes: u64) {
-        self.bounds.set_uri(max_bytes);
-    }
-
-    /// Changes the longest silence of a body for later requests; see
-    /// [`RequestLimitLayer::body_idle_timeout`]. Zero is no limit.
-    pub fn set_body_idle_timeout(&self, idle: Duration) {
-        self.bounds.set_idle(idle);
-    }
-
-    /// Changes the time for a body for later requests; see [`RequestLimitLayer::body_timeout`].
-    /// Zero is no limit.
-    pub fn set_body_timeout(&self, timeout: Duration) {
-        self.bounds.set_timeout(timeout);
-    }
-
-    /// Changes the least rate of a body for later requests; see
-    /// [`RequestLimitLayer::min_body_rate`]. Zero is no limit.
-    pub fn set_min_body_rate(&self, bytes_per_second: u64, grace: Duration) {
-        self.bounds.set_rate(bytes_per_second, grace);
+    ///
+    /// # Errors
+    ///
+    /// If `max_body` is above [`raisable_to`](RequestLimitSettings::raisable_to()); nothing is
+    /// changed then.
+    pub fn set_max_body(&self, max_body: u64) -> Result<(), ConfigError> {
+        self.bounds.change(|settings| RequestLimitSettings {
+            max_body,
+            ..settings
+        })
     }
 
     /// Its settings and what it has seen.
     pub fn snapshot(&self) -> RequestLimitSnapshot {
-        let bounds = &self.bounds;
-        let limited = |most: u64| Some(most).filter(|most| *most != u64::MAX);
-        let (max_header_bytes, max_headers) = bounds.max_headers();
-        let pace = bounds.pace();
+        let settings = self.settings();
         RequestLimitSnapshot {
-            max_body: bounds.max_body(),
-            max_header_bytes: limited(max_header_bytes),
-            max_headers: limited(max_headers),
-            max_uri: limited(bounds.max_uri()),
-            body_idle_timeout: pace.idle,
-            body_timeout: pace.timeout,
-            min_body_rate: pace.rate,
-            rejected: bounds.reporter().rejected(),
+            max_body: settings.max_body,
+            max_header_bytes: settings.max_header_bytes,
+            max_headers: settings.max_headers,
+            max_uri: settings.max_uri,
+            body_idle_timeout: settings.body_idle_timeout,
+            body_timeout: settings.body_timeout,
+            min_body_rate: settings.min_body_rate,
+            rejected: self.bounds.reporter().rejected(),
         }
-    }
-
-    fn limit(&self) -> &Self {
-        self
     }
 
     #[inline(always)]
@@ -287,7 +247,7 @@ impl RequestLimit {
 
 impl From<u64> for RequestLimit {
     fn from(max_body: u64) -> Self {
-        Self::new(max_body)
+        Self::from_checked(RequestLimitSettings::new(max_body))
     }
 }
 
@@ -330,12 +290,6 @@ where
     }
 }
 
-impl<F> PerRequest<RequestLimit, F> {
-    fn limit(&self) -> &RequestLimit {
-        &self.policy
-    }
-}
-
 impl fmt::Debug for RequestLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestLimit")
@@ -355,66 +309,6 @@ impl RequestLimitLayer {
         Self::with_reporter(limit, reporter)
     }
 }
-
-/// The setters of the layer, whether or not some requests have another limit.
-macro_rules! setters {
-    ([$($generics:tt)*] $policy:ty) => {
-        impl<$($generics)*> GateLayer<$policy, X> {
-            /// Rejects requests with more than `max_count` headers, or whose headers are larger
-            /// than `max_bytes`, names and values together: 431.
-            ///
-            /// Use it for limits below those of the server, which itself rejects with 431 what it
-            /// cannot read: hyper's HTTP/1 reads up to 100 headers (`max_headers`) in a buffer of
-            /// about 400 kB (`max_buf_size`), its HTTP/2 lists of 16 KiB (`max_header_list_size`).
-            ///
-            /// Like the setters below it changes the limit's handle: every clone has the same.
-            #[must_use]
-            pub fn headers(self, max_bytes: u64, max_count: u64) -> Self {
-                self.policy().limit().set_headers(max_bytes, max_count);
-                self
-            }
-
-            /// Rejects requests whose path and query together are longer: 414. Hyper itself rejects
-            /// with 414 what is above 65 534 bytes.
-            #[must_use]
-            pub fn uri(self, max_bytes: u64) -> Self {
-                self.policy().limit().set_uri(max_bytes);
-                self
-            }
-
-            /// Ends a body that is silent for this long while the handler waits for it: 408 as long
-            /// as the response head is unsent.
-            #[must_use]
-            pub fn body_idle_timeout(self, idle: Duration) -> Self {
-                self.policy().limit().set_body_idle_timeout(idle);
-                self
-            }
-
-            /// Ends a body that the handler has waited for this long in total: 408 as long as the
-            /// response head is unsent.
-            ///
-            /// Not for streams that may live long, such as gRPC streams in both directions.
-            #[must_use]
-            pub fn body_timeout(self, timeout: Duration) -> Self {
-                self.policy().limit().set_body_timeout(timeout);
-                self
-            }
-
-            /// Ends a body that comes more slowly than this on average, once the grace is over: 408
-            /// as long as the response head is unsent. As in Apache's `mod_reqtimeout`, the bytes
-            /// that have come earn time: so many bytes another second.
-            #[must_use]
-            pub fn min_body_rate(self, bytes_per_second: u64, grace: Duration) -> Self {
-                self.policy().limit().set_min_body_rate(bytes_per_second, grace);
-                self
-            }
-
-        }
-    };
-}
-
-setters!([X] RequestLimit);
-setters!([F, X] PerRequest<RequestLimit, F>);
 
 impl<In, Out, E> RequestLimitLayer<Http<In, Out, E>> {
     /// Gives some requests another limit: bytes, or `None` for the default.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::settings::MinBodyRate;
 use crate::clock::{self, Lent};
 
 /// What a sender has to keep to. Only the time counts in which the body is waited for.
@@ -14,8 +15,7 @@ pub(super) struct Pace {
     pub(super) idle: Option<Duration>,
     /// The time for all of the body.
     pub(super) timeout: Option<Duration>,
-    /// Bytes a second on average, after the grace.
-    pub(super) rate: Option<(u64, Duration)>,
+    pub(super) rate: Option<MinBodyRate>,
 }
 
 /// A body that is waited for.
@@ -40,9 +40,10 @@ impl Pace {
     fn patience(&self, waited: Duration, received: u64) -> Duration {
         let timeout = self.timeout.map(|timeout| timeout.saturating_sub(waited));
         // As in Apache's mod_reqtimeout: what has come earns time.
-        let rate = self.rate.map(|(rate, grace)| {
-            let earned = Duration::try_from_secs_f64(received as f64 / rate as f64);
-            let all = grace.saturating_add(earned.unwrap_or(Duration::MAX));
+        let rate = self.rate.map(|rate| {
+            let earned = received as f64 / rate.bytes_per_second as f64;
+            let earned = Duration::try_from_secs_f64(earned);
+            let all = rate.grace.saturating_add(earned.unwrap_or(Duration::MAX));
             all.saturating_sub(waited)
         });
         let all = [self.idle, timeout, rate].into_iter().flatten();

@@ -170,7 +170,7 @@ fn poll_slow(
     let waited = match waited {
         Some(waited) => waited,
         none => {
-            let pace = upload.bounds().pace();
+            let pace = upload.bounds().limits().pace();
             if !pace.is_any() {
                 return Poll::Pending;
             }

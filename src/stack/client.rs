@@ -121,7 +121,7 @@ impl<B, M> ClientBuilder<B, M> {
     ///
     /// # Panics
     ///
-    /// If the number is 0 or above 2³¹ − 1; [`ConcurrencyLimit::try_new`] returns the error
+    /// If the number is 0 or above 2³¹ − 1; [`ConcurrencyLimit::new`] returns the error
     /// instead.
     pub fn concurrency_limit(mut self, limit: impl Into<ConcurrencyLimit>) -> Self {
         self.concurrency_limit = Some(limit.into());
@@ -161,7 +161,7 @@ impl<B, M> ClientBuilder<B, M> {
     fn build_with(self, breaker: B, reporter: Reporter) -> Stack<Client<B, M>> {
         let timeout = self.timeout.unwrap_or_else(|| Self::TIMEOUT.into());
         let limit = self.concurrency_limit;
-        let limit = limit.unwrap_or_else(|| ConcurrencyLimit::new(Self::CONCURRENCY));
+        let limit = limit.unwrap_or_else(|| Self::CONCURRENCY.into());
         if !self.name.is_empty() {
             let _ = timeout.clone().named(self.name.clone());
             let _ = limit.clone().named(self.name);

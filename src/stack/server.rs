@@ -21,11 +21,12 @@ use crate::timeout::{BodyBounds, BodyTimeout, Timeout, TimeoutSnapshot};
 ///
 /// ```
 /// use std::time::Duration;
-/// use seawall::ConcurrencyLimit;
+/// use seawall::{ConcurrencyLimit, ConcurrencyLimitSettings};
 ///
+/// let limit = ConcurrencyLimitSettings::fixed(512).queue(128, Duration::from_millis(100));
 /// let stack = seawall::server()
 ///     .timeout(Duration::from_secs(5))
-///     .concurrency_limit(ConcurrencyLimit::new(512).queue(128, Duration::from_millis(100)))
+///     .concurrency_limit(ConcurrencyLimit::new(limit)?)
 ///     .request_body_limit(8 << 20)
 ///     .exempt(|head| head.path() == "/health")
 ///     .build()?;
@@ -205,7 +206,7 @@ impl<M, F, C> ServerBuilder<M, F, C> {
     ///
     /// # Panics
     ///
-    /// If the number is 0 or above 2³¹ − 1; [`ConcurrencyLimit::try_new`] returns the error
+    /// If the number is 0 or above 2³¹ − 1; [`ConcurrencyLimit::new`] returns the error
     /// instead.
     pub fn concurrency_limit(mut self, limit: impl Into<ConcurrencyLimit>) -> Self {
         self.settings.concurrency_limit = Some(limit.into());
@@ -271,7 +272,7 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         }
         let body = BodyTimeout::with_bounds(&timeout, settings.body);
         let limit = settings.concurrency_limit;
-        let limit = limit.unwrap_or_else(|| ConcurrencyLimit::new(Self::CONCURRENCY));
+        let limit = limit.unwrap_or_else(|| Self::CONCURRENCY.into());
         let requests = settings.request_limit;
         let requests = requests.unwrap_or_else(|| Self::REQUEST_BODY.into());
         let catch_panic = self.catch_panic;

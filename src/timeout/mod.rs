@@ -22,7 +22,7 @@
 //!
 //! The time starts when the call is first pending, and ends at the response head. It starts with
 //! the call if a `grpc-timeout` applies, if the layer has `expose_deadline`, or if this timeout or
-//! one around it is [`raisable`](Timeout::raisable_to). If both the
+//! one around it is [`raisable`](TimeoutSettings::raisable_to()). If both the
 //! head and the deadline are ready, the head is returned, also after a stall of the runtime. A call
 //! that is ready at its first poll costs no timer and no clock read.
 //!
@@ -57,7 +57,7 @@
 //! other services can pass on the time that is left.
 //!
 //! If timeouts are nested, the shorter one applies, and its layer answers. An inner layer can raise
-//! an outer timeout that is [`raisable`](Timeout::raisable_to).
+//! an outer timeout that is [`raisable`](TimeoutSettings::raisable_to()).
 //!
 //! # Cancellation
 //!
@@ -77,14 +77,17 @@
 //! response, and runs only while the connection polls the body.
 
 mod layer;
+mod settings;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+pub use self::settings::TimeoutSettings;
 use crate::clock;
+use crate::config::ConfigError;
 use crate::gate::GateLayer;
 use crate::observe::Reporter;
 use crate::outcome::Outcome;
@@ -93,6 +96,7 @@ use crate::policy::{Admission, Budget, NoWait, Parts, PerRequest, Policy, Time, 
 use crate::policy::{Ended, Ending};
 use crate::protocol::Http;
 use crate::request::{CallersTime, RequestKind};
+use crate::sync::lock;
 
 /// Answers 504 (gRPC `DEADLINE_EXCEEDED`) when a response head takes longer than a [`Timeout`]; 408
 /// if a gate with a request limit knows that the service waits for the request body.
@@ -104,14 +108,16 @@ pub type TimeoutLayer<X = Http> = GateLayer<Timeout, X>;
 pub struct Timeout {
     shared: Arc<Shared>,
     exposes: bool,
-    /// The most nanoseconds to which inner gates may raise the time.
-    #[cfg(feature = "http")]
-    most: u64,
 }
 
 struct Shared {
-    /// A [`Time`].
+    /// As they are read back.
+    settings: Mutex<TimeoutSettings>,
+    /// The duration of the settings, as a [`Time`].
     time: AtomicU64,
+    /// The most nanoseconds to which inner gates may raise the time.
+    #[cfg(feature = "http")]
+    most: AtomicU64,
     malformed: AtomicU64,
     reporter: Reporter,
 }
@@ -152,20 +158,30 @@ pub(crate) struct BodyBounds {
 // === impl Timeout ===
 
 impl Timeout {
-    /// Requests have `duration` until the response head. [`Duration::MAX`] is no limit; with zero,
-    /// hardly more passes than what is ready at once.
-    pub fn new(duration: Duration) -> Self {
+    /// A timeout: a `Duration`, or [`TimeoutSettings`].
+    ///
+    /// # Errors
+    ///
+    /// If [`raisable_to`](TimeoutSettings::raisable_to()) is below the duration.
+    pub fn new(settings: impl Into<TimeoutSettings>) -> Result<Self, ConfigError> {
+        let settings = settings.into();
+        settings.check()?;
+        Ok(Self::from_checked(settings))
+    }
+
+    fn from_checked(settings: TimeoutSettings) -> Self {
         let this = Self {
             shared: Arc::new(Shared {
+                settings: Mutex::new(settings),
                 time: AtomicU64::new(0),
+                #[cfg(feature = "http")]
+                most: AtomicU64::new(0),
                 malformed: AtomicU64::new(0),
                 reporter: Reporter::new("timeout"),
             }),
             exposes: false,
-            #[cfg(feature = "http")]
-            most: 0,
         };
-        this.set_duration(duration);
+        this.publish(&lock(&this.shared.settings));
         this
     }
 
@@ -173,48 +189,6 @@ impl Timeout {
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.shared.reporter.set_name(name);
-        self
-    }
-
-    /// Lets an inner `Timeout` replace this one by a longer time, up to `most`. By default, the
-    /// shorter of two nested timeouts applies. If `most` is not above the time of a request, this
-    /// has no effect. It applies to the returned handle and its later clones.
-    ///
-    /// It is for a layer around a router, where some routes have a timeout of their own:
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use axum::{Router, routing::get};
-    /// use seawall::{Timeout, TimeoutLayer};
-    ///
-    /// let report = get(async || "a long report").layer(TimeoutLayer::new(Duration::from_secs(60)));
-    /// let app: Router = Router::new()
-    ///     .route("/", get(async || "hello"))
-    ///     .route("/report", report)
-    ///     .layer(TimeoutLayer::new(
-    ///         Timeout::new(Duration::from_secs(5)).raisable_to(Duration::from_secs(300)),
-    ///     ));
-    /// # let _ = app;
-    /// ```
-    ///
-    /// The inner time starts with the call of the inner layer, and `most` with the call of this
-    /// one. An inner timeout also raises this layer's deadline for the response body
-    /// (`including_body`) and its [`Deadline`](crate::Deadline) (`expose_deadline`). It does not
-    /// raise `body_idle_timeout`, `progress_timeout`, or the `grpc-timeout` of the caller.
-    ///
-    /// The inner layer finds the outer one through the extensions of the request. A client that a
-    /// handler calls with a new request raises nothing. If the handler forwards the request with
-    /// its extensions, the client's timeout raises this one. Over [`Plain`](crate::Plain) this has
-    /// no effect.
-    ///
-    /// It costs three allocations and three clock reads for each request, and one of each in every
-    /// timeout layer inside it. If a timeout or a limit of the process is raisable, all timeouts
-    /// and request limits of the process look into the extensions of their requests.
-    #[cfg(feature = "http")]
-    #[must_use]
-    pub fn raisable_to(mut self, most: Duration) -> Self {
-        crate::raise::use_it();
-        self.most = clock::nanos(most);
         self
     }
 
@@ -227,9 +201,57 @@ impl Timeout {
         }
     }
 
+    /// The settings.
+    pub fn settings(&self) -> TimeoutSettings {
+        lock(&self.shared.settings).clone()
+    }
+
+    /// Replaces the settings for later requests.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new); nothing is changed then.
+    pub fn set(&self, settings: TimeoutSettings) -> Result<(), ConfigError> {
+        self.change(|_| settings)
+    }
+
     /// Changes the time for later requests.
-    pub fn set_duration(&self, duration: Duration) {
-        self.shared.time.store(Time::ours(duration).0, Relaxed);
+    ///
+    /// # Errors
+    ///
+    /// If `duration` is above [`raisable_to`](TimeoutSettings::raisable_to()); nothing is changed
+    /// then.
+    pub fn set_duration(&self, duration: Duration) -> Result<(), ConfigError> {
+        self.change(|settings| TimeoutSettings {
+            duration,
+            ..settings
+        })
+    }
+
+    fn change(
+        &self,
+        change: impl FnOnce(TimeoutSettings) -> TimeoutSettings,
+    ) -> Result<(), ConfigError> {
+        let mut current = lock(&self.shared.settings);
+        let settings = change(current.clone());
+        settings.check()?;
+        self.publish(&settings);
+        *current = settings;
+        Ok(())
+    }
+
+    /// Changes what requests read. A request that comes meanwhile may find the new time and the old
+    /// bound of a raised one; it then has one of the two times.
+    fn publish(&self, settings: &TimeoutSettings) {
+        let shared = &self.shared;
+        #[cfg(feature = "http")]
+        {
+            if settings.raisable_to.is_some() {
+                crate::raise::use_it();
+            }
+            shared.most.store(settings.most(), Relaxed);
+        }
+        shared.time.store(Time::ours(settings.duration).0, Relaxed);
     }
 
     /// Its setting and what it has seen.
@@ -287,7 +309,7 @@ impl Timeout {
                 reporter: &self.shared.reporter,
                 time,
                 #[cfg(feature = "http")]
-                most: self.most,
+                most: self.shared.most.load(Relaxed),
                 #[cfg(feature = "http")]
                 is_exposed: self.exposes,
             }),
@@ -298,7 +320,7 @@ impl Timeout {
 
 impl From<Duration> for Timeout {
     fn from(duration: Duration) -> Self {
-        Self::new(duration)
+        Self::from_checked(TimeoutSettings::new(duration))
     }
 }
 

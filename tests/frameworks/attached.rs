@@ -80,7 +80,7 @@ fn oneshot(app: &Router, path: String) -> impl Future<Output = u16> + Send + 'st
 
 #[tokio::test]
 async fn by_handler_layer() {
-    let (hold, limit) = (Hold::new(), ConcurrencyLimit::new(2));
+    let (hold, limit) = (Hold::new(), ConcurrencyLimit::from(2));
     let handler = hold
         .handler()
         .layer(ConcurrencyLimitLayer::new(limit.clone()));
@@ -91,7 +91,7 @@ async fn by_handler_layer() {
 
 #[tokio::test]
 async fn on_a_method_router() {
-    let (hold, limit) = (Hold::new(), ConcurrencyLimit::new(2));
+    let (hold, limit) = (Hold::new(), ConcurrencyLimit::from(2));
     let route = get(hold.handler()).layer(ConcurrencyLimitLayer::new(limit.clone()));
     let app = Router::new().route("/", route);
     hold.takes_two_of_ten(&limit, |_| oneshot(&app, "/".into()))
@@ -100,7 +100,7 @@ async fn on_a_method_router() {
 
 #[tokio::test]
 async fn on_a_bare_router_used_as_a_service() {
-    let (hold, limit) = (Hold::new(), ConcurrencyLimit::new(2));
+    let (hold, limit) = (Hold::new(), ConcurrencyLimit::from(2));
     let app = Router::new()
         .route("/", get(hold.handler()))
         .layer(ConcurrencyLimitLayer::new(limit.clone()));
@@ -110,7 +110,7 @@ async fn on_a_bare_router_used_as_a_service() {
 
 #[tokio::test]
 async fn on_four_routes_with_one_policy() {
-    let (hold, limit) = (Hold::new(), ConcurrencyLimit::new(2));
+    let (hold, limit) = (Hold::new(), ConcurrencyLimit::from(2));
     let mut app = Router::new();
     for path in ["/0", "/1", "/2", "/3"] {
         let layer = ConcurrencyLimitLayer::new(limit.clone());
@@ -119,7 +119,7 @@ async fn on_four_routes_with_one_policy() {
     hold.takes_two_of_ten(&limit, |n| oneshot(&app, format!("/{}", n % 4)))
         .await;
 
-    let (hold, limit) = (Hold::new(), ConcurrencyLimit::new(2));
+    let (hold, limit) = (Hold::new(), ConcurrencyLimit::from(2));
     let mut app = Router::new();
     for path in ["/0", "/1", "/2", "/3"] {
         app = app.route(path, get(hold.handler()));
@@ -132,7 +132,7 @@ async fn on_four_routes_with_one_policy() {
 #[tokio::test]
 async fn by_axum_serve_over_ten_connections() {
     for version in [Version::Http1, Version::Http2] {
-        let (hold, limit) = (Hold::new(), ConcurrencyLimit::new(2));
+        let (hold, limit) = (Hold::new(), ConcurrencyLimit::from(2));
         let app = Router::new()
             .route("/", get(hold.handler()))
             .layer(ConcurrencyLimitLayer::new(limit.clone()));
@@ -149,7 +149,7 @@ async fn by_axum_serve_over_ten_connections() {
 #[tokio::test]
 async fn the_stack_on_four_routes_over_ten_connections() {
     for version in [Version::Http1, Version::Http2] {
-        let (hold, limit) = (Hold::new(), ConcurrencyLimit::new(2));
+        let (hold, limit) = (Hold::new(), ConcurrencyLimit::from(2));
         let stack = seawall::server().concurrency_limit(limit.clone());
         let stack = stack.build().unwrap();
         let mut app = Router::new();
@@ -169,7 +169,7 @@ async fn the_stack_on_four_routes_over_ten_connections() {
 
 #[tokio::test]
 async fn outermost_before_routing_over_ten_connections() {
-    let (hold, limit) = (Hold::new(), ConcurrencyLimit::new(2));
+    let (hold, limit) = (Hold::new(), ConcurrencyLimit::from(2));
     let router = Router::new().route("/", get(hold.handler()));
     let app = ServiceBuilder::new()
         .map_response(|response: Response<_>| response.map(Body::new))

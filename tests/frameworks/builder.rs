@@ -10,7 +10,8 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::rt::TokioExecutor;
 use seawall::{
     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer,
-    LagShed, LagShedLayer, RequestHead, RequestLimitLayer, TimeoutLayer,
+    LagShed, LagShedLayer, RequestHead, RequestLimit, RequestLimitLayer, RequestLimitSettings,
+    TimeoutLayer,
 };
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Server};
@@ -40,7 +41,7 @@ async fn status(app: Router, authorization: Option<&str>) -> u16 {
 /// A layer that makes its responses by `Default` can make ours.
 #[tokio::test]
 async fn inside_layers_that_answer_by_default() {
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let app = routes().layer(
         ServiceBuilder::new()
             .layer(CorsLayer::very_permissive())
@@ -67,7 +68,7 @@ async fn inside_layers_that_answer_by_default() {
 #[tokio::test]
 async fn as_an_optional_layer() {
     for is_on in [false, true] {
-        let limit = ConcurrencyLimit::new(1);
+        let limit = ConcurrencyLimit::from(1);
         let layer = ConcurrencyLimitLayer::new(limit.clone()).response_body(Body::new);
         let timeout = TimeoutLayer::new(SECOND)
             .including_body()
@@ -93,7 +94,7 @@ async fn as_an_optional_layer() {
 #[tokio::test]
 async fn exempt_on_every_layer() {
     let is_root = |head: &RequestHead<'_>| head.path() == "/";
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let breaker = CircuitBreaker::default();
     breaker.force_open();
     let app = Router::new()
@@ -105,7 +106,12 @@ async fn exempt_on_every_layer() {
                 .layer(CircuitBreakerLayer::new(breaker).exempt(is_root))
                 .layer(TimeoutLayer::new(Duration::ZERO).exempt(is_root))
                 .layer(ConcurrencyLimitLayer::new(limit.clone()).exempt(is_root))
-                .layer(RequestLimitLayer::new(1000).uri(0).exempt(is_root)),
+                .layer(
+                    RequestLimitLayer::new(
+                        RequestLimit::new(RequestLimitSettings::new(1000).max_uri(0)).unwrap(),
+                    )
+                    .exempt(is_root),
+                ),
         );
     let _permit = limit.try_acquire().unwrap();
     assert_eq!(status(app, None).await, 200);

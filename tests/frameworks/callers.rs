@@ -225,7 +225,7 @@ impl Raw {
 /// Where the rest is not read, the answer says so; else the connection goes on.
 #[tokio::test]
 async fn b10_an_http_1_connection_goes_on_or_says_that_it_does_not() {
-    let full = ConcurrencyLimit::new(1);
+    let full = ConcurrencyLimit::from(1);
     let permit = full.try_acquire().unwrap();
     let late = || TimeoutLayer::new(Duration::from_millis(20));
     let hangs = async |body: Body| -> &'static str {
@@ -265,7 +265,7 @@ async fn b10_an_http_1_connection_goes_on_or_says_that_it_does_not() {
         .route("/", get(async || "hello"))
         .route("/late", any(hangs))
         .route("/panic", any(panics))
-        .layer(stack(ConcurrencyLimit::new(9)));
+        .layer(stack(ConcurrencyLimit::from(9)));
     for (app, paths) in [
         (alone, &["/", "/late", "/panic"][..]),
         (rejecting, &["/"]),
@@ -318,7 +318,7 @@ async fn b10_an_http_1_connection_goes_on_or_says_that_it_does_not() {
 /// Over HTTP/2 a client that sends its whole upload reads the rejection, whatever it is.
 #[tokio::test]
 async fn b10_over_http_2_a_client_that_sends_reads_its_rejection() {
-    let full = ConcurrencyLimit::new(1);
+    let full = ConcurrencyLimit::from(1);
     let permit = full.try_acquire().unwrap();
     let stack = seawall::server()
         .timeout(Duration::from_millis(20))

@@ -15,7 +15,8 @@ use futures_util::{SinkExt, StreamExt};
 use seawall::circuit_breaker::CircuitBreakerReadyLayer;
 use seawall::{
     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
-    ConcurrencyLimitLayer, Rejection, RequestLimitLayer, TimeoutLayer,
+    ConcurrencyLimitLayer, Rejection, RequestLimit, RequestLimitLayer, RequestLimitSettings,
+    TimeoutLayer,
 };
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -54,7 +55,10 @@ macro_rules! wall {
                     .expose_deadline(),
             )
             .layer(ConcurrencyLimitLayer::new($limit))
-            .layer(RequestLimitLayer::new(1000).body_idle_timeout(SECOND))
+            .layer(RequestLimitLayer::new(
+                RequestLimit::new(RequestLimitSettings::new(1000).body_idle_timeout(SECOND))
+                    .unwrap(),
+            ))
     };
 }
 
@@ -111,7 +115,7 @@ fn routes() -> Router {
 
 #[tokio::test]
 async fn inside_tower_http_s_layers() {
-    let limit = ConcurrencyLimit::new(3);
+    let limit = ConcurrencyLimit::from(3);
     let app = routes().layer(wall!(limit.clone())).layer(theirs!());
     works(app, limit).await;
 }
@@ -119,7 +123,7 @@ async fn inside_tower_http_s_layers() {
 /// What panics inside has no id to give back, as its layer is unwound: ours is the outer one here, and answers.
 #[tokio::test]
 async fn outside_tower_http_s_layers() {
-    let limit = ConcurrencyLimit::new(3);
+    let limit = ConcurrencyLimit::from(3);
     let app = routes()
         .layer(CatchPanicLayer::new())
         .layer(theirs!())
@@ -147,7 +151,7 @@ async fn around_and_within_middleware_functions() {
             .insert("x-rejected", rejected.to_string().parse().unwrap());
         response
     }
-    let limit = ConcurrencyLimit::new(3);
+    let limit = ConcurrencyLimit::from(3);
     let outer = routes().layer(wall!(limit.clone())).layer(from_fn(marks));
     let mut client = Client::connect(serve(outer).await, Version::Http1).await;
     assert_eq!(client.get("/").await.0.headers()["x-rejected"], "false");
@@ -166,7 +170,7 @@ async fn around_and_within_middleware_functions() {
 /// A boxed service between ours and whoever calls it, as `tower::buffer` makes one of any.
 #[tokio::test]
 async fn behind_a_buffer_and_a_box() {
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let service = ServiceBuilder::new()
         .layer(BufferLayer::new(8))
         .layer(ConcurrencyLimitLayer::new(limit.clone()).plain())
@@ -240,7 +244,7 @@ async fn a_web_socket_goes_through() {
             }
         }
     }
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let app = Router::new()
         .route("/", any(async |up: WebSocketUpgrade| up.on_upgrade(echo)))
         .layer(wall!(limit.clone()))

@@ -137,7 +137,7 @@ async fn server(time: Duration) -> (Channel, ConcurrencyLimit) {
 }
 
 async fn serve_for(time: Duration) -> (SocketAddr, ConcurrencyLimit) {
-    let limit = ConcurrencyLimit::new(10);
+    let limit = ConcurrencyLimit::from(10);
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(time).including_body().expose_deadline())
         .layer(ConcurrencyLimitLayer::new(limit.clone()))

@@ -16,7 +16,10 @@ use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, RequestLimitLayer, TimeoutLayer};
+use seawall::{
+    ConcurrencyLimit, ConcurrencyLimitLayer, RequestLimit, RequestLimitLayer, RequestLimitSettings,
+    TimeoutLayer,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower::ServiceBuilder;
@@ -94,7 +97,7 @@ async fn server(requests: RequestLimitLayer, limit: &ConcurrencyLimit) -> Socket
 }
 
 async fn served(requests: RequestLimitLayer) -> SocketAddr {
-    server(requests, &ConcurrencyLimit::new(10)).await
+    server(requests, &ConcurrencyLimit::from(10)).await
 }
 
 /// All that comes until the server closes, or until `enough` is in it.
@@ -127,9 +130,11 @@ const DECLARED: &str = "POST /read HTTP/1.1\r\nhost: localhost\r\ncontent-length
 
 #[tokio::test]
 async fn a_silent_body_is_answered_408_and_closed() {
-    let limit = ConcurrencyLimit::new(10);
+    let limit = ConcurrencyLimit::from(10);
     let address = server(
-        RequestLimitLayer::new(1000).body_idle_timeout(SHORT),
+        RequestLimitLayer::new(
+            RequestLimit::new(RequestLimitSettings::new(1000).body_idle_timeout(SHORT)).unwrap(),
+        ),
         &limit,
     )
     .await;
@@ -152,7 +157,10 @@ async fn a_silent_body_is_answered_408_and_closed() {
 /// Who waits for a 100 and then sends nothing reads the answer as well.
 #[tokio::test]
 async fn expect_100_continue_and_then_nothing() {
-    let address = served(RequestLimitLayer::new(1000).body_idle_timeout(SHORT)).await;
+    let address = served(RequestLimitLayer::new(
+        RequestLimit::new(RequestLimitSettings::new(1000).body_idle_timeout(SHORT)).unwrap(),
+    ))
+    .await;
     let expects = DECLARED.replace("\r\n\r\na", "\r\nexpect: 100-continue\r\n\r\n");
     let answer = reads(&mut raw(address, &expects).await, "").await;
     assert!(
@@ -165,8 +173,15 @@ async fn expect_100_continue_and_then_nothing() {
 #[tokio::test]
 async fn a_dribbled_body_is_answered_408() {
     for requests in [
-        RequestLimitLayer::new(u64::MAX).body_timeout(3 * SHORT),
-        RequestLimitLayer::new(u64::MAX).min_body_rate(u64::MAX, 3 * SHORT),
+        RequestLimitLayer::new(
+            RequestLimit::new(RequestLimitSettings::new(u64::MAX).body_timeout(3 * SHORT)).unwrap(),
+        ),
+        RequestLimitLayer::new(
+            RequestLimit::new(
+                RequestLimitSettings::new(u64::MAX).min_body_rate(u64::MAX, 3 * SHORT),
+            )
+            .unwrap(),
+        ),
     ] {
         let address = served(requests).await;
         let (mut read, mut write) = raw(address, CHUNKED).await.into_split();
@@ -190,7 +205,10 @@ async fn a_dribbled_body_is_answered_408() {
 /// Only the stream is over: the connection serves the next.
 #[tokio::test]
 async fn over_http2_the_connection_stays_usable() {
-    let address = served(RequestLimitLayer::new(1000).body_idle_timeout(SHORT)).await;
+    let address = served(RequestLimitLayer::new(
+        RequestLimit::new(RequestLimitSettings::new(1000).body_idle_timeout(SHORT)).unwrap(),
+    ))
+    .await;
     let mut client = Client::connect(address, Version::Http2).await;
     let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
     let request = client.request("POST", "/read", never);
@@ -206,7 +224,16 @@ async fn over_http2_the_connection_stays_usable() {
 
 #[tokio::test]
 async fn heads_that_are_too_large_are_told_so() {
-    let address = served(RequestLimitLayer::new(1000).headers(2000, 20).uri(100)).await;
+    let address = served(RequestLimitLayer::new(
+        RequestLimit::new(
+            RequestLimitSettings::new(1000)
+                .max_header_bytes(2000)
+                .max_headers(20)
+                .max_uri(100),
+        )
+        .unwrap(),
+    ))
+    .await;
     for version in [Version::Http1, Version::Http2] {
         let mut client = Client::connect(address, version).await;
         let (response, _) = client.get(&format!("/?{}", "x".repeat(100))).await;
@@ -246,7 +273,7 @@ async fn slow_headers_are_closed() {
 /// The client sees a body that is cut, and not one that is complete; over HTTP/2 the connection stays usable.
 #[tokio::test]
 async fn a_response_that_does_not_end_is_cut() {
-    let limit = ConcurrencyLimit::new(10);
+    let limit = ConcurrencyLimit::from(10);
     let address = server(RequestLimitLayer::new(1000), &limit).await;
     for version in [Version::Http1, Version::Http2] {
         for path in ["/endless", "/silent"] {
@@ -269,7 +296,7 @@ async fn a_response_that_does_not_end_is_cut() {
 /// Who closes its half gives up: the handler is dropped, and its place comes back.
 #[tokio::test]
 async fn half_closed() {
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let address = server(RequestLimitLayer::new(1000), &limit).await;
     let mut connection = raw(address, "GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     while limit.in_flight() == 0 {
@@ -289,7 +316,10 @@ async fn half_closed() {
 /// An upgraded connection is nobody's response body any more.
 #[tokio::test]
 async fn an_upgraded_connection_is_left_alone() {
-    let address = served(RequestLimitLayer::new(1000).body_idle_timeout(SHORT)).await;
+    let address = served(RequestLimitLayer::new(
+        RequestLimit::new(RequestLimitSettings::new(1000).body_idle_timeout(SHORT)).unwrap(),
+    ))
+    .await;
     let upgrade =
         "GET /upgrade HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
     let mut connection = raw(address, upgrade).await;
@@ -311,7 +341,10 @@ async fn an_upgraded_connection_is_left_alone() {
 /// Through every wrapper of a body.
 #[tokio::test]
 async fn the_length_is_there() {
-    let address = served(RequestLimitLayer::new(1000).body_idle_timeout(SHORT)).await;
+    let address = served(RequestLimitLayer::new(
+        RequestLimit::new(RequestLimitSettings::new(1000).body_idle_timeout(SHORT)).unwrap(),
+    ))
+    .await;
     for version in [Version::Http1, Version::Http2] {
         let mut client = Client::connect(address, version).await;
         for method in ["GET", "HEAD"] {

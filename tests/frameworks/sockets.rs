@@ -25,7 +25,7 @@ const LIMIT: usize = 100_000;
 
 /// The whole stack with a limit of two places and 100 kB.
 async fn server() -> (SocketAddr, ConcurrencyLimit) {
-    let limit = ConcurrencyLimit::new(2);
+    let limit = ConcurrencyLimit::from(2);
     let app = Router::new()
         .route("/", get(async || "hello"))
         .route("/never", get(async || pending::<&str>().await))
@@ -252,7 +252,7 @@ async fn a_head_that_lies_about_its_length_is_answered() {
 #[tokio::test]
 async fn a_refused_head_request_reads_the_head_alone() {
     for version in BOTH {
-        let limit = ConcurrencyLimit::new(1);
+        let limit = ConcurrencyLimit::from(1);
         let _permit = limit.try_acquire().unwrap();
         let app = ServiceBuilder::new()
             .map_response(|response: http::Response<_>| response.map(Body::new))

@@ -15,7 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use seawall::policy::{Admission, Mode, NoWait, Policy, RequestKind};
 use seawall::{
     CircuitBreaker, CircuitBreakerSettings, ConcurrencyLimit, Reporter, RequestLimit,
-    RequestLimitLayer, Timeout, TimeoutLayer,
+    RequestLimitLayer, RequestLimitSettings, Timeout, TimeoutLayer, TimeoutSettings,
 };
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -59,9 +59,9 @@ async fn through_router_layer() {
             (200, &b"hello"[..])
         );
         assert_eq!(client.get("/panic").await.0.status(), 500);
-        stack.timeout().set_duration(SECOND / 20);
+        stack.timeout().set_duration(SECOND / 20).unwrap();
         assert_eq!(client.get("/never").await.0.status(), 504);
-        stack.timeout().set_duration(PATIENCE);
+        stack.timeout().set_duration(PATIENCE).unwrap();
 
         let permits = [(); 2].map(|()| stack.concurrency_limit().try_acquire().unwrap());
         assert_eq!(client.get("/").await.0.status(), 503);
@@ -96,7 +96,7 @@ async fn through_router_layer() {
 
     // Tuned while it runs.
     stack.concurrency_limit().set_limit(1).unwrap();
-    stack.request_limit().set_max_body(1);
+    stack.request_limit().set_max_body(1).unwrap();
     assert_eq!(stack.snapshot().concurrency_limit.state.limit, 1);
 }
 
@@ -104,8 +104,8 @@ async fn through_router_layer() {
 #[tokio::test]
 async fn b6_a_route_raises_what_is_raisable() {
     let stack = seawall::server()
-        .timeout(Timeout::new(PATIENCE).raisable_to(10 * PATIENCE))
-        .request_limit(RequestLimit::new(10).raisable_to(1000))
+        .timeout(Timeout::new(TimeoutSettings::new(PATIENCE).raisable_to(10 * PATIENCE)).unwrap())
+        .request_limit(RequestLimit::new(RequestLimitSettings::new(10).raisable_to(1000)).unwrap())
         .build()
         .unwrap();
     let upload = post(async |body: Bytes| {
@@ -138,7 +138,7 @@ async fn b6_a_route_raises_what_is_raisable() {
             };
             let is_raised = path == "/upload";
             let time = if is_raised { SECOND / 20 } else { PATIENCE };
-            stack.timeout().set_duration(time);
+            stack.timeout().set_duration(time).unwrap();
             let request = client.request("POST", path, body);
             let (response, body) = whole(client.send(request).await.unwrap()).await;
             assert_eq!(response.status(), status, "{path}, {size}, {is_chunked}");
@@ -255,7 +255,7 @@ async fn under_hyper() {
     let request = client.request("POST", "/", Body::from("echo"));
     let (_, body) = whole(client.send(request).await.unwrap()).await;
     assert_eq!(body, "echo");
-    stack.timeout().set_duration(SECOND / 20);
+    stack.timeout().set_duration(SECOND / 20).unwrap();
     assert_eq!(client.get("/never").await.0.status(), 504);
     assert_eq!(stack.snapshot().timeout.state.timed_out, 1);
 }
@@ -313,9 +313,9 @@ async fn of_a_client() {
             .as_u16()
     };
     assert_eq!(call("/").await, 200);
-    stack.timeout().set_duration(SECOND / 20);
+    stack.timeout().set_duration(SECOND / 20).unwrap();
     assert_eq!(call("/never").await, 504);
-    stack.timeout().set_duration(PATIENCE);
+    stack.timeout().set_duration(PATIENCE).unwrap();
     let permit = stack.concurrency_limit().try_acquire().unwrap();
     assert_eq!(call("/").await, 503);
     drop(permit);
@@ -388,7 +388,7 @@ async fn of_a_client_in_a_handler() {
 /// A limit in the stack is a handle that other code shares.
 #[tokio::test]
 async fn its_parts_are_handles() {
-    let limit = ConcurrencyLimit::new(4);
+    let limit = ConcurrencyLimit::from(4);
     let stack = seawall::server()
         .concurrency_limit(limit.clone())
         .build()

@@ -66,7 +66,7 @@ impl Service<Request<tonic::body::Body>> for Test {
 }
 
 async fn server() -> (SocketAddr, ConcurrencyLimit) {
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let stack = ServiceBuilder::new()
         .layer(CatchPanicLayer::new())
         .layer(
@@ -131,7 +131,7 @@ async fn every_answer_is_a_status_and_the_connection_goes_on() {
 /// B7 of the faults that were found in the field: behind `tonic-web`, a call over HTTP/1.1 is gRPC.
 #[tokio::test]
 async fn b7_grpc_web_over_http_1() {
-    let (limit, breaker) = (ConcurrencyLimit::new(1), CircuitBreaker::default());
+    let (limit, breaker) = (ConcurrencyLimit::from(1), CircuitBreaker::default());
     let stack = ServiceBuilder::new()
         .layer(tonic_web::GrpcWebLayer::new())
         .layer(CircuitBreakerLayer::new(breaker.clone()))

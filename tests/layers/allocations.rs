@@ -11,8 +11,8 @@ use seawall::circuit_breaker::Window;
 use seawall::policy::{Admission, NoWait, Policy, RequestKind};
 use seawall::{
     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
-    ConcurrencyLimitLayer, GateLayer, LagShed, LagShedLayer, Reason, Rejection, RequestLimitLayer,
-    TimeoutLayer,
+    ConcurrencyLimitLayer, ConcurrencyLimitSettings, GateLayer, LagShed, LagShedLayer, Reason,
+    Rejection, RequestLimit, RequestLimitLayer, RequestLimitSettings, TimeoutLayer,
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
@@ -95,12 +95,14 @@ async fn an_admitted_request_costs_no_allocation() {
         )+};
     }
     none!(
-        GateLayer::from_policy(ConcurrencyLimit::new(1)),
-        GateLayer::from_policy((Free, ConcurrencyLimit::new(1))),
+        GateLayer::from_policy(ConcurrencyLimit::from(1)),
+        GateLayer::from_policy((Free, ConcurrencyLimit::from(1))),
         ConcurrencyLimitLayer::new(1).exempt(|head| head.uri.path() == "/"),
-        ConcurrencyLimitLayer::new(ConcurrencyLimit::new(1).queue(1, second)),
+        ConcurrencyLimitLayer::new(
+            ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(1, second)).unwrap()
+        ),
         LagShedLayer::new(LagShed::default()),
-        GateLayer::from_policy((LagShed::default(), ConcurrencyLimit::new(1))),
+        GateLayer::from_policy((LagShed::default(), ConcurrencyLimit::from(1))),
         CircuitBreakerLayer::new(CircuitBreaker::default()),
         CircuitBreakerLayer::new(CircuitBreaker::new(settings.clone()).unwrap()),
         CatchPanicLayer::new(),
@@ -163,9 +165,14 @@ async fn an_exposed_deadline_costs_an_entry() {
 #[tokio::test]
 async fn a_body_whose_pace_matters_costs_a_timer() {
     let second = Duration::from_secs(1);
-    let layer = RequestLimitLayer::new(10)
-        .body_idle_timeout(second)
-        .min_body_rate(10, second);
+    let layer = RequestLimitLayer::new(
+        RequestLimit::new(
+            RequestLimitSettings::new(10)
+                .body_idle_timeout(second)
+                .min_body_rate(10, second),
+        )
+        .unwrap(),
+    );
     let reads = service_fn(async |request: Request<seawall::RequestBody<Script>>| {
         let _ = http_body_util::BodyExt::collect(request.into_body()).await;
         Ok::<_, Infallible>(ok(Script::default()))
@@ -200,7 +207,7 @@ fn a_plain_rejection_costs_none() {
             Refused
         }
     }
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let _permit = limit.try_acquire().unwrap();
     let mut service = ConcurrencyLimitLayer::new(limit)
         .plain()
@@ -216,7 +223,9 @@ fn a_plain_rejection_costs_none() {
 
 #[tokio::test]
 async fn a_waiter_costs_one_allocation_and_a_slot_that_is_used_again() {
-    let limit = ConcurrencyLimit::new(1).queue(8, Duration::from_secs(1));
+    let limit =
+        ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(8, Duration::from_secs(1)))
+            .unwrap();
     let mut service = ConcurrencyLimitLayer::new(limit.clone()).layer(empty::<Script>());
     let _permit = limit.try_acquire().unwrap();
     let _other = service.call(get()); // keeps the room from being emptied

@@ -38,8 +38,8 @@ impl Held {
     fn new() -> Self {
         Self {
             recorder: Recorder::new(),
-            limit: ConcurrencyLimit::new(8),
-            timeout: Timeout::new(SECOND).named("test"),
+            limit: ConcurrencyLimit::from(8),
+            timeout: Timeout::from(SECOND).named("test"),
             body: Arc::new(()),
         }
     }
@@ -381,8 +381,8 @@ fn threads_race_with_the_deadline() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let timeout = Timeout::new(Duration::from_millis(1));
-        let limit = ConcurrencyLimit::new(1000);
+        let timeout = Timeout::from(Duration::from_millis(1));
+        let limit = ConcurrencyLimit::from(1000);
         let layer = TimeoutLayer::new(timeout.clone()).including_body();
         let policies = (layer.policy().clone(), limit.clone());
         let service = service_fn(async |_| Ok::<_, Infallible>(Response::new(Endless)));
@@ -564,7 +564,7 @@ async fn a_large_body_that_has_delivered_what_it_promised_is_complete() {
 /// A limit by itself has no cell: the permit of a large frame is held until the body is dropped.
 #[tokio::test]
 async fn a1_a_large_frame_holds_its_permit_until_the_body_is_dropped() {
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let large: &'static str = "x".repeat(100_000).leak();
     let inner = answers(move || ok(Script::data(&[large]).exact(100_000).knowing_its_end()));
     let layer = seawall::ConcurrencyLimitLayer::new(limit.clone());

@@ -69,7 +69,7 @@ where
         }};
     }
     let timeout = || TimeoutLayer::new(2 * SECOND).including_body();
-    let limit = || RequestLimit::new(1000);
+    let limit = || RequestLimit::from(1000);
     let [inside, same, outside, around] = [(); 4].map(|()| breaker());
     vec![
         (
@@ -311,7 +311,11 @@ async fn a3_a_handler_that_gives_up_on_the_body_is_not_to_blame() {
 #[tokio::test(start_paused = true)]
 async fn a3_policies_before_the_deadline_are_settled_with_ignored() {
     let recorder = Recorder::new();
-    let policies = (recorder.clone(), Timeout::new(SECOND), RequestLimit::new(9));
+    let policies = (
+        recorder.clone(),
+        Timeout::from(SECOND),
+        RequestLimit::from(9),
+    );
     let reads = service_fn(async |request: Request<seawall::RequestBody<Script>>| {
         let _ = request.into_body().collect().await;
         Ok::<_, Infallible>(ok(Script::default()))
@@ -329,7 +333,7 @@ async fn a3_policies_before_the_deadline_are_settled_with_ignored() {
 async fn a3_an_error_while_the_body_is_waited_for_is_the_callers() {
     for waits_for_body in [true, false] {
         let recorder = Recorder::new();
-        let policies = (recorder.clone(), RequestLimit::new(9));
+        let policies = (recorder.clone(), RequestLimit::from(9));
         let inner = service_fn(
             move |request: Request<seawall::RequestBody<Script>>| async move {
                 let mut body = request.into_body();
@@ -422,8 +426,8 @@ async fn a_body_that_was_dropped_is_not_waited_for() {
     let breaker = breaker();
     let policies = (
         breaker.clone(),
-        Timeout::new(5 * SECOND),
-        RequestLimit::new(9),
+        Timeout::from(5 * SECOND),
+        RequestLimit::from(9),
     );
     let hangs = service_fn(async |request: Request<seawall::RequestBody<Script>>| {
         let first = tokio::time::timeout(SECOND, request.into_body().collect());
@@ -447,8 +451,8 @@ async fn a_rejection_is_judged_once() {
             pending::<Result<Response<Script>, Infallible>>().await
         },
     );
-    let inner = GateLayer::from_policy((Timeout::new(SECOND), RequestLimit::new(100_000)));
-    let outer = GateLayer::from_policy((breaker.clone(), RequestLimit::new(100_000)));
+    let inner = GateLayer::from_policy((Timeout::from(SECOND), RequestLimit::from(100_000)));
+    let outer = GateLayer::from_policy((breaker.clone(), RequestLimit::from(100_000)));
     let mut service = outer.layer(inner.layer(hangs));
     let stalls = Script::new([Step::Data("a"), Step::Silent]).exact(20_000);
     assert_eq!(service.call(post(stalls)).await.unwrap().status(), 504);

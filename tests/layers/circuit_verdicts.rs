@@ -100,7 +100,7 @@ async fn every_answer_has_its_verdict() {
 #[tokio::test(start_paused = true)]
 async fn real_layers_further_in_are_told_apart() {
     let breaker = breaker();
-    let full = ConcurrencyLimit::new(1);
+    let full = ConcurrencyLimit::from(1);
     let _permit = full.try_acquire().unwrap();
     let mut shed = ServiceBuilder::new()
         .layer(CircuitBreakerLayer::new(breaker.clone()))

@@ -5,7 +5,9 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, Reason, Rejection};
+use seawall::{
+    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Reason, Rejection,
+};
 use tokio::time::{advance, sleep};
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok};
@@ -21,7 +23,7 @@ fn figures(limit: &ConcurrencyLimit) -> (usize, usize) {
 
 #[tokio::test]
 async fn rejects_at_once_by_default() {
-    let limit = ConcurrencyLimit::new(2).named("db");
+    let limit = ConcurrencyLimit::from(2).named("db");
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
     let held = [
@@ -46,7 +48,7 @@ async fn rejects_at_once_by_default() {
 
 #[tokio::test]
 async fn a_place_is_held_until_the_body_has_ended() {
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a", "b"]))));
     let mut body = service.call(get()).await.unwrap().into_body();
@@ -63,7 +65,7 @@ async fn a_place_is_held_until_the_body_has_ended() {
 
 #[tokio::test]
 async fn a_place_comes_back_wherever_the_call_ends() {
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let layer = ConcurrencyLimitLayer::new(limit.clone());
 
     let mut stuck = layer.layer(service_fn(|_| {
@@ -106,7 +108,7 @@ async fn a_place_comes_back_wherever_the_call_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn waiters_are_served_in_the_order_they_came() {
-    let limit = ConcurrencyLimit::new(1).queue(2, SECOND);
+    let limit = ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(2, SECOND)).unwrap();
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
     let running = service.call(get()).await.unwrap();
@@ -134,7 +136,7 @@ async fn waiters_are_served_in_the_order_they_came() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_overtakes_who_waits() {
-    let limit = ConcurrencyLimit::new(1).queue(2, SECOND);
+    let limit = ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(2, SECOND)).unwrap();
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
     let running = service.call(get()).await.unwrap();
@@ -150,7 +152,7 @@ async fn nobody_overtakes_who_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn waiting_ends_when_the_time_is_up() {
-    let limit = ConcurrencyLimit::new(1).queue(2, SECOND);
+    let limit = ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(2, SECOND)).unwrap();
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
     let _running = service.call(get()).await.unwrap();
@@ -165,7 +167,7 @@ async fn waiting_ends_when_the_time_is_up() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_served_at_the_last_moment_keeps_the_place() {
-    let limit = ConcurrencyLimit::new(1).queue(1, SECOND);
+    let limit = ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(1, SECOND)).unwrap();
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
     let running = service.call(get()).await.unwrap();
@@ -178,7 +180,7 @@ async fn who_is_served_at_the_last_moment_keeps_the_place() {
 
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_leaves_is_gone_and_hands_on_what_it_was_given() {
-    let limit = ConcurrencyLimit::new(1).queue(3, SECOND);
+    let limit = ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(3, SECOND)).unwrap();
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
     let running = service.call(get()).await.unwrap();
@@ -200,7 +202,7 @@ async fn a_waiter_that_leaves_is_gone_and_hands_on_what_it_was_given() {
 
 #[tokio::test(start_paused = true)]
 async fn the_limit_moves_both_ways_while_requests_run() {
-    let limit = ConcurrencyLimit::new(3).queue(3, SECOND);
+    let limit = ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(3).queue(3, SECOND)).unwrap();
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
     let mut running = Vec::new();
@@ -232,22 +234,22 @@ async fn the_limit_moves_both_ways_while_requests_run() {
 
 #[tokio::test(start_paused = true)]
 async fn the_waiting_room_can_be_opened_and_closed() {
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
     let _running = service.call(get()).await.unwrap();
     assert_eq!(service.call(get()).await.unwrap().status(), 503);
-    limit.set_queue(1, SECOND);
+    limit.set(limit.settings().queue(1, SECOND)).unwrap();
     let mut waiting = spawn(service.call(get()));
     assert_pending!(waiting.poll());
-    limit.set_queue(0, SECOND);
+    limit.set(limit.settings().queue(0, SECOND)).unwrap();
     assert_eq!(service.call(get()).await.unwrap().status(), 503);
     assert_eq!(limit.queued(), 1, "who is in stays in");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_instance_that_was_polled_ready_waits() {
-    let limit = ConcurrencyLimit::new(1).queue(1, SECOND);
+    let limit = ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(1, SECOND)).unwrap();
     let inner = MustBeReady::new(answers(|| ok(Script::data(&["a"]))));
     let mut service = ConcurrencyLimitLayer::new(limit.clone()).layer(inner);
     let running = service.ready().await.unwrap().call(get()).await.unwrap();
@@ -259,7 +261,8 @@ async fn the_instance_that_was_polled_ready_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outer_timeout_includes_the_wait_and_frees_the_place_in_the_room() {
-    let limit = ConcurrencyLimit::new(1).queue(1, 10 * SECOND);
+    let limit =
+        ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(1, 10 * SECOND)).unwrap();
     let mut service = tower::ServiceBuilder::new()
         .layer(seawall::TimeoutLayer::new(SECOND))
         .layer(ConcurrencyLimitLayer::new(limit.clone()))
@@ -272,7 +275,7 @@ async fn an_outer_timeout_includes_the_wait_and_frees_the_place_in_the_room() {
 
 #[tokio::test]
 async fn plain_services_get_an_error() {
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let mut service = ConcurrencyLimitLayer::new(limit.clone())
         .plain()
         .layer(service_fn(|n: u32| async move {
@@ -291,9 +294,9 @@ async fn plain_services_get_an_error() {
 
 #[test]
 fn a_limit_that_makes_no_sense_is_refused() {
-    let error = ConcurrencyLimit::try_new(usize::MAX).unwrap_err();
+    let error = ConcurrencyLimit::new(usize::MAX).unwrap_err();
     assert_eq!(error.field(), "limit");
-    let panic = std::panic::catch_unwind(|| ConcurrencyLimit::new(0)).unwrap_err();
+    let panic = std::panic::catch_unwind(|| ConcurrencyLimit::from(0)).unwrap_err();
     let message = panic.downcast::<String>().unwrap();
     assert_eq!(*message, "`limit` must be within 1..=2147483647, not 0");
 }
@@ -302,7 +305,10 @@ fn a_limit_that_makes_no_sense_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_calls_cancelled_at_random_points_leave_nothing_behind() {
     fastrand::seed(7);
-    let limit = ConcurrencyLimit::new(8).queue(16, Duration::from_millis(20));
+    let limit = ConcurrencyLimit::new(
+        ConcurrencyLimitSettings::fixed(8).queue(16, Duration::from_millis(20)),
+    )
+    .unwrap();
     let service = ConcurrencyLimitLayer::new(limit.clone()).layer(service_fn(async |_| {
         sleep(Duration::from_millis(fastrand::u64(0..10))).await;
         match fastrand::u8(0..20) {
@@ -350,7 +356,7 @@ async fn ten_thousand_calls_cancelled_at_random_points_leave_nothing_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_moves_to_another_task_is_woken_there() {
-    let limit = ConcurrencyLimit::new(1).queue(1, SECOND);
+    let limit = ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(1, SECOND)).unwrap();
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::default())));
     let permit = limit.try_acquire().unwrap();

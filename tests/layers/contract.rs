@@ -14,7 +14,8 @@ use http_body_util::BodyExt;
 use seawall::circuit_breaker::CircuitBreakerReadyLayer;
 use seawall::{
     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer,
-    GateLayer, LagShed, LagShedLayer, RequestLimitLayer, TimeoutLayer,
+    ConcurrencyLimitSettings, GateLayer, LagShed, LagShedLayer, RequestLimit, RequestLimitLayer,
+    RequestLimitSettings, TimeoutLayer,
 };
 #[cfg(feature = "keyed")]
 use seawall::{
@@ -177,18 +178,18 @@ macro_rules! every_layer {
 
 every_layer! {
     gate: GateLayer::from_policy(Recorder::new());
-    tuple: GateLayer::from_policy((Recorder::new(), ConcurrencyLimit::new(1)));
+    tuple: GateLayer::from_policy((Recorder::new(), ConcurrencyLimit::from(1)));
     exempting: GateLayer::from_policy(Recorder::new()).exempt(|_| true);
     circuit_breaker: CircuitBreakerLayer::new(CircuitBreaker::default());
     concurrency_limit: ConcurrencyLimitLayer::new(1);
-    waiting: ConcurrencyLimitLayer::new(ConcurrencyLimit::new(1).queue(1, Duration::from_secs(1)));
+    waiting: ConcurrencyLimitLayer::new(ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(1))).unwrap());
     lag_shed: LagShedLayer::new(LagShed::default());
     catch_panic: CatchPanicLayer::new();
     catch_panic_hooked: CatchPanicLayer::new().on_panic(|_| {});
     timeout: TimeoutLayer::new(Duration::from_secs(1));
     timeout_with_body: TimeoutLayer::new(Duration::from_secs(1)).including_body().body_idle_timeout(Duration::from_secs(1)).expose_deadline();
     request_limit: RequestLimitLayer::new(1000);
-    request_limit_by_pace: RequestLimitLayer::new(1000).headers(1000, 10).uri(100).body_idle_timeout(Duration::from_secs(1)).min_body_rate(10, Duration::from_secs(1));
+    request_limit_by_pace: RequestLimitLayer::new(RequestLimit::new(RequestLimitSettings::new(1000).max_header_bytes(1000).max_headers(10).max_uri(100).body_idle_timeout(Duration::from_secs(1)).min_body_rate(10, Duration::from_secs(1))).unwrap());
     circuit_breaker_ready: CircuitBreakerReadyLayer::new(CircuitBreaker::default());
     server: seawall::server().build().unwrap();
     client: seawall::client().build().unwrap();

@@ -19,9 +19,9 @@ use http_body::{Body, Frame};
 use seawall::policy::{Admission, NoWait, Policy};
 use seawall::{
     CatchPanic, CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings,
-    Completion, ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer, HttpRequest, LagShed,
-    LagShedLayer, Outcome, Reason, Rejection, Reporter, RequestHead, RequestLimit,
-    RequestLimitLayer, Timeout, TimeoutLayer,
+    Completion, ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, GateLayer,
+    HttpRequest, LagShed, LagShedLayer, Outcome, Reason, Rejection, Reporter, RequestHead,
+    RequestLimit, RequestLimitLayer, Timeout, TimeoutLayer,
 };
 use tokio::task::yield_now;
 use tokio::time::advance;
@@ -204,10 +204,13 @@ impl Parts {
             },
             breaker: CircuitBreaker::new(settings).unwrap(),
             before: Witness::default(),
-            timeout: Timeout::new(Duration::from_millis(700)),
+            timeout: Timeout::from(Duration::from_millis(700)),
             after: Witness::default(),
-            limit: ConcurrencyLimit::new(3).queue(2, Duration::from_millis(400)),
-            requests: RequestLimit::new(MAX_BODY),
+            limit: ConcurrencyLimit::new(
+                ConcurrencyLimitSettings::fixed(3).queue(2, Duration::from_millis(400)),
+            )
+            .unwrap(),
+            requests: RequestLimit::from(MAX_BODY),
         }
     }
 
@@ -533,7 +536,7 @@ async fn play(seed: u64) {
                 let breaker = random.u8(..24);
                 for parts in &parts {
                     parts.limit.set_limit(limit).unwrap();
-                    parts.timeout.set_duration(time);
+                    parts.timeout.set_duration(time).unwrap();
                     match breaker {
                         0 => parts.breaker.trip(),
                         1 => parts.breaker.force_closed(),

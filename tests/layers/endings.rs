@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use seawall::policy::{Admission, Mode, NoWait, Policy, RequestKind, Switch, Switched};
 use seawall::{
-    CatchPanic, Completion, ConcurrencyLimit, GateLayer, LagShed, Outcome, Reason, RequestLimit,
-    Timeout,
+    CatchPanic, Completion, ConcurrencyLimit, ConcurrencyLimitSettings, GateLayer, LagShed,
+    Outcome, Reason, RequestLimit, Timeout,
 };
 use tokio::time::advance;
 use tokio_test::task::spawn;
@@ -229,29 +229,29 @@ every_ending! {
     in_the_outer_of_two_gates: |witness| {
         ServiceBuilder::new()
             .layer(GateLayer::from_policy(witness))
-            .layer(GateLayer::from_policy((Pass, ConcurrencyLimit::new(1))))
+            .layer(GateLayer::from_policy((Pass, ConcurrencyLimit::from(1))))
     };
     in_the_inner_of_two_gates: |witness| {
         ServiceBuilder::new()
-            .layer(GateLayer::from_policy((Pass, ConcurrencyLimit::new(1))))
+            .layer(GateLayer::from_policy((Pass, ConcurrencyLimit::from(1))))
             .layer(GateLayer::from_policy(witness))
     };
     isolated: |witness| GateLayer::from_policy((CatchPanic::new(), witness));
     before_an_isolation: |witness| GateLayer::from_policy((witness, CatchPanic::new()));
     beside_a_deadline: |witness| {
-        GateLayer::from_policy((witness, Timeout::new(Duration::from_secs(1))))
+        GateLayer::from_policy((witness, Timeout::from(Duration::from_secs(1))))
     };
     after_a_deadline: |witness| {
-        GateLayer::from_policy((Timeout::new(Duration::from_secs(1)), witness))
+        GateLayer::from_policy((Timeout::from(Duration::from_secs(1)), witness))
     };
     beside_every_part: |witness| {
         GateLayer::from_policy((
             CatchPanic::new(),
             LagShed::default(),
             witness,
-            Timeout::new(Duration::from_secs(1)),
-            RequestLimit::new(1000),
-            ConcurrencyLimit::new(1).queue(1, Duration::from_secs(1)),
+            Timeout::from(Duration::from_secs(1)),
+            RequestLimit::from(1000),
+            ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(1))).unwrap(),
         ))
     };
     in_a_stack: |witness| seawall::server().policy(witness).build().unwrap();
@@ -282,7 +282,7 @@ async fn without_a_token_nothing_is_settled() {
 async fn a_timeout_is_a_failure_before_the_deadline_and_a_cancellation_after_it() {
     seawall::pool_timers_when_paused();
     let (before, after) = (Recorder::new(), Recorder::new());
-    let timeout = Timeout::new(Duration::from_secs(1));
+    let timeout = Timeout::from(Duration::from_secs(1));
     let layer = GateLayer::from_policy((before.clone(), timeout.clone(), after.clone()));
     let mut call = spawn(layer.layer(Ends(DroppedPending)).call(get()));
     assert_pending!(call.poll());
@@ -296,7 +296,9 @@ async fn a_timeout_is_a_failure_before_the_deadline_and_a_cancellation_after_it(
 
     // The same while the request is queued.
     let (before, after) = (Recorder::new(), Recorder::new());
-    let limit = ConcurrencyLimit::new(1).queue(1, Duration::from_secs(60));
+    let limit =
+        ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(60)))
+            .unwrap();
     let _permit = limit.try_acquire().unwrap();
     let policies = (before.clone(), timeout, after.clone(), limit.clone());
     let layer = GateLayer::from_policy(policies);
@@ -314,10 +316,10 @@ async fn a_timeout_is_a_failure_before_the_deadline_and_a_cancellation_after_it(
 /// Of two timeouts in a tuple the shorter one applies, in any order.
 #[tokio::test(start_paused = true)]
 async fn the_shorter_of_two_timeouts_applies() {
-    let [short, long] = [1, 5].map(|seconds| Timeout::new(Duration::from_secs(seconds)));
+    let [short, long] = [1, 5].map(|seconds| Timeout::from(Duration::from_secs(seconds)));
     for (first, second) in [(&short, &long), (&long, &short)] {
         let two = GateLayer::from_policy((first.clone(), second.clone()));
-        let limit = ConcurrencyLimit::new(1);
+        let limit = ConcurrencyLimit::from(1);
         let three = GateLayer::from_policy((first.clone(), second.clone(), limit));
         let calls = (
             two.layer(Ends(DroppedPending)).call(get()),
@@ -338,7 +340,7 @@ async fn the_shorter_of_two_timeouts_applies() {
 #[tokio::test(start_paused = true)]
 async fn a_callers_deadline_is_ignored_before_it() {
     let (before, after) = (Recorder::new(), Recorder::new());
-    let timeout = Timeout::new(Duration::from_secs(60));
+    let timeout = Timeout::from(Duration::from_secs(60));
     let layer = GateLayer::from_policy((before.clone(), timeout, after.clone()));
     let mut request = grpc();
     let headers = request.headers_mut();
@@ -379,7 +381,7 @@ async fn a_request_that_is_not_called_settles_the_policies_that_admitted_it() {
     assert_eq!(recorder.told(), complete, "a later policy rejects");
 
     let (first, last) = (Recorder::new(), Recorder::new());
-    let policies = (first.clone(), RequestLimit::new(2), last.clone());
+    let policies = (first.clone(), RequestLimit::from(2), last.clone());
     let layer = GateLayer::from_policy(policies);
     let large = post(Script::data(&["abc"]).exact(3));
     let response = layer.layer(Ends(ReadToTheEnd)).call(large).await.unwrap();
@@ -397,7 +399,9 @@ async fn a_request_that_is_not_called_settles_the_policies_that_admitted_it() {
     assert_eq!(settled.len(), 2, "a later policy panics: {settled:?}");
 
     let recorder = Recorder::new();
-    let limit = ConcurrencyLimit::new(1).queue(1, Duration::from_secs(1));
+    let limit =
+        ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(1)))
+            .unwrap();
     let layer = GateLayer::from_policy((recorder.clone(), limit.clone()));
     let mut service = layer.layer(Ends(DroppedUnread));
     let permit = limit.try_acquire().unwrap();
@@ -500,11 +504,11 @@ mod plain {
                 |witness| GateLayer::from_policy(witness).dry_run().plain();
                 |witness| GateLayer::from_policy(witness).plain().exempt(|_: &Ends| false);
                 |witness| GateLayer::from_policy((CatchPanic::new(), witness)).plain();
-                |witness| GateLayer::from_policy((Timeout::new(second), witness)).plain();
+                |witness| GateLayer::from_policy((Timeout::from(second), witness)).plain();
                 |witness| GateLayer::from_policy((
                     witness,
-                    Timeout::new(second),
-                    ConcurrencyLimit::new(1).queue(1, second),
+                    Timeout::from(second),
+                    ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(1, second)).unwrap(),
                 ))
                 .plain();
             }
@@ -515,14 +519,14 @@ mod plain {
 /// A dry run rejects nothing: what decides when a request has arrived is off.
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_ends_no_request() {
-    let timeout = Timeout::new(Duration::from_secs(1));
+    let timeout = Timeout::from(Duration::from_secs(1));
     let switch = Switch::new(Mode::DryRun);
     let recorder = Recorder::new();
     let policies = (
         recorder.clone(),
         Switched::new(CatchPanic::new(), switch.clone()),
         Switched::new(timeout.clone(), switch.clone()),
-        Switched::new(RequestLimit::new(1), switch.clone()),
+        Switched::new(RequestLimit::from(1), switch.clone()),
     );
     let layer = GateLayer::from_policy(policies);
     let mut call = spawn(layer.layer(Ends(DroppedPending)).call(get()));
@@ -568,7 +572,7 @@ impl Policy<seawall::HttpRequest> for Panics {
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_a_policy_is_answered_and_releases_the_others() {
     for place in ["on_head", "settle", "classify"] {
-        let (recorder, limit) = (Recorder::new(), ConcurrencyLimit::new(1));
+        let (recorder, limit) = (Recorder::new(), ConcurrencyLimit::from(1));
         let policies = (
             CatchPanic::new(),
             recorder.clone(),
@@ -598,7 +602,7 @@ async fn a_panic_of_a_policy_is_answered_and_releases_the_others() {
 /// A policy that panics when its token is settled in a destructor leaks no permit.
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_a_destructor_releases_the_others() {
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let layer = GateLayer::from_policy((Panics("settle"), limit.clone()));
     let mut call = spawn(layer.layer(Ends(DroppedPending)).call(get()));
     assert_pending!(call.poll());

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
 use seawall::{
-    Completion, ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer, Outcome, Reason, Rejection,
-    RequestHead, ResponseHead,
+    Completion, ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, GateLayer,
+    Outcome, Reason, Rejection, RequestHead, ResponseHead,
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok};
@@ -443,7 +443,10 @@ async fn exempt_requests_are_not_asked_about() {
 
 #[tokio::test]
 async fn exempt_goes_round_a_waiting_room_too() {
-    let limit = ConcurrencyLimit::new(1).queue(1, std::time::Duration::from_secs(1));
+    let limit = ConcurrencyLimit::new(
+        ConcurrencyLimitSettings::fixed(1).queue(1, std::time::Duration::from_secs(1)),
+    )
+    .unwrap();
     let mut gate = ConcurrencyLimitLayer::new(limit.clone())
         .exempt(|head: &RequestHead<'_>| head.uri.path() == "/health")
         .layer(answers(|| ok(Script::data(&["a"]))));
@@ -464,7 +467,7 @@ async fn exempt_goes_round_a_waiting_room_too() {
 #[tokio::test(start_paused = true)]
 async fn after_waiting_grpc_is_still_grpc_and_a_panic_a_panic() {
     let second = std::time::Duration::from_secs(1);
-    let limit = ConcurrencyLimit::new(1).queue(1, second);
+    let limit = ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(1, second)).unwrap();
     let recorder = Recorder::new();
     let layer = GateLayer::from_policy((recorder.clone(), limit.clone()));
     let mut gate = layer.layer(service_fn(

@@ -38,7 +38,11 @@ impl<R: RequestKind> Policy<R> for Changes {
 
 #[tokio::test]
 async fn a_policy_changes_the_whole_head() {
-    let policies = (CircuitBreaker::default(), Changes, ConcurrencyLimit::new(1));
+    let policies = (
+        CircuitBreaker::default(),
+        Changes,
+        ConcurrencyLimit::from(1),
+    );
     let inner = answers(|| {
         let mut response = ok(Script::data(&["a"]));
         let headers = response.headers_mut();

@@ -46,6 +46,8 @@ mod request_limit;
 #[cfg(feature = "http")]
 mod request_slow;
 #[cfg(feature = "http")]
+mod settings;
+#[cfg(feature = "http")]
 mod support;
 #[cfg(feature = "http")]
 mod timeout;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use seawall::policy::{Admission, NoWait, Policy, RequestKind};
 use seawall::{
     CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
-    ConcurrencyLimitLayer, GateLayer, Reason, Rejection, TimeoutLayer,
+    ConcurrencyLimitLayer, ConcurrencyLimitSettings, GateLayer, Reason, Rejection, TimeoutLayer,
 };
 use tower::{Layer, Service};
 
@@ -21,9 +21,8 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
     let handle = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
 
-    let limit = ConcurrencyLimit::new(1)
-        .queue(1, Duration::from_secs(1))
-        .named("db");
+    let settings = ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(1));
+    let limit = ConcurrencyLimit::new(settings).unwrap().named("db");
     let mut limited =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
     let body = limited.call(get()).await.unwrap();
@@ -36,7 +35,7 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
 
     let never =
         tower::service_fn(|_| std::future::pending::<Result<_, std::convert::Infallible>>());
-    let timeout = Timeout::new(Duration::from_secs(1)).named("api");
+    let timeout = Timeout::from(Duration::from_secs(1)).named("api");
     let mut late = TimeoutLayer::new(timeout).layer(never);
     let mut malformed = grpc();
     let headers = malformed.headers_mut();
@@ -210,7 +209,7 @@ async fn one_event_per_rejection_and_panic() {
         lines.retain(|line| !line.contains("left_out"));
         lines
     };
-    let limit = ConcurrencyLimit::new(1).named("db");
+    let limit = ConcurrencyLimit::from(1).named("db");
     let mut limited =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::default())));
     let _permit = limit.try_acquire().unwrap();
@@ -268,7 +267,7 @@ async fn one_event_per_rejection_and_panic() {
 #[tokio::test(start_paused = true)]
 async fn a4_five_events_of_a_reason_each_second_and_a_summary() {
     let (lines, _guards) = logged();
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let _permit = limit.try_acquire().unwrap();
     let mut limited = ConcurrencyLimitLayer::new(limit).layer(answers(|| ok(Script::default())));
     let panic = || -> http::Response<Script> { unwind() };
@@ -353,12 +352,12 @@ async fn snapshots_are_serialised() {
         now["state"],
         json!({"open": {"retry_in": {"secs": 5, "nanos": 0}}})
     );
-    let limit = to_value(ConcurrencyLimit::new(3).snapshot()).unwrap();
+    let limit = to_value(ConcurrencyLimit::from(3).snapshot()).unwrap();
     assert_eq!(limit["limit"], 3);
     let lag = to_value(seawall::LagShed::default().snapshot()).unwrap();
     assert_eq!(lag["state"], "normal");
-    let timeout = seawall::Timeout::new(Duration::from_secs(1));
+    let timeout = seawall::Timeout::from(Duration::from_secs(1));
     to_value(timeout.snapshot()).unwrap();
-    to_value(seawall::RequestLimit::new(1).snapshot()).unwrap();
+    to_value(seawall::RequestLimit::from(1).snapshot()).unwrap();
     to_value(seawall::CatchPanic::default().snapshot()).unwrap();
 }

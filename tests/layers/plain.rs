@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use seawall::{
-    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, LagShed, LagShedLayer, Reason,
-    Rejection, TimeoutLayer,
+    CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, LagShed,
+    LagShedLayer, Reason, Rejection, TimeoutLayer,
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};
@@ -25,7 +25,9 @@ impl From<Rejection> for Error {
 
 #[tokio::test(start_paused = true)]
 async fn a_whole_stack_of_them() {
-    let limit = ConcurrencyLimit::new(1).queue(1, Duration::from_secs(1));
+    let limit =
+        ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(1)))
+            .unwrap();
     let mut service = ServiceBuilder::new()
         .layer(CatchPanicLayer::new().plain())
         .layer(LagShedLayer::new(LagShed::default()).plain())
@@ -60,7 +62,7 @@ async fn a_whole_stack_of_them() {
 
 #[tokio::test]
 async fn a_boxed_error_holds_the_rejection() {
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let _permit = limit.try_acquire().unwrap();
     let mut service = ServiceBuilder::new()
         .layer(ConcurrencyLimitLayer::new(limit).plain())

@@ -9,7 +9,10 @@ use std::time::Duration;
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
-use seawall::{Deadline, GateLayer, RequestLimit, RequestLimitLayer, Timeout, TimeoutLayer};
+use seawall::{
+    Deadline, GateLayer, RequestLimit, RequestLimitLayer, RequestLimitSettings, Timeout,
+    TimeoutLayer, TimeoutSettings,
+};
 use tokio::time::sleep;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
@@ -54,7 +57,10 @@ where
 
 #[tokio::test]
 async fn b6_an_inner_limit_raises_the_outer_one() {
-    let (outer, inner) = (RequestLimit::new(10).raisable_to(30), RequestLimit::new(20));
+    let (outer, inner) = (
+        RequestLimit::new(RequestLimitSettings::new(10).raisable_to(30)).unwrap(),
+        RequestLimit::from(20),
+    );
     let route = ServiceBuilder::new()
         .layer(RequestLimitLayer::new(outer.clone()))
         .layer(RequestLimitLayer::new(inner.clone()))
@@ -93,7 +99,7 @@ async fn b6_a_limit_that_is_not_raisable_applies() {
 async fn b6_a_limit_is_raised_to_its_bound_at_most() {
     let called = Arc::new(AtomicU32::new(0));
     let counted = called.clone();
-    let outer = RequestLimit::new(10).raisable_to(30);
+    let outer = RequestLimit::new(RequestLimitSettings::new(10).raisable_to(30)).unwrap();
     let route = ServiceBuilder::new()
         .layer(RequestLimitLayer::new(outer.clone()))
         .layer(RequestLimitLayer::new(1000))
@@ -111,7 +117,11 @@ async fn b6_a_limit_is_raised_to_its_bound_at_most() {
 
 #[tokio::test]
 async fn b6_an_inner_limit_raises_all_that_are_raisable() {
-    let raisable = || RequestLimitLayer::new(RequestLimit::new(10).raisable_to(30));
+    let raisable = || {
+        RequestLimitLayer::new(
+            RequestLimit::new(RequestLimitSettings::new(10).raisable_to(30)).unwrap(),
+        )
+    };
     let three = ServiceBuilder::new()
         .layer(raisable())
         .layer(raisable())
@@ -132,7 +142,10 @@ async fn b6_an_inner_limit_raises_all_that_are_raisable() {
 #[tokio::test]
 async fn b6_a_clients_limit_raises_nothing() {
     let upstream = RequestLimitLayer::new(30).layer(service_fn(read));
-    let route = RequestLimitLayer::new(RequestLimit::new(10).raisable_to(30)).layer(service_fn(
+    let route = RequestLimitLayer::new(
+        RequestLimit::new(RequestLimitSettings::new(10).raisable_to(30)).unwrap(),
+    )
+    .layer(service_fn(
         move |request: Request<seawall::RequestBody<Script>>| {
             let upstream = upstream.clone();
             async move {
@@ -148,7 +161,9 @@ async fn b6_a_clients_limit_raises_nothing() {
 /// A handler that reads nothing of a body that is too large, and one that takes what there is.
 #[tokio::test]
 async fn b6_a_raisable_limit_passes_nothing_of_a_body_that_declares_too_much() {
-    let outer = RequestLimitLayer::new(RequestLimit::new(10).raisable_to(30));
+    let outer = RequestLimitLayer::new(
+        RequestLimit::new(RequestLimitSettings::new(10).raisable_to(30)).unwrap(),
+    );
     let ignores = outer.clone().layer(answers(|| ok(Script::data(&["fine"]))));
     let response = ignores.oneshot(declared(20)).await.unwrap();
     assert_eq!(response.status(), 200);
@@ -183,12 +198,12 @@ const fn secs(secs: u64) -> Duration {
 }
 
 fn raisable() -> Timeout {
-    Timeout::new(secs(5)).raisable_to(secs(60))
+    Timeout::new(TimeoutSettings::new(secs(5)).raisable_to(secs(60))).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
 async fn b6_an_inner_timeout_raises_the_outer_one() {
-    let (outer, inner) = (raisable(), Timeout::new(secs(20)));
+    let (outer, inner) = (raisable(), Timeout::from(secs(20)));
     let layers = ServiceBuilder::new()
         .layer(TimeoutLayer::new(outer.clone()))
         .layer(TimeoutLayer::new(inner.clone()));
@@ -230,12 +245,12 @@ async fn b6_another_timeout_of_the_gate_bounds_what_is_raised() {
             took
         }};
     }
-    let fixed = || Timeout::new(secs(10));
+    let fixed = || Timeout::from(secs(10));
     assert_eq!(play!((raisable(), fixed())), secs(10));
     assert_eq!(play!((fixed(), raisable())), secs(10));
-    let longer = || Timeout::new(secs(10)).raisable_to(secs(30));
+    let longer = || Timeout::new(TimeoutSettings::new(secs(10)).raisable_to(secs(30))).unwrap();
     assert_eq!(play!((raisable(), longer())), secs(30));
-    assert_eq!(play!((Timeout::new(secs(3)), raisable())), secs(3));
+    assert_eq!(play!((Timeout::from(secs(3)), raisable())), secs(3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -385,9 +400,13 @@ async fn b6_a_deadline_of_another_layer_stays() {
 /// What a layer outside asks for raises nothing further in.
 #[tokio::test(start_paused = true)]
 async fn b6_an_outer_layer_raises_no_inner_one() {
-    let inner = || RequestLimitLayer::new(RequestLimit::new(10).raisable_to(30));
-    let raisable_around = RequestLimit::new(20).raisable_to(30);
-    for around in [RequestLimit::new(20), raisable_around] {
+    let inner = || {
+        RequestLimitLayer::new(
+            RequestLimit::new(RequestLimitSettings::new(10).raisable_to(30)).unwrap(),
+        )
+    };
+    let raisable_around = RequestLimit::new(RequestLimitSettings::new(20).raisable_to(30)).unwrap();
+    for around in [RequestLimit::from(20), raisable_around] {
         let route = ServiceBuilder::new()
             .layer(inner())
             .layer(RequestLimitLayer::new(around))
@@ -398,7 +417,7 @@ async fn b6_an_outer_layer_raises_no_inner_one() {
     }
     let layers = ServiceBuilder::new()
         .layer(TimeoutLayer::new(
-            Timeout::new(secs(1)).raisable_to(secs(60)),
+            Timeout::new(TimeoutSettings::new(secs(1)).raisable_to(secs(60))).unwrap(),
         ))
         .layer(TimeoutLayer::new(secs(20)))
         .layer(TimeoutLayer::new(raisable()));
@@ -433,7 +452,7 @@ async fn b6_the_deadline_of_a_body_is_raised() {
 async fn b6_a_stack_is_raised_by_the_layers_of_a_route() {
     let stack = seawall::server()
         .timeout(raisable())
-        .request_limit(RequestLimit::new(10).raisable_to(30))
+        .request_limit(RequestLimit::new(RequestLimitSettings::new(10).raisable_to(30)).unwrap())
         .build()
         .unwrap();
     let slow = || {

@@ -10,7 +10,8 @@ use futures_util::StreamExt;
 use http::{Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use seawall::{
-    BodyError, Reason, Rejection, RequestHead, RequestLimit, RequestLimitLayer, WireProtocol,
+    BodyError, Reason, Rejection, RequestHead, RequestLimit, RequestLimitLayer,
+    RequestLimitSettings, WireProtocol,
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready_ok};
@@ -54,7 +55,7 @@ where
 
 /// Sends a body through a limit of 10 bytes: the status, and how many bytes the handler has read.
 async fn through(request: Request<Script>) -> (u16, u64, RequestLimit) {
-    let limit = RequestLimit::new(10);
+    let limit = RequestLimit::from(10);
     let read = Arc::new(AtomicU64::new(0));
     let seen = read.clone();
     let mut service = RequestLimitLayer::new(limit.clone())
@@ -119,7 +120,7 @@ async fn a_length_that_lies_or_cannot_be_read_lets_no_byte_through() {
 
 #[tokio::test]
 async fn the_answer_is_in_the_extensions_and_counted_once() {
-    let limit = RequestLimit::new(1).named("uploads");
+    let limit = RequestLimit::from(1).named("uploads");
     let mut service = RequestLimitLayer::new(limit.clone()).layer(handler());
     let response = service.call(post(Script::data(&["ab"]))).await.unwrap();
     let rejection: &Rejection = response.extensions().get().unwrap();
@@ -202,7 +203,7 @@ async fn some_requests_have_another_limit() {
 
 #[tokio::test]
 async fn the_handle_changes_the_limit_of_requests_to_come() {
-    let limit = RequestLimit::new(1);
+    let limit = RequestLimit::from(1);
     let mut service = RequestLimitLayer::new(limit.clone())
         .respond_with(|no: &Rejection, protocol: WireProtocol| {
             let mut response = no.to_response(protocol);
@@ -218,7 +219,7 @@ async fn the_handle_changes_the_limit_of_requests_to_come() {
             .status(),
         418
     );
-    limit.set_max_body(3);
+    limit.set_max_body(3).unwrap();
     assert_eq!(limit.max_body(), 3);
     assert_eq!(
         service
@@ -332,8 +333,8 @@ async fn b10_the_body_of_a_handler_that_panics_or_is_late_is_read() {
     let second = Duration::from_secs(1);
     let policies = (
         seawall::CatchPanic::new(),
-        seawall::Timeout::new(second),
-        RequestLimit::new(100_000),
+        seawall::Timeout::from(second),
+        RequestLimit::from(100_000),
     );
     let inner = service_fn(async |request: Request<Once>| -> Result<_, Infallible> {
         let panics = request.uri().path() == "/panic";
@@ -437,16 +438,17 @@ async fn each_bound_of_the_head_holds_without_the_others() {
         }
         request
     };
-    let none = || RequestLimitLayer::new(10);
-    for (layer, status) in [
+    let none = || RequestLimitSettings::new(10);
+    for (settings, status) in [
         (none(), 200),
-        (none().headers(u64::MAX, 3), 200),
-        (none().headers(u64::MAX, 2), 431),
-        (none().headers(24, u64::MAX), 200),
-        (none().headers(23, u64::MAX), 431),
-        (none().uri(12), 200),
-        (none().uri(11), 414),
+        (none().max_headers(3), 200),
+        (none().max_headers(2), 431),
+        (none().max_header_bytes(24), 200),
+        (none().max_header_bytes(23), 431),
+        (none().max_uri(12), 200),
+        (none().max_uri(11), 414),
     ] {
+        let layer = RequestLimitLayer::new(RequestLimit::new(settings).unwrap());
         let mut service = layer.layer(answers(|| ok(Script::default())));
         assert_eq!(service.call(request()).await.unwrap().status(), status);
     }

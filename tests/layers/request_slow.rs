@@ -11,7 +11,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use seawall::{
     BodyError, ConcurrencyLimit, ConcurrencyLimitLayer, Reason, Rejection, RequestLimit,
-    RequestLimitLayer,
+    RequestLimitLayer, RequestLimitSettings,
 };
 use tokio::time::{advance, sleep};
 use tower::{Layer, Service, ServiceBuilder, service_fn};
@@ -55,7 +55,9 @@ async fn sent(layer: &RequestLimitLayer, chunks: Vec<(u32, usize)>) -> (u16, f64
 
 #[tokio::test(start_paused = true)]
 async fn silence() {
-    let layer = RequestLimitLayer::new(1 << 20).body_idle_timeout(SECOND);
+    let layer = RequestLimitLayer::new(
+        RequestLimit::new(RequestLimitSettings::new(1 << 20).body_idle_timeout(SECOND)).unwrap(),
+    );
     assert_eq!(sent(&layer, vec![(9, 1); 100]).await, (200, 90.0));
     assert_eq!(sent(&layer, vec![(9, 1), (11, 1)]).await, (408, 1.9));
     assert_eq!(sent(&layer, vec![(11, 1)]).await, (408, 1.0));
@@ -69,12 +71,19 @@ async fn silence() {
 
 #[tokio::test(start_paused = true)]
 async fn a_time_for_all_of_it() {
-    let layer = RequestLimitLayer::new(1 << 20).body_timeout(SECOND);
+    let layer = RequestLimitLayer::new(
+        RequestLimit::new(RequestLimitSettings::new(1 << 20).body_timeout(SECOND)).unwrap(),
+    );
     assert_eq!(sent(&layer, vec![(3, 1); 3]).await, (200, 0.9));
     assert_eq!(sent(&layer, vec![(3, 1); 100]).await, (408, 1.0));
-    let both = RequestLimitLayer::new(1 << 20)
-        .body_timeout(SECOND)
-        .body_idle_timeout(2 * TENTH);
+    let both = RequestLimitLayer::new(
+        RequestLimit::new(
+            RequestLimitSettings::new(1 << 20)
+                .body_timeout(SECOND)
+                .body_idle_timeout(2 * TENTH),
+        )
+        .unwrap(),
+    );
     assert_eq!(sent(&both, vec![(1, 1), (3, 1)]).await, (408, 0.3));
     assert_eq!(sent(&both, vec![(1, 1); 100]).await, (408, 1.0));
 }
@@ -82,7 +91,9 @@ async fn a_time_for_all_of_it() {
 /// A byte a second against ten, with a second of grace: what has come buys a tenth of a second each.
 #[tokio::test(start_paused = true)]
 async fn a_least_rate() {
-    let layer = RequestLimitLayer::new(1 << 20).min_body_rate(10, SECOND);
+    let layer = RequestLimitLayer::new(
+        RequestLimit::new(RequestLimitSettings::new(1 << 20).min_body_rate(10, SECOND)).unwrap(),
+    );
     assert_eq!(sent(&layer, vec![(10, 1); 100]).await, (408, 1.1));
     assert_eq!(sent(&layer, vec![(10, 10); 30]).await, (200, 30.0));
     assert_eq!(sent(&layer, vec![(10, 9); 100]).await.0, 408);
@@ -96,8 +107,9 @@ async fn a_least_rate() {
 
 #[tokio::test(start_paused = true)]
 async fn the_answer_closes_and_says_why() {
-    let limit = RequestLimit::new(1 << 20).named("api");
-    let layer = RequestLimitLayer::new(limit.clone()).body_idle_timeout(SECOND);
+    let settings = RequestLimitSettings::new(1 << 20).body_idle_timeout(SECOND);
+    let limit = RequestLimit::new(settings).unwrap().named("api");
+    let layer = RequestLimitLayer::new(limit.clone());
     let mut service = layer.layer(service_fn(reads));
     let response = service.call(upload(vec![(20, 1)])).await.unwrap();
     assert_eq!(response.status(), 408);
@@ -125,17 +137,18 @@ async fn the_answer_closes_and_says_why() {
 async fn after_the_head_only_the_body_ends() {
     let (told, read) = tokio::sync::oneshot::channel();
     let mut told = Some(told);
-    let mut service = RequestLimitLayer::new(1 << 20)
-        .body_idle_timeout(SECOND)
-        .layer(service_fn(move |request: Request<_>| {
-            let told = told.take().unwrap();
-            tokio::task::spawn_local(async move {
-                let body: seawall::RequestBody<Upload> = request.into_body();
-                let error = body.collect().await.map(drop).unwrap_err();
-                told.send(error.rejection().map(Rejection::reason)).unwrap();
-            });
-            std::future::ready(Ok::<_, Infallible>(ok(Script::default())))
-        }));
+    let mut service = RequestLimitLayer::new(
+        RequestLimit::new(RequestLimitSettings::new(1 << 20).body_idle_timeout(SECOND)).unwrap(),
+    )
+    .layer(service_fn(move |request: Request<_>| {
+        let told = told.take().unwrap();
+        tokio::task::spawn_local(async move {
+            let body: seawall::RequestBody<Upload> = request.into_body();
+            let error = body.collect().await.map(drop).unwrap_err();
+            told.send(error.rejection().map(Rejection::reason)).unwrap();
+        });
+        std::future::ready(Ok::<_, Infallible>(ok(Script::default())))
+    }));
     let both = async {
         let response = service.call(upload(vec![(1, 1), (20, 1)])).await.unwrap();
         assert_eq!(response.status(), 200);
@@ -149,9 +162,14 @@ async fn after_the_head_only_the_body_ends() {
 /// Time that the handler spends on something else is not the sender's.
 #[tokio::test(start_paused = true)]
 async fn only_waiting_counts() {
-    let layer = RequestLimitLayer::new(1 << 20)
-        .body_timeout(SECOND)
-        .body_idle_timeout(SECOND);
+    let layer = RequestLimitLayer::new(
+        RequestLimit::new(
+            RequestLimitSettings::new(1 << 20)
+                .body_timeout(SECOND)
+                .body_idle_timeout(SECOND),
+        )
+        .unwrap(),
+    );
     let mut service = layer.layer(service_fn(async |request: Request<_>| {
         sleep(60 * SECOND).await;
         let mut body = request.into_body();
@@ -172,10 +190,13 @@ async fn only_waiting_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_too_slow_holds_a_place_no_longer() {
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let mut service = ServiceBuilder::new()
         .layer(ConcurrencyLimitLayer::new(limit.clone()))
-        .layer(RequestLimitLayer::new(1 << 20).body_idle_timeout(SECOND))
+        .layer(RequestLimitLayer::new(
+            RequestLimit::new(RequestLimitSettings::new(1 << 20).body_idle_timeout(SECOND))
+                .unwrap(),
+        ))
         .service(service_fn(reads));
     let mut call = tokio_test::task::spawn(service.call(upload(vec![(9000, 1)])));
     tokio_test::assert_pending!(call.poll());
@@ -189,8 +210,12 @@ async fn who_is_too_slow_holds_a_place_no_longer() {
 
 #[tokio::test]
 async fn headers_and_uris() {
-    let limit = RequestLimit::new(10);
-    let layer = RequestLimitLayer::new(limit.clone()).headers(20, 3).uri(10);
+    let settings = RequestLimitSettings::new(10)
+        .max_header_bytes(20)
+        .max_headers(3)
+        .max_uri(10);
+    let limit = RequestLimit::new(settings).unwrap();
+    let layer = RequestLimitLayer::new(limit.clone());
     let mut service = layer.layer(service_fn(reads));
     let mut status = async |uri: &str, headers: &[(&'static str, &'static str)]| {
         let mut request = get();
@@ -234,8 +259,12 @@ async fn headers_and_uris() {
         414,
         "the first wins"
     );
-    limit.set_uri(1000);
-    limit.set_headers(1000, 1000);
+    let settings = limit
+        .settings()
+        .max_uri(1000)
+        .max_header_bytes(1000)
+        .max_headers(1000);
+    limit.set(settings).unwrap();
     assert_eq!(
         status("/a?b=456789", &[("a", "12345678901234567890")]).await,
         200
@@ -243,10 +272,10 @@ async fn headers_and_uris() {
     assert_eq!(limit.snapshot().rejected, 4);
 }
 
-/// The handle says what holds; zero lifts a limit of pace.
+/// The snapshot shows the settings, and `None` turns a bound off.
 #[tokio::test(start_paused = true)]
 async fn what_holds_can_be_seen_and_lifted() {
-    let limit = RequestLimit::new(1 << 20);
+    let limit = RequestLimit::from(1 << 20);
     let now = limit.snapshot();
     assert_eq!(
         (now.max_header_bytes, now.max_headers, now.max_uri),
@@ -256,12 +285,16 @@ async fn what_holds_can_be_seen_and_lifted() {
         (now.body_idle_timeout, now.body_timeout, now.min_body_rate),
         (None, None, None)
     );
-    let layer = RequestLimitLayer::new(limit.clone())
-        .headers(1, 2)
-        .uri(3)
+    let layer = RequestLimitLayer::new(limit.clone());
+    let settings = limit
+        .settings()
+        .max_header_bytes(1)
+        .max_headers(2)
+        .max_uri(3)
         .body_idle_timeout(SECOND)
         .body_timeout(2 * SECOND)
         .min_body_rate(4, 3 * SECOND);
+    limit.set(settings).unwrap();
     let now = limit.snapshot();
     assert_eq!(
         (now.max_header_bytes, now.max_headers, now.max_uri),
@@ -271,10 +304,11 @@ async fn what_holds_can_be_seen_and_lifted() {
         (now.body_idle_timeout, now.body_timeout),
         (Some(SECOND), Some(2 * SECOND))
     );
-    assert_eq!(now.min_body_rate, Some((4, 3 * SECOND)));
-    limit.set_body_idle_timeout(Duration::ZERO);
-    limit.set_body_timeout(Duration::ZERO);
-    limit.set_min_body_rate(0, SECOND);
+    let rate = now.min_body_rate.unwrap();
+    assert_eq!((rate.bytes_per_second, rate.grace), (4, 3 * SECOND));
+    let mut settings = limit.settings().body_idle_timeout(None).body_timeout(None);
+    settings.min_body_rate = None;
+    limit.set(settings).unwrap();
     assert_eq!(sent(&layer, vec![(9000, 1)]).await, (200, 900.0));
 }
 
@@ -282,7 +316,14 @@ async fn what_holds_can_be_seen_and_lifted() {
 #[tokio::test(start_paused = true)]
 async fn nested_limits() {
     for (outer, inner) in [(2, 1), (1, 2)] {
-        let of = |seconds: u32| RequestLimitLayer::new(1 << 20).body_idle_timeout(seconds * SECOND);
+        let of = |seconds: u32| {
+            RequestLimitLayer::new(
+                RequestLimit::new(
+                    RequestLimitSettings::new(1 << 20).body_idle_timeout(seconds * SECOND),
+                )
+                .unwrap(),
+            )
+        };
         let mut service = ServiceBuilder::new()
             .layer(of(outer))
             .layer(of(inner))

@@ -26,7 +26,7 @@ fn slow<B>(
 
 #[tokio::test(start_paused = true)]
 async fn answers_when_the_head_takes_too_long() {
-    let timeout = Timeout::new(SECOND).named("api");
+    let timeout = Timeout::from(SECOND).named("api");
     let mut service = TimeoutLayer::new(timeout.clone()).layer(slow(2 * SECOND));
     let (response, took) = timed(service.call(get())).await;
     let response = response.unwrap();
@@ -150,12 +150,12 @@ async fn some_requests_have_another_time() {
 
 #[tokio::test(start_paused = true)]
 async fn the_handle_changes_the_time_of_requests_to_come() {
-    let timeout = Timeout::new(SECOND);
+    let timeout = Timeout::from(SECOND);
     let mut service = TimeoutLayer::new(timeout.clone()).layer(slow(5 * SECOND));
-    timeout.set_duration(10 * SECOND);
+    timeout.set_duration(10 * SECOND).unwrap();
     assert_eq!(timeout.duration(), 10 * SECOND);
     assert_eq!(service.call(get()).await.unwrap().status(), 200);
-    timeout.set_duration(Duration::MAX);
+    timeout.set_duration(Duration::MAX).unwrap();
     assert_eq!(timeout.duration(), Duration::MAX);
 }
 
@@ -179,7 +179,7 @@ async fn the_body_has_all_the_time_it_needs() {
 #[tokio::test(start_paused = true)]
 async fn nested_timeouts_the_shorter_wins() {
     for (outer, inner) in [(1, 2), (2, 1)] {
-        let (outer, inner) = (Timeout::new(SECOND * outer), Timeout::new(SECOND * inner));
+        let (outer, inner) = (Timeout::from(SECOND * outer), Timeout::from(SECOND * inner));
         let mut service = TimeoutLayer::new(outer.clone())
             .layer(TimeoutLayer::new(inner.clone()).layer(slow(5 * SECOND)));
         let (response, took) = timed(service.call(get())).await;

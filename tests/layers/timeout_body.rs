@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use seawall::{
-    ConcurrencyLimit, ConcurrencyLimitLayer, Deadline, Reason, Rejection, Timeout, TimeoutLayer,
+    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Deadline, Reason, Rejection,
+    Timeout, TimeoutLayer,
 };
 use tokio::time::{advance, sleep};
 use tower::{Layer, Service, ServiceBuilder, service_fn};
@@ -102,7 +103,7 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn one_time_for_head_and_body() {
-    let timeout = Timeout::new(SECOND);
+    let timeout = Timeout::from(SECOND);
     let layer = TimeoutLayer::new(timeout.clone()).including_body();
     for (name, head, steps, wanted) in [
         ("in time", 4, every(1, 3), "3, end at 0.7"),
@@ -240,7 +241,8 @@ async fn a_caller_s_own_time_does_not_speak_against_the_service() {
 /// The room and the time-out are due at the same time: the room answers, which says nothing about the service.
 #[tokio::test(start_paused = true)]
 async fn the_waiting_room_answers_before_the_time_out() {
-    let limit = ConcurrencyLimit::new(1).queue(8, 10 * SECOND);
+    let limit =
+        ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(8, 10 * SECOND)).unwrap();
     let _permit = limit.try_acquire().unwrap();
     let mut service = ServiceBuilder::new()
         .layer(TimeoutLayer::new(SECOND).expose_deadline())
@@ -316,7 +318,7 @@ fn asking(value: &'static str) -> Request<Script> {
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_s_time_counts_where_it_is_shorter() {
-    let timeout = Timeout::new(SECOND);
+    let timeout = Timeout::from(SECOND);
     let layer = TimeoutLayer::new(timeout.clone()).including_body();
     let late = || layer.layer(streams(100, every(1, 1)));
     let waits = async |request| {
@@ -410,7 +412,8 @@ async fn whoever_works_on_it_sees_when_it_is_due() {
 /// Nobody waits for a place beyond the time that the request has.
 #[tokio::test(start_paused = true)]
 async fn the_waiting_room_knows_the_deadline() {
-    let limit = ConcurrencyLimit::new(1).queue(8, 10 * SECOND);
+    let limit =
+        ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(8, 10 * SECOND)).unwrap();
     let _permit = limit.try_acquire().unwrap();
     let mut inside =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::default())));

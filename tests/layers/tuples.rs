@@ -1,6 +1,8 @@
 //! Several policies behind one gate.
 
-use seawall::{Completion, ConcurrencyLimit, GateLayer, LagShed, Outcome, Reason};
+use seawall::{
+    Completion, ConcurrencyLimit, ConcurrencyLimitSettings, GateLayer, LagShed, Outcome, Reason,
+};
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready_ok};
 use tower::{Layer, Service};
@@ -10,7 +12,7 @@ use crate::support::*;
 
 #[tokio::test]
 async fn a_tuple_asks_in_order_and_gives_back_what_it_had() {
-    let (first, second) = (ConcurrencyLimit::new(2), ConcurrencyLimit::new(1));
+    let (first, second) = (ConcurrencyLimit::from(2), ConcurrencyLimit::from(1));
     let mut gate = GateLayer::from_policy((Recorder::new(), Recorder::new(), first.clone()))
         .layer(answers(|| ok(Script::data(&["a"]))));
     let response = gate.call(get()).await.unwrap();
@@ -53,7 +55,10 @@ async fn a_tuple_asks_in_order_and_gives_back_what_it_had() {
 #[tokio::test]
 async fn the_last_of_a_tuple_may_wait_while_the_others_tickets_are_held() {
     let recorder = Recorder::new();
-    let limit = ConcurrencyLimit::new(1).queue(1, std::time::Duration::from_secs(1));
+    let limit = ConcurrencyLimit::new(
+        ConcurrencyLimitSettings::fixed(1).queue(1, std::time::Duration::from_secs(1)),
+    )
+    .unwrap();
     let mut gate = GateLayer::from_policy((recorder.clone(), limit.clone()))
         .layer(answers(|| ok(Script::data(&["a"]))));
     let permit = limit.try_acquire().unwrap();
@@ -81,7 +86,7 @@ async fn the_last_of_a_tuple_may_wait_while_the_others_tickets_are_held() {
 #[tokio::test(start_paused = true)]
 async fn an_untracked_member_changes_nothing_for_the_others() {
     let inner = answers(|| ok(Script::data(&["a"])));
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let mut gate = GateLayer::from_policy((LagShed::default(), limit.clone())).layer(inner.clone());
     let body = gate.call(get()).await.unwrap();
     assert_eq!(limit.in_flight(), 1);
@@ -92,7 +97,8 @@ async fn an_untracked_member_changes_nothing_for_the_others() {
     drop(body);
     assert_eq!(limit.in_flight(), 0);
 
-    let limit = limit.queue(1, std::time::Duration::from_secs(1));
+    let queued = limit.settings().queue(1, std::time::Duration::from_secs(1));
+    limit.set(queued).unwrap();
     let mut gate = GateLayer::from_policy((LagShed::default(), limit.clone())).layer(inner.clone());
     let body = gate.call(get()).await.unwrap();
     let mut waiting = spawn(gate.call(get()));
@@ -124,7 +130,7 @@ async fn an_untracked_member_changes_nothing_for_the_others() {
 #[tokio::test]
 async fn a_rejection_in_the_middle_releases_those_before_it() {
     let (before, after) = (Recorder::new(), Recorder::new());
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let no = No::new(Reason::Overloaded);
     let policies = (before.clone(), no, after.clone(), limit.clone());
     let mut gate = GateLayer::from_policy(policies).layer(answers(|| unreachable!()));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use seawall::{
-    CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer, GateLayer,
-    Outcome, Reason,
+    CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer,
+    ConcurrencyLimitSettings, GateLayer, Outcome, Reason,
 };
 use tokio_test::assert_ready_ok;
 use tokio_test::task::spawn;
@@ -23,7 +23,10 @@ async fn dry_run_lets_everything_through_and_counts() {
     assert_eq!((no.reporter.rejected(), no.reporter.would_reject()), (0, 1));
 
     // Nor does anybody wait: who would have to is counted, and is in no room while it runs.
-    let limit = ConcurrencyLimit::new(1).queue(1, std::time::Duration::from_secs(1));
+    let limit = ConcurrencyLimit::new(
+        ConcurrencyLimitSettings::fixed(1).queue(1, std::time::Duration::from_secs(1)),
+    )
+    .unwrap();
     let seen = limit.clone();
     let mut gate = ConcurrencyLimitLayer::new(limit.clone())
         .dry_run()
@@ -82,7 +85,7 @@ async fn what_passes_untracked_is_not_classified() {
 /// A place is given back whatever became of the request, so nobody is asked; beside a breaker, which listens, somebody is.
 #[tokio::test]
 async fn a_limit_has_nothing_classified() {
-    let limit = ConcurrencyLimit::new(1);
+    let limit = ConcurrencyLimit::from(1);
     let (asked, classify) = counting();
     let layer = ConcurrencyLimitLayer::new(limit.clone()).classify(classify);
     let mut gate = layer.layer(answers(|| ok(Script::data(&["a"]))));

@@ -1,15 +1,9 @@
 //! When a breaker opens, and what its probes decide.
 
-use crate::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-    fence,
-};
-use crate::sync::hint::spin_loop;
-
 use super::probes::Probes;
 use super::window::Counts;
 use super::word::TransitionCause;
+use crate::control::published::Published;
 
 /// The settings that calls need.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,14 +30,9 @@ pub(crate) enum Verdict {
     Open,
 }
 
-/// Rules that may change while calls read them: a sequence lock, whose readers write nothing
-/// (Boehm, "Can seqlocks get along with programming language memory models?", 2012).
+/// Rules that may change while calls read them.
 #[derive(Debug)]
-pub(crate) struct LiveRules {
-    /// Odd while the words change.
-    version: AtomicU64,
-    words: [AtomicU64; 5],
-}
+pub(crate) struct LiveRules(Published<5>);
 
 /// The most probes at once.
 pub(crate) const MAX_PROBES: u32 = 1000;
@@ -161,10 +150,22 @@ const NONE: u64 = f64::NAN.to_bits();
 
 impl LiveRules {
     pub(crate) fn new(rules: &Rules) -> Self {
-        Self {
-            version: AtomicU64::new(0),
-            words: Self::words(rules).map(AtomicU64::new),
-        }
+        Self(Published::new(Self::words(rules)))
+    }
+
+    /// Changes the rules. One at a time.
+    pub(crate) fn set(&self, rules: &Rules) {
+        self.0.set(Self::words(rules));
+    }
+
+    pub(crate) fn get(&self) -> Rules {
+        Self::rules(self.0.get())
+    }
+
+    /// The longest call that is not slow.
+    #[inline]
+    pub(crate) fn slow_call(&self) -> u64 {
+        self.0.word(4)
     }
 
     fn words(rules: &Rules) -> [u64; 5] {
@@ -177,35 +178,6 @@ impl LiveRules {
             rules.probes.into(),
             rules.slow_call,
         ]
-    }
-
-    /// Changes the rules. One at a time.
-    pub(crate) fn set(&self, rules: &Rules) {
-        let version = self.version.load(Relaxed);
-        self.version.store(version + 1, Relaxed);
-        fence(Release);
-        for (word, new) in self.words.iter().zip(Self::words(rules)) {
-            word.store(new, Relaxed);
-        }
-        self.version.store(version + 2, Release);
-    }
-
-    pub(crate) fn get(&self) -> Rules {
-        loop {
-            let before = self.version.load(Acquire);
-            let words = [0, 1, 2, 3, 4].map(|index: usize| self.words[index].load(Relaxed));
-            fence(Acquire);
-            if before & 1 == 0 && self.version.load(Relaxed) == before {
-                return Self::rules(words);
-            }
-            spin_loop();
-        }
-    }
-
-    /// The longest call that is not slow.
-    #[inline]
-    pub(crate) fn slow_call(&self) -> u64 {
-        self.words[4].load(Relaxed)
     }
 
     fn rules([failure, slow, counts, probes, slow_call]: [u64; 5]) -> Rules {

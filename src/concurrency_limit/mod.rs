@@ -8,9 +8,10 @@
 //! ```
 //! use std::time::Duration;
 //! use axum::{Router, routing::get};
-//! use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer};
+//! use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings};
 //!
-//! let limit = ConcurrencyLimit::new(512).queue(128, Duration::from_millis(100));
+//! let settings = ConcurrencyLimitSettings::fixed(512).queue(128, Duration::from_millis(100));
+//! let limit = ConcurrencyLimit::new(settings)?;
 //! let app: Router = Router::new()
 //!     .route("/", get(async || "hello"))
 //!     .layer(ConcurrencyLimitLayer::new(limit.clone()));
@@ -50,17 +51,20 @@
 //! `Layer::layer`, so that under axum a limit of 2 is 2 per route or per connection. Here the
 //! handle is the limit, wherever and however often its layer is applied.
 
+mod settings;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+pub use self::settings::ConcurrencyLimitSettings;
 use crate::clock::{self, Lent};
 use crate::config::ConfigError;
-use crate::control::concurrency_limit::limit::{self, Joined, Limiter};
+use crate::control::concurrency_limit::limit::{Joined, Limiter};
 use crate::control::concurrency_limit::queue::Place;
 use crate::deadline::Deadline;
 use crate::gate::GateLayer;
@@ -71,6 +75,7 @@ use crate::protocol::Http;
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
+use crate::sync::lock;
 
 /// Puts a [`ConcurrencyLimit`] in front of a service: `ConcurrencyLimitLayer::new(512)`, or
 /// `::new(limit.clone())`.
@@ -79,8 +84,8 @@ pub type ConcurrencyLimitLayer<X = Http> = GateLayer<ConcurrencyLimit, X>;
 /// An upper bound for the requests in flight. A cheap `Clone`: every clone is the same limit.
 ///
 /// By default a request over the limit is rejected at once (503, `Retry-After`): under overload, a
-/// queue only adds waiting time to each response. [`queue`](Self::queue) lets a few wait for a
-/// short time, which evens out bursts.
+/// queue only adds waiting time to each response.
+/// [`ConcurrencyLimitSettings::queue`] lets a few wait for a short time, which evens out bursts.
 #[derive(Clone)]
 pub struct ConcurrencyLimit {
     shared: Arc<Shared>,
@@ -88,6 +93,8 @@ pub struct ConcurrencyLimit {
 
 struct Shared {
     limiter: Limiter<Option<Waker>>,
+    /// As they are read back.
+    settings: Mutex<ConcurrencyLimitSettings>,
     max_queued: AtomicUsize,
     queue_nanos: AtomicU64,
     reporter: Reporter,
@@ -128,48 +135,24 @@ impl ConcurrencyLimit {
     /// can say.
     const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-    /// A limit of `limit` requests in flight.
-    ///
-    /// # Panics
-    ///
-    /// If `limit` is 0 or above 2³¹ − 1; [`try_new`](Self::try_new) returns the error instead.
-    #[track_caller]
-    pub fn new(limit: usize) -> Self {
-        match Self::try_new(limit) {
-            Ok(this) => this,
-            Err(error) => panic!("{error}"),
-        }
-    }
-
-    /// A limit of `limit` requests in flight.
+    /// A limit: a number of requests in flight, or [`ConcurrencyLimitSettings`].
     ///
     /// # Errors
     ///
-    /// If `limit` is 0 or above 2³¹ − 1.
-    pub fn try_new(limit: usize) -> Result<Self, ConfigError> {
+    /// If the limit is 0 or above 2³¹ − 1, or if requests would be queued for no time.
+    pub fn new(settings: impl Into<ConcurrencyLimitSettings>) -> Result<Self, ConfigError> {
+        let settings = settings.into();
+        settings.check()?;
+        let (max_queued, queue_nanos) = (settings.max_queued, clock::nanos(settings.queue_timeout));
         Ok(Self {
             shared: Arc::new(Shared {
-                limiter: Limiter::new(Self::check(limit)?),
-                max_queued: AtomicUsize::new(0),
-                queue_nanos: AtomicU64::new(0),
+                limiter: Limiter::new(settings.permits()),
+                settings: Mutex::new(settings),
+                max_queued: AtomicUsize::new(max_queued),
+                queue_nanos: AtomicU64::new(queue_nanos),
                 reporter: Reporter::new("concurrency_limit"),
             }),
         })
-    }
-
-    /// Queues up to `max_queued` requests for a permit, in the order they came, each for at most
-    /// `timeout`.
-    ///
-    /// A request with a [`Deadline`] is queued no longer than that.
-    ///
-    /// It waits in the call's own future, which must be polled on a Tokio runtime with a time
-    /// driver; a timeout around this layer includes the wait. With a `max_queued` of 0, the
-    /// default, requests over the limit are rejected at once. Every clone of the handle has the
-    /// same queue.
-    #[must_use]
-    pub fn queue(self, max_queued: usize, timeout: Duration) -> Self {
-        self.set_queue(max_queued, timeout);
-        self
     }
 
     /// Names the limit in rejections, metrics and events. The first name stays.
@@ -179,26 +162,51 @@ impl ConcurrencyLimit {
         self
     }
 
-    /// Changes the limit while requests run. A higher limit admits queued requests; a lower one
-    /// ends no request: `in_flight` stays above the limit until enough have ended.
+    /// The settings.
+    pub fn settings(&self) -> ConcurrencyLimitSettings {
+        lock(&self.shared.settings).clone()
+    }
+
+    /// Replaces the settings while requests run. A higher limit admits queued requests; a lower one
+    /// ends no request: `in_flight` stays above the limit until enough have ended. Requests that
+    /// are queued already keep their timeout.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new); nothing is changed then.
+    pub fn set(&self, settings: ConcurrencyLimitSettings) -> Result<(), ConfigError> {
+        self.change(|_| settings)
+    }
+
+    /// Changes the limit as [`set`](Self::set) does.
     ///
     /// # Errors
     ///
     /// If `limit` is 0 or above 2³¹ − 1; nothing is changed then.
     pub fn set_limit(&self, limit: usize) -> Result<(), ConfigError> {
-        self.shared.limiter.set_limit(Self::check(limit)?);
-        self.shared.reporter.limit_changed(limit);
-        while let Some(waker) = self.shared.limiter.serve() {
+        self.change(|settings| ConcurrencyLimitSettings { limit, ..settings })
+    }
+
+    fn change(
+        &self,
+        change: impl FnOnce(ConcurrencyLimitSettings) -> ConcurrencyLimitSettings,
+    ) -> Result<(), ConfigError> {
+        let shared = &self.shared;
+        {
+            let mut current = lock(&shared.settings);
+            let settings = change(current.clone());
+            settings.check()?;
+            let queue_nanos = clock::nanos(settings.queue_timeout);
+            shared.queue_nanos.store(queue_nanos, Relaxed);
+            shared.max_queued.store(settings.max_queued, Relaxed);
+            shared.limiter.set_limit(settings.permits());
+            *current = settings;
+        }
+        shared.reporter.limit_changed(self.limit());
+        while let Some(waker) = shared.limiter.serve() {
             wake(waker);
         }
         Ok(())
-    }
-
-    /// Changes the queue for later requests; see [`queue`](Self::queue).
-    pub fn set_queue(&self, max_queued: usize, timeout: Duration) {
-        let nanos = clock::nanos(timeout);
-        self.shared.queue_nanos.store(nanos, Relaxed);
-        self.shared.max_queued.store(max_queued, Relaxed);
     }
 
     /// How many requests may be in flight.
@@ -244,11 +252,6 @@ impl ConcurrencyLimit {
         }
     }
 
-    fn check(limit: usize) -> Result<u32, ConfigError> {
-        let limit = ConfigError::check("limit", limit, 1..=limit::MAX as usize)?;
-        Ok(u32::try_from(limit).unwrap_or(limit::MAX))
-    }
-
     #[cold]
     #[inline(never)]
     fn admit_over_limit(
@@ -283,9 +286,15 @@ impl ConcurrencyLimit {
 }
 
 impl From<usize> for ConcurrencyLimit {
-    /// [`ConcurrencyLimit::new`]; panics where it does.
+    /// # Panics
+    ///
+    /// If `limit` is 0 or above 2³¹ − 1; [`ConcurrencyLimit::new`] returns the error instead.
+    #[track_caller]
     fn from(limit: usize) -> Self {
-        Self::new(limit)
+        match Self::new(limit) {
+            Ok(this) => this,
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 
@@ -325,7 +334,7 @@ impl ConcurrencyLimitLayer {
     ///
     /// # Panics
     ///
-    /// If the limit is 0 or above 2³¹ − 1.
+    /// If a number is 0 or above 2³¹ − 1.
     #[track_caller]
     pub fn new(limit: impl Into<ConcurrencyLimit>) -> Self {
         let limit = limit.into();

@@ -1,0 +1,90 @@
+//! The settings of a concurrency limit.
+
+use std::time::Duration;
+
+use crate::config::ConfigError;
+use crate::control::concurrency_limit::limit;
+
+/// The settings of a [`ConcurrencyLimit`](super::ConcurrencyLimit).
+///
+/// With feature `serde` they can be read and written, with durations such as `"100ms"`. A missing
+/// field has its default, except `limit`. An unknown field is an error:
+///
+/// ```
+/// # #[cfg(feature = "serde")] {
+/// use seawall::ConcurrencyLimitSettings;
+///
+/// let settings: ConcurrencyLimitSettings = toml::from_str(
+///     r#"
+///     limit = 512
+///     max_queued = 128
+///     queue_timeout = "100ms"
+///     "#,
+/// )?;
+/// let queue_timeout = std::time::Duration::from_millis(100);
+/// assert_eq!(settings, ConcurrencyLimitSettings::fixed(512).queue(128, queue_timeout));
+/// # }
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[must_use = "settings do nothing until they are applied"]
+#[non_exhaustive]
+pub struct ConcurrencyLimitSettings {
+    /// How many requests may be in flight: 1 to 2³¹ − 1.
+    pub limit: usize,
+    /// How many requests may be queued; see [`queue`](Self::queue).
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub max_queued: usize,
+    /// How long each of them is queued at most.
+    #[cfg_attr(feature = "serde", serde(default, with = "humantime_serde"))]
+    pub queue_timeout: Duration,
+}
+
+// === impl ConcurrencyLimitSettings ===
+
+impl ConcurrencyLimitSettings {
+    /// A limit of `limit` requests in flight, 1 to 2³¹ − 1, without a queue.
+    pub const fn fixed(limit: usize) -> Self {
+        Self {
+            limit,
+            max_queued: 0,
+            queue_timeout: Duration::ZERO,
+        }
+    }
+
+    /// Queues up to `max_queued` requests for a permit, in the order they came, each for at most
+    /// `timeout`, which must not be zero if `max_queued` is not.
+    ///
+    /// Default: no queue; requests over the limit are rejected at once.
+    ///
+    /// A request with a [`Deadline`](crate::Deadline) is queued no longer than that. It waits in
+    /// the call's own future, which must be polled on a Tokio runtime with a time driver. A timeout
+    /// around the layer includes the wait.
+    pub const fn queue(mut self, max_queued: usize, timeout: Duration) -> Self {
+        self.max_queued = max_queued;
+        self.queue_timeout = timeout;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        ConfigError::check("limit", self.limit, 1..=limit::MAX as usize)?;
+        if self.max_queued > 0 {
+            let least = Duration::from_nanos(1);
+            ConfigError::check("queue_timeout", self.queue_timeout, least..=Duration::MAX)?;
+        }
+        Ok(())
+    }
+
+    /// The limit of settings that are checked.
+    pub(super) fn permits(&self) -> u32 {
+        u32::try_from(self.limit).unwrap_or(limit::MAX)
+    }
+}
+
+impl From<usize> for ConcurrencyLimitSettings {
+    fn from(limit: usize) -> Self {
+        Self::fixed(limit)
+    }
+}

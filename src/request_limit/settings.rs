@@ -1,0 +1,251 @@
+//! The settings of a request limit.
+
+use std::time::Duration;
+
+use crate::config::ConfigError;
+
+/// The settings of a [`RequestLimit`](super::RequestLimit). Only the size of the body is bounded by
+/// default.
+///
+/// With feature `serde` they can be read and written, with durations such as `"5s"`. A missing
+/// field is no limit, except `max_body`. An unknown field is an error:
+///
+/// ```
+/// # #[cfg(feature = "serde")] {
+/// use seawall::RequestLimitSettings;
+///
+/// let settings: RequestLimitSettings = toml::from_str(
+///     r#"
+///     max_body = 2_097_152
+///     max_headers = 50
+///     body_idle_timeout = "10s"
+///     min_body_rate = { bytes_per_second = 500, grace = "20s" }
+///     "#,
+/// )?;
+/// assert_eq!(settings.max_body, 2 << 20);
+/// # }
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[must_use = "settings do nothing until they are applied"]
+#[non_exhaustive]
+pub struct RequestLimitSettings {
+    /// The largest body that passes, in bytes; 0 lets only empty ones pass.
+    pub max_body: u64,
+    /// See [`raisable_to`](Self::raisable_to()).
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "Option::is_none")
+    )]
+    pub raisable_to: Option<u64>,
+    /// See [`max_header_bytes`](Self::max_header_bytes()).
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "Option::is_none")
+    )]
+    pub max_header_bytes: Option<u64>,
+    /// See [`max_headers`](Self::max_headers()).
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "Option::is_none")
+    )]
+    pub max_headers: Option<u64>,
+    /// See [`max_uri`](Self::max_uri()).
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "Option::is_none")
+    )]
+    pub max_uri: Option<u64>,
+    /// See [`body_idle_timeout`](Self::body_idle_timeout()).
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            default,
+            with = "humantime_serde",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
+    pub body_idle_timeout: Option<Duration>,
+    /// See [`body_timeout`](Self::body_timeout()).
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            default,
+            with = "humantime_serde",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
+    pub body_timeout: Option<Duration>,
+    /// See [`min_body_rate`](Self::min_body_rate()).
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "Option::is_none")
+    )]
+    pub min_body_rate: Option<MinBodyRate>,
+}
+
+/// The least average rate of a request body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+pub struct MinBodyRate {
+    /// The rate.
+    pub bytes_per_second: u64,
+    /// How long a body may be slower than that at first.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub grace: Duration,
+}
+
+// === impl RequestLimitSettings ===
+
+impl RequestLimitSettings {
+    /// Bodies of up to `max_body` bytes pass.
+    pub const fn new(max_body: u64) -> Self {
+        Self {
+            max_body,
+            raisable_to: None,
+            max_header_bytes: None,
+            max_headers: None,
+            max_uri: None,
+            body_idle_timeout: None,
+            body_timeout: None,
+            min_body_rate: None,
+        }
+    }
+
+    /// Lets an inner `RequestLimit` replace the body size of this one by a larger one, up to `most`
+    /// bytes, which must not be below [`max_body`](Self::max_body).
+    ///
+    /// Default: none; the smaller of two nested limits applies.
+    ///
+    /// An inner layer raises only the size of the body. This layer's limits of headers and URI, its
+    /// body timeouts and its least rate still apply.
+    ///
+    /// It is for a layer around a router, where some routes have a limit of their own:
+    ///
+    /// ```
+    /// use axum::{Router, body::Bytes, extract::DefaultBodyLimit, routing::post};
+    /// use seawall::{RequestLimit, RequestLimitLayer, RequestLimitSettings};
+    ///
+    /// let uploads = Router::new()
+    ///     .route("/upload", post(async |body: Bytes| body.len().to_string()))
+    ///     .layer(DefaultBodyLimit::disable()) // axum's own
+    ///     .layer(RequestLimitLayer::new(16 << 20));
+    /// let around = RequestLimitSettings::new(64 << 10).raisable_to(64 << 20);
+    /// let app: Router = Router::new()
+    ///     .route("/", post(async |name: String| format!("hello, {name}")))
+    ///     .merge(uploads)
+    ///     .layer(RequestLimitLayer::new(RequestLimit::new(around)?));
+    /// # let _ = app;
+    /// # Ok::<_, seawall::ConfigError>(())
+    /// ```
+    ///
+    /// If the declared size of a body is above this limit, but not above `most`, the gate calls the
+    /// inner service, because an inner layer may raise the limit. If none does, the service reads a
+    /// [`BodyError`](crate::BodyError) instead of the first frame, and the gate answers 413. A
+    /// service that does not read the body answers as usual.
+    ///
+    /// The inner limit finds this one as an inner timeout does; see
+    /// [`TimeoutSettings::raisable_to`](crate::TimeoutSettings::raisable_to()). It costs two
+    /// allocations and a clock read for each request with a body.
+    pub fn raisable_to(mut self, most: impl Into<Option<u64>>) -> Self {
+        self.raisable_to = most.into();
+        self
+    }
+
+    /// Rejects requests whose headers are larger than this, names and values together: 431.
+    ///
+    /// Default: none. Use it for a limit below that of the server, which itself rejects with 431
+    /// what it cannot read: hyper's HTTP/1 has a buffer of about 400 kB (`max_buf_size`), its
+    /// HTTP/2 reads lists of 16 KiB (`max_header_list_size`).
+    pub fn max_header_bytes(mut self, most: impl Into<Option<u64>>) -> Self {
+        self.max_header_bytes = most.into();
+        self
+    }
+
+    /// Rejects requests with more headers than this: 431.
+    ///
+    /// Default: none. Hyper's HTTP/1 itself reads up to 100 (`max_headers`).
+    pub fn max_headers(mut self, most: impl Into<Option<u64>>) -> Self {
+        self.max_headers = most.into();
+        self
+    }
+
+    /// Rejects requests whose path and query together have more bytes than this: 414.
+    ///
+    /// Default: none. Hyper itself rejects with 414 what is above 65 534 bytes.
+    pub fn max_uri(mut self, most: impl Into<Option<u64>>) -> Self {
+        self.max_uri = most.into();
+        self
+    }
+
+    /// Ends a body that is silent for this long while the handler waits for it: 408 as long as the
+    /// response head is unsent. Not zero.
+    ///
+    /// Default: none.
+    pub fn body_idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.body_idle_timeout = timeout.into();
+        self
+    }
+
+    /// Ends a body that the handler has waited for this long in total: 408 as long as the response
+    /// head is unsent. Not zero.
+    ///
+    /// Default: none. It is not for streams that may live long, such as gRPC streams in both
+    /// directions.
+    pub fn body_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.body_timeout = timeout.into();
+        self
+    }
+
+    /// Ends a body that comes more slowly than this on average, once the grace is over: 408 as long
+    /// as the response head is unsent. At least one byte a second.
+    ///
+    /// As in Apache's `mod_reqtimeout`, received bytes earn time: as many bytes as the rate names
+    /// earn one second.
+    ///
+    /// Default: none. To remove the rate, set the field to `None`.
+    pub fn min_body_rate(mut self, bytes_per_second: u64, grace: Duration) -> Self {
+        self.min_body_rate = Some(MinBodyRate {
+            bytes_per_second,
+            grace,
+        });
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if let Some(most) = self.raisable_to {
+            ConfigError::check("raisable_to", most, self.max_body..=u64::MAX)?;
+        }
+        let least = Duration::from_nanos(1);
+        for (field, timeout) in [
+            ("body_idle_timeout", self.body_idle_timeout),
+            ("body_timeout", self.body_timeout),
+        ] {
+            ConfigError::check(field, timeout.unwrap_or(least), least..=Duration::MAX)?;
+        }
+        if let Some(MinBodyRate {
+            bytes_per_second, ..
+        }) = self.min_body_rate
+        {
+            ConfigError::check(
+                "min_body_rate.bytes_per_second",
+                bytes_per_second,
+                1..=u64::MAX,
+            )?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_only_size(&self) -> bool {
+        *self == Self::new(self.max_body).raisable_to(self.raisable_to)
+    }
+}
+
+impl From<u64> for RequestLimitSettings {
+    fn from(max_body: u64) -> Self {
+        Self::new(max_body)
+    }
+}

@@ -1,0 +1,112 @@
+//! The settings of a timeout.
+
+use std::time::Duration;
+
+use crate::config::ConfigError;
+
+/// The settings of a [`Timeout`](super::Timeout).
+///
+/// With feature `serde` they can be read and written, with durations such as `"5s"`. An unknown
+/// field is an error:
+///
+/// ```
+/// # #[cfg(feature = "serde")] {
+/// use seawall::TimeoutSettings;
+///
+/// let settings: TimeoutSettings = toml::from_str("duration = '5s'")?;
+/// assert_eq!(settings, TimeoutSettings::new(std::time::Duration::from_secs(5)));
+/// # }
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[must_use = "settings do nothing until they are applied"]
+#[non_exhaustive]
+pub struct TimeoutSettings {
+    /// The time that a request has until its response head. [`Duration::MAX`] is no limit; with
+    /// zero, hardly more passes than what is ready at once.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub duration: Duration,
+    /// See [`raisable_to`](Self::raisable_to()).
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            default,
+            with = "humantime_serde",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
+    pub raisable_to: Option<Duration>,
+}
+
+// === impl TimeoutSettings ===
+
+impl TimeoutSettings {
+    /// Requests have `duration` until the response head.
+    pub const fn new(duration: Duration) -> Self {
+        Self {
+            duration,
+            raisable_to: None,
+        }
+    }
+
+    /// Lets an inner `Timeout` replace this one by a longer time, up to `most`, which must not be
+    /// below [`duration`](Self::duration).
+    ///
+    /// Default: none; the shorter of two nested timeouts applies.
+    ///
+    /// It is for a layer around a router, where some routes have a timeout of their own:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum::{Router, routing::get};
+    /// use seawall::{Timeout, TimeoutLayer, TimeoutSettings};
+    ///
+    /// let around = TimeoutSettings::new(Duration::from_secs(5)).raisable_to(Duration::from_secs(300));
+    /// let report = get(async || "a long report").layer(TimeoutLayer::new(Duration::from_secs(60)));
+    /// let app: Router = Router::new()
+    ///     .route("/", get(async || "hello"))
+    ///     .route("/report", report)
+    ///     .layer(TimeoutLayer::new(Timeout::new(around)?));
+    /// # let _ = app;
+    /// # Ok::<_, seawall::ConfigError>(())
+    /// ```
+    ///
+    /// The inner time starts with the call of the inner layer, and `most` with the call of this
+    /// one. An inner timeout also raises this layer's deadline for the response body
+    /// (`including_body`) and its [`Deadline`](crate::Deadline) (`expose_deadline`). It does not
+    /// raise `body_idle_timeout`, `progress_timeout`, or the `grpc-timeout` of the caller.
+    ///
+    /// The inner layer finds the outer one through the extensions of the request. A client that a
+    /// handler calls with a new request raises nothing. If the handler forwards the request with
+    /// its extensions, the client's timeout raises this one. Over [`Plain`](crate::Plain) and
+    /// without feature `http` this has no effect.
+    ///
+    /// It costs three allocations and three clock reads for each request, and one of each in every
+    /// timeout layer inside it. If a timeout or a limit of the process is raisable, all timeouts
+    /// and request limits of the process look into the extensions of their requests.
+    pub fn raisable_to(mut self, most: impl Into<Option<Duration>>) -> Self {
+        self.raisable_to = most.into();
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if let Some(most) = self.raisable_to {
+            ConfigError::check("raisable_to", most, self.duration..=Duration::MAX)?;
+        }
+        Ok(())
+    }
+
+    /// In nanoseconds; zero for none.
+    #[cfg(feature = "http")]
+    pub(super) fn most(&self) -> u64 {
+        self.raisable_to.map_or(0, crate::clock::nanos)
+    }
+}
+
+impl From<Duration> for TimeoutSettings {
+    fn from(duration: Duration) -> Self {
+        Self::new(duration)
+    }
+}

@@ -63,7 +63,8 @@ impl TimeoutSettings {
     /// use axum::{Router, routing::get};
     /// use seawall::{Timeout, TimeoutLayer, TimeoutSettings};
     ///
-    /// let around = TimeoutSettings::new(Duration::from_secs(5)).raisable_to(Duration::from_secs(300));
+    /// let around = TimeoutSettings::new(Duration::from_secs(5))
+    ///     .raisable_to(Duration::from_secs(300));
     /// let report = get(async || "a long report").layer(TimeoutLayer::new(Duration::from_secs(60)));
     /// let app: Router = Router::new()
     ///     .route("/", get(async || "hello"))

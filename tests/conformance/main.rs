@@ -2,6 +2,9 @@
 //! virtual time. Where the two disagree, or where this crate has decided otherwise, the row says so.
 
 mod by_hand;
+mod log;
 mod model;
 mod play;
 mod rows;
+
+use seawall::Outcome;

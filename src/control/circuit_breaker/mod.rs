@@ -11,3 +11,5 @@ pub(crate) mod word;
 
 #[cfg(all(test, seawall_loom))]
 mod loom;
+#[cfg(all(test, not(seawall_loom)))]
+mod model;

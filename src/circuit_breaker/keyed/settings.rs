@@ -1,0 +1,67 @@
+//! The settings of a family of breakers.
+
+use std::time::Duration;
+
+use crate::circuit_breaker::CircuitBreakerSettings;
+use crate::config::ConfigError;
+
+/// The settings of [`CircuitBreakers`](super::CircuitBreakers).
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[must_use = "settings do nothing until they are applied"]
+#[non_exhaustive]
+pub struct CircuitBreakersSettings {
+    /// The settings of each breaker.
+    pub breaker: CircuitBreakerSettings,
+    /// See [`max_keys`](Self::max_keys()).
+    pub max_keys: u64,
+    /// See [`idle_timeout`](Self::idle_timeout()).
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub idle_timeout: Duration,
+}
+
+// === impl CircuitBreakersSettings ===
+
+impl CircuitBreakersSettings {
+    /// The most keys, 1 to `u32::MAX`. Default: 1000, which take about two megabytes. The map
+    /// evicts keys in batches: with a maximum below 100, it may evict a key that is in use.
+    pub fn max_keys(mut self, keys: u64) -> Self {
+        self.max_keys = keys;
+        self
+    }
+
+    /// How long a key that is not used is remembered: 1 ms to 1000 days. Default: an hour. It
+    /// should be longer than a breaker stays open.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        const LONGEST: Duration = Duration::from_secs(1000 * 24 * 60 * 60);
+        ConfigError::check("max_keys", self.max_keys, 1..=u64::from(u32::MAX))?;
+        let least = Duration::from_millis(1);
+        ConfigError::check("idle_timeout", self.idle_timeout, least..=LONGEST)?;
+        self.breaker.check()
+    }
+}
+
+impl Default for CircuitBreakersSettings {
+    fn default() -> Self {
+        Self {
+            breaker: CircuitBreakerSettings::default(),
+            max_keys: 1000,
+            idle_timeout: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+impl From<CircuitBreakerSettings> for CircuitBreakersSettings {
+    fn from(breaker: CircuitBreakerSettings) -> Self {
+        Self {
+            breaker,
+            ..Self::default()
+        }
+    }
+}

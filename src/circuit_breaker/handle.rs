@@ -95,7 +95,7 @@ impl CircuitBreaker {
     fn acquire(&self) -> Result<CircuitToken, Rejection> {
         let admitted = self.shared.admit();
         match &admitted {
-            Ok(_) => self.shared.reporter.admitted(),
+            Ok(_) => self.shared.reporter.admitted(|| [None; 3]),
             Err(rejection) => rejection.count(None),
         }
         admitted

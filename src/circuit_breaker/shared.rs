@@ -14,10 +14,11 @@ use super::{CircuitState, Transition};
 use crate::clock::{self, nanos};
 use crate::config::ConfigError;
 use crate::control::circuit_breaker::breaker::{Breaker, Look, Pass, Refusal};
+use crate::control::circuit_breaker::rules::Reached;
 use crate::control::circuit_breaker::state::Times;
 use crate::control::circuit_breaker::window::Sample;
 use crate::control::circuit_breaker::word::{Mode, Word};
-use crate::observe::{self, Reporter};
+use crate::observe::{self, Reporter, Setting};
 use crate::outcome::Outcome;
 use crate::reason::Reason;
 use crate::rejection::Rejection;
@@ -94,6 +95,7 @@ impl Times for LiveTimes {
 impl Shared {
     /// A breaker with settings that are checked.
     pub(super) fn new(settings: CircuitBreakerSettings, reporter: Reporter) -> Self {
+        show(&reporter, &settings);
         Self {
             breaker: Breaker::new(settings.window.make(), &settings.rules(), 0),
             reporter,
@@ -131,7 +133,10 @@ impl Shared {
                 Err(error) => Err((error, settings)),
             }
         };
-        result.map(drop).map_err(|(error, _)| error)
+        let before = result.map_err(|(error, _)| error)?;
+        drop(before);
+        show(&self.reporter, &self.settings());
+        Ok(())
     }
 
     #[inline]
@@ -278,7 +283,7 @@ impl Shared {
     #[inline]
     pub(super) fn settle(&self, token: &mut CircuitToken, outcome: Outcome) {
         if outcome == Outcome::Success && !token.word.is_timed() {
-            return self.count(Some(token.pass()), Sample::SUCCESS, outcome);
+            return self.count(Some(token.pass()), Sample::SUCCESS, outcome, None);
         }
         self.record(Some(token.pass()), outcome, self.took(token));
     }
@@ -304,12 +309,12 @@ impl Shared {
             }
             Outcome::Ignored => return self.ignore(pass, outcome),
         };
-        let took = took.map_or(0, |took| (took / 1000).max(1));
-        self.count(pass, Sample::new(failed, slow, took), outcome);
+        let micros = took.map_or(0, |took| (took / 1000).max(1));
+        self.count(pass, Sample::new(failed, slow, micros), outcome, took);
     }
 
     #[inline]
-    fn count(&self, pass: Option<Pass>, sample: Sample, outcome: Outcome) {
+    fn count(&self, pass: Option<Pass>, sample: Sample, outcome: Outcome, took: Option<u64>) {
         let (breaker, times, now) = (&self.breaker, &self.times, || self.now());
         let reached = match pass {
             Some(pass) => breaker.record(pass, now, sample, times),
@@ -318,7 +323,7 @@ impl Shared {
         if reached.is_any() {
             self.reporter.circuit_reached(reached);
         }
-        self.reporter.circuit_outcome(outcome);
+        self.reporter.circuit_outcome(outcome, took);
         self.report();
     }
 
@@ -328,7 +333,7 @@ impl Shared {
         if let Some(pass) = pass {
             self.release(pass);
         }
-        self.reporter.circuit_outcome(outcome);
+        self.reporter.circuit_outcome(outcome, None);
     }
 
     fn release(&self, pass: Pass) {
@@ -381,6 +386,17 @@ fn is_callers_fault() -> bool {
     return crate::upload::is_callers_fault(true);
     #[cfg(not(feature = "http"))]
     false
+}
+
+/// Shows thresholds as gauges.
+fn show(reporter: &Reporter, settings: &CircuitBreakerSettings) {
+    let slow = settings.slow_call.map(|slow| slow.rate);
+    let consecutive = settings.consecutive_failures.map(f64::from);
+    let values = [settings.failure_rate, slow, consecutive];
+    for (cause, value) in Reached::CAUSES.into_iter().zip(values) {
+        let threshold = Setting::Threshold(cause.as_str());
+        reporter.set(threshold, value.unwrap_or(0.0));
+    }
 }
 
 impl Drop for Shared {

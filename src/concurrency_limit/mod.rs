@@ -61,6 +61,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 pub use self::settings::ConcurrencyLimitSettings;
 use crate::clock::{self, Lent};
 use crate::config::ConfigError;
@@ -68,7 +70,7 @@ use crate::control::concurrency_limit::limit::{Joined, Limiter};
 use crate::control::concurrency_limit::queue::Place;
 use crate::deadline::Deadline;
 use crate::gate::GateLayer;
-use crate::observe::Reporter;
+use crate::observe::{Reporter, Setting};
 use crate::outcome::Completion;
 use crate::policy::{Admission, Permit, Policy, Released, WaitFor};
 use crate::protocol::Http;
@@ -105,6 +107,7 @@ struct Shared {
 pub struct Queued {
     shared: Arc<Shared>,
     place: Option<Place>,
+    since: Instant,
     timeout: Duration,
     deadline: Option<Deadline>,
     lent: Lent,
@@ -144,13 +147,15 @@ impl ConcurrencyLimit {
         let settings = settings.into();
         settings.check()?;
         let (max_queued, queue_nanos) = (settings.max_queued, clock::nanos(settings.queue_timeout));
+        let reporter = Reporter::new("concurrency_limit");
+        show(&reporter, &settings);
         Ok(Self {
             shared: Arc::new(Shared {
                 limiter: Limiter::new(settings.permits()),
                 settings: Mutex::new(settings),
                 max_queued: AtomicUsize::new(max_queued),
                 queue_nanos: AtomicU64::new(queue_nanos),
-                reporter: Reporter::new("concurrency_limit"),
+                reporter,
             }),
         })
     }
@@ -202,7 +207,7 @@ impl ConcurrencyLimit {
             shared.limiter.set_limit(settings.permits());
             *current = settings;
         }
-        shared.reporter.limit_changed(self.limit());
+        show(&shared.reporter, &self.settings());
         while let Some(waker) = shared.limiter.serve() {
             wake(waker);
         }
@@ -274,11 +279,12 @@ impl ConcurrencyLimit {
                 let queued = Queued {
                     shared: shared.clone(),
                     place: Some(place),
+                    since: clock::now(),
                     timeout: Duration::from_nanos(shared.queue_nanos.load(Relaxed)),
                     deadline,
                     lent: Lent::default(),
                 };
-                shared.reporter.queued(true);
+                shared.reporter.queued();
                 Admission::Wait(WaitFor::new(queued, rejection()))
             }
         }
@@ -354,15 +360,7 @@ impl Shared {
 
     #[inline]
     fn entered(&self) {
-        self.reporter
-            .entered(|| self.limiter.occupancy().limit() as usize);
-    }
-
-    /// Leaves the queue; whether it was granted a permit.
-    fn forget(&self, place: Place) -> bool {
-        let granted = self.limiter.forget(place);
-        self.reporter.queued(false);
-        granted
+        self.reporter.entered();
     }
 
     #[inline]
@@ -391,7 +389,23 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
+/// Shows settings as gauges.
+fn show(reporter: &Reporter, settings: &ConcurrencyLimitSettings) {
+    reporter.set(Setting::ConcurrencyLimit, settings.limit as f64);
+    reporter.set(Setting::QueueLimit, settings.max_queued as f64);
+}
+
 // === impl Queued ===
+
+impl Queued {
+    /// Returns whether it was granted a permit.
+    fn leave_queue(&self, place: Place) -> bool {
+        let granted = self.shared.limiter.forget(place);
+        let waited = clock::now().saturating_duration_since(self.since);
+        self.shared.reporter.left_queue(waited);
+        granted
+    }
+}
 
 impl Future for Queued {
     type Output = Result<(), Rejection>;
@@ -404,10 +418,10 @@ impl Future for Queued {
             None => *waker = Some(cx.waker().clone()),
         });
         if !granted {
-            let (timeout, deadline) = (this.timeout, this.deadline);
+            let (since, timeout, deadline) = (this.since, this.timeout, this.deadline);
             ready!(this.lent.poll(
                 || {
-                    let due = clock::now() + timeout.min(clock::FAR);
+                    let due = since + timeout.min(clock::FAR);
                     // At the same time as a timeout around it, which polls this first: the queue
                     // knows the reason better.
                     deadline.map_or(due, |deadline| due.min(deadline.at()))
@@ -417,7 +431,7 @@ impl Future for Queued {
         }
         let place = this.place.take().expect("it is there until it is granted");
         // Read once more under the lock: a permit that is granted at the last moment is kept.
-        Poll::Ready(if this.shared.forget(place) {
+        Poll::Ready(if this.leave_queue(place) {
             this.shared.entered();
             Ok(())
         } else {
@@ -429,7 +443,7 @@ impl Future for Queued {
 impl Drop for Queued {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            if self.shared.forget(place) {
+            if self.leave_queue(place) {
                 self.shared.leave();
             }
         }

@@ -81,7 +81,8 @@ where
             return Err((rejection, kept));
         }
     };
-    shared.reporter.admitted();
+    let parts = guard.as_ref().map_or_else(Parts::default, Guard::parts);
+    shared.reporter.admitted(|| parts.reporters());
     let future = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
         match panic::catch_unwind(AssertUnwindSafe(|| service.call(request))) {
             Ok(future) => future,

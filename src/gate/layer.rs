@@ -62,6 +62,11 @@ impl<P, X> GateLayer<P, X> {
         &self.shared.policy
     }
 
+    #[cfg(feature = "http")]
+    pub(crate) fn reporter(&self) -> &Reporter {
+        &self.shared.reporter
+    }
+
     /// Turns the layer on and off while the service runs.
     #[must_use]
     pub fn switched_by(self, switch: Switch) -> GateLayer<Switched<P>, X>
@@ -143,7 +148,8 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         P: Clone,
         F: Fn(&RequestHead<'_>) -> bool + Clone,
     {
-        self.map_policy(|policy| Exempt::new(policy, exempt))
+        let reporter = self.shared.reporter.clone();
+        self.map_policy(|policy| Exempt::new(policy, exempt).counted_by(&reporter))
     }
 
     /// Classifies responses: an [`Outcome`], or `None` for the default (5xx
@@ -320,15 +326,15 @@ impl<P, In, E> GateLayer<P, Http<In, Wrapped, E>> {
 }
 
 impl<P, E> GateLayer<P, Plain<E>> {
-    /// Leaves out the requests for which the closure returns `true`: this layer neither rejects nor
-    /// counts them.
+    /// Leaves out the requests for which the closure returns `true`: the policy does not see them.
     #[must_use]
     pub fn exempt<F, Req>(self, exempt: F) -> GateLayer<Exempt<P, F>, Plain<E>>
     where
         P: Clone,
         F: Fn(&Req) -> bool + Clone,
     {
-        self.map_policy(|policy| Exempt::new(policy, exempt))
+        let reporter = self.shared.reporter.clone();
+        self.map_policy(|policy| Exempt::new(policy, exempt).counted_by(&reporter))
     }
 
     /// Does not look into errors: every `Err` is a failure, also a rejection of an inner layer.

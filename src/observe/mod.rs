@@ -1,38 +1,23 @@
-//! The only place that names metrics and events.
+//! Metrics and events: what is counted and reported, under which names.
 //!
 //! With the `metrics` feature every layer writes through the [`metrics`](https://docs.rs/metrics)
-//! facade, in the style of Prometheus: base units, `_total` for counters.
-//!
-//! | metric | kind | labels | counts |
-//! |---|---|---|---|
-//! | `seawall_requests_admitted_total` | counter | `layer`, `name` | requests that a gate admitted; a stack counts each once |
-//! | `seawall_requests_rejected_total` | counter | `layer`, `name`, `reason` | requests that a policy rejected, or the request limit for their body |
-//! | `seawall_requests_would_reject_total` | counter | `layer`, `name`, `reason` | requests that a layer in dry run would have rejected |
-//! | `seawall_requests_in_flight` | gauge | `layer`, `name` | requests that hold a permit now |
-//! | `seawall_requests_queued` | gauge | `layer`, `name` | requests that are queued for a permit now |
-//! | `seawall_concurrency_limit` | gauge | `layer`, `name` | the limit: how many permits there are |
-//! | `seawall_timeouts_total` | counter | `layer`, `name` | requests whose deadline passed |
-//! | `seawall_malformed_timeouts_total` | counter | `layer`, `name` | requests whose `grpc-timeout` could not be read and was ignored |
-//! | `seawall_panics_total` | counter | `layer`, `name` | handlers and bodies that panicked |
-//! | `seawall_circuit_state` | gauge | `layer`, `name`, `state` | how many circuit breakers of the name are in the state |
-//! | `seawall_circuit_transitions_total` | counter | `layer`, `name`, `state` | changes of a circuit breaker's state, by the state after it |
-//! | `seawall_circuit_thresholds_reached_total` | counter | `layer`, `name`, `reason` | thresholds that were reached while it was closed, or only observed: `failure_rate`, `slow_call_rate` or `consecutive_failures` |
-//! | `seawall_circuit_outcomes_total` | counter | `layer`, `name`, `reason` | outcomes of calls: `reason` is `success`, `failure`, `ignored`, `cancelled` or `panicked` |
-//! | `seawall_lag_seconds` | gauge | `layer`, `name` | how far the runtime is behind now |
-//! | `seawall_lag_probe_seconds` | histogram | `layer`, `name`, `reason` | the lag that each probe found; `reason` is `host` while the host is short of CPU, else `service` |
-//! | `seawall_lag_state` | gauge | `layer`, `name`, `state` | 1 for the state that a lag shedder is in, 0 for the others |
-//! | `seawall_lag_shed_ratio` | gauge | `layer`, `name` | the share of requests that it sheds now |
-//! | `seawall_lag_fail_open_total` | counter | `layer`, `name` | requests that it admitted because the last reading was too old |
-//! | `seawall_lag_sampler_failures_total` | counter | `layer`, `name` | times that the thread which measures lag, or a hook on it, failed |
+//! facade, in the style of Prometheus: base units, `_total` for counters. [`METRICS`] is the table
+//! of all metrics, and [`BUCKETS`] has the recommended buckets of their histograms.
 //!
 //! `layer` is the kind (`circuit_breaker`, `concurrency_limit`, `lag_shed`, `lag_monitor`,
 //! `timeout`, `request_limit`, `catch_panic`, `stack`, `gate`, `custom`), `name` is the name of the
-//! handle (empty by default), `reason` is [`Reason::as_str`] or
-//! [`TransitionCause::as_str`](crate::circuit_breaker::TransitionCause::as_str), `state` is
+//! handle (empty by default), `reason` is [`Reason::as_str`], `threshold` is the
+//! [`TransitionCause::as_str`](crate::circuit_breaker::TransitionCause::as_str) of a threshold,
+//! `outcome` is `success`, `failure`, `ignored`, `cancelled` or `panicked`, and `state` is
 //! [`LagState::as_str`] or [`CircuitState::as_str`](crate::CircuitState::as_str).
 //!
-//! A series is registered at its first use, once per handle: a recorder that is installed after the
-//! first request misses the series that exist by then. Install the recorder first.
+//! All series of a handle are registered with 0 at its first request, so that an `increase` sees
+//! the first rejection. For a [`Reason::Custom`] that is its first rejection. A recorder that is
+//! installed after the first request misses the series that exist by then: install it first.
+//!
+//! A gate counts each request that reaches it once, as admitted or as rejected before the inner
+//! service is called. An admitted request may still time out, panic, or have a body that is too
+//! large.
 //!
 //! A circuit breaker changes its state when it is called, so that the gauge of one without calls
 //! shows an old state. To alert on every outage, count:
@@ -60,14 +45,15 @@
 //!
 //! A lag shedder that begins to shed is a `WARN`, any other change of its `state` an `INFO`, with
 //! `lag_ms`; a lag monitor that fails is an `ERROR`. A circuit breaker that opens is a `WARN`, any
-//! other change of its `state` an `INFO`, with the cause as `reason`, and `key` for a keyed family
-//! that opts in.
+//! other change of its `state` an `INFO`, with the `cause`, and `key` for a keyed family that opts
+//! in.
 
 #[cfg_attr(not(feature = "metrics"), path = "no_series.rs")]
 mod series;
 
 #[cfg(feature = "tracing")]
 mod events;
+mod table;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -76,6 +62,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use self::series::Series;
+pub use self::table::{BUCKETS, METRICS, Metric, MetricKind, MetricUnit};
 use crate::control::circuit_breaker::{rules::Reached, state::Change, word::Mode};
 use crate::control::lag::law::LagState;
 use crate::outcome::Outcome;
@@ -102,7 +89,23 @@ struct Inner {
     source: Source,
     rejected: AtomicU64,
     would_reject: AtomicU64,
+    exempt: AtomicU64,
     series: Series,
+}
+
+/// A setting that is shown as a gauge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+pub(crate) enum Setting {
+    ConcurrencyLimit,
+    QueueLimit,
+    /// In seconds.
+    Timeout,
+    /// In bytes.
+    #[cfg_attr(not(feature = "http"), allow(dead_code))]
+    BodyLimit,
+    /// A threshold of a circuit breaker; 0 if it is not set.
+    Threshold(&'static str),
 }
 
 /// Which handle rejected a request: the kind of its layer, its name, and the key of a keyed family.
@@ -159,6 +162,7 @@ impl Reporter {
                 },
                 rejected: AtomicU64::new(0),
                 would_reject: AtomicU64::new(0),
+                exempt: AtomicU64::new(0),
                 series: Series::default(),
             }),
         }
@@ -207,10 +211,28 @@ impl Reporter {
         self.inner.would_reject.load(Relaxed)
     }
 
-    /// Counts an admitted request; without the `metrics` feature it does nothing.
-    #[inline]
-    pub(crate) fn admitted(&self) {
-        self.inner.series.admitted(self);
+    /// How many requests a rule of the layer or stack exempted.
+    pub fn exempt(&self) -> u64 {
+        self.inner.exempt.load(Relaxed)
+    }
+
+    /// Counts an admitted request; without the `metrics` feature it does nothing. At the first one,
+    /// the series of `others` are registered too.
+    #[inline(always)]
+    pub(crate) fn admitted<'a>(&self, others: impl FnOnce() -> [Option<&'a Self>; 3]) {
+        self.inner.series.admitted(self, others);
+    }
+
+    /// Counts an exempt request.
+    #[cold]
+    pub(crate) fn count_exempt(&self) {
+        self.inner.exempt.fetch_add(1, Relaxed);
+        self.inner.series.exempt(self);
+    }
+
+    /// A setting of the handle has this value.
+    pub(crate) fn set(&self, setting: Setting, value: f64) {
+        self.inner.series.set(setting, value);
     }
 
     /// Counts a rejection, and reports it as an event.
@@ -253,21 +275,16 @@ impl Reporter {
         self.count_rejected(Reason::Panicked, None, request);
     }
 
-    /// A request acquired one of `limit` permits; the limit is read when the gauges are registered.
+    /// A request acquired a permit.
     #[inline]
-    pub(crate) fn entered(&self, limit: impl FnOnce() -> usize) {
-        self.inner.series.entered(self, limit);
+    pub(crate) fn entered(&self) {
+        self.inner.series.entered(self);
     }
 
     /// A request released its permit.
     #[inline]
     pub(crate) fn left(&self) {
-        self.inner.series.left();
-    }
-
-    /// The limit changed.
-    pub(crate) fn limit_changed(&self, limit: usize) {
-        self.inner.series.limit_changed(limit);
+        self.inner.series.left(self);
     }
 
     /// How far the runtime is behind.
@@ -321,16 +338,16 @@ impl Reporter {
         self.inner.series.circuit_seen(self, mode);
     }
 
-    /// A call of a circuit breaker has an outcome.
+    /// A call of a circuit breaker has an outcome, and took so many nanoseconds if that is known.
     #[inline]
-    pub(crate) fn circuit_outcome(&self, outcome: Outcome) {
-        self.inner.series.circuit_outcome(self, outcome);
+    pub(crate) fn circuit_outcome(&self, outcome: Outcome, took: Option<u64>) {
+        self.inner.series.circuit_outcome(self, outcome, took);
     }
 
     /// A circuit breaker reached thresholds.
     #[cold]
     pub(crate) fn circuit_reached(&self, reached: Reached) {
-        Series::circuit_reached(self, reached);
+        self.inner.series.circuit_reached(self, reached);
     }
 
     /// A circuit breaker changed its state.
@@ -339,16 +356,16 @@ impl Reporter {
         #[cfg(feature = "tracing")]
         {
             let (layer, name, key) = (self.layer(), self.name(), self.key());
-            let (from, state, reason) = (
+            let (from, state, cause) = (
                 change.from.as_str(),
                 change.to.as_str(),
                 change.cause.as_str(),
             );
             let open_ms = change.lasts.map(|nanos| nanos / 1_000_000);
             if change.to == Mode::Open {
-                tracing::warn!(target: "seawall", layer, name, key, from, state, reason, open_ms, "circuit opened");
+                tracing::warn!(target: "seawall", layer, name, key, from, state, cause, open_ms, "circuit opened");
             } else {
-                tracing::info!(target: "seawall", layer, name, key, from, state, reason, "circuit changed");
+                tracing::info!(target: "seawall", layer, name, key, from, state, cause, "circuit changed");
             }
         }
     }
@@ -358,10 +375,14 @@ impl Reporter {
         self.inner.series.circuit_gone();
     }
 
-    /// A request was queued (`true`), or is no longer.
-    #[inline]
-    pub(crate) fn queued(&self, begins: bool) {
-        self.inner.series.queued(self, begins);
+    /// A request was queued.
+    pub(crate) fn queued(&self) {
+        self.inner.series.queued(self);
+    }
+
+    /// A request left the queue after this time.
+    pub(crate) fn left_queue(&self, waited: Duration) {
+        self.inner.series.left_queue(self, waited);
     }
 }
 

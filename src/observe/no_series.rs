@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Change, LagState, Mode, Outcome, Reached, Reason, Reporter};
+use super::{Change, LagState, Mode, Outcome, Reached, Reason, Reporter, Setting};
 
 #[derive(Default)]
 pub(super) struct Series {}
 
 #[allow(clippy::unused_self, reason = "the other module needs it")]
 impl Series {
-    #[inline]
-    pub(super) fn admitted(&self, _: &Reporter) {}
+    #[inline(always)]
+    pub(super) fn admitted<T>(&self, _: &Reporter, _: impl FnOnce() -> T) {}
+
+    pub(super) fn exempt(&self, _: &Reporter) {}
 
     pub(super) fn rejected(&self, _: &Reporter, _: Reason, _: bool) {}
 
@@ -20,16 +22,17 @@ impl Series {
 
     pub(super) fn panicked(&self, _: &Reporter) {}
 
-    #[inline]
-    pub(super) fn entered(&self, _: &Reporter, _: impl FnOnce() -> usize) {}
+    pub(super) fn set(&self, _: Setting, _: f64) {}
 
     #[inline]
-    pub(super) fn left(&self) {}
-
-    pub(super) fn limit_changed(&self, _: usize) {}
+    pub(super) fn entered(&self, _: &Reporter) {}
 
     #[inline]
-    pub(super) fn queued(&self, _: &Reporter, _: bool) {}
+    pub(super) fn left(&self, _: &Reporter) {}
+
+    pub(super) fn queued(&self, _: &Reporter) {}
+
+    pub(super) fn left_queue(&self, _: &Reporter, _: Duration) {}
 
     pub(super) fn lag(&self, _: &Reporter, _: Duration) {}
 
@@ -41,17 +44,17 @@ impl Series {
 
     pub(super) fn failed_open(&self, _: &Reporter) {}
 
+    pub(super) fn sampler_failed(&self, _: &Reporter) {}
+
     #[inline]
     pub(super) fn circuit_seen(&self, _: &Reporter, _: impl FnOnce() -> Mode) {}
 
     #[inline]
-    pub(super) fn circuit_outcome(&self, _: &Reporter, _: Outcome) {}
+    pub(super) fn circuit_outcome(&self, _: &Reporter, _: Outcome, _: Option<u64>) {}
 
-    pub(super) fn circuit_reached(_: &Reporter, _: Reached) {}
+    pub(super) fn circuit_reached(&self, _: &Reporter, _: Reached) {}
 
     pub(super) fn circuit_changed(&self, _: &Reporter, _: &Change) {}
 
     pub(super) fn circuit_gone(&self) {}
-
-    pub(super) fn sampler_failed(&self, _: &Reporter) {}
 }

@@ -1,6 +1,6 @@
 //! The series of one handle behind the `metrics` facade.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use metrics::{
@@ -8,203 +8,74 @@ use metrics::{
     describe_histogram, gauge, histogram,
 };
 
-use super::{Change, LagState, Mode, Outcome, Reached, Reason, Reporter};
+use super::table::{self, Metric, MetricKind, MetricUnit};
+use super::{Change, LagState, Mode, Outcome, Reached, Reason, Reporter, Setting};
+use crate::sync::lock;
 
-const ADMITTED: &str = "seawall_requests_admitted_total";
-const REJECTED: &str = "seawall_requests_rejected_total";
-const WOULD_REJECT: &str = "seawall_requests_would_reject_total";
-const IN_FLIGHT: &str = "seawall_requests_in_flight";
-const QUEUED: &str = "seawall_requests_queued";
-const LIMIT: &str = "seawall_concurrency_limit";
-const TIMEOUTS: &str = "seawall_timeouts_total";
-const MALFORMED: &str = "seawall_malformed_timeouts_total";
-const PANICS: &str = "seawall_panics_total";
-const LAG: &str = "seawall_lag_seconds";
-const LAG_PROBE: &str = "seawall_lag_probe_seconds";
-const LAG_STATE: &str = "seawall_lag_state";
-const LAG_SHED: &str = "seawall_lag_shed_ratio";
-const LAG_FAIL_OPEN: &str = "seawall_lag_fail_open_total";
-const CIRCUIT_STATE: &str = "seawall_circuit_state";
-const CIRCUIT_TRANSITIONS: &str = "seawall_circuit_transitions_total";
-const CIRCUIT_REACHED: &str = "seawall_circuit_thresholds_reached_total";
-const CIRCUIT_OUTCOMES: &str = "seawall_circuit_outcomes_total";
-const SAMPLER_FAILURES: &str = "seawall_lag_sampler_failures_total";
-
-/// The registered series of one handle: each is looked up once, then costs one atomic operation.
+/// The series of one handle: looked up when the handle has its first request, and from then on one
+/// atomic operation each.
 #[derive(Default)]
 pub(super) struct Series {
     admitted: OnceLock<Counter>,
-    rejected: [OnceLock<Counter>; Reason::ALL.len()],
-    would_reject: [OnceLock<Counter>; Reason::ALL.len()],
-    permits: OnceLock<Permits>,
-    queued: OnceLock<Gauge>,
-    timeouts: OnceLock<Counter>,
-    malformed: OnceLock<Counter>,
-    panics: OnceLock<Counter>,
-    lag: OnceLock<Gauge>,
-    /// By whether the host is short of CPU.
-    probes: [OnceLock<Histogram>; 2],
-    states: OnceLock<[(LagState, Gauge); 3]>,
-    shed: OnceLock<Gauge>,
-    failures: OnceLock<Counter>,
-    modes: OnceLock<Modes>,
-    outcomes: [OnceLock<Counter>; OUTCOMES.len()],
+    exempt: OnceLock<Counter>,
+    own: OnceLock<Own>,
+    /// The settings, and their gauges as soon as these are registered.
+    settings: Mutex<Vec<(Setting, f64, Option<Gauge>)>>,
 }
 
-/// A handle moves from one to the other; handles that share them add up.
-struct Modes {
-    gauges: [Gauge; Mode::ALL.len()],
-    entered: [Counter; Mode::ALL.len()],
-    shown: Mutex<Option<Mode>>,
+/// What a handle has by its kind.
+struct Own {
+    rejected: ByReason,
+    would_reject: ByReason,
+    kind: Kind,
+}
+
+/// Those of the reasons for which a layer rejects are registered with the handle, others, as those
+/// of your own policies, when they are first used.
+type ByReason = [OnceLock<Counter>; Reason::ALL.len()];
+
+enum Kind {
+    Limit(Permits),
+    Timeout(Timeouts),
+    Panics(Counter),
+    Circuit(Box<Circuit>),
+    Monitor(Monitor),
+    Shed(Shed),
+    Other,
 }
 
 struct Permits {
     in_flight: Gauge,
-    limit: Gauge,
+    queued: Gauge,
+    queue_time: Histogram,
 }
 
-impl Series {
-    #[inline]
-    pub(super) fn admitted(&self, reporter: &Reporter) {
-        self.admitted
-            .get_or_init(|| reporter.counter(ADMITTED, "Requests that a gate admitted."))
-            .increment(1);
-    }
-
-    pub(super) fn rejected(&self, reporter: &Reporter, reason: Reason, dry_run: bool) {
-        let (all, name, help) = if dry_run {
-            let help = "Requests that a layer in dry run would have rejected.";
-            (&self.would_reject, WOULD_REJECT, help)
-        } else {
-            let help = "Requests that were rejected.";
-            (&self.rejected, REJECTED, help)
-        };
-        let register = || {
-            describe_counter!(name, Unit::Count, help);
-            counter!(name, reporter.labels(&[("reason", reason.as_str())]))
-        };
-        match reason.index() {
-            Some(index) => all[index].get_or_init(register).increment(1),
-            None => register().increment(1),
-        }
-    }
-
-    pub(super) fn timed_out(&self, reporter: &Reporter) {
-        self.timeouts
-            .get_or_init(|| reporter.counter(TIMEOUTS, "Requests whose deadline passed."))
-            .increment(1);
-    }
-
-    pub(super) fn malformed_timeout(&self, reporter: &Reporter) {
-        let help = "Requests whose grpc-timeout could not be read, and was ignored.";
-        self.malformed
-            .get_or_init(|| reporter.counter(MALFORMED, help))
-            .increment(1);
-    }
-
-    pub(super) fn panicked(&self, reporter: &Reporter) {
-        self.panics
-            .get_or_init(|| reporter.counter(PANICS, "Handlers and bodies that panicked."))
-            .increment(1);
-    }
-
-    #[inline]
-    pub(super) fn entered(&self, reporter: &Reporter, limit: impl FnOnce() -> usize) {
-        let permits = self.permits.get_or_init(|| {
-            let permits = Permits {
-                in_flight: reporter.gauge(
-                    IN_FLIGHT,
-                    Unit::Count,
-                    "Requests that hold a permit now.",
-                ),
-                limit: reporter.gauge(LIMIT, Unit::Count, "Permits there are."),
-            };
-            permits.limit.set(limit() as f64);
-            permits
-        });
-        permits.in_flight.increment(1.0);
-    }
-
-    #[inline]
-    pub(super) fn left(&self) {
-        if let Some(permits) = self.permits.get() {
-            permits.in_flight.decrement(1.0);
-        }
-    }
-
-    /// Before the first request there is nothing to correct: registering sets the limit of that moment.
-    pub(super) fn limit_changed(&self, limit: usize) {
-        if let Some(permits) = self.permits.get() {
-            permits.limit.set(limit as f64);
-        }
-    }
-
-    pub(super) fn queued(&self, reporter: &Reporter, begins: bool) {
-        let queued = self.queued.get_or_init(|| {
-            reporter.gauge(
-                QUEUED,
-                Unit::Count,
-                "Requests that are queued for a permit now.",
-            )
-        });
-        queued.increment(if begins { 1.0 } else { -1.0 });
-    }
+struct Timeouts {
+    timeouts: Counter,
+    malformed: Counter,
 }
 
-impl Series {
-    pub(super) fn lag(&self, reporter: &Reporter, lag: Duration) {
-        self.lag
-            .get_or_init(|| {
-                reporter.gauge(LAG, Unit::Seconds, "How far the runtime is behind now.")
-            })
-            .set(lag.as_secs_f64());
-    }
+struct Circuit {
+    /// A breaker moves from one to the other; breakers that share them add up.
+    states: [Gauge; Mode::ALL.len()],
+    transitions: [Counter; Mode::ALL.len()],
+    shown: Mutex<Option<Mode>>,
+    reached: [Counter; Reached::CAUSES.len()],
+    outcomes: [Counter; OUTCOMES.len()],
+    calls: Histogram,
+}
 
-    pub(super) fn probe_returned(&self, reporter: &Reporter, lag: Duration, host_is_short: bool) {
-        self.probes[usize::from(host_is_short)]
-            .get_or_init(|| {
-                let help = "How far behind each probe found the runtime.";
-                describe_histogram!(LAG_PROBE, Unit::Seconds, help);
-                let reason = if host_is_short { "host" } else { "service" };
-                histogram!(LAG_PROBE, reporter.labels(&[("reason", reason)]))
-            })
-            .record(lag.as_secs_f64());
-    }
+struct Monitor {
+    lag: Gauge,
+    /// By whether the host is short of CPU.
+    probes: [Histogram; 2],
+    failures: Counter,
+}
 
-    pub(super) fn lag_state(&self, reporter: &Reporter, now: LagState) {
-        let states = self.states.get_or_init(|| {
-            let help = "1 for the state that a lag shedder is in, 0 for the others.";
-            describe_gauge!(LAG_STATE, Unit::Count, help);
-            [LagState::Normal, LagState::Warn, LagState::Shedding].map(|state| {
-                let gauge = gauge!(LAG_STATE, reporter.labels(&[("state", state.as_str())]));
-                (state, gauge)
-            })
-        });
-        for (state, gauge) in states {
-            gauge.set(f64::from(u8::from(*state == now)));
-        }
-    }
-
-    pub(super) fn shed(&self, reporter: &Reporter, share: f64) {
-        let help = "The share of requests that a lag shedder sheds now.";
-        self.shed
-            .get_or_init(|| reporter.gauge(LAG_SHED, Unit::Count, help))
-            .set(share);
-    }
-
-    pub(super) fn failed_open(&self, reporter: &Reporter) {
-        let help = "Requests admitted because the last reading of the lag was too old.";
-        self.failures
-            .get_or_init(|| reporter.counter(LAG_FAIL_OPEN, help))
-            .increment(1);
-    }
-
-    pub(super) fn sampler_failed(&self, reporter: &Reporter) {
-        let help = "Times that the thread which measures lag, or a hook on it, failed.";
-        self.failures
-            .get_or_init(|| reporter.counter(SAMPLER_FAILURES, help))
-            .increment(1);
-    }
+struct Shed {
+    states: [(LagState, Gauge); 3],
+    ratio: Gauge,
+    fail_open: Counter,
 }
 
 const OUTCOMES: [(Outcome, &str); 5] = [
@@ -215,97 +86,380 @@ const OUTCOMES: [(Outcome, &str); 5] = [
     (Outcome::Panicked, "panicked"),
 ];
 
+/// The reasons for which a layer rejects.
+fn reasons(layer: &str) -> &'static [Reason] {
+    match layer {
+        "concurrency_limit" => &[Reason::ConcurrencyLimit, Reason::QueueTimeout],
+        "lag_shed" => &[Reason::Overloaded],
+        "circuit_breaker" => &[Reason::CircuitOpen],
+        "request_limit" => &[
+            Reason::BodyTooLarge,
+            Reason::HeadersTooLarge,
+            Reason::UriTooLong,
+            Reason::BodyTooSlow,
+        ],
+        "drain" => &[Reason::Draining],
+        _ => &[],
+    }
+}
+
+// === impl Own ===
+
+impl Own {
+    fn new(reporter: &Reporter) -> Self {
+        let by_reason = |metric: Metric| {
+            let counters = ByReason::default();
+            let reasons = reasons(reporter.layer()).iter();
+            for index in reasons.filter_map(|reason| reason.index()) {
+                let reason = Reason::ALL[index].as_str();
+                counters[index].get_or_init(|| reporter.counter(metric, &[("reason", reason)]));
+            }
+            counters
+        };
+        Self {
+            rejected: by_reason(table::REJECTED),
+            would_reject: by_reason(table::WOULD_REJECT),
+            kind: Kind::new(reporter),
+        }
+    }
+}
+
+impl Kind {
+    fn new(reporter: &Reporter) -> Self {
+        match reporter.layer() {
+            "concurrency_limit" => Kind::Limit(Permits {
+                in_flight: reporter.gauge(table::IN_FLIGHT, &[]),
+                queued: reporter.gauge(table::QUEUED, &[]),
+                queue_time: reporter.histogram(table::QUEUE_TIME, &[]),
+            }),
+            "timeout" => Kind::Timeout(Timeouts {
+                timeouts: reporter.counter(table::TIMEOUTS, &[]),
+                malformed: reporter.counter(table::MALFORMED, &[]),
+            }),
+            "catch_panic" => Kind::Panics(reporter.counter(table::PANICS, &[])),
+            "circuit_breaker" => Kind::Circuit(Box::new(Circuit {
+                states: Mode::ALL
+                    .map(|mode| reporter.gauge(table::CIRCUIT_STATE, &[("state", mode.as_str())])),
+                transitions: Mode::ALL.map(|mode| {
+                    reporter.counter(table::CIRCUIT_TRANSITIONS, &[("state", mode.as_str())])
+                }),
+                shown: Mutex::new(None),
+                reached: Reached::CAUSES.map(|cause| {
+                    reporter.counter(table::CIRCUIT_REACHED, &[("threshold", cause.as_str())])
+                }),
+                outcomes: OUTCOMES.map(|(_, outcome)| {
+                    reporter.counter(table::CIRCUIT_OUTCOMES, &[("outcome", outcome)])
+                }),
+                calls: reporter.histogram(table::CIRCUIT_CALLS, &[]),
+            })),
+            "lag_monitor" => Kind::Monitor(Monitor {
+                lag: reporter.gauge(table::LAG, &[]),
+                probes: ["none", "host"].map(|contention| {
+                    reporter.histogram(table::LAG_PROBE, &[("contention", contention)])
+                }),
+                failures: reporter.counter(table::SAMPLER_FAILURES, &[]),
+            }),
+            "lag_shed" => Kind::Shed(Shed {
+                states: [LagState::Normal, LagState::Warn, LagState::Shedding].map(|state| {
+                    let label = [("state", state.as_str())];
+                    (state, reporter.gauge(table::LAG_STATE, &label))
+                }),
+                ratio: reporter.gauge(table::LAG_SHED, &[]),
+                fail_open: reporter.counter(table::LAG_FAIL_OPEN, &[]),
+            }),
+            _ => Kind::Other,
+        }
+    }
+}
+
+// === impl Series: requests ===
+
+impl Series {
+    /// Registers all series of the handle, each with 0.
+    #[inline]
+    fn own(&self, reporter: &Reporter) -> &Own {
+        self.own.get_or_init(|| self.register(reporter))
+    }
+
+    #[cold]
+    fn register(&self, reporter: &Reporter) -> Own {
+        for (setting, value, gauge) in &mut *lock(&self.settings) {
+            let gauge = gauge.get_or_insert_with(|| setting.gauge(reporter));
+            gauge.set(*value);
+        }
+        Own::new(reporter)
+    }
+
+    #[inline(always)]
+    pub(super) fn admitted<'a>(
+        &self,
+        reporter: &Reporter,
+        others: impl FnOnce() -> [Option<&'a Reporter>; 3],
+    ) {
+        match self.admitted.get() {
+            Some(admitted) => admitted.increment(1),
+            None => self.admitted_first(reporter, others()),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn admitted_first(&self, reporter: &Reporter, others: [Option<&Reporter>; 3]) {
+        for reporter in others.into_iter().flatten().chain([reporter]) {
+            reporter.inner.series.own(reporter);
+        }
+        let admitted = || reporter.counter(table::ADMITTED, &[]);
+        self.admitted.get_or_init(admitted).increment(1);
+    }
+
+    pub(super) fn exempt(&self, reporter: &Reporter) {
+        self.exempt
+            .get_or_init(|| reporter.counter(table::EXEMPT, &[]))
+            .increment(1);
+    }
+
+    pub(super) fn rejected(&self, reporter: &Reporter, reason: Reason, dry_run: bool) {
+        let own = self.own(reporter);
+        let (counters, metric) = if dry_run {
+            (&own.would_reject, table::WOULD_REJECT)
+        } else {
+            (&own.rejected, table::REJECTED)
+        };
+        let register = || reporter.counter(metric, &[("reason", reason.as_str())]);
+        match reason.index() {
+            Some(index) => counters[index].get_or_init(register).increment(1),
+            None => register().increment(1),
+        }
+    }
+
+    pub(super) fn timed_out(&self, reporter: &Reporter) {
+        match &self.own(reporter).kind {
+            Kind::Timeout(series) => series.timeouts.increment(1),
+            _ => reporter.counter(table::TIMEOUTS, &[]).increment(1),
+        }
+    }
+
+    pub(super) fn malformed_timeout(&self, reporter: &Reporter) {
+        if let Kind::Timeout(series) = &self.own(reporter).kind {
+            series.malformed.increment(1);
+        }
+    }
+
+    pub(super) fn panicked(&self, reporter: &Reporter) {
+        match &self.own(reporter).kind {
+            Kind::Panics(panics) => panics.increment(1),
+            _ => reporter.counter(table::PANICS, &[]).increment(1),
+        }
+    }
+
+    /// A setting has this value from now on.
+    pub(super) fn set(&self, setting: Setting, value: f64) {
+        let mut settings = lock(&self.settings);
+        match settings.iter_mut().find(|(each, ..)| *each == setting) {
+            Some((_, old, gauge)) => {
+                *old = value;
+                if let Some(gauge) = gauge {
+                    gauge.set(value);
+                }
+            }
+            None => settings.push((setting, value, None)),
+        }
+    }
+
+    #[inline]
+    fn permits(&self, reporter: &Reporter) -> Option<&Permits> {
+        match &self.own(reporter).kind {
+            Kind::Limit(permits) => Some(permits),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn entered(&self, reporter: &Reporter) {
+        if let Some(permits) = self.permits(reporter) {
+            permits.in_flight.increment(1.0);
+        }
+    }
+
+    #[inline]
+    pub(super) fn left(&self, reporter: &Reporter) {
+        if let Some(permits) = self.permits(reporter) {
+            permits.in_flight.decrement(1.0);
+        }
+    }
+
+    pub(super) fn queued(&self, reporter: &Reporter) {
+        if let Some(permits) = self.permits(reporter) {
+            permits.queued.increment(1.0);
+        }
+    }
+
+    pub(super) fn left_queue(&self, reporter: &Reporter, waited: Duration) {
+        if let Some(permits) = self.permits(reporter) {
+            permits.queued.decrement(1.0);
+            permits.queue_time.record(waited.as_secs_f64());
+        }
+    }
+}
+
+// === impl Series: lag ===
+
+impl Series {
+    fn monitor(&self, reporter: &Reporter) -> Option<&Monitor> {
+        match &self.own(reporter).kind {
+            Kind::Monitor(monitor) => Some(monitor),
+            _ => None,
+        }
+    }
+
+    fn shedder(&self, reporter: &Reporter) -> Option<&Shed> {
+        match &self.own(reporter).kind {
+            Kind::Shed(shed) => Some(shed),
+            _ => None,
+        }
+    }
+
+    pub(super) fn lag(&self, reporter: &Reporter, lag: Duration) {
+        if let Some(monitor) = self.monitor(reporter) {
+            monitor.lag.set(lag.as_secs_f64());
+        }
+    }
+
+    pub(super) fn probe_returned(&self, reporter: &Reporter, lag: Duration, host_is_short: bool) {
+        if let Some(monitor) = self.monitor(reporter) {
+            monitor.probes[usize::from(host_is_short)].record(lag.as_secs_f64());
+        }
+    }
+
+    pub(super) fn sampler_failed(&self, reporter: &Reporter) {
+        if let Some(monitor) = self.monitor(reporter) {
+            monitor.failures.increment(1);
+        }
+    }
+
+    pub(super) fn lag_state(&self, reporter: &Reporter, now: LagState) {
+        if let Some(shed) = self.shedder(reporter) {
+            for (state, gauge) in &shed.states {
+                gauge.set(f64::from(u8::from(*state == now)));
+            }
+        }
+    }
+
+    pub(super) fn shed(&self, reporter: &Reporter, share: f64) {
+        if let Some(shed) = self.shedder(reporter) {
+            shed.ratio.set(share);
+        }
+    }
+
+    pub(super) fn failed_open(&self, reporter: &Reporter) {
+        if let Some(shed) = self.shedder(reporter) {
+            shed.fail_open.increment(1);
+        }
+    }
+}
+
+// === impl Series: circuit breakers ===
+
 impl Series {
     #[inline]
+    fn circuit(&self, reporter: &Reporter) -> Option<&Circuit> {
+        match &self.own(reporter).kind {
+            Kind::Circuit(circuit) => Some(circuit),
+            _ => None,
+        }
+    }
+
+    #[inline]
     pub(super) fn circuit_seen(&self, reporter: &Reporter, mode: impl FnOnce() -> Mode) {
-        if self.modes.get().is_none() {
+        if self.own.get().is_none() {
             self.show_mode(reporter, mode(), true);
         }
     }
 
     /// Moves the handle from the state that it was shown in to the one that it is in.
     fn show_mode(&self, reporter: &Reporter, mode: Mode, is_first: bool) {
-        let modes = self.modes.get_or_init(|| {
-            let help = "How many circuit breakers are in a state.";
-            describe_gauge!(CIRCUIT_STATE, Unit::Count, help);
-            let gauges = Mode::ALL
-                .map(|mode| gauge!(CIRCUIT_STATE, reporter.labels(&[("state", mode.as_str())])));
-            // Each of them from zero, so that the first change is an increase.
-            let help = "Changes of a circuit breaker's state.";
-            describe_counter!(CIRCUIT_TRANSITIONS, Unit::Count, help);
-            let entered = Mode::ALL.map(|mode| {
-                let labels = reporter.labels(&[("state", mode.as_str())]);
-                let counter = counter!(CIRCUIT_TRANSITIONS, labels);
-                counter.increment(0);
-                counter
-            });
-            Modes {
-                gauges,
-                entered,
-                shown: Mutex::new(None),
-            }
-        });
-        let mut shown = modes.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(circuit) = self.circuit(reporter) else {
+            return;
+        };
+        let mut shown = lock(&circuit.shown);
         if is_first && shown.is_some() {
             return; // a change was faster
         }
-        match shown.replace(mode) {
-            Some(before) => modes.gauges[before as usize].decrement(1.0),
-            // So that all states are there from the beginning.
-            None => modes.gauges.iter().for_each(|gauge| gauge.increment(0.0)),
+        if let Some(before) = shown.replace(mode) {
+            circuit.states[before as usize].decrement(1.0);
         }
-        modes.gauges[mode as usize].increment(1.0);
+        circuit.states[mode as usize].increment(1.0);
     }
 
     pub(super) fn circuit_changed(&self, reporter: &Reporter, change: &Change) {
         self.show_mode(reporter, change.to, false);
-        if let Some(modes) = self.modes.get() {
-            modes.entered[change.to as usize].increment(1);
+        if let Some(circuit) = self.circuit(reporter) {
+            circuit.transitions[change.to as usize].increment(1);
         }
     }
 
-    pub(super) fn circuit_reached(reporter: &Reporter, reached: Reached) {
-        let help = "Thresholds that a circuit breaker reached.";
-        describe_counter!(CIRCUIT_REACHED, Unit::Count, help);
-        for (index, cause) in Reached::CAUSES.iter().enumerate() {
+    pub(super) fn circuit_reached(&self, reporter: &Reporter, reached: Reached) {
+        let Some(circuit) = self.circuit(reporter) else {
+            return;
+        };
+        for (index, counter) in circuit.reached.iter().enumerate() {
             if reached.has(index) {
-                let labels = reporter.labels(&[("reason", cause.as_str())]);
-                counter!(CIRCUIT_REACHED, labels).increment(1);
+                counter.increment(1);
             }
         }
     }
 
+    /// `took` is the duration in nanoseconds, if it was measured.
     #[inline]
-    pub(super) fn circuit_outcome(&self, reporter: &Reporter, outcome: Outcome) {
-        let Some(index) = OUTCOMES.iter().position(|(each, _)| *each == outcome) else {
-            return;
-        };
-        self.outcomes[index]
-            .get_or_init(|| {
-                let help = "Outcomes of the calls that a circuit breaker admitted.";
-                describe_counter!(CIRCUIT_OUTCOMES, Unit::Count, help);
-                counter!(
-                    CIRCUIT_OUTCOMES,
-                    reporter.labels(&[("reason", OUTCOMES[index].1)])
-                )
-            })
-            .increment(1);
+    pub(super) fn circuit_outcome(&self, reporter: &Reporter, outcome: Outcome, took: Option<u64>) {
+        let index = OUTCOMES.iter().position(|(each, _)| *each == outcome);
+        if let (Some(circuit), Some(index)) = (self.circuit(reporter), index) {
+            circuit.outcomes[index].increment(1);
+            if let Some(took) = took {
+                circuit
+                    .calls
+                    .record(Duration::from_nanos(took).as_secs_f64());
+            }
+        }
     }
 
     /// The handle is in no state any more.
     pub(super) fn circuit_gone(&self) {
-        let Some(modes) = self.modes.get() else {
-            return;
-        };
-        let mut shown = modes.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = shown.take() {
-            modes.gauges[before as usize].decrement(1.0);
+        if let Some(Own {
+            kind: Kind::Circuit(circuit),
+            ..
+        }) = self.own.get()
+        {
+            if let Some(before) = lock(&circuit.shown).take() {
+                circuit.states[before as usize].decrement(1.0);
+            }
         }
     }
 }
 
+// === impl Setting ===
+
+impl Setting {
+    fn gauge(self, reporter: &Reporter) -> Gauge {
+        match self {
+            Setting::ConcurrencyLimit => reporter.gauge(table::LIMIT, &[]),
+            Setting::QueueLimit => reporter.gauge(table::QUEUE_LIMIT, &[]),
+            Setting::Timeout => reporter.gauge(table::TIMEOUT, &[]),
+            Setting::BodyLimit => reporter.gauge(table::BODY_LIMIT, &[]),
+            Setting::Threshold(threshold) => {
+                reporter.gauge(table::CIRCUIT_THRESHOLD, &[("threshold", threshold)])
+            }
+        }
+    }
+}
+
+// === impl Reporter ===
+
+type Labels<'a> = &'a [(&'static str, &'static str)];
+
 impl Reporter {
-    fn labels(&self, more: &[(&'static str, &'static str)]) -> Vec<Label> {
+    fn labels(&self, metric: Metric, more: Labels<'_>) -> Vec<Label> {
+        debug_assert!(more.iter().map(|(label, _)| label).eq(metric.labels));
         let mut labels = vec![
             Label::from_static_parts("layer", self.layer()),
             Label::new("name", self.name().to_owned()),
@@ -314,17 +468,43 @@ impl Reporter {
             labels.push(Label::new("key", key.to_owned()));
         }
         let more = more.iter();
-        labels.extend(more.map(|(key, value)| Label::from_static_parts(key, value)));
+        labels.extend(more.map(|(label, value)| Label::from_static_parts(label, value)));
         labels
     }
 
-    fn counter(&self, name: &'static str, help: &'static str) -> Counter {
-        describe_counter!(name, Unit::Count, help);
-        counter!(name, self.labels(&[]))
+    fn counter(&self, metric: Metric, labels: Labels<'_>) -> Counter {
+        metric.describe();
+        let counter = counter!(metric.name, self.labels(metric, labels));
+        counter.increment(0);
+        counter
     }
 
-    fn gauge(&self, name: &'static str, unit: Unit, help: &'static str) -> Gauge {
-        describe_gauge!(name, unit, help);
-        gauge!(name, self.labels(&[]))
+    fn gauge(&self, metric: Metric, labels: Labels<'_>) -> Gauge {
+        metric.describe();
+        let gauge = gauge!(metric.name, self.labels(metric, labels));
+        gauge.increment(0.0);
+        gauge
+    }
+
+    fn histogram(&self, metric: Metric, labels: Labels<'_>) -> Histogram {
+        metric.describe();
+        histogram!(metric.name, self.labels(metric, labels))
+    }
+}
+
+// === impl Metric ===
+
+impl Metric {
+    fn describe(self) {
+        let unit = match self.unit {
+            MetricUnit::Count | MetricUnit::Ratio => Unit::Count,
+            MetricUnit::Seconds => Unit::Seconds,
+            MetricUnit::Bytes => Unit::Bytes,
+        };
+        match self.kind {
+            MetricKind::Counter => describe_counter!(self.name, unit, self.help),
+            MetricKind::Gauge => describe_gauge!(self.name, unit, self.help),
+            MetricKind::Histogram => describe_histogram!(self.name, unit, self.help),
+        }
     }
 }

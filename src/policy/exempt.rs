@@ -3,16 +3,20 @@
 use std::fmt;
 
 use super::{Admission, Parts, Policy};
+use crate::observe::Reporter;
 use crate::request::RequestKind;
 
 /// A policy that decides only about the requests for which the closure returns `false`; made by
 /// `GateLayer::exempt`.
 ///
-/// Exempt requests hold no token of the policy, and the policy does not count them.
+/// Exempt requests hold no token of the policy. A layer counts them as
+/// `seawall_requests_exempt_total`, and, as its gate calls the inner service, as admitted.
 #[derive(Clone)]
 pub struct Exempt<P, F> {
     policy: P,
-    exempt: F,
+    rule: F,
+    /// Counts the exempt requests.
+    reporter: Option<Reporter>,
 }
 
 /// Which requests are exempt: a closure, or [`Never`]. Sealed.
@@ -57,12 +61,32 @@ impl<P, F> Exempt<P, F> {
     /// Leaves out the requests for which `exempt` returns `true`: the closure gets a
     /// `&RequestHead<'_>` over HTTP, and a `&Req` over [`Plain`](crate::Plain).
     pub const fn new(policy: P, exempt: F) -> Self {
-        Self { policy, exempt }
+        Self {
+            policy,
+            rule: exempt,
+            reporter: None,
+        }
+    }
+
+    /// Counts the exempt requests.
+    pub(crate) fn counted_by(self, reporter: &Reporter) -> Self {
+        Self {
+            reporter: Some(reporter.clone()),
+            ..self
+        }
     }
 
     /// The policy.
     pub fn policy(&self) -> &P {
         &self.policy
+    }
+
+    #[cold]
+    fn bypass<T, W>(&self) -> Admission<T, W> {
+        if let Some(reporter) = &self.reporter {
+            reporter.count_exempt();
+        }
+        Admission::Bypass
     }
 }
 
@@ -79,8 +103,8 @@ where
 
     #[inline(always)]
     fn admit(&self, request: &R::Head<'_>) -> Admission<Self::Token, Self::Wait> {
-        if self.exempt.is_exempt(request) {
-            return Admission::Bypass;
+        if self.rule.is_exempt(request) {
+            return self.bypass();
         }
         self.policy.admit(request)
     }

@@ -11,7 +11,7 @@ use crate::clock::nanos;
 use crate::config::ConfigError;
 use crate::control::published::Published;
 use crate::http::head::RequestHead;
-use crate::observe::Reporter;
+use crate::observe::{Reporter, Setting};
 use crate::raise;
 use crate::reason::Reason;
 use crate::sync::lock;
@@ -54,7 +54,7 @@ impl Bounds {
             limits,
             reporter: Reporter::new("request_limit"),
         };
-        this.use_raise();
+        this.show();
         this
     }
 
@@ -73,14 +73,17 @@ impl Bounds {
             self.limits.set(Limits::new(&settings).0);
             *current = settings;
         }
-        self.use_raise();
+        self.show();
         Ok(())
     }
 
-    fn use_raise(&self) {
-        if self.settings().raisable_to.is_some() {
+    fn show(&self) {
+        let settings = self.settings();
+        if settings.raisable_to.is_some() {
             raise::use_it();
         }
+        self.reporter
+            .set(Setting::BodyLimit, settings.max_body as f64);
     }
 
     pub(crate) fn reporter(&self) -> &Reporter {

@@ -111,6 +111,8 @@ pub struct ServerSnapshot {
     pub concurrency_limit: PartSnapshot<ConcurrencyLimitSnapshot>,
     /// The request limit.
     pub request_limit: PartSnapshot<RequestLimitSnapshot>,
+    /// Requests so far that were exempt.
+    pub exempt: u64,
 }
 
 // === impl ServerBuilder ===
@@ -288,7 +290,7 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         }
         let parts = (
             on(catch_panic),
-            Exempt::new((on(lag_shed), self.policy), self.exempt.clone()),
+            Exempt::new((on(lag_shed), self.policy), self.exempt.clone()).counted_by(&reporter),
             on((body, timeout)),
             on(requests),
             Exempt::new(on(limit), self.exempt),
@@ -360,6 +362,7 @@ impl<M, F, C: AsRef<CatchPanic>, X> Stack<Server<M, F, C>, X> {
                 self.concurrency_limit().snapshot(),
             ),
             request_limit: part(&switches.request_limit, self.request_limit().snapshot()),
+            exempt: self.layer.reporter().exempt(),
         }
     }
 }

@@ -89,7 +89,7 @@ pub use self::settings::TimeoutSettings;
 use crate::clock;
 use crate::config::ConfigError;
 use crate::gate::GateLayer;
-use crate::observe::Reporter;
+use crate::observe::{Reporter, Setting};
 use crate::outcome::Outcome;
 use crate::policy::{Admission, Budget, NoWait, Parts, PerRequest, Policy, Time, Timed};
 #[cfg(feature = "http")]
@@ -252,6 +252,8 @@ impl Timeout {
             shared.most.store(settings.most(), Relaxed);
         }
         shared.time.store(Time::ours(settings.duration).0, Relaxed);
+        let seconds = settings.duration.as_secs_f64();
+        shared.reporter.set(Setting::Timeout, seconds);
     }
 
     /// Its setting and what it has seen.

@@ -212,7 +212,7 @@ async fn keys_are_in_the_metrics_only_if_asked_for() {
     let quiet = upstream(family());
     fail(&quiet);
     let page = handle.render();
-    let outcomes = r#"seawall_circuit_outcomes_total{layer="circuit_breaker",name="upstream",reason="failure"} 8"#;
+    let outcomes = r#"seawall_circuit_outcomes_total{layer="circuit_breaker",name="upstream",outcome="failure"} 8"#;
     assert!(page.contains(outcomes), "{page}");
     let open = r#"seawall_circuit_state{layer="circuit_breaker",name="upstream",state="open"} 2"#;
     assert!(page.contains(open) && !page.contains("key="), "{page}");
@@ -224,7 +224,7 @@ async fn keys_are_in_the_metrics_only_if_asked_for() {
     fail(&told);
     let page = handle.render();
     for line in [
-        r#"seawall_circuit_outcomes_total{layer="circuit_breaker",name="told",key="a",reason="failure"} 4"#,
+        r#"seawall_circuit_outcomes_total{layer="circuit_breaker",name="told",key="a",outcome="failure"} 4"#,
         r#"seawall_circuit_state{layer="circuit_breaker",name="told",key="b",state="open"} 1"#,
         r#"seawall_circuit_state{layer="circuit_breaker",name="told",key="b",state="closed"} 0"#,
         r#"seawall_circuit_transitions_total{layer="circuit_breaker",name="told",key="a",state="open"} 1"#,

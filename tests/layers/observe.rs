@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use seawall::observe::METRICS;
 use seawall::policy::{Admission, NoWait, Policy, RequestKind};
 use seawall::{
     CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
@@ -13,6 +14,7 @@ use tower::{Layer, Service};
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
+#[expect(clippy::too_many_lines, reason = "one page has all metrics")]
 async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
     use metrics_exporter_prometheus::PrometheusBuilder;
     use seawall::{CatchPanicLayer, RequestLimitLayer, Timeout};
@@ -50,8 +52,14 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
         .dry_run()
         .layer(answers(|| ok(Script::default())));
     dry.call(get()).await.unwrap();
+    let mut exempt = GateLayer::from_policy(Never)
+        .exempt(|_| true)
+        .layer(answers(|| ok(Script::default())));
+    exempt.call(get()).await.unwrap();
 
-    let settings = CircuitBreakerSettings::default().minimum_calls(2);
+    let settings = CircuitBreakerSettings::default()
+        .minimum_calls(2)
+        .slow_call(Duration::from_secs(1), 0.9);
     let breaker = CircuitBreaker::new(settings).unwrap().named("api");
     let mut failing = CircuitBreakerLayer::new(breaker.clone()).layer(answers(|| {
         let mut response = ok(Script::default());
@@ -68,10 +76,10 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
 
     let page = handle.render();
     for line in [
-        r#"seawall_circuit_outcomes_total{layer="circuit_breaker",name="api",reason="failure"} 2"#,
+        r#"seawall_circuit_outcomes_total{layer="circuit_breaker",name="api",outcome="failure"} 2"#,
         r#"seawall_circuit_transitions_total{layer="circuit_breaker",name="api",state="open"} 1"#,
         r#"seawall_circuit_transitions_total{layer="circuit_breaker",name="api",state="half_open"} 0"#,
-        r#"seawall_circuit_thresholds_reached_total{layer="circuit_breaker",name="api",reason="failure_rate"} 1"#,
+        r#"seawall_circuit_thresholds_reached_total{layer="circuit_breaker",name="api",threshold="failure_rate"} 1"#,
         r#"seawall_requests_rejected_total{layer="circuit_breaker",name="api",reason="circuit_open"} 1"#,
         r#"seawall_requests_admitted_total{layer="concurrency_limit",name="db"} 1"#,
         r#"seawall_requests_rejected_total{layer="concurrency_limit",name="db",reason="concurrency_limit"} 1"#,
@@ -83,26 +91,33 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
         r#"seawall_timeouts_total{layer="timeout",name="api"} 1"#,
         r#"seawall_malformed_timeouts_total{layer="timeout",name="api"} 1"#,
         r#"seawall_panics_total{layer="catch_panic",name=""} 1"#,
+        r#"seawall_requests_exempt_total{layer="gate",name=""} 1"#,
+        r#"seawall_queue_limit{layer="concurrency_limit",name="db"} 1"#,
+        r#"seawall_queue_seconds_count{layer="concurrency_limit",name="db"} 1"#,
+        r#"seawall_timeout_seconds{layer="timeout",name="api"} 1"#,
+        r#"seawall_request_body_limit_bytes{layer="request_limit",name=""} 1"#,
+        r#"seawall_circuit_threshold{layer="circuit_breaker",name="api",threshold="failure_rate"} 0.5"#,
+        r#"seawall_circuit_threshold{layer="circuit_breaker",name="api",threshold="slow_call_rate"} 0.9"#,
+        r#"seawall_circuit_threshold{layer="circuit_breaker",name="api",threshold="consecutive_failures"} 0"#,
+        r#"seawall_circuit_call_seconds_count{layer="circuit_breaker",name="api"} 2"#,
+        // What has not happened is 0.
+        r#"seawall_requests_rejected_total{layer="concurrency_limit",name="db",reason="queue_timeout"} 0"#,
+        r#"seawall_circuit_outcomes_total{layer="circuit_breaker",name="api",outcome="panicked"} 0"#,
     ] {
         assert!(page.contains(line), "{line}\nis not in\n{page}");
     }
     let scraped: BTreeSet<_> = page
         .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| line.split('{').next())
-        .filter(|name| !name.is_empty())
+        .filter_map(|line| line.strip_prefix("# HELP "))
         .collect();
-    let docs = include_str!("../../src/observe/mod.rs");
-    let documented: BTreeSet<_> = docs
-        .lines()
-        .filter_map(|line| line.strip_prefix("//! | `")?.split('`').next())
+    let documented = METRICS
+        .iter()
+        .map(|metric| format!("{} {}", metric.name, metric.help));
+    let documented: BTreeSet<_> = documented
         // Measured on a thread of its own, which knows no local recorder: `tests/lag` has them.
-        .filter(|name| !name.starts_with("seawall_lag_"))
+        .filter(|line| !line.starts_with("seawall_lag_"))
         .collect();
-    assert_eq!(scraped, documented);
-    for name in documented {
-        assert!(page.contains(&format!("# HELP {name} ")), "{name}");
-    }
+    assert_eq!(scraped, documented.iter().map(String::as_str).collect());
 
     tokio::time::advance(Duration::from_secs(5)).await;
     let probe = breaker.try_acquire().unwrap();
@@ -121,6 +136,125 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
     ] {
         assert!(page.contains(line), "{line}\nis not in\n{page}");
     }
+}
+
+/// The value of a series.
+fn value(page: &str, series: &str) -> u64 {
+    let line = page.lines().find_map(|line| line.strip_prefix(series));
+    let value = line.unwrap_or_else(|| panic!("{series}\nis not in\n{page}"));
+    value.trim().parse().unwrap()
+}
+
+/// After any mixture of endings: each request was admitted or rejected once, each admitted one has
+/// one outcome, and the snapshots agree.
+#[tokio::test(start_paused = true)]
+#[expect(clippy::too_many_lines, reason = "one storm has all counts")]
+async fn counts_add_up() {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use tokio_test::task::spawn;
+
+    const CALLS: u64 = 1000;
+
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let settings = CircuitBreakerSettings::default().open_duration(Duration::from_millis(20));
+    let breaker = CircuitBreaker::new(settings).unwrap();
+    let limit = ConcurrencyLimit::from(3);
+    let layer = GateLayer::from_policy((breaker.clone(), limit.clone()))
+        .exempt(|head| head.path() == "/exempt");
+    let mut service = layer.layer(tower::service_fn(async |request: http::Request<Script>| {
+        let path = request.uri().path().to_owned();
+        match path.as_str() {
+            "/panics" => std::panic::resume_unwind(Box::new("scripted")),
+            "/hangs" => std::future::pending().await,
+            _ => {}
+        }
+        let mut response = ok(Script::data(&["a"]));
+        if path == "/fails" {
+            *response.status_mut() = http::StatusCode::BAD_GATEWAY;
+        }
+        Ok::<_, std::convert::Infallible>(response)
+    }));
+    let mut dice = fastrand::Rng::with_seed(1);
+    let (mut exempt, mut rejected, mut panicked, mut kept) = (0, 0, 0, Vec::new());
+    for call in 0..CALLS {
+        let path = match dice.u8(..10) {
+            0 => "/exempt",
+            1 => "/panics",
+            2 => "/hangs",
+            3 => "/fails",
+            _ => "/works",
+        };
+        exempt += u64::from(path == "/exempt");
+        let mut request = get();
+        *request.uri_mut() = path.parse().unwrap();
+        let mut future = spawn(service.call(request));
+        let poll = std::panic::AssertUnwindSafe(|| future.poll());
+        match std::panic::catch_unwind(poll) {
+            Ok(std::task::Poll::Ready(response)) => {
+                let response = response.unwrap();
+                rejected += u64::from(reason(&response).is_some());
+                if dice.bool() {
+                    kept.push(response);
+                }
+            }
+            Ok(std::task::Poll::Pending) => {}
+            Err(_) => panicked += 1,
+        }
+        if call % 16 == 0 {
+            kept.clear();
+            tokio::time::advance(Duration::from_millis(5)).await;
+        }
+    }
+    kept.clear();
+    let page = handle.render();
+    let gate = r#"{layer="gate",name=""} "#;
+    let admitted = value(&page, &format!("seawall_requests_admitted_total{gate}"));
+    let of = |layer: &str, reason: &str| {
+        value(
+            &page,
+            &format!(
+                "seawall_requests_rejected_total{{layer=\"{layer}\",name=\"\",reason=\"{reason}\"}} "
+            ),
+        )
+    };
+    let open = of("circuit_breaker", "circuit_open");
+    let full = of("concurrency_limit", "concurrency_limit");
+    assert_eq!(
+        (open, full),
+        (breaker.snapshot().rejected, limit.snapshot().rejected)
+    );
+    assert_eq!(open + full, rejected);
+    assert_eq!(admitted + rejected, CALLS);
+    assert_eq!(
+        value(&page, &format!("seawall_requests_exempt_total{gate}")),
+        exempt
+    );
+    let outcome = |outcome: &str| {
+        value(
+            &page,
+            &format!(
+                "seawall_circuit_outcomes_total{{layer=\"circuit_breaker\",name=\"\",outcome=\"{outcome}\"}} "
+            ),
+        )
+    };
+    let totals = breaker.snapshot().totals;
+    assert_eq!(outcome("success"), totals.successes);
+    assert_eq!(outcome("failure") + outcome("panicked"), totals.failures);
+    assert_eq!(
+        (outcome("panicked"), outcome("cancelled")),
+        (totals.panicked, totals.cancelled)
+    );
+    assert_eq!(outcome("ignored") + outcome("cancelled"), totals.ignored);
+    let outcomes: u64 = ["success", "failure", "ignored", "cancelled", "panicked"]
+        .map(outcome)
+        .iter()
+        .sum();
+    // A request that the limit rejects is ignored by the breaker before it.
+    assert_eq!(outcomes, admitted - exempt + full);
+    assert!(panicked > 0 && open > 0 && full > 0 && exempt > 0);
+    assert_eq!(limit.in_flight(), 0);
 }
 
 /// One state is 1, the others are 0; or there is no gauge.
@@ -257,8 +391,8 @@ async fn one_event_per_rejection_and_panic() {
     assert_eq!(
         lines(),
         [
-            r#"WARN seawall: circuit opened layer="circuit_breaker" name="api" from="closed" state="open" reason="by_hand" open_ms=5000"#,
-            r#"INFO seawall: circuit changed layer="circuit_breaker" name="api" from="open" state="half_open" reason="open_time_over""#
+            r#"WARN seawall: circuit opened layer="circuit_breaker" name="api" from="closed" state="open" cause="by_hand" open_ms=5000"#,
+            r#"INFO seawall: circuit changed layer="circuit_breaker" name="api" from="open" state="half_open" cause="open_time_over""#
         ]
     );
 }

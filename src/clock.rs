@@ -31,6 +31,15 @@ pub(crate) fn sleep(after: Duration) -> Sleep {
     tokio::time::sleep(after)
 }
 
+/// What a future gives within a time that begins now; `None` if it takes longer.
+///
+/// # Panics
+///
+/// Outside a Tokio runtime whose time driver is on.
+pub(crate) async fn within<F: Future>(time: Duration, future: F) -> Option<F::Output> {
+    tokio::time::timeout(time, future).await.ok()
+}
+
 /// Longer than any deadline that matters, and short enough to be added to any time.
 pub(crate) const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 

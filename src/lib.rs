@@ -27,8 +27,9 @@
 //! # The layers
 //!
 //! Every part also works alone. Each layer has a handle ([`LagShed`], [`CircuitBreaker`],
-//! [`ConcurrencyLimit`], [`Timeout`], [`RequestLimit`], [`CatchPanic`]). The handle holds the
-//! state: clone it, read it and change it from anywhere. The layer puts it in front of a service.
+//! [`ConcurrencyLimit`], [`Timeout`], [`RequestLimit`], [`CatchPanic`], [`Drain`]). The handle
+//! holds the state: clone it, read it and change it from anywhere. The layer puts it in front of a
+//! service.
 //!
 //! | layer | protects from | the request gets |
 //! |---|---|---|
@@ -38,6 +39,7 @@
 //! | [`TimeoutLayer`] | requests and bodies that never end | 504 |
 //! | [`RequestLimitLayer`] | bodies, headers and URIs that are too large, bodies that are too slow | 413, 431, 414, 408 |
 //! | [`CatchPanicLayer`] | panics of handlers | 500 |
+//! | [`DrainLayer`] | deployments that cut requests off | 503 once the process is about to end |
 //!
 //! ```
 //! use std::time::Duration;
@@ -124,7 +126,7 @@
 //! | [`Custom`](Reason::Custom) | set by your [`CustomReason`] | set by your [`CustomReason`] | yes |
 //!
 //! `Retry-After` is sent if the policy sets a retry time; over gRPC it is `grpc-retry-pushback-ms`.
-//! `RateLimited` and `Draining` are reasons for your own policies. HTTP bodies are
+//! `RateLimited` is a reason for your own policies. HTTP bodies are
 //! `application/problem+json` (RFC 9457). `respond_with` on any layer replaces the answer. The
 //! [`Rejection`] is in the extensions of the response, for outer layers.
 //!
@@ -160,6 +162,7 @@ pub mod circuit_breaker;
 pub mod concurrency_limit;
 #[cfg(feature = "http")]
 pub mod docs;
+pub mod drain;
 pub mod gate;
 pub mod lag_monitor;
 pub mod lag_shed;
@@ -177,6 +180,7 @@ mod body;
 mod clock;
 mod config;
 mod control;
+mod cutoff;
 mod deadline;
 #[cfg(feature = "http")]
 mod http;
@@ -204,6 +208,7 @@ pub use self::concurrency_limit::{
 pub use self::config::ConfigError;
 pub use self::control::lag::law::{LagLaw, LagState};
 pub use self::deadline::Deadline;
+pub use self::drain::{Drain, DrainLayer, DrainReport, DrainSettings, DrainState};
 pub use self::gate::{Gate, GateLayer};
 pub use self::lag_monitor::{LagMonitor, LagReport};
 pub use self::lag_shed::{LagShed, LagShedLayer, LoadSignal};

@@ -19,6 +19,7 @@ use super::error::BodyError;
 use super::reaper::{Reap, Reaper};
 use super::watched::{LARGE, Watched};
 use crate::clock;
+use crate::cutoff::Cutoff;
 use crate::http::head::HttpRequest;
 use crate::observe::Reporter;
 use crate::policy::Policy;
@@ -62,6 +63,8 @@ pub(crate) struct Bounds {
     pub(crate) deadline: Option<Instant>,
     /// The longest time in which the connection takes no frame of those that are ready.
     pub(crate) progress: Option<Duration>,
+    /// What ends it whatever the connection does.
+    pub(crate) cutoff: Option<Cutoff>,
     /// Over gRPC a body ends with trailers.
     pub(crate) is_grpc: bool,
 }
@@ -203,6 +206,31 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
         Pin::new(&mut live.watched).expire(outcome);
         (true, rejection)
     }
+
+    /// The cutoff of the body, if it ends bodies now.
+    fn over(&self) -> Option<&Cutoff> {
+        self.bounds
+            .cutoff
+            .as_ref()
+            .filter(|cutoff| cutoff.is_over())
+    }
+
+    /// Ends the body when it is polled: a busy one may be polled whenever the reaper looks.
+    #[cold]
+    fn cut_off<'a>(
+        &'a self,
+        state: MutexGuard<'a, State<B, P>>,
+        cutoff: &Cutoff,
+    ) -> MutexGuard<'a, State<B, P>>
+    where
+        B: Unpin,
+    {
+        if state.live.is_none() {
+            return state;
+        }
+        self.end(state, cutoff.end_body());
+        self.lock()
+    }
 }
 
 impl<B, P> RemoteBody<B> for Cell<B, P>
@@ -213,6 +241,9 @@ where
 {
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
         let mut guard = self.lock();
+        if let Some(cutoff) = self.over() {
+            guard = self.cut_off(guard, cutoff);
+        }
         let state = &mut *guard;
         let Some(live) = &mut state.live else {
             let is_grpc = self.bounds.is_grpc;
@@ -301,6 +332,10 @@ where
         self.bounds.progress
     }
 
+    fn is_cut_off(&self) -> bool {
+        self.over().is_some()
+    }
+
     fn end(&self, stamp: u64) {
         // A body that is being polled makes progress.
         let state = match self.state.try_lock() {
@@ -309,6 +344,10 @@ where
             Err(TryLockError::WouldBlock) => return,
         };
         if self.stamp.load(Relaxed) != stamp || state.live.is_none() {
+            return;
+        }
+        if let Some(cutoff) = self.over() {
+            Cell::end(self, state, cutoff.end_body());
             return;
         }
         // A client that does not read is no failure of the service.

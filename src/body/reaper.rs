@@ -30,6 +30,9 @@ pub(super) trait Reap: Send + Sync {
 
     fn progress(&self) -> Option<Duration>;
 
+    /// Its drain ends it now.
+    fn is_cut_off(&self) -> bool;
+
     /// Ends the body, if the stamp is still this one.
     fn end(&self, stamp: u64);
 }
@@ -162,7 +165,7 @@ impl Reaper {
                 .cell
                 .progress()
                 .is_some_and(|progress| now.saturating_duration_since(seen.since) >= progress);
-            if is_late || is_stuck {
+            if is_late || is_stuck || seen.cell.is_cut_off() {
                 over.push((seen.cell.clone(), stamp));
             }
         }

@@ -3,6 +3,7 @@
 
 pub(crate) mod circuit_breaker;
 pub(crate) mod concurrency_limit;
+pub(crate) mod drain;
 #[cfg(feature = "tracing")]
 pub(crate) mod event_limit;
 pub(crate) mod lag;

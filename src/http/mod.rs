@@ -18,14 +18,13 @@ pub use self::bodies::{CarriedBody, Endings, RequestBodies, ResponseBodies};
 use self::classify::Verdict;
 pub(crate) use self::classify::{Classifier, by_head};
 pub use self::head::{HttpRequest, RequestHead, ResponseHead, ResponseHeadMut};
-use crate::body::{Body, BodyClock, Bounds, LARGE};
+use crate::body::Body;
 use crate::gate::guard::{FutureGuard, Guard};
 use crate::gate::timer::{Timer, TimerOf};
 use crate::outcome::{Completion, Outcome};
 pub use crate::panic_report::RequestSummary;
 use crate::policy::needs::{InBody, InFuture};
-use crate::policy::{Budget, Choice, Ending, Needs, NeedsOf, Parts, Policy};
-
+use crate::policy::{Budget, Choice, Needs, NeedsOf, Parts, Policy};
 use crate::protocol::{Classify, Http, Protocol, Respond};
 use crate::raise;
 use crate::rejection::Rejection;
@@ -207,9 +206,8 @@ where
         let goes_on = if let Ok(response) = result {
             let goes_on = head_is_here(response, memo, held, &mut carried);
             if const { <NeedsOf<P, HttpRequest> as Needs>::Ending::IS } && goes_on {
-                if let Some(ending) = held.parts().ending {
-                    end_later::<B, P>(response, memo, ending, timer, &mut carried);
-                }
+                let is_grpc = memo.may_be_grpc() && grpc::is_grpc(response.headers());
+                carried.end_later(response.body(), is_grpc, &held.parts(), timer);
             }
             goes_on
         } else {
@@ -252,7 +250,7 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
     guard: &mut Guard<P, HttpRequest>,
     carried: &mut CarriedBody<P>,
 ) -> bool {
-    guard.on_head(response);
+    guard.on_head(response, !memo.is_http2());
     let has_no_content = matches!(
         response.status(),
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
@@ -332,7 +330,7 @@ fn verdict<B, P: Policy<HttpRequest>>(
         return Verdict::Rejected(rejection.outcome());
     }
     if let Some(classifier) = &guard.shared().classifier {
-        match classifier(&mut ResponseHeadMut::new(response)) {
+        match classifier(&mut ResponseHeadMut::new(response, !memo.is_http2())) {
             Verdict::Default => {}
             Verdict::AtEnd(at_end) if is_over => return Verdict::Now(at_end(None)),
             verdict => return verdict,
@@ -368,33 +366,6 @@ fn promised<B: http_body::Body>(response: &Response<B>, memo: Memo) -> u64 {
             length.to_str().ok()?.parse().ok()
         })
         .unwrap_or(u64::MAX)
-}
-
-/// Bounds the time of a response body: from outside if it may be large, else while it is polled.
-fn end_later<B: http_body::Body, P: Policy<HttpRequest>>(
-    response: &Response<B>,
-    memo: Memo,
-    ending: Ending<'_>,
-    timer: &mut TimerOf<P, HttpRequest>,
-    carried: &mut CarriedBody<P>,
-) {
-    let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
-    let is_grpc = memo.may_be_grpc() && grpc::is_grpc(response.headers());
-    let mut clock = BodyClock::new(ending, timer.as_deref(), is_grpc);
-    let may_be_large = response
-        .body()
-        .size_hint()
-        .exact()
-        .is_none_or(|size| size > LARGE);
-    if may_be_large && (clock.has_deadline() || ending.progress.is_some()) {
-        carried.bounds = <NeedsOf<P, HttpRequest> as Needs>::Ending::some(Bounds {
-            reporter: ending.reporter.clone(),
-            deadline: clock.deadline(),
-            progress: ending.progress,
-            is_grpc,
-        });
-    }
-    carried.clock = <NeedsOf<P, HttpRequest> as Needs>::Ending::some(clock);
 }
 
 // === impl Memo ===

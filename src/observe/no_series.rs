@@ -24,6 +24,8 @@ impl Series {
 
     pub(super) fn set(&self, _: Setting, _: f64) {}
 
+    pub(super) fn draining(&self, _: &Reporter) {}
+
     #[inline]
     pub(super) fn entered(&self, _: &Reporter) {}
 

@@ -41,6 +41,7 @@ enum Kind {
     Circuit(Box<Circuit>),
     Monitor(Monitor),
     Shed(Shed),
+    Drain(Gauge),
     Other,
 }
 
@@ -167,6 +168,7 @@ impl Kind {
                 ratio: reporter.gauge(table::LAG_SHED, &[]),
                 fail_open: reporter.counter(table::LAG_FAIL_OPEN, &[]),
             }),
+            "drain" => Kind::Drain(reporter.gauge(table::DRAINING, &[])),
             _ => Kind::Other,
         }
     }
@@ -263,6 +265,12 @@ impl Series {
                 }
             }
             None => settings.push((setting, value, None)),
+        }
+    }
+
+    pub(super) fn draining(&self, reporter: &Reporter) {
+        if let Kind::Drain(draining) = &self.own(reporter).kind {
+            draining.set(1.0);
         }
     }
 

@@ -110,6 +110,8 @@ table! {
         "The largest request body that passes by default.";
     PANICS: Counter "seawall_panics_total" Count []
         "Handlers and bodies that panicked.";
+    DRAINING: Gauge "seawall_draining" Count []
+        "1 from the beginning of a drain on.";
     CIRCUIT_STATE: Gauge "seawall_circuit_state" Count ["state"]
         "How many circuit breakers are in the state.";
     CIRCUIT_TRANSITIONS: Counter "seawall_circuit_transitions_total" Count ["state"]

@@ -116,6 +116,11 @@ needs! {
     Isolation No, Deadline No, Ending Yes, Limit No
 }
 needs! {
+    /// What a drain needs: when the request is over, its head, and an end for its body.
+    Drained: Settle No, Release Yes, Completion No, Head Yes,
+    Isolation No, Deadline No, Ending Yes, Limit No
+}
+needs! {
     /// Bounds for the request.
     Limited: Settle No, Release No, Completion No, Head No,
     Isolation No, Deadline No, Ending No, Limit Yes

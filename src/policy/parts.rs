@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::time::Time;
+#[cfg(feature = "http")]
+use crate::cutoff::Cutoff;
 use crate::observe::Reporter;
 use crate::panic_report::Hook;
 #[cfg(feature = "http")]
@@ -21,6 +23,9 @@ pub struct Parts<'a> {
     pub(crate) deadline: Option<Budget<'a>>,
     #[cfg(feature = "http")]
     pub(crate) ending: Option<Ending<'a>>,
+    /// What ends the response body from outside.
+    #[cfg(feature = "http")]
+    pub(crate) cutoff: Option<&'a Cutoff>,
     #[cfg(feature = "http")]
     pub(crate) limit: Option<(&'a Arc<Bounds>, u64)>,
 }
@@ -90,6 +95,8 @@ impl<'a> Parts<'a> {
             deadline,
             #[cfg(feature = "http")]
             ending: self.ending.or(other.ending),
+            #[cfg(feature = "http")]
+            cutoff: self.cutoff.or(other.cutoff),
             #[cfg(feature = "http")]
             limit: self.limit.or(other.limit),
         }

@@ -27,15 +27,17 @@
 //! │ ┌───────────▼─────────────────────────────────────────────┴──────────────┐ │
 //! │ │ lag shedding       rejects most under overload, so it rejects first    │ │
 //! │ │ ┌─────────▼─────────────────────────────────────────────┴────────────┐ │ │
-//! │ │ │ your policies    see a timeout as a failure                        │ │ │
+//! │ │ │ drain            rejects once the process is about to end          │ │ │
 //! │ │ │ ┌───────▼─────────────────────────────────────────────┴──────────┐ │ │ │
-//! │ │ │ │ timeout        includes the time in the queue                  │ │ │ │
+//! │ │ │ │ your policies  see a timeout as a failure                      │ │ │ │
 //! │ │ │ │ ┌─────▼─────────────────────────────────────────────┴────────┐ │ │ │ │
-//! │ │ │ │ │ concurrency  permits are held until the body has ended     │ │ │ │ │
+//! │ │ │ │ │ timeout      includes the time in the queue                │ │ │ │ │
 //! │ │ │ │ │ ┌───▼─────────────────────────────────────────────┴──────┐ │ │ │ │ │
-//! │ │ │ │ │ │ request    next to the code that reads the body        │ │ │ │ │ │
+//! │ │ │ │ │ │ concurrency  permits are held until the body has ended │ │ │ │ │ │
 //! │ │ │ │ │ │ ┌─▼─────────────────────────────────────────────┴────┐ │ │ │ │ │ │
-//! │ │ │ │ │ │ │               your handlers                        │ │ │ │ │ │ │
+//! │ │ │ │ │ │ │ request    next to the code that reads the body    │ │ │ │ │ │ │
+//! │ │ │ │ │ │ │ ┌▼────────────────────────────────────────────┴──┐ │ │ │ │ │ │ │
+//! │ │ │ │ │ │ │ │             your handlers                      │ │ │ │ │ │ │ │
 //! ```
 //!
 //! A part sees everything that is inside it and nothing that is outside. This determines the order:
@@ -43,6 +45,8 @@
 //! - **Panic isolation** is outermost, so that a panic of any other part is answered too.
 //! - **Lag shedding** comes next. Under overload it rejects more requests than any other part, and
 //!   an early rejection costs less.
+//! - **The drain** counts the requests that may be served, until their bodies have ended. It is
+//!   outside your policies, so that they decide about no request of a process that is about to end.
 //! - **Your policies** come after it, so that they decide only about requests that the runtime can
 //!   serve, and before the timeout, so that a timeout is a failure for them.
 //! - **The timeout** is outside the concurrency limit, so that the time in its queue counts.
@@ -64,6 +68,7 @@
 //! |---|---|---|
 //! | panic isolation | on | a panic costs one request and not a connection |
 //! | lag shedding | [`LagShed::default`] | it rejects nothing while the runtime keeps up |
+//! | drain | 5 s of lame-duck time | clients and load balancers notice within it that the service is not ready |
 //! | timeout | 30 s to the response head | longer than most clients wait |
 //! | progress timeout of responses | 60 s | the default of nginx's `send_timeout`: a client that does not read releases its permit after a minute |
 //! | concurrency limit | 1024, no queue | about 10 000 requests a second at 100 ms each; set it from a load test |
@@ -116,7 +121,9 @@
 //! # Turning parts off
 //!
 //! [`Switch`]es turn each part on and off while the service runs. The lag shedder, the breaker and
-//! the concurrency limit also have a dry run; in that mode, the other parts are off.
+//! the concurrency limit also have a dry run; in that mode, the other parts are off. A drain that
+//! is off neither counts requests nor rejects them, and [`Drain::wait_idle`] does not wait for
+//! them.
 //!
 //! ```
 //! use seawall::policy::Mode;
@@ -140,6 +147,8 @@ pub use self::client::{HostBreakers, PerHost};
 pub use self::server::{Server, ServerBuilder, ServerSnapshot, ServerSwitches, server};
 #[cfg(doc)]
 use crate::circuit_breaker::CircuitBreaker;
+#[cfg(doc)]
+use crate::drain::Drain;
 use crate::gate::{Gate, GateLayer};
 use crate::http::{ResponseHead, WireProtocol};
 #[cfg(doc)]

@@ -8,6 +8,7 @@ use super::{PartSnapshot, Stack, on, part};
 use crate::catch_panic::{CatchPanic, CatchPanicSnapshot, OnPanic};
 use crate::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitSnapshot};
 use crate::config::ConfigError;
+use crate::drain::{Drain, DrainSnapshot};
 use crate::gate::GateLayer;
 use crate::http::{HttpRequest, RequestHead};
 use crate::lag_shed::{LagShed, LagShedSnapshot};
@@ -53,7 +54,7 @@ pub fn server() -> ServerBuilder {
 /// panics.
 pub type Server<M = (), F = Never, C = CatchPanic> = (
     Switched<C>,
-    Exempt<(Switched<LagShed>, M), F>,
+    Exempt<(Switched<LagShed>, Switched<Drain>, M), F>,
     Switched<(BodyTimeout, Timeout)>,
     Switched<RequestLimit>,
     Exempt<Switched<ConcurrencyLimit>, F>,
@@ -73,6 +74,7 @@ pub struct ServerBuilder<M = (), F = Never, C = CatchPanic> {
 struct Settings {
     name: Cow<'static, str>,
     lag_shed: Option<LagShed>,
+    drain: Option<Drain>,
     timeout: Option<Timeout>,
     exposes_deadline: bool,
     body: BodyBounds,
@@ -88,6 +90,8 @@ pub struct ServerSwitches {
     pub catch_panic: Switch,
     /// Lag shedding.
     pub lag_shed: Switch,
+    /// The drain. Requests that come while it is off are not counted, and so not waited for.
+    pub drain: Switch,
     /// The timeout, and the progress timeout of responses.
     pub timeout: Switch,
     /// The concurrency limit.
@@ -105,6 +109,8 @@ pub struct ServerSnapshot {
     pub catch_panic: PartSnapshot<CatchPanicSnapshot>,
     /// Lag shedding.
     pub lag_shed: PartSnapshot<LagShedSnapshot>,
+    /// The drain.
+    pub drain: PartSnapshot<DrainSnapshot>,
     /// The timeout, and the progress timeout of responses.
     pub timeout: PartSnapshot<TimeoutSnapshot>,
     /// The concurrency limit.
@@ -169,6 +175,13 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         self
     }
 
+    /// Drains with this handle, for example one that several stacks of the process share. Default:
+    /// [`Drain::default`].
+    pub fn drain(mut self, drain: impl Into<Drain>) -> Self {
+        self.settings.drain = Some(drain.into());
+        self
+    }
+
     /// The time to the response head: a `Duration`, or a [`Timeout`]. Default: 30 s.
     pub fn timeout(mut self, timeout: impl Into<Timeout>) -> Self {
         self.settings.timeout = Some(timeout.into());
@@ -227,7 +240,7 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         self
     }
 
-    /// Adds a policy of your own, after the lag shedder and those added before.
+    /// Adds a policy of your own, after the lag shedder, the drain and those added before.
     ///
     /// A policy that may wait does not compile where the stack is applied to a service: only the
     /// concurrency limit may queue requests.
@@ -241,8 +254,8 @@ impl<M, F, C> ServerBuilder<M, F, C> {
     }
 
     /// Exempts the requests for which the closure returns `true`, for example health checks. Lag
-    /// shedding, the concurrency limit and your policies do not see them. Panic isolation, the
-    /// timeout and the request limit still apply.
+    /// shedding, the drain, the concurrency limit and your policies do not see them. Panic
+    /// isolation, the timeout and the request limit still apply.
     pub fn exempt<G>(self, exempt: G) -> ServerBuilder<M, G, C>
     where
         G: Fn(&RequestHead<'_>) -> bool + Clone,
@@ -279,18 +292,21 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         let requests = requests.unwrap_or_else(|| Self::REQUEST_BODY.into());
         let catch_panic = self.catch_panic;
         let lag_shed = settings.lag_shed.unwrap_or_default();
+        let drain = settings.drain.unwrap_or_default();
         let mut reporter = Reporter::new("stack");
         if !settings.name.is_empty() {
             reporter = reporter.named(settings.name.clone());
             let _ = catch_panic.as_ref().clone().named(settings.name.clone());
             let _ = lag_shed.clone().named(settings.name.clone());
+            let _ = drain.clone().named(settings.name.clone());
             let _ = timeout.clone().named(settings.name.clone());
             let _ = requests.clone().named(settings.name.clone());
             let _ = limit.clone().named(settings.name);
         }
         let parts = (
             on(catch_panic),
-            Exempt::new((on(lag_shed), self.policy), self.exempt.clone()).counted_by(&reporter),
+            Exempt::new((on(lag_shed), on(drain), self.policy), self.exempt.clone())
+                .counted_by(&reporter),
             on((body, timeout)),
             on(requests),
             Exempt::new(on(limit), self.exempt),
@@ -323,6 +339,11 @@ impl<M, F, C: AsRef<CatchPanic>, X> Stack<Server<M, F, C>, X> {
         self.layer.policy().1.policy().0.policy()
     }
 
+    /// The drain.
+    pub fn drain(&self) -> &Drain {
+        self.layer.policy().1.policy().1.policy()
+    }
+
     /// The timeout.
     pub fn timeout(&self) -> &Timeout {
         &self.layer.policy().2.policy().1
@@ -340,10 +361,12 @@ impl<M, F, C: AsRef<CatchPanic>, X> Stack<Server<M, F, C>, X> {
 
     /// Turns the parts on and off while the service runs.
     pub fn switches(&self) -> ServerSwitches {
-        let (catch_panic, shed, timeout, requests, limit) = self.layer.policy();
+        let (catch_panic, early, timeout, requests, limit) = self.layer.policy();
+        let (shed, drain, _) = early.policy();
         ServerSwitches {
             catch_panic: catch_panic.switch().clone(),
-            lag_shed: shed.policy().0.switch().clone(),
+            lag_shed: shed.switch().clone(),
+            drain: drain.switch().clone(),
             timeout: timeout.switch().clone(),
             concurrency_limit: limit.policy().switch().clone(),
             request_limit: requests.switch().clone(),
@@ -356,6 +379,7 @@ impl<M, F, C: AsRef<CatchPanic>, X> Stack<Server<M, F, C>, X> {
         ServerSnapshot {
             catch_panic: part(&switches.catch_panic, self.catch_panic().snapshot()),
             lag_shed: part(&switches.lag_shed, self.lag_shed().snapshot()),
+            drain: part(&switches.drain, self.drain().snapshot()),
             timeout: part(&switches.timeout, self.timeout().snapshot()),
             concurrency_limit: part(
                 &switches.concurrency_limit,

@@ -6,6 +6,7 @@ mod breaker;
 mod builder;
 mod callers;
 mod composed;
+mod drain;
 mod grpc_deadline;
 mod slow;
 mod sockets;

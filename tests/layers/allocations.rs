@@ -11,8 +11,9 @@ use seawall::circuit_breaker::Window;
 use seawall::policy::{Admission, NoWait, Policy, RequestKind};
 use seawall::{
     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
-    ConcurrencyLimitLayer, ConcurrencyLimitSettings, GateLayer, LagShed, LagShedLayer, Reason,
-    Rejection, RequestLimit, RequestLimitLayer, RequestLimitSettings, TimeoutLayer,
+    ConcurrencyLimitLayer, ConcurrencyLimitSettings, Drain, DrainLayer, GateLayer, LagShed,
+    LagShedLayer, Reason, Rejection, RequestLimit, RequestLimitLayer, RequestLimitSettings,
+    TimeoutLayer,
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
@@ -130,6 +131,18 @@ fn a_request_body_costs_nothing_once_there_is_an_upload_in_the_pool() {
         per_call(RequestLimitLayer::new(10).layer(empty()), known),
         0
     );
+}
+
+/// A drain that has not begun; a body of unknown size has a cell.
+#[tokio::test]
+async fn a_drain_costs_no_allocation_but_that_cell() {
+    let layer = DrainLayer::new(Drain::default());
+    let exact = service_fn(|_| {
+        let body = Script::default().exact(3);
+        std::future::ready(Ok::<_, Infallible>(ok(body)))
+    });
+    assert_eq!(per_call(layer.layer(exact), get), 0);
+    assert_eq!(per_call(layer.layer(empty()), get), 1);
 }
 
 /// The cell of a body of unknown size; a small one of known size has none.

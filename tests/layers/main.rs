@@ -32,6 +32,8 @@ mod contract;
 #[cfg(feature = "http")]
 mod differential;
 #[cfg(feature = "http")]
+mod drain;
+#[cfg(feature = "http")]
 mod endings;
 #[cfg(feature = "http")]
 mod gate;

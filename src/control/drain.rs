@@ -1,0 +1,148 @@
+//! Whether a drain has begun, since when it rejects, and how many requests are in flight.
+
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// The state of a drain. Times are nanoseconds since the drain was made.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Count and flag in one word, so that the last request of a drain is known to be the last:
+    /// `| requests in flight: 63 | draining: 1 |`.
+    word: AtomicU64,
+    /// When the lame-duck time is over; [`NEVER`] until the drain begins.
+    rejects_at: AtomicU64,
+}
+
+const DRAINING: u64 = 1;
+const ONE: u64 = 2;
+const NEVER: u64 = u64::MAX;
+
+// === impl State ===
+
+impl State {
+    pub(crate) fn new() -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            rejects_at: AtomicU64::new(NEVER),
+        }
+    }
+
+    /// Begins the drain; `false` if it has begun.
+    pub(crate) fn begin(&self, now: u64, lame_duck: u64) -> bool {
+        let at = now.saturating_add(lame_duck).min(NEVER - 1);
+        let is_first = self
+            .rejects_at
+            .compare_exchange(NEVER, at, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok();
+        if is_first {
+            self.word.fetch_or(DRAINING, Ordering::SeqCst);
+        }
+        is_first
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & DRAINING != 0
+    }
+
+    /// When the lame-duck time is over, if the drain has begun.
+    pub(crate) fn rejects_at(&self) -> Option<u64> {
+        let at = self.rejects_at.load(Ordering::SeqCst);
+        (at != NEVER).then_some(at)
+    }
+
+    /// Whether requests are rejected by now.
+    pub(crate) fn rejects(&self, now: u64) -> bool {
+        self.rejects_at().is_some_and(|at| now >= at)
+    }
+
+    /// Counts a request. Returns whether the drain has begun: only then may the request be one that
+    /// is to be rejected.
+    #[inline(always)]
+    pub(crate) fn enter(&self) -> bool {
+        self.word.fetch_add(ONE, Ordering::SeqCst) & DRAINING != 0
+    }
+
+    /// A request is over. Returns whether it was the last one of a drain.
+    #[inline(always)]
+    pub(crate) fn leave(&self) -> bool {
+        self.word.fetch_sub(ONE, Ordering::SeqCst) == ONE | DRAINING
+    }
+
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.word.load(Ordering::SeqCst) / ONE
+    }
+}
+
+#[cfg(all(test, not(seawall_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_rejects_from_the_end_of_the_lame_duck_time_on() {
+        let state = State::new();
+        assert_eq!((state.is_draining(), state.rejects_at()), (false, None));
+        assert!(!state.rejects(u64::MAX));
+        assert!(state.begin(10, 5));
+        assert!(!state.begin(11, 1), "it begins once");
+        assert_eq!((state.is_draining(), state.rejects_at()), (true, Some(15)));
+        assert_eq!((state.rejects(14), state.rejects(15)), (false, true));
+    }
+
+    #[test]
+    fn a_lame_duck_time_without_end_still_begins() {
+        let state = State::new();
+        assert!(state.begin(10, u64::MAX));
+        assert!(state.is_draining());
+        assert!(!state.rejects(u64::MAX - 2));
+    }
+
+    #[test]
+    fn the_last_request_of_a_drain_is_known() {
+        let state = State::new();
+        assert!(!state.enter());
+        assert!(!state.leave(), "there is no drain");
+        assert!(!state.enter());
+        assert!(!state.enter());
+        state.begin(0, 0);
+        assert!(state.enter());
+        assert_eq!(state.in_flight(), 3);
+        assert!(!state.leave());
+        assert!(!state.leave());
+        assert!(state.leave());
+        assert_eq!(state.in_flight(), 0);
+    }
+}
+
+#[cfg(all(test, seawall_loom))]
+mod loom_tests {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    /// Whoever waits looks at the count after the drain has begun, and again when the last request
+    /// is over: one of the two finds that there is none.
+    #[test]
+    fn loom_an_idle_drain_is_noticed() {
+        loom::model(|| {
+            let state = Arc::new(State::new());
+            let requests: Vec<_> = (0..2)
+                .map(|_| {
+                    let state = state.clone();
+                    thread::spawn(move || {
+                        state.enter();
+                        state.leave()
+                    })
+                })
+                .collect();
+            state.begin(0, 0);
+            let is_idle = state.in_flight() == 0;
+            let was_last = requests
+                .into_iter()
+                .map(|request| request.join().unwrap())
+                .filter(|was_last| *was_last)
+                .count();
+            assert!(is_idle || was_last > 0);
+        });
+    }
+}

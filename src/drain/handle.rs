@@ -1,0 +1,344 @@
+//! The handle of a drain, its policy and its layer.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::settings::DrainSettings;
+use crate::clock;
+use crate::config::ConfigError;
+use crate::control::drain::State;
+use crate::cutoff::Cutoff;
+use crate::gate::GateLayer;
+#[cfg(feature = "http")]
+use crate::http::head::ResponseHeadMut;
+use crate::observe::Reporter;
+use crate::outcome::Completion;
+use crate::policy::{Admission, Drained, NoWait, Parts, Permit, Policy};
+use crate::protocol::Http;
+use crate::reason::Reason;
+use crate::rejection::Rejection;
+use crate::request::RequestKind;
+
+/// Puts a [`Drain`] in front of a service: `DrainLayer::new(drain.clone())`.
+pub type DrainLayer<X = Http> = GateLayer<Drain, X>;
+
+/// Ends a service without cutting requests off. A cheap `Clone`: every clone is the same drain.
+///
+/// The [module docs](super) describe its states. `Drain::default()` has the default
+/// [`DrainSettings`].
+#[derive(Clone)]
+pub struct Drain {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) state: State,
+    /// The origin of the nanoseconds of the state.
+    origin: Instant,
+    /// Nanoseconds.
+    lame_duck: AtomicU64,
+    /// The drain has begun, or its last request is over.
+    pub(super) changed: Notify,
+    pub(super) cutoff: Cutoff,
+    pub(super) reporter: Reporter,
+}
+
+/// How far a [`Drain`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum DrainState {
+    /// The drain has not begun.
+    Serving,
+    /// The drain has begun, and requests are still served.
+    LameDuck,
+    /// Requests are rejected.
+    Rejecting,
+}
+
+/// What a [`Drain`] is doing now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct DrainSnapshot {
+    /// How far it is.
+    pub state: DrainState,
+    /// Requests whose response body has not ended, and permits.
+    pub in_flight: u64,
+    /// Response bodies that were ended because the grace period was over.
+    pub cut: u64,
+    /// Requests rejected so far.
+    pub rejected: u64,
+    /// Requests that a layer in dry run would have rejected so far.
+    pub would_reject: u64,
+}
+
+// === impl Drain ===
+
+impl Drain {
+    /// A drain that has not begun: [`DrainSettings`], or a `Duration` for the lame-duck time.
+    ///
+    /// # Errors
+    ///
+    /// If the lame-duck time is below 1 s or above a day.
+    pub fn new(settings: impl Into<DrainSettings>) -> Result<Self, ConfigError> {
+        let settings = settings.into();
+        settings.check()?;
+        Ok(Self::from_checked(&settings))
+    }
+
+    fn from_checked(settings: &DrainSettings) -> Self {
+        let reporter = Reporter::new("drain");
+        Self {
+            shared: Arc::new(Shared {
+                state: State::new(),
+                origin: clock::now(),
+                lame_duck: AtomicU64::new(clock::nanos(settings.lame_duck)),
+                changed: Notify::new(),
+                cutoff: Cutoff::new(reporter.clone()),
+                reporter,
+            }),
+        }
+    }
+
+    /// Names the drain in rejections, metrics and events. The first name stays.
+    #[must_use]
+    pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.shared.reporter.set_name(name);
+        self
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> DrainSettings {
+        DrainSettings::default().lame_duck(self.lame_duck())
+    }
+
+    /// Changes the settings. A drain that has begun keeps its lame-duck time.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new); nothing is changed then.
+    pub fn set(&self, settings: impl Into<DrainSettings>) -> Result<(), ConfigError> {
+        let settings = settings.into();
+        settings.check()?;
+        let nanos = clock::nanos(settings.lame_duck);
+        self.shared.lame_duck.store(nanos, Relaxed);
+        Ok(())
+    }
+
+    fn lame_duck(&self) -> Duration {
+        Duration::from_nanos(self.shared.lame_duck.load(Relaxed))
+    }
+
+    /// Begins the drain. Call it when the process is asked to end, for example at SIGTERM; a second
+    /// call has no effect. It may be called from any thread.
+    pub fn begin(&self) {
+        let shared = &self.shared;
+        let lame_duck = self.lame_duck();
+        if shared.state.begin(shared.now(), clock::nanos(lame_duck)) {
+            shared.reporter.drain_began(lame_duck);
+            shared.changed.notify_waiters();
+        }
+    }
+
+    /// Whether the drain has begun: the service is not ready for new clients.
+    #[inline]
+    pub fn is_draining(&self) -> bool {
+        self.shared.state.is_draining()
+    }
+
+    /// How far it is.
+    pub fn state(&self) -> DrainState {
+        let shared = &self.shared;
+        if !shared.state.is_draining() {
+            DrainState::Serving
+        } else if shared.rejects() {
+            DrainState::Rejecting
+        } else {
+            DrainState::LameDuck
+        }
+    }
+
+    /// How many requests are in flight: their response bodies have not ended.
+    pub fn in_flight(&self) -> u64 {
+        self.shared.state.in_flight()
+    }
+
+    /// Its state and its counters.
+    pub fn snapshot(&self) -> DrainSnapshot {
+        DrainSnapshot {
+            state: self.state(),
+            in_flight: self.in_flight(),
+            cut: self.shared.cutoff.ended(),
+            rejected: self.shared.reporter.rejected(),
+            would_reject: self.shared.reporter.would_reject(),
+        }
+    }
+
+    /// Takes a permit for work that is not a request of a Tower service, for example a WebSocket
+    /// connection or a background task: [`wait_idle`](Self::wait_idle) waits until it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`] when the lame-duck time is over. It is not counted as a rejected request.
+    pub fn try_acquire(&self) -> Result<Permit<Self>, Rejection> {
+        if self.shared.enters() {
+            Ok(Permit::new(self.clone(), ()))
+        } else {
+            Err(self.rejection())
+        }
+    }
+
+    fn rejection(&self) -> Rejection {
+        self.shared.reporter.reject(Reason::Draining)
+    }
+}
+
+impl Default for Drain {
+    /// A drain with the default [`DrainSettings`].
+    fn default() -> Self {
+        Self::from_checked(&DrainSettings::default())
+    }
+}
+
+impl<R: RequestKind> Policy<R> for Drain {
+    type Token = ();
+    type Wait = NoWait<(), Drained>;
+
+    const IS_OURS: bool = true;
+
+    #[inline(always)]
+    fn admit(&self, _: &R::Head<'_>) -> Admission<(), Self::Wait> {
+        if self.shared.enters() {
+            Admission::Admit(())
+        } else {
+            Admission::Reject(self.rejection())
+        }
+    }
+
+    #[cfg(feature = "http")]
+    #[inline(always)]
+    fn on_head(&self, (): &mut (), head: &mut ResponseHeadMut<'_>) {
+        if self.shared.state.is_draining() {
+            close(head);
+        }
+    }
+
+    #[inline(always)]
+    fn release(&self, (): &mut (), _: Completion) {
+        self.shared.leave();
+    }
+
+    #[inline(always)]
+    fn parts<'a>(&'a self, _: Option<&'a ()>) -> Parts<'a> {
+        Parts {
+            #[cfg(feature = "http")]
+            cutoff: Some(&self.shared.cutoff),
+            ..Parts::default()
+        }
+    }
+}
+
+/// Closes an HTTP/1 connection after this response. What is upgraded is no HTTP connection any
+/// more, and needs its own `connection` header.
+#[cfg(feature = "http")]
+#[cold]
+fn close(head: &mut ResponseHeadMut<'_>) {
+    use ::http::{HeaderValue, StatusCode, header};
+
+    if head.is_http1() && head.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        head.headers_mut().insert(header::CONNECTION, close);
+    }
+}
+
+impl fmt::Debug for Drain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain")
+            .field("state", &self.state())
+            .field("in_flight", &self.in_flight())
+            .field("reporter", &self.shared.reporter)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl DrainLayer ===
+
+impl DrainLayer {
+    /// Drains a service with this handle.
+    pub fn new(drain: impl Into<Drain>) -> Self {
+        let drain = drain.into();
+        let reporter = drain.shared.reporter.clone();
+        Self::with_reporter(drain, reporter)
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn now(&self) -> u64 {
+        let since = clock::now().saturating_duration_since(self.origin);
+        clock::nanos(since)
+    }
+
+    /// Whether requests are rejected by now.
+    pub(super) fn rejects(&self) -> bool {
+        // Without a drain no clock is read.
+        self.state.rejects_at().is_some() && self.state.rejects(self.now())
+    }
+
+    /// How long the lame-duck time still takes, if the drain has begun.
+    pub(super) fn lame_duck_left(&self) -> Option<Duration> {
+        let left = self.state.rejects_at()?.saturating_sub(self.now());
+        Some(Duration::from_nanos(left))
+    }
+
+    /// Counts a request, unless it is to be rejected.
+    #[inline(always)]
+    fn enters(&self) -> bool {
+        if self.state.is_draining() {
+            return self.enters_late(false);
+        }
+        !self.state.enter() || self.enters_late(true)
+    }
+
+    /// The drain has begun. A request that is rejected from the start is not counted, so that many
+    /// of them do not keep the drain from being idle.
+    #[cold]
+    #[inline(never)]
+    fn enters_late(&self, is_counted: bool) -> bool {
+        if !is_counted {
+            if self.rejects() {
+                return false;
+            }
+            self.state.enter();
+        }
+        // Once more, now that it is counted: what is admitted is counted before the lame-duck time
+        // is over, and so seen by those who wait for the last request after it.
+        if self.rejects() {
+            self.leave();
+            return false;
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn leave(&self) {
+        if self.state.leave() {
+            self.notify_idle();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn notify_idle(&self) {
+        self.changed.notify_waiters();
+    }
+}

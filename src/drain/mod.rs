@@ -1,0 +1,173 @@
+//! An end of the process that cuts no request off.
+//!
+//! A drain has three states, [`DrainState`]:
+//!
+//! 1. **Serving.** The drain counts the requests in flight, and nothing else.
+//! 2. **Lame duck**, from [`Drain::begin`] on, for 5 s by default. The service still serves all
+//!    requests, so that no client notices. It is not ready any more
+//!    ([`is_draining`](Drain::is_draining)), so that load balancers send their requests elsewhere.
+//!    HTTP/1 responses have `connection: close`, so that clients open their next connection
+//!    elsewhere too.
+//! 3. **Rejecting.** New requests are rejected with [`Reason::Draining`]: 503, over HTTP/1 with
+//!    `connection: close`, over gRPC `UNAVAILABLE`. The requests in flight go on until they have
+//!    ended, or until the grace period is over.
+//!
+//! A drain does not go back: it ends with the process.
+//!
+//! # Where it goes
+//!
+//! [`server`](crate::server) has one, after the lag shedder; see [the order of
+//! layers](crate#the-layers). One call serves and drains with axum:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use axum::{Router, routing::get};
+//!
+//! # async fn terminated() {}
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let stack = seawall::server().build()?;
+//! let app: Router = Router::new().route("/", get(async || "hello")).layer(stack.clone());
+//! let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
+//!
+//! let drain = stack.drain().clone();
+//! tokio::spawn(async move {
+//!     terminated().await; // SIGTERM
+//!     drain.begin();
+//! });
+//! let serve = |shutdown| axum::serve(listener, app).with_graceful_shutdown(shutdown);
+//! let report = stack.drain().serve(serve, Duration::from_secs(20)).await?;
+//! println!("{} responses were cut", report.cut);
+//! # Ok(()) }
+//! ```
+//!
+//! With tonic:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use tonic::transport::Server;
+//!
+//! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+//! # let (_, health) = tonic_health::server::health_reporter();
+//! # let service = health;
+//! let stack = seawall::server().build()?;
+//! let address = "0.0.0.0:3000".parse()?;
+//! let server = Server::builder().layer(stack.clone()).add_service(service);
+//! let serve = |shutdown| server.serve_with_shutdown(address, shutdown);
+//! let report = stack.drain().serve(serve, Duration::from_secs(20)).await?;
+//! # let _ = report;
+//! # Ok(()) }
+//! ```
+//!
+//! With hyper-util, whose `GracefulShutdown` also sends GOAWAY over HTTP/2:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use hyper_util::rt::{TokioExecutor, TokioIo};
+//! use hyper_util::server::{conn::auto::Builder, graceful::GracefulShutdown};
+//! use hyper_util::service::TowerToHyperService;
+//! use tokio::net::TcpListener;
+//! use tower::Layer;
+//! # use axum::{Router, body::Body, extract::Request, routing::get};
+//!
+//! # async fn serve(listener: TcpListener) -> Result<(), Box<dyn std::error::Error>> {
+//! # let service = Router::new().route("/", get(async || "hello")).with_state::<()>(());
+//! let stack = seawall::server().build()?;
+//! let service = TowerToHyperService::new(stack.layer(service));
+//! let serve = async |shutdown: seawall::drain::DrainSignal| {
+//!     let connections = GracefulShutdown::new();
+//!     let mut shutdown = std::pin::pin!(shutdown);
+//!     loop {
+//!         let (io, _) = tokio::select! {
+//!             accepted = listener.accept() => accepted?,
+//!             () = &mut shutdown => break,
+//!         };
+//!         let server = Builder::new(TokioExecutor::new());
+//!         let connection = server.serve_connection_with_upgrades(TokioIo::new(io), service.clone());
+//!         tokio::spawn(connections.watch(connection.into_owned()));
+//!     }
+//!     connections.shutdown().await;
+//!     Ok::<_, std::io::Error>(())
+//! };
+//! let report = stack.drain().serve(serve, Duration::from_secs(20)).await?;
+//! # let _ = report;
+//! # Ok(()) }
+//! ```
+//!
+//! # When a request is over
+//!
+//! When its response body has ended or is dropped, and not at the response head. The server has
+//! taken the last frame by then, but may not have written it to the socket:
+//! [`serve`](Drain::serve) waits for the server too, [`wait_idle`](Drain::wait_idle) does not.
+//!
+//! A request that is upgraded is over at the head. For a WebSocket, hold a permit
+//! ([`try_acquire`](Drain::try_acquire)), and end the connection when the drain has
+//! [`started`](Drain::started):
+//!
+//! ```
+//! use axum::extract::ws::{Message, WebSocket};
+//! use seawall::Drain;
+//!
+//! async fn echo(mut socket: WebSocket, drain: Drain) {
+//!     let Ok(_permit) = drain.try_acquire() else { return };
+//!     let mut started = drain.started();
+//!     loop {
+//!         tokio::select! {
+//!             Some(Ok(message)) = socket.recv() => {
+//!                 if socket.send(message).await.is_err() { return }
+//!             }
+//!             () = &mut started => break,
+//!             else => return,
+//!         }
+//!     }
+//!     let _ = socket.send(Message::Close(None)).await;
+//! }
+//! ```
+//!
+//! # What ends when the grace period is over
+//!
+//! Response bodies of unknown size or above 64 KiB are ended within a second, whether or not the
+//! client reads: with an error, so that the client sees that the body is not complete, or over gRPC
+//! with the status `UNAVAILABLE`. Then [`serve`](Drain::serve) drops the server's future and
+//! returns. What still runs then, for example a handler without a response head, ends with the
+//! process: return from `main`. The runtime of `#[tokio::main]` waits for `spawn_blocking` tasks
+//! without a bound; where you have long ones, use `Runtime::shutdown_timeout`.
+//!
+//! In Kubernetes, `terminationGracePeriodSeconds` must be more than the lame-duck time, the grace
+//! period and a second together.
+//!
+//! # Exempt requests
+//!
+//! A request that is exempt from the stack, for example a health check, is neither counted nor
+//! rejected, and its response has no `connection: close`.
+//!
+//! # Cost
+//!
+//! Two atomic additions on one word for each request; no lock, no allocation and no clock read
+//! while the drain has not begun. A response of unknown size or above 64 KiB costs an allocation,
+//! as it does for a [progress timeout](crate::GateLayer::progress_timeout); its body must be `Send`,
+//! `Unpin` and `'static`.
+//!
+//! # Cancellation
+//!
+//! A request that is dropped is no longer in flight. Dropping [`Drain::wait_idle`] ends nothing;
+//! dropping [`Drain::serve`] drops the server.
+//!
+//! # Panics
+//!
+//! The waiting futures panic outside a Tokio runtime with a time driver. The layer does not panic.
+//!
+//! # Differences from tower, tower-http, axum and hyper
+//!
+//! A graceful shutdown of hyper, axum or tonic stops at once to accept connections, while load
+//! balancers still open some; it has no bound, so that one client that does not read keeps the
+//! process; and it neither counts requests nor rejects them.
+
+mod handle;
+mod serve;
+mod settings;
+
+pub use self::handle::{Drain, DrainLayer, DrainSnapshot, DrainState};
+pub use self::serve::{DrainReport, DrainSignal};
+pub use self::settings::DrainSettings;
+#[cfg(doc)]
+use crate::reason::Reason;

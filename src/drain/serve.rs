@@ -1,0 +1,189 @@
+//! What waits for a drain.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::handle::{Drain, Shared};
+use crate::clock;
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// Response bodies that were ended because the grace period was over.
+    pub cut: u64,
+    /// Requests that were still in flight after that, and permits: they end with the process.
+    pub left: u64,
+}
+
+/// A future that is ready when a drain has come to a state: [`Drain::started`] returns one, and
+/// [`Drain::serve`] passes one to the server.
+#[must_use = "futures do nothing unless polled"]
+pub struct DrainSignal(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+
+/// How long the bodies that are cut have until the server is dropped: the reaper of their runtime
+/// ends them within two scans, and the connections write the end to their sockets.
+const FLUSH: Duration = Duration::from_millis(750);
+
+// === impl Drain ===
+
+impl Drain {
+    /// A future that is ready when the drain has begun, for WebSocket connections, streams and
+    /// background tasks: end what you do then, within the lame-duck time and the grace period. It
+    /// is ready at once if the drain has begun.
+    pub fn started(&self) -> DrainSignal {
+        let shared = self.shared.clone();
+        DrainSignal(Box::pin(async move { shared.started().await }))
+    }
+
+    fn lame_duck_over(&self) -> DrainSignal {
+        let shared = self.shared.clone();
+        DrainSignal(Box::pin(async move { shared.lame_duck_over().await }))
+    }
+
+    /// Waits for [`begin`](Self::begin), then for the end of the lame-duck time, and then until the
+    /// last response body has ended, for at most `grace`. After `grace` it ends the remaining bodies
+    /// that are of unknown size or above 64 KiB, within a second, and returns.
+    ///
+    /// Use it where [`serve`](Self::serve) does not fit, for example with several servers.
+    pub async fn wait_idle(&self, grace: Duration) -> DrainReport {
+        self.shared.lame_duck_over().await;
+        if clock::within(grace, self.shared.idle()).await.is_none() {
+            self.shared.cutoff.end_bodies();
+            let _ = clock::within(FLUSH, self.shared.idle()).await;
+        }
+        self.report()
+    }
+
+    /// Runs a server until the drain is over.
+    ///
+    /// `server` gets a future to shut down by, and returns the server: that of axum, tonic, or your
+    /// own; see the [module docs](super). The future is ready when the lame-duck time is over. Then
+    /// the server and the requests in flight have the time `grace` to end. After that, the drain
+    /// ends the remaining bodies, as [`wait_idle`](Self::wait_idle) does, and drops the server. It
+    /// returns at most 0.75 s after the grace period, whatever clients do.
+    ///
+    /// It returns as soon as the server has ended, if that is before the drain begins.
+    ///
+    /// # Errors
+    ///
+    /// The error of the server, as soon as it ends with one.
+    pub async fn serve<F, S, T, E>(&self, server: F, grace: Duration) -> Result<DrainReport, E>
+    where
+        F: FnOnce(DrainSignal) -> S,
+        S: IntoFuture<Output = Result<T, E>>,
+    {
+        let shared = &self.shared;
+        let mut server = pin!(server(self.lame_duck_over()).into_future());
+        let mut lame_duck_over = pin!(shared.lame_duck_over());
+        // The server first: one that has ended is not polled again.
+        let ended = poll_fn(|cx| match server.as_mut().poll(cx) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending => lame_duck_over.as_mut().poll(cx).map(|()| None),
+        });
+        let has_ended = match ended.await {
+            Some(result) => {
+                result?;
+                if !self.is_draining() {
+                    return Ok(self.report());
+                }
+                lame_duck_over.await;
+                true
+            }
+            None => false,
+        };
+        let mut rest = pin!(async {
+            if !has_ended {
+                server.await?;
+            }
+            shared.idle().await;
+            Ok(())
+        });
+        let mut result = clock::within(grace, rest.as_mut()).await;
+        if result.is_none() {
+            shared.cutoff.end_bodies();
+            result = clock::within(FLUSH, rest).await;
+        }
+        result.transpose()?;
+        Ok(self.report())
+    }
+
+    fn report(&self) -> DrainReport {
+        let report = DrainReport {
+            cut: self.shared.cutoff.ended(),
+            left: self.in_flight(),
+        };
+        self.shared.reporter.drain_ended(report.cut, report.left);
+        report
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    async fn started(&self) {
+        loop {
+            // Listens before it looks, so that no change in between is missed.
+            let changed = self.changed.notified();
+            if self.state.is_draining() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    async fn lame_duck_over(&self) {
+        self.started().await;
+        while !self.rejects() {
+            if let Some(left) = self.lame_duck_left() {
+                clock::sleep(left).await;
+            }
+        }
+    }
+
+    /// No request is in flight. Requests are rejected by now, so that none comes.
+    async fn idle(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.state.in_flight() == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+// === impl DrainReport ===
+
+impl DrainReport {
+    /// Whether every request has ended by itself.
+    pub fn is_clean(&self) -> bool {
+        self.cut == 0 && self.left == 0
+    }
+}
+
+impl fmt::Display for DrainReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} responses cut, {} requests left", self.cut, self.left)
+    }
+}
+
+// === impl DrainSignal ===
+
+impl Future for DrainSignal {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for DrainSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DrainSignal").finish_non_exhaustive()
+    }
+}

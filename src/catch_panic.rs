@@ -145,6 +145,10 @@ impl<R: RequestKind> Policy<R> for CatchPanic {
         Admission::Admit(())
     }
 
+    fn register(&self) {
+        self.reporter.register();
+    }
+
     #[inline(always)]
     fn parts<'a>(&'a self, _: Option<&'a ()>) -> Parts<'a> {
         Parts {
@@ -178,6 +182,10 @@ impl<R: RequestKind> Policy<R> for OnPanic {
     #[inline]
     fn admit(&self, head: &R::Head<'_>) -> Admission<R::Summary, Self::Wait> {
         Admission::Admit(R::summary(head))
+    }
+
+    fn register(&self) {
+        self.handle.reporter.register();
     }
 
     #[inline(always)]

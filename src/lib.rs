@@ -136,6 +136,12 @@
 //! one service, the [`Gate`], over such policies; [`GateLayer::from_policy`] takes yours, or a
 //! tuple of them. See [`policy`].
 //!
+//! # Operation
+//!
+//! [`Drain::serve`] ends a process without cutting requests off. [`Health`] answers `/livez`,
+//! `/readyz` and `/statusz`; a [`Registry`] collects what all stacks and handles of the process are
+//! doing.
+//!
 //! # Guides
 //!
 //! [Where to put each layer](docs::placement), on servers and on clients; [how to choose the
@@ -164,11 +170,15 @@ pub mod concurrency_limit;
 pub mod docs;
 pub mod drain;
 pub mod gate;
+#[cfg(feature = "http")]
+pub mod health;
 pub mod lag_monitor;
 pub mod lag_shed;
 pub mod observe;
 pub mod policy;
 pub mod protocol;
+#[cfg(feature = "http")]
+pub mod registry;
 #[cfg(feature = "http")]
 pub mod request_limit;
 #[cfg(feature = "http")]
@@ -224,7 +234,9 @@ pub use self::timeout::{Timeout, TimeoutLayer, TimeoutSettings};
 #[cfg(feature = "http")]
 pub use self::{
     body::{Body, BodyError},
+    health::Health,
     http::{HttpRequest, RequestHead, RequestSummary, ResponseHead, ResponseHeadMut, WireProtocol},
+    registry::Registry,
     request_limit::{RequestBody, RequestLimit, RequestLimitLayer, RequestLimitSettings},
     stack::{Stack, client, server},
 };

@@ -95,7 +95,7 @@ impl CircuitBreaker {
     fn acquire(&self) -> Result<CircuitToken, Rejection> {
         let admitted = self.shared.admit();
         match &admitted {
-            Ok(_) => self.shared.reporter.admitted(|| [None; 3]),
+            Ok(_) => self.shared.reporter.admitted(|| ()),
             Err(rejection) => rejection.count(None),
         }
         admitted
@@ -386,6 +386,10 @@ impl<R: RequestKind> Policy<R> for CircuitBreaker {
             Ok(token) => Admission::Admit(token),
             Err(rejection) => Admission::Reject(rejection),
         }
+    }
+
+    fn register(&self) {
+        self.shared.register();
     }
 
     #[cfg(feature = "http")]

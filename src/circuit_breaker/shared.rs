@@ -209,6 +209,11 @@ impl Shared {
         self.decide()
     }
 
+    /// Registers the series, and shows the state.
+    pub(super) fn register(&self) {
+        self.reporter.circuit_seen(|| self.mode());
+    }
+
     #[inline(never)]
     fn decide(&self) -> Result<CircuitToken, Rejection> {
         // Before there is a token: a metrics recorder may panic.

@@ -320,6 +320,10 @@ impl<R: RequestKind> Policy<R> for ConcurrencyLimit {
         }
     }
 
+    fn register(&self) {
+        self.shared.reporter.register();
+    }
+
     #[inline(always)]
     fn release(&self, (): &mut (), _: Completion) {
         self.shared.leave();

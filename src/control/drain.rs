@@ -120,7 +120,7 @@ mod loom_tests {
 
     use super::*;
 
-    /// Whoever waits looks at the count after the drain has begun, and again when the last request
+    /// A waiting task looks at the count after the drain has begun, and again when the last request
     /// is over: one of the two finds that there is none.
     #[test]
     fn loom_an_idle_drain_is_noticed() {

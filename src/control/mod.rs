@@ -6,5 +6,7 @@ pub(crate) mod concurrency_limit;
 pub(crate) mod drain;
 #[cfg(feature = "tracing")]
 pub(crate) mod event_limit;
+#[allow(dead_code, reason = "only health checks use it, which are a feature")]
+pub(crate) mod hysteresis;
 pub(crate) mod lag;
 pub(crate) mod published;

@@ -196,6 +196,8 @@ impl Drain {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn rejection(&self) -> Rejection {
         self.shared.reporter.reject(Reason::Draining)
     }
@@ -221,6 +223,10 @@ impl<R: RequestKind> Policy<R> for Drain {
         } else {
             Admission::Reject(self.rejection())
         }
+    }
+
+    fn register(&self) {
+        self.shared.reporter.register();
     }
 
     #[cfg(feature = "http")]

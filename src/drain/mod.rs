@@ -82,7 +82,8 @@
 //!             () = &mut shutdown => break,
 //!         };
 //!         let server = Builder::new(TokioExecutor::new());
-//!         let connection = server.serve_connection_with_upgrades(TokioIo::new(io), service.clone());
+//!         let io = TokioIo::new(io);
+//!         let connection = server.serve_connection_with_upgrades(io, service.clone());
 //!         tokio::spawn(connections.watch(connection.into_owned()));
 //!     }
 //!     connections.shutdown().await;
@@ -144,8 +145,8 @@
 //!
 //! Two atomic additions on one word for each request; no lock, no allocation and no clock read
 //! while the drain has not begun. A response of unknown size or above 64 KiB costs an allocation,
-//! as it does for a [progress timeout](crate::GateLayer::progress_timeout); its body must be `Send`,
-//! `Unpin` and `'static`.
+//! as it does for a [progress timeout](crate::GateLayer::progress_timeout); its body must be
+//! `Send`, `Unpin` and `'static`.
 //!
 //! # Cancellation
 //!

@@ -46,8 +46,8 @@ impl Drain {
     }
 
     /// Waits for [`begin`](Self::begin), then for the end of the lame-duck time, and then until the
-    /// last response body has ended, for at most `grace`. After `grace` it ends the remaining bodies
-    /// that are of unknown size or above 64 KiB, within a second, and returns.
+    /// last response body has ended, for at most `grace`. After `grace` it ends the remaining
+    /// bodies of unknown size or above 64 KiB, within a second, and returns.
     ///
     /// Use it where [`serve`](Self::serve) does not fit, for example with several servers.
     pub async fn wait_idle(&self, grace: Duration) -> DrainReport {

@@ -51,8 +51,8 @@ impl DrainSettings {
     ///
     /// Default: 5 s. Clients and load balancers need this time to notice that the service is not
     /// ready: set it to more than the interval of your readiness probe times the number of failures
-    /// that it takes. Kubernetes removes a pod from its endpoints when it deletes the pod, and needs
-    /// a few seconds until every node knows.
+    /// that it takes. Kubernetes removes a pod from its endpoints when it deletes the pod, and then
+    /// needs a few seconds until every node knows.
     pub fn lame_duck(mut self, time: Duration) -> Self {
         self.lame_duck = time;
         self

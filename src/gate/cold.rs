@@ -81,8 +81,7 @@ where
             return Err((rejection, kept));
         }
     };
-    let parts = guard.as_ref().map_or_else(Parts::default, Guard::parts);
-    shared.reporter.admitted(|| parts.reporters());
+    shared.reporter.admitted(|| shared.policy.register());
     let future = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
         match panic::catch_unwind(AssertUnwindSafe(|| service.call(request))) {
             Ok(future) => future,

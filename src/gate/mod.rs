@@ -205,7 +205,7 @@ where
         } else {
             X::glance(&request)
         };
-        shared.reporter.admitted(|| parts.reporters());
+        shared.reporter.admitted(|| shared.policy.register());
         let (inner, protocol) = (&mut self.inner, &self.protocol);
         let mut guard = FutureGuard::<P, X::Kind>::default();
         if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {

@@ -134,6 +134,31 @@ fn custom_answer(custom: &CustomReason) -> Answer {
     }
 }
 
+/// What a health service answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HealthAnswer {
+    Ok,
+    NotReady,
+    /// The status of the service cannot be shown.
+    Failed,
+    NoSuchPath,
+    NoSuchMethod,
+}
+
+// === impl HealthAnswer ===
+
+impl HealthAnswer {
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::Ok => StatusCode::OK,
+            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NoSuchPath => StatusCode::NOT_FOUND,
+            Self::NoSuchMethod => StatusCode::METHOD_NOT_ALLOWED,
+        }
+    }
+}
+
 // === impl WireProtocol ===
 
 impl WireProtocol {

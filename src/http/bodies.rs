@@ -55,7 +55,8 @@ pub struct CarriedBody<P: Policy<HttpRequest>> {
 // === impl CarriedBody ===
 
 impl<P: Policy<HttpRequest>> CarriedBody<P> {
-    /// Bounds the time of a response body: from outside if it may be large, else while it is polled.
+    /// Bounds the time of a response body: from outside if it may be large, else while it is
+    /// polled.
     #[inline]
     pub(super) fn end_later<B: http_body::Body>(
         &mut self,

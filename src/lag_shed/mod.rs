@@ -246,6 +246,10 @@ impl<R: RequestKind> Policy<R> for LagShed {
             Some(rejection) => Admission::Reject(rejection),
         }
     }
+
+    fn register(&self) {
+        self.shared.reporter.register();
+    }
 }
 
 impl fmt::Debug for LagShed {

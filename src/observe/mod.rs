@@ -217,11 +217,19 @@ impl Reporter {
         self.inner.exempt.load(Relaxed)
     }
 
-    /// Counts an admitted request; without the `metrics` feature it does nothing. At the first one,
-    /// the series of `others` are registered too.
+    /// Counts an admitted request; without the `metrics` feature it does nothing. `register`
+    /// is called at the first one.
     #[inline(always)]
-    pub(crate) fn admitted<'a>(&self, others: impl FnOnce() -> [Option<&'a Self>; 3]) {
-        self.inner.series.admitted(self, others);
+    pub(crate) fn admitted(&self, register: impl FnOnce()) {
+        self.inner.series.admitted(self, register);
+    }
+
+    /// Registers the series of the handle, each with 0, if that is not done yet; without the
+    /// `metrics` feature it does nothing. Call it in [`Policy::register`] of a policy of your own.
+    ///
+    /// [`Policy::register`]: crate::policy::Policy::register
+    pub fn register(&self) {
+        self.inner.series.register(self);
     }
 
     /// Counts an exempt request.

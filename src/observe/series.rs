@@ -180,11 +180,11 @@ impl Series {
     /// Registers all series of the handle, each with 0.
     #[inline]
     fn own(&self, reporter: &Reporter) -> &Own {
-        self.own.get_or_init(|| self.register(reporter))
+        self.own.get_or_init(|| self.make_own(reporter))
     }
 
     #[cold]
-    fn register(&self, reporter: &Reporter) -> Own {
+    fn make_own(&self, reporter: &Reporter) -> Own {
         for (setting, value, gauge) in &mut *lock(&self.settings) {
             let gauge = gauge.get_or_insert_with(|| setting.gauge(reporter));
             gauge.set(*value);
@@ -193,25 +193,24 @@ impl Series {
     }
 
     #[inline(always)]
-    pub(super) fn admitted<'a>(
-        &self,
-        reporter: &Reporter,
-        others: impl FnOnce() -> [Option<&'a Reporter>; 3],
-    ) {
+    pub(super) fn admitted(&self, reporter: &Reporter, register: impl FnOnce()) {
         match self.admitted.get() {
             Some(admitted) => admitted.increment(1),
-            None => self.admitted_first(reporter, others()),
+            None => self.admitted_first(reporter, register),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn admitted_first(&self, reporter: &Reporter, others: [Option<&Reporter>; 3]) {
-        for reporter in others.into_iter().flatten().chain([reporter]) {
-            reporter.inner.series.own(reporter);
-        }
+    fn admitted_first(&self, reporter: &Reporter, register: impl FnOnce()) {
+        register();
+        self.register(reporter);
         let admitted = || reporter.counter(table::ADMITTED, &[]);
         self.admitted.get_or_init(admitted).increment(1);
+    }
+
+    pub(super) fn register(&self, reporter: &Reporter) {
+        self.own(reporter);
     }
 
     pub(super) fn exempt(&self, reporter: &Reporter) {

@@ -143,6 +143,10 @@ macro_rules! pass_on {
             $inner.on_head(token, head);
         }
 
+        fn register(&$self) {
+            $inner.register();
+        }
+
         #[inline(always)]
         fn settle(&$self, token: &mut Self::Token, outcome: $crate::Outcome) {
             $inner.settle(token, outcome);
@@ -224,6 +228,11 @@ pub trait Policy<R: RequestKind>: Clone {
 
     /// Decides, at once and without blocking.
     fn admit(&self, request: &R::Head<'_>) -> Admission<Self::Token, Self::Wait>;
+
+    /// With the `metrics` feature, called at the first request that the gate admits. A policy with a
+    /// [`Reporter`](crate::Reporter) calls [`Reporter::register`](crate::Reporter::register) here,
+    /// so that its series exist before they count anything.
+    fn register(&self) {}
 
     /// Called with the response head before any other layer sees it, and before `settle`. Not
     /// called over [`Plain`](crate::Plain), nor if the inner service returns an error.

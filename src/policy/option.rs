@@ -28,6 +28,12 @@ impl<R: RequestKind, P: Policy<R>> Policy<R> for Option<P> {
         }
     }
 
+    fn register(&self) {
+        if let Some(policy) = self {
+            policy.register();
+        }
+    }
+
     #[inline(always)]
     fn settle(&self, token: &mut Self::Token, outcome: Outcome) {
         if let Some(policy) = self {

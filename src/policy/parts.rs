@@ -69,20 +69,7 @@ pub(crate) struct Ending<'a> {
 
 // === impl Parts ===
 
-impl<'a> Parts<'a> {
-    /// Who reports what the gate does for the policies.
-    #[inline(always)]
-    pub(crate) fn reporters(&self) -> [Option<&'a Reporter>; 3] {
-        [
-            self.isolation.map(|isolation| isolation.reporter),
-            self.deadline.map(|deadline| deadline.reporter),
-            #[cfg(feature = "http")]
-            self.limit.map(|(bounds, _)| bounds.reporter()),
-            #[cfg(not(feature = "http"))]
-            None,
-        ]
-    }
-
+impl Parts<'_> {
     /// What either asks.
     #[inline(always)]
     pub(crate) fn or(self, other: Self) -> Self {

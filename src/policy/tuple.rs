@@ -113,6 +113,11 @@ macro_rules! policies {
                 }
             }
 
+            fn register(&self) {
+                $(self.$n.register();)+
+                self.$m.register();
+            }
+
             #[inline(always)]
             fn settle(&self, token: &mut Self::Token, outcome: Outcome) {
                 $(if const { <NeedsOf<$first, R> as Needs>::Settle::IS } {

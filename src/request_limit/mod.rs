@@ -263,6 +263,10 @@ impl<R: RequestKind> Policy<R> for RequestLimit {
         Admission::Admit(self.bounds.max_body())
     }
 
+    fn register(&self) {
+        self.bounds.reporter().register();
+    }
+
     #[inline(always)]
     fn parts<'a>(&'a self, max: Option<&'a u64>) -> Parts<'a> {
         self.parts_of(max)
@@ -282,6 +286,10 @@ where
     fn admit(&self, head: &R::Head<'_>) -> Admission<u64, Self::Wait> {
         let max = (self.rule)(head).into();
         Admission::Admit(max.unwrap_or_else(|| self.policy.bounds.max_body()))
+    }
+
+    fn register(&self) {
+        self.policy.bounds.reporter().register();
     }
 
     #[inline(always)]

@@ -337,6 +337,10 @@ impl<R: RequestKind> Policy<R> for Timeout {
         Admission::Admit(self.time::<R>(self.usual(), head))
     }
 
+    fn register(&self) {
+        self.shared.reporter.register();
+    }
+
     #[inline]
     fn expire(&self, _: &mut Time, _: Outcome) -> Outcome {
         Outcome::Cancelled
@@ -364,6 +368,10 @@ where
             None => self.policy.usual(),
         };
         Admission::Admit(self.policy.time::<R>(time, head))
+    }
+
+    fn register(&self) {
+        self.policy.shared.reporter.register();
     }
 
     #[inline]

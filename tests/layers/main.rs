@@ -39,10 +39,14 @@ mod endings;
 mod gate;
 #[cfg(feature = "http")]
 mod heads;
+#[cfg(feature = "http")]
+mod health;
 #[cfg(all(feature = "http", feature = "metrics", feature = "tracing"))]
 mod observe;
 #[cfg(feature = "http")]
 mod raise;
+#[cfg(feature = "http")]
+mod registry;
 #[cfg(feature = "http")]
 mod request_limit;
 #[cfg(feature = "http")]

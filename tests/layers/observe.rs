@@ -52,6 +52,9 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
         .dry_run()
         .layer(answers(|| ok(Script::default())));
     dry.call(get()).await.unwrap();
+    let mut drained = seawall::DrainLayer::new(seawall::Drain::default())
+        .layer(answers(|| ok(Script::default())));
+    drained.call(get()).await.unwrap();
     let mut exempt = GateLayer::from_policy(Never)
         .exempt(|_| true)
         .layer(answers(|| ok(Script::default())));
@@ -143,6 +146,73 @@ fn value(page: &str, series: &str) -> u64 {
     let line = page.lines().find_map(|line| line.strip_prefix(series));
     let value = line.unwrap_or_else(|| panic!("{series}\nis not in\n{page}"));
     value.trim().parse().unwrap()
+}
+
+/// The first request registers the series of all parts of a stack, so that the first rejection is an
+/// increase.
+#[tokio::test]
+async fn the_series_of_a_stack_begin_with_0() {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let stack = seawall::server().named("api").build().unwrap();
+    let breaker = CircuitBreaker::default().named("api");
+    let mut service = tower::ServiceBuilder::new()
+        .layer(stack)
+        .layer(CircuitBreakerLayer::new(breaker))
+        .service(answers(|| ok(Script::default())));
+    service.call(get()).await.unwrap();
+    let page = handle.render();
+    for (layer, reason) in [
+        ("lag_shed", "overloaded"),
+        ("drain", "draining"),
+        ("concurrency_limit", "concurrency_limit"),
+        ("concurrency_limit", "queue_timeout"),
+        ("request_limit", "body_too_large"),
+        ("request_limit", "body_too_slow"),
+        ("circuit_breaker", "circuit_open"),
+    ] {
+        let labels = format!(r#"{{layer="{layer}",name="api",reason="{reason}"}} "#);
+        assert_eq!(
+            value(&page, &format!("seawall_requests_rejected_total{labels}")),
+            0
+        );
+        assert_eq!(
+            value(
+                &page,
+                &format!("seawall_requests_would_reject_total{labels}")
+            ),
+            0
+        );
+    }
+    for (series, expected) in [
+        (
+            r#"seawall_requests_admitted_total{layer="stack",name="api"} "#,
+            1,
+        ),
+        (r#"seawall_timeouts_total{layer="timeout",name="api"} "#, 0),
+        (
+            r#"seawall_panics_total{layer="catch_panic",name="api"} "#,
+            0,
+        ),
+        (r#"seawall_draining{layer="drain",name="api"} "#, 0),
+        (
+            r#"seawall_concurrency_limit{layer="concurrency_limit",name="api"} "#,
+            1024,
+        ),
+        (
+            r#"seawall_timeout_seconds{layer="timeout",name="api"} "#,
+            30,
+        ),
+        (
+            r#"seawall_circuit_state{layer="circuit_breaker",name="api",state="closed"} "#,
+            1,
+        ),
+    ] {
+        assert_eq!(value(&page, series), expected, "{series}");
+    }
 }
 
 /// After any mixture of endings: each request was admitted or rejected once, each admitted one has

@@ -1,0 +1,339 @@
+//! Health checks: a small service that answers `/livez`, `/readyz` and `/statusz`.
+//!
+//! | path | 200 | else |
+//! |---|---|---|
+//! | `/livez` | always: the process can answer | |
+//! | `/readyz` | the service takes new clients | 503 while it drains, or for a reason that you add |
+//! | `/statusz` | the text that you give, as JSON | 404 if you give none, 500 if that failed |
+//!
+//! Any other path is 404, any other method than GET and HEAD is 405.
+//!
+//! # Where it goes
+//!
+//! On a listener of its own, so that probes are answered under overload too, and that the status is
+//! not public:
+//!
+//! ```
+//! use axum::Router;
+//! use seawall::{Health, Registry};
+//!
+//! let stack = seawall::server().build()?;
+//! let registry = Registry::new();
+//! registry.add("server", &stack)?;
+//!
+//! let health = Health::new(stack.drain().clone())
+//!     .status(move || serde_json::to_string(&registry.snapshot()));
+//! let admin: Router = Router::new().fallback_service(health);
+//! # let _ = admin;
+//! # Ok::<_, seawall::ConfigError>(())
+//! ```
+//!
+//! On the listener of the service, the stack must not reject it:
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use seawall::Health;
+//!
+//! let stack = seawall::server().exempt(|head| Health::has_path(head.path())).build()?;
+//! let health = Health::new(stack.drain().clone());
+//! let app: Router = Router::new()
+//!     .route("/", get(async || "hello"))
+//!     .route_service("/livez", health.clone())
+//!     .route_service("/readyz", health)
+//!     .layer(stack);
+//! # let _ = app;
+//! # Ok::<_, seawall::ConfigError>(())
+//! ```
+//!
+//! Under hyper it is `TowerToHyperService::new(health)`. For gRPC's own health checks, let
+//! tonic-health follow the drain:
+//!
+//! ```
+//! use tonic_health::ServingStatus;
+//!
+//! # async fn serve(drain: seawall::Drain) {
+//! let (reporter, service) = tonic_health::server::health_reporter();
+//! reporter.set_service_status("", ServingStatus::Serving).await;
+//! tokio::spawn(async move {
+//!     drain.started().await;
+//!     reporter.set_service_status("", ServingStatus::NotServing).await;
+//! });
+//! # let _ = service;
+//! # }
+//! ```
+//!
+//! # When it is not ready
+//!
+//! While it drains, and for no other reason by default. If load made a server not ready, its load
+//! would go to the others, which would not be ready soon: a fleet would be empty at once.
+//! [`not_ready_while_shedding`](Health::not_ready_while_shedding) and
+//! [`essential`](Health::essential) are for services where this cannot happen, for example since a
+//! load balancer ignores the checks if most of them fail (Envoy's panic threshold).
+//!
+//! A condition must hold for a while, and be gone for a while, before readiness changes. Conditions
+//! are looked at when readiness is asked for. What they are between two probes is not known: a
+//! condition that two probes find is taken to have held in between.
+//!
+//! # Panics
+//!
+//! Where a closure that you pass does. The layer around it may catch that.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Ready, ready};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ::http::{HeaderValue, Method, Request, Response, header};
+use tokio::time::Instant;
+use tower_service::Service;
+
+use crate::circuit_breaker::{CircuitBreaker, CircuitState};
+use crate::clock::{self, nanos};
+use crate::control::hysteresis::Hysteresis;
+use crate::control::lag::law::LagState;
+use crate::drain::Drain;
+use crate::http::answer::HealthAnswer;
+use crate::lag_shed::LagShed;
+use crate::rejection::BoxError;
+use crate::sync::lock;
+
+/// Answers health checks, as a Tower service over HTTP; see the [module docs](self). A cheap
+/// `Clone`: every clone answers the same.
+#[derive(Clone)]
+pub struct Health {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    drain: Drain,
+    checks: Mutex<Vec<Arc<Check>>>,
+    status: Mutex<Option<Status>>,
+    origin: Instant,
+}
+
+type Status = Arc<dyn Fn() -> Result<String, BoxError> + Send + Sync>;
+
+/// A reason not to be ready.
+struct Check {
+    name: Cow<'static, str>,
+    holds: Box<dyn Fn() -> bool + Send + Sync>,
+    hysteresis: Mutex<Hysteresis>,
+}
+
+const LIVE: &str = "/livez";
+const READY: &str = "/readyz";
+const STATUS: &str = "/statusz";
+
+// === impl Health ===
+
+impl Health {
+    /// A service that is ready until this drain begins.
+    pub fn new(drain: impl Into<Drain>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                drain: drain.into(),
+                checks: Mutex::default(),
+                status: Mutex::default(),
+                origin: clock::now(),
+            }),
+        }
+    }
+
+    /// Not ready when `condition` has held for the time `after`, until it has been gone for as
+    /// long. The name is in the answer of `/readyz`. It applies to every clone.
+    ///
+    /// The closure is called for each probe, and must not block.
+    #[must_use]
+    pub fn not_ready_while(
+        self,
+        name: impl Into<Cow<'static, str>>,
+        after: Duration,
+        condition: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let hysteresis = Hysteresis::new(nanos(after), nanos(after));
+        self.with_check(name.into(), hysteresis, condition)
+    }
+
+    /// Not ready when this shedder has rejected requests for the time `after`, until it has
+    /// rejected none for as long.
+    #[must_use]
+    pub fn not_ready_while_shedding(self, lag_shed: &LagShed, after: Duration) -> Self {
+        let lag_shed = lag_shed.clone();
+        self.not_ready_while("shedding", after, move || {
+            lag_shed.state() == LagState::Shedding
+        })
+    }
+
+    /// Not ready while this breaker is open, and for the time `hold` after that: for a dependency
+    /// without which no request can be served.
+    ///
+    /// A breaker closes only if it is called. So the service is ready again when the breaker would
+    /// admit a probe, also if it does not get one.
+    #[must_use]
+    pub fn essential(self, breaker: &CircuitBreaker, hold: Duration) -> Self {
+        let name = match breaker.name() {
+            "" => Cow::Borrowed("circuit open"),
+            name => Cow::Owned(format!("circuit open: {name}")),
+        };
+        let breaker = breaker.clone();
+        self.with_check(name, Hysteresis::new(0, nanos(hold)), move || {
+            matches!(
+                breaker.state(),
+                CircuitState::Open { .. } | CircuitState::ForcedOpen
+            )
+        })
+    }
+
+    /// The text of `/statusz`, as JSON: for example
+    /// `move || serde_json::to_string(&registry.snapshot())`. It replaces one that was set before,
+    /// in every clone.
+    ///
+    /// The closure is called for each request, and must not block.
+    #[must_use]
+    pub fn status<F, E>(self, status: F) -> Self
+    where
+        F: Fn() -> Result<String, E> + Send + Sync + 'static,
+        E: Into<BoxError>,
+    {
+        let status: Status = Arc::new(move || status().map_err(Into::into));
+        *lock(&self.shared.status) = Some(status);
+        self
+    }
+
+    fn with_check(
+        self,
+        name: Cow<'static, str>,
+        hysteresis: Hysteresis,
+        holds: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let check = Check {
+            name,
+            holds: Box::new(holds),
+            hysteresis: Mutex::new(hysteresis),
+        };
+        lock(&self.shared.checks).push(Arc::new(check));
+        self
+    }
+
+    /// Whether it takes new clients.
+    pub fn is_ready(&self) -> bool {
+        self.not_ready_reasons().is_empty()
+    }
+
+    /// Why it is not ready: `"draining"`, `"shedding"`, or the name of a condition. Empty if it is
+    /// ready.
+    pub fn not_ready_reasons(&self) -> Vec<Cow<'static, str>> {
+        let shared = &self.shared;
+        let mut reasons = Vec::new();
+        if shared.drain.is_draining() {
+            reasons.push(Cow::Borrowed("draining"));
+        }
+        // The closures are called without the lock.
+        let checks = lock(&shared.checks).clone();
+        for check in checks {
+            let holds = (check.holds)();
+            let now = clock::now().saturating_duration_since(shared.origin);
+            if lock(&check.hysteresis).look(nanos(now), holds) {
+                reasons.push(check.name.clone());
+            }
+        }
+        reasons
+    }
+
+    /// Whether a path is one of this service, for the exemptions of a stack.
+    pub fn has_path(path: &str) -> bool {
+        matches!(path, LIVE | READY | STATUS)
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> Response<String> {
+        if !Self::has_path(path) {
+            return text(HealthAnswer::NoSuchPath, "no such path\n");
+        }
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            let mut response = text(HealthAnswer::NoSuchMethod, "GET or HEAD\n");
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            response.headers_mut().insert(header::ALLOW, allowed);
+            return response;
+        }
+        match path {
+            LIVE => text(HealthAnswer::Ok, "live\n"),
+            READY => self.ready(),
+            _ => self.status_page(),
+        }
+    }
+
+    fn ready(&self) -> Response<String> {
+        let reasons = self.not_ready_reasons();
+        if reasons.is_empty() {
+            return text(HealthAnswer::Ok, "ready\n");
+        }
+        text(
+            HealthAnswer::NotReady,
+            format!("not ready: {}\n", reasons.join(", ")),
+        )
+    }
+
+    fn status_page(&self) -> Response<String> {
+        let Some(status) = lock(&self.shared.status).clone() else {
+            return text(HealthAnswer::NoSuchPath, "no status\n");
+        };
+        match status() {
+            Ok(json) => response(HealthAnswer::Ok, "application/json", json),
+            Err(error) => text(HealthAnswer::Failed, format!("{error}\n")),
+        }
+    }
+}
+
+fn text(answer: HealthAnswer, text: impl Into<String>) -> Response<String> {
+    response(answer, "text/plain; charset=utf-8", text.into())
+}
+
+fn response(answer: HealthAnswer, content_type: &'static str, body: String) -> Response<String> {
+    let mut response = Response::new(body);
+    *response.status_mut() = answer.status();
+    let headers = response.headers_mut();
+    let content_type = HeaderValue::from_static(content_type);
+    headers.insert(header::CONTENT_TYPE, content_type);
+    // What was true once says nothing about now.
+    let no_store = HeaderValue::from_static("no-store");
+    headers.insert(header::CACHE_CONTROL, no_store);
+    response
+}
+
+impl<B> Service<Request<B>> for Health {
+    type Response = Response<String>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<String>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let mut response = self.answer(request.method(), request.uri().path());
+        if request.method() == Method::HEAD {
+            // Hyper's HTTP/2 server sends the body of an answer to HEAD.
+            let length = HeaderValue::from(response.body().len());
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_LENGTH, length);
+            response.body_mut().clear();
+        }
+        ready(Ok(response))
+    }
+}
+
+impl fmt::Debug for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let checks: Vec<_> = lock(&self.shared.checks)
+            .iter()
+            .map(|check| check.name.clone())
+            .collect();
+        f.debug_struct("Health")
+            .field("drain", &self.shared.drain)
+            .field("checks", &checks)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,197 @@
+//! One snapshot of all stacks and handles of a process.
+//!
+//! ```
+//! use seawall::{CircuitBreaker, Registry};
+//!
+//! let stack = seawall::server().build()?;
+//! let database = CircuitBreaker::default();
+//!
+//! let registry = Registry::new();
+//! registry.add("server", &stack)?;
+//! registry.add("database", &database)?;
+//! assert!(registry.add("database", &database).is_err(), "the name is used");
+//!
+//! let json = serde_json::to_value(registry.snapshot())?; // feature `serde`
+//! assert_eq!(json["database"]["kind"], "circuit_breaker");
+//! assert_eq!(json["server"]["drain"]["state"], "serving");
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Health::status`](crate::Health::status) shows it. The names are those of the registry, and
+//! need not be those that the handles have in metrics.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use crate::catch_panic::{CatchPanic, CatchPanicSnapshot};
+use crate::circuit_breaker::{CircuitBreaker, CircuitBreakerSnapshot};
+use crate::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitSnapshot};
+use crate::config::ConfigError;
+use crate::drain::{Drain, DrainSnapshot};
+use crate::lag_shed::{LagShed, LagShedSnapshot};
+use crate::request_limit::{RequestLimit, RequestLimitSnapshot};
+use crate::stack::{Client, ClientSnapshot, Server, ServerSnapshot, Stack};
+use crate::sync::lock;
+use crate::timeout::{Timeout, TimeoutSnapshot};
+
+/// Collects stacks and handles by name. A cheap `Clone`: every clone is the same registry.
+///
+/// It keeps what is added, until that is [removed](Self::remove).
+#[derive(Clone, Default)]
+pub struct Registry {
+    entries: Arc<Mutex<BTreeMap<String, Source>>>,
+}
+
+type Source = Arc<dyn Fn() -> HandleSnapshot + Send + Sync>;
+
+/// What a stack or a handle is doing now.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum HandleSnapshot {
+    /// A [`server`](crate::server) stack.
+    Server(Box<ServerSnapshot>),
+    /// A [`client`](crate::client) stack.
+    Client(Box<ClientSnapshot>),
+    /// A [`CatchPanic`].
+    CatchPanic(CatchPanicSnapshot),
+    /// A [`CircuitBreaker`].
+    CircuitBreaker(Box<CircuitBreakerSnapshot>),
+    /// A [`ConcurrencyLimit`].
+    ConcurrencyLimit(ConcurrencyLimitSnapshot),
+    /// A [`Drain`].
+    Drain(DrainSnapshot),
+    /// A [`LagShed`].
+    LagShed(LagShedSnapshot),
+    /// A [`RequestLimit`].
+    RequestLimit(RequestLimitSnapshot),
+    /// A [`Timeout`].
+    Timeout(TimeoutSnapshot),
+}
+
+/// What a [`Registry`] takes: the stacks and the handles of this crate. Sealed.
+pub trait Snapshot: sealed::Sealed + Clone + Send + Sync + 'static {
+    #[doc(hidden)]
+    fn handle_snapshot(&self) -> HandleSnapshot;
+}
+
+mod sealed {
+    #[expect(unnameable_types, reason = "what is sealed has no other implementor")]
+    pub trait Sealed {}
+}
+
+// === impl Registry ===
+
+impl Registry {
+    /// An empty registry.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a stack or a handle.
+    ///
+    /// # Errors
+    ///
+    /// If the name is in use; nothing is changed then.
+    pub fn add(&self, name: impl Into<String>, handle: &impl Snapshot) -> Result<(), ConfigError> {
+        let handle = handle.clone();
+        match lock(&self.entries).entry(name.into()) {
+            Entry::Vacant(entry) => {
+                entry.insert(Arc::new(move || handle.handle_snapshot()));
+                Ok(())
+            }
+            Entry::Occupied(entry) => {
+                let name = format!("{:?}", entry.key());
+                Err(ConfigError::new("name", &name, "a name that is not in use"))
+            }
+        }
+    }
+
+    /// Removes a stack or a handle. Returns whether it was there.
+    pub fn remove(&self, name: &str) -> bool {
+        let removed = lock(&self.entries).remove(name);
+        removed.is_some()
+    }
+
+    /// What all stacks and handles are doing now, by name. Each is consistent in itself; they are
+    /// read one after the other.
+    pub fn snapshot(&self) -> BTreeMap<String, HandleSnapshot> {
+        // A snapshot may take a lock of its handle.
+        let entries = lock(&self.entries).clone();
+        let entries = entries.into_iter();
+        entries.map(|(name, source)| (name, source())).collect()
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entries = lock(&self.entries);
+        f.debug_tuple("Registry")
+            .field(&entries.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+// === impl Snapshot ===
+
+macro_rules! snapshot {
+    ($($handle:ty => $kind:ident),+ $(,)?) => {$(
+        impl sealed::Sealed for $handle {}
+
+        impl Snapshot for $handle {
+            fn handle_snapshot(&self) -> HandleSnapshot {
+                HandleSnapshot::$kind(self.snapshot().into())
+            }
+        }
+    )+};
+}
+
+snapshot! {
+    CatchPanic => CatchPanic,
+    CircuitBreaker => CircuitBreaker,
+    ConcurrencyLimit => ConcurrencyLimit,
+    Drain => Drain,
+    LagShed => LagShed,
+    RequestLimit => RequestLimit,
+    Timeout => Timeout,
+}
+
+impl<M, F, C, X> sealed::Sealed for Stack<Server<M, F, C>, X> {}
+
+impl<M, F, C, X> Snapshot for Stack<Server<M, F, C>, X>
+where
+    M: Send + Sync + 'static,
+    F: Send + Sync + 'static,
+    C: AsRef<CatchPanic> + Send + Sync + 'static,
+    X: Clone + Send + Sync + 'static,
+{
+    fn handle_snapshot(&self) -> HandleSnapshot {
+        HandleSnapshot::Server(Box::new(self.snapshot()))
+    }
+}
+
+impl<B, M, X> sealed::Sealed for Stack<Client<B, M>, X> {}
+
+impl<M, X> Snapshot for Stack<Client<CircuitBreaker, M>, X>
+where
+    M: Send + Sync + 'static,
+    X: Clone + Send + Sync + 'static,
+{
+    fn handle_snapshot(&self) -> HandleSnapshot {
+        HandleSnapshot::Client(Box::new(self.snapshot()))
+    }
+}
+
+#[cfg(feature = "keyed")]
+impl<M, X> Snapshot for Stack<Client<crate::stack::PerHost, M>, X>
+where
+    M: Send + Sync + 'static,
+    X: Clone + Send + Sync + 'static,
+{
+    fn handle_snapshot(&self) -> HandleSnapshot {
+        HandleSnapshot::Client(Box::new(self.snapshot()))
+    }
+}

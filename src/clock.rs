@@ -40,6 +40,20 @@ pub(crate) async fn within<F: Future>(time: Duration, future: F) -> Option<F::Ou
     tokio::time::timeout(time, future).await.ok()
 }
 
+/// Calls `then` on a thread of its own after this time of the system, whatever the runtime does.
+/// Without a thread it is called at once.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub(crate) fn on_thread_after(time: Duration, then: fn()) {
+    let waits = move || {
+        std::thread::sleep(time);
+        then();
+    };
+    let thread = std::thread::Builder::new().name("seawall-abort".to_owned());
+    if thread.spawn(waits).is_err() {
+        then();
+    }
+}
+
 /// Longer than any deadline that matters, and short enough to be added to any time.
 pub(crate) const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 

@@ -9,4 +9,5 @@ pub(crate) mod event_limit;
 #[allow(dead_code, reason = "only health checks use it, which are a feature")]
 pub(crate) mod hysteresis;
 pub(crate) mod lag;
+pub(crate) mod panics;
 pub(crate) mod published;

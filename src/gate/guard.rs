@@ -297,7 +297,7 @@ impl<'a> Isolation<'a> {
     /// Makes a rejection of a panic, and reports it: the payload goes to the hook and to no client.
     #[cold]
     pub(crate) fn caught(&self, payload: Box<dyn Any + Send>) -> Rejection {
-        let rejection = self.reporter.reject(Reason::Panicked);
+        let rejection = self.panics.reporter.reject(Reason::Panicked);
         let reported = panic::catch_unwind(AssertUnwindSafe(|| {
             rejection.count_panic(message(&*payload), self.target());
             if let Some(hook) = self.hook {
@@ -310,6 +310,11 @@ impl<'a> Isolation<'a> {
         }));
         if let Err(payload) = reported {
             discard(payload);
+        }
+        if let Some(escalation) = self.panics.escalation.get() {
+            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(escalation)) {
+                discard(payload);
+            }
         }
         discard(payload);
         rejection

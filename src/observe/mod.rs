@@ -46,14 +46,15 @@
 //! A lag shedder that begins to shed is a `WARN`, any other change of its `state` an `INFO`, with
 //! `lag_ms`; a lag monitor that fails is an `ERROR`. A circuit breaker that opens is a `WARN`, any
 //! other change of its `state` an `INFO`, with the `cause`, and `key` for a keyed family that opts
-//! in. A drain that begins is an `INFO`, with `lame_duck_ms`; one that ends is an `INFO`, or a
-//! `WARN` if it `cut` responses or requests are `left`.
+//! in. Panics that escalate are an `ERROR`. A drain that begins is an `INFO`, with `lame_duck_ms`;
+//! one that ends is an `INFO`, or a `WARN` if it `cut` responses or requests are `left`.
 
 #[cfg_attr(not(feature = "metrics"), path = "no_series.rs")]
 mod series;
 
 #[cfg(feature = "tracing")]
 mod events;
+mod operation;
 mod table;
 
 use std::borrow::Cow;
@@ -392,36 +393,6 @@ impl Reporter {
     /// A request left the queue after this time.
     pub(crate) fn left_queue(&self, waited: Duration) {
         self.inner.series.left_queue(self, waited);
-    }
-
-    /// A drain has begun.
-    pub(crate) fn drain_began(&self, lame_duck: Duration) {
-        self.inner.series.draining(self);
-        #[cfg(feature = "tracing")]
-        {
-            let (layer, name) = (self.layer(), self.name());
-            let lame_duck_ms = u64::try_from(lame_duck.as_millis()).unwrap_or(u64::MAX);
-            tracing::info!(target: "seawall", layer, name, lame_duck_ms, "drain began");
-        }
-        let _ = lame_duck;
-    }
-
-    /// A drain is over.
-    #[cfg_attr(
-        not(feature = "tracing"),
-        expect(clippy::unused_self, reason = "the feature is off")
-    )]
-    pub(crate) fn drain_ended(&self, cut: u64, left: u64) {
-        #[cfg(feature = "tracing")]
-        {
-            let (layer, name) = (self.layer(), self.name());
-            if cut == 0 && left == 0 {
-                tracing::info!(target: "seawall", layer, name, cut, left, "drain ended");
-            } else {
-                tracing::warn!(target: "seawall", layer, name, cut, left, "drain ended before all requests had");
-            }
-        }
-        let _ = (cut, left);
     }
 }
 

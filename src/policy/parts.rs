@@ -9,9 +9,9 @@ use super::time::Time;
 #[cfg(feature = "http")]
 use crate::cutoff::Cutoff;
 use crate::observe::Reporter;
-use crate::panic_report::Hook;
 #[cfg(feature = "http")]
 use crate::panic_report::RequestSummary;
+use crate::panic_report::{Hook, Panics};
 #[cfg(feature = "http")]
 use crate::request_limit::bounds::Bounds;
 
@@ -33,7 +33,7 @@ pub struct Parts<'a> {
 /// Panics become answers.
 #[derive(Clone, Copy)]
 pub(crate) struct Isolation<'a> {
-    pub(crate) reporter: &'a Reporter,
+    pub(crate) panics: &'a Panics,
     pub(crate) hook: Option<&'a Hook>,
     #[cfg(feature = "http")]
     pub(crate) request: Option<&'a RequestSummary>,

@@ -254,3 +254,100 @@ async fn a_panic_after_the_promised_bytes_is_isolated() {
     );
     assert_eq!(recorder.told(), ended);
 }
+
+/// Too many panics begin the drain of the handle, once.
+#[tokio::test(start_paused = true)]
+async fn too_many_panics_within_a_window_drain() {
+    use seawall::catch_panic::PanicEscalation;
+    use seawall::{CatchPanic, Drain, DrainState};
+
+    let second = std::time::Duration::from_secs(1);
+    let drain = Drain::default();
+    let escalation = PanicEscalation::new(3, 10 * second).drain(&drain);
+    let panics = CatchPanic::new().escalate(escalation).unwrap();
+    let layer = CatchPanicLayer::from(panics.clone()).on_panic(|_| unwind());
+    let mut service = layer.layer(service_fn(async |_: Request<Script>| {
+        unwind();
+        #[expect(unreachable_code, reason = "the type of the response")]
+        Ok::<_, Infallible>(ok(Script::default()))
+    }));
+    let mut panic = async || assert_eq!(service.call(get()).await.unwrap().status(), 500);
+    for _ in 0..3 {
+        panic().await;
+        tokio::time::advance(5 * second).await;
+    }
+    assert_eq!(
+        drain.state(),
+        DrainState::Serving,
+        "two at most within ten seconds"
+    );
+    panic().await;
+    assert_eq!(drain.state(), DrainState::Serving);
+    panic().await;
+    assert_eq!(drain.state(), DrainState::LameDuck);
+    assert_eq!(panics.panics(), 5);
+}
+
+#[test]
+fn an_escalation_is_checked_and_the_first_stays() {
+    use seawall::catch_panic::PanicEscalation;
+    use seawall::{CatchPanic, Drain};
+
+    let second = std::time::Duration::from_secs(1);
+    for (wrong, field) in [
+        (PanicEscalation::new(0, second), "panics"),
+        (PanicEscalation::new(1001, second), "panics"),
+        (PanicEscalation::new(1, second / 1001), "window"),
+        (
+            PanicEscalation::new(1, second).abort_after(86_401 * second),
+            "abort_after",
+        ),
+    ] {
+        let error = CatchPanic::new().escalate(wrong).unwrap_err();
+        assert_eq!(error.field(), field);
+    }
+    let (first, second) = (Drain::default(), Drain::default());
+    let of = |drain| PanicEscalation::new(1, std::time::Duration::from_secs(1)).drain(drain);
+    let panics = CatchPanic::new().escalate(of(&first)).unwrap();
+    let panics = panics.escalate(of(&second)).unwrap();
+    let layer = CatchPanicLayer::from(panics);
+    let mut service = layer.layer(service_fn(|_: Request<Script>| {
+        unwind();
+        #[expect(unreachable_code, reason = "the type of the response")]
+        std::future::ready(Ok::<_, Infallible>(ok(Script::default())))
+    }));
+    drop(tokio_test::task::spawn(service.call(get())).poll());
+    assert!(first.is_draining());
+    assert!(!second.is_draining());
+}
+
+/// The process of [`too_many_panics_abort_the_process`], whose runtime does nothing more.
+#[tokio::test]
+#[ignore = "it aborts its process"]
+async fn aborts() {
+    use seawall::{CatchPanic, catch_panic::PanicEscalation};
+
+    let soon = std::time::Duration::from_millis(1);
+    let escalation = PanicEscalation::new(1, soon).abort_after(soon);
+    let layer = CatchPanicLayer::from(CatchPanic::new().escalate(escalation).unwrap());
+    let mut service = layer.layer(service_fn(async |_: Request<Script>| {
+        unwind();
+        #[expect(unreachable_code, reason = "the type of the response")]
+        Ok::<_, Infallible>(ok(Script::default()))
+    }));
+    drop(service.call(get()).await);
+    loop {
+        std::thread::park();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn too_many_panics_abort_the_process() {
+    use std::os::unix::process::ExitStatusExt;
+
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--ignored", "--exact", "catch_panic::aborts"]);
+    let output = child.output().unwrap();
+    assert_eq!(output.status.signal(), Some(6), "SIGABRT: {output:?}");
+}

@@ -1,7 +1,7 @@
 //! One snapshot of a process.
 
 use seawall::registry::HandleSnapshot;
-use seawall::{CatchPanic, CircuitBreaker, ConcurrencyLimit, Drain, LagShed, Registry, Timeout};
+use seawall::{ConcurrencyLimit, Registry};
 
 #[test]
 fn a_second_use_of_a_name_is_an_error() {
@@ -26,6 +26,8 @@ fn a_second_use_of_a_name_is_an_error() {
 #[cfg(feature = "serde")]
 #[test]
 fn every_kind_is_shown_as_it_is_now() {
+    use seawall::{CatchPanic, CircuitBreaker, Drain, LagShed, Timeout};
+
     let registry = Registry::new();
     let drain = Drain::default();
     let server = seawall::server()

@@ -27,6 +27,10 @@
 //!
 //! It needs `panic = "unwind"`, the default.
 //!
+//! A service that goes on panicking may have state that is no longer consistent, for example behind
+//! a poisoned lock. [`CatchPanic::escalate`] drains it or ends the process, so that it starts
+//! again.
+//!
 //! # Cancellation
 //!
 //! Dropping the future or the body drops what is inside. A panic in that drop is not caught.
@@ -41,14 +45,18 @@
 //! `poll_ready` and in the body, answers gRPC with an HTTP 500, and does not pass the request to
 //! its responder.
 
+mod escalation;
+
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+pub use self::escalation::PanicEscalation;
+use crate::config::ConfigError;
 use crate::gate::GateLayer;
 use crate::observe::Reporter;
-use crate::panic_report::Hook;
 pub use crate::panic_report::PanicReport;
+use crate::panic_report::{Hook, Panics};
 use crate::policy::{Admission, Isolated, Isolation, NoWait, Parts, Policy};
 use crate::protocol::Http;
 use crate::request::RequestKind;
@@ -59,7 +67,7 @@ pub type CatchPanicLayer<X = Http> = GateLayer<CatchPanic, X>;
 /// Catches and counts panics. A cheap `Clone`: every clone counts the same.
 #[derive(Clone, Debug)]
 pub struct CatchPanic {
-    reporter: Reporter,
+    panics: Arc<Panics>,
 }
 
 /// A [`CatchPanic`] with a hook; made by `CatchPanicLayer::on_panic`.
@@ -84,20 +92,35 @@ impl CatchPanic {
     /// A counter of panics.
     pub fn new() -> Self {
         Self {
-            reporter: Reporter::new("catch_panic"),
+            panics: Arc::new(Panics {
+                reporter: Reporter::new("catch_panic"),
+                escalation: OnceLock::new(),
+            }),
         }
     }
 
     /// Names it in rejections, metrics and events. The first name stays.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.reporter.set_name(name);
+        self.panics.reporter.set_name(name);
         self
+    }
+
+    /// Ends the process in an orderly way when there are too many panics; see [`PanicEscalation`].
+    /// It applies to every clone of the handle. The first escalation stays.
+    ///
+    /// # Errors
+    ///
+    /// If a setting of the escalation is outside its range; nothing is changed then.
+    pub fn escalate(self, escalation: PanicEscalation) -> Result<Self, ConfigError> {
+        let escalate = escalation.start(self.panics.reporter.clone())?;
+        let _ = self.panics.escalation.set(escalate);
+        Ok(self)
     }
 
     /// Panics caught so far.
     pub fn panics(&self) -> u64 {
-        self.reporter.rejected()
+        self.panics.reporter.rejected()
     }
 
     /// What it has seen.
@@ -120,7 +143,7 @@ impl CatchPanic {
     #[inline(always)]
     fn isolation(&self) -> Isolation<'_> {
         Isolation {
-            reporter: &self.reporter,
+            panics: &self.panics,
             hook: None,
             #[cfg(feature = "http")]
             request: None,
@@ -146,7 +169,7 @@ impl<R: RequestKind> Policy<R> for CatchPanic {
     }
 
     fn register(&self) {
-        self.reporter.register();
+        self.panics.reporter.register();
     }
 
     #[inline(always)]
@@ -185,7 +208,7 @@ impl<R: RequestKind> Policy<R> for OnPanic {
     }
 
     fn register(&self) {
-        self.handle.reporter.register();
+        self.handle.panics.reporter.register();
     }
 
     #[inline(always)]
@@ -230,7 +253,7 @@ impl Default for CatchPanicLayer {
 
 impl From<CatchPanic> for CatchPanicLayer {
     fn from(handle: CatchPanic) -> Self {
-        let reporter = handle.reporter.clone();
+        let reporter = handle.panics.reporter.clone();
         Self::with_reporter(handle, reporter)
     }
 }

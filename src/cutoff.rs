@@ -1,22 +1,24 @@
-//! The end of all response bodies of a drain at once.
+//! What a drain asks of the gate: to close connections, and then to end all response bodies.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use crate::observe::Reporter;
 #[cfg(feature = "http")]
 use crate::{reason::Reason, rejection::Rejection};
 
-/// Ends the response bodies that know it: each when it is polled next, or else within two scans of
-/// its runtime's reaper. A cheap `Clone`: every clone is the same cutoff.
+/// Closes HTTP/1 connections after their next response, and ends response bodies: each when it is
+/// polled next, or else within two scans of its runtime's reaper. A cheap `Clone`: every clone is
+/// the same cutoff.
 #[derive(Clone)]
 pub(crate) struct Cutoff {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    is_over: AtomicBool,
+    /// 0, [`CLOSES`] or [`OVER`]; it only grows.
+    stage: AtomicU8,
     ended: AtomicU64,
     /// Without HTTP there are no bodies.
     #[cfg_attr(
@@ -26,13 +28,16 @@ struct Inner {
     reporter: Reporter,
 }
 
+const CLOSES: u8 = 1;
+const OVER: u8 = 2;
+
 // === impl Cutoff ===
 
 impl Cutoff {
     pub(crate) fn new(reporter: Reporter) -> Self {
         Self {
             inner: Arc::new(Inner {
-                is_over: AtomicBool::new(false),
+                stage: AtomicU8::new(0),
                 ended: AtomicU64::new(0),
                 reporter,
             }),
@@ -44,14 +49,25 @@ impl Cutoff {
         &self.inner.reporter
     }
 
+    /// From now on HTTP/1 connections are closed.
+    pub(crate) fn close_connections(&self) {
+        self.inner.stage.fetch_max(CLOSES, Relaxed);
+    }
+
+    #[cfg(feature = "http")]
+    #[inline(always)]
+    pub(crate) fn closes(&self) -> bool {
+        self.inner.stage.load(Relaxed) != 0
+    }
+
     /// From now on bodies are ended.
     pub(crate) fn end_bodies(&self) {
-        self.inner.is_over.store(true, Relaxed);
+        self.inner.stage.fetch_max(OVER, Relaxed);
     }
 
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
-        self.inner.is_over.load(Relaxed)
+        self.inner.stage.load(Relaxed) == OVER
     }
 
     /// How many bodies it has ended.

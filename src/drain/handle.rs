@@ -15,8 +15,6 @@ use crate::config::ConfigError;
 use crate::control::drain::State;
 use crate::cutoff::Cutoff;
 use crate::gate::GateLayer;
-#[cfg(feature = "http")]
-use crate::http::head::ResponseHeadMut;
 use crate::observe::Reporter;
 use crate::outcome::Completion;
 use crate::policy::{Admission, Drained, NoWait, Parts, Permit, Policy};
@@ -143,8 +141,9 @@ impl Drain {
         let shared = &self.shared;
         let lame_duck = self.lame_duck();
         if shared.state.begin(shared.now(), clock::nanos(lame_duck)) {
-            shared.reporter.drain_began(lame_duck);
+            shared.cutoff.close_connections();
             shared.changed.notify_waiters();
+            shared.reporter.drain_began(lame_duck);
         }
     }
 
@@ -229,14 +228,6 @@ impl<R: RequestKind> Policy<R> for Drain {
         self.shared.reporter.register();
     }
 
-    #[cfg(feature = "http")]
-    #[inline(always)]
-    fn on_head(&self, (): &mut (), head: &mut ResponseHeadMut<'_>) {
-        if self.shared.state.is_draining() {
-            close(head);
-        }
-    }
-
     #[inline(always)]
     fn release(&self, (): &mut (), _: Completion) {
         self.shared.leave();
@@ -249,19 +240,6 @@ impl<R: RequestKind> Policy<R> for Drain {
             cutoff: Some(&self.shared.cutoff),
             ..Parts::default()
         }
-    }
-}
-
-/// Closes an HTTP/1 connection after this response. What is upgraded is no HTTP connection any
-/// more, and needs its own `connection` header.
-#[cfg(feature = "http")]
-#[cold]
-fn close(head: &mut ResponseHeadMut<'_>) {
-    use ::http::{HeaderValue, StatusCode, header};
-
-    if head.is_http1() && head.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let close = HeaderValue::from_static("close");
-        head.headers_mut().insert(header::CONNECTION, close);
     }
 }
 

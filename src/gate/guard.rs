@@ -167,9 +167,9 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
 
     #[cfg(feature = "http")]
     #[inline(always)]
-    pub(crate) fn on_head<B>(&mut self, response: &mut http::Response<B>, is_http1: bool) {
+    pub(crate) fn on_head<B>(&mut self, response: &mut http::Response<B>) {
         if const { <NeedsOf<P, R> as Needs>::Head::IS } {
-            let mut head = ResponseHeadMut::new(response, is_http1);
+            let mut head = ResponseHeadMut::new(response);
             self.shared.policy.on_head(&mut self.token, &mut head);
         }
     }

@@ -7,8 +7,9 @@ use http::{Request, Response};
 
 use super::head::HttpRequest;
 use crate::body::{Body, BodyClock, Bounds, Carried, ClockOf, LARGE, Watched};
+use crate::cutoff::Cutoff;
 use crate::gate::timer::TimerOf;
-use crate::policy::{Choice, Needs, NeedsOf, No, Parts, Policy, Yes};
+use crate::policy::{Choice, Ending, Needs, NeedsOf, No, Policy, Yes};
 use crate::protocol::{Converted, Wrapped};
 use crate::rejection::BoxError;
 use crate::request_limit::kept::{Kept, KeptBody};
@@ -57,32 +58,31 @@ pub struct CarriedBody<P: Policy<HttpRequest>> {
 impl<P: Policy<HttpRequest>> CarriedBody<P> {
     /// Bounds the time of a response body: from outside if it may be large, else while it is
     /// polled.
-    #[inline]
+    #[inline(always)]
     pub(super) fn end_later<B: http_body::Body>(
         &mut self,
         body: &B,
         is_grpc: bool,
-        parts: &Parts<'_>,
+        ending: Option<Ending<'_>>,
+        cutoff: Option<&Cutoff>,
         timer: &mut TimerOf<P, HttpRequest>,
     ) {
-        let reporter = match (parts.ending, parts.cutoff) {
-            (Some(ending), _) => ending.reporter,
-            (None, Some(cutoff)) => cutoff.reporter(),
-            (None, None) => return,
-        };
         let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
-        let mut clock = parts
-            .ending
-            .map(|ending| BodyClock::new(ending, timer.as_deref(), is_grpc));
+        let mut clock = ending.map(|ending| BodyClock::new(ending, timer.as_deref(), is_grpc));
         if body.size_hint().exact().is_none_or(|size| size > LARGE) {
-            let progress = parts.ending.and_then(|ending| ending.progress);
+            let progress = ending.and_then(|ending| ending.progress);
             let has_deadline = clock.as_ref().is_some_and(BodyClock::has_deadline);
-            if has_deadline || progress.is_some() || parts.cutoff.is_some() {
+            let reporter = match (ending, cutoff) {
+                (Some(ending), _) if has_deadline || progress.is_some() => Some(ending.reporter),
+                (_, Some(cutoff)) => Some(cutoff.reporter()),
+                _ => None,
+            };
+            if let Some(reporter) = reporter {
                 self.bounds = <NeedsOf<P, HttpRequest> as Needs>::Ending::some(Bounds {
                     reporter: reporter.clone(),
                     deadline: clock.as_mut().and_then(BodyClock::deadline),
                     progress,
-                    cutoff: parts.cutoff.cloned(),
+                    cutoff: cutoff.cloned(),
                     is_grpc,
                 });
             }

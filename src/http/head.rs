@@ -45,7 +45,6 @@ pub struct ResponseHead<'a> {
 /// An HTTP response without its body, to be changed.
 pub struct ResponseHeadMut<'a> {
     response: &'a mut dyn Head,
-    is_http1: bool,
 }
 
 /// A response of any body type.
@@ -138,14 +137,8 @@ impl<'a, B> From<&'a Response<B>> for ResponseHead<'a> {
 
 impl<'a> ResponseHeadMut<'a> {
     #[inline]
-    pub(crate) fn new<B>(response: &'a mut Response<B>, is_http1: bool) -> Self {
-        Self { response, is_http1 }
-    }
-
-    /// Whether the request came over HTTP/1 (or 0.9). Only there does a `connection` header mean
-    /// something.
-    pub fn is_http1(&self) -> bool {
-        self.is_http1
+    pub(crate) fn new<B>(response: &'a mut Response<B>) -> Self {
+        Self { response }
     }
 
     /// Lends the head as a response without a body.

@@ -19,6 +19,7 @@ use self::classify::Verdict;
 pub(crate) use self::classify::{Classifier, by_head};
 pub use self::head::{HttpRequest, RequestHead, ResponseHead, ResponseHeadMut};
 use crate::body::Body;
+use crate::cutoff::Cutoff;
 use crate::gate::guard::{FutureGuard, Guard};
 use crate::gate::timer::{Timer, TimerOf};
 use crate::outcome::{Completion, Outcome};
@@ -205,9 +206,16 @@ where
         };
         let goes_on = if let Ok(response) = result {
             let goes_on = head_is_here(response, memo, held, &mut carried);
-            if const { <NeedsOf<P, HttpRequest> as Needs>::Ending::IS } && goes_on {
-                let is_grpc = memo.may_be_grpc() && grpc::is_grpc(response.headers());
-                carried.end_later(response.body(), is_grpc, &held.parts(), timer);
+            if const { <NeedsOf<P, HttpRequest> as Needs>::Ending::IS } {
+                // Only these two of its fields, so that the others are not computed.
+                let Parts { ending, cutoff, .. } = held.parts();
+                if cutoff.is_some_and(Cutoff::closes) && !memo.is_http2() {
+                    close_connection(response);
+                }
+                if goes_on && (ending.is_some() || cutoff.is_some()) {
+                    let is_grpc = memo.may_be_grpc() && grpc::is_grpc(response.headers());
+                    carried.end_later(response.body(), is_grpc, ending, cutoff, timer);
+                }
             }
             goes_on
         } else {
@@ -250,7 +258,7 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
     guard: &mut Guard<P, HttpRequest>,
     carried: &mut CarriedBody<P>,
 ) -> bool {
-    guard.on_head(response, !memo.is_http2());
+    guard.on_head(response);
     let has_no_content = matches!(
         response.status(),
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
@@ -294,6 +302,18 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
     is_watched || !guard.is_done()
 }
 
+/// Closes an HTTP/1 connection after this response. What is upgraded is no HTTP connection any
+/// more, and needs its own `connection` header. Generic, so that the response need not be in memory
+/// on the hot path.
+#[cold]
+#[inline(never)]
+fn close_connection<B>(response: &mut Response<B>) {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+}
+
 /// The outcome of a response that is a failure, unless the caller caused it.
 #[cold]
 #[inline(never)]
@@ -330,7 +350,7 @@ fn verdict<B, P: Policy<HttpRequest>>(
         return Verdict::Rejected(rejection.outcome());
     }
     if let Some(classifier) = &guard.shared().classifier {
-        match classifier(&mut ResponseHeadMut::new(response, !memo.is_http2())) {
+        match classifier(&mut ResponseHeadMut::new(response)) {
             Verdict::Default => {}
             Verdict::AtEnd(at_end) if is_over => return Verdict::Now(at_end(None)),
             verdict => return verdict,

@@ -116,8 +116,8 @@ needs! {
     Isolation No, Deadline No, Ending Yes, Limit No
 }
 needs! {
-    /// What a drain needs: when the request is over, its head, and an end for its body.
-    Drained: Settle No, Release Yes, Completion No, Head Yes,
+    /// What a drain needs: when the request is over, and an end for its body.
+    Drained: Settle No, Release Yes, Completion No, Head No,
     Isolation No, Deadline No, Ending Yes, Limit No
 }
 needs! {

@@ -23,7 +23,7 @@ pub struct Parts<'a> {
     pub(crate) deadline: Option<Budget<'a>>,
     #[cfg(feature = "http")]
     pub(crate) ending: Option<Ending<'a>>,
-    /// What ends the response body from outside.
+    /// What closes the connection and ends the response body from outside.
     #[cfg(feature = "http")]
     pub(crate) cutoff: Option<&'a Cutoff>,
     #[cfg(feature = "http")]

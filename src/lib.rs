@@ -216,7 +216,8 @@ pub use self::concurrency_limit::{
     ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings,
 };
 pub use self::config::ConfigError;
-pub use self::control::lag::law::{LagLaw, LagState};
+pub use self::control::lag::law::LagState;
+pub use self::control::lag::thresholds::LagThresholds;
 pub use self::deadline::Deadline;
 pub use self::drain::{Drain, DrainLayer, DrainReport, DrainSettings, DrainState};
 pub use self::gate::{Gate, GateLayer};

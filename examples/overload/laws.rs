@@ -15,6 +15,15 @@ pub(crate) struct TooBusy {
     reporter: Reporter,
 }
 
+/// The classic latch, on seawall's probe: a lag above 100 ms rejects everything until it has been
+/// below that for 30 s.
+#[derive(Clone)]
+pub(crate) struct Latch {
+    monitor: LagMonitor,
+    over: Arc<Mutex<Option<Instant>>>,
+    reporter: Reporter,
+}
+
 /// What folly's `Codel` does, on seawall's probe: it is overloaded if the least lag of the last 100
 /// ms was above 20 ms, and then rejects while the lag is above twice that.
 #[derive(Clone)]
@@ -72,6 +81,42 @@ impl<R: RequestKind> Policy<R> for TooBusy {
         let lag = self.lag_micros.load(Relaxed) as f64 / 1000.0;
         let share = (lag - Self::HIGH_WATER) / Self::HIGH_WATER;
         answer(fastrand::f64() < share, &self.reporter)
+    }
+}
+
+// === impl Latch ===
+
+impl Latch {
+    const THRESHOLD: Duration = Duration::from_millis(100);
+    const HOLD: Duration = Duration::from_secs(30);
+
+    pub(crate) fn new() -> Self {
+        let over: Arc<Mutex<Option<Instant>>> = Arc::default();
+        let monitor = LagMonitor::current();
+        let seen = over.clone();
+        monitor.on_lag(Self::THRESHOLD, move |_| {
+            *seen.lock().expect("nothing panics in here") = Some(Instant::now());
+        });
+        Self {
+            monitor,
+            over,
+            reporter: Reporter::new("latch"),
+        }
+    }
+
+    fn rejects(&self) -> bool {
+        let over = *self.over.lock().expect("nothing panics in here");
+        let holds = over.is_some_and(|over| over.elapsed() < Self::HOLD);
+        holds || self.monitor.lag() > Self::THRESHOLD
+    }
+}
+
+impl<R: RequestKind> Policy<R> for Latch {
+    type Token = ();
+    type Wait = NoWait;
+
+    fn admit(&self, _: &R::Head<'_>) -> Admission<(), NoWait> {
+        answer(self.rejects(), &self.reporter)
     }
 }
 

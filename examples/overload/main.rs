@@ -74,7 +74,7 @@ pub(crate) struct Args {
 pub(crate) enum Law {
     /// Nothing is rejected.
     None,
-    /// `LagShed::latched`: it rejects everything for 30 s once the lag was above 100 ms.
+    /// The latch: it rejects everything for 30 s once the lag was above 100 ms.
     Latch,
     /// What node-toobusy does.
     Toobusy,

@@ -15,7 +15,7 @@ use axum::routing::get;
 use seawall::{GateLayer, LagShed, LagShedLayer};
 use tower::{Layer, Service, ServiceBuilder};
 
-use crate::laws::{Codel, RejectAll, TooBusy};
+use crate::laws::{Codel, Latch, RejectAll, TooBusy};
 use crate::machine::{self, Schedule};
 use crate::{Args, Error, Law};
 
@@ -85,11 +85,7 @@ impl Role {
             match law {
                 Law::None => serve(router, tower::layer::util::Identity::new()).await,
                 Law::Seawall => serve(router, LagShedLayer::new(LagShed::default())).await,
-                Law::Latch => {
-                    let latched =
-                        LagShed::latched(Duration::from_millis(100), Duration::from_secs(30))?;
-                    serve(router, LagShedLayer::new(latched)).await
-                }
+                Law::Latch => serve(router, GateLayer::from_policy(Latch::new())).await,
                 Law::Toobusy => serve(router, GateLayer::from_policy(TooBusy::new())).await,
                 Law::Codel => serve(router, GateLayer::from_policy(Codel::new())).await,
                 Law::Reject => serve(router, GateLayer::from_policy(RejectAll::new())).await,

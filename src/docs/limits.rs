@@ -107,9 +107,10 @@
 //! - **Several runtimes** are measured separately, and each sheds for itself. Outside a runtime
 //!   everything is admitted. No layer moves load from a busy runtime to an idle one: balance the
 //!   connections.
-//! - **Short bursts** are admitted by design: a lag arms the shedder when it lasts 300 ms, or when
-//!   it reaches 150 to 300 ms. For less, use [`LagShed::strict`](crate::LagShed::strict) or your
-//!   own constants.
+//! - **Tasks in a `LocalSet`** share one task of the runtime: neither the probe nor a mark sees
+//!   their queue. Spawn connections on the runtime itself, or use a concurrency limit.
+//! - **Short bursts** are admitted by design: a lag arms the shedder when it reaches 80 ms, or more
+//!   with long handlers. For less, use [`LagThresholds::strict`](crate::LagThresholds::strict).
 //! - **Exempt requests** are not rejected, but wait in the runtime's queue as all others.
 //! - **Memory.** Nothing reads the memory unless you add
 //!   [`memory_limit`](crate::LoadSignal::memory_limit), and that reads it every 100 ms.

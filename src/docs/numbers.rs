@@ -99,14 +99,16 @@
 //!
 //! # The lag shedder
 //!
-//! It holds the runtime's queue at 20 to 100 ms, whatever a request costs. Keep the defaults unless
+//! It holds the wait in the runtime's queue at 30 ms, and more for handlers that compute for more
+//! than 3 ms. Keep the defaults unless
 //!
-//! - a slow response is worse than a rejection: use [`LagLaw::strict`](crate::LagLaw::strict);
-//! - load comes in bursts of up to half a second that you prefer to wait for: use
-//!   [`LagLaw::burst_tolerant`](crate::LagLaw::burst_tolerant);
-//! - single handlers compute for longer than 20 ms, which the runtime cannot tell from a queue:
-//!   move them to `tokio::task::spawn_blocking` or to a pool of threads, or else raise
-//!   [`target`](crate::LagLaw::target);
+//! - a slow response is worse than a rejection: use
+//!   [`LagThresholds::strict`](crate::LagThresholds::strict);
+//! - load comes in bursts that you prefer to wait for: use
+//!   [`LagThresholds::burst_tolerant`](crate::LagThresholds::burst_tolerant);
+//! - single handlers compute for longer than 20 ms: move them to `tokio::task::spawn_blocking` or
+//!   to a pool of threads, or else raise [`max_bound`](crate::LagThresholds::max_bound()) and
+//!   [`max_arm`](crate::LagThresholds::max_arm());
 //! - [`dry_run`](crate::GateLayer::dry_run) shows rejections at a load that the service can handle.
 //!
 //! To see its effect on your kind of service, run one command with the microseconds that a request

@@ -150,8 +150,8 @@
 //! [`exempt`](crate::GateLayer::exempt) health checks from what rejects for load. Otherwise an
 //! orchestrator restarts a busy server, and the other servers get its load. Exempt them from a
 //! breaker that is around them too: otherwise their successes count for its dependency. An exempt
-//! request still waits in the runtime's queue. Give the check a timeout well above 100 ms, the lag
-//! at which the shedder rejects all other requests. Do not report "not ready" while `lag.state()`
+//! request still waits in the runtime's queue. Give the check a timeout well above 240 ms, the most
+//! that the shedder lets a request wait. Do not report "not ready" while `lag.state()`
 //! is `Shedding`: the load balancer would send the load to servers that are as busy.
 //!
 //! # Tonic and hyper

@@ -11,6 +11,7 @@ use tower_service::Service;
 
 use super::cold::{Listening, OVER, Parked, answer, expired, overrun, poll_queued, unwound};
 use super::guard::{FutureGuard, Guard, Shared};
+use super::polls::{Polling, PollsOf};
 use super::timer::TimerOf;
 use crate::policy::needs::InFuture;
 use crate::policy::{Choice, Needs, NeedsOf, Policy, WaitWith};
@@ -34,6 +35,7 @@ pin_project! {
         pub(super) timer: TimerOf<P, X::Kind>,
         pub(super) memo: X::Memo,
         pub(super) kept: X::Kept,
+        pub(super) polls: PollsOf<P, X::Kind>,
         pub(super) protocol: X,
     }
 
@@ -102,6 +104,7 @@ where
             timer: TimerOf::<P, X::Kind>::default(),
             memo,
             kept: X::Kept::default(),
+            polls: PollsOf::<P, X::Kind>::default(),
             protocol,
         }
     }
@@ -127,6 +130,7 @@ where
                     let (protocol, guard, timer) =
                         (&*this.protocol, &mut *this.guard, &mut *this.timer);
                     let kept = &mut *this.kept;
+                    let mut polling = Polling::<P, X::Kind>::begin(this.polls);
                     let _listening = listen::<P, X::Kind>();
                     let _scope = X::enter(kept);
                     if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
@@ -181,6 +185,8 @@ where
                             guard.set_running(false);
                         }
                     }
+                    polling.pend();
+                    drop(polling);
                     if const { !<NeedsOf<P, X::Kind> as Needs>::Deadline::IS } {
                         return Poll::Pending;
                     }

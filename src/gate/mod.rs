@@ -30,6 +30,7 @@ mod cold;
 mod future;
 pub(crate) mod guard;
 mod layer;
+mod polls;
 pub(crate) mod timer;
 
 use std::any::Any;
@@ -43,6 +44,7 @@ use tower_service::Service;
 use self::cold::Parked;
 use self::future::State;
 use self::guard::{FutureGuard, Shared};
+use self::polls::PollsOf;
 use self::timer::TimerOf;
 #[cfg(doc)]
 use crate::Outcome;
@@ -262,6 +264,7 @@ where
                 guard,
                 timer,
                 memo,
+                polls: PollsOf::<P, X::Kind>::default(),
                 protocol: protocol.clone(),
                 state: State::Called {
                     future: inner.call(protocol.pass(request, max, &kept)),
@@ -294,6 +297,7 @@ impl<S, P, X> Gate<S, P, X> {
             timer,
             memo,
             kept,
+            polls: PollsOf::<P, X::Kind>::default(),
             protocol: self.protocol.clone(),
         }
     }
@@ -320,6 +324,7 @@ impl<S, P, X> Gate<S, P, X> {
             timer: TimerOf::<P, X::Kind>::default(),
             memo,
             kept,
+            polls: PollsOf::<P, X::Kind>::default(),
             protocol: self.protocol.clone(),
         }
     }
@@ -400,6 +405,7 @@ impl<S, P, X> Gate<S, P, X> {
                     timer,
                     memo,
                     kept: X::Kept::default(),
+                    polls: PollsOf::<P, X::Kind>::default(),
                     protocol: self.protocol.clone(),
                 }
             }

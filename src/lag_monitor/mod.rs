@@ -22,7 +22,7 @@
 //! # What is measured
 //!
 //! One thread of the process, named `seawall-lag`, wakes a resident task of the runtime every 10
-//! ms. It does so every 50 ms after the lag has been low for half a second, and every 100 ms if its
+//! ms. It does so every 20 ms after the lag has been low for half a second, and every 100 ms if its
 //! [`LagShed`](crate::LagShed)s have had no request for a second: an idle server uses about 0.2 %
 //! of a core. The task needs two polls. The first comes through the runtime's injection
 //! queue, the second from the back of a worker's local queue, where requests wait. The lag is the
@@ -50,9 +50,13 @@
 //! not move it.
 
 mod host;
+mod mark;
 mod probe;
+mod runtime_lag;
 mod sampler;
+pub(crate) mod stamp;
 mod watch;
+mod worker;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -64,8 +68,10 @@ use tokio::runtime::Handle;
 use self::watch::Watch;
 
 pub(crate) use self::probe::{Follow, Probe};
+pub(crate) use self::runtime_lag::RuntimeLag;
 pub(crate) use self::sampler::probe;
 pub use self::watch::LagReport;
+pub(crate) use self::worker::{MeasuredPoll, Worker};
 
 /// Measures how far one Tokio runtime is behind. A cheap `Clone`; all monitors of a runtime are the
 /// same.
@@ -125,7 +131,7 @@ impl LagMonitor {
 
     /// How far the runtime is behind now; zero once it has ended.
     pub fn lag(&self) -> Duration {
-        self.probe.lag()
+        self.probe.lag_now()
     }
 
     /// Calls `hook` when the lag goes above `threshold`, and again when it is below it, then with
@@ -143,7 +149,7 @@ impl LagMonitor {
     pub fn snapshot(&self) -> LagMonitorSnapshot {
         let seen = self.probe.watches.seen();
         LagMonitorSnapshot {
-            lag: self.probe.lag(),
+            lag: self.probe.lag_now(),
             peak: seen.peak,
             probes: seen.probes,
             host_is_short: seen.host_is_short,

@@ -4,42 +4,33 @@
 use std::fmt;
 use std::mem;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime;
 
+use super::runtime_lag::RuntimeLag;
+use super::stamp;
 use super::watch::Watches;
-use crate::clock;
+use crate::clock::{self, nanos};
+use crate::control::lag::law::Tick;
 use crate::sync::lock;
 
 /// The probe of one runtime, which its task, the sampler and the handles share.
 pub(crate) struct Probe {
-    runtime: runtime::Id,
-    stage: AtomicStage,
-    /// How long the unfinished probe waited for its first poll; nanoseconds.
-    first: AtomicU64,
-    /// The lag that the last finished probe found; nanoseconds.
-    last: AtomicU64,
+    lag: Arc<RuntimeLag>,
     waker: Mutex<Option<Waker>>,
     pub(super) watches: Watches,
     followers: Mutex<Followers>,
 }
 
-/// Is notified of the progress of a probe.
+/// Is notified of the readings of a runtime, on the sampler's thread.
 pub(crate) trait Follow: Send + Sync {
-    /// A reading, on the sampler's thread; `false` if the follower does not need frequent ones, as
-    /// without requests.
-    fn look(&self, now: Duration, is_waiting: bool) -> bool;
-    /// The sampler sends a new probe.
-    fn sent(&self, now: Duration);
-    /// The probe is polled in the runtime, before all that is queued behind it; with `is_back`, for
-    /// the second time.
-    fn polled(&self, now: Duration, is_back: bool);
+    /// A reading; `false` if the follower does not need frequent ones, as without requests.
+    fn on_tick(&self, tick: &Tick) -> bool;
     /// The runtime has ended.
-    fn closed(&self);
+    fn on_closed(&self);
 }
 
 #[derive(Default)]
@@ -49,59 +40,8 @@ struct Followers {
 }
 
 /// The resident task.
-pub(super) struct Resident {
+struct Resident {
     probe: Weak<Probe>,
-}
-
-/// The progress of the probe, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Finished, and not sent again.
-    Idle,
-    /// Woken at this time, not polled yet.
-    Sent(Duration),
-    /// Polled at this time, and behind everything that was in the local queue then.
-    Again(Duration),
-    /// The runtime has ended.
-    Closed,
-}
-
-struct AtomicStage(AtomicU64);
-
-// === impl Stage ===
-
-impl AtomicStage {
-    /// The two lowest bits name the stage, the others are microseconds.
-    fn word(stage: Stage) -> u64 {
-        let micros = |time: Duration| (time.as_micros() as u64) << 2;
-        match stage {
-            Stage::Idle => 0,
-            Stage::Sent(at) => micros(at) | 1,
-            Stage::Again(at) => micros(at) | 2,
-            Stage::Closed => 3,
-        }
-    }
-
-    fn load(&self) -> Stage {
-        let word = self.0.load(Ordering::Acquire);
-        let at = Duration::from_micros(word >> 2);
-        match word & 3 {
-            0 => Stage::Idle,
-            1 => Stage::Sent(at),
-            2 => Stage::Again(at),
-            _ => Stage::Closed,
-        }
-    }
-
-    /// A closed stage does not change.
-    fn store(&self, stage: Stage) {
-        let word = Self::word(stage);
-        let _ = self
-            .0
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
-                (now & 3 != 3).then_some(word)
-            });
-    }
 }
 
 // === impl Probe ===
@@ -110,12 +50,7 @@ impl Probe {
     /// A probe that is under way already: spawning its task sends it.
     pub(super) fn spawn(on: &runtime::Handle) -> Arc<Self> {
         let probe = Arc::new(Self {
-            runtime: on.id(),
-            stage: AtomicStage(AtomicU64::new(AtomicStage::word(Stage::Sent(
-                clock::monotonic(),
-            )))),
-            first: AtomicU64::new(0),
-            last: AtomicU64::new(0),
+            lag: RuntimeLag::new(on, nanos(clock::monotonic())),
             waker: Mutex::new(None),
             watches: Watches::new(),
             followers: Mutex::default(),
@@ -126,12 +61,17 @@ impl Probe {
         probe
     }
 
-    pub(crate) fn runtime(&self) -> runtime::Id {
-        self.runtime
+    pub(crate) fn lag(&self) -> &Arc<RuntimeLag> {
+        &self.lag
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.stage.load() == Stage::Closed
+        self.lag.is_closed()
+    }
+
+    /// Names the series of the runtime. The first name stays.
+    pub(crate) fn set_name(&self, name: String) {
+        self.watches.reporter.set_name(name);
     }
 
     /// Notifies `follower` of every reading from now on; `false` if the runtime has ended.
@@ -143,39 +83,24 @@ impl Probe {
         !followers.closed
     }
 
-    /// How far the runtime is behind now: the result of the last finished probe, or the age of the
-    /// unfinished one, if that is longer. It is read from outside, so that it grows while all
-    /// workers are blocked.
-    pub(crate) fn lag(&self) -> Duration {
-        self.lag_at(clock::monotonic())
+    /// How far the runtime is behind now.
+    pub(super) fn lag_now(&self) -> Duration {
+        self.lag.lag(nanos(clock::monotonic()))
     }
 
-    fn lag_at(&self, now: Duration) -> Duration {
-        let waits = match self.stage.load() {
-            Stage::Idle => Duration::ZERO,
-            Stage::Sent(at) => now.saturating_sub(at),
-            Stage::Again(at) => nanos(&self.first).max(now.saturating_sub(at)),
-            Stage::Closed => return Duration::ZERO,
-        };
-        nanos(&self.last).max(waits)
-    }
-
-    /// Takes a reading, reports it, and sends the probe again if it is finished. Returns the lag,
+    /// Takes a reading, reports it, and sends the probe again if it has returned. Returns the lag,
     /// and whether a follower needs frequent readings.
     pub(super) fn tick(&self, now: Duration, host_is_short: bool) -> (Duration, bool) {
-        let lag = self.lag_at(now);
-        let is_back = self.stage.load() == Stage::Idle;
-        let found = is_back.then(|| nanos(&self.last));
+        let (tick, found) = self.lag.on_tick(nanos(now));
+        // A stall that the shedders forgive was a lag.
+        let lag = Duration::from_nanos(tick.lag()).max(found.unwrap_or_default());
         let followers = self.living();
         let mut is_needed = followers.is_empty();
         for follower in &followers {
-            is_needed |= follower.look(now, !is_back);
+            is_needed |= follower.on_tick(&tick);
         }
-        if is_back {
-            for follower in &followers {
-                follower.sent(now);
-            }
-            self.stage.store(Stage::Sent(now));
+        if found.is_some() {
+            self.lag.on_sent(nanos(clock::monotonic()));
             self.wake();
         }
         // The user's code comes last: a recorder that panics stops neither the probe nor the law.
@@ -192,40 +117,21 @@ impl Probe {
 
     /// One poll of the resident task.
     fn polled(&self, waker: &Waker) {
-        let now = clock::monotonic();
-        match self.stage.load() {
-            Stage::Sent(at) => {
-                let mut known = lock(&self.waker);
-                match &mut *known {
-                    Some(known) => known.clone_from(waker),
-                    None => *known = Some(waker.clone()),
-                }
-                drop(known);
-                self.tell_polled(now, false);
-                store(&self.first, now.saturating_sub(at));
-                self.stage.store(Stage::Again(now));
-                // A task that wakes itself while it runs goes to the back of the queue, not to the
-                // worker's slot for the task that was woken last.
-                waker.wake_by_ref();
-            }
-            Stage::Again(at) => {
-                self.tell_polled(now, true);
-                let waited = now.saturating_sub(at);
-                store(&self.last, nanos(&self.first).max(waited));
-                self.stage.store(Stage::Idle);
-            }
-            Stage::Idle | Stage::Closed => {}
+        let mut known = lock(&self.waker);
+        match &mut *known {
+            Some(known) => known.clone_from(waker),
+            None => *known = Some(waker.clone()),
         }
-    }
-
-    fn tell_polled(&self, now: Duration, is_back: bool) {
-        for follower in self.living() {
-            follower.polled(now, is_back);
+        drop(known);
+        if self.lag.on_polled(nanos(clock::monotonic())) {
+            // A task that wakes itself while it runs goes to the back of the queue, not to the
+            // worker's slot for the task that was woken last.
+            waker.wake_by_ref();
         }
     }
 
     fn close(&self) {
-        self.stage.store(Stage::Closed);
+        self.lag.close();
         drop(lock(&self.waker).take());
         let mut followers = self.followers();
         followers.closed = true;
@@ -234,9 +140,11 @@ impl Probe {
         self.watches.close();
         for follower in all {
             if let Some(follower) = follower.upgrade() {
-                follower.closed();
+                follower.on_closed();
             }
         }
+        // Threads that were in this runtime look at the next one.
+        stamp::renew();
     }
 
     /// The live followers, to be notified without the lock.
@@ -266,19 +174,11 @@ impl Drop for Probe {
 impl fmt::Debug for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Probe")
-            .field("runtime", &self.runtime)
-            .field("stage", &self.stage.load())
-            .field("lag", &self.lag())
+            .field("runtime", &self.lag.runtime())
+            .field("is_closed", &self.is_closed())
+            .field("lag", &self.lag_now())
             .finish_non_exhaustive()
     }
-}
-
-fn nanos(of: &AtomicU64) -> Duration {
-    Duration::from_nanos(of.load(Ordering::Relaxed))
-}
-
-fn store(to: &AtomicU64, time: Duration) {
-    to.store(time.as_nanos() as u64, Ordering::Relaxed);
 }
 
 // === impl Resident ===

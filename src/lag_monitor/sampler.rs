@@ -11,6 +11,7 @@ use tokio::runtime;
 
 use super::host::Host;
 use super::probe::Probe;
+use super::stamp;
 use crate::sync::lock;
 use crate::{clock, observe};
 
@@ -19,8 +20,8 @@ const NAME: &str = "seawall-lag";
 /// The time between two readings if there was a lag lately.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The same while the lag is low: 20 readings a second.
-const CALM_TICK: Duration = Duration::from_millis(50);
+/// The same while the lag is low: 50 readings a second. The onset of an overload is found so late.
+const CALM_TICK: Duration = Duration::from_millis(20);
 
 /// The same while no request arrives either.
 const IDLE_TICK: Duration = Duration::from_millis(100);
@@ -63,7 +64,7 @@ pub(crate) fn probe(of: &runtime::Handle) -> Arc<Probe> {
     let mut runtimes = lock(&SAMPLER.runtimes);
     let known = runtimes.all.iter().find_map(|entry| {
         let probe = entry.probe.upgrade()?;
-        (probe.runtime() == of.id() && !probe.is_closed()).then_some(probe)
+        (probe.lag().runtime() == of.id() && !probe.is_closed()).then_some(probe)
     });
     let probe = known.unwrap_or_else(|| {
         let probe = Probe::spawn(of);
@@ -135,6 +136,7 @@ fn run() {
                 Err(_) => observe::sampler_failed("a reading panicked"),
             }
         }
+        stamp::renew();
         let is_calm = now.saturating_sub(busy_at) >= CALM_FOR;
         let tick = match (is_calm, is_idle) {
             (false, _) => TICK,

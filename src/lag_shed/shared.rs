@@ -1,119 +1,68 @@
-//! What all clones of a handle share, and the way of a request through it.
-//!
-//! Nearly all requests take the first step alone: one load of [`Shared::word`], compared with what
-//! this thread saw last. The word changes with every reading, so that each thread looks once
-//! between two readings at the runtime that it is in. That finds a new runtime, notifies the law
-//! that requests come through, and costs nothing per request.
+//! What all clones of a handle share, and the path of a request through it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::mem;
-use std::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, Ordering::Relaxed,
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use tokio::runtime::{self, Handle};
+use tokio::runtime::Handle;
 
+use super::binding::{Binding, Fate, Sketch};
 use super::signal::LoadSignal;
 use crate::clock::{self, nanos};
-use crate::control::lag::law::{LagLaw, LagState, STALE, Verdict};
-use crate::control::lag::stall::{Calls, Judge};
-use crate::lag_monitor::{self, Follow, Probe};
+use crate::control::lag::Nanos;
+use crate::control::lag::law::LagState;
+use crate::control::lag::thresholds::LagThresholds;
+use crate::lag_monitor::stamp::{self, Bit, Watched};
+use crate::lag_monitor::{self, Follow, Probe, Worker};
 use crate::observe::{self, Reporter};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::sync::lock;
 
-/// As many handles as a thread keeps apart. Two that share a slot and take turns look anew with
-/// every request: that costs a few locks and a reference count, and changes no decision.
-const SLOTS: usize = 4;
-
 thread_local! {
-    /// The word of each handle that this thread saw last.
-    static SEEN: [Cell<u64>; SLOTS] = const { [const { Cell::new(0) }; SLOTS] };
-    /// The law for the runtime that this thread was in then.
-    static PAIRS: RefCell<[Option<Arc<Pair>>; SLOTS]> = const { RefCell::new([const { None }; SLOTS]) };
+    /// The binding that this thread used last. A thread with several handles looks them up.
+    static BINDING: RefCell<Option<Arc<Binding>>> = const { RefCell::new(None) };
 }
 
 pub(super) struct Shared {
-    /// Changes with every reading, never to a value that any handle had before. Even: no runtime
-    /// sheds.
-    word: AtomicU64,
-    slot: usize,
-    /// Runtimes that shed.
-    shedding: Mutex<usize>,
+    bit: Bit,
     pub(super) minds_lag: bool,
-    law: Mutex<LagLaw>,
+    settings: Mutex<LagThresholds>,
     signals: Mutex<Vec<LoadSignal>>,
     bound: Mutex<Vec<Bound>>,
+    is_forced: AtomicBool,
+    /// Set while everything is rejected.
+    forced: Mutex<Option<Watched>>,
     fail_open: AtomicU64,
-    /// What metrics and events say.
-    told: Mutex<LagState>,
+    /// What metrics and events show.
+    reported: Mutex<LagState>,
     pub(super) reporter: Reporter,
 }
 
-/// A runtime that is looked at.
+/// A runtime in which the handle is used.
 struct Bound {
-    pair: Arc<Pair>,
+    binding: Arc<Binding>,
     /// Keeps the probe going.
     probe: Arc<Probe>,
-}
-
-/// Admits everything.
-pub(super) const FULL: u32 = 1 << 16;
-
-/// Without a request for this long there is nothing to protect.
-const IDLE: Duration = Duration::from_secs(1);
-
-/// What requests and the sampler share.
-pub(super) struct Pair {
-    shared: Weak<Shared>,
-    pub(super) runtime: runtime::Id,
-    /// Whether the lag counts, and not its signals alone.
-    minds_lag: bool,
-    /// The share of requests to admit, of [`FULL`].
-    admit: AtomicU32,
-    /// When the share was found; nanoseconds.
-    sampled: AtomicU64,
-    /// The retry time of rejected requests, in nanoseconds.
-    over_in: AtomicU64,
-    calls: Calls,
-    law: Mutex<Law>,
-    is_closed: AtomicBool,
-}
-
-#[derive(Default)]
-struct Law {
-    judge: Judge,
-    state: LagState,
-    shed: f64,
-}
-
-/// What can be said about it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sketch {
-    pub(super) state: LagState,
-    pub(super) lag: Duration,
-    pub(super) shed: f64,
 }
 
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn new(law: LagLaw, minds_lag: bool) -> Self {
-        static SLOT: AtomicUsize = AtomicUsize::new(0);
+    pub(super) fn new(settings: LagThresholds, minds_lag: bool) -> Self {
         Self {
-            word: AtomicU64::new(stamp()),
-            slot: SLOT.fetch_add(1, Ordering::Relaxed) % SLOTS,
-            shedding: Mutex::new(0),
+            bit: Bit::new(),
             minds_lag,
-            law: Mutex::new(law),
+            settings: Mutex::new(settings),
             signals: Mutex::default(),
             bound: Mutex::default(),
+            is_forced: AtomicBool::new(false),
+            forced: Mutex::default(),
             fail_open: AtomicU64::new(0),
-            told: Mutex::default(),
+            reported: Mutex::default(),
             reporter: Reporter::new("lag_shed"),
         }
     }
@@ -121,120 +70,151 @@ impl Shared {
     /// `None` admits.
     #[inline]
     pub(super) fn sheds(self: &Arc<Self>) -> Option<Rejection> {
-        let word = self.word.load(Ordering::Relaxed);
-        let seen = SEEN.with(|seen| seen[self.slot].get());
-        if word == seen && word & 1 == 0 {
+        if self.bit.is_calm() {
             return None;
         }
-        self.look(word, word == seen)
+        self.look()
     }
 
-    /// Somebody sheds, or this thread has not looked at its runtime since the last reading.
+    /// Something is watched, or this thread has not looked at its runtime since the last reading.
     #[cold]
-    fn look(self: &Arc<Self>, word: u64, is_known: bool) -> Option<Rejection> {
-        PAIRS
-            .try_with(|pairs| {
-                let mut pairs = pairs.try_borrow_mut().ok()?;
-                let pair = &mut pairs[self.slot];
-                if !is_known || pair.as_ref().is_some_and(|pair| pair.refuses_elsewhere()) {
-                    *pair = self.pair_here();
-                    SEEN.with(|seen| seen[self.slot].set(if pair.is_some() { word } else { 0 }));
-                }
-                self.decide(pair.as_ref()?)
-            })
-            .ok()?
-    }
-
-    fn decide(&self, pair: &Pair) -> Option<Rejection> {
-        let admit = pair.admit();
-        if admit == FULL || fastrand::u32(..FULL) < admit {
+    #[inline(never)]
+    fn look(self: &Arc<Self>) -> Option<Rejection> {
+        let is_first = self.bit.look();
+        if self.is_forced() {
+            return Some(self.reject(Duration::ZERO));
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            Bit::unsee();
+            return None;
+        };
+        let Some(binding) = self.binding(&runtime) else {
+            Bit::unsee();
+            return None;
+        };
+        if !is_first && !binding.is_watching() {
             return None;
         }
-        if clock::monotonic().saturating_sub(pair.sampled()) > STALE {
-            self.fail_open.fetch_add(1, Ordering::Relaxed);
-            self.reporter.failed_open();
+        let worker = Worker::here(&binding.lag)?;
+        let now = nanos(clock::monotonic());
+        worker.on_call(now);
+        if !binding.is_watching() {
             return None;
         }
-        Some(self.rejection(pair.over_in()))
+        match binding.decide(&worker, &runtime, now) {
+            Fate::Admit => None,
+            Fate::FailOpen => {
+                self.fail_open.fetch_add(1, Relaxed);
+                self.reporter.failed_open();
+                None
+            }
+            Fate::Reject { after } => Some(self.reject(after)),
+        }
     }
 
-    fn rejection(&self, over_in: Duration) -> Rejection {
-        let after = over_in.max(Duration::from_secs(1));
-        self.reporter
-            .reject(Reason::Overloaded)
-            .with_retry_after(after)
+    fn reject(&self, after: Duration) -> Rejection {
+        let after = after.max(Duration::from_secs(1));
+        let rejection = self.reporter.reject(Reason::Overloaded);
+        rejection.with_retry_after(after)
     }
 
-    /// The law for the runtime that this runs in; bound now if this is the first request in it.
-    fn pair_here(self: &Arc<Self>) -> Option<Arc<Pair>> {
-        let runtime = Handle::try_current().ok()?;
-        let pair = self.bind(&runtime)?;
-        pair.called(self, clock::monotonic());
-        Some(pair)
+    /// The binding for a runtime; made now if this is the first request in it.
+    fn binding(self: &Arc<Self>, runtime: &Handle) -> Option<Arc<Binding>> {
+        let known = BINDING.try_with(|binding| binding.borrow().clone());
+        let known = known.ok().flatten().filter(|known| known.is(self, runtime));
+        if known.is_some() {
+            return known;
+        }
+        let binding = self.bind(runtime)?;
+        let _ = BINDING.try_with(|last| *last.borrow_mut() = Some(binding.clone()));
+        Some(binding)
     }
 
-    /// The law for a runtime; `None` if the runtime has ended.
-    pub(super) fn bind(self: &Arc<Self>, runtime: &Handle) -> Option<Arc<Pair>> {
+    /// Measures a runtime; `None` if it has ended.
+    pub(super) fn bind(self: &Arc<Self>, runtime: &Handle) -> Option<Arc<Binding>> {
         let mut bound = lock(&self.bound);
-        let id = runtime.id();
-        if let Some(known) = bound.iter().find(|bound| bound.pair.runtime == id) {
-            return Some(known.pair.clone());
+        let is_of = |bound: &&Bound| bound.binding.lag.runtime() == runtime.id();
+        if let Some(known) = bound.iter().find(is_of) {
+            return Some(known.binding.clone());
         }
         let probe = lag_monitor::probe(runtime);
-        let pair = Arc::new(Pair::new(self, id, clock::monotonic()));
-        let follower: Weak<Pair> = Arc::downgrade(&pair);
+        let now = nanos(clock::monotonic());
+        let binding = Arc::new(Binding::new(self, probe.lag(), now));
+        let follower: Weak<Binding> = Arc::downgrade(&binding);
         if !probe.follow(follower as Weak<dyn Follow>) {
             return None;
         }
+        self.name(&probe);
         bound.push(Bound {
-            pair: pair.clone(),
+            binding: binding.clone(),
             probe,
         });
-        Some(pair)
+        Some(binding)
     }
 
-    /// A reading was taken: every thread looks again.
-    pub(super) fn published(&self, was_full: bool, is_full: bool) {
-        // Together, so that the last word says what the last count was.
-        let mut shedding = lock(&self.shedding);
-        match (was_full, is_full) {
-            (true, false) => *shedding += 1,
-            (false, true) => *shedding -= 1,
-            _ => {}
+    /// Names the series of its runtimes as well.
+    pub(super) fn set_name(&self, name: impl Into<std::borrow::Cow<'static, str>>) {
+        self.reporter.set_name(name);
+        for bound in lock(&self.bound).iter() {
+            self.name(&bound.probe);
         }
-        let stamp = stamp() | u64::from(*shedding > 0);
-        self.word.store(stamp, Ordering::Relaxed);
     }
 
-    /// The runtime of `pair` has ended; the next one is bound anew.
-    pub(super) fn ended(&self, pair: &Pair, was_full: bool) {
+    fn name(&self, probe: &Probe) {
+        let name = self.reporter.name();
+        if !name.is_empty() {
+            probe.set_name(name.to_owned());
+        }
+    }
+
+    /// The runtime of `binding` has ended; the next one is bound anew.
+    pub(super) fn unbind(&self, binding: &Binding) {
         let mut bound = lock(&self.bound);
         let gone = bound
             .iter()
-            .position(|bound| std::ptr::eq(Arc::as_ptr(&bound.pair), pair))
+            .position(|bound| std::ptr::eq(Arc::as_ptr(&bound.binding), binding))
             .map(|at| bound.swap_remove(at));
         drop(bound);
         drop(gone);
-        self.published(was_full, true);
-        self.tell();
+        self.report();
     }
 
-    /// How the runtime does that is worst off.
+    /// Rejects everything, or decides again.
+    pub(super) fn force(&self, is_forced: bool) {
+        let mut forced = lock(&self.forced);
+        if forced.is_some() != is_forced {
+            *forced = is_forced.then(Watched::new);
+            self.is_forced.store(is_forced, Relaxed);
+            drop(forced);
+            stamp::renew();
+            self.report();
+        }
+    }
+
+    fn is_forced(&self) -> bool {
+        self.is_forced.load(Relaxed)
+    }
+
+    /// The runtime that is worst off.
     pub(super) fn worst(&self) -> Sketch {
         let mut worst = Sketch::default();
-        for one in self.pairs().iter().map(|pair| pair.sketch()) {
+        for one in self.bindings().iter().map(|binding| binding.sketch()) {
             worst.state = worst.state.max(one.state);
             worst.lag = worst.lag.max(one.lag);
             worst.shed = worst.shed.max(one.shed);
         }
+        if self.is_forced() {
+            worst.state = LagState::Shedding;
+            worst.shed = 1.0;
+        }
         worst
     }
 
-    /// Tells metrics and events; the user's code in there finds nothing locked that requests need.
-    pub(super) fn tell(&self) {
-        let mut told = lock(&self.told);
+    /// Shows it in metrics and events. The user's code finds nothing locked that requests need.
+    pub(super) fn report(&self) {
+        let mut reported = lock(&self.reported);
         let worst = self.worst();
-        let before = mem::replace(&mut *told, worst.state);
+        let before = mem::replace(&mut *reported, worst.state);
         observe::without_panics(|| {
             self.reporter.shed(worst.shed);
             if before != worst.state {
@@ -243,28 +223,28 @@ impl Shared {
         });
     }
 
-    pub(super) fn law(&self) -> LagLaw {
-        *lock(&self.law)
+    pub(super) fn settings(&self) -> LagThresholds {
+        *lock(&self.settings)
     }
 
-    pub(super) fn set_law(&self, law: LagLaw) {
-        *lock(&self.law) = law;
+    pub(super) fn set(&self, settings: LagThresholds) {
+        *lock(&self.settings) = settings;
     }
 
     pub(super) fn add_signal(&self, signal: LoadSignal) {
         lock(&self.signals).push(signal);
     }
 
-    /// What the highest signal says.
-    pub(super) fn pressure(&self, now: Duration) -> f64 {
+    /// The highest signal.
+    pub(super) fn pressure(&self, now: Nanos) -> f64 {
         let signals = lock(&self.signals).clone();
         let each = signals.iter().map(|signal| signal.pressure(now));
         each.fold(0.0, f64::max)
     }
 
-    fn pairs(&self) -> Vec<Arc<Pair>> {
+    fn bindings(&self) -> Vec<Arc<Binding>> {
         let bound = lock(&self.bound);
-        bound.iter().map(|bound| bound.pair.clone()).collect()
+        bound.iter().map(|bound| bound.binding.clone()).collect()
     }
 
     pub(super) fn runtimes(&self) -> usize {
@@ -272,7 +252,16 @@ impl Shared {
     }
 
     pub(super) fn fail_open(&self) -> u64 {
-        self.fail_open.load(Ordering::Relaxed)
+        self.fail_open.load(Relaxed)
+    }
+}
+
+impl Drop for Shared {
+    /// Threads keep the binding that they used last.
+    fn drop(&mut self) {
+        for binding in self.bindings() {
+            binding.close();
+        }
     }
 }
 
@@ -281,143 +270,10 @@ impl fmt::Debug for Shared {
         let bound = lock(&self.bound);
         let probes: Vec<_> = bound.iter().map(|bound| &bound.probe).collect();
         f.debug_struct("LagShed")
-            .field("law", &self.law())
+            .field("settings", &self.settings())
             .field("signals", &*lock(&self.signals))
             .field("probes", &probes)
             .field("reporter", &self.reporter)
             .finish_non_exhaustive()
-    }
-}
-
-/// An even number that nobody had before; 0 is what a thread has seen that has seen nothing.
-fn stamp() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(2);
-    NEXT.fetch_add(2, Ordering::Relaxed)
-}
-
-// === impl Pair ===
-
-impl Pair {
-    pub(super) fn new(shared: &Arc<Shared>, runtime: runtime::Id, now: Duration) -> Self {
-        Self {
-            shared: Arc::downgrade(shared),
-            runtime,
-            minds_lag: shared.minds_lag,
-            admit: AtomicU32::new(FULL),
-            sampled: AtomicU64::new(nanos(now)),
-            over_in: AtomicU64::new(0),
-            calls: Calls::default(),
-            law: Mutex::new(Law {
-                judge: Judge::new(now),
-                ..Law::default()
-            }),
-            is_closed: AtomicBool::new(false),
-        }
-    }
-
-    pub(super) fn admit(&self) -> u32 {
-        self.admit.load(Relaxed)
-    }
-
-    /// Whether this thread has gone to another runtime since it looked last, and this one's law
-    /// would reject.
-    pub(super) fn refuses_elsewhere(&self) -> bool {
-        let is_here = || Handle::try_current().is_ok_and(|here| here.id() == self.runtime);
-        self.admit() != FULL && !is_here()
-    }
-
-    pub(super) fn sampled(&self) -> Duration {
-        Duration::from_nanos(self.sampled.load(Relaxed))
-    }
-
-    pub(super) fn over_in(&self) -> Duration {
-        Duration::from_nanos(self.over_in.load(Relaxed))
-    }
-
-    /// A request comes through.
-    pub(super) fn called(&self, shared: &Shared, now: Duration) {
-        let gap = self.calls.called(now);
-        self.settle(shared, now, |judge, constants| {
-            judge.called(constants, now, gap)
-        });
-    }
-
-    pub(super) fn sketch(&self) -> Sketch {
-        let law = lock(&self.law);
-        Sketch {
-            state: law.state,
-            lag: law.judge.lag(),
-            shed: law.shed,
-        }
-    }
-
-    /// Asks the law and publishes what it says, unless the runtime has ended.
-    fn settle(
-        &self,
-        shared: &Shared,
-        now: Duration,
-        ask: impl FnOnce(&mut Judge, &LagLaw) -> Option<Verdict>,
-    ) {
-        let constants = shared.law();
-        let mut law = lock(&self.law);
-        if self.is_closed.load(Relaxed) {
-            return;
-        }
-        let Some(verdict) = ask(&mut law.judge, &constants) else {
-            return;
-        };
-        law.state = verdict.state;
-        law.shed = verdict.shed;
-        let refuse = (f64::from(FULL) * verdict.shed).round() as u32;
-        let admit = FULL - refuse.min(FULL);
-        let was_full = self.admit.swap(admit, Relaxed) == FULL;
-        self.sampled.store(nanos(now), Relaxed);
-        self.over_in.store(nanos(verdict.over_in), Relaxed);
-        shared.published(was_full, admit == FULL);
-    }
-}
-
-impl Follow for Pair {
-    fn look(&self, now: Duration, is_waiting: bool) -> bool {
-        let Some(shared) = self.shared.upgrade() else {
-            return false;
-        };
-        // The user's closures run before anything is locked.
-        let signal = shared.pressure(now);
-        let gap = self.calls.gap(now);
-        let is_waiting = is_waiting && self.minds_lag;
-        self.settle(&shared, now, |judge, constants| {
-            Some(judge.look(constants, now, is_waiting, constants.lag_of(signal), gap))
-        });
-        shared.tell();
-        gap < IDLE
-    }
-
-    fn sent(&self, now: Duration) {
-        if self.minds_lag {
-            lock(&self.law).judge.sent(now);
-        }
-    }
-
-    fn polled(&self, now: Duration, is_back: bool) {
-        let Some(shared) = self.shared.upgrade() else {
-            return;
-        };
-        let gap = self.calls.gap(now);
-        if self.minds_lag {
-            self.settle(&shared, now, |judge, constants| {
-                judge.polled(constants, now, gap, is_back)
-            });
-        }
-    }
-
-    fn closed(&self) {
-        let law = lock(&self.law);
-        self.is_closed.store(true, Relaxed);
-        let was_full = self.admit.swap(FULL, Relaxed) == FULL;
-        drop(law);
-        if let Some(shared) = self.shared.upgrade() {
-            shared.ended(self, was_full);
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Loads other than lag, under the same law.
+//! Loads other than lag: a share of the requests is rejected for them.
 
 use std::fmt;
 use std::fs;
@@ -10,14 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::config::ConfigError;
+use crate::control::lag::Nanos;
 use crate::observe;
 
 /// A load that a closure measures: 0 or less is no load, 1 is the most that is acceptable.
 ///
-/// For a [`LagShed`](crate::LagShed), the load is a lag between [`lo`](crate::LagLaw::lo) (0) and
-/// [`hi`](crate::LagLaw::hi) (1). While it is armed, it rejects a part of the requests for a load
-/// between 0 and 1, and all from 1 on. A load above 0 arms it when it lasts for the law's window;
-/// with the default law, a load of 3.5 arms it at once. Any load above 0 arms a latch.
+/// A [`LagShed`](crate::LagShed) rejects this share of the requests, and all from 1 on, beside
+/// those that have waited too long. It averages the load over 25 ms.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -121,8 +120,7 @@ impl LoadSignal {
     }
 
     /// The value, read again if it is due.
-    pub(super) fn pressure(&self, now: Duration) -> f64 {
-        let now = now.as_nanos() as u64;
+    pub(super) fn pressure(&self, now: Nanos) -> f64 {
         if now >= self.inner.due.load(Relaxed) {
             let value = panic::catch_unwind(AssertUnwindSafe(&self.inner.read));
             let value = value.unwrap_or_else(|_| {

@@ -43,11 +43,12 @@
 //! custom reasons share one limit. A second later, a `WARN`, "events left out", has the number of
 //! the others as `left_out`. The metrics count all of them.
 //!
-//! A lag shedder that begins to shed is a `WARN`, any other change of its `state` an `INFO`, with
-//! `lag_ms`; a lag monitor that fails is an `ERROR`. A circuit breaker that opens is a `WARN`, any
-//! other change of its `state` an `INFO`, with the `cause`, and `key` for a keyed family that opts
-//! in. Panics that escalate are an `ERROR`. A drain that begins is an `INFO`, with `lame_duck_ms`;
-//! one that ends is an `INFO`, or a `WARN` if it `cut` responses or requests are `left`.
+//! A lag shedder that begins to shed is a `WARN`, one that ends an `INFO`, any other change of its
+//! `state` a `DEBUG`, with `lag_ms`; a lag monitor that fails is an `ERROR`. A circuit breaker that
+//! opens is a `WARN`, any other change of its `state` an `INFO`, with the `cause`, and `key` for a
+//! keyed family that opts in. Panics that escalate are an `ERROR`. A drain that begins is an `INFO`,
+//! with `lame_duck_ms`; one that ends is an `INFO`, or a `WARN` if it `cut` responses or requests
+//! are `left`.
 
 #[cfg_attr(not(feature = "metrics"), path = "no_series.rs")]
 mod series;
@@ -329,7 +330,7 @@ impl Reporter {
             } else if before == LagState::Shedding {
                 tracing::info!(target: "seawall", layer, name, state, lag_ms, "shedding no longer");
             } else {
-                tracing::info!(target: "seawall", layer, name, state, lag_ms, "lag changed");
+                tracing::debug!(target: "seawall", layer, name, state, lag_ms, "lag changed");
             }
         }
         let _ = (before, lag);

@@ -185,8 +185,8 @@ pub use self::exempt::Exemption;
 pub use self::exempt::{Exempt, Never};
 #[doc(hidden)]
 pub use self::needs::{
-    Choice, Drained, Ended, Everything, Isolated, Limited, Needs, No, Nothing, Released, Settled,
-    Timed, Yes,
+    Choice, Drained, Ended, Everything, Isolated, Limited, Needs, No, Nothing, Polled, Released,
+    Settled, Timed, Yes,
 };
 #[cfg(feature = "http")]
 pub(crate) use self::parts::Ending;

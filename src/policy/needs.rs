@@ -54,6 +54,8 @@ pub trait Needs: 'static {
     type Ending: Choice;
     /// Requests have bounds.
     type Limit: Choice;
+    /// Polls of the inner future are measured, while a lag shedder watches.
+    type Polls: Choice;
 }
 
 /// The token is owed a call.
@@ -83,47 +85,53 @@ macro_rules! needs {
 needs! {
     /// Nothing after `admit`.
     Nothing: Settle No, Release No, Completion No, Head No,
-    Isolation No, Deadline No, Ending No, Limit No
+    Isolation No, Deadline No, Ending No, Limit No, Polls No
 }
 needs! {
     /// All that a policy can be notified, but nothing of the sealed parts.
     Everything: Settle Yes, Release Yes, Completion Yes, Head Yes,
-    Isolation No, Deadline No, Ending No, Limit No
+    Isolation No, Deadline No, Ending No, Limit No, Polls No
 }
 needs! {
     /// `release` alone.
     Released: Settle No, Release Yes, Completion No, Head No,
-    Isolation No, Deadline No, Ending No, Limit No
+    Isolation No, Deadline No, Ending No, Limit No, Polls No
 }
 needs! {
     /// The outcome, and when the head comes.
     Settled: Settle Yes, Release No, Completion No, Head Yes,
-    Isolation No, Deadline No, Ending No, Limit No
+    Isolation No, Deadline No, Ending No, Limit No, Polls No
 }
 needs! {
     /// Isolation of panics.
     Isolated: Settle No, Release No, Completion No, Head No,
-    Isolation Yes, Deadline No, Ending No, Limit No
+    Isolation Yes, Deadline No, Ending No, Limit No, Polls No
 }
 needs! {
     /// A deadline to the head.
     Timed: Settle No, Release No, Completion No, Head No,
-    Isolation No, Deadline Yes, Ending No, Limit No
+    Isolation No, Deadline Yes, Ending No, Limit No, Polls No
 }
 needs! {
     /// Bounds for the response body.
     Ended: Settle No, Release No, Completion No, Head No,
-    Isolation No, Deadline No, Ending Yes, Limit No
+    Isolation No, Deadline No, Ending Yes, Limit No, Polls No
 }
 needs! {
     /// What a drain needs: when the request is over, and an end for its body.
     Drained: Settle No, Release Yes, Completion No, Head No,
-    Isolation No, Deadline No, Ending Yes, Limit No
+    Isolation No, Deadline No, Ending Yes, Limit No, Polls No
 }
 needs! {
     /// Bounds for the request.
     Limited: Settle No, Release No, Completion No, Head No,
-    Isolation No, Deadline No, Ending No, Limit Yes
+    Isolation No, Deadline No, Ending No, Limit Yes, Polls No
+}
+
+needs! {
+    /// The polls of the inner future.
+    Polled: Settle No, Release No, Completion No, Head No,
+    Isolation No, Deadline No, Ending No, Limit No, Polls Yes
 }
 
 /// What either needs.
@@ -136,6 +144,7 @@ impl<A: Needs, B: Needs> Needs for (A, B) {
     type Deadline = <A::Deadline as Choice>::Or<B::Deadline>;
     type Ending = <A::Ending as Choice>::Or<B::Ending>;
     type Limit = <A::Limit as Choice>::Or<B::Limit>;
+    type Polls = <A::Polls as Choice>::Or<B::Polls>;
 }
 
 // === impl Choice ===

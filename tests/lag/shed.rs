@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Request, Response};
-use seawall::{LagLaw, LagMonitor, LagShed, LagShedLayer, LagState, Reason, Rejection};
+use seawall::{LagMonitor, LagShed, LagShedLayer, LagState, LagThresholds, Reason, Rejection};
 use tower::{Layer, Service, service_fn};
 
 use crate::support::*;
@@ -21,14 +21,15 @@ fn every_worker_blocked_is_seen_during_the_block() {
         "the first is admitted and starts it"
     );
     let blocked = [block(runtime.handle()), block(runtime.handle())];
-    until("shedding", || lag.state() == LagState::Shedding);
-    // The first request to come is let through, since it could be the end of a stall; the block goes on.
-    until("refused", || !admits_in(runtime.handle(), &lag));
+    // Requests keep coming, so that it is no stall.
+    until("rejected", || !admits_in(runtime.handle(), &lag));
+    assert_eq!(lag.state(), LagState::Shedding);
+    until("a share is rejected", || {
+        admits_in(runtime.handle(), &lag);
+        lag.snapshot().shed > 0.0
+    });
     let snapshot = lag.snapshot();
-    assert!(
-        snapshot.lag >= Duration::from_millis(100) && snapshot.shed > 0.0,
-        "{snapshot:?}"
-    );
+    assert!(snapshot.lag >= Duration::from_millis(80), "{snapshot:?}");
     assert!(
         snapshot.rejected > 0 && snapshot.runtimes == 1,
         "{snapshot:?}"
@@ -135,7 +136,7 @@ fn a_runtime_that_was_not_driven_starts_with_a_clean_slate() {
     let runtime = current_thread();
     let lag = LagShed::default();
     lag.start(runtime.handle());
-    until("it lags", || lag.state() == LagState::Shedding);
+    until("it lags", || lag.state() == LagState::Warn);
     runtime.block_on(async {
         let served = tokio::spawn({
             let lag = lag.clone();
@@ -173,14 +174,13 @@ fn short_blocking_calls_at_light_load_refuse_nothing() {
 fn without_readings_everything_is_admitted() {
     let _alone = alone();
     let runtime = workers(1);
-    // Whatever this thread does in between is no stall.
-    let lag = LagShed::with_law(LagLaw::default().forgive_stalls(false)).unwrap();
+    let lag = LagShed::default();
     let (stop, stopped) = channel::<()>();
     let stopped = Mutex::new(stopped);
     let monitor = LagMonitor::start(runtime.handle());
     lag.start(runtime.handle());
     // A hook that never returns: the thread that measures is as good as dead.
-    monitor.on_lag(Duration::from_millis(400), move |report| {
+    monitor.on_lag(Duration::from_millis(800), move |report| {
         if !report.is_over {
             let _ = stopped.lock().unwrap().recv();
         }
@@ -207,7 +207,7 @@ fn without_readings_everything_is_admitted() {
 fn http_answers_say_when_to_come_back_and_exempt_paths_are_served() {
     let _alone = alone();
     let runtime = workers(1);
-    let lag = LagShed::with_law(LagLaw::default().min_shed(1.0)).unwrap();
+    let lag = LagShed::default();
     let ok =
         || service_fn(async |_| Ok::<_, std::convert::Infallible>(Response::new(String::new())));
     let mut all = LagShedLayer::new(lag.clone())
@@ -222,10 +222,7 @@ fn http_answers_say_when_to_come_back_and_exempt_paths_are_served() {
     let to = |path: &str| Request::get(path).body(()).unwrap();
     assert_eq!(call(to("/")).status(), 200);
     let _blocked = block(runtime.handle());
-    until("shedding", || lag.state() == LagState::Shedding);
-
-    // The first is let through: it could be the end of a stall.
-    until("refused", || call(to("/")).status() == 503);
+    until("rejected", || call(to("/")).status() == 503);
     let refused = call(to("/"));
     let seconds: u64 = refused.headers()["retry-after"]
         .to_str()
@@ -272,38 +269,42 @@ fn http_answers_say_when_to_come_back_and_exempt_paths_are_served() {
 }
 
 #[test]
-fn a_law_changes_while_it_runs() {
+fn thresholds_change_while_it_runs() {
     let _alone = alone();
     let runtime = workers(1);
-    let lag = LagShed::burst_tolerant();
-    assert_eq!(lag.law(), LagLaw::burst_tolerant());
-    lag.start(runtime.handle());
+    let lag = LagShed::new(LagThresholds::burst_tolerant()).unwrap();
+    assert_eq!(lag.settings(), LagThresholds::burst_tolerant());
     let blocked = block(runtime.handle());
-    until("shedding", || lag.state() == LagState::Shedding);
-    lag.set_law(lag.law().max_shed(0.0)).unwrap();
-    until("nothing is refused any more", || lag.snapshot().shed == 0.0);
-    assert!(lag.set_law(lag.law().tau(Duration::ZERO)).is_err());
-    assert_eq!(lag.law(), LagLaw::burst_tolerant().max_shed(0.0));
+    until("rejected", || !admits_in(runtime.handle(), &lag));
+    let hour = Duration::from_secs(3600);
+    let long = lag.settings().max_bound(hour).bound(hour);
+    lag.set(long).unwrap();
+    until("nothing is rejected any more", || {
+        admits_in(runtime.handle(), &lag)
+    });
+    assert!((0..100).all(|_| admits_in(runtime.handle(), &lag)));
+    assert!(lag.set(lag.settings().arm(Duration::ZERO)).is_err());
+    assert_eq!(lag.settings(), long);
     drop(blocked);
 }
 
 #[test]
-fn a_latch_stays_shut_when_the_lag_is_over() {
+fn shedding_is_forced_in_every_runtime_until_it_is_not() {
     let _alone = alone();
     let runtime = workers(1);
-    let lag = LagShed::latched(Duration::from_millis(100), Duration::from_secs(60)).unwrap();
-    let monitor = LagMonitor::start(runtime.handle());
-    lag.start(runtime.handle());
-    let blocked = block(runtime.handle());
-    until("shedding", || lag.state() == LagState::Shedding);
-    drop(blocked);
-    until("the lag is over", || {
-        monitor.lag() < Duration::from_millis(20)
-    });
-    let probes = monitor.snapshot().probes;
-    until("ten readings later", || {
-        monitor.snapshot().probes >= probes + 10
-    });
-    assert!(!admits_in(runtime.handle(), &lag));
-    assert!(LagShed::latched(Duration::ZERO, Duration::from_secs(1)).is_err());
+    let (lag, other) = (LagShed::default(), LagShed::default());
+    for _ in 0..2 {
+        assert!(admits_in(runtime.handle(), &lag));
+        lag.force_shedding(true);
+        lag.force_shedding(true);
+        let snapshot = lag.snapshot();
+        assert_eq!((snapshot.state, snapshot.shed), (LagState::Shedding, 1.0));
+        assert!(!admits_in(runtime.handle(), &lag));
+        assert!(!admits(&lag), "outside of any runtime");
+        assert!(admits_in(runtime.handle(), &other));
+        lag.force_shedding(false);
+        assert_eq!(lag.state(), LagState::Normal);
+    }
+    assert!(admits_in(runtime.handle(), &lag));
+    assert_eq!(lag.snapshot().rejected, 4);
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use seawall::observe::METRICS;
-use seawall::{LagLaw, LagMonitor, LagShed};
+use seawall::{LagMonitor, LagShed};
 
 use crate::support::*;
 
@@ -51,14 +51,14 @@ fn metrics_and_events_are_those_of_the_docs() {
     let (handle, log) = &*INSTALLED;
 
     let runtime = workers(1);
-    let law = LagLaw::default().forgive_stalls(false);
-    let lag = LagShed::with_law(law).unwrap().named("told");
-    let monitor = LagMonitor::start(runtime.handle()).named("told");
-    monitor.on_lag(LagMonitor::WARN, |_| panic!("in a hook"));
+    // The name is that of the monitor, too.
+    let lag = LagShed::default().named("told");
+    let monitor = LagMonitor::start(runtime.handle());
     lag.start(runtime.handle());
+    monitor.on_lag(LagMonitor::WARN, |_| panic!("in a hook"));
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let stopped = Mutex::new(stopped);
-    monitor.on_lag(std::time::Duration::from_millis(500), move |report| {
+    monitor.on_lag(std::time::Duration::from_millis(800), move |report| {
         if !report.is_over {
             let _ = stopped.lock().unwrap().recv();
         }
@@ -111,6 +111,7 @@ fn metrics_and_events_are_those_of_the_docs() {
     assert_eq!(scraped, documented.iter().map(String::as_str).collect());
 
     let text = log.text();
+    assert!(!text.contains("lag changed"), "that is DEBUG: {text}");
     for words in [
         r#" WARN seawall: shedding layer="lag_shed" name="told" state="shedding" lag_ms="#,
         r#" INFO seawall: shedding no longer layer="lag_shed" name="told" state="#,

@@ -1,392 +1,382 @@
-//! The law by hand, on virtual time.
+//! The parts by hand, on virtual time.
 
-use proptest::prelude::*;
+use super::law::{Call, Found, LagState, Law, Terms, Tick};
+use super::queue::Queue;
+use super::readings::Readings;
+use super::service_time::{Polls, ServiceTime};
+use super::thresholds::LagThresholds;
+use super::{MS, Nanos};
 
-use super::*;
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
+/// A queue whose mark has been around once: requests arrive each millisecond.
+fn marked() -> Queue {
+    let mut queue = Queue::default();
+    queue.on_mark_started(0);
+    queue.on_turn(10 * MS);
+    assert!(!queue.on_mark_returned(), "no call has passed");
+    queue.on_turn_awaited(15 * MS);
+    for call in 0..10 {
+        queue.on_call((16 + call) * MS, 0, false);
+    }
+    queue.on_turn(30 * MS);
+    queue.on_call(30 * MS, 0, false);
+    for call in 1..10 {
+        queue.on_call((30 + call) * MS, 0, false);
+    }
+    assert!(queue.on_mark_returned());
+    queue.on_turn_awaited(50 * MS);
+    queue
 }
 
-/// A law and what it has seen, fed by hand.
+#[test]
+fn an_age_is_known_by_two_turns_and_the_calls_between_them() {
+    let mut queue = marked();
+    // 20 calls arrived between 10 and 30 ms; the next ones arrived after 30 ms.
+    assert_eq!(queue.on_call(50 * MS, 0, false), 20 * MS);
+    assert_eq!(queue.on_call(50 * MS, 0, false), 19 * MS);
+    for _ in 0..17 {
+        queue.on_call(50 * MS, 0, false);
+    }
+    assert_eq!(queue.on_call(50 * MS, 0, false), MS);
+    // None arrives after the call itself.
+    assert_eq!(queue.on_call(50 * MS, 0, false), 0);
+    assert_eq!(queue.on_call(50 * MS, 0, false), 0);
+}
+
+#[test]
+fn without_two_marks_an_age_is_a_lower_bound() {
+    let mut queue = Queue::default();
+    assert_eq!(queue.on_call(5 * MS, 0, false), 0, "no mark");
+    queue.on_mark_started(5 * MS);
+    assert_eq!(queue.on_call(90 * MS, 0, false), 85 * MS);
+    queue.on_turn(100 * MS);
+    assert_eq!(queue.on_call(130 * MS, 0, false), 30 * MS);
+    assert_eq!(queue.newest(), Some(100 * MS));
+    queue.on_mark_ended();
+    assert_eq!(queue.on_call(140 * MS, 0, false), 0);
+    assert_eq!(queue.newest(), None);
+}
+
+#[test]
+fn a_bound_is_less_where_more_arrive_than_the_queue_holds() {
+    // One each millisecond: half of the local queue is 128 ms.
+    assert_eq!(marked().bound(30 * MS), 30 * MS);
+    assert_eq!(marked().bound(240 * MS), 128 * MS);
+    assert_eq!(Queue::default().bound(240 * MS), 240 * MS);
+}
+
+#[test]
+fn a_lost_mark_counts_as_none() {
+    let mut queue = marked();
+    assert_eq!(queue.on_call(550 * MS, 0, true), 519 * MS + MS);
+    assert!(queue.has_mark(), "not older than half a second");
+    assert!(queue.on_call(560 * MS, 0, false) > 500 * MS, "a long queue");
+    assert_eq!(
+        queue.on_call(560 * MS, 0, true),
+        0,
+        "the probe has returned since"
+    );
+    assert!(!queue.has_mark());
+    let mut queue = marked();
+    let late = (0..514).map(|_| queue.on_call(560 * MS, 0, false)).last();
+    assert_eq!(late, Some(0), "more calls than the queue holds");
+}
+
+#[test]
+fn a_stall_restarts_an_age() {
+    let mut queue = marked();
+    assert_eq!(queue.on_call(450 * MS, 400 * MS, false), 50 * MS);
+    assert_eq!(queue.on_call(450 * MS, 400 * MS, false), 50 * MS);
+}
+
+#[test]
+fn the_residual_time_is_half_of_a_constant_service() {
+    let mut service = ServiceTime::default();
+    let polls = |number: u64, each: f64| Polls {
+        number,
+        sum: number as f64 * each,
+        squares: number as f64 * each * each,
+    };
+    service.on_polls(polls(7, 4e6));
+    assert_eq!(service.residual(1), None);
+    service.on_polls(polls(1, 4e6));
+    assert_eq!(service.residual(1), Some(2 * MS));
+    assert_eq!(service.residual(4), Some(MS / 2));
+    // Nine in ten take nothing: what an arrival finds is nearly always the tenth.
+    let mut service = ServiceTime::default();
+    service.on_polls(Polls {
+        number: 10,
+        sum: 4e6,
+        squares: 16e12,
+    });
+    assert_eq!(service.residual(1), Some(2 * MS));
+}
+
+#[test]
+fn the_lag_is_the_longer_wait_or_the_age_of_the_probe() {
+    let mut readings = Readings::default();
+    readings.on_sent(0);
+    assert_eq!(readings.lag(30 * MS), 30 * MS);
+    assert_eq!(readings.in_injection_queue(), Some(0));
+    readings.on_polled(40 * MS, 0, false);
+    assert_eq!(readings.lag(41 * MS), 40 * MS);
+    assert_eq!(readings.in_injection_queue(), None);
+    assert_eq!(readings.lag(90 * MS), 50 * MS);
+    readings.on_polled(100 * MS, 0, false);
+    assert!(readings.is_idle());
+    assert_eq!(
+        (readings.lag(500 * MS), readings.found()),
+        (60 * MS, 60 * MS)
+    );
+    readings.on_sent(500 * MS);
+    assert_eq!(readings.lag(510 * MS), 60 * MS, "until it returns");
+}
+
+#[test]
+fn a_stall_is_forgiven_once_and_its_backlog_drains() {
+    let mut readings = Readings::default();
+    readings.on_sent(0);
+    assert!(!readings.on_call(200 * MS, 50 * MS, false), "calls passed");
+    assert!(!readings.on_call(200 * MS, 200 * MS, true), "it is armed");
+    assert!(readings.on_call(200 * MS, 200 * MS, false));
+    assert_eq!(readings.lag(210 * MS), 10 * MS);
+    assert!(!readings.on_call(400 * MS, 200 * MS, false), "again");
+    assert!(
+        readings.on_call(1400 * MS, 1200 * MS, true),
+        "no queue stands for so long"
+    );
+    // 1200 ms and a margin of 50, less a quarter of the time that passes.
+    readings.on_tick(1800 * MS, 1150 * MS, Polls::default());
+    assert!(readings.is_draining());
+    readings.on_tick(1800 * MS, 1151 * MS, Polls::default());
+    assert!(!readings.is_draining());
+    readings.on_polled(1900 * MS, 0, false);
+    readings.on_polled(1900 * MS, 0, false);
+    assert_eq!(readings.found(), 1900 * MS, "what a monitor reports");
+}
+
+/// A law that is read every 10 ms.
 struct Fed {
-    law: LagLaw,
-    lagging: Lagging,
-    at: Duration,
+    thresholds: LagThresholds,
+    law: Law,
+    tick: Tick,
 }
 
 impl Fed {
-    fn new(law: LagLaw) -> Self {
-        Self {
-            law: law.check().unwrap(),
-            lagging: Lagging::default(),
-            at: ms(1000),
-        }
+    fn new() -> Self {
+        let mut fed = Self {
+            thresholds: LagThresholds::default(),
+            law: Law::default(),
+            tick: Tick {
+                now: 1000 * MS,
+                residual: Some(MS),
+                workers: 1,
+                ..Tick::default()
+            },
+        };
+        fed.read(0);
+        fed
     }
 
-    fn read(&mut self, at: Duration, lag: Duration, is_queue: bool) -> Verdict {
-        self.at = at;
-        self.lagging
-            .sample(&self.law, Reading { at, lag, is_queue })
+    fn read(&mut self, lag: Nanos) -> Terms {
+        self.read_with(lag, Found::default())
     }
 
-    /// A reading `after` the last one.
-    fn after(&mut self, after: u64, lag: u64) -> Verdict {
-        self.read(self.at + ms(after), ms(lag), false)
-    }
-
-    fn queue(&mut self, after: u64, lag: u64) -> Verdict {
-        self.read(self.at + ms(after), ms(lag), true)
-    }
-
-    /// The same reading every 10 ms.
-    fn hold(&mut self, for_ms: u64, lag: u64) -> Verdict {
-        (0..for_ms / 10)
-            .map(|_| self.after(10, lag))
-            .last()
-            .unwrap()
+    fn read_with(&mut self, lag: Nanos, found: Found) -> Terms {
+        self.tick.now += 10 * MS;
+        self.tick.probe_lag = lag * MS;
+        self.law.on_tick(&self.thresholds, &self.tick, found)
     }
 }
 
 #[test]
-fn a_lag_above_the_target_arms_after_the_window() {
-    let mut fed = Fed::new(LagLaw::default());
-    fed.after(0, 50);
-    assert_eq!(fed.hold(290, 50).state, LagState::Warn);
-    let verdict = fed.after(10, 50);
-    assert_eq!(verdict.state, LagState::Shedding);
-    assert!((verdict.shed - 0.375).abs() < 0.001, "{verdict:?}");
+fn a_lag_is_watched_above_the_target_and_arms_in_two_readings() {
+    let mut fed = Fed::new();
+    assert!(!fed.read(20).is_watching);
+    let terms = fed.read(21);
+    assert!(terms.is_watching && !terms.is_armed && !terms.is_calm);
+    assert_eq!(fed.law.state(), LagState::Warn);
+    assert!(!fed.read(79).is_armed);
+    assert!(!fed.read(80).is_armed, "one reading");
+    assert!(!fed.read(79).is_armed);
+    fed.read(80);
+    let terms = fed.read(80);
+    assert!(terms.is_armed);
+    assert_eq!(terms.bound, 30 * MS);
+    assert_eq!(fed.law.state(), LagState::Shedding);
 }
 
 #[test]
-fn the_target_itself_never_arms() {
-    let mut fed = Fed::new(LagLaw::default());
-    let verdict = fed.hold(5000, 20);
-    assert_eq!((verdict.state, verdict.shed), (LagState::Warn, 0.0));
-    assert_eq!(
-        fed.after(10, 10).state,
-        LagState::Normal,
-        "warn is above 10 ms"
+fn it_does_not_arm_without_calls_nor_while_a_stall_drains() {
+    let mut fed = Fed::new();
+    fed.tick.gap = 41 * MS;
+    assert!(
+        (0..9).all(|_| !fed.read(80).is_armed),
+        "no call for half of the lag"
     );
+    fed.tick.gap = 40 * MS;
+    fed.tick.is_draining = true;
+    let terms = fed.read(80);
+    assert!(!terms.is_armed && terms.arm == Nanos::MAX);
+    fed.tick.is_draining = false;
+    assert!(fed.read(80).is_armed);
 }
 
 #[test]
-fn the_hard_lag_arms_at_once_and_one_below_it_does_not() {
-    let mut fed = Fed::new(LagLaw::default());
-    fed.after(0, 0);
-    assert_eq!(fed.queue(10, 299).shed, 0.0);
-    assert_eq!(fed.queue(10, 0).shed, 0.0);
-    let verdict = fed.after(10, 300);
-    assert_eq!(verdict.state, LagState::Shedding);
+fn thresholds_grow_with_the_handlers_up_to_a_maximum() {
+    let mut fed = Fed::new();
+    for (residual, bound, arm) in [(1, 30, 80), (3, 60, 120), (10, 200, 400), (100, 240, 400)] {
+        fed.tick.residual = Some(residual * MS);
+        let terms = fed.read(30);
+        assert_eq!(
+            (terms.bound, terms.arm),
+            (bound * MS, arm * MS),
+            "{residual} ms"
+        );
+    }
+    // With nothing known, only the maximum arms.
+    fed.tick.residual = None;
+    assert_eq!(fed.read(100).arm, 400 * MS);
+    assert!((0..9).all(|_| !fed.read(399).is_armed));
+    fed.read(400);
+    assert!(fed.read(400).is_armed);
 }
 
 #[test]
-fn a_surge_arms_at_its_second_reading_if_it_is_a_queue() {
-    let mut fed = Fed::new(LagLaw::default());
-    fed.after(0, 0);
-    assert_eq!(fed.queue(10, 150).shed, 0.0);
-    assert_eq!(fed.queue(0, 150).shed, 0.0, "the same moment");
-    assert_eq!(fed.after(10, 160).shed, 0.0, "a stall");
-    assert_eq!(fed.queue(10, 160).shed, 0.0, "the first again");
-    assert_eq!(fed.queue(10, 149).shed, 0.0, "less");
-    assert_eq!(fed.queue(10, 150).shed, 0.0, "the first once more");
-    assert!(fed.queue(10, 150).shed > 0.0);
-}
-
-#[test]
-fn a_surge_begins_anew_after_a_calm() {
-    let mut fed = Fed::new(LagLaw::default());
-    fed.after(0, 0);
-    fed.queue(10, 150);
-    fed.queue(10, 0);
-    assert_eq!(fed.queue(10, 150).shed, 0.0);
-}
-
-#[test]
-fn it_is_disarmed_once_calm_for_the_exit_time() {
-    let mut fed = Fed::new(LagLaw::default());
-    fed.after(0, 0);
-    fed.after(10, 400);
-    assert!(fed.after(10, 400).shed > 0.0);
-    // Refusing ends as soon as the lag is gone, and an armed law acts on the next at once.
-    assert_eq!(fed.hold(100, 0).shed, 0.0);
-    assert_eq!(fed.hold(400, 0).state, LagState::Warn, "still armed");
-    assert!(fed.after(10, 90).shed > 0.0);
-    assert_eq!(
-        fed.hold(500, 0).state,
-        LagState::Warn,
-        "armed from the start again"
-    );
-    assert_eq!(fed.hold(20, 0).state, LagState::Normal);
-    assert_eq!(fed.after(10, 200).shed, 0.0, "disarmed");
-}
-
-#[test]
-fn the_share_is_told_with_how_long_it_takes() {
-    let mut fed = Fed::new(LagLaw::default());
-    fed.after(0, 0);
-    assert_eq!(
-        fed.after(10, 400).over_in,
-        ms(900),
-        "the lag, and all of the exit time"
-    );
-    fed.hold(200, 10);
-    assert_eq!(fed.after(10, 10).over_in, ms(310));
+fn it_is_disarmed_after_half_a_second_without_lag_and_rejections() {
+    let mut fed = Fed::new();
+    fed.read(80);
+    assert!(fed.read(80).is_armed);
+    assert!((0..50).all(|_| fed.read(20).is_armed));
+    let rejected = Found {
+        has_rejected: true,
+        ..Found::default()
+    };
+    assert!(fed.read_with(20, rejected).is_armed);
+    assert!((0..49).all(|_| fed.read(20).is_armed), "from there again");
+    assert_eq!(fed.law.disarms_in(&fed.thresholds), 10 * MS);
+    let terms = fed.read(20);
+    assert!(!terms.is_armed && !terms.is_watching);
+    assert_eq!(fed.law.state(), LagState::Normal);
 }
 
 #[test]
 fn readings_far_apart_have_nothing_to_do_with_each_other() {
-    let minutes = Duration::from_secs(300);
-    let mut fed = Fed::new(LagLaw::default());
-    fed.after(0, 50);
-    assert_eq!(
-        fed.read(fed.at + minutes, ms(50), true).shed,
-        0.0,
-        "no window"
-    );
-    fed.hold(300, 50);
-    assert!(fed.after(10, 50).shed > 0.0);
-    let verdict = fed.read(fed.at + minutes, ms(50), true);
-    assert_eq!(verdict.shed, 0.0, "armed by what is long over");
-    assert_eq!(
-        fed.read(fed.at + STALE, ms(50), true).state,
-        LagState::Shedding,
-        "one window"
-    );
+    let mut fed = Fed::new();
+    fed.read(80);
+    assert!(fed.read(80).is_armed);
+    fed.tick.now += 500 * MS;
+    assert!(!fed.read(80).is_armed);
 }
 
 #[test]
-fn time_that_stands_still_or_goes_back_is_no_time() {
-    let mut fed = Fed::new(LagLaw::default());
-    fed.after(0, 100);
-    let before = fed.hold(200, 100);
-    for back in [0, 10, 150, 400] {
-        let verdict = fed.lagging.sample(
-            &fed.law,
-            Reading {
-                at: fed.at.saturating_sub(ms(back)),
-                lag: ms(100),
-                is_queue: false,
-            },
-        );
-        assert_eq!(verdict, before, "{back} ms back");
-    }
-    assert_eq!(fed.after(90, 100).shed, 0.0);
-    assert!(
-        fed.after(10, 100).shed > 0.0,
-        "300 ms after the first, whatever was in between"
-    );
-}
-
-#[test]
-fn constants_may_change_in_the_middle() {
-    let mut fed = Fed::new(LagLaw::default());
-    fed.after(0, 60);
-    fed.hold(300, 60);
-    let half = fed.after(10, 60).shed;
-    assert!((half - 0.5).abs() < 0.001, "{half}");
-    fed.law = fed.law.hi(ms(60)).check().unwrap();
-    let all = fed.after(10, 60).shed;
-    assert!((all - 1.0).abs() < 0.001, "{all}");
-    fed.law = fed.law.max_shed(0.25).check().unwrap();
-    assert_eq!(fed.after(10, 60).shed, 0.25);
-    fed.law = fed
-        .law
-        .target(ms(70))
-        .surge(ms(400))
-        .hard(ms(400))
-        .exit(ms(30));
-    assert_eq!(fed.hold(50, 60).shed, 0.0, "calm by the new target");
-}
-
-#[test]
-fn a_latch_refuses_everything_until_it_was_calm_for_its_hold() {
-    let law = LagLaw::latched(ms(100), Duration::from_secs(30));
-    let mut fed = Fed::new(law);
-    fed.after(0, 100);
-    assert_eq!(fed.hold(1000, 100).shed, 0.0, "not above it");
-    assert_eq!(fed.after(10, 101).shed, 1.0);
-    let verdict = fed.hold(30_000, 0);
-    assert_eq!((verdict.shed, verdict.over_in), (1.0, ms(10)));
-    assert_eq!(fed.after(10, 0).shed, 0.0);
-}
-
-#[test]
-fn presets_differ_in_what_they_wait_for() {
-    let arms_after = |law: LagLaw, lag| {
-        let mut fed = Fed::new(law);
-        fed.queue(0, lag);
-        (1..100)
-            .find(|_| fed.queue(10, lag).shed > 0.0)
-            .map(|n| n * 10)
+fn a_call_is_rejected_by_its_age_its_queue_or_the_quota() {
+    let terms = Terms {
+        is_watching: true,
+        is_armed: true,
+        bound: 30 * MS,
+        most_pended: 10,
+        most_injected: 32,
+        ..Terms::CALM
     };
-    let (strict, default, tolerant) = (
-        LagLaw::strict(),
-        LagLaw::default(),
-        LagLaw::burst_tolerant(),
+    let at = |age| Call {
+        now: 1000 * MS,
+        probe_age: age * MS,
+        ..Call::default()
+    };
+    let rejects = |call: Call| terms.on_call(&mut Queue::default(), &call).is_rejected;
+    assert!(!rejects(at(30)) && rejects(at(31)));
+    assert!(
+        !rejects(Call {
+            injected: 32,
+            ..at(0)
+        }) && rejects(Call {
+            injected: 33,
+            ..at(0)
+        })
     );
-    assert_eq!(
-        [strict, default, tolerant].map(|law| arms_after(law, 60)),
-        [Some(200), Some(300), Some(500)]
+    assert!(
+        !rejects(Call { pended: 9, ..at(0) })
+            && rejects(Call {
+                pended: 10,
+                ..at(0)
+            })
     );
-    assert_eq!(
-        [strict, default, tolerant].map(|law| arms_after(law, 120)),
-        [Some(10), Some(300), Some(500)]
-    );
-    assert_eq!(
-        [strict, default, tolerant].map(|law| arms_after(law, 200)),
-        [Some(10), Some(10), Some(500)]
-    );
+    let unarmed = Terms {
+        is_armed: false,
+        arm: 80 * MS,
+        ..terms
+    };
+    let decide = |age| unarmed.on_call(&mut Queue::default(), &at(age));
+    assert!(!decide(80).is_rejected && !decide(80).arms);
+    assert!(decide(81).is_rejected && decide(81).arms);
+    assert!(!decide(14).was_half_full && decide(15).was_half_full);
+}
+
+#[test]
+fn the_quota_follows_the_average_and_grows_while_nothing_waits() {
+    let mut fed = Fed::new();
+    let full = Found {
+        was_half_full: true,
+        ..Found::default()
+    };
+    let mut quota = |found: Found| {
+        fed.tick.pended += 100;
+        let terms = fed.read_with(50, found);
+        terms.most_pended - fed.tick.pended
+    };
+    let steady = (0..200).map(|_| quota(full)).last();
+    assert_eq!(steady, Some(149), "half as many again as 100 in 10 ms");
+    assert!(quota(Found::default()) > 150);
+    let most = (0..200).map(|_| quota(Found::default())).last();
+    assert_eq!(most, Some(1199), "eight times that");
+    assert_eq!(quota(full), 149);
+}
+
+#[test]
+fn a_load_signal_rejects_a_share() {
+    let mut fed = Fed::new();
+    let mut share = |pressure| {
+        let found = Found {
+            pressure,
+            ..Found::default()
+        };
+        (0..50)
+            .map(|_| fed.read_with(0, found).share)
+            .last()
+            .unwrap()
+    };
+    assert!((share(0.5) - 0.5).abs() < 1e-6);
+    assert_eq!(share(7.0), 1.0);
+    assert_eq!(share(f64::NAN), 0.0);
+    assert_eq!(share(-1.0), 0.0);
+    assert_eq!(fed.law.state(), LagState::Normal);
 }
 
 #[test]
 fn what_makes_no_sense_is_named() {
-    let of = |law: LagLaw| law.check().unwrap_err().to_string();
-    let law = LagLaw::default();
-    for (law, field) in [
-        (law.warn(Duration::ZERO), "warn"),
-        (law.target(Duration::ZERO), "target"),
-        (law.target(Duration::MAX), "target"),
-        (law.window(Duration::ZERO), "window"),
-        (law.surge(ms(19)), "surge"),
-        (law.hard(ms(19)), "hard"),
-        (law.exit(Duration::ZERO), "exit"),
-        (law.lo(ms(100)), "lo"),
-        (law.hi(Duration::ZERO), "hi"),
-        (law.tau(Duration::ZERO), "tau"),
-        (law.max_shed(1.1), "max_shed"),
-        (law.max_shed(f64::NAN), "max_shed"),
-        (law.min_shed(-0.1), "min_shed"),
-        (law.max_shed(0.5).min_shed(0.6), "min_shed"),
+    use std::time::Duration;
+    let default = LagThresholds::default();
+    let ms = Duration::from_millis;
+    for (thresholds, field) in [
+        (default.target(Duration::ZERO), "target"),
+        (default.target(Duration::MAX), "target"),
+        (default.bound(Duration::ZERO), "bound"),
+        (default.max_bound(ms(29)), "max_bound"),
+        (default.arm(ms(19)), "arm"),
+        (default.max_arm(ms(79)), "max_arm"),
+        (default.disarm_after(Duration::ZERO), "disarm_after"),
     ] {
-        let said = of(law);
+        let said = thresholds.check().unwrap_err().to_string();
         assert!(
             said.starts_with(&format!("`{field}` must be within ")),
-            "{field}: {said}"
+            "{said}"
         );
     }
-    for law in [
-        LagLaw::strict(),
-        LagLaw::burst_tolerant(),
-        LagLaw::latched(ms(100), ms(30_000)),
+    for preset in [
+        LagThresholds::strict(),
+        default,
+        LagThresholds::burst_tolerant(),
     ] {
-        assert_eq!(law.check(), Ok(law));
-    }
-}
-
-#[test]
-fn a_signal_stands_for_a_lag_above_the_target() {
-    let law = LagLaw::default();
-    assert_eq!(law.lag_of(0.0), Duration::ZERO);
-    assert_eq!(law.lag_of(-1.0), Duration::ZERO);
-    assert_eq!(law.lag_of(f64::NAN), Duration::ZERO);
-    assert!(law.lag_of(1e-9) > law.target);
-    assert_eq!(law.lag_of(1.0).as_millis(), 100);
-    assert!(law.lag_of(3.5) >= law.hard);
-    assert!(law.lag_of(f64::INFINITY) >= law.hard);
-}
-
-/// A lag for each time, in steps.
-#[derive(Clone, Debug)]
-struct Steps(Vec<(u64, u64)>);
-
-impl Steps {
-    fn at(&self, at: u64) -> u64 {
-        let mut end = 0;
-        for (length, lag) in &self.0 {
-            end += length;
-            if at < end {
-                return *lag;
-            }
-        }
-        0
-    }
-
-    fn length(&self) -> u64 {
-        self.0.iter().map(|(length, _)| length).sum()
-    }
-}
-
-/// Long enough for the moving average to arrive: a coarse tick takes a step up to a tick earlier, and stays ahead by that. No
-/// steps one after the other come near the law's times, 300 ms and 500 ms, where a tick makes all the difference.
-fn steps() -> impl Strategy<Value = Steps> {
-    let length = (1..5_u64, 0..15_u64).prop_map(|(long, more)| 200 * long + more);
-    proptest::collection::vec((length, 0..400_u64), 1..8).prop_map(Steps)
-}
-
-/// What the law says at each reading.
-fn verdicts(law: LagLaw, tick: u64, until: u64, lag: impl Fn(u64) -> u64) -> Vec<(u64, Verdict)> {
-    let mut fed = Fed::new(law);
-    let start = fed.at;
-    (0..=until / tick)
-        .map(|n| n * tick)
-        .map(|at| (at, fed.read(start + ms(at), ms(lag(at)), true)))
-        .collect()
-}
-
-proptest! {
-    #[test]
-    fn nothing_is_refused_unless_armed(lags in proptest::collection::vec(0..150_u64, 1..200)) {
-        // Never above the target for the whole window, never a surge.
-        let calmed = |at: u64| {
-            let n = (at / 10) as usize;
-            if n % 30 == 29 { 0 } else { lags.get(n).copied().unwrap_or(0) }
-        };
-        for (at, verdict) in verdicts(LagLaw::default(), 10, lags.len() as u64 * 10, calmed) {
-            prop_assert_eq!(verdict.shed, 0.0, "at {}", at);
-            prop_assert_ne!(verdict.state, LagState::Shedding);
-        }
-    }
-
-    #[test]
-    fn a_longer_lag_never_refuses_less(
-        lags in proptest::collection::vec((0..400_u64, 0..200_u64), 1..300),
-    ) {
-        let n = |at: u64| lags.get((at / 10) as usize).copied().unwrap_or((0, 0));
-        let until = lags.len() as u64 * 10;
-        let less = verdicts(LagLaw::default(), 10, until, |at| n(at).0);
-        let more = verdicts(LagLaw::default(), 10, until, |at| n(at).0 + n(at).1);
-        for ((at, less), (_, more)) in less.iter().zip(&more) {
-            prop_assert!(less.shed <= more.shed + 1e-12, "at {at}: {} > {}", less.shed, more.shed);
-        }
-    }
-
-    #[test]
-    fn the_tick_makes_no_difference_but_a_tick(steps in steps()) {
-        let until = steps.length();
-        let fine = verdicts(LagLaw::default(), 1, until + 100, |at| steps.at(at));
-        for tick in [5, 10, 20] {
-            for (at, coarse) in verdicts(LagLaw::default(), tick, until, |at| steps.at(at)) {
-                // A surge takes two readings.
-                let from = at.saturating_sub(2 * tick) as usize;
-                let near = &fine[from..fine.len().min((at + 2 * tick) as usize + 1)];
-                let sheds = || near.iter().map(|(_, verdict)| verdict.shed);
-                let (least, most) = (sheds().fold(1.0, f64::min), sheds().fold(0.0, f64::max));
-                prop_assert!(
-                    (least - 0.01..=most + 0.01).contains(&coarse.shed),
-                    "tick {tick} at {at}: {} is not within {least}..={most}", coarse.shed
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_calm_exit_time_disarms_whatever_was(steps in steps()) {
-        let until = steps.length();
-        let all = verdicts(LagLaw::default(), 10, until + 600, |at| steps.at(at));
-        let (_, last) = all.last().unwrap();
-        prop_assert_eq!(last.state, LagState::Normal);
-    }
-
-    #[test]
-    fn nothing_that_is_fed_breaks_it(
-        readings in proptest::collection::vec((any::<u64>(), any::<u64>(), any::<bool>()), 1..100),
-    ) {
-        let mut fed = Fed::new(LagLaw::default());
-        for (at, lag, is_queue) in readings {
-            let at = Duration::from_nanos(at);
-            let verdict = fed.read(at, Duration::from_nanos(lag), is_queue);
-            prop_assert!((0.0..=1.0).contains(&verdict.shed));
-        }
+        assert_eq!(preset.check(), Ok(preset));
     }
 }

@@ -1,0 +1,175 @@
+//! What is measured of one runtime: the probe, stalls, and how long handlers take.
+//!
+//! Both a queue and a stall make a probe wait. But a queue moves: calls pass while it grows. While
+//! a worker is blocked nothing passes, and what has piled up behind it is often gone in a moment.
+//! That can only be known afterwards: a stall counts while it lasts, and is forgiven by the first
+//! call, or the first poll of the probe, after it. But only once until the probe has returned:
+//! where one stall follows the other, it is a queue of long handlers.
+
+use super::service_time::{Polls, ServiceTime};
+use super::{MS, Nanos};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Readings {
+    stage: Stage,
+    sent: Nanos,
+    /// The waits of this probe, and of the last one, as far as they count.
+    counted: Waits,
+    /// The same with the stalls.
+    whole: Waits,
+    has_forgiven: bool,
+    stall: Option<Stall>,
+    service: ServiceTime,
+}
+
+/// How far a probe has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Idle,
+    /// In the injection queue.
+    Sent,
+    /// In a worker's local queue.
+    Again,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Waits {
+    since: Nanos,
+    /// For the first poll.
+    first: Nanos,
+    /// The longer wait of the probe that returned last.
+    last: Nanos,
+}
+
+/// A stall whose backlog drains.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Stall {
+    ended: Nanos,
+    length: Nanos,
+}
+
+/// The time without a call that is a stall.
+pub(crate) const STALL: Nanos = 100 * MS;
+
+/// No queue stands still for so long.
+const LONG: Nanos = 1000 * MS;
+
+/// The age of what a stall has left starts at the length of the stall plus this, and falls by a
+/// quarter of the time that passes.
+const MARGIN: Nanos = 50 * MS;
+const DRAINED: Nanos = 4;
+
+// === impl Readings ===
+
+impl Readings {
+    /// A probe is sent.
+    pub(crate) fn on_sent(&mut self, now: Nanos) {
+        self.stage = Stage::Sent;
+        self.sent = now;
+        self.has_forgiven = false;
+        for waits in [&mut self.counted, &mut self.whole] {
+            waits.since = now;
+            waits.first = 0;
+        }
+    }
+
+    /// The probe is polled, `gap` after the last call; `true` if that ends a stall.
+    pub(crate) fn on_polled(&mut self, now: Nanos, gap: Nanos, is_armed: bool) -> bool {
+        let has_stalled = self.on_call(now, gap, is_armed);
+        for waits in [&mut self.counted, &mut self.whole] {
+            let waited = now.saturating_sub(waits.since);
+            match self.stage {
+                Stage::Idle => {}
+                Stage::Sent => waits.first = waited,
+                Stage::Again => {
+                    waits.last = waits.first.max(waited);
+                    waits.first = 0;
+                }
+            }
+            waits.since = now;
+        }
+        self.stage = match self.stage {
+            Stage::Sent => Stage::Again,
+            Stage::Again | Stage::Idle => Stage::Idle,
+        };
+        has_stalled
+    }
+
+    /// A call passes, `gap` after the one before it; `true` if that ends a stall.
+    pub(crate) fn on_call(&mut self, now: Nanos, gap: Nanos, is_armed: bool) -> bool {
+        let stalled = gap.min(self.waited(now));
+        let is_queue = (self.has_forgiven || is_armed) && stalled < LONG;
+        if stalled <= STALL || is_queue {
+            return false;
+        }
+        self.has_forgiven = true;
+        self.stall = Some(Stall {
+            ended: now,
+            length: stalled,
+        });
+        self.counted = Waits {
+            since: now,
+            ..Waits::default()
+        };
+        if self.stage == Stage::Sent {
+            self.sent = now;
+        }
+        true
+    }
+
+    /// A reading: the age of the oldest queue, and the polls since the last one.
+    pub(crate) fn on_tick(&mut self, now: Nanos, oldest: Nanos, polls: Polls) {
+        self.service.on_polls(polls);
+        if let Some(stall) = self.stall {
+            let gone = now.saturating_sub(stall.ended) / DRAINED;
+            let allowed = (stall.length + MARGIN).saturating_sub(gone);
+            if allowed == 0 || oldest > allowed {
+                self.stall = None;
+            }
+        }
+    }
+
+    /// Whether what a stall has left drains fast enough.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.stall.is_some()
+    }
+
+    /// By the probe: its longer wait, or the age of the one that is under way.
+    pub(crate) fn lag(&self, now: Nanos) -> Nanos {
+        let Waits { first, last, .. } = self.counted;
+        first.max(last).max(self.waited(now))
+    }
+
+    /// The longer wait of the probe that returned last, with the stalls in it.
+    pub(crate) fn found(&self) -> Nanos {
+        self.whole.last
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.stage == Stage::Idle
+    }
+
+    /// When the probe was sent, while it is in the injection queue: so long has a call waited at
+    /// the least that came from there.
+    pub(crate) fn in_injection_queue(&self) -> Option<Nanos> {
+        (self.stage == Stage::Sent).then_some(self.sent)
+    }
+
+    /// From when the wait of the probe counts that is under way, in either queue.
+    pub(crate) fn under_way(&self) -> Option<Nanos> {
+        (!self.is_idle()).then_some(self.counted.since)
+    }
+
+    pub(crate) fn residual(&self, workers: usize) -> Option<Nanos> {
+        self.service.residual(workers)
+    }
+
+    fn waited(&self, now: Nanos) -> Nanos {
+        if self.is_idle() {
+            0
+        } else {
+            now.saturating_sub(self.counted.since)
+        }
+    }
+}

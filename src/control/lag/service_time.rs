@@ -1,0 +1,49 @@
+//! How long a worker goes on serving what it has begun.
+
+use super::Nanos;
+
+/// The mean and the mean square of the handlers' polls.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct ServiceTime {
+    polls: f64,
+    mean: f64,
+    square: f64,
+}
+
+/// Polls of handlers, summed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Polls {
+    pub(crate) number: u64,
+    /// Nanoseconds.
+    pub(crate) sum: f64,
+    pub(crate) squares: f64,
+}
+
+/// So many polls count.
+const AVERAGED: f64 = 256.0;
+
+/// With fewer polls nothing is known.
+const KNOWN: f64 = 8.0;
+
+// === impl ServiceTime ===
+
+impl ServiceTime {
+    pub(crate) fn on_polls(&mut self, polls: Polls) {
+        if polls.number == 0 {
+            return;
+        }
+        let number = polls.number as f64;
+        self.polls += number;
+        let weight = (number / self.polls.min(AVERAGED)).min(1.0);
+        self.mean += weight * (polls.sum / number - self.mean);
+        self.square += weight * (polls.squares / number - self.square);
+    }
+
+    /// The residual service time of one of several workers, E\[s²\] / (2 E\[s\]), divided by their
+    /// number: how long an arrival waits for the first of them, where all are busy (the mean
+    /// residual life of renewal theory). `None` if too little is known.
+    pub(crate) fn residual(&self, workers: usize) -> Option<Nanos> {
+        let is_known = self.polls >= KNOWN && self.mean > 0.0;
+        is_known.then(|| (self.square / self.mean / 2.0 / workers.max(1) as f64) as Nanos)
+    }
+}

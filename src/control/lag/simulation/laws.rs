@@ -1,0 +1,333 @@
+//! The law, put together as the layer does it, and laws of other projects to compare it with.
+
+use super::setup::{MS, Us};
+use crate::control::lag::Nanos;
+use crate::control::lag::law::{Call, Found, Law as Shedder, Terms, Tick};
+use crate::control::lag::queue::Queue;
+use crate::control::lag::readings::Readings;
+use crate::control::lag::service_time::Polls;
+use crate::control::lag::thresholds::LagThresholds;
+
+/// What a law sees.
+pub(super) trait Law {
+    /// Whether a request is rejected.
+    fn on_call(&mut self, w: usize, now: Us, injected: usize, random: &mut fastrand::Rng) -> bool;
+    /// A reading; returns the lag.
+    fn on_tick(&mut self, now: Us) -> Us;
+    fn on_sent(&mut self, now: Us);
+    fn on_probe_polled(&mut self, now: Us);
+
+    /// Whether a call starts the mark of its worker.
+    fn starts_mark(&mut self, _: usize, _: Us) -> bool {
+        false
+    }
+    fn on_turn(&mut self, _: usize, _: Us) {}
+    /// Whether it goes around again.
+    fn on_mark_returned(&mut self, _: usize, _: Us) -> bool {
+        false
+    }
+    fn on_mark_ended(&mut self, _: usize) {}
+    /// A handler was polled for so long, for the first time and is pending.
+    fn on_polled(&mut self, _: usize, _: Us, _pends: bool) {}
+}
+
+/// The law of this crate.
+pub(super) struct Seawall {
+    thresholds: LagThresholds,
+    readings: Readings,
+    law: Shedder,
+    terms: Terms,
+    found: Found,
+    workers: Vec<Worker>,
+    /// Calls of this worker are noted once between two readings, unless they are watched.
+    stamp: u64,
+    called: Nanos,
+    restarted: Nanos,
+    polls: Polls,
+    pended: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Worker {
+    queue: Queue,
+    called: Nanos,
+    seen: u64,
+}
+
+/// Nothing is rejected.
+#[derive(Default)]
+pub(super) struct Nothing(Probe);
+
+/// Above a threshold everything is rejected, until the lag has been below it for a while.
+pub(super) struct Latch {
+    probe: Probe,
+    threshold: Us,
+    hold: Us,
+    over: Option<Us>,
+}
+
+/// What folly's Codel does, on the same probe: overloaded if the least lag of an interval was above
+/// the target; then it rejects while the lag is above twice that.
+pub(super) struct Codel {
+    probe: Probe,
+    ends: Us,
+    least: Us,
+    is_overloaded: bool,
+}
+
+/// A probe for them.
+#[derive(Default)]
+struct Probe(Readings);
+
+fn nanos(us: Us) -> Nanos {
+    us * 1000
+}
+
+// === impl Seawall ===
+
+impl Seawall {
+    pub(super) fn new(thresholds: LagThresholds, workers: usize) -> Self {
+        Self {
+            thresholds: thresholds.check().expect("they are valid"),
+            readings: Readings::default(),
+            law: Shedder::default(),
+            terms: Terms::CALM,
+            found: Found::default(),
+            workers: vec![Worker::default(); workers],
+            stamp: 1,
+            called: 0,
+            restarted: 0,
+            polls: Polls::default(),
+            pended: 0,
+        }
+    }
+
+    fn oldest(&self, now: Nanos) -> Nanos {
+        let ages = self.workers.iter().filter_map(|worker| {
+            let age = now.saturating_sub(worker.queue.newest()?.max(self.restarted));
+            (now.saturating_sub(worker.called) <= age / 2).then_some(age)
+        });
+        ages.max().unwrap_or(0)
+    }
+
+    fn restart(&mut self, now: Nanos) {
+        self.restarted = now;
+        self.terms.restarted = now;
+        self.terms.arm = Nanos::MAX;
+    }
+}
+
+impl Law for Seawall {
+    fn on_call(&mut self, w: usize, now: Us, injected: usize, _: &mut fastrand::Rng) -> bool {
+        let now = nanos(now);
+        let worker = &mut self.workers[w];
+        if !self.terms.is_watching && worker.seen == self.stamp {
+            return false;
+        }
+        worker.seen = self.stamp;
+        worker.called = now;
+        let gap = now.saturating_sub(self.called);
+        self.called = self.called.max(now);
+        if self.readings.on_call(now, gap, self.terms.is_armed) {
+            self.restart(now);
+        }
+        if !self.terms.is_watching {
+            return false;
+        }
+        let sent = self.readings.in_injection_queue().unwrap_or(now);
+        let call = Call {
+            now,
+            probe_age: now.saturating_sub(sent),
+            injected,
+            pended: self.pended,
+        };
+        let decision = self.terms.on_call(&mut self.workers[w].queue, &call);
+        if decision.arms {
+            self.terms = self.law.on_armed(self.terms);
+        }
+        self.found.was_half_full |= decision.was_half_full;
+        self.found.has_rejected |= decision.is_rejected;
+        decision.is_rejected
+    }
+
+    fn on_tick(&mut self, now: Us) -> Us {
+        self.stamp += 1;
+        let now = nanos(now);
+        let oldest = self.oldest(now);
+        self.readings
+            .on_tick(now, oldest, std::mem::take(&mut self.polls));
+        let probe_lag = self.readings.lag(now);
+        let tick = Tick {
+            now,
+            probe_lag,
+            oldest,
+            gap: now.saturating_sub(self.called),
+            residual: self.readings.residual(self.workers.len()),
+            is_draining: self.readings.is_draining(),
+            restarted: self.restarted,
+            workers: self.workers.len(),
+            pended: self.pended,
+        };
+        let found = std::mem::take(&mut self.found);
+        self.terms = self.law.on_tick(&self.thresholds, &tick, found);
+        probe_lag.max(oldest) / 1000
+    }
+
+    fn on_sent(&mut self, now: Us) {
+        self.readings.on_sent(nanos(now));
+    }
+
+    fn on_probe_polled(&mut self, now: Us) {
+        let now = nanos(now);
+        let gap = now.saturating_sub(self.called);
+        if self.readings.on_polled(now, gap, self.terms.is_armed) {
+            self.restart(now);
+        }
+    }
+
+    fn starts_mark(&mut self, w: usize, now: Us) -> bool {
+        if self.terms.is_watching {
+            self.workers[w].queue.on_mark_started(nanos(now));
+        }
+        self.terms.is_watching
+    }
+
+    fn on_turn(&mut self, w: usize, now: Us) {
+        self.workers[w].queue.on_turn(nanos(now));
+    }
+
+    fn on_mark_returned(&mut self, w: usize, now: Us) -> bool {
+        let goes_on = self.workers[w].queue.on_mark_returned() && self.terms.is_watching;
+        if goes_on {
+            self.workers[w].queue.on_turn_awaited(nanos(now));
+        }
+        goes_on
+    }
+
+    fn on_mark_ended(&mut self, w: usize) {
+        self.workers[w].queue.on_mark_ended();
+    }
+
+    fn on_polled(&mut self, _: usize, took: Us, pends: bool) {
+        if self.terms.is_watching {
+            let took = nanos(took) as f64;
+            self.polls.number += 1;
+            self.polls.sum += took;
+            self.polls.squares += took * took;
+            self.pended += u64::from(pends);
+        }
+    }
+}
+
+// === impl Probe ===
+
+impl Probe {
+    fn lag(&self, now: Us) -> Us {
+        self.0.lag(nanos(now)) / 1000
+    }
+
+    fn on_sent(&mut self, now: Us) {
+        self.0.on_sent(nanos(now));
+    }
+
+    fn on_polled(&mut self, now: Us) {
+        // Nothing is forgiven.
+        self.0.on_polled(nanos(now), 0, false);
+    }
+}
+
+// === impl Nothing ===
+
+impl Law for Nothing {
+    fn on_call(&mut self, _: usize, _: Us, _: usize, _: &mut fastrand::Rng) -> bool {
+        false
+    }
+
+    fn on_tick(&mut self, now: Us) -> Us {
+        self.0.lag(now)
+    }
+
+    fn on_sent(&mut self, now: Us) {
+        self.0.on_sent(now);
+    }
+
+    fn on_probe_polled(&mut self, now: Us) {
+        self.0.on_polled(now);
+    }
+}
+
+// === impl Latch ===
+
+impl Latch {
+    pub(super) fn new(threshold: Us, hold: Us) -> Self {
+        Self {
+            probe: Probe::default(),
+            threshold,
+            hold,
+            over: None,
+        }
+    }
+}
+
+impl Law for Latch {
+    fn on_call(&mut self, _: usize, now: Us, _: usize, _: &mut fastrand::Rng) -> bool {
+        self.over.is_some_and(|over| now < over + self.hold)
+    }
+
+    fn on_tick(&mut self, now: Us) -> Us {
+        let lag = self.probe.lag(now);
+        if lag > self.threshold {
+            self.over = Some(now);
+        }
+        lag
+    }
+
+    fn on_sent(&mut self, now: Us) {
+        self.probe.on_sent(now);
+    }
+
+    fn on_probe_polled(&mut self, now: Us) {
+        self.probe.on_polled(now);
+    }
+}
+
+// === impl Codel ===
+
+impl Codel {
+    const TARGET: Us = 20 * MS;
+    const INTERVAL: Us = 100 * MS;
+
+    pub(super) fn new() -> Self {
+        Self {
+            probe: Probe::default(),
+            ends: Self::INTERVAL,
+            least: Us::MAX,
+            is_overloaded: false,
+        }
+    }
+}
+
+impl Law for Codel {
+    fn on_call(&mut self, _: usize, now: Us, _: usize, _: &mut fastrand::Rng) -> bool {
+        let lag = self.probe.lag(now);
+        if now >= self.ends {
+            self.is_overloaded = self.least > Self::TARGET && self.least < Us::MAX;
+            self.ends = now + Self::INTERVAL;
+            self.least = lag;
+        }
+        self.least = self.least.min(lag);
+        self.is_overloaded && lag > 2 * Self::TARGET
+    }
+
+    fn on_tick(&mut self, now: Us) -> Us {
+        self.probe.lag(now)
+    }
+
+    fn on_sent(&mut self, now: Us) {
+        self.probe.on_sent(now);
+    }
+
+    fn on_probe_polled(&mut self, now: Us) {
+        self.probe.on_polled(now);
+    }
+}

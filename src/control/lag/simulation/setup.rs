@@ -1,0 +1,71 @@
+//! What is served, and what becomes of it. Microseconds.
+
+pub(super) type Us = u64;
+pub(super) const MS: Us = 1000;
+
+/// How long handlers compute, by their mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Handlers {
+    /// Half of the mean for half of them, the mean for four tenths, 3.5 times the mean for one.
+    Mixed,
+    Exponential,
+    /// 0.05 times the mean for nine tenths, 9.55 times for one.
+    Bimodal,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setup {
+    pub(super) workers: usize,
+    pub(super) service: f64,
+    pub(super) handlers: Handlers,
+    pub(super) rejection: f64,
+    /// A request awaits for this long before it computes.
+    pub(super) awaits: Us,
+    /// All workers are blocked from then, for so long.
+    pub(super) stall: Option<(Us, Us)>,
+    /// So many requests arrive at once.
+    pub(super) burst: Option<(Us, usize)>,
+}
+
+/// Milliseconds at a multiple of the capacity.
+pub(super) type Phase = (u64, f64);
+
+/// What became of a request.
+#[derive(Clone, Copy)]
+pub(super) struct Done {
+    pub(super) arrived: Us,
+    pub(super) end: Us,
+    /// What the handler computed.
+    pub(super) cost: f64,
+    pub(super) fate: Fate,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Served,
+    Rejected,
+    /// Its client has given up.
+    GaveUp,
+}
+
+// === impl Setup ===
+
+impl Setup {
+    pub(super) fn new(service: f64, handlers: Handlers, workers: usize) -> Self {
+        Self {
+            workers,
+            service,
+            handlers,
+            rejection: if service < 100.0 { 8.0 } else { 12.0 },
+            awaits: 0,
+            stall: None,
+            burst: None,
+        }
+    }
+
+    /// What no law can exceed.
+    pub(super) fn bound(&self, load: f64) -> f64 {
+        let p = self.rejection / self.service;
+        ((1.0 - load * p) / (1.0 - p)).clamp(0.0, load)
+    }
+}

@@ -1,0 +1,274 @@
+//! What calls, marks, the probe and the sampler share about one runtime.
+
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::runtime::{self, Handle, RuntimeFlavor};
+
+use crate::control::lag::Nanos;
+use crate::control::lag::law::Tick;
+use crate::control::lag::queue::Queue;
+use crate::control::lag::readings::{Readings, STALL};
+use crate::control::lag::service_time::Polls;
+use crate::sync::lock;
+
+/// The lag of one runtime.
+pub(crate) struct RuntimeLag {
+    pub(super) runtime: runtime::Id,
+    pub(super) is_current_thread: bool,
+    workers: usize,
+    readings: Mutex<Readings>,
+    /// When the last call passed.
+    called: AtomicU64,
+    /// When the last stall ended.
+    restarted: AtomicU64,
+    /// When the probe was sent, while it is in the injection queue; else the largest number.
+    sent: AtomicU64,
+    /// The same while it is in either queue.
+    under_way: AtomicU64,
+    /// Requests whose first poll was pending.
+    pended: AtomicU64,
+    /// Shedders that watch it, and that are armed.
+    watching: AtomicUsize,
+    pub(crate) armed: AtomicUsize,
+    threads: Mutex<Vec<Thread>>,
+    is_closed: AtomicBool,
+}
+
+/// What one thread publishes; no other thread writes it, but for the number of the mark.
+#[derive(Default)]
+pub(super) struct Published {
+    /// See [`Queue::newest`]; 0 is none.
+    newest: AtomicU64,
+    /// When a call passed on this thread.
+    called: AtomicU64,
+    polls: AtomicU64,
+    /// The bits of sums.
+    sum: AtomicU64,
+    squares: AtomicU64,
+    /// The number of the mark that goes around; 0 is none.
+    pub(super) mark: AtomicU64,
+}
+
+struct Thread {
+    published: Arc<Published>,
+    /// Polls that are taken into account.
+    taken: Polls,
+}
+
+const NONE: u64 = u64::MAX;
+
+// === impl RuntimeLag ===
+
+impl RuntimeLag {
+    pub(super) fn new(on: &Handle, now: Nanos) -> Arc<Self> {
+        let mut readings = Readings::default();
+        readings.on_sent(now);
+        Arc::new(Self {
+            runtime: on.id(),
+            is_current_thread: on.runtime_flavor() == RuntimeFlavor::CurrentThread,
+            workers: on.metrics().num_workers(),
+            readings: Mutex::new(readings),
+            called: AtomicU64::new(0),
+            restarted: AtomicU64::new(0),
+            sent: AtomicU64::new(now),
+            under_way: AtomicU64::new(now),
+            pended: AtomicU64::new(0),
+            watching: AtomicUsize::new(0),
+            armed: AtomicUsize::new(0),
+            threads: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn runtime(&self) -> runtime::Id {
+        self.runtime
+    }
+
+    /// How far the runtime is behind; zero once it has ended.
+    pub(crate) fn lag(&self, now: Nanos) -> Duration {
+        if self.is_closed() {
+            return Duration::ZERO;
+        }
+        let lag = lock(&self.readings).lag(now);
+        Duration::from_nanos(lag.max(self.oldest(now)))
+    }
+
+    /// A call passes, and ends a stall if there is one.
+    pub(crate) fn on_call(&self, now: Nanos) {
+        let gap = self.gap(now);
+        self.called.fetch_max(now, Relaxed);
+        if gap > STALL {
+            let mut readings = lock(&self.readings);
+            let has_stalled = readings.on_call(now, gap, self.is_armed());
+            self.publish(&readings, now, has_stalled);
+        }
+    }
+
+    fn publish(&self, readings: &Readings, now: Nanos, has_stalled: bool) {
+        if has_stalled {
+            self.restarted.store(now, Relaxed);
+        }
+        let sent = readings.in_injection_queue();
+        self.sent.store(sent.unwrap_or(NONE), Relaxed);
+        let under_way = readings.under_way();
+        self.under_way.store(under_way.unwrap_or(NONE), Relaxed);
+    }
+
+    /// Since the last call.
+    fn gap(&self, now: Nanos) -> Nanos {
+        now.saturating_sub(self.called.load(Relaxed))
+    }
+
+    fn is_armed(&self) -> bool {
+        self.armed.load(Relaxed) > 0
+    }
+
+    /// Marks go around while one watches.
+    pub(crate) fn watch(&self) {
+        self.watching.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn unwatch(&self) {
+        self.watching.fetch_sub(1, Relaxed);
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.watching.load(Relaxed) > 0
+    }
+
+    pub(crate) fn restarted(&self) -> Nanos {
+        self.restarted.load(Relaxed)
+    }
+
+    /// So long has a call waited at the least: the age of the probe, while it is in the injection
+    /// queue. For a call outside of a task, which no mark measures, its age in either queue.
+    pub(super) fn probe_age(&self, now: Nanos, in_task: bool) -> Nanos {
+        let since = if in_task { &self.sent } else { &self.under_way };
+        now.saturating_sub(since.load(Relaxed))
+    }
+
+    pub(crate) fn pended(&self) -> u64 {
+        self.pended.load(Relaxed)
+    }
+
+    pub(super) fn on_pended(&self) {
+        self.pended.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn add_thread(&self, published: Arc<Published>) {
+        let taken = Polls::default();
+        lock(&self.threads).push(Thread { published, taken });
+    }
+
+    /// The age of the oldest queue. The queue of a thread on which no call passes is blocked, and
+    /// the other threads steal from it.
+    fn oldest(&self, now: Nanos) -> Nanos {
+        let restarted = self.restarted();
+        let threads = lock(&self.threads);
+        let ages = threads.iter().filter_map(|thread| {
+            let newest = thread.published.newest.load(Relaxed);
+            let called = thread.published.called.load(Relaxed);
+            let age = now.saturating_sub(newest.max(restarted));
+            let moves = now.saturating_sub(called) <= age / 2;
+            (newest != 0 && moves).then_some(age)
+        });
+        ages.max().unwrap_or(0)
+    }
+
+    /// The polls since the last reading. Threads that have ended are forgotten.
+    fn take_polls(&self) -> Polls {
+        let mut polls = Polls::default();
+        lock(&self.threads).retain_mut(|thread| {
+            let lives = Arc::strong_count(&thread.published) > 1;
+            let all = thread.published.polls();
+            let taken = mem::replace(&mut thread.taken, all);
+            polls.number += all.number.saturating_sub(taken.number);
+            polls.sum += all.sum - taken.sum;
+            polls.squares += all.squares - taken.squares;
+            lives
+        });
+        polls
+    }
+
+    /// Takes a reading. The lag that the last probe found, if the probe has returned.
+    pub(super) fn on_tick(&self, now: Nanos) -> (Tick, Option<Duration>) {
+        let oldest = self.oldest(now);
+        let polls = self.take_polls();
+        let mut readings = lock(&self.readings);
+        readings.on_tick(now, oldest, polls);
+        let found = readings.is_idle().then(|| readings.found());
+        let tick = Tick {
+            now,
+            probe_lag: readings.lag(now),
+            oldest,
+            gap: self.gap(now),
+            residual: readings.residual(self.workers),
+            is_draining: readings.is_draining(),
+            restarted: self.restarted(),
+            workers: self.workers,
+            pended: self.pended(),
+        };
+        (tick, found.map(Duration::from_nanos))
+    }
+
+    pub(super) fn on_sent(&self, now: Nanos) {
+        let mut readings = lock(&self.readings);
+        readings.on_sent(now);
+        self.publish(&readings, now, false);
+    }
+
+    /// The probe is polled; `true` if it goes to the back of the local queue now.
+    pub(super) fn on_polled(&self, now: Nanos) -> bool {
+        let mut readings = lock(&self.readings);
+        if readings.is_idle() {
+            return false;
+        }
+        let has_stalled = readings.on_polled(now, self.gap(now), self.is_armed());
+        self.publish(&readings, now, has_stalled);
+        !readings.is_idle()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Relaxed)
+    }
+
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Relaxed);
+    }
+}
+
+// === impl Published ===
+
+impl Published {
+    pub(super) fn on_call(&self, now: Nanos) {
+        self.called.store(now, Relaxed);
+    }
+
+    pub(super) fn set_queue(&self, queue: &Queue) {
+        self.newest.store(queue.newest().unwrap_or(0), Relaxed);
+    }
+
+    pub(super) fn on_poll(&self, took: Nanos) {
+        let Polls {
+            number,
+            sum,
+            squares,
+        } = self.polls();
+        let took = took as f64;
+        self.sum.store((sum + took).to_bits(), Relaxed);
+        self.squares
+            .store((squares + took * took).to_bits(), Relaxed);
+        self.polls.store(number + 1, Relaxed);
+    }
+
+    fn polls(&self) -> Polls {
+        Polls {
+            number: self.polls.load(Relaxed),
+            sum: f64::from_bits(self.sum.load(Relaxed)),
+            squares: f64::from_bits(self.squares.load(Relaxed)),
+        }
+    }
+}

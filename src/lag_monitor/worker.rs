@@ -1,0 +1,156 @@
+//! What one thread knows of its queue, and the polls of handlers on it.
+
+use std::cell::{Cell, RefCell};
+use std::num::NonZeroU64;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::runtime::Handle;
+
+use super::mark;
+use super::runtime_lag::{Published, RuntimeLag};
+use super::stamp;
+use crate::clock::{self, nanos};
+use crate::control::lag::Nanos;
+use crate::control::lag::law::{Call, Decision, Terms};
+use crate::control::lag::queue::Queue;
+
+thread_local! {
+    /// This thread in the runtime that it was in when it looked last.
+    static WORKER: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) };
+}
+
+/// A thread in a runtime.
+pub(crate) struct Worker {
+    pub(super) lag: Arc<RuntimeLag>,
+    pub(super) published: Arc<Published>,
+    queue: Cell<Queue>,
+    /// Marks that were started here.
+    marks: Cell<u64>,
+}
+
+/// A poll of a handler that is measured: what the gate asks of this module.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MeasuredPoll(NonZeroU64);
+
+// === impl Worker ===
+
+impl Worker {
+    /// This thread in this runtime; `None` while the thread ends.
+    pub(crate) fn here(lag: &Arc<RuntimeLag>) -> Option<Rc<Self>> {
+        let here = WORKER.try_with(|worker| {
+            let mut worker = worker.borrow_mut();
+            if let Some(known) = worker.as_ref().filter(|known| Arc::ptr_eq(&known.lag, lag)) {
+                return known.clone();
+            }
+            let published = Arc::new(Published::default());
+            lag.add_thread(published.clone());
+            let new = Rc::new(Self {
+                lag: lag.clone(),
+                published,
+                queue: Cell::default(),
+                marks: Cell::new(0),
+            });
+            *worker = Some(new.clone());
+            new
+        });
+        here.ok()
+    }
+
+    /// This thread, if `published` is its own.
+    pub(super) fn of(published: &Arc<Published>) -> Option<Rc<Self>> {
+        let here = WORKER.try_with(|worker| worker.borrow().clone());
+        let here = here.ok().flatten()?;
+        Arc::ptr_eq(&here.published, published).then_some(here)
+    }
+
+    /// A call passes.
+    pub(crate) fn on_call(&self, now: Nanos) {
+        self.published.on_call(now);
+        self.lag.on_call(now);
+    }
+
+    /// Decides about a call that is watched, and starts a mark if there is none.
+    pub(crate) fn decide(&self, runtime: &Handle, terms: &Terms, now: Nanos) -> Decision {
+        let in_task = tokio::task::try_id().is_some();
+        let call = Call {
+            now,
+            probe_age: self.lag.probe_age(now, in_task),
+            injected: runtime.metrics().global_queue_depth(),
+            pended: self.lag.pended(),
+        };
+        let mut queue = self.queue.get();
+        if queue.has_mark() && self.published.mark.load(Relaxed) != self.marks.get() {
+            queue.on_mark_ended();
+        }
+        let decision = terms.on_call(&mut queue, &call);
+        // A mark of a call outside of a task would go to the queue of another thread.
+        let starts = !queue.has_mark() && in_task;
+        if starts {
+            queue.on_mark_started(now);
+        }
+        self.set_queue(queue);
+        if starts {
+            let number = self.marks.get() + 1;
+            self.marks.set(number);
+            self.published.mark.store(number, Relaxed);
+            mark::spawn(runtime, self, number);
+        }
+        decision
+    }
+
+    /// Changes what is known of the queue, if `number` is that of its mark.
+    pub(super) fn on_mark<T>(
+        &self,
+        number: u64,
+        change: impl FnOnce(&mut Queue) -> T,
+    ) -> Option<T> {
+        if self.marks.get() != number {
+            return None;
+        }
+        let mut queue = self.queue.get();
+        let result = change(&mut queue);
+        self.set_queue(queue);
+        Some(result)
+    }
+
+    fn set_queue(&self, queue: Queue) {
+        self.published.set_queue(&queue);
+        self.queue.set(queue);
+    }
+}
+
+// === impl MeasuredPoll ===
+
+impl MeasuredPoll {
+    /// Begins, if anything is watched.
+    #[inline(always)]
+    pub(crate) fn begin() -> Option<Self> {
+        if stamp::is_watched() {
+            Self::now()
+        } else {
+            None
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn now() -> Option<Self> {
+        NonZeroU64::new(nanos(clock::monotonic())).map(Self)
+    }
+
+    /// Ends; `pends` if it was the first poll of the handler, and is pending.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn end(self, pends: bool) {
+        let took = nanos(clock::monotonic()).saturating_sub(self.0.get());
+        let here = WORKER.try_with(|worker| worker.borrow().clone());
+        if let Some(here) = here.ok().flatten() {
+            here.published.on_poll(took);
+            if pends {
+                here.lag.on_pended();
+            }
+        }
+    }
+}

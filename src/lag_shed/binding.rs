@@ -1,0 +1,311 @@
+//! One shedder in one runtime: the law behind a lock, and what calls read of it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::shared::Shared;
+use crate::control::lag::Nanos;
+use crate::control::lag::law::{Found, LagState, Law, STALE, Terms, Tick};
+use crate::lag_monitor::stamp::{self, Watched};
+use crate::lag_monitor::{Follow, RuntimeLag, Worker};
+use crate::sync::lock;
+
+/// Without a request for this long there is nothing to protect.
+const IDLE: Nanos = 1_000_000_000;
+
+/// What requests and the sampler share.
+pub(super) struct Binding {
+    shared: Weak<Shared>,
+    pub(super) lag: Arc<RuntimeLag>,
+    /// Whether the lag counts, and not the signals alone.
+    minds_lag: bool,
+    terms: AtomicTerms,
+    /// When the terms were made.
+    read: AtomicU64,
+    /// How long a rejected client waits, in nanoseconds.
+    retry_after: AtomicU64,
+    has_rejected: AtomicBool,
+    was_half_full: AtomicBool,
+    /// Decisions while it watches, and rejections among them.
+    decided: AtomicU64,
+    rejected: AtomicU64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    law: Law,
+    sketch: Sketch,
+    /// Decisions and rejections by the last reading.
+    counted: (u64, u64),
+    watched: Option<Watched>,
+    is_closed: bool,
+}
+
+/// What can be said about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sketch {
+    pub(super) state: LagState,
+    pub(super) lag: Duration,
+    pub(super) shed: f64,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Admit,
+    /// The last reading is too old to reject.
+    FailOpen,
+    Reject {
+        after: Duration,
+    },
+}
+
+/// Each field by itself: a mixture of two readings is as good as either.
+struct AtomicTerms {
+    flags: AtomicU64,
+    bound: AtomicU64,
+    arm: AtomicU64,
+    most_pended: AtomicU64,
+    most_injected: AtomicU64,
+    share: AtomicU64,
+}
+
+// === impl Binding ===
+
+impl Binding {
+    pub(super) fn new(shared: &Arc<Shared>, lag: &Arc<RuntimeLag>, now: Nanos) -> Self {
+        Self {
+            shared: Arc::downgrade(shared),
+            lag: lag.clone(),
+            minds_lag: shared.minds_lag,
+            terms: AtomicTerms::new(),
+            read: AtomicU64::new(now),
+            retry_after: AtomicU64::new(0),
+            has_rejected: AtomicBool::new(false),
+            was_half_full: AtomicBool::new(false),
+            decided: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+            inner: Mutex::default(),
+        }
+    }
+
+    /// Whether it is that of this handle in this runtime.
+    pub(super) fn is(&self, shared: &Arc<Shared>, runtime: &Handle) -> bool {
+        std::ptr::eq(self.shared.as_ptr(), Arc::as_ptr(shared))
+            && self.lag.runtime() == runtime.id()
+    }
+
+    /// Whether calls are decided about one by one.
+    pub(super) fn is_watching(&self) -> bool {
+        self.terms.flags.load(Relaxed) & (AtomicTerms::WATCHING | AtomicTerms::SHARE) != 0
+    }
+
+    /// Decides about a call on this thread while it is watched.
+    pub(super) fn decide(&self, worker: &Worker, runtime: &Handle, now: Nanos) -> Fate {
+        let read = self.read.load(Relaxed);
+        let terms = self.terms(read);
+        let mut is_rejected = terms.share > 0.0 && fastrand::f64() < terms.share;
+        if terms.is_watching {
+            let decision = worker.decide(runtime, &terms, now);
+            if decision.arms {
+                self.arm(terms);
+            }
+            if decision.was_half_full {
+                set(&self.was_half_full);
+            }
+            is_rejected |= decision.is_rejected;
+        }
+        self.decided.fetch_add(1, Relaxed);
+        if !is_rejected {
+            return Fate::Admit;
+        }
+        if now.saturating_sub(read) > STALE {
+            return Fate::FailOpen;
+        }
+        set(&self.has_rejected);
+        self.rejected.fetch_add(1, Relaxed);
+        let after = Duration::from_nanos(self.retry_after.load(Relaxed));
+        Fate::Reject { after }
+    }
+
+    /// What calls are decided by, as of the reading at this time.
+    fn terms(&self, read: Nanos) -> Terms {
+        let mut terms = self.terms.load();
+        terms.restarted = self.lag.restarted();
+        if terms.restarted > read {
+            // What the stall has left drains.
+            terms.arm = Nanos::MAX;
+        }
+        terms
+    }
+
+    #[cold]
+    fn arm(&self, terms: Terms) {
+        let mut inner = lock(&self.inner);
+        if !inner.is_closed && !self.terms.is_armed() {
+            self.publish(inner.law.on_armed(terms));
+            inner.sketch.state = inner.law.state();
+        }
+    }
+
+    /// Under the lock of the law.
+    fn publish(&self, terms: Terms) {
+        match (self.terms.is_armed(), terms.is_armed) {
+            (false, true) => _ = self.lag.armed.fetch_add(1, Relaxed),
+            (true, false) => _ = self.lag.armed.fetch_sub(1, Relaxed),
+            _ => {}
+        }
+        match (self.terms.is_watching(), terms.is_watching) {
+            (false, true) => self.lag.watch(),
+            (true, false) => self.lag.unwatch(),
+            _ => {}
+        }
+        self.terms.store(&terms);
+    }
+
+    pub(super) fn sketch(&self) -> Sketch {
+        lock(&self.inner).sketch
+    }
+
+    /// Nothing is decided any more.
+    pub(super) fn close(&self) {
+        let mut inner = lock(&self.inner);
+        if inner.is_closed {
+            return;
+        }
+        *inner = Inner {
+            is_closed: true,
+            ..Inner::default()
+        };
+        self.publish(Terms::CALM);
+    }
+
+    /// The share of the decisions since the last reading that were rejections.
+    fn count(&self, inner: &mut Inner) -> f64 {
+        let now = (self.decided.load(Relaxed), self.rejected.load(Relaxed));
+        let before = std::mem::replace(&mut inner.counted, now);
+        let decided = now.0.saturating_sub(before.0).max(1);
+        let rejected = now.1.saturating_sub(before.1);
+        (rejected as f64 / decided as f64).min(1.0)
+    }
+}
+
+impl Follow for Binding {
+    fn on_tick(&self, tick: &Tick) -> bool {
+        let Some(shared) = self.shared.upgrade() else {
+            return false;
+        };
+        // The user's closures run before anything is locked.
+        let found = Found {
+            pressure: shared.pressure(tick.now),
+            has_rejected: self.has_rejected.swap(false, Relaxed),
+            was_half_full: self.was_half_full.swap(false, Relaxed),
+        };
+        let thresholds = shared.settings();
+        let mut inner = lock(&self.inner);
+        if inner.is_closed {
+            return false;
+        }
+        let mut seen = *tick;
+        if !self.minds_lag {
+            (seen.probe_lag, seen.oldest) = (0, 0);
+        }
+        let terms = inner.law.on_tick(&thresholds, &seen, found);
+        let after = tick.lag().saturating_add(inner.law.disarms_in(&thresholds));
+        self.retry_after.store(after, Relaxed);
+        self.publish(terms);
+        self.read.store(tick.now, Relaxed);
+        let is_watching = terms.is_watching || terms.share > 0.0;
+        if is_watching != inner.watched.is_some() {
+            inner.watched = is_watching.then(Watched::new);
+            stamp::renew();
+        }
+        let shed = self.count(&mut inner).max(terms.share);
+        inner.sketch = Sketch {
+            state: inner.law.state(),
+            lag: Duration::from_nanos(seen.lag()),
+            shed,
+        };
+        drop(inner);
+        shared.report();
+        tick.gap < IDLE
+    }
+
+    fn on_closed(&self) {
+        self.close();
+        if let Some(shared) = self.shared.upgrade() {
+            shared.unbind(self);
+        }
+    }
+}
+
+fn set(flag: &AtomicBool) {
+    if !flag.load(Relaxed) {
+        flag.store(true, Relaxed);
+    }
+}
+
+// === impl AtomicTerms ===
+
+impl AtomicTerms {
+    const WATCHING: u64 = 1;
+    const ARMED: u64 = 1 << 1;
+    const CALM: u64 = 1 << 2;
+    /// A load signal sheds.
+    const SHARE: u64 = 1 << 3;
+
+    fn new() -> Self {
+        let this = Self {
+            flags: AtomicU64::new(0),
+            bound: AtomicU64::new(0),
+            arm: AtomicU64::new(0),
+            most_pended: AtomicU64::new(0),
+            most_injected: AtomicU64::new(0),
+            share: AtomicU64::new(0),
+        };
+        this.store(&Terms::CALM);
+        this
+    }
+
+    fn store(&self, terms: &Terms) {
+        let flag = |is: bool, flag: u64| if is { flag } else { 0 };
+        self.bound.store(terms.bound, Relaxed);
+        self.arm.store(terms.arm, Relaxed);
+        self.most_pended.store(terms.most_pended, Relaxed);
+        self.most_injected
+            .store(terms.most_injected as u64, Relaxed);
+        self.share.store(terms.share.to_bits(), Relaxed);
+        let flags = flag(terms.is_watching, Self::WATCHING)
+            | flag(terms.is_armed, Self::ARMED)
+            | flag(terms.is_calm, Self::CALM)
+            | flag(terms.share > 0.0, Self::SHARE);
+        self.flags.store(flags, Relaxed);
+    }
+
+    fn load(&self) -> Terms {
+        let flags = self.flags.load(Relaxed);
+        Terms {
+            is_watching: flags & Self::WATCHING != 0,
+            is_armed: flags & Self::ARMED != 0,
+            bound: self.bound.load(Relaxed),
+            arm: self.arm.load(Relaxed),
+            restarted: 0,
+            is_calm: flags & Self::CALM != 0,
+            most_pended: self.most_pended.load(Relaxed),
+            most_injected: self.most_injected.load(Relaxed) as usize,
+            share: f64::from_bits(self.share.load(Relaxed)),
+        }
+    }
+
+    fn is_armed(&self) -> bool {
+        self.flags.load(Relaxed) & Self::ARMED != 0
+    }
+
+    fn is_watching(&self) -> bool {
+        self.flags.load(Relaxed) & Self::WATCHING != 0
+    }
+}

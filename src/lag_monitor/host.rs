@@ -21,6 +21,7 @@ struct Schedule {
 const EVERY: Duration = Duration::from_secs(1);
 
 /// The most threads that are read; a process may have hundreds, mostly asleep.
+#[cfg(target_os = "linux")]
 const THREADS: usize = 128;
 
 // === impl Host ===

@@ -15,6 +15,8 @@ use tokio::runtime::Handle;
 use super::runtime_lag::{Published, RuntimeLag};
 use super::worker::Worker;
 use crate::clock::{self, nanos};
+use crate::control::lag::Nanos;
+use crate::control::lag::law::{Decision, Terms};
 
 /// A mark. It ends when nothing is watched, when no call has passed, and when another thread has
 /// stolen it.
@@ -38,18 +40,22 @@ struct Stamp {
     mark: OnceLock<Waker>,
 }
 
-/// Starts the mark of a thread in its runtime.
-pub(super) fn spawn(on: &Handle, worker: &Worker, number: u64) {
-    let stamp = Arc::new(Stamp {
-        of: worker.published.clone(),
-        number,
-        mark: OnceLock::new(),
-    });
-    on.spawn(Mark {
-        stamp,
-        lag: worker.lag.clone(),
-        stage: Stage::Begins,
-    });
+/// Decides about a call that is watched, and starts the mark of its thread if there is none.
+pub(crate) fn decide(worker: &Worker, runtime: &Handle, terms: &Terms, now: Nanos) -> Decision {
+    let (decision, starts) = worker.decide(runtime, terms, now);
+    if let Some(number) = starts {
+        let stamp = Arc::new(Stamp {
+            of: worker.published.clone(),
+            number,
+            mark: OnceLock::new(),
+        });
+        runtime.spawn(Mark {
+            stamp,
+            lag: worker.lag.clone(),
+            stage: Stage::Begins,
+        });
+    }
+    decision
 }
 
 // === impl Mark ===

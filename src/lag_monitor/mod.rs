@@ -67,6 +67,7 @@ use tokio::runtime::Handle;
 
 use self::watch::Watch;
 
+pub(crate) use self::mark::decide;
 pub(crate) use self::probe::{Follow, Probe};
 pub(crate) use self::runtime_lag::RuntimeLag;
 pub(crate) use self::sampler::probe;

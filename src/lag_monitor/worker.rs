@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::runtime::Handle;
 
-use super::mark;
 use super::runtime_lag::{Published, RuntimeLag};
 use super::stamp;
 use crate::clock::{self, nanos};
@@ -71,8 +70,14 @@ impl Worker {
         self.lag.on_call(now);
     }
 
-    /// Decides about a call that is watched, and starts a mark if there is none.
-    pub(crate) fn decide(&self, runtime: &Handle, terms: &Terms, now: Nanos) -> Decision {
+    /// Decides about a call that is watched. If there is no mark, the number of the one that the
+    /// caller has to start.
+    pub(super) fn decide(
+        &self,
+        runtime: &Handle,
+        terms: &Terms,
+        now: Nanos,
+    ) -> (Decision, Option<u64>) {
         let in_task = tokio::task::try_id().is_some();
         let call = Call {
             now,
@@ -91,13 +96,13 @@ impl Worker {
             queue.on_mark_started(now);
         }
         self.set_queue(queue);
-        if starts {
+        let number = starts.then(|| {
             let number = self.marks.get() + 1;
             self.marks.set(number);
             self.published.mark.store(number, Relaxed);
-            mark::spawn(runtime, self, number);
-        }
-        decision
+            number
+        });
+        (decision, number)
     }
 
     /// Changes what is known of the queue, if `number` is that of its mark.
@@ -128,29 +133,34 @@ impl MeasuredPoll {
     #[inline(always)]
     pub(crate) fn begin() -> Option<Self> {
         if stamp::is_watched() {
-            Self::now()
+            NonZeroU64::new(now()).map(Self)
         } else {
             None
         }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn now() -> Option<Self> {
-        NonZeroU64::new(nanos(clock::monotonic())).map(Self)
-    }
-
     /// Ends; `pends` if it was the first poll of the handler, and is pending.
-    #[cold]
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn end(self, pends: bool) {
-        let took = nanos(clock::monotonic()).saturating_sub(self.0.get());
-        let here = WORKER.try_with(|worker| worker.borrow().clone());
-        if let Some(here) = here.ok().flatten() {
-            here.published.on_poll(took);
-            if pends {
-                here.lag.on_pended();
-            }
+        end(self.0.get(), pends);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn now() -> Nanos {
+    nanos(clock::monotonic())
+}
+
+#[cold]
+#[inline(never)]
+fn end(begun: Nanos, pends: bool) {
+    let took = now().saturating_sub(begun);
+    let here = WORKER.try_with(|worker| worker.borrow().clone());
+    if let Some(here) = here.ok().flatten() {
+        here.published.on_poll(took);
+        if pends {
+            here.lag.on_pended();
         }
     }
 }

@@ -6,19 +6,30 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::shared::Shared;
 use crate::control::lag::Nanos;
 use crate::control::lag::law::{Found, LagState, Law, STALE, Terms, Tick};
+use crate::control::lag::thresholds::LagThresholds;
 use crate::lag_monitor::stamp::{self, Watched};
-use crate::lag_monitor::{Follow, RuntimeLag, Worker};
+use crate::lag_monitor::{self, Follow, RuntimeLag, Worker};
 use crate::sync::lock;
 
 /// Without a request for this long there is nothing to protect.
 const IDLE: Nanos = 1_000_000_000;
 
+/// The handle behind bindings: what a reading asks it for.
+pub(super) trait Owner: Send + Sync {
+    fn settings(&self) -> LagThresholds;
+    /// The highest load signal.
+    fn pressure(&self, now: Nanos) -> f64;
+    /// A reading has changed the state of a binding.
+    fn report(&self);
+    /// The runtime of a binding has ended.
+    fn unbind(&self, binding: &Binding);
+}
+
 /// What requests and the sampler share.
 pub(super) struct Binding {
-    shared: Weak<Shared>,
+    owner: Weak<dyn Owner>,
     pub(super) lag: Arc<RuntimeLag>,
     /// Whether the lag counts, and not the signals alone.
     minds_lag: bool,
@@ -77,11 +88,16 @@ struct AtomicTerms {
 // === impl Binding ===
 
 impl Binding {
-    pub(super) fn new(shared: &Arc<Shared>, lag: &Arc<RuntimeLag>, now: Nanos) -> Self {
+    pub(super) fn new(
+        owner: Weak<dyn Owner>,
+        lag: &Arc<RuntimeLag>,
+        minds_lag: bool,
+        now: Nanos,
+    ) -> Self {
         Self {
-            shared: Arc::downgrade(shared),
+            owner,
             lag: lag.clone(),
-            minds_lag: shared.minds_lag,
+            minds_lag,
             terms: AtomicTerms::new(),
             read: AtomicU64::new(now),
             retry_after: AtomicU64::new(0),
@@ -94,8 +110,8 @@ impl Binding {
     }
 
     /// Whether it is that of this handle in this runtime.
-    pub(super) fn is(&self, shared: &Arc<Shared>, runtime: &Handle) -> bool {
-        std::ptr::eq(self.shared.as_ptr(), Arc::as_ptr(shared))
+    pub(super) fn is<O>(&self, owner: &Arc<O>, runtime: &Handle) -> bool {
+        std::ptr::addr_eq(self.owner.as_ptr(), Arc::as_ptr(owner))
             && self.lag.runtime() == runtime.id()
     }
 
@@ -110,7 +126,7 @@ impl Binding {
         let terms = self.terms(read);
         let mut is_rejected = terms.share > 0.0 && fastrand::f64() < terms.share;
         if terms.is_watching {
-            let decision = worker.decide(runtime, &terms, now);
+            let decision = lag_monitor::decide(worker, runtime, &terms, now);
             if decision.arms {
                 self.arm(terms);
             }
@@ -196,16 +212,16 @@ impl Binding {
 
 impl Follow for Binding {
     fn on_tick(&self, tick: &Tick) -> bool {
-        let Some(shared) = self.shared.upgrade() else {
+        let Some(owner) = self.owner.upgrade() else {
             return false;
         };
         // The user's closures run before anything is locked.
         let found = Found {
-            pressure: shared.pressure(tick.now),
+            pressure: owner.pressure(tick.now),
             has_rejected: self.has_rejected.swap(false, Relaxed),
             was_half_full: self.was_half_full.swap(false, Relaxed),
         };
-        let thresholds = shared.settings();
+        let thresholds = owner.settings();
         let mut inner = lock(&self.inner);
         if inner.is_closed {
             return false;
@@ -231,14 +247,14 @@ impl Follow for Binding {
             shed,
         };
         drop(inner);
-        shared.report();
+        owner.report();
         tick.gap < IDLE
     }
 
     fn on_closed(&self) {
         self.close();
-        if let Some(shared) = self.shared.upgrade() {
-            shared.unbind(self);
+        if let Some(owner) = self.owner.upgrade() {
+            owner.unbind(self);
         }
     }
 }

@@ -123,6 +123,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use self::binding::Owner;
 use self::shared::Shared;
 pub use self::signal::LoadSignal;
 use crate::config::ConfigError;

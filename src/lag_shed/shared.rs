@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::binding::{Binding, Fate, Sketch};
+use super::binding::{Binding, Fate, Owner, Sketch};
 use super::signal::LoadSignal;
 use crate::clock::{self, nanos};
 use crate::control::lag::Nanos;
@@ -29,7 +29,7 @@ thread_local! {
 
 pub(super) struct Shared {
     bit: Bit,
-    pub(super) minds_lag: bool,
+    minds_lag: bool,
     settings: Mutex<LagThresholds>,
     signals: Mutex<Vec<LoadSignal>>,
     bound: Mutex<Vec<Bound>>,
@@ -139,7 +139,9 @@ impl Shared {
         }
         let probe = lag_monitor::probe(runtime);
         let now = nanos(clock::monotonic());
-        let binding = Arc::new(Binding::new(self, probe.lag(), now));
+        let owner: Weak<Self> = Arc::downgrade(self);
+        let binding = Binding::new(owner as Weak<dyn Owner>, probe.lag(), self.minds_lag, now);
+        let binding = Arc::new(binding);
         let follower: Weak<Binding> = Arc::downgrade(&binding);
         if !probe.follow(follower as Weak<dyn Follow>) {
             return None;
@@ -165,18 +167,6 @@ impl Shared {
         if !name.is_empty() {
             probe.set_name(name.to_owned());
         }
-    }
-
-    /// The runtime of `binding` has ended; the next one is bound anew.
-    pub(super) fn unbind(&self, binding: &Binding) {
-        let mut bound = lock(&self.bound);
-        let gone = bound
-            .iter()
-            .position(|bound| std::ptr::eq(Arc::as_ptr(&bound.binding), binding))
-            .map(|at| bound.swap_remove(at));
-        drop(bound);
-        drop(gone);
-        self.report();
     }
 
     /// Rejects everything, or decides again.
@@ -210,36 +200,12 @@ impl Shared {
         worst
     }
 
-    /// Shows it in metrics and events. The user's code finds nothing locked that requests need.
-    pub(super) fn report(&self) {
-        let mut reported = lock(&self.reported);
-        let worst = self.worst();
-        let before = mem::replace(&mut *reported, worst.state);
-        observe::without_panics(|| {
-            self.reporter.shed(worst.shed);
-            if before != worst.state {
-                self.reporter.lag_state(before, worst.state, worst.lag);
-            }
-        });
-    }
-
-    pub(super) fn settings(&self) -> LagThresholds {
-        *lock(&self.settings)
-    }
-
     pub(super) fn set(&self, settings: LagThresholds) {
         *lock(&self.settings) = settings;
     }
 
     pub(super) fn add_signal(&self, signal: LoadSignal) {
         lock(&self.signals).push(signal);
-    }
-
-    /// The highest signal.
-    pub(super) fn pressure(&self, now: Nanos) -> f64 {
-        let signals = lock(&self.signals).clone();
-        let each = signals.iter().map(|signal| signal.pressure(now));
-        each.fold(0.0, f64::max)
     }
 
     fn bindings(&self) -> Vec<Arc<Binding>> {
@@ -253,6 +219,42 @@ impl Shared {
 
     pub(super) fn fail_open(&self) -> u64 {
         self.fail_open.load(Relaxed)
+    }
+}
+
+impl Owner for Shared {
+    fn settings(&self) -> LagThresholds {
+        *lock(&self.settings)
+    }
+
+    fn pressure(&self, now: Nanos) -> f64 {
+        let signals = lock(&self.signals).clone();
+        let each = signals.iter().map(|signal| signal.pressure(now));
+        each.fold(0.0, f64::max)
+    }
+
+    /// Shows it in metrics and events. The user's code finds nothing locked that requests need.
+    fn report(&self) {
+        let mut reported = lock(&self.reported);
+        let worst = self.worst();
+        let before = mem::replace(&mut *reported, worst.state);
+        observe::without_panics(|| {
+            self.reporter.shed(worst.shed);
+            if before != worst.state {
+                self.reporter.lag_state(before, worst.state, worst.lag);
+            }
+        });
+    }
+
+    fn unbind(&self, binding: &Binding) {
+        let mut bound = lock(&self.bound);
+        let gone = bound
+            .iter()
+            .position(|bound| std::ptr::eq(Arc::as_ptr(&bound.binding), binding))
+            .map(|at| bound.swap_remove(at));
+        drop(bound);
+        drop(gone);
+        self.report();
     }
 }
 

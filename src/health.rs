@@ -45,6 +45,9 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
+//! Everybody can then read the answers: `/readyz` names the reason, for example the name of an
+//! essential breaker. Do not give this service a [`status`](Health::status).
+//!
 //! Under hyper it is `TowerToHyperService::new(health)`. For gRPC's own health checks, let
 //! tonic-health follow the drain:
 //!

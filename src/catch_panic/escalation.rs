@@ -66,8 +66,8 @@ impl PanicEscalation {
     }
 
     /// Aborts the process this long, up to a day, after the escalation, if it has not ended by
-    /// then. A thread waits for that, so that a runtime that hangs does not prevent it. No
-    /// destructor runs; see [`std::process::abort`].
+    /// then. A thread waits for that, so that a runtime that hangs does not prevent it. If there
+    /// can be no thread, it aborts at once. No destructor runs; see [`std::process::abort`].
     pub fn abort_after(mut self, time: Duration) -> Self {
         self.abort_after = Some(time);
         self

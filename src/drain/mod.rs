@@ -6,8 +6,9 @@
 //! 2. **Lame duck**, from [`Drain::begin`] on, for 5 s by default. The service still serves all
 //!    requests, so that no client notices. It is not ready any more
 //!    ([`is_draining`](Drain::is_draining)), so that load balancers send their requests elsewhere.
-//!    HTTP/1 responses have `connection: close`, so that clients open their next connection
-//!    elsewhere too.
+//!    HTTP/1 responses of the inner service have `connection: close`, so that clients open their
+//!    next connection elsewhere too. An HTTP/2 client learns of the end (`GOAWAY`) only when this
+//!    time is over: a request that it sends at that moment may be rejected, and can be retried.
 //! 3. **Rejecting.** New requests are rejected with [`Reason::Draining`]: 503, over HTTP/1 with
 //!    `connection: close`, over gRPC `UNAVAILABLE`. The requests in flight go on until they have
 //!    ended, or until the grace period is over.
@@ -78,7 +79,14 @@
 //!     let mut shutdown = std::pin::pin!(shutdown);
 //!     loop {
 //!         let (io, _) = tokio::select! {
-//!             accepted = listener.accept() => accepted?,
+//!             accepted = listener.accept() => match accepted {
+//!                 Ok(accepted) => accepted,
+//!                 // For example, no file descriptor is left: this must not end the server.
+//!                 Err(_) => {
+//!                     tokio::time::sleep(Duration::from_millis(100)).await;
+//!                     continue;
+//!                 }
+//!             },
 //!             () = &mut shutdown => break,
 //!         };
 //!         let server = Builder::new(TokioExecutor::new());

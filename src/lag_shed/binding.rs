@@ -125,6 +125,7 @@ impl Binding {
         let read = self.read.load(Relaxed);
         let terms = self.terms(read);
         let mut is_rejected = terms.share > 0.0 && fastrand::f64() < terms.share;
+        let mut keeps_armed = false;
         if terms.is_watching {
             let decision = lag_monitor::decide(worker, runtime, &terms, now);
             if decision.arms {
@@ -134,6 +135,7 @@ impl Binding {
                 set(&self.was_half_full);
             }
             is_rejected |= decision.is_rejected;
+            keeps_armed = decision.keeps_armed;
         }
         self.decided.fetch_add(1, Relaxed);
         if !is_rejected {
@@ -142,7 +144,9 @@ impl Binding {
         if now.saturating_sub(read) > STALE {
             return Fate::FailOpen;
         }
-        set(&self.has_rejected);
+        if keeps_armed {
+            set(&self.has_rejected);
+        }
         self.rejected.fetch_add(1, Relaxed);
         let after = Duration::from_nanos(self.retry_after.load(Relaxed));
         Fate::Reject { after }

@@ -42,8 +42,9 @@
 //!    requests since the last mark says when. That is how long the request has waited.
 //! 5. A lag of 80 ms ([`arm`](LagThresholds::arm())) in two readings while requests arrive, or one
 //!    request that has waited for so long, arms the shedder.
-//! 6. While it is armed, it rejects exactly the requests that have waited longer than 30 ms
-//!    ([`bound`](LagThresholds::bound())), or that come while a worker's queue overflows.
+//! 6. While it is armed, it rejects the requests that have waited longer than 30 ms
+//!    ([`bound`](LagThresholds::bound())) or than 128 requests of their worker take, and those that
+//!    come while more than 32 tasks for each worker are in the runtime's injection queue.
 //! 7. So the queue holds the arrivals of the last 30 ms at any overload: the server always has
 //!    work, and the latency is the bound plus the service itself.
 //! 8. Both thresholds grow with the residual service time of the handlers, up to a maximum, since

@@ -235,9 +235,8 @@ impl Owner for Shared {
 
     /// Shows it in metrics and events. The user's code finds nothing locked that requests need.
     fn report(&self) {
-        let mut reported = lock(&self.reported);
         let worst = self.worst();
-        let before = mem::replace(&mut *reported, worst.state);
+        let before = mem::replace(&mut *lock(&self.reported), worst.state);
         observe::without_panics(|| {
             self.reporter.shed(worst.shed);
             if before != worst.state {

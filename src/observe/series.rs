@@ -163,7 +163,9 @@ impl Kind {
             "lag_shed" => Kind::Shed(Shed {
                 states: [LagState::Normal, LagState::Warn, LagState::Shedding].map(|state| {
                     let label = [("state", state.as_str())];
-                    (state, reporter.gauge(table::LAG_STATE, &label))
+                    let gauge = reporter.gauge(table::LAG_STATE, &label);
+                    gauge.set(f64::from(u8::from(state == LagState::Normal)));
+                    (state, gauge)
                 }),
                 ratio: reporter.gauge(table::LAG_SHED, &[]),
                 fail_open: reporter.counter(table::LAG_FAIL_OPEN, &[]),
@@ -203,8 +205,13 @@ impl Series {
     #[cold]
     #[inline(never)]
     fn admitted_first(&self, reporter: &Reporter, register: impl FnOnce()) {
-        register();
-        self.register(reporter);
+        // A request holds its token already: a panic here would leak it.
+        super::without_panics(|| {
+            register();
+            self.register(reporter);
+        });
+        self.exempt
+            .get_or_init(|| reporter.counter(table::EXEMPT, &[]));
         let admitted = || reporter.counter(table::ADMITTED, &[]);
         self.admitted.get_or_init(admitted).increment(1);
     }

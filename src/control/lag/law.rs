@@ -89,8 +89,15 @@ pub(crate) struct Call {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent of each other"
+)]
 pub(crate) struct Decision {
     pub(crate) is_rejected: bool,
+    /// The rejection shows that the overload goes on. That of the quota alone does not: a burst of
+    /// requests that wait for nothing exceeds it too.
+    pub(crate) keeps_armed: bool,
     pub(crate) arms: bool,
     pub(crate) was_half_full: bool,
 }
@@ -297,10 +304,13 @@ impl Terms {
         let is_late = wait > bound || call.injected > self.most_injected;
         let arms = !self.is_armed && wait > self.arm;
         let is_armed = self.is_armed || arms;
+        let was_half_full = wait >= bound / 2;
+        let is_rejected = is_armed && (is_late || call.pended >= self.most_pended);
         Decision {
-            is_rejected: is_armed && (is_late || call.pended >= self.most_pended),
+            is_rejected,
+            keeps_armed: is_rejected && (is_late || was_half_full),
             arms,
-            was_half_full: wait >= bound / 2,
+            was_half_full,
         }
     }
 }

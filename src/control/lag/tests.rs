@@ -301,6 +301,13 @@ fn a_call_is_rejected_by_its_age_its_queue_or_the_quota() {
                 ..at(0)
             })
     );
+    let keeps_armed = |call: Call| terms.on_call(&mut Queue::default(), &call).keeps_armed;
+    let beyond = |age| Call {
+        pended: 10,
+        ..at(age)
+    };
+    assert!(!keeps_armed(at(30)) && keeps_armed(at(31)));
+    assert!(!keeps_armed(beyond(14)) && keeps_armed(beyond(15)));
     let unarmed = Terms {
         is_armed: false,
         arm: 80 * MS,

@@ -98,7 +98,8 @@ impl LagThresholds {
     }
 
     /// While it is armed, the shedder rejects the requests that have waited longer than this, 1 ns
-    /// to a day. Handlers that take long raise it, up to [`max_bound`](Self::max_bound()).
+    /// to [`max_bound`](Self::max_bound()). Handlers that take long raise it up to that, and many
+    /// short requests lower it to the time in which 128 of them reach the worker.
     ///
     /// Default: 30 ms. Under any overload the queue holds the arrivals of this time, so that the
     /// server always has work; half of it loses goodput, twice as much adds itself to the latency.
@@ -117,7 +118,7 @@ impl LagThresholds {
         self
     }
 
-    /// The lag that arms the shedder, `target` to a day: two readings in a row, while requests
+    /// The lag that arms the shedder, `target` to `max_arm`: two readings in a row, while requests
     /// arrive, or the wait of one request. Handlers that take long raise it, up to
     /// [`max_arm`](Self::max_arm()).
     ///

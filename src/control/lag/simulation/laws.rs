@@ -146,7 +146,7 @@ impl Law for Seawall {
             self.terms = self.law.on_armed(self.terms);
         }
         self.found.was_half_full |= decision.was_half_full;
-        self.found.has_rejected |= decision.is_rejected;
+        self.found.has_rejected |= decision.keeps_armed;
         decision.is_rejected
     }
 

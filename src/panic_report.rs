@@ -2,19 +2,10 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
-
-use crate::observe::Reporter;
+use std::sync::Arc;
 
 /// A closure that is called for every panic.
 pub(crate) type Hook = Arc<dyn Fn(&PanicReport<'_>) + Send + Sync>;
-
-/// What counts the panics of a handle.
-pub(crate) struct Panics {
-    pub(crate) reporter: Reporter,
-    /// Called for every panic, after the hook.
-    pub(crate) escalation: OnceLock<Box<dyn Fn() + Send + Sync>>,
-}
 
 /// What is kept of a request for a hook that runs when the request itself is gone.
 #[cfg(feature = "http")]
@@ -64,15 +55,6 @@ impl<'a> PanicReport<'a> {
     #[cfg(feature = "http")]
     pub fn request(&self) -> Option<&RequestSummary> {
         self.request
-    }
-}
-
-impl fmt::Debug for Panics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Panics")
-            .field("reporter", &self.reporter)
-            .field("escalates", &self.escalation.get().is_some())
-            .finish()
     }
 }
 

@@ -55,9 +55,9 @@ pub use self::escalation::PanicEscalation;
 use crate::config::ConfigError;
 use crate::gate::GateLayer;
 use crate::observe::Reporter;
+use crate::panic_report::Hook;
 pub use crate::panic_report::PanicReport;
-use crate::panic_report::{Hook, Panics};
-use crate::policy::{Admission, Isolated, Isolation, NoWait, Parts, Policy};
+use crate::policy::{Admission, Isolated, Isolation, NoWait, Panics, Parts, Policy};
 use crate::protocol::Http;
 use crate::request::RequestKind;
 

@@ -56,6 +56,8 @@ mod series;
 #[cfg(feature = "tracing")]
 mod events;
 mod operation;
+#[cfg(feature = "metrics")]
+mod register;
 mod table;
 
 use std::borrow::Cow;

@@ -3,12 +3,9 @@
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use metrics::{
-    Counter, Gauge, Histogram, Label, Unit, counter, describe_counter, describe_gauge,
-    describe_histogram, gauge, histogram,
-};
+use metrics::{Counter, Gauge, Histogram};
 
-use super::table::{self, Metric, MetricKind, MetricUnit};
+use super::table::{self, Metric};
 use super::{Change, LagState, Mode, Outcome, Reached, Reason, Reporter, Setting};
 use crate::sync::lock;
 
@@ -447,78 +444,6 @@ impl Series {
             if let Some(before) = lock(&circuit.shown).take() {
                 circuit.states[before as usize].decrement(1.0);
             }
-        }
-    }
-}
-
-// === impl Setting ===
-
-impl Setting {
-    fn gauge(self, reporter: &Reporter) -> Gauge {
-        match self {
-            Setting::ConcurrencyLimit => reporter.gauge(table::LIMIT, &[]),
-            Setting::QueueLimit => reporter.gauge(table::QUEUE_LIMIT, &[]),
-            Setting::Timeout => reporter.gauge(table::TIMEOUT, &[]),
-            Setting::BodyLimit => reporter.gauge(table::BODY_LIMIT, &[]),
-            Setting::Threshold(threshold) => {
-                reporter.gauge(table::CIRCUIT_THRESHOLD, &[("threshold", threshold)])
-            }
-        }
-    }
-}
-
-// === impl Reporter ===
-
-type Labels<'a> = &'a [(&'static str, &'static str)];
-
-impl Reporter {
-    fn labels(&self, metric: Metric, more: Labels<'_>) -> Vec<Label> {
-        debug_assert!(more.iter().map(|(label, _)| label).eq(metric.labels));
-        let mut labels = vec![
-            Label::from_static_parts("layer", self.layer()),
-            Label::new("name", self.name().to_owned()),
-        ];
-        if let Some(key) = self.key() {
-            labels.push(Label::new("key", key.to_owned()));
-        }
-        let more = more.iter();
-        labels.extend(more.map(|(label, value)| Label::from_static_parts(label, value)));
-        labels
-    }
-
-    fn counter(&self, metric: Metric, labels: Labels<'_>) -> Counter {
-        metric.describe();
-        let counter = counter!(metric.name, self.labels(metric, labels));
-        counter.increment(0);
-        counter
-    }
-
-    fn gauge(&self, metric: Metric, labels: Labels<'_>) -> Gauge {
-        metric.describe();
-        let gauge = gauge!(metric.name, self.labels(metric, labels));
-        gauge.increment(0.0);
-        gauge
-    }
-
-    fn histogram(&self, metric: Metric, labels: Labels<'_>) -> Histogram {
-        metric.describe();
-        histogram!(metric.name, self.labels(metric, labels))
-    }
-}
-
-// === impl Metric ===
-
-impl Metric {
-    fn describe(self) {
-        let unit = match self.unit {
-            MetricUnit::Count | MetricUnit::Ratio => Unit::Count,
-            MetricUnit::Seconds => Unit::Seconds,
-            MetricUnit::Bytes => Unit::Bytes,
-        };
-        match self.kind {
-            MetricKind::Counter => describe_counter!(self.name, unit, self.help),
-            MetricKind::Gauge => describe_gauge!(self.name, unit, self.help),
-            MetricKind::Histogram => describe_histogram!(self.name, unit, self.help),
         }
     }
 }

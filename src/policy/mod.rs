@@ -167,6 +167,7 @@ macro_rules! pass_on {
 mod exempt;
 pub(crate) mod needs;
 mod option;
+mod panics;
 mod parts;
 mod per_request;
 mod permit;
@@ -188,6 +189,7 @@ pub use self::needs::{
     Choice, Drained, Ended, Everything, Isolated, Limited, Needs, No, Nothing, Polled, Released,
     Settled, Timed, Yes,
 };
+pub(crate) use self::panics::Panics;
 #[cfg(feature = "http")]
 pub(crate) use self::parts::Ending;
 pub(crate) use self::parts::Isolation;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 #[cfg(feature = "http")]
 use std::time::Duration;
 
+use super::panics::Panics;
 use super::time::Time;
 #[cfg(feature = "http")]
 use crate::cutoff::Cutoff;
 use crate::observe::Reporter;
+use crate::panic_report::Hook;
 #[cfg(feature = "http")]
 use crate::panic_report::RequestSummary;
-use crate::panic_report::{Hook, Panics};
 #[cfg(feature = "http")]
 use crate::request_limit::bounds::Bounds;
 

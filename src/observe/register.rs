@@ -1,0 +1,81 @@
+//! How series are registered with a recorder.
+
+use metrics::{
+    Counter, Gauge, Histogram, Label, Unit, counter, describe_counter, describe_gauge,
+    describe_histogram, gauge, histogram,
+};
+
+use super::table::{self, Metric, MetricKind, MetricUnit};
+use super::{Reporter, Setting};
+
+// === impl Setting ===
+
+impl Setting {
+    pub(super) fn gauge(self, reporter: &Reporter) -> Gauge {
+        match self {
+            Setting::ConcurrencyLimit => reporter.gauge(table::LIMIT, &[]),
+            Setting::QueueLimit => reporter.gauge(table::QUEUE_LIMIT, &[]),
+            Setting::Timeout => reporter.gauge(table::TIMEOUT, &[]),
+            Setting::BodyLimit => reporter.gauge(table::BODY_LIMIT, &[]),
+            Setting::Threshold(threshold) => {
+                reporter.gauge(table::CIRCUIT_THRESHOLD, &[("threshold", threshold)])
+            }
+        }
+    }
+}
+
+// === impl Reporter ===
+
+type Labels<'a> = &'a [(&'static str, &'static str)];
+
+impl Reporter {
+    fn labels(&self, metric: Metric, more: Labels<'_>) -> Vec<Label> {
+        debug_assert!(more.iter().map(|(label, _)| label).eq(metric.labels));
+        let mut labels = vec![
+            Label::from_static_parts("layer", self.layer()),
+            Label::new("name", self.name().to_owned()),
+        ];
+        if let Some(key) = self.key() {
+            labels.push(Label::new("key", key.to_owned()));
+        }
+        let more = more.iter();
+        labels.extend(more.map(|(label, value)| Label::from_static_parts(label, value)));
+        labels
+    }
+
+    pub(super) fn counter(&self, metric: Metric, labels: Labels<'_>) -> Counter {
+        metric.describe();
+        let counter = counter!(metric.name, self.labels(metric, labels));
+        counter.increment(0);
+        counter
+    }
+
+    pub(super) fn gauge(&self, metric: Metric, labels: Labels<'_>) -> Gauge {
+        metric.describe();
+        let gauge = gauge!(metric.name, self.labels(metric, labels));
+        gauge.increment(0.0);
+        gauge
+    }
+
+    pub(super) fn histogram(&self, metric: Metric, labels: Labels<'_>) -> Histogram {
+        metric.describe();
+        histogram!(metric.name, self.labels(metric, labels))
+    }
+}
+
+// === impl Metric ===
+
+impl Metric {
+    fn describe(self) {
+        let unit = match self.unit {
+            MetricUnit::Count | MetricUnit::Ratio => Unit::Count,
+            MetricUnit::Seconds => Unit::Seconds,
+            MetricUnit::Bytes => Unit::Bytes,
+        };
+        match self.kind {
+            MetricKind::Counter => describe_counter!(self.name, unit, self.help),
+            MetricKind::Gauge => describe_gauge!(self.name, unit, self.help),
+            MetricKind::Histogram => describe_histogram!(self.name, unit, self.help),
+        }
+    }
+}

@@ -12,6 +12,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::guard::{FutureGuard, Guard, Shared};
+use super::polls::{Calling, PollsOf};
 use super::timer::TimerOf;
 use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InFuture;
@@ -34,15 +35,17 @@ pin_project! {
     }
 }
 
-/// What an inner call is made of, or why there is none.
-pub(super) type Started<S, Req, P, X> = Result<
-    (
-        <S as Service<<X as Protocol<Req, P>>::Inner>>::Future,
-        FutureGuard<P, <X as Protocol<Req, P>>::Kind>,
-        <X as Protocol<Req, P>>::Kept,
-    ),
-    (Rejection, <X as Protocol<Req, P>>::Kept),
->;
+/// What an inner call is made of.
+pub(super) type Call<S, Req, P, X> = (
+    <S as Service<<X as Protocol<Req, P>>::Inner>>::Future,
+    FutureGuard<P, <X as Protocol<Req, P>>::Kind>,
+    <X as Protocol<Req, P>>::Kept,
+    PollsOf<P, <X as Protocol<Req, P>>::Kind>,
+);
+
+/// An inner call, or why there is none.
+pub(super) type Started<S, Req, P, X> =
+    Result<Call<S, Req, P, X>, (Rejection, <X as Protocol<Req, P>>::Kept)>;
 
 pub(super) const OVER: &str = "a future is not polled after it is ready";
 
@@ -52,8 +55,8 @@ impl<S, Req, P, W> fmt::Debug for Parked<S, Req, P, W> {
     }
 }
 
-/// Calls the inner service, for a request whose size is to be limited, or that has waited. A
-/// rejection is counted, and the guard settled.
+/// Calls the inner service, for a request whose size is to be limited, that has waited, or whose
+/// wait for the first poll counts. A rejection is counted, and the guard settled.
 pub(super) fn start<S, Req, P, X>(
     service: &mut S,
     protocol: &X,
@@ -82,6 +85,7 @@ where
         }
     };
     shared.reporter.admitted(|| shared.policy.register());
+    let calling = Calling::<P, X::Kind>::begin();
     let future = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
         match panic::catch_unwind(AssertUnwindSafe(|| service.call(request))) {
             Ok(future) => future,
@@ -96,7 +100,7 @@ where
     let guard = guard
         .map(InFuture::<NeedsOf<P, X::Kind>>::some)
         .unwrap_or_default();
-    Ok((future, guard, kept))
+    Ok((future, guard, kept, calling.end()))
 }
 
 /// A panic under a guard: settled, released, reported, and made a rejection. Without isolation for
@@ -180,7 +184,7 @@ pub(super) fn poll_queued<S, Req, P, X>(
     timer: &mut TimerOf<P, X::Kind>,
     protocol: &X,
     cx: &mut Context<'_>,
-) -> Poll<Result<(S::Future, FutureGuard<P, X::Kind>, X::Kept), (Rejection, X::Kept, Arc<Shared<P>>)>>
+) -> Poll<Result<Call<S, Req, P, X>, (Rejection, X::Kept, Arc<Shared<P>>)>>
 where
     S: Service<X::Inner>,
     X: Protocol<Req, P>,

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::cold::{Listening, OVER, Parked, answer, expired, overrun, poll_queued, unwound};
 use super::guard::{FutureGuard, Guard, Shared};
-use super::polls::{Polling, PollsOf};
+use super::polls::{self, Polling, PollsOf};
 use super::timer::TimerOf;
 use crate::policy::needs::InFuture;
 use crate::policy::{Choice, Needs, NeedsOf, Policy, WaitWith};
@@ -48,6 +48,9 @@ pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
+            if const { <NeedsOf<P, X::Kind> as Needs>::Polls::IS } {
+                polls::end::<P, X::Kind>(this.polls);
+            }
             let asks = const {
                 <NeedsOf<P, X::Kind> as Needs>::Settle::IS
                     || <NeedsOf<P, X::Kind> as Needs>::Limit::IS
@@ -130,7 +133,7 @@ where
                     let (protocol, guard, timer) =
                         (&*this.protocol, &mut *this.guard, &mut *this.timer);
                     let kept = &mut *this.kept;
-                    let mut polling = Polling::<P, X::Kind>::begin(this.polls);
+                    let mut polling = Polling::begin::<P, X::Kind>(this.polls);
                     let _listening = listen::<P, X::Kind>();
                     let _scope = X::enter(kept);
                     if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
@@ -228,9 +231,10 @@ where
                         cx
                     ));
                     match next {
-                        Ok((future, guard, kept)) => {
+                        Ok((future, guard, kept, polls)) => {
                             *this.guard = guard;
                             *this.kept = kept;
+                            *this.polls = polls;
                             this.state.set(State::Called { future });
                         }
                         Err((rejection, kept, shared)) => {

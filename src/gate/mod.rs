@@ -44,7 +44,7 @@ use tower_service::Service;
 use self::cold::Parked;
 use self::future::State;
 use self::guard::{FutureGuard, Shared};
-use self::polls::PollsOf;
+use self::polls::{Calling, PollsOf};
 use self::timer::TimerOf;
 #[cfg(doc)]
 use crate::Outcome;
@@ -79,12 +79,9 @@ type Payload = Box<dyn Any + Send>;
 enum Early<T, W> {
     Reject(Rejection),
     Wait(W),
-    /// It is admitted, but its size is not known to be within the limit.
-    #[cfg_attr(
-        not(feature = "http"),
-        expect(dead_code, reason = "the feature is off")
-    )]
-    Limit(Option<T>),
+    /// It is admitted, but its size is not known to be within the limit, or its wait for the first
+    /// poll counts.
+    Start(Option<T>),
 }
 
 // === impl Gate ===
@@ -173,6 +170,10 @@ where
                 return self.reject(request, rejection);
             }
         };
+        let counts = const { !<NeedsOf<P, X::Kind> as Needs>::Isolation::IS };
+        if counts && polls::counts::<P, X::Kind>() {
+            return self.call_early(request, Early::Start(token));
+        }
         // Nothing panics from here to the guard, in a runtime whose time driver is on.
         let parts = match &token {
             Some(token) => shared.policy.parts(Some(token)),
@@ -186,7 +187,7 @@ where
         if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
             if let Some((bounds, most)) = parts.limit {
                 if !bounds.fits(length, most) {
-                    return self.call_early(request, Early::Limit(token));
+                    return self.call_early(request, Early::Start(token));
                 }
                 max = most;
             }
@@ -221,6 +222,7 @@ where
                 }
                 token => unguarded = token,
             }
+            let calling = Calling::<P, X::Kind>::begin();
             let call = AssertUnwindSafe(|| inner.call(protocol.pass(request, max, &kept)));
             match panic::catch_unwind(call) {
                 Ok(future) => {
@@ -232,7 +234,7 @@ where
                             ));
                         }
                     }
-                    self.called(future, guard, timer, memo, kept)
+                    self.called(future, guard, timer, memo, kept, calling.end())
                 }
                 Err(payload) => {
                     let guard = match unguarded {
@@ -257,18 +259,19 @@ where
                 if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(&mut guard) {
                     guard.set_running(false);
                 }
-                return self.called(future, guard, timer, memo, kept);
+                let polls = PollsOf::<P, X::Kind>::default();
+                return self.called(future, guard, timer, memo, kept, polls);
             }
             // The call is a field of the literal, so that its future is made in place.
             GateFuture {
                 guard,
                 timer,
                 memo,
-                polls: PollsOf::<P, X::Kind>::default(),
                 protocol: protocol.clone(),
                 state: State::Called {
                     future: inner.call(protocol.pass(request, max, &kept)),
                 },
+                polls: PollsOf::<P, X::Kind>::default(),
                 kept,
             }
         }
@@ -284,6 +287,7 @@ impl<S, P, X> Gate<S, P, X> {
         timer: TimerOf<P, X::Kind>,
         memo: X::Memo,
         kept: X::Kept,
+        polls: PollsOf<P, X::Kind>,
     ) -> GateFuture<S, Req, P, X>
     where
         X: Protocol<Req, P>,
@@ -297,7 +301,7 @@ impl<S, P, X> Gate<S, P, X> {
             timer,
             memo,
             kept,
-            polls: PollsOf::<P, X::Kind>::default(),
+            polls,
             protocol: self.protocol.clone(),
         }
     }
@@ -409,7 +413,7 @@ impl<S, P, X> Gate<S, P, X> {
                     protocol: self.protocol.clone(),
                 }
             }
-            Early::Limit(token) => {
+            Early::Start(token) => {
                 let guard = token.map(|token| Guard::running(self.shared.clone(), token));
                 let timer = match &guard {
                     Some(guard) => timer::<Req, P, X>(&guard.parts(), &mut request),
@@ -417,7 +421,9 @@ impl<S, P, X> Gate<S, P, X> {
                 };
                 let (inner, protocol) = (&mut self.inner, &self.protocol);
                 match cold::start(inner, protocol, &self.shared, request, guard) {
-                    Ok((future, guard, kept)) => self.called(future, guard, timer, memo, kept),
+                    Ok((future, guard, kept, polls)) => {
+                        self.called(future, guard, timer, memo, kept, polls)
+                    }
                     Err((rejection, kept)) => self.rejected(rejection, memo, kept),
                 }
             }

@@ -1,57 +1,109 @@
 //! Measures the polls of the inner future, where a policy asks for it.
 
-use crate::lag_monitor::MeasuredPoll;
+use crate::lag_monitor::{MeasuredPoll, Unpolled};
 use crate::policy::{Choice, Needs, NeedsOf, Policy};
 use crate::request::RequestKind;
 
-/// Whether the inner future was polled and is pending; nothing where no policy asks.
-pub(super) type PollsOf<P, R> = <<NeedsOf<P, R> as Needs>::Polls as Choice>::Maybe<()>;
+/// Until the first poll of the inner future: that the request waits for it; nothing where no policy
+/// asks.
+pub(super) type PollsOf<P, R> = <<NeedsOf<P, R> as Needs>::Polls as Choice>::Maybe<Unpolled>;
 
 /// One poll of the inner future; it ends when this is dropped, so that the response is not moved
 /// for it. The clock is read only while a lag shedder watches.
-pub(super) struct Polling<'a, P: Policy<R>, R: RequestKind> {
-    pended: &'a mut PollsOf<P, R>,
+pub(super) struct Polling {
     begun: Option<MeasuredPoll>,
+    is_first: bool,
     pends: bool,
+}
+
+/// Whether [`Calling`] counts now.
+#[inline(always)]
+pub(super) fn counts<P: Policy<R>, R: RequestKind>() -> bool {
+    if const { <NeedsOf<P, R> as Needs>::Polls::IS } {
+        Unpolled::counts()
+    } else {
+        false
+    }
+}
+
+/// A request that is about to be called, and waits for its first poll from then on. If the call
+/// panics, it does not wait any more. It counts only while a lag shedder watches.
+pub(super) struct Calling<P: Policy<R>, R: RequestKind>(PollsOf<P, R>);
+
+/// The request does not wait for its first poll any more; `true` if it did.
+#[inline(always)]
+pub(super) fn end<P: Policy<R>, R: RequestKind>(unpolled: &mut PollsOf<P, R>) -> bool {
+    let unpolled = <NeedsOf<P, R> as Needs>::Polls::take(unpolled);
+    let is_first = unpolled.is_some();
+    if let Some(unpolled) = unpolled {
+        unpolled.end();
+    }
+    is_first
+}
+
+// === impl Calling ===
+
+impl<P: Policy<R>, R: RequestKind> Calling<P, R> {
+    /// Before the call, so that its future is not moved once more.
+    #[inline(always)]
+    pub(super) fn begin() -> Self {
+        if const { <NeedsOf<P, R> as Needs>::Polls::IS } {
+            if let Some(unpolled) = Unpolled::begin() {
+                return Self(<NeedsOf<P, R> as Needs>::Polls::some(unpolled));
+            }
+        }
+        Self(PollsOf::<P, R>::default())
+    }
+
+    /// The call has returned.
+    #[inline(always)]
+    pub(super) fn end(mut self) -> PollsOf<P, R> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl<P: Policy<R>, R: RequestKind> Drop for Calling<P, R> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        end::<P, R>(&mut self.0);
+    }
 }
 
 // === impl Polling ===
 
-impl<'a, P: Policy<R>, R: RequestKind> Polling<'a, P, R> {
-    const IS: bool = <NeedsOf<P, R> as Needs>::Polls::IS;
-
+impl Polling {
     #[inline(always)]
-    pub(super) fn begin(pended: &'a mut PollsOf<P, R>) -> Self {
-        let begun = if const { Self::IS } {
-            MeasuredPoll::begin()
+    pub(super) fn begin<P: Policy<R>, R: RequestKind>(unpolled: &mut PollsOf<P, R>) -> Self {
+        if const { <NeedsOf<P, R> as Needs>::Polls::IS } {
+            let is_first = end::<P, R>(unpolled);
+            let begun = MeasuredPoll::begin();
+            let pends = false;
+            Self {
+                begun,
+                is_first,
+                pends,
+            }
         } else {
-            None
-        };
-        let pends = false;
-        Self {
-            pended,
-            begun,
-            pends,
+            Self {
+                begun: None,
+                is_first: false,
+                pends: false,
+            }
         }
     }
 
     /// The inner future is pending.
     #[inline(always)]
     pub(super) fn pend(&mut self) {
-        if const { Self::IS } {
-            self.pends = <NeedsOf<P, R> as Needs>::Polls::get(self.pended).is_none();
-            *self.pended = <NeedsOf<P, R> as Needs>::Polls::some(());
-        }
+        self.pends = self.is_first;
     }
 }
 
-impl<P: Policy<R>, R: RequestKind> Drop for Polling<'_, P, R> {
+impl Drop for Polling {
     #[inline(always)]
     fn drop(&mut self) {
-        if const { Self::IS } {
-            if let Some(begun) = self.begun.take() {
-                begun.end(self.pends);
-            }
+        if let Some(begun) = self.begun.take() {
+            begun.end(self.pends);
         }
     }
 }

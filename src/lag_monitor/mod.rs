@@ -72,7 +72,7 @@ pub(crate) use self::probe::{Follow, Probe};
 pub(crate) use self::runtime_lag::RuntimeLag;
 pub(crate) use self::sampler::probe;
 pub use self::watch::LagReport;
-pub(crate) use self::worker::{MeasuredPoll, Worker};
+pub(crate) use self::worker::{MeasuredPoll, Unpolled, Worker};
 
 /// Measures how far one Tokio runtime is behind. A cheap `Clone`; all monitors of a runtime are the
 /// same.

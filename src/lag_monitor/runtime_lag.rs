@@ -1,6 +1,7 @@
 //! What calls, marks, the probe and the sampler share about one runtime.
 
 use std::mem;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,11 +18,12 @@ use crate::sync::lock;
 /// The lag of one runtime.
 pub(crate) struct RuntimeLag {
     pub(super) runtime: runtime::Id,
+    number: NonZeroU64,
     pub(super) is_current_thread: bool,
     workers: usize,
     readings: Mutex<Readings>,
-    /// When the last call passed.
-    called: AtomicU64,
+    /// When the last call passed, or the last poll of a handler ended.
+    progressed: AtomicU64,
     /// When the last stall ended.
     restarted: AtomicU64,
     /// When the probe was sent, while it is in the injection queue; else the largest number.
@@ -30,6 +32,8 @@ pub(crate) struct RuntimeLag {
     under_way: AtomicU64,
     /// Requests whose first poll was pending.
     pended: AtomicU64,
+    /// Requests that wait for their first poll.
+    unpolled: AtomicU64,
     /// Shedders that watch it, and that are armed.
     watching: AtomicUsize,
     pub(crate) armed: AtomicUsize,
@@ -42,8 +46,8 @@ pub(crate) struct RuntimeLag {
 pub(super) struct Published {
     /// See [`Queue::newest`]; 0 is none.
     newest: AtomicU64,
-    /// When a call passed on this thread.
-    called: AtomicU64,
+    /// When a call passed on this thread, or the poll of a handler ended.
+    progressed: AtomicU64,
     polls: AtomicU64,
     /// The bits of sums.
     sum: AtomicU64,
@@ -68,19 +72,26 @@ impl RuntimeLag {
         readings.on_sent(now);
         Arc::new(Self {
             runtime: on.id(),
+            number: next_number(),
             is_current_thread: on.runtime_flavor() == RuntimeFlavor::CurrentThread,
             workers: on.metrics().num_workers(),
             readings: Mutex::new(readings),
-            called: AtomicU64::new(0),
+            progressed: AtomicU64::new(0),
             restarted: AtomicU64::new(0),
             sent: AtomicU64::new(now),
             under_way: AtomicU64::new(now),
             pended: AtomicU64::new(0),
+            unpolled: AtomicU64::new(0),
             watching: AtomicUsize::new(0),
             armed: AtomicUsize::new(0),
             threads: Mutex::default(),
             is_closed: AtomicBool::new(false),
         })
+    }
+
+    /// Of this runtime alone, in this process.
+    pub(super) fn number(&self) -> NonZeroU64 {
+        self.number
     }
 
     pub(crate) fn runtime(&self) -> runtime::Id {
@@ -96,13 +107,13 @@ impl RuntimeLag {
         Duration::from_nanos(lag.max(self.oldest(now)))
     }
 
-    /// A call passes, and ends a stall if there is one.
-    pub(crate) fn on_call(&self, now: Nanos) {
+    /// A call passes, or the poll of a handler ends. It ends a stall if there is one.
+    pub(super) fn on_progress(&self, now: Nanos) {
         let gap = self.gap(now);
-        self.called.fetch_max(now, Relaxed);
+        self.progressed.fetch_max(now, Relaxed);
         if gap > STALL {
             let mut readings = lock(&self.readings);
-            let has_stalled = readings.on_call(now, gap, self.is_armed());
+            let has_stalled = readings.on_progress(now, gap, self.is_armed());
             self.publish(&readings, now, has_stalled);
         }
     }
@@ -117,9 +128,9 @@ impl RuntimeLag {
         self.under_way.store(under_way.unwrap_or(NONE), Relaxed);
     }
 
-    /// Since the last call.
+    /// Since the last progress.
     fn gap(&self, now: Nanos) -> Nanos {
-        now.saturating_sub(self.called.load(Relaxed))
+        now.saturating_sub(self.progressed.load(Relaxed))
     }
 
     fn is_armed(&self) -> bool {
@@ -158,21 +169,33 @@ impl RuntimeLag {
         self.pended.fetch_add(1, Relaxed);
     }
 
+    pub(super) fn unpolled(&self) -> u64 {
+        self.unpolled.load(Relaxed)
+    }
+
+    pub(super) fn add_unpolled(&self) {
+        self.unpolled.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn remove_unpolled(&self) {
+        self.unpolled.fetch_sub(1, Relaxed);
+    }
+
     pub(super) fn add_thread(&self, published: Arc<Published>) {
         let taken = Polls::default();
         lock(&self.threads).push(Thread { published, taken });
     }
 
-    /// The age of the oldest queue. The queue of a thread on which no call passes is blocked, and
-    /// the other threads steal from it.
+    /// The age of the oldest queue. A thread without progress is blocked, and the other threads
+    /// steal from its queue.
     fn oldest(&self, now: Nanos) -> Nanos {
         let restarted = self.restarted();
         let threads = lock(&self.threads);
         let ages = threads.iter().filter_map(|thread| {
             let newest = thread.published.newest.load(Relaxed);
-            let called = thread.published.called.load(Relaxed);
+            let progressed = thread.published.progressed.load(Relaxed);
             let age = now.saturating_sub(newest.max(restarted));
-            let moves = now.saturating_sub(called) <= age / 2;
+            let moves = now.saturating_sub(progressed) <= age / 2;
             (newest != 0 && moves).then_some(age)
         });
         ages.max().unwrap_or(0)
@@ -205,7 +228,8 @@ impl RuntimeLag {
             probe_lag: readings.lag(now),
             oldest,
             gap: self.gap(now),
-            residual: readings.residual(self.workers),
+            residual: readings.service().residual(self.workers),
+            interval: readings.service().interval(self.workers),
             is_draining: readings.is_draining(),
             restarted: self.restarted(),
             workers: self.workers,
@@ -240,11 +264,16 @@ impl RuntimeLag {
     }
 }
 
+fn next_number() -> NonZeroU64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    NonZeroU64::MIN.saturating_add(LAST.fetch_add(1, Relaxed))
+}
+
 // === impl Published ===
 
 impl Published {
-    pub(super) fn on_call(&self, now: Nanos) {
-        self.called.store(now, Relaxed);
+    pub(super) fn on_progress(&self, now: Nanos) {
+        self.progressed.store(now, Relaxed);
     }
 
     pub(super) fn set_queue(&self, queue: &Queue) {

@@ -2,6 +2,7 @@
 //!
 //! It keeps neither a runtime nor a handle alive, and is parked while there is no probe.
 
+use std::num::NonZeroU64;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread;
@@ -11,6 +12,7 @@ use tokio::runtime;
 
 use super::host::Host;
 use super::probe::Probe;
+use super::runtime_lag::RuntimeLag;
 use super::stamp;
 use crate::sync::lock;
 use crate::{clock, observe};
@@ -80,6 +82,20 @@ pub(crate) fn probe(of: &runtime::Handle) -> Arc<Probe> {
         runtimes.is_running = start();
     }
     probe
+}
+
+/// Does something for the runtime with this number, if it has not ended.
+pub(super) fn with_number(number: NonZeroU64, act: impl FnOnce(&RuntimeLag)) {
+    let runtimes = lock(&SAMPLER.runtimes);
+    let mut probes = runtimes
+        .all
+        .iter()
+        .filter_map(|entry| entry.probe.upgrade());
+    let found = probes.find(|probe| probe.lag().number() == number);
+    drop(runtimes);
+    if let Some(probe) = found {
+        act(probe.lag());
+    }
 }
 
 /// Keeps a probe going until its runtime ends.

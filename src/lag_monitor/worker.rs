@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::runtime::Handle;
 
 use super::runtime_lag::{Published, RuntimeLag};
-use super::stamp;
+use super::{sampler, stamp};
 use crate::clock::{self, nanos};
 use crate::control::lag::Nanos;
 use crate::control::lag::law::{Call, Decision, Terms};
@@ -32,6 +32,11 @@ pub(crate) struct Worker {
 /// A poll of a handler that is measured: what the gate asks of this module.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MeasuredPoll(NonZeroU64);
+
+/// A request that was admitted and whose first poll has not begun, by the number of its runtime.
+/// Plain data: the gate ends it at the first poll, or when the future is dropped without one.
+#[derive(Debug)]
+pub(crate) struct Unpolled(NonZeroU64);
 
 // === impl Worker ===
 
@@ -57,17 +62,22 @@ impl Worker {
         here.ok()
     }
 
+    /// This thread in the runtime that it was in when it looked last.
+    fn last() -> Option<Rc<Self>> {
+        let last = WORKER.try_with(|worker| worker.borrow().clone());
+        last.ok().flatten()
+    }
+
     /// This thread, if `published` is its own.
     pub(super) fn of(published: &Arc<Published>) -> Option<Rc<Self>> {
-        let here = WORKER.try_with(|worker| worker.borrow().clone());
-        let here = here.ok().flatten()?;
+        let here = Self::last()?;
         Arc::ptr_eq(&here.published, published).then_some(here)
     }
 
-    /// A call passes.
-    pub(crate) fn on_call(&self, now: Nanos) {
-        self.published.on_call(now);
-        self.lag.on_call(now);
+    /// A call passes, or the poll of a handler ends.
+    pub(crate) fn on_progress(&self, now: Nanos) {
+        self.published.on_progress(now);
+        self.lag.on_progress(now);
     }
 
     /// Decides about a call that is watched. If there is no mark, the number of the one that the
@@ -84,6 +94,7 @@ impl Worker {
             probe_age: self.lag.probe_age(now, in_task),
             injected: runtime.metrics().global_queue_depth(),
             pended: self.lag.pended(),
+            unpolled: self.lag.unpolled(),
         };
         let mut queue = self.queue.get();
         if queue.has_mark() && self.published.mark.load(Relaxed) != self.marks.get() {
@@ -146,6 +157,40 @@ impl MeasuredPoll {
     }
 }
 
+// === impl Unpolled ===
+
+impl Unpolled {
+    /// Whether anything is watched.
+    #[inline(always)]
+    pub(crate) fn counts() -> bool {
+        stamp::is_watched()
+    }
+
+    /// Begins, if anything is watched.
+    #[inline(always)]
+    pub(crate) fn begin() -> Option<Self> {
+        if Self::counts() { Self::here() } else { None }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn here() -> Option<Self> {
+        let here = Worker::last()?;
+        here.lag.add_unpolled();
+        Some(Self(here.lag.number()))
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn end(self) {
+        match Worker::last().filter(|here| here.lag.number() == self.0) {
+            Some(here) => here.lag.remove_unpolled(),
+            // The future went to another runtime.
+            None => sampler::with_number(self.0, RuntimeLag::remove_unpolled),
+        }
+    }
+}
+
 #[cold]
 #[inline(never)]
 fn now() -> Nanos {
@@ -155,10 +200,10 @@ fn now() -> Nanos {
 #[cold]
 #[inline(never)]
 fn end(begun: Nanos, pends: bool) {
-    let took = now().saturating_sub(begun);
-    let here = WORKER.try_with(|worker| worker.borrow().clone());
-    if let Some(here) = here.ok().flatten() {
-        here.published.on_poll(took);
+    let now = now();
+    if let Some(here) = Worker::last() {
+        here.published.on_poll(now.saturating_sub(begun));
+        here.on_progress(now);
         if pends {
             here.lag.on_pended();
         }

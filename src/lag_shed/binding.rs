@@ -82,6 +82,7 @@ struct AtomicTerms {
     arm: AtomicU64,
     most_pended: AtomicU64,
     most_injected: AtomicU64,
+    interval: AtomicU64,
     share: AtomicU64,
 }
 
@@ -285,6 +286,7 @@ impl AtomicTerms {
             arm: AtomicU64::new(0),
             most_pended: AtomicU64::new(0),
             most_injected: AtomicU64::new(0),
+            interval: AtomicU64::new(0),
             share: AtomicU64::new(0),
         };
         this.store(&Terms::CALM);
@@ -298,6 +300,7 @@ impl AtomicTerms {
         self.most_pended.store(terms.most_pended, Relaxed);
         self.most_injected
             .store(terms.most_injected as u64, Relaxed);
+        self.interval.store(terms.interval, Relaxed);
         self.share.store(terms.share.to_bits(), Relaxed);
         let flags = flag(terms.is_watching, Self::WATCHING)
             | flag(terms.is_armed, Self::ARMED)
@@ -317,6 +320,7 @@ impl AtomicTerms {
             is_calm: flags & Self::CALM != 0,
             most_pended: self.most_pended.load(Relaxed),
             most_injected: self.most_injected.load(Relaxed) as usize,
+            interval: self.interval.load(Relaxed),
             share: f64::from_bits(self.share.load(Relaxed)),
         }
     }

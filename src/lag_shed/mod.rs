@@ -40,6 +40,8 @@
 //!    goes to the back of the queue, and starts again when it is polled.
 //! 4. A request that is served between two marks arrived between their two turns; the number of
 //!    requests since the last mark says when. That is how long the request has waited.
+//!    An HTTP/2 connection spawns a task for each request, so that requests wait after the call,
+//!    too: those that have not begun, times the mean service time, are added.
 //! 5. A lag of 80 ms ([`arm`](LagThresholds::arm())) in two readings while requests arrive, or one
 //!    request that has waited for so long, arms the shedder.
 //! 6. While it is armed, it rejects the requests that have waited longer than 30 ms
@@ -89,8 +91,8 @@
 //! - **Tasks in a `LocalSet`.** They share one task of the runtime, so that they wait for each
 //!   other where neither the probe nor a mark is. Spawn the connections on the runtime
 //!   (`tokio::spawn` on a `current_thread` runtime) instead, or use a concurrency limit.
-//! - **What happens inside one task.** Requests of one HTTP/2 connection are served by its task;
-//!   those that wait in its buffers have no age.
+//! - **What waits in the buffers of a connection.** A request has an age from the moment at which
+//!   its connection's task is polled.
 //! - **Calls outside of a task**, for example in the future of `block_on`: only the probe counts.
 //!
 //! Each runtime is measured separately, from its first request or from [`LagShed::start`], and

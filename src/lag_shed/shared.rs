@@ -97,7 +97,7 @@ impl Shared {
         }
         let worker = Worker::here(&binding.lag)?;
         let now = nanos(clock::monotonic());
-        worker.on_call(now);
+        worker.on_progress(now);
         if !binding.is_watching() {
             return None;
         }

@@ -1,5 +1,7 @@
 //! When requests are refused.
 
+use std::hint::black_box;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -7,7 +9,8 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use seawall::{LagMonitor, LagShed, LagShedLayer, LagState, LagThresholds, Reason, Rejection};
-use tower::{Layer, Service, service_fn};
+use tokio::task::JoinSet;
+use tower::{BoxError, Layer, Service, service_fn};
 
 use crate::support::*;
 
@@ -37,6 +40,67 @@ fn every_worker_blocked_is_seen_during_the_block() {
     drop(blocked);
     until("normal", || lag.state() == LagState::Normal);
     assert!(admits_in(runtime.handle(), &lag));
+}
+
+/// As over one HTTP/2 connection: a task calls the service, and spawns the futures. All requests
+/// wait after the call.
+#[test]
+fn requests_that_one_task_spawns_are_shed() {
+    let _alone = alone();
+    for runtime in [workers(1), workers(2), current_thread()] {
+        let lag = LagShed::default();
+        let computes = service_fn(|()| async {
+            (0..100_000_u64).for_each(|round| _ = black_box(round));
+            Ok::<_, BoxError>(())
+        });
+        let mut service = LagShedLayer::new(lag.clone()).plain().layer(computes);
+        let connection = runtime.spawn(async move {
+            let (mut streams, mut served) = (JoinSet::new(), 0);
+            while lag.snapshot().rejected < 1000 {
+                assert!(served < 20_000, "{:?}", lag.snapshot());
+                while streams.len() < 200 {
+                    streams.spawn(service.call(()));
+                }
+                let mut finished = streams.join_next().await;
+                while let Some(result) = finished {
+                    served += usize::from(result.unwrap().is_ok());
+                    finished = streams.try_join_next();
+                }
+            }
+        });
+        runtime.block_on(connection).unwrap();
+    }
+}
+
+/// Requests that are dropped, or whose call panics, wait for nothing.
+#[test]
+fn a_request_without_a_first_poll_does_not_count_for_ever() {
+    let _alone = alone();
+    let runtime = workers(1);
+    let lag = LagShed::default();
+    let mut service = LagShedLayer::new(lag.clone())
+        .plain()
+        .layer(service_fn(|panics: bool| {
+            assert!(!panics, "on purpose");
+            std::future::ready(Ok::<_, BoxError>(()))
+        }));
+    let blocked = block(runtime.handle());
+    until("watched", || {
+        admits_in(runtime.handle(), &lag);
+        lag.state() != LagState::Normal
+    });
+    let _entered = runtime.enter();
+    for round in 0..300_000 {
+        let call = AssertUnwindSafe(|| drop(service.call(round % 3000 == 0)));
+        let _ = std::panic::catch_unwind(call);
+    }
+    // Handlers of which the mean is known: a request that waits costs time.
+    until("rejected", || !admits(&lag));
+    drop(blocked);
+    until("normal", || {
+        admits(&lag);
+        lag.state() == LagState::Normal
+    });
 }
 
 #[test]

@@ -36,10 +36,12 @@ pub(crate) struct Tick {
     pub(crate) probe_lag: Nanos,
     /// The age of the oldest queue.
     pub(crate) oldest: Nanos,
-    /// The time since the last call.
+    /// The time since the last call, or the last end of a handler's poll.
     pub(crate) gap: Nanos,
     /// The residual service time, if it is known.
     pub(crate) residual: Option<Nanos>,
+    /// The time in which the workers serve one request on average, if it is known.
+    pub(crate) interval: Option<Nanos>,
     pub(crate) is_draining: bool,
     /// The end of the last stall.
     pub(crate) restarted: Nanos,
@@ -73,6 +75,8 @@ pub(crate) struct Terms {
     pub(crate) most_pended: u64,
     /// Rejects while more tasks wait in the injection queue.
     pub(crate) most_injected: usize,
+    /// How long each request waits for each one that was admitted before it and has not begun.
+    pub(crate) interval: Nanos,
     /// The share of requests that is rejected for load signals.
     pub(crate) share: f64,
 }
@@ -86,6 +90,9 @@ pub(crate) struct Call {
     /// Tasks in the injection queue.
     pub(crate) injected: usize,
     pub(crate) pended: u64,
+    /// Requests that were admitted and whose first poll has not begun. HTTP/2 spawns a task for
+    /// each request, so that requests wait after the call as well.
+    pub(crate) unpolled: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,6 +245,7 @@ impl Law {
             is_calm: tick.probe_lag <= nanos(to.target),
             most_pended: u64::MAX,
             most_injected: INJECTED * tick.workers.max(1),
+            interval: tick.interval.unwrap_or(0),
             share: self.share(),
         }
     }
@@ -293,13 +301,15 @@ impl Terms {
         is_calm: true,
         most_pended: u64::MAX,
         most_injected: usize::MAX,
+        interval: 0,
         share: 0.0,
     };
 
     /// Decides about a call by the queue of its worker.
     pub(crate) fn on_call(&self, queue: &mut Queue, call: &Call) -> Decision {
         let age = queue.on_call(call.now, self.restarted, self.is_calm);
-        let wait = age.max(call.probe_age);
+        let ahead = call.unpolled.saturating_mul(self.interval);
+        let wait = age.max(call.probe_age).saturating_add(ahead);
         let bound = queue.bound(self.bound);
         let is_late = wait > bound || call.injected > self.most_injected;
         let arms = !self.is_armed && wait > self.arm;

@@ -1,10 +1,10 @@
 //! What is measured of one runtime: the probe, stalls, and how long handlers take.
 //!
-//! Both a queue and a stall make a probe wait. But a queue moves: calls pass while it grows. While
-//! a worker is blocked nothing passes, and what has piled up behind it is often gone in a moment.
-//! That can only be known afterwards: a stall counts while it lasts, and is forgiven by the first
-//! call, or the first poll of the probe, after it. But only once until the probe has returned:
-//! where one stall follows the other, it is a queue of long handlers.
+//! A probe waits in a queue, and it waits during a stall. A queue makes progress: calls pass, and
+//! polls of handlers end. During a stall all workers are blocked, and there is no progress; the
+//! backlog of a short stall is often gone in a moment. So a stall counts as lag while it lasts. The
+//! first progress after it ends the stall, and its time is forgiven. This happens once for each
+//! probe: a second stall before the probe has returned is a queue of long handlers.
 
 use super::service_time::{Polls, ServiceTime};
 use super::{MS, Nanos};
@@ -49,7 +49,7 @@ struct Stall {
     length: Nanos,
 }
 
-/// The time without a call that is a stall.
+/// The time without progress that is a stall.
 pub(crate) const STALL: Nanos = 100 * MS;
 
 /// No queue stands still for so long.
@@ -74,9 +74,9 @@ impl Readings {
         }
     }
 
-    /// The probe is polled, `gap` after the last call; `true` if that ends a stall.
+    /// The probe is polled, `gap` after the last progress; `true` if that ends a stall.
     pub(crate) fn on_polled(&mut self, now: Nanos, gap: Nanos, is_armed: bool) -> bool {
-        let has_stalled = self.on_call(now, gap, is_armed);
+        let has_stalled = self.on_progress(now, gap, is_armed);
         for waits in [&mut self.counted, &mut self.whole] {
             let waited = now.saturating_sub(waits.since);
             match self.stage {
@@ -96,8 +96,9 @@ impl Readings {
         has_stalled
     }
 
-    /// A call passes, `gap` after the one before it; `true` if that ends a stall.
-    pub(crate) fn on_call(&mut self, now: Nanos, gap: Nanos, is_armed: bool) -> bool {
+    /// A call passes, or the poll of a handler ends, `gap` after the last progress; `true` if that
+    /// ends a stall.
+    pub(crate) fn on_progress(&mut self, now: Nanos, gap: Nanos, is_armed: bool) -> bool {
         let stalled = gap.min(self.waited(now));
         let is_queue = (self.has_forgiven || is_armed) && stalled < LONG;
         if stalled <= STALL || is_queue {
@@ -161,8 +162,8 @@ impl Readings {
         (!self.is_idle()).then_some(self.counted.since)
     }
 
-    pub(crate) fn residual(&self, workers: usize) -> Option<Nanos> {
-        self.service.residual(workers)
+    pub(crate) fn service(&self) -> &ServiceTime {
+        &self.service
     }
 
     fn waited(&self, now: Nanos) -> Nanos {

@@ -43,7 +43,18 @@ impl ServiceTime {
     /// number: how long an arrival waits for the first of them, where all are busy (the mean
     /// residual life of renewal theory). `None` if too little is known.
     pub(crate) fn residual(&self, workers: usize) -> Option<Nanos> {
-        let is_known = self.polls >= KNOWN && self.mean > 0.0;
-        is_known.then(|| (self.square / self.mean / 2.0 / workers.max(1) as f64) as Nanos)
+        self.is_known()
+            .then(|| (self.square / self.mean / 2.0 / workers.max(1) as f64) as Nanos)
+    }
+
+    /// The time in which several workers serve one request on average. `None` if too little is
+    /// known.
+    pub(crate) fn interval(&self, workers: usize) -> Option<Nanos> {
+        self.is_known()
+            .then(|| (self.mean / workers.max(1) as f64) as Nanos)
+    }
+
+    fn is_known(&self) -> bool {
+        self.polls >= KNOWN && self.mean > 0.0
     }
 }

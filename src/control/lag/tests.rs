@@ -97,10 +97,11 @@ fn the_residual_time_is_half_of_a_constant_service() {
         squares: number as f64 * each * each,
     };
     service.on_polls(polls(7, 4e6));
-    assert_eq!(service.residual(1), None);
+    assert_eq!((service.residual(1), service.interval(1)), (None, None));
     service.on_polls(polls(1, 4e6));
     assert_eq!(service.residual(1), Some(2 * MS));
     assert_eq!(service.residual(4), Some(MS / 2));
+    assert_eq!(service.interval(4), Some(MS));
     // Nine in ten take nothing: what an arrival finds is nearly always the tenth.
     let mut service = ServiceTime::default();
     service.on_polls(Polls {
@@ -135,13 +136,19 @@ fn the_lag_is_the_longer_wait_or_the_age_of_the_probe() {
 fn a_stall_is_forgiven_once_and_its_backlog_drains() {
     let mut readings = Readings::default();
     readings.on_sent(0);
-    assert!(!readings.on_call(200 * MS, 50 * MS, false), "calls passed");
-    assert!(!readings.on_call(200 * MS, 200 * MS, true), "it is armed");
-    assert!(readings.on_call(200 * MS, 200 * MS, false));
-    assert_eq!(readings.lag(210 * MS), 10 * MS);
-    assert!(!readings.on_call(400 * MS, 200 * MS, false), "again");
     assert!(
-        readings.on_call(1400 * MS, 1200 * MS, true),
+        !readings.on_progress(200 * MS, 50 * MS, false),
+        "it made progress"
+    );
+    assert!(
+        !readings.on_progress(200 * MS, 200 * MS, true),
+        "it is armed"
+    );
+    assert!(readings.on_progress(200 * MS, 200 * MS, false));
+    assert_eq!(readings.lag(210 * MS), 10 * MS);
+    assert!(!readings.on_progress(400 * MS, 200 * MS, false), "again");
+    assert!(
+        readings.on_progress(1400 * MS, 1200 * MS, true),
         "no queue stands for so long"
     );
     // 1200 ms and a margin of 50, less a quarter of the time that passes.
@@ -276,6 +283,7 @@ fn a_call_is_rejected_by_its_age_its_queue_or_the_quota() {
         bound: 30 * MS,
         most_pended: 10,
         most_injected: 32,
+        interval: 10 * MS,
         ..Terms::CALM
     };
     let at = |age| Call {
@@ -301,6 +309,9 @@ fn a_call_is_rejected_by_its_age_its_queue_or_the_quota() {
                 ..at(0)
             })
     );
+    // Each request that has not begun takes 10 ms.
+    let behind = |unpolled| Call { unpolled, ..at(5) };
+    assert!(!rejects(behind(2)) && rejects(behind(3)));
     let keeps_armed = |call: Call| terms.on_call(&mut Queue::default(), &call).keeps_armed;
     let beyond = |age| Call {
         pended: 10,

@@ -28,7 +28,14 @@ pub(super) trait Law {
     }
     fn on_mark_ended(&mut self, _: usize) {}
     /// A handler was polled for so long, for the first time and is pending.
-    fn on_polled(&mut self, _: usize, _: Us, _pends: bool) {}
+    fn on_polled(&mut self, _: usize, _now: Us, _took: Us, _pends: bool) {}
+
+    /// An admitted request waits for its first poll; `true` if that counts.
+    fn on_spawned(&mut self) -> bool {
+        false
+    }
+
+    fn on_first_poll(&mut self) {}
 }
 
 /// The law of this crate.
@@ -41,16 +48,17 @@ pub(super) struct Seawall {
     workers: Vec<Worker>,
     /// Calls of this worker are noted once between two readings, unless they are watched.
     stamp: u64,
-    called: Nanos,
+    progressed: Nanos,
     restarted: Nanos,
     polls: Polls,
     pended: u64,
+    unpolled: u64,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Worker {
     queue: Queue,
-    called: Nanos,
+    progressed: Nanos,
     seen: u64,
 }
 
@@ -95,19 +103,29 @@ impl Seawall {
             found: Found::default(),
             workers: vec![Worker::default(); workers],
             stamp: 1,
-            called: 0,
+            progressed: 0,
             restarted: 0,
             polls: Polls::default(),
             pended: 0,
+            unpolled: 0,
         }
     }
 
     fn oldest(&self, now: Nanos) -> Nanos {
         let ages = self.workers.iter().filter_map(|worker| {
             let age = now.saturating_sub(worker.queue.newest()?.max(self.restarted));
-            (now.saturating_sub(worker.called) <= age / 2).then_some(age)
+            (now.saturating_sub(worker.progressed) <= age / 2).then_some(age)
         });
         ages.max().unwrap_or(0)
+    }
+
+    fn on_progress(&mut self, w: usize, now: Nanos) {
+        self.workers[w].progressed = now;
+        let gap = now.saturating_sub(self.progressed);
+        self.progressed = self.progressed.max(now);
+        if self.readings.on_progress(now, gap, self.terms.is_armed) {
+            self.restart(now);
+        }
     }
 
     fn restart(&mut self, now: Nanos) {
@@ -125,12 +143,7 @@ impl Law for Seawall {
             return false;
         }
         worker.seen = self.stamp;
-        worker.called = now;
-        let gap = now.saturating_sub(self.called);
-        self.called = self.called.max(now);
-        if self.readings.on_call(now, gap, self.terms.is_armed) {
-            self.restart(now);
-        }
+        self.on_progress(w, now);
         if !self.terms.is_watching {
             return false;
         }
@@ -140,6 +153,7 @@ impl Law for Seawall {
             probe_age: now.saturating_sub(sent),
             injected,
             pended: self.pended,
+            unpolled: self.unpolled,
         };
         let decision = self.terms.on_call(&mut self.workers[w].queue, &call);
         if decision.arms {
@@ -161,8 +175,9 @@ impl Law for Seawall {
             now,
             probe_lag,
             oldest,
-            gap: now.saturating_sub(self.called),
-            residual: self.readings.residual(self.workers.len()),
+            gap: now.saturating_sub(self.progressed),
+            residual: self.readings.service().residual(self.workers.len()),
+            interval: self.readings.service().interval(self.workers.len()),
             is_draining: self.readings.is_draining(),
             restarted: self.restarted,
             workers: self.workers.len(),
@@ -179,7 +194,7 @@ impl Law for Seawall {
 
     fn on_probe_polled(&mut self, now: Us) {
         let now = nanos(now);
-        let gap = now.saturating_sub(self.called);
+        let gap = now.saturating_sub(self.progressed);
         if self.readings.on_polled(now, gap, self.terms.is_armed) {
             self.restart(now);
         }
@@ -208,8 +223,18 @@ impl Law for Seawall {
         self.workers[w].queue.on_mark_ended();
     }
 
-    fn on_polled(&mut self, _: usize, took: Us, pends: bool) {
+    fn on_spawned(&mut self) -> bool {
+        self.unpolled += u64::from(self.terms.is_watching);
+        self.terms.is_watching
+    }
+
+    fn on_first_poll(&mut self) {
+        self.unpolled -= 1;
+    }
+
+    fn on_polled(&mut self, w: usize, now: Us, took: Us, pends: bool) {
         if self.terms.is_watching {
+            self.on_progress(w, nanos(now));
             let took = nanos(took) as f64;
             self.polls.number += 1;
             self.polls.sum += took;

@@ -4,6 +4,7 @@
 
 mod laws;
 mod setup;
+mod worker;
 mod world;
 
 use self::laws::{Codel, Latch, Law, Nothing, Seawall};
@@ -114,11 +115,16 @@ impl Outcome {
             workers,
             service,
             handlers,
+            connections,
             awaits,
             ..
         } = setup;
-        let awaits = if *awaits > 0 { " +10 ms" } else { "" };
-        let name = format!("{service} µs {handlers:?}{awaits}");
+        let kind = match (*awaits, *connections) {
+            (0, 0) => String::new(),
+            (0, connections) => format!(" over {connections}"),
+            _ => " +10 ms".into(),
+        };
+        let name = format!("{service} µs {handlers:?}{kind}");
         println!(
             "| {name:<24} | {workers} | {law:<7} | {load:>3}x | {:.3} | {:>4.0} | {:>4.0} | {:.4} | {:.4} | {:>4} |",
             self.goodput, self.p50, self.p99, self.rejected, self.gave_up, self.recovery,
@@ -235,6 +241,37 @@ fn nothing_is_rejected_that_the_server_can_do() {
         let burst = Some((1000 * MS, 5 * setup.workers));
         let after = rejected(Setup { burst, ..setup }, Load::steady(3000, 0.7));
         assert_eq!(after, 0.0, "{setup:?}: a burst");
+    }
+}
+
+/// The requests wait in the tasks that a connection spawns, after the call.
+#[test]
+fn requests_of_few_connections_are_shed_as_well() {
+    let kinds = [
+        (500.0, 1, 50.0),
+        (2000.0, 1, 50.0),
+        (2000.0, 2, 50.0),
+        (20_000.0, 2, 250.0),
+    ];
+    for connections in [1, 4, 50] {
+        for (service, workers, p50) in kinds {
+            let mut setup = Setup::new(service, Handlers::Mixed, workers);
+            setup.connections = connections;
+            for load in [2.0, 10.0] {
+                let outcome = Outcome::of(seawall, &setup, Load::overload(&setup, load));
+                outcome.print("seawall", &setup, load);
+                let goodput = outcome.goodput;
+                assert!(goodput >= 0.96, "{setup:?} at {load}x: {goodput}");
+                assert!(
+                    outcome.p50 <= p50,
+                    "{setup:?} at {load}x: {} ms",
+                    outcome.p50
+                );
+                assert!(outcome.gave_up <= 0.001, "{setup:?} at {load}x");
+            }
+            let rejected = Outcome::of(seawall, &setup, Load::steady(4000, 0.8)).rejected;
+            assert!(rejected <= 0.01, "{setup:?} at 0.8x: {rejected}");
+        }
     }
 }
 

@@ -19,6 +19,9 @@ pub(super) struct Setup {
     pub(super) service: f64,
     pub(super) handlers: Handlers,
     pub(super) rejection: f64,
+    /// HTTP/2: the requests come over this number of connections, whose tasks spawn a task for
+    /// each request. 0 is HTTP/1: each request is a task of the driver's.
+    pub(super) connections: usize,
     /// A request awaits for this long before it computes.
     pub(super) awaits: Us,
     /// All workers are blocked from then, for so long.
@@ -57,6 +60,7 @@ impl Setup {
             service,
             handlers,
             rejection: if service < 100.0 { 8.0 } else { 12.0 },
+            connections: 0,
             awaits: 0,
             stall: None,
             burst: None,

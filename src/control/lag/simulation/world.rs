@@ -8,23 +8,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use super::laws::Law;
 use super::setup::{Done, Fate, Handlers, MS, Phase, Setup, Us};
-
-#[derive(Clone, Copy)]
-enum Task {
-    Request {
-        arrived: Us,
-    },
-    /// A request that has awaited.
-    Resumed {
-        arrived: Us,
-        cost: f64,
-    },
-    Probe,
-    Mark {
-        of: usize,
-    },
-    Blocks(Us),
-}
+use super::worker::{Mark, Task, Worker};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -33,32 +17,14 @@ enum Stage {
     Again,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mark {
-    Absent,
-    AwaitsTurn,
-    Queued,
-}
-
-struct Worker {
-    now: Us,
-    rest: f64,
-    polls: u64,
-    mean_poll: f64,
-    local: VecDeque<Task>,
-    newest: Option<Task>,
-    deferred: bool,
-    is_parked: bool,
-    is_searching: bool,
-    mark: Mark,
-}
-
 pub(super) struct World<'a> {
     setup: Setup,
     law: &'a mut dyn Law,
     random: fastrand::Rng,
     /// In the sockets.
     arriving: VecDeque<Us>,
+    /// What each connection has received.
+    received: Vec<VecDeque<Us>>,
     timers: BinaryHeap<Reverse<(Us, Us, u64)>>,
     workers: Vec<Worker>,
     injected: VecDeque<Task>,
@@ -77,32 +43,6 @@ const EVENTS: usize = 1024;
 const PATIENCE: Us = 1000 * MS;
 const TICK: Us = 10 * MS;
 const CALM_TICK: Us = 20 * MS;
-
-// === impl Worker ===
-
-impl Worker {
-    fn new(index: usize) -> Self {
-        Self {
-            now: 0,
-            rest: 0.0,
-            polls: index as u64 * 7,
-            mean_poll: 20.0,
-            local: VecDeque::new(),
-            newest: None,
-            deferred: false,
-            is_parked: false,
-            is_searching: false,
-            mark: Mark::Absent,
-        }
-    }
-
-    fn spend(&mut self, cost: f64) {
-        let all = cost + self.rest;
-        self.now += all as Us;
-        self.rest = all.fract();
-        self.mean_poll += 0.02 * (cost - self.mean_poll);
-    }
-}
 
 // === impl World ===
 
@@ -132,6 +72,7 @@ impl<'a> World<'a> {
             law,
             random,
             arriving: arriving.into(),
+            received: vec![VecDeque::new(); setup.connections],
             timers: BinaryHeap::new(),
             workers: (0..setup.workers).map(Worker::new).collect(),
             injected: VecDeque::new(),
@@ -252,7 +193,7 @@ impl<'a> World<'a> {
         if self.driver.is_none_or(|driver| driver == w) {
             while events < EVENTS && self.arriving.front().is_some_and(|at| *at <= now) {
                 let arrived = self.arriving.pop_front().expect("there is one");
-                self.schedule(w, Task::Request { arrived });
+                self.receive(w, arrived);
                 events += 1;
             }
             while self.timers.peek().is_some_and(|timer| timer.0.0 <= now) {
@@ -272,6 +213,18 @@ impl<'a> World<'a> {
             self.notify(now);
         }
         events
+    }
+
+    fn receive(&mut self, w: usize, arrived: Us) {
+        if self.received.is_empty() {
+            return self.schedule(w, Task::Request { arrived });
+        }
+        let connection = self.random.usize(..self.received.len());
+        let received = &mut self.received[connection];
+        received.push_back(arrived);
+        if received.len() == 1 {
+            self.schedule(w, Task::Connection(connection));
+        }
     }
 
     fn schedule(&mut self, w: usize, task: Task) {
@@ -346,7 +299,35 @@ impl<'a> World<'a> {
         match task {
             Task::Blocks(length) => self.workers[w].now += length,
             Task::Resumed { arrived, cost } => self.compute(w, arrived, cost),
-            Task::Request { arrived } => self.request(w, arrived),
+            Task::Request { arrived } => {
+                if self.admits(w, arrived) {
+                    self.serve(w, arrived);
+                }
+            }
+            Task::Connection(connection) => {
+                for arrived in std::mem::take(&mut self.received[connection]) {
+                    if self.admits(w, arrived) {
+                        self.workers[w].spend(3.0);
+                        let is_counted = self.law.on_spawned();
+                        self.schedule(
+                            w,
+                            Task::Spawned {
+                                arrived,
+                                is_counted,
+                            },
+                        );
+                    }
+                }
+            }
+            Task::Spawned {
+                arrived,
+                is_counted,
+            } => {
+                if is_counted {
+                    self.law.on_first_poll();
+                }
+                self.serve(w, arrived);
+            }
             Task::Probe => {
                 self.workers[w].spend(0.5);
                 self.law.on_probe_polled(now);
@@ -377,7 +358,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn request(&mut self, w: usize, arrived: Us) {
+    fn admits(&mut self, w: usize, arrived: Us) -> bool {
         let now = self.workers[w].now;
         let injected = self.injected.len();
         let rejects = self.law.on_call(w, now, injected, &mut self.random);
@@ -388,14 +369,18 @@ impl<'a> World<'a> {
         if rejects {
             self.workers[w].spend(self.setup.rejection);
             self.finish(w, arrived, 0.0, Fate::Rejected);
-            return;
         }
+        !rejects
+    }
+
+    fn serve(&mut self, w: usize, arrived: Us) {
+        let now = self.workers[w].now;
         let cost = self.cost();
         if self.setup.awaits == 0 {
             self.compute(w, arrived, cost);
         } else {
             self.workers[w].spend(5.0);
-            self.law.on_polled(w, 5, true);
+            self.law.on_polled(w, self.workers[w].now, 5, true);
             let due = (now + self.setup.awaits).div_ceil(MS) * MS;
             self.timers.push(Reverse((due, arrived, cost.to_bits())));
         }
@@ -404,7 +389,8 @@ impl<'a> World<'a> {
     fn compute(&mut self, w: usize, arrived: Us, cost: f64) {
         let before = self.workers[w].now;
         self.workers[w].spend(cost);
-        self.law.on_polled(w, self.workers[w].now - before, false);
+        let after = self.workers[w].now;
+        self.law.on_polled(w, after, after - before, false);
         self.finish(w, arrived, cost, Fate::Served);
     }
 

@@ -38,7 +38,7 @@ pub(super) struct Shared {
     forced: Mutex<Option<Watched>>,
     fail_open: AtomicU64,
     /// What metrics and events show.
-    reported: Mutex<LagState>,
+    reported: Mutex<Sketch>,
     pub(super) reporter: Reporter,
 }
 
@@ -236,11 +236,14 @@ impl Owner for Shared {
     /// Shows it in metrics and events. The user's code finds nothing locked that requests need.
     fn report(&self) {
         let worst = self.worst();
-        let before = mem::replace(&mut *lock(&self.reported), worst.state);
+        let before = mem::replace(&mut *lock(&self.reported), worst);
         observe::without_panics(|| {
-            self.reporter.shed(worst.shed);
-            if before != worst.state {
-                self.reporter.lag_state(before, worst.state, worst.lag);
+            if before.shed.to_bits() != worst.shed.to_bits() {
+                self.reporter.shed(worst.shed);
+            }
+            if before.state != worst.state {
+                self.reporter
+                    .lag_state(before.state, worst.state, worst.lag);
             }
         });
     }

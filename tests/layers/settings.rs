@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::Request;
 use http_body_util::BodyExt;
 use seawall::{
-    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, RequestBody, RequestLimit,
-    RequestLimitLayer, RequestLimitSettings, Timeout, TimeoutLayer, TimeoutSettings,
+    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, LagThresholds, RequestBody,
+    RequestLimit, RequestLimitLayer, RequestLimitSettings, Timeout, TimeoutLayer, TimeoutSettings,
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
@@ -218,6 +218,25 @@ fn settings_survive_toml_and_json() {
         body_idle_timeout = "1s"
         body_timeout = "2s"
         min_body_rate = { bytes_per_second = 50, grace = "3s" }
+        "#,
+    );
+    survives(LagThresholds::default(), "");
+    let milliseconds = Duration::from_millis;
+    survives(
+        LagThresholds::strict()
+            .target(milliseconds(11))
+            .bound(milliseconds(22))
+            .max_bound(milliseconds(133))
+            .arm(milliseconds(44))
+            .max_arm(milliseconds(255))
+            .disarm_after(milliseconds(1666)),
+        r#"
+        target = "11ms"
+        bound = "22ms"
+        max_bound = "133ms"
+        arm = "44ms"
+        max_arm = "255ms"
+        disarm_after = "1s 666ms"
         "#,
     );
     assert!(toml::from_str::<seawall::request_limit::MinBodyRate>("bytes_per_second = 1").is_err());

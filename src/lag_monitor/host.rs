@@ -1,28 +1,31 @@
 //! Finds out whether the host is short of CPU, rather than the service using too much of it.
+//!
+//! Linux accounts for the time in which a task was ready to run and had no core ([pressure stall
+//! information]). It does not record who had the core instead. So the CPU time of this process is
+//! read beside it: a process that waits although it does not use all its cores waits for others.
+//!
+//! [pressure stall information]: https://docs.kernel.org/accounting/psi.html
 
+use std::fs;
 use std::time::Duration;
 
-/// Compares the time that the threads of this process waited for a core with the time that they
-/// ran, about once a second.
+/// Compares the pressure with the CPU time of this process, once a second.
 #[derive(Debug)]
 pub(super) struct Host {
     cores: f64,
-    before: Option<(Duration, Schedule)>,
+    read_at: Duration,
+    usage: Option<Usage>,
     is_short: bool,
 }
 
-/// Sums over the threads of this process.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Schedule {
+/// Sums since the start of the host and of this process.
+#[derive(Clone, Copy, Debug, Default)]
+struct Usage {
+    stalled: Duration,
     ran: Duration,
-    waited: Duration,
 }
 
 const EVERY: Duration = Duration::from_secs(1);
-
-/// The most threads that are read; a process may have hundreds, mostly asleep.
-#[cfg(target_os = "linux")]
-const THREADS: usize = 128;
 
 // === impl Host ===
 
@@ -31,121 +34,144 @@ impl Host {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             cores: cores as f64,
-            before: None,
+            read_at: Duration::ZERO,
+            usage: None,
             is_short: false,
         }
     }
 
     /// The result of the last full second; `false` if the system does not report it.
     pub(super) fn is_short(&mut self, now: Duration) -> bool {
-        let Some((at, before)) = self.before else {
-            self.before = read().map(|schedule| (now, schedule));
-            return false;
-        };
-        let passed = now.saturating_sub(at);
+        let passed = now.saturating_sub(self.read_at);
         if passed >= EVERY {
-            let after = read();
-            self.is_short = after.is_some_and(|after| judge(self.cores, passed, before, after));
-            self.before = after.map(|after| (now, after));
+            let usage = read();
+            let both = self.usage.zip(usage);
+            self.is_short =
+                both.is_some_and(|(before, after)| judge(self.cores, passed, before, after));
+            (self.read_at, self.usage) = (now, usage);
         }
         self.is_short
     }
 }
 
-/// The threads waited for more than a fifth of a core's time, and this process did not use all
+/// Tasks waited for a core for more than a fifth of the time, and this process did not use all its
 /// cores itself.
-fn judge(cores: f64, passed: Duration, before: Schedule, after: Schedule) -> bool {
+fn judge(cores: f64, passed: Duration, before: Usage, after: Usage) -> bool {
     let share = |before: Duration, after: Duration| {
         after.saturating_sub(before).as_secs_f64() / passed.as_secs_f64()
     };
-    share(before.waited, after.waited) > 0.2 && share(before.ran, after.ran) < 0.9 * cores
+    share(before.stalled, after.stalled) > 0.2 && share(before.ran, after.ran) < 0.9 * cores
 }
 
-/// `/proc/self/task/*/schedstat`: nanoseconds run, nanoseconds waited, time slices (Linux, with
-/// `CONFIG_SCHED_INFO`).
-#[cfg(target_os = "linux")]
-fn read() -> Option<Schedule> {
-    let mut sum = Schedule::default();
-    for task in std::fs::read_dir("/proc/self/task").ok()?.take(THREADS) {
-        let path = task.ok()?.path().join("schedstat");
-        // A thread may have ended in between.
-        if let Some(one) = std::fs::read_to_string(path)
-            .ok()
-            .and_then(|line| parse(&line))
-        {
-            sum.ran += one.ran;
-            sum.waited += one.waited;
-        }
-    }
-    (sum != Schedule::default()).then_some(sum)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn read() -> Option<Schedule> {
-    None
-}
-
-#[cfg_attr(
-    not(target_os = "linux"),
-    expect(dead_code, reason = "there is nothing to read")
-)]
-fn parse(line: &str) -> Option<Schedule> {
-    let mut words = line.split_ascii_whitespace().map(str::parse);
-    let mut next = || Some(Duration::from_nanos(words.next()?.ok()?));
-    Some(Schedule {
-        ran: next()?,
-        waited: next()?,
+/// The pressure on the process's own control group (cgroup v2) if there is one, else on the host.
+///
+/// The host's counts the tasks of all groups, also those that their own quota stops or that have a
+/// low weight: it is high on hosts where this process gets every core that it asks for.
+fn read() -> Option<Usage> {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"));
+    let own = group
+        .and_then(|path| fs::read_to_string(format!("/sys/fs/cgroup{path}/cpu.pressure")).ok());
+    let pressure = own.or_else(|| fs::read_to_string("/proc/pressure/cpu").ok())?;
+    Some(Usage {
+        stalled: parse_stalled(&pressure)?,
+        ran: parse_ran(&fs::read_to_string("/proc/self/stat").ok()?)?,
     })
+}
+
+/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=MICROSECONDS`: the time in which at least one task
+/// waited, averaged over the cores that had work.
+fn parse_stalled(pressure: &str) -> Option<Duration> {
+    let some = pressure
+        .lines()
+        .find_map(|line| line.strip_prefix("some "))?;
+    let total = some
+        .split_ascii_whitespace()
+        .find_map(|word| word.strip_prefix("total="))?;
+    Some(Duration::from_micros(total.parse().ok()?))
+}
+
+/// Fields 14 and 15 of `/proc/PID/stat`, user and system time in hundredths of a second. Field 2,
+/// the name, may contain anything, but is the last in parentheses.
+fn parse_ran(stat: &str) -> Option<Duration> {
+    let mut times = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let mut next = || Some(Duration::from_millis(times.next()?.parse().ok()?) * 10);
+    Some(next()? + next()?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn schedule(ran: u64, waited: u64) -> Schedule {
-        Schedule {
-            ran: Duration::from_millis(ran),
-            waited: Duration::from_millis(waited),
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_files_of_the_kernel_are_read_and_broken_ones_are_not() {
+        let full = "full avg10=0.00 avg60=0.00 avg300=0.00 total=9\n";
+        for (pressure, expected) in [
+            (
+                "some avg10=0.03 avg60=0.73 avg300=1.85 total=1500\n",
+                Some(1500),
+            ),
+            (&format!("{full}some avg10=1.00 total=7 more=1\n"), Some(7)),
+            (full, None),
+            ("some avg10=0.03", None),
+            ("some total=-1", None),
+            ("some total=x", None),
+            ("", None),
+        ] {
+            let expected = expected.map(Duration::from_micros);
+            assert_eq!(parse_stalled(pressure), expected, "{pressure}");
+        }
+        for (stat, expected) in [
+            ("42 (a) S 1 2 3 4 5 6 7 8 9 10 120 30 7 7 20", Some(1500)),
+            ("42 (a) b ) 9) S 1 2 3 4 5 6 7 8 9 10 1 0", Some(10)),
+            ("42 (a) S 1 2 3 4 5 6 7 8 9 10 120", None),
+            ("42 (a) S 1 2 3 4 5 6 7 8 9 10 120 -3", None),
+            ("42 a S 1 2", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                parse_ran(stat),
+                expected.map(Duration::from_millis),
+                "{stat}"
+            );
         }
     }
 
     #[test]
-    fn a_line_of_the_kernel_is_read_and_a_broken_one_is_not() {
-        let line = "1500000 20000000 7\n";
-        let expected = Schedule {
-            ran: Duration::from_micros(1500),
-            waited: Duration::from_millis(20),
-        };
-        assert_eq!(parse(line), Some(expected));
-        assert_eq!(parse("1500000"), None);
-        assert_eq!(parse("x 1 2"), None);
-        assert_eq!(parse(""), None);
-    }
-
-    #[test]
-    fn only_waiting_while_others_have_the_cores_speaks_against_the_host() {
-        let second = Duration::from_secs(1);
-        let judged = |ran: u64, waited: u64| {
-            judge(
-                2.0,
-                second,
-                schedule(500, 500),
-                schedule(500 + ran, 500 + waited),
-            )
-        };
-        assert!(!judged(900, 10), "it hardly waited");
-        assert!(
-            judged(900, 500),
-            "it ran on one of two cores and waited all the same"
-        );
-        assert!(!judged(1950, 500), "it had both cores to itself");
+    fn a_host_is_short_if_tasks_wait_for_cores_that_this_process_does_not_use() {
+        for (stalled, ran, expected) in [
+            (10, 900, false),   // the cores are free
+            (200, 900, false),  // exactly a fifth
+            (201, 900, true),   // others have the second core
+            (900, 0, true),     // others have both
+            (900, 1799, true),  // just less than nine tenths of both
+            (900, 1800, false), // it has both to itself
+        ] {
+            let before = Usage {
+                stalled: 500 * MS,
+                ran: 700 * MS,
+            };
+            let after = Usage {
+                stalled: before.stalled + stalled * MS,
+                ran: before.ran + ran * MS,
+            };
+            let short = judge(2.0, 1000 * MS, before, after);
+            assert_eq!(short, expected, "{stalled} {ran}");
+            let short = judge(2.0, 2000 * MS, before, after);
+            assert_eq!(short, stalled > 400, "{stalled} {ran} in two seconds");
+        }
     }
 
     #[test]
     fn the_answer_of_the_last_second_holds() {
         let mut host = Host::new();
-        host.before = Some((Duration::ZERO, Schedule::default()));
         host.is_short = true;
-        assert!(host.is_short(Duration::from_millis(999)));
+        assert!(host.is_short(999 * MS));
+        assert!(
+            !host.is_short(1000 * MS),
+            "there is no reading to compare with"
+        );
     }
 }

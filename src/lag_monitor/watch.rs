@@ -21,9 +21,18 @@ pub struct LagReport {
     pub lasted: Duration,
     /// Whether it is below the threshold again.
     pub is_over: bool,
-    /// Whether the host is short of CPU, rather than the service using too much: the threads of
-    /// this process were ready to run and got no core for more than a fifth of the last second,
-    /// although the process did not use all cores itself. Linux only.
+    /// Whether the host is short of CPU, rather than the service using too much: in the last
+    /// second, tasks were ready to run and got no core for more than a fifth of the time, although
+    /// this process used less than nine tenths of its cores.
+    ///
+    /// Linux reports that time as [pressure stall information][psi]: `cpu.pressure` of the
+    /// process's own control group (cgroup v2), or else `/proc/pressure/cpu`. `false` where neither
+    /// can be read. The pressure does not say who had the cores, which is why the CPU time of the
+    /// process is compared: threads of this process that wait for each other in bursts, or for
+    /// the quota of its own control group, look like a host that is short while the process uses
+    /// less than nine tenths of its cores on average.
+    ///
+    /// [psi]: https://docs.kernel.org/accounting/psi.html
     pub host_is_short: bool,
 }
 

@@ -37,6 +37,9 @@ pub(crate) struct Tally {
     /// Accepted, answered before the time was over.
     pub(crate) good: u64,
     pub(crate) rejected: u64,
+    /// Not answered before the client gave up.
+    pub(crate) gave_up: u64,
+    /// Failed for another reason, for example because no connection could be opened.
     pub(crate) failed: u64,
 }
 
@@ -71,12 +74,9 @@ impl Tally {
             late: histogram(),
             good: 0,
             rejected: 0,
+            gave_up: 0,
             failed: 0,
         }
-    }
-
-    pub(crate) fn sent(&self) -> u64 {
-        self.late.len()
     }
 }
 
@@ -161,14 +161,15 @@ impl Clients {
         let now = Instant::now();
         let mut tally = tally.borrow_mut();
         match result {
+            Err(_) => tally.gave_up += 1,
             // Ready at the poll that would have found the timer expired: too late.
-            Ok(Ok(_)) if now > deadline => tally.failed += 1,
+            Ok(Ok(_)) if now > deadline => tally.gave_up += 1,
             Ok(Ok(StatusCode::OK)) => {
                 record(&mut tally.latency, now - intended);
                 tally.good += u64::from(now <= over);
             }
             Ok(Ok(StatusCode::SERVICE_UNAVAILABLE)) => tally.rejected += 1,
-            _ => tally.failed += 1,
+            Ok(_) => tally.failed += 1,
         }
     }
 

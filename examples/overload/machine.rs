@@ -27,6 +27,26 @@ pub(crate) fn raise_file_limit() {
     let _ = rlimit::increase_nofile_limit(65_536);
 }
 
+/// TCP sockets that are open or about to close, where the system reports them (Linux); else 0.
+pub(crate) fn sockets() -> u64 {
+    let stat = std::fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
+    let number = |line: &str, name| {
+        let mut words = line.split(' ').skip_while(|word| *word != name);
+        words.nth(1)?.parse::<u64>().ok()
+    };
+    let line = stat.lines().find(|line| line.starts_with("TCP:"));
+    line.map_or(0, |line| {
+        number(line, "inuse").unwrap_or(0) + number(line, "orphan").unwrap_or(0)
+    })
+}
+
+/// The load average over 1, 5 and 15 minutes, where the system reports it.
+pub(crate) fn load_average() -> Option<String> {
+    let line = std::fs::read_to_string("/proc/loadavg").ok()?;
+    let three: Vec<&str> = line.split(' ').take(3).collect();
+    Some(three.join(" "))
+}
+
 /// The machine, for the caption.
 pub(crate) fn describe() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -44,7 +64,11 @@ impl Schedule {
     pub(crate) fn of(pid: u32) -> Option<Self> {
         let mut sum = Self::default();
         for task in std::fs::read_dir(format!("/proc/{pid}/task")).ok()? {
-            let line = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            let path = task.ok()?.path().join("schedstat");
+            // A thread may have ended in between.
+            let Ok(line) = std::fs::read_to_string(path) else {
+                continue;
+            };
             let mut words = line.split_whitespace().map(str::parse);
             let mut next = || Some(Duration::from_nanos(words.next()?.ok()?));
             sum.ran += next()?;

@@ -4,36 +4,47 @@
 //! cargo run --release --example overload                                     # 90 seconds at most
 //! cargo run --release --example overload -- --law latch,toobusy,codel,seawall
 //! cargo run --release --example overload -- --service-us 100 --loads 0.8,2,5
-//! cargo run --release --example overload -- --await-ms 20 --loads 5
+//! cargo run --release --example overload -- --await-ms 20 --loads 5 --limit 64
 //! cargo run --release --example overload -- --http2 --workers 2
+//! cargo run --release --example overload -- --full                           # 8 minutes at most
 //! ```
 //!
 //! It starts a second process of itself, a small axum server whose handler computes, and measures
 //! how many requests a second that server can answer. Then it sends a multiple of them: at Poisson
 //! times, whatever the server does, with clients that give up after a second. Latency counts from
-//! the time at which a request was meant to be sent. Each cell has a server of its own, and
-//! includes the onset of the overload.
+//! the time at which a request was meant to be sent. Each cell has a server of its own, starts when
+//! the connections of the cell before are gone, and includes the onset of the overload.
 //!
-//! It prints a table and bars, and writes `overload.svg` and `overload.json` into the current
-//! directory.
+//! It prints a table and bars, and writes `overload.svg`, `overload.md` and `overload.json` into
+//! the directory `--out`. With `--full` it prints one table of medians of five runs, with the idle
+//! cost of the measurement, and writes `overload-full.md`.
 //!
 //! `bound` is the goodput that no law can exceed: at k times the capacity, with rejections that
 //! cost a share p of a service, (1 − kp) / (1 − p) is left.
+//!
+//! The numbers need a machine that does nothing else. If it does, the example does not judge: it
+//! says why in one sentence, writes nothing, and exits with code 3.
 
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
 
+mod full;
 mod laws;
 mod load;
 mod machine;
+mod measure;
 mod plot;
+mod report;
 mod server;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 
-use crate::load::{Clients, Tally};
-use crate::server::{Role, Server};
+use crate::measure::{Bench, Busy};
+use crate::report::Report;
+use crate::server::Role;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -43,6 +54,27 @@ pub(crate) struct Args {
     /// The laws that decide what is rejected.
     #[arg(long, value_delimiter = ',', default_value = "none,seawall")]
     law: Vec<Law>,
+    /// Offered loads, in multiples of the capacity.
+    #[arg(long, value_delimiter = ',', default_value = "0.5,0.8,1,2,5,10")]
+    loads: Vec<f64>,
+    /// How long each cell lasts.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    #[command(flatten)]
+    setup: Setup,
+    /// Medians of five runs of a fixed list of cells, and the idle cost; 8 minutes at most.
+    #[arg(long, conflicts_with_all = ["law", "loads", "seconds", "service_us", "await_ms", "workers", "current_thread", "http2", "limit"])]
+    full: bool,
+    /// The directory for the files.
+    #[arg(long, default_value = ".")]
+    out: PathBuf,
+    #[command(flatten)]
+    role: Role,
+}
+
+/// The server, and how it is asked.
+#[derive(clap::Args, Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub(crate) struct Setup {
     /// What a request costs on average, in microseconds of computing.
     #[arg(long, default_value_t = 2000)]
     service_us: u64,
@@ -55,17 +87,12 @@ pub(crate) struct Args {
     /// A `current_thread` runtime instead.
     #[arg(long)]
     current_thread: bool,
-    /// Offered loads, in multiples of the capacity.
-    #[arg(long, value_delimiter = ',', default_value = "0.5,0.8,1,2,5,10")]
-    loads: Vec<f64>,
-    /// How long each cell lasts.
-    #[arg(long, default_value_t = 5.0)]
-    seconds: f64,
     /// HTTP/2 with prior knowledge instead of HTTP/1.1.
     #[arg(long)]
     http2: bool,
-    #[command(flatten)]
-    role: Role,
+    /// A concurrency limit inside the law `seawall`.
+    #[arg(long)]
+    limit: Option<usize>,
 }
 
 /// What decides which requests are rejected.
@@ -87,53 +114,29 @@ pub(crate) enum Law {
     Reject,
 }
 
-/// One law under one load. Ratios are of 1.
-#[derive(Clone, Debug, serde::Serialize)]
-pub(crate) struct Cell {
-    law: Law,
-    load: f64,
-    offered_per_s: f64,
-    goodput_ratio: f64,
-    bound: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    rejected: f64,
-    failed: f64,
-    /// Why the numbers are not reliable.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    noise: Option<String>,
+/// What a run with the default flags may take: unreliable cells are repeated only if there is time
+/// left.
+const LONGEST: Duration = Duration::from_secs(88);
+
+/// The exit code if the machine is busy with something else.
+const NOT_JUDGED: u8 = 3;
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Busy>() => {
+            println!("\nnot judged: {error}");
+            ExitCode::from(NOT_JUDGED)
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-#[derive(serde::Serialize)]
-struct Report<'a> {
-    machine: String,
-    seawall: &'static str,
-    unix_time_s: u64,
-    workers: usize,
-    current_thread: bool,
-    http2: bool,
-    service_us: u64,
-    await_ms: u64,
-    seconds: f64,
-    capacity_per_s: f64,
-    service_cost_us: f64,
-    refusal_cost_us: f64,
-    cells: &'a [Cell],
-}
-
-/// What the server can do.
-struct Capacity {
-    per_s: f64,
-    service: Duration,
-    rejection: Duration,
-}
-
-/// What a run with the default flags may take: noisy cells are repeated only if there is time left.
-const PATIENCE: Duration = Duration::from_secs(88);
-
-fn main() -> Result<(), Error> {
-    let args = Args::parse();
-    if let Some(served) = args.role.play(&args) {
+fn run(args: &Args) -> Result<(), Error> {
+    if let Some(served) = args.role.play(&args.setup) {
         return served;
     }
     if args
@@ -143,199 +146,78 @@ fn main() -> Result<(), Error> {
     {
         return Err("--loads are multiples of the capacity, above 0 and up to 100".into());
     }
-    if !(0.5..=600.0).contains(&args.seconds) || args.workers == 0 || args.service_us == 0 {
+    if !(0.5..=600.0).contains(&args.seconds)
+        || args.setup.workers == 0
+        || args.setup.service_us == 0
+    {
         return Err("--seconds is 0.5 to 600; --workers and --service-us are at least 1".into());
     }
     machine::raise_file_limit();
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?
-        .block_on(measure(&args))
+        .build()?;
+    if args.full {
+        runtime.block_on(full::run(&args.out))
+    } else {
+        runtime.block_on(draw(args))
+    }
 }
 
-async fn measure(args: &Args) -> Result<(), Error> {
+/// Each law under each load.
+async fn draw(args: &Args) -> Result<(), Error> {
     let start = Instant::now();
-    println!("{}", machine::describe());
-    if args.is_pinned() {
-        machine::pin(0);
-    }
-    let rounds_per_us = server::calibrate();
-    if args.is_pinned() && machine::pin(1) {
-        println!("the server has core 0 to itself, the clients have core 1");
-    } else {
-        println!("server and clients share the cores: latencies are not reliable");
-    }
-    let capacity = capacity(args, rounds_per_us).await?;
-    println!(
-        "capacity {:.0}/s, a service costs {:.0} µs, a rejection {:.1} µs: p = {:.4}\n",
-        capacity.per_s,
-        micros(capacity.service),
-        micros(capacity.rejection),
-        capacity.p(),
-    );
+    let header = report::Header::new(args.setup, args.seconds);
+    println!("{}", header.machine);
+    let cells = args.law.len() * args.loads.len();
+    let planned = measure::CALIBRATION + measure::length(args.seconds) * cells as u32;
+    let deadline = start + LONGEST.max(planned + planned / 4);
+    let mut bench = Bench::new(args.setup.is_pinned(), cells, deadline);
+    let capacity = bench.capacity(args.setup).await?;
+    println!("{}\n", capacity.describe());
     let mut cells = Vec::new();
     for &law in &args.law {
         for &load in &args.loads {
-            let mut cell = cell(args, law, load, &capacity, rounds_per_us).await?;
-            let length = Duration::from_secs_f64(args.seconds + 1.5);
-            let left = PATIENCE.saturating_sub(length * remaining(args, cells.len()));
-            if let (Some(noise), true) = (&cell.noise, start.elapsed() + length < left) {
-                println!("{}: {noise}; once more", describe(&cell));
-                cell = self::cell(args, law, load, &capacity, rounds_per_us).await?;
-            }
-            println!("{}", describe(&cell));
+            let cell = bench
+                .cell(args.setup, &capacity, law, load, args.seconds)
+                .await?;
+            println!("{}", cell.describe());
             cells.push(cell);
         }
     }
-    println!("\n{}\n{}", plot::table(&cells), plot::bars(&cells));
-    write(args, &capacity, &cells)
-}
-
-/// The number of cells after this one.
-fn remaining(args: &Args, number: usize) -> u32 {
-    let all = args.law.len() * args.loads.len();
-    u32::try_from(all - number - 1).unwrap_or(u32::MAX)
-}
-
-/// Measures with as many clients as keep the server busy, each sending as soon as it has an answer.
-async fn capacity(args: &Args, rounds_per_us: f64) -> Result<Capacity, Error> {
-    let run = async |law, seconds| {
-        let server = Server::start(law, args, rounds_per_us)?;
-        let clients = Clients::new(server.address, args.http2);
-        let awaiting = args.await_ms as f64 * 1000.0 / args.service_us as f64;
-        let connections = (16.0 + 2.0 * awaiting) as usize * args.workers;
-        clients
-            .closed_loop(connections, Duration::from_millis(300))
-            .await?;
-        let before = server.schedule();
-        let (answers, took) = clients
-            .closed_loop(connections, Duration::from_secs_f64(seconds))
-            .await?;
-        let after = server.schedule();
-        let ran = before
-            .zip(after)
-            .map(|(before, after)| after.since(before).ran);
-        let answers = answers.max(1);
-        // Where the system does not report how long the server ran, it counts as running all the
-        // time.
-        let each = ran.unwrap_or(took).as_secs_f64() / answers as f64;
-        Ok::<_, Error>((
-            answers as f64 / took.as_secs_f64(),
-            Duration::from_secs_f64(each),
-        ))
-    };
-    let (per_s, service) = run(Law::None, 2.5).await?;
-    let (_, rejection) = run(Law::Reject, 1.0).await?;
-    Ok(Capacity {
-        per_s,
-        service,
-        rejection,
-    })
-}
-
-async fn cell(
-    args: &Args,
-    law: Law,
-    load: f64,
-    capacity: &Capacity,
-    rounds_per_us: f64,
-) -> Result<Cell, Error> {
-    let server = Server::start(law, args, rounds_per_us)?;
-    let clients = Clients::new(server.address, args.http2);
-    let rate = load * capacity.per_s;
-    let before = server.schedule();
-    let tally = clients
-        .open_loop(rate, Duration::from_secs_f64(args.seconds))
-        .await;
-    let after = server.schedule();
-    let share = before
-        .zip(after)
-        .map(|(before, after)| after.since(before).share());
-    let sent = tally.sent().max(1) as f64;
-    let ms = |quantile| tally.latency.value_at_quantile(quantile) as f64 / 1000.0;
-    Ok(Cell {
-        law,
-        load,
-        offered_per_s: sent / args.seconds,
-        goodput_ratio: tally.good as f64 / args.seconds / capacity.per_s,
-        bound: capacity.bound(load),
-        p50_ms: ms(0.5),
-        p99_ms: ms(0.99),
-        rejected: tally.rejected as f64 / sent,
-        failed: tally.failed as f64 / sent,
-        noise: noise(&tally, share, args),
-    })
-}
-
-/// Whether the machine was busy with something else.
-fn noise(tally: &Tally, share: Option<f64>, args: &Args) -> Option<String> {
-    let late = tally.late.value_at_quantile(0.99) as f64 / 1000.0;
-    if late > 20.0 {
-        return Some(format!("clients {late:.0} ms late"));
-    }
-    let share = share.filter(|share| *share < 0.85 && args.is_pinned())?;
-    Some(format!("server had {:.0} % of its core", share * 100.0))
-}
-
-fn write(args: &Args, capacity: &Capacity, cells: &[Cell]) -> Result<(), Error> {
-    let flavour = if args.current_thread {
-        "current_thread".to_owned()
-    } else {
-        format!("{} worker(s)", args.workers)
-    };
-    let caption = format!(
-        "{} µs handlers, {flavour}, {}, {} s a cell, clients give up after 1 s; seawall {}, {}",
-        args.service_us,
-        if args.http2 { "HTTP/2" } else { "HTTP/1.1" },
-        args.seconds,
-        env!("CARGO_PKG_VERSION"),
-        machine::describe(),
-    );
-    std::fs::write("overload.svg", plot::svg(cells, &args.law, &caption)?)?;
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    println!("\n{}\n{}", report::table(&cells), report::bars(&cells));
     let report = Report {
-        machine: machine::describe(),
-        seawall: env!("CARGO_PKG_VERSION"),
-        unix_time_s: since.as_secs(),
-        workers: args.workers,
-        current_thread: args.current_thread,
-        http2: args.http2,
-        service_us: args.service_us,
-        await_ms: args.await_ms,
-        seconds: args.seconds,
-        capacity_per_s: capacity.per_s,
-        service_cost_us: micros(capacity.service),
-        refusal_cost_us: micros(capacity.rejection),
+        header,
+        capacity,
         cells,
     };
-    std::fs::write("overload.json", serde_json::to_string_pretty(&report)?)?;
-    println!("\nwritten: overload.svg, overload.json");
-    Ok(())
+    report.write(&args.law, &args.out)
 }
 
-fn describe(cell: &Cell) -> String {
-    format!(
-        "{:<8} {:>4}x: goodput {:.2} of {:.2}, p99 {:.0} ms, rejected {:.1} %, failed {:.1} %",
-        cell.law.as_str(),
-        cell.load,
-        cell.goodput_ratio,
-        cell.bound,
-        cell.p99_ms,
-        cell.rejected * 100.0,
-        cell.failed * 100.0,
-    )
-}
+// === impl Setup ===
 
-fn micros(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
-}
-
-// === impl Args ===
-
-impl Args {
+impl Setup {
     /// One core for the server and one for the clients.
     fn is_pinned(&self) -> bool {
         self.workers == 1 && machine::cores() >= 2
+    }
+
+    fn describe(&self) -> String {
+        let await_for = match self.await_ms {
+            0 => String::new(),
+            ms => format!("{ms} ms awaited + "),
+        };
+        let workers = match self.workers {
+            _ if self.current_thread => "current_thread".to_owned(),
+            1 => "one worker".to_owned(),
+            workers => format!("{workers} workers"),
+        };
+        let limit = self.limit.map(|limit| format!(", a limit of {limit}"));
+        format!(
+            "{await_for}{} µs handlers, {workers}, {}{}",
+            self.service_us,
+            if self.http2 { "HTTP/2" } else { "HTTP/1.1" },
+            limit.unwrap_or_default(),
+        )
     }
 }
 
@@ -351,18 +233,5 @@ impl Law {
             Law::Seawall => "seawall",
             Law::Reject => "reject",
         }
-    }
-}
-
-// === impl Capacity ===
-
-impl Capacity {
-    fn p(&self) -> f64 {
-        self.rejection.as_secs_f64() / self.service.as_secs_f64()
-    }
-
-    fn bound(&self, load: f64) -> f64 {
-        let p = self.p();
-        ((1.0 - load * p) / (1.0 - p)).clamp(0.0, load)
     }
 }

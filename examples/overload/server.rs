@@ -12,12 +12,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use axum::routing::get;
-use seawall::{GateLayer, LagShed, LagShedLayer};
+use seawall::{ConcurrencyLimitLayer, GateLayer, LagShed, LagShedLayer};
 use tower::{Layer, Service, ServiceBuilder};
 
 use crate::laws::{Codel, Latch, RejectAll, TooBusy};
 use crate::machine::{self, Schedule};
-use crate::{Args, Error, Law};
+use crate::{Error, Law, Setup};
 
 /// What the parent passes to the child.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -64,27 +64,34 @@ fn work(rounds: u32) {
 
 impl Role {
     /// Serves, if this process is the server.
-    pub(crate) fn play(&self, args: &Args) -> Option<Result<(), Error>> {
-        self.serve.map(|law| self.serve(law, args))
+    pub(crate) fn play(&self, setup: &Setup) -> Option<Result<(), Error>> {
+        self.serve.map(|law| self.serve(law, setup))
     }
 
-    fn serve(&self, law: Law, args: &Args) -> Result<(), Error> {
+    fn serve(&self, law: Law, setup: &Setup) -> Result<(), Error> {
         machine::raise_file_limit();
         if self.pinned {
             machine::pin(0);
         }
-        let mut builder = if args.current_thread {
+        let mut builder = if setup.current_thread {
             tokio::runtime::Builder::new_current_thread()
         } else {
             tokio::runtime::Builder::new_multi_thread()
         };
-        builder.worker_threads(args.workers).enable_all();
+        builder.worker_threads(setup.workers).enable_all();
         std::thread::spawn(end_with_parent);
         builder.build()?.block_on(async {
-            let router = self.router(args);
+            let router = self.router(setup);
             match law {
                 Law::None => serve(router, tower::layer::util::Identity::new()).await,
-                Law::Seawall => serve(router, LagShedLayer::new(LagShed::default())).await,
+                Law::Seawall => match setup.limit {
+                    None => serve(router, LagShedLayer::new(LagShed::default())).await,
+                    Some(limit) => {
+                        let shed = LagShedLayer::new(LagShed::default());
+                        let limit = ConcurrencyLimitLayer::new(limit);
+                        serve(router, ServiceBuilder::new().layer(shed).layer(limit)).await
+                    }
+                },
                 Law::Latch => serve(router, GateLayer::from_policy(Latch::new())).await,
                 Law::Toobusy => serve(router, GateLayer::from_policy(TooBusy::new())).await,
                 Law::Codel => serve(router, GateLayer::from_policy(Codel::new())).await,
@@ -95,10 +102,10 @@ impl Role {
 
     /// Half of the requests cost half of the mean, four tenths the mean, one tenth three and a half
     /// times the mean.
-    fn router(&self, args: &Args) -> Router {
-        let mean = args.service_us as f64 * self.rounds_per_us;
+    fn router(&self, setup: &Setup) -> Router {
+        let mean = setup.service_us as f64 * self.rounds_per_us;
         let turn = Arc::new(AtomicUsize::new(0));
-        let await_for = Duration::from_millis(args.await_ms);
+        let await_for = Duration::from_millis(setup.await_ms);
         Router::new().route(
             "/",
             get(move || {
@@ -152,18 +159,26 @@ fn end_with_parent() {
 // === impl Server ===
 
 impl Server {
-    pub(crate) fn start(law: Law, args: &Args, rounds_per_us: f64) -> Result<Self, Error> {
+    pub(crate) fn start(
+        law: Law,
+        setup: Setup,
+        rounds_per_us: f64,
+        is_pinned: bool,
+    ) -> Result<Self, Error> {
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["--serve", law.as_str()])
             .args(["--rounds-per-us", &rounds_per_us.to_string()])
-            .args(["--service-us", &args.service_us.to_string()])
-            .args(["--await-ms", &args.await_ms.to_string()])
-            .args(["--workers", &args.workers.to_string()]);
-        if args.current_thread {
+            .args(["--service-us", &setup.service_us.to_string()])
+            .args(["--await-ms", &setup.await_ms.to_string()])
+            .args(["--workers", &setup.workers.to_string()]);
+        if setup.current_thread {
             command.arg("--current-thread");
         }
-        if args.is_pinned() {
+        if let Some(limit) = setup.limit {
+            command.args(["--limit", &limit.to_string()]);
+        }
+        if is_pinned {
             command.arg("--pinned");
         }
         let mut child = command

@@ -71,7 +71,7 @@ struct Row {
 
 pub(crate) async fn run(directory: &Path) -> Result<(), Error> {
     let header = Header::new(SETUP, SECONDS);
-    println!("{}", header.describe());
+    println!("{}", header.describe("\n"));
     let cell = |setup: Setup| {
         move |load: &f64| Row {
             setup,
@@ -109,7 +109,7 @@ pub(crate) async fn run(directory: &Path) -> Result<(), Error> {
     let text = format!(
         "{}.\nMedians of {RUNS} runs of {SECONDS} s, with the least and the most; clients give up \
          after 1 s.\n\n{}\n\n{idle}\n",
-        header.describe(),
+        header.describe(".\n"),
         table(&rows),
     );
     println!("\n{text}");

@@ -133,11 +133,11 @@ impl Header {
         }
     }
 
-    /// For a caption.
-    pub(crate) fn describe(&self) -> String {
+    /// Where and when, with `stop` between the two.
+    pub(crate) fn describe(&self, stop: &str) -> String {
         let load = self.load_average.as_deref().unwrap_or("not known");
         format!(
-            "{}, {}, load average before the run {load}; seawall {}",
+            "Measured on {}, {}{stop}Load average before the run: {load}; seawall {}",
             self.date, self.machine, self.seawall
         )
     }
@@ -147,14 +147,14 @@ impl Header {
 
 impl Report {
     pub(crate) fn write(&self, laws: &[Law], directory: &Path) -> Result<(), Error> {
-        let caption = format!("{}; {}", self.describe(), self.header.describe());
+        let caption = format!("{}. {}", self.describe(), self.header.describe(". "));
         let svg = plot::svg(&self.cells, laws, &caption)?;
         std::fs::write(directory.join("overload.svg"), svg)?;
         let json = serde_json::to_string_pretty(self)?;
         std::fs::write(directory.join("overload.json"), json)?;
         let text = format!(
-            "{}.\n{}.\n{}.\n\n{}\n",
-            self.header.describe(),
+            "{}.\n{}:\n{}.\nEach cell is one run, with the onset of the overload.\n\n{}\n",
+            self.header.describe(".\n"),
             self.describe(),
             self.capacity.describe(),
             self.by_load(laws)

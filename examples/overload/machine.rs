@@ -40,6 +40,23 @@ pub(crate) fn sockets() -> u64 {
     })
 }
 
+/// The time in which the cores that this process may use ran a program, or were taken away by the
+/// host of a virtual machine, where the system reports it (Linux).
+pub(crate) fn used() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    let cores = core_affinity::get_core_ids()?;
+    let used = |line: &str| {
+        let (name, times) = line.split_once(' ')?;
+        let id: usize = name.strip_prefix("cpu")?.parse().ok()?;
+        cores.iter().find(|core| core.id == id)?;
+        // user nice system idle iowait irq softirq steal, in hundredths of a second.
+        let times: Vec<u64> = times.split(' ').flat_map(str::parse).collect();
+        let used = times.get(..3)?.iter().sum::<u64>() + times.get(7)?;
+        Some(Duration::from_millis(10 * used))
+    };
+    Some(stat.lines().filter_map(used).sum())
+}
+
 /// The load average over 1, 5 and 15 minutes, where the system reports it.
 pub(crate) fn load_average() -> Option<String> {
     let line = std::fs::read_to_string("/proc/loadavg").ok()?;

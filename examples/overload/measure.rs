@@ -55,6 +55,9 @@ pub(crate) const CALIBRATION: Duration = Duration::from_secs(6);
 /// The least share of its core that a process on a quiet machine has.
 const LEAST_SHARE: f64 = 0.85;
 
+/// The largest share of the cores that other programs have on a quiet machine.
+const MOST_OTHERS: f64 = 0.1;
+
 /// How late the clients of a quiet machine are at the most, at the 99th percentile.
 const MOST_LATE: Duration = Duration::from_millis(20);
 
@@ -69,9 +72,11 @@ pub(crate) fn length(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds + 1.2)
 }
 
-/// The CPU time of both processes, before or after a measurement.
+/// The CPU time of both processes, and of all, before or after a measurement.
 #[derive(Clone, Copy)]
 struct Schedules {
+    at: Instant,
+    used: Option<Duration>,
     server: Option<Schedule>,
     clients: Option<Schedule>,
 }
@@ -249,6 +254,20 @@ impl Bench {
                 ));
             }
         }
+        let used = before.used.zip(after.used);
+        if let (false, Some((used_before, used)), Some(server), Some(clients)) =
+            (self.is_pinned, used, server, clients)
+        {
+            let others = used.saturating_sub(used_before + server.ran + clients.ran);
+            let cores = (after.at - before.at).as_secs_f64() * machine::cores() as f64;
+            let share = others.as_secs_f64() / cores;
+            if share > MOST_OTHERS {
+                return busy(format!(
+                    "other programs used {:.0} % of the cores",
+                    share * 100.0
+                ));
+            }
+        }
         Ok(server.map(|server| server.ran))
     }
 
@@ -287,6 +306,8 @@ impl Bench {
 impl Schedules {
     fn of(server: &Server) -> Self {
         Self {
+            at: Instant::now(),
+            used: machine::used(),
             server: server.schedule(),
             clients: Schedule::of(std::process::id()),
         }

@@ -1,4 +1,4 @@
-//! An axum server behind the recommended stack. Start it, flood it, break it:
+//! For manual tests and load tests of every layer under axum; start with `quickstart.rs`.
 //!
 //! ```text
 //! cargo run --release --example axum -- --concurrency 16

@@ -1,5 +1,4 @@
-//! A bare hyper server behind the recommended stack, HTTP/1 and HTTP/2 on one port. Start it, flood
-//! it, break it:
+//! For manual tests and load tests of every layer under bare hyper, HTTP/1 and HTTP/2 on one port.
 //!
 //! ```text
 //! cargo run --release --example hyper -- --concurrency 16

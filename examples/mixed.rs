@@ -1,4 +1,4 @@
-//! REST and gRPC on one port, behind one stack: each request gets its own kind of answer.
+//! For manual tests of REST and gRPC on one port behind one stack: the answer fits each request.
 //!
 //! ```text
 //! cargo run --release --example mixed -- --concurrency 16

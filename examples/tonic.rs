@@ -1,5 +1,6 @@
-//! A tonic server behind the recommended stack, with a breaker, and a health service that is never
-//! rejected. With Python's grpcio, or any gRPC client for `examples/proto/greeter.proto`:
+//! For manual tests and load tests of every layer under tonic, with a breaker and a health service.
+//!
+//! Call it with Python's grpcio, or any gRPC client for `examples/proto/greeter.proto`:
 //!
 //! ```text
 //! cargo run --release --example tonic -- --concurrency 16

@@ -1,7 +1,19 @@
-//! Composable [Tower](https://docs.rs/tower) layers that keep a service answering when it is
-//! overloaded, when a dependency fails, when a request never ends, and when a handler panics.
+//! Composable [Tower](https://docs.rs/tower) layers that keep a hyper, axum or tonic service
+//! available when it is overloaded, when a dependency fails, when a request never ends, when a
+//! handler panics, and while a new version is deployed.
 //!
-//! One line puts the recommended stack in front of an axum `Router`:
+//! | layer | handle | stops | the client reads |
+//! |---|---|---|---|
+//! | [`LagShedLayer`] | [`LagShed`] | more work than the runtime can do | 503 |
+//! | [`ConcurrencyLimitLayer`] | [`ConcurrencyLimit`] | more requests in flight than you allow, with an optional queue | 503 |
+//! | [`CircuitBreakerLayer`] | [`CircuitBreaker`] | calls to a dependency that fails or is slow | 503 |
+//! | [`TimeoutLayer`] | [`Timeout`] | requests and bodies that never end | 504 |
+//! | [`RequestLimitLayer`] | [`RequestLimit`] | bodies, headers and URIs that are too large, bodies that are too slow | 413, 431, 414, 408 |
+//! | [`CatchPanicLayer`] | [`CatchPanic`] | panics of handlers | 500 |
+//! | [`DrainLayer`] | [`Drain`] | deployments that cut requests off | 503 once the process is about to end |
+//! | [`GateLayer`] | your [`Policy`](policy::Policy) | what your policy rejects | what your policy says |
+//!
+//! # The stack in one line
 //!
 //! ```
 //! use axum::{Router, routing::get};
@@ -11,35 +23,27 @@
 //!     .route("/", get(async || "hello"))
 //!     .layer(stack.clone());
 //!
-//! // The stack is also the handle: read and tune its parts while the server runs.
+//! // The stack is also the handle: it reads and changes its parts while the server runs.
 //! stack.concurrency_limit().set_limit(2048)?;
 //! println!("{:#?}", stack.snapshot());
 //! # let _ = app;
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! [`server`] isolates panics, and sheds load when the runtime falls behind. It limits the time to
-//! the response head, the requests in flight and the size of request bodies, and ends the response
-//! to a client that stops reading. [`client`] puts a circuit breaker, a timeout and a limit in
-//! front of calls to one dependency. The [`stack`] module describes their parts, their order and
-//! their defaults.
+//! - [`server`] is the stack for a service. It isolates panics, sheds load when the runtime falls
+//!   behind, limits the time to the response head, the requests in flight and the size of request
+//!   bodies, ends the response to a client that stops reading, and drains the process.
+//! - [`client`] is the stack for calls to one dependency: a circuit breaker, a timeout and a
+//!   concurrency limit.
+//!
+//! The [`stack`] module describes the parts, their [order](stack#the-parts-of-a-server) and their
+//! [defaults](stack#defaults-of-a-server).
 //!
 //! # The layers
 //!
-//! Every part also works alone. Each layer has a handle ([`LagShed`], [`CircuitBreaker`],
-//! [`ConcurrencyLimit`], [`Timeout`], [`RequestLimit`], [`CatchPanic`], [`Drain`]). The handle
-//! holds the state: clone it, read it and change it from anywhere. The layer puts it in front of a
-//! service.
-//!
-//! | layer | protects from | the request gets |
-//! |---|---|---|
-//! | [`LagShedLayer`] | more work than the runtime can do | 503 |
-//! | [`ConcurrencyLimitLayer`] | more requests in flight than you allow, with an optional queue | 503 |
-//! | [`CircuitBreakerLayer`] | calls to a dependency that fails or is slow | 503 |
-//! | [`TimeoutLayer`] | requests and bodies that never end | 504 |
-//! | [`RequestLimitLayer`] | bodies, headers and URIs that are too large, bodies that are too slow | 413, 431, 414, 408 |
-//! | [`CatchPanicLayer`] | panics of handlers | 500 |
-//! | [`DrainLayer`] | deployments that cut requests off | 503 once the process is about to end |
+//! Each part of a stack also works alone. The handle holds the state: clone it, and read it and
+//! change it from anywhere. The layer puts the handle in front of a service. However often a
+//! framework applies the layer, there is one state.
 //!
 //! ```
 //! use std::time::Duration;
@@ -47,7 +51,7 @@
 //! use axum::{Router, routing::{get, post}};
 //! use seawall::{
 //!     CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
-//!     ConcurrencyLimitLayer, ConcurrencyLimitSettings, Outcome, TimeoutLayer,
+//!     ConcurrencyLimitLayer, Outcome, TimeoutLayer,
 //! };
 //! use tower::ServiceBuilder;
 //! # async fn order() {} async fn upload() {}
@@ -56,7 +60,7 @@
 //!     .failure_rate(0.5)
 //!     .open_duration(Duration::from_secs(5));
 //! let database = CircuitBreaker::new(settings)?.named("database");
-//! let uploads = ConcurrencyLimit::new(16)?.named("uploads");
+//! database.on_transition(|transition| eprintln!("database: {transition}"));
 //!
 //! let orders: Router = Router::new().route("/orders", post(order)).route_layer(
 //!     ServiceBuilder::new()
@@ -65,18 +69,16 @@
 //!                 // A rate limit is not a failure of the database.
 //!                 .classify(|head| (head.status == 429).then_some(Outcome::Ignored)),
 //!         )
-//!         .layer(TimeoutLayer::new(Duration::from_secs(2))),
+//!         .layer(TimeoutLayer::new(Duration::from_secs(2))), // a failure for the breaker
 //! );
+//!
+//! let uploads = ConcurrencyLimit::new(16)?.named("uploads");
 //! let large: Router = Router::new()
 //!     .route("/uploads", post(upload))
 //!     // Counts what it would reject.
 //!     .route_layer(ConcurrencyLimitLayer::new(uploads.clone()).dry_run());
 //!
-//! let limit = ConcurrencyLimitSettings::fixed(512).queue(128, Duration::from_millis(100));
-//! let stack = seawall::server()
-//!     .concurrency_limit(ConcurrencyLimit::new(limit)?)
-//!     .exempt(|head| head.path() == "/health")
-//!     .build()?;
+//! let stack = seawall::server().exempt(|head| head.path() == "/health").build()?;
 //! let app: Router = Router::new()
 //!     .route("/health", get(async || "ok"))
 //!     .merge(orders)
@@ -89,26 +91,21 @@
 //! In a `ServiceBuilder` the first layer is the outermost. The
 //! [order of the stack](stack#the-parts-of-a-server) applies to single layers too.
 //!
-//! `Router::layer` runs after routing. To reject requests before routing, put the stack around the
-//! router, and convert response bodies to axum's body type:
+//! All layers have this in common:
 //!
-//! ```no_run
-//! use axum::{Router, body::Body};
-//! use tower::{Layer, make::Shared};
-//!
-//! # type Error = Box<dyn std::error::Error>;
-//! # async fn serve(router: Router, listener: tokio::net::TcpListener) -> Result<(), Error> {
-//! let stack = seawall::server().build()?.request_body(Body::new).response_body(Body::new);
-//! let app = stack.layer(router.with_state(()));
-//! axum::serve(listener, Shared::new(app)).await?;
-//! # Ok(()) }
-//! ```
+//! - **A permit is held as long as the work lasts**: until the response body has ended or is
+//!   dropped, not until the response head.
+//! - **Nothing leaks.** A layer releases permits and timers exactly once when you drop the future
+//!   or the body at any point, and when anything panics.
+//! - **The error type stays.** A layer over HTTP answers a rejected request with a response, so
+//!   that an infallible service stays infallible and needs no `HandleErrorLayer`.
+//! - [`exempt`](GateLayer::exempt) skips the layer's policy for some requests.
+//!   [`dry_run`](GateLayer::dry_run) counts what the layer would reject and admits it; a timeout, a
+//!   request limit and panic isolation are off in a dry run.
+//!   [`switched_by`](GateLayer::switched_by) turns a layer on and off while the server runs.
+//! - [`plain`](GateLayer::plain) puts a layer around any `Service`, not only HTTP.
 //!
 //! # Answers
-//!
-//! No layer makes an infallible service fallible: a rejected request gets a response, so you need
-//! no `HandleErrorLayer`. A gRPC request is recognised by its content type and gets a
-//! trailers-only response.
 //!
 //! | reason | HTTP | gRPC | `Retry-After` |
 //! |---|---|---|---|
@@ -125,39 +122,52 @@
 //! | [`Panicked`](Reason::Panicked) | 500 | `INTERNAL` 13 | no |
 //! | [`Custom`](Reason::Custom) | set by your [`CustomReason`] | set by your [`CustomReason`] | yes |
 //!
-//! `Retry-After` is sent if the policy sets a retry time; over gRPC it is `grpc-retry-pushback-ms`.
-//! `RateLimited` is a reason for your own policies. HTTP bodies are
-//! `application/problem+json` (RFC 9457). `respond_with` on any layer replaces the answer. The
-//! [`Rejection`] is in the extensions of the response, for outer layers.
+//! ```text
+//! HTTP/1.1 503 Service Unavailable
+//! content-type: application/problem+json
+//! retry-after: 2
+//! content-length: 151
 //!
-//! # Your own policies
+//! {"type":"about:blank",…,"status":503,…,"reason":"concurrency_limit"}
+//! ```
 //!
-//! A [`Policy`](policy::Policy) admits or rejects a request and learns how it ended. All layers are
-//! one service, the [`Gate`], over such policies; [`GateLayer::from_policy`] takes yours, or a
-//! tuple of them. See [`policy`].
-//!
-//! # Operation
-//!
-//! [`Drain::serve`] ends a process without cutting requests off. [`Health`] answers `/livez`,
-//! `/readyz` and `/statusz`; a [`Registry`] collects what all stacks and handles of the process are
-//! doing.
+//! - HTTP bodies are `application/problem+json` (RFC 9457) with a member `reason`.
+//! - `Retry-After` is in whole seconds, rounded up, at least 1, with jitter. A layer sends it if
+//!   its policy sets a retry time. Over gRPC it is `grpc-retry-pushback-ms`.
+//! - A layer recognises a gRPC request by its content type and answers it with a trailers-only
+//!   response.
+//! - `RateLimited` is a reason for your own policies.
+//! - [`respond_with`](GateLayer::respond_with) replaces the answer of a layer.
+//! - The [`Rejection`] is in the extensions of the response, for outer layers.
 //!
 //! # Guides
 //!
-//! [Where to put each layer](docs::placement), on servers and on clients; [how to choose the
-//! numbers](docs::numbers); [recipes](docs::recipes) for reqwest, AWS Lambda and streams; [what
-//! each layer does not protect from](docs::limits); [what it costs](docs::cost); [how to move from
-//! tower, tower-http and tower-resilience](docs::migration).
+//! - [Placement](docs::placement): where to put each layer, on servers and on clients.
+//! - [Numbers](docs::numbers): how to choose limits and timeouts from one load test.
+//! - [Recipes](docs::recipes): streams, reqwest, hyper, Kubernetes, Prometheus, retries, tests.
+//! - [Limits](docs::limits): what each layer does not protect from.
+//! - [Cost](docs::cost): what a request costs, and what many cores share.
+//! - [Migration](docs::migration): from tower, tower-http and tower-resilience.
+//!
+//! To write a policy of your own, see [`policy`]: a [`Policy`](policy::Policy) admits or rejects a
+//! request and learns how it ended. Every layer is one service, the [`Gate`], over such policies;
+//! [`GateLayer::from_policy`] takes yours, or a tuple of them.
+//!
+//! To operate a server, see [`drain`], [`health`] (`/livez`, `/readyz` and `/statusz`),
+//! [`registry`] (one snapshot of all stacks and handles of the process) and [`observe`] (metrics
+//! and events).
 //!
 //! # Features
 //!
 //! - `http` (default): the [`Http`] protocol, [`RequestLimitLayer`] and the [`stack`]. Without it
 //!   every other layer works over [`Plain`], and the crate depends on no HTTP crate.
 //! - `keyed`: [`CircuitBreakers`](circuit_breaker), one breaker per host, route or tenant.
-//! - `serde`: [`serde::Serialize`](https://docs.rs/serde) for every snapshot.
-//! - `tower-http`, `tower-http-07`: the classifiers of tower-http 0.6 or 0.7 say what a response
-//!   means.
-//! - `metrics`: counters, gauges and a histogram; see [`observe`].
+//! - `serde`: [`serde::Serialize`](https://docs.rs/serde) for every snapshot, and also
+//!   `Deserialize` for settings.
+//! - `tower-http`, `tower-http-07`: the classifiers of tower-http 0.6 or 0.7 classify responses;
+//!   both features may be on.
+//! - `metrics`: counters, gauges and histograms through the
+//!   [`metrics`](https://docs.rs/metrics) facade; see [`observe`].
 //! - `tracing`: an event for each rejection and panic, and for each change of state of a breaker or
 //!   a lag shedder; see [`observe`].
 
@@ -206,33 +216,53 @@ mod sync;
 #[cfg(feature = "http")]
 mod upload;
 
+#[doc(inline)]
 pub use self::catch_panic::{CatchPanic, CatchPanicLayer, PanicReport};
+#[doc(inline)]
 pub use self::circuit_breaker::{
     CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, CircuitState, Transition,
 };
 #[doc(hidden)]
 pub use self::clock::pool_timers_when_paused;
+#[doc(inline)]
 pub use self::concurrency_limit::{
     ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings,
 };
+#[doc(inline)]
 pub use self::config::ConfigError;
+#[doc(inline)]
 pub use self::control::lag::law::LagState;
+#[doc(inline)]
 pub use self::control::lag::thresholds::LagThresholds;
+#[doc(inline)]
 pub use self::deadline::Deadline;
+#[doc(inline)]
 pub use self::drain::{Drain, DrainLayer, DrainReport, DrainSettings, DrainState};
+#[doc(inline)]
 pub use self::gate::{Gate, GateLayer};
+#[doc(inline)]
 pub use self::lag_monitor::{LagMonitor, LagReport};
+#[doc(inline)]
 pub use self::lag_shed::{LagShed, LagShedLayer, LoadSignal};
+#[doc(inline)]
 pub use self::observe::{Reporter, Source};
+#[doc(inline)]
 pub use self::outcome::{Completion, Outcome};
+#[doc(inline)]
 pub use self::policy::Permit;
+#[doc(inline)]
 pub use self::protocol::{Http, Plain};
+#[doc(inline)]
 pub use self::reason::{CustomReason, Reason};
+#[doc(inline)]
 pub use self::rejection::Rejection;
+#[doc(inline)]
 pub use self::request::{PlainRequest, RequestKind};
+#[doc(inline)]
 pub use self::timeout::{Timeout, TimeoutLayer, TimeoutSettings};
 
 #[cfg(feature = "http")]
+#[doc(inline)]
 pub use self::{
     body::{Body, BodyError},
     health::Health,
@@ -243,6 +273,7 @@ pub use self::{
 };
 
 #[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
+#[doc(inline)]
 pub use self::http::tower_http::ResponseClassifier;
 
 /// Names for what the types of services contain.

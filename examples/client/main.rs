@@ -1,6 +1,7 @@
-//! A client behind the recommended stack, with a breaker for each host, against two servers that
-//! this example starts itself. One of them is flaky: it works, fails, hangs and works again, and
-//! the example prints the changes of its breaker. It ends by itself, after about ten seconds:
+//! Shows what a circuit breaker for each host does while one of two hosts fails and recovers.
+//!
+//! The example starts both servers itself, calls them through `seawall::client()`, and prints each
+//! change of state of the breakers. It ends after about ten seconds:
 //!
 //! ```text
 //! cargo run --release --example client --features keyed

@@ -4,7 +4,43 @@
 //! instructions and allocations under Callgrind, nanoseconds, the throughput of two threads that
 //! share a handle, the sizes of futures and bodies, and the cost of a rejection on the wire.
 //! `cargo bench -p seawall-benches --bench memory` prints the memory of a hundred thousand requests
-//! that run or are queued. The README has a short table.
+//! that run or are queued.
+//!
+//! # Figures
+//!
+//! The first benchmark counts instructions and allocations under Callgrind and measures nanoseconds
+//! with Criterion; the cost of the service behind the layer is subtracted. Without `valgrind` it
+//! prints nanoseconds only. The table has instructions per request, from 2026-11-28, with rustc
+//! 1.95, tokio 1.54, tower 0.5.3, tower-http 0.6 and tower-resilience 0.14:
+//!
+//! | | seawall | best peer | next peer |
+//! |---|---|---|---|
+//! | circuit breaker, closed: admit and record | 239 | recloser 131 | failsafe 389 |
+//! | the same as a layer | 404 | tower-resilience 1686, 3 allocations | |
+//! | circuit breaker, open: reject | 207 | failsafe 83 | recloser 110 |
+//! | concurrency limit: admit and release | 154 | tower 262 | tower-resilience 1253, 3 allocations |
+//! | concurrency limit, reached: reject | 210 | tower 237 | |
+//! | lag shedder | 63 | tower-resilience's adaptive limit 869, 1 allocation | little-loadshedder 1291, 1 allocation |
+//! | timeout, ready at once | 43 | tower 197 | |
+//! | the same over HTTP | 269 | tower-http 741 | |
+//! | timeout, pending once | 756 | tower 683 | |
+//! | request limit, declared length among six headers | 870 | tower-http 353 | |
+//! | request limit, no headers | 434 | tower-http 188 | |
+//! | panic isolation over HTTP | 322 | tower-http 340, 1 allocation | |
+//! | six policies in one gate around an axum router | 1387, 0 allocations | tower and tower-http 4866, 6 allocations | tower-resilience's three 6425, 11 |
+//! | `seawall::server()` around an axum router | 1683, 0 allocations | | |
+//! | the same six as nested layers | 3210, 0 allocations | | |
+//! | one gate through `Router::layer` | 2831, 4 allocations | 6271, 10 allocations | 7808, 15 |
+//!
+//! - The six are panic isolation, lag shedder, circuit breaker, timeout, concurrency limit and
+//!   request limit. The peers are tower-http's panic, body and timeout layers, tower's limit and
+//!   load shedding, and tower-resilience's breaker.
+//! - Of the 4 allocations through `Router::layer`, axum makes 2 for any layer; the others box the
+//!   bodies of another type. `request_body(Body::new)` and `response_body(Body::new)` save one.
+//! - Instruction counts repeat exactly. Callgrind counts a clock read as 29 instructions; on this
+//!   machine it takes as long as about 108.
+//! - Recloser counts the last calls and reads no clock.
+//! - The request limit of tower-http 0.6 answers 413 only if the request declares its length.
 //!
 //! # What a request does not pay for
 //!

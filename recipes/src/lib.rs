@@ -2,5 +2,5 @@
 
 pub use seawall::*;
 
-#[path = "../../src/docs/recipes.rs"]
+#[path = "../../src/docs/recipes/mod.rs"]
 pub mod recipes;

@@ -2,7 +2,8 @@
 //!
 //! - [`placement`]: where to put each layer, on servers and on clients.
 //! - [`numbers`]: how to choose limits and timeouts from one load test.
-//! - `recipes`: reqwest, AWS Lambda, addresses of clients, middleware functions, streams.
+//! - [`recipes`]: short answers with code: operation, streams, axum, clients, retries, policies,
+//!   tests, AWS Lambda.
 //! - [`limits`]: what each layer does not protect from.
 //! - [`cost`]: what a request costs, and what many cores share.
 //! - [`migration`]: how to migrate from tower, tower-http and tower-resilience.

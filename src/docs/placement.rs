@@ -190,83 +190,8 @@
 //!    ignores rejections of the limit.
 //!
 //! [`seawall::client()`](crate::client) is 3 to 5. Over HTTP, a rejection is a response (`Ok`) with
-//! a [`Rejection`](crate::Rejection) in its extensions, so that the retry must look for it:
-//!
-//! ```
-//! use std::{sync::Arc, time::Duration};
-//! use bytes::Bytes;
-//! use http::{Request, Response, header::RETRY_AFTER};
-//! use http_body_util::Full;
-//! use hyper_util::{client::legacy::Client, rt::{TokioExecutor, TokioTimer}};
-//! use seawall::{Deadline, Rejection, TimeoutLayer};
-//! use tower::retry::{Policy, RetryLayer, budget::{Budget, TpsBudget}};
-//! use tower::{ServiceBuilder, ServiceExt};
-//!
-//! type Call = Request<Full<Bytes>>;
-//!
-//! /// Retries idempotent calls within a budget that all calls share.
-//! #[derive(Clone)]
-//! struct Retry {
-//!     budget: Arc<TpsBudget>,
-//!     left: u32,
-//! }
-//!
-//! impl<B, E> Policy<Call, Response<B>, E> for Retry {
-//!     type Future = tokio::time::Sleep;
-//!
-//!     fn retry(
-//!         &mut self,
-//!         call: &mut Call,
-//!         result: &mut Result<Response<B>, E>,
-//!     ) -> Option<Self::Future> {
-//!         let mut pause = Duration::from_millis(50); // in production: growing, with jitter
-//!         if let Ok(response) = result {
-//!             if !response.status().is_server_error() {
-//!                 self.budget.deposit();
-//!                 return None;
-//!             }
-//!             // An open breaker and a full limit reject the next try too; a timeout may pass.
-//!             let rejection = response.extensions().get::<Rejection>();
-//!             if rejection.is_some_and(|rejection| !rejection.is_dependency_failure()) {
-//!                 return None;
-//!             }
-//!             // What the server asks for, in seconds. This example does not parse dates.
-//!             if let Some(after) = response.headers().get(RETRY_AFTER) {
-//!                 pause = Duration::from_secs(after.to_str().ok()?.parse::<u64>().ok()?);
-//!             }
-//!         }
-//!         let remaining = call.extensions().get::<Deadline>().map(Deadline::remaining);
-//!         let is_too_late = remaining.is_some_and(|remaining| remaining <= pause);
-//!         if self.left == 0 || is_too_late || !self.budget.withdraw() {
-//!             return None;
-//!         }
-//!         self.left -= 1;
-//!         Some(tokio::time::sleep(pause))
-//!     }
-//!
-//!     fn clone_request(&mut self, call: &Call) -> Option<Call> {
-//!         call.method().is_idempotent().then(|| call.clone())
-//!     }
-//! }
-//!
-//! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
-//! let upstream = seawall::client()
-//!     .named("upstream")
-//!     .timeout(Duration::from_secs(1)) // for one try
-//!     .concurrency_limit(64)
-//!     .build()?;
-//! let pool = Client::builder(TokioExecutor::new())
-//!     .pool_timer(TokioTimer::new())
-//!     .build_http::<Full<Bytes>>();
-//! let client = ServiceBuilder::new()
-//!     .layer(TimeoutLayer::new(Duration::from_secs(3)).expose_deadline()) // for all tries
-//!     .layer(RetryLayer::new(Retry { budget: Arc::default(), left: 2 }))
-//!     .layer(upstream.clone())
-//!     .service(pool);
-//! let request = Request::get("http://localhost:3000/").body(Full::<Bytes>::default())?;
-//! let _response = client.oneshot(request).await?;
-//! # Ok(()) }
-//! ```
+//! a [`Rejection`](crate::Rejection) in its extensions, so that the retry must look for it: see the
+//! recipe for [a retry within a budget](crate::docs::recipes::retry#retry-within-a-budget).
 //!
 //! Hyper-util's client is always ready, and opens a connection for each call that finds no idle
 //! one: the concurrency limit bounds the connections too. The client has no timeout for a call, and
@@ -319,14 +244,3 @@
 //! - `tonic::Request::set_timeout` sets `grpc-timeout`, which a `TimeoutLayer` takes for the
 //!   caller's own timeout: where it is the shorter one, the breaker ignores the call. Give calls
 //!   their timeout with the layer, and write the header inside it, as above.
-//!
-//! # Pass a deadline on
-//!
-//! [`expose_deadline`](crate::GateLayer::expose_deadline) puts a [`Deadline`](crate::Deadline) into
-//! the extensions of a request. Copy it into the extensions of the requests that your handler
-//! makes: a client's `TimeoutLayer` that exposes deadlines keeps the earlier one, and
-//! [`to_grpc_timeout`](crate::Deadline::to_grpc_timeout) rounds the remaining time down, so that
-//! the callee stops first. Over plain HTTP, agree on a header, and read it with `per_request`.
-//! Check [`remaining`](crate::Deadline::remaining) before a call that takes longer than that: a
-//! call that begins shortly before the deadline ends in a timeout that counts against the
-//! dependency.

@@ -1,0 +1,30 @@
+//! Recipes: short answers to single questions, each with code that compiles.
+//!
+//! | you want to | page |
+//! |---|---|
+//! | switch a layer off, or look at it before it rejects | [`operation`](operation#switch-a-layer-off) |
+//! | deploy on Kubernetes without cutting requests off | [`operation`](operation#drain-on-kubernetes) |
+//! | export metrics to Prometheus | [`operation`](operation#metrics-for-prometheus) |
+//! | rehearse an outage | [`operation`](operation#a-drill) |
+//! | serve events, long polls or WebSockets | [`streams`] |
+//! | know the address of the client in a layer | [`axum`](axum#the-address-of-the-client) |
+//! | read the body in a middleware function | [`axum`](axum#from_fn-inside-the-request-limit) |
+//! | add CORS and authentication | [`axum`](axum#cors-and-authentication) |
+//! | call services with reqwest | [`clients`](clients#a-reqwest-client) |
+//! | call many hosts with hyper | [`clients`](clients#a-hyper-client-with-a-breaker-for-each-host) |
+//! | retry calls | [`retry`](retry#retry-within-a-budget) |
+//! | pass a deadline on to calls | [`retry`](retry#pass-a-deadline-on) |
+//! | write a policy of your own | [`policies`] |
+//! | test timeouts and rejections in unit tests | [`testing`] |
+//! | run on AWS Lambda | [`lambda`] |
+//!
+//! [`placement`](crate::docs::placement) has the rules that the recipes follow.
+
+pub mod axum;
+pub mod clients;
+pub mod lambda;
+pub mod operation;
+pub mod policies;
+pub mod retry;
+pub mod streams;
+pub mod testing;

@@ -1,9 +1,10 @@
-//! An upper bound for the requests in flight; the rest is rejected, or queued for a short time.
+//! An upper bound for the requests in flight. Requests over the limit are rejected, or queued for a
+//! short time.
 //!
 //! # Where it goes
 //!
-//! Inside the timeout, so that the time in the queue counts, and outside whatever it protects; see
-//! [the order of layers](crate#the-layers).
+//! Inside the timeout, so that the time in the queue counts, and outside the service that it
+//! protects; see [the order of layers](crate#the-layers).
 //!
 //! ```
 //! use std::time::Duration;
@@ -21,35 +22,35 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! It counts requests that await. A handler that computes keeps its worker, so that the next
-//! request is not even read and the limit is never reached: run such work with `spawn_blocking`, or
-//! behind a [`LagShed`](crate::LagShed), which sees it.
+//! The limit counts requests that await. A handler that computes keeps its worker, so that the
+//! server does not even read the next request and never reaches the limit. Run such work with
+//! `spawn_blocking`, or put a [`LagShed`](crate::LagShed) around it.
 //!
-//! It counts as a policy that may wait, even without a queue: it must be the last in a tuple, and
-//! its inner service must be `Clone`. For two limits nest two layers.
+//! The limit is a policy that may wait, even without a queue: it must be the last policy in a
+//! tuple, and its inner service must be `Clone`. To use two limits, nest two layers.
 //!
 //! # How long a permit is held
 //!
-//! Until the response body has ended or is dropped, not until the response head. A request that is
-//! upgraded (101) is over at the head; to count the connection that follows, take a permit with
-//! [`try_acquire`](ConcurrencyLimit::try_acquire).
+//! A request holds its permit until the response body has ended or is dropped, not until the
+//! response head. A request that is upgraded (101) releases its permit at the head. To count the
+//! connection that follows, take a permit with [`try_acquire`](ConcurrencyLimit::try_acquire).
 //!
 //! # Cancellation
 //!
-//! A request that is dropped while it is queued leaves the queue at once; one that was just granted
-//! a permit passes it on.
+//! A request that is dropped while it is queued leaves the queue at once. If it has just been
+//! granted a permit, the permit goes to the next request in the queue.
 //!
 //! # Panics
 //!
-//! A panic of the inner service releases the permit while it unwinds. A request that has to wait
-//! panics outside a Tokio runtime with a time driver.
+//! A panic of the inner service releases the permit while it unwinds. A request that must wait in
+//! the queue panics outside a Tokio runtime with a time driver.
 //!
-//! # Differences from tower
+//! # Differences from tower 0.5
 //!
 //! `tower::limit::ConcurrencyLimit` takes the permit in `poll_ready`, so that an idle clone holds
-//! one; releases it at the response head; queues without bound; and makes its semaphore in
-//! `Layer::layer`, so that under axum a limit of 2 is 2 per route or per connection. Here the
-//! handle is the limit, wherever and however often its layer is applied.
+//! one. It releases the permit at the response head, and queues without a bound. It makes its
+//! semaphore in `Layer::layer`, so that under axum a limit of 2 is 2 per route or per connection.
+//! Here the handle is the limit, however often you apply its layer.
 
 mod settings;
 
@@ -79,15 +80,15 @@ use crate::rejection::Rejection;
 use crate::request::RequestKind;
 use crate::sync::lock;
 
-/// Puts a [`ConcurrencyLimit`] in front of a service: `ConcurrencyLimitLayer::new(512)`, or
-/// `::new(limit.clone())`.
+/// A layer that limits the requests in flight with a [`ConcurrencyLimit`]:
+/// `ConcurrencyLimitLayer::new(512)`, or `::new(limit.clone())`.
 pub type ConcurrencyLimitLayer<X = Http> = GateLayer<ConcurrencyLimit, X>;
 
 /// An upper bound for the requests in flight. A cheap `Clone`: every clone is the same limit.
 ///
-/// By default a request over the limit is rejected at once (503, `Retry-After`): under overload, a
-/// queue only adds waiting time to each response.
-/// [`ConcurrencyLimitSettings::queue`] lets a few wait for a short time, which evens out bursts.
+/// By default, a request over the limit is rejected at once (503, `Retry-After`): under overload, a
+/// queue only adds waiting time to each response. With [`ConcurrencyLimitSettings::queue`], some
+/// requests wait for a short time, which smooths bursts.
 #[derive(Clone)]
 pub struct ConcurrencyLimit {
     shared: Arc<Shared>,
@@ -95,14 +96,14 @@ pub struct ConcurrencyLimit {
 
 struct Shared {
     limiter: Limiter<Option<Waker>>,
-    /// As they are read back.
+    /// The settings, as `settings` returns them.
     settings: Mutex<ConcurrencyLimitSettings>,
     max_queued: AtomicUsize,
     queue_nanos: AtomicU64,
     reporter: Reporter,
 }
 
-/// A request in the queue of a [`ConcurrencyLimit`].
+/// The future of a request in the queue of a [`ConcurrencyLimit`].
 #[must_use = "futures do nothing unless polled"]
 pub struct Queued {
     shared: Arc<Shared>,
@@ -113,36 +114,36 @@ pub struct Queued {
     lent: Lent,
 }
 
-/// What a [`ConcurrencyLimit`] is doing now.
+/// The state of a [`ConcurrencyLimit`] at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ConcurrencyLimitSnapshot {
-    /// How many requests may be in flight.
+    /// The upper bound for the requests in flight.
     pub limit: usize,
-    /// Requests that hold a permit.
+    /// The number of requests that hold a permit.
     pub in_flight: usize,
-    /// Requests that are queued for a permit.
+    /// The number of requests that are queued for a permit.
     pub queued: usize,
-    /// Requests rejected so far.
+    /// The number of requests rejected so far.
     pub rejected: u64,
-    /// Requests that a layer in dry run would have rejected so far.
+    /// The number of requests so far that a layer in dry run would have rejected.
     pub would_reject: u64,
 }
 
 // === impl ConcurrencyLimit ===
 
 impl ConcurrencyLimit {
-    /// How long a rejected caller is asked to wait, before jitter: permits are released within one
-    /// service time, which is rarely above a second, and a second is the least that `Retry-After`
-    /// can say.
+    /// The time after which a rejected client may retry, before jitter. Permits are released within
+    /// one service time, which is rarely above a second, and one second is the least value of
+    /// `Retry-After`.
     const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-    /// A limit: a number of requests in flight, or [`ConcurrencyLimitSettings`].
+    /// Makes a limit from a number of requests in flight, or from [`ConcurrencyLimitSettings`].
     ///
     /// # Errors
     ///
-    /// If the limit is 0 or above 2³¹ − 1, or if requests would be queued for no time.
+    /// The limit is not in 1 to 2³¹ − 1, or the queue has a timeout of zero.
     pub fn new(settings: impl Into<ConcurrencyLimitSettings>) -> Result<Self, ConfigError> {
         let settings = settings.into();
         settings.check()?;
@@ -160,34 +161,35 @@ impl ConcurrencyLimit {
         })
     }
 
-    /// Names the limit in rejections, metrics and events. The first name stays.
+    /// Names the limit in rejections, metrics and events. The first call sets the name, later calls
+    /// have no effect.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.shared.reporter.set_name(name);
         self
     }
 
-    /// The settings.
+    /// The current settings.
     pub fn settings(&self) -> ConcurrencyLimitSettings {
         lock(&self.shared.settings).clone()
     }
 
-    /// Replaces the settings while requests run. A higher limit admits queued requests; a lower one
-    /// ends no request: `in_flight` stays above the limit until enough have ended. Requests that
-    /// are queued already keep their timeout.
+    /// Replaces the settings while requests run. A higher limit admits queued requests. A lower
+    /// limit ends no request: [`in_flight`](Self::in_flight) stays above the limit until enough
+    /// requests have ended. Requests that are already queued keep their timeout.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new); nothing is changed then.
+    /// The same as for [`new`](Self::new). The settings then stay as they are.
     pub fn set(&self, settings: ConcurrencyLimitSettings) -> Result<(), ConfigError> {
         self.change(|_| settings)
     }
 
-    /// Changes the limit as [`set`](Self::set) does.
+    /// Changes the limit, as [`set`](Self::set) does.
     ///
     /// # Errors
     ///
-    /// If `limit` is 0 or above 2³¹ − 1; nothing is changed then.
+    /// `limit` is not in 1 to 2³¹ − 1. The limit then stays as it is.
     pub fn set_limit(&self, limit: usize) -> Result<(), ConfigError> {
         self.change(|settings| ConcurrencyLimitSettings { limit, ..settings })
     }
@@ -214,22 +216,22 @@ impl ConcurrencyLimit {
         Ok(())
     }
 
-    /// How many requests may be in flight.
+    /// The upper bound for the requests in flight.
     pub fn limit(&self) -> usize {
         self.shared.limiter.occupancy().limit() as usize
     }
 
-    /// How many requests hold a permit.
+    /// The number of requests that hold a permit.
     pub fn in_flight(&self) -> usize {
         self.shared.limiter.occupancy().in_flight() as usize
     }
 
-    /// How many requests are queued for a permit.
+    /// The number of requests that are queued for a permit.
     pub fn queued(&self) -> usize {
         self.shared.limiter.waiting()
     }
 
-    /// Its settings and what it is doing.
+    /// The settings, the requests in flight and the counters.
     pub fn snapshot(&self) -> ConcurrencyLimitSnapshot {
         let occupancy = self.shared.limiter.occupancy();
         ConcurrencyLimitSnapshot {
@@ -242,12 +244,12 @@ impl ConcurrencyLimit {
     }
 
     /// Takes a permit for work that is not a request of a Tower service, for example a WebSocket
-    /// connection. It never waits.
+    /// connection. It does not wait.
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] if the limit is reached, or if requests are queued. It is not counted as a
-    /// rejected request.
+    /// A [`Rejection`] if the limit is reached, or if requests are queued. The limit does not count
+    /// it as a rejected request.
     pub fn try_acquire(&self) -> Result<Permit<Self>, Rejection> {
         if self.shared.limiter.try_enter() {
             self.shared.entered();
@@ -294,7 +296,7 @@ impl ConcurrencyLimit {
 impl From<usize> for ConcurrencyLimit {
     /// # Panics
     ///
-    /// If `limit` is 0 or above 2³¹ − 1; [`ConcurrencyLimit::new`] returns the error instead.
+    /// The number is not in 1 to 2³¹ − 1. [`ConcurrencyLimit::new`] returns an error instead.
     #[track_caller]
     fn from(limit: usize) -> Self {
         match Self::new(limit) {
@@ -340,11 +342,12 @@ impl fmt::Debug for ConcurrencyLimit {
 // === impl ConcurrencyLimitLayer ===
 
 impl ConcurrencyLimitLayer {
-    /// Limits the requests in flight with a [`ConcurrencyLimit`]: a number, or a handle.
+    /// A layer that limits the requests in flight with a [`ConcurrencyLimit`]: a number, or a
+    /// handle.
     ///
     /// # Panics
     ///
-    /// If a number is 0 or above 2³¹ − 1.
+    /// The number is not in 1 to 2³¹ − 1.
     #[track_caller]
     pub fn new(limit: impl Into<ConcurrencyLimit>) -> Self {
         let limit = limit.into();
@@ -386,14 +389,15 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// A request that has not been polled yet has no waker: its first poll finds the permit.
+/// Wakes a queued request. One that has not been polled yet has no waker: it finds the permit at
+/// its first poll.
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
     }
 }
 
-/// Shows settings as gauges.
+/// Publishes the settings as gauges.
 fn show(reporter: &Reporter, settings: &ConcurrencyLimitSettings) {
     reporter.set(Setting::ConcurrencyLimit, settings.limit as f64);
     reporter.set(Setting::QueueLimit, settings.max_queued as f64);
@@ -402,7 +406,7 @@ fn show(reporter: &Reporter, settings: &ConcurrencyLimitSettings) {
 // === impl Queued ===
 
 impl Queued {
-    /// Returns whether it was granted a permit.
+    /// Removes the request from the queue. Returns whether it had been granted a permit.
     fn leave_queue(&self, place: Place) -> bool {
         let granted = self.shared.limiter.forget(place);
         let waited = clock::now().saturating_duration_since(self.since);
@@ -426,15 +430,15 @@ impl Future for Queued {
             ready!(this.lent.poll(
                 || {
                     let due = since + timeout.min(clock::FAR);
-                    // At the same time as a timeout around it, which polls this first: the queue
-                    // knows the reason better.
+                    // The queue ends the wait no later than a timeout around it. That timeout polls
+                    // this future first, and the queue knows the reason better.
                     deadline.map_or(due, |deadline| due.min(deadline.at()))
                 },
                 cx
             ));
         }
         let place = this.place.take().expect("it is there until it is granted");
-        // Read once more under the lock: a permit that is granted at the last moment is kept.
+        // The lock decides: a permit that is granted at the last moment is kept.
         Poll::Ready(if this.leave_queue(place) {
             this.shared.entered();
             Ok(())

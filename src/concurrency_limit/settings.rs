@@ -7,8 +7,8 @@ use crate::control::concurrency_limit::limit;
 
 /// The settings of a [`ConcurrencyLimit`](super::ConcurrencyLimit).
 ///
-/// With feature `serde` they can be read and written, with durations such as `"100ms"`. A missing
-/// field has its default, except `limit`. An unknown field is an error:
+/// With the feature `serde`, you can read and write the settings, with durations such as `"100ms"`.
+/// A missing field has its default, except `limit`. An unknown field is an error:
 ///
 /// ```
 /// # #[cfg(feature = "serde")] {
@@ -32,12 +32,12 @@ use crate::control::concurrency_limit::limit;
 #[must_use = "settings do nothing until they are applied"]
 #[non_exhaustive]
 pub struct ConcurrencyLimitSettings {
-    /// How many requests may be in flight: 1 to 2³¹ − 1.
+    /// The upper bound for the requests in flight, 1 to 2³¹ − 1.
     pub limit: usize,
-    /// How many requests may be queued; see [`queue`](Self::queue).
+    /// The upper bound for the queued requests; see [`queue`](Self::queue).
     #[cfg_attr(feature = "serde", serde(default))]
     pub max_queued: usize,
-    /// How long each of them is queued at most.
+    /// The longest time that a request is queued.
     #[cfg_attr(feature = "serde", serde(default, with = "humantime_serde"))]
     pub queue_timeout: Duration,
 }
@@ -54,14 +54,14 @@ impl ConcurrencyLimitSettings {
         }
     }
 
-    /// Queues up to `max_queued` requests for a permit, in the order they came, each for at most
-    /// `timeout`, which must not be zero if `max_queued` is not.
+    /// Queues up to `max_queued` requests for a permit, in the order of their arrival, each for at
+    /// most `timeout`. `timeout` must not be zero, unless `max_queued` is zero.
     ///
-    /// Default: no queue; requests over the limit are rejected at once.
+    /// Default: no queue. Requests over the limit are rejected at once.
     ///
-    /// A request with a [`Deadline`](crate::Deadline) is queued no longer than that. It waits in
-    /// the call's own future, which must be polled on a Tokio runtime with a time driver. A timeout
-    /// around the layer includes the wait.
+    /// A request with a [`Deadline`](crate::Deadline) is queued no longer than until its deadline.
+    /// The request waits in the future of its call, which you must poll on a Tokio runtime with a
+    /// time driver. A timeout around the layer includes the wait.
     pub const fn queue(mut self, max_queued: usize, timeout: Duration) -> Self {
         self.max_queued = max_queued;
         self.queue_timeout = timeout;
@@ -77,7 +77,7 @@ impl ConcurrencyLimitSettings {
         Ok(())
     }
 
-    /// The limit of settings that are checked.
+    /// The limit, after the settings are checked.
     pub(super) fn permits(&self) -> u32 {
         u32::try_from(self.limit).unwrap_or(limit::MAX)
     }

@@ -1,4 +1,4 @@
-//! How large and how slow a request may be: values that may change while the service runs.
+//! The limits of a request, which may change while the service runs.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -16,23 +16,23 @@ use crate::raise;
 use crate::reason::Reason;
 use crate::sync::lock;
 
-/// What clones of a [`RequestLimit`](crate::RequestLimit) share.
+/// The state that the clones of a [`RequestLimit`](crate::RequestLimit) share.
 pub(crate) struct Bounds {
-    /// As they are read back.
+    /// The settings, as `settings` returns them.
     settings: Mutex<RequestLimitSettings>,
     /// The words of [`Limits`].
     limits: Published<WORDS>,
     reporter: Reporter,
 }
 
-/// The settings, as requests read them. Sizes are `u64::MAX` where there is no limit, times and the
-/// rate 0.
+/// The settings, as requests read them. A size without a limit is `u64::MAX`; a time or rate
+/// without a limit is 0.
 #[derive(Clone, Copy)]
 pub(super) struct Limits([u64; WORDS]);
 
 const MAX_BODY: usize = 0;
 const MOST_BODY: usize = 1;
-/// Not 0 if there is any limit but that of the body's size.
+/// Not 0 if there is any limit other than that of the body's size.
 const HAS_MORE: usize = 2;
 const MAX_HEADER_BYTES: usize = 3;
 const MAX_HEADERS: usize = 4;
@@ -46,7 +46,7 @@ const WORDS: usize = 10;
 // === impl Bounds ===
 
 impl Bounds {
-    /// Bounds of settings that are checked.
+    /// The bounds, after the settings are checked.
     pub(super) fn new(settings: RequestLimitSettings) -> Self {
         let limits = Published::new(Limits::new(&settings).0);
         let this = Self {
@@ -90,7 +90,8 @@ impl Bounds {
         &self.reporter
     }
 
-    /// Whether a body of this exact length, of at most `max`, needs no further look at the request.
+    /// Returns whether the gate needs no other property of a request whose body has this exact
+    /// length and may have at most `max` bytes.
     #[inline(always)]
     pub(crate) fn fits(&self, length: u64, max: u64) -> bool {
         length <= max && length != u64::MAX && self.limits.word(HAS_MORE) == 0 && !raise::is_used()
@@ -127,7 +128,7 @@ impl Limits {
         Self(words)
     }
 
-    /// The most to which inner gates may raise the size of the body; 0 if they may not.
+    /// The size of the body up to which inner gates may raise the limit; 0 if they may not.
     pub(super) fn most_body(&self) -> u64 {
         self.0[MOST_BODY]
     }
@@ -144,7 +145,7 @@ impl Limits {
         }
     }
 
-    /// What is wrong with the head, if anything is.
+    /// The reason to reject the head, if there is one.
     pub(super) fn rejects(&self, head: &RequestHead<'_>) -> Option<Reason> {
         let max_uri = self.0[MAX_URI];
         if max_uri != u64::MAX {

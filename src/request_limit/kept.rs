@@ -1,5 +1,5 @@
-//! What the future of a gate keeps of a request body, and what becomes of the body when its request
-//! is rejected.
+//! The part of a request body that the future of a gate keeps, and the handling of the body when
+//! its request is rejected.
 
 use std::fmt;
 use std::task::{Context, Poll, ready};
@@ -16,46 +16,47 @@ use crate::rejection::Rejection;
 use crate::request::RequestKind;
 use crate::upload::{Rest, Scope, Upload, UploadRef};
 
-/// What a future keeps of a request body: a [`Kept`] where a policy limits it, else nothing.
+/// The part of a request body that a future keeps: a [`Kept`] if a policy limits the body, else
+/// nothing.
 #[doc(hidden)]
 pub trait KeptBody<B>: Default {
-    /// What is lent while the inner service runs.
+    /// The value that is lent while the inner service runs.
     type Scope;
 
-    /// The exact length of a body; `u64::MAX` if it is not known.
+    /// The exact length of a body; `u64::MAX` if it is unknown.
     fn length(body: &B) -> u64;
 
-    /// Of a body of this length, which is within the limit.
+    /// For a body of this length, which is within the limit.
     fn sent(parts: &Parts<'_>, length: u64) -> Self;
 
-    /// Of a request whose size is not known to be small, and the most that its body may have; or
-    /// why it is rejected.
+    /// For a request whose size is not known to be small: what the future keeps and the limit for
+    /// its body, or the reason to reject it.
     fn limit(
         request: Request<B>,
         parts: &Parts<'_>,
     ) -> Result<(Request<B>, Self, u64), (Rejection, Self)>;
 
-    /// Of a request that is rejected: what is left of its body, if its client sends it.
+    /// For a request that is rejected: the rest of its body, if the client sends it.
     fn unread(request: Request<B>) -> Self;
 
-    /// Lends what is known of the body to what runs on this thread.
+    /// Lends the state of the body to the code that runs on this thread.
     fn enter(&self) -> Self::Scope;
 
-    /// Why the body was ended, if it was too large or too slow.
+    /// The rejection, if the body was ended because it was too large or too slow.
     fn overrun(&mut self) -> Option<Rejection>;
 
-    /// Takes the rest of the body back from an inner service that is dropped.
+    /// Takes the rest of the body from an inner service that is dropped.
     fn reclaim(&mut self);
 
-    /// Reads what an HTTP/1 connection needs to go on. Whether the end of the body was reached;
-    /// `None` if the body is not here.
+    /// Reads as much as an HTTP/1 connection needs to go on. Returns whether the end of the body
+    /// was reached, or `None` if the body is not here.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<bool>>;
 
     /// Reads on while the answer is sent.
     fn linger(self);
 }
 
-/// What a future keeps of a request body that a policy limits.
+/// The part of a request body that a future keeps if a policy limits the body.
 #[doc(hidden)]
 #[derive(Default)]
 pub enum Kept<B> {
@@ -139,7 +140,8 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<B> for Kept<B> {
         let Some((bounds, max)) = parts.limit else {
             return Ok((request, Kept::Nothing, u64::MAX));
         };
-        // Also if it is rejected here: the rest of its body is read.
+        // This also applies to a request that is rejected here, since the gate reads the rest of
+        // its body.
         raise::ask_size(request.extensions(), max);
         let head = RequestHead::from(&request);
         let hint = request.body().size_hint();
@@ -160,8 +162,8 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<B> for Kept<B> {
         if most <= max {
             return Ok((request, kept, max));
         }
-        // Unless an inner gate has raised it by then, a body that is too large ends at its first
-        // frame.
+        // A body that is too large ends at its first frame, unless an inner gate has raised the
+        // limit by then.
         let granted = if declared > max { 0 } else { max };
         if let Kept::Sent(sent) = &kept {
             let size = RaisableSize::new(request.extensions_mut(), max, most, granted);
@@ -236,7 +238,7 @@ fn expects_continue(headers: &HeaderMap) -> bool {
 // === impl Kept ===
 
 impl<B> Kept<B> {
-    /// Of a request with a body.
+    /// For a request with a body.
     #[inline(always)]
     fn begin(parts: &Parts<'_>) -> Self {
         match parts.limit {

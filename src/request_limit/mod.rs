@@ -4,7 +4,7 @@
 //! # Where it goes
 //!
 //! Innermost, next to the code that reads the body; see [the order of layers](crate#the-layers).
-//! Axum's extractors have their own limit of 2 MiB: if your limit is larger, disable axum's with
+//! Axum's extractors have their own limit of 2 MiB. If your limit is larger, disable axum's with
 //! `DefaultBodyLimit::disable()`.
 //!
 //! ```
@@ -20,83 +20,89 @@
 //! # let _ = app;
 //! ```
 //!
-//! Inner services get the body as a [`RequestBody`]. Most take any body type; for those that take
-//! one type, such as `axum::middleware::from_fn`, keep it with
+//! The inner service gets the body as a [`RequestBody`]. Most services take any body type. For
+//! those that take one type, such as `axum::middleware::from_fn`, keep the type with
 //! [`request_body(axum::body::Body::new)`](crate::GateLayer::request_body), which also saves an
 //! allocation in axum.
 //!
-//! If limits are nested, the smaller one applies. An inner layer can raise an outer limit that is
+//! If you nest limits, the smaller one applies. An inner layer can raise an outer limit that is
 //! [`raisable`](RequestLimitSettings::raisable_to()).
 //!
 //! # What the client reads
 //!
-//! The answer is 413 (gRPC `RESOURCE_EXHAUSTED`) if the response head is not sent yet. If a
-//! `content-length` or a `size_hint` is above the limit, the inner service is not called; of a
-//! [`raisable`](RequestLimitSettings::raisable_to()) limit, if it is above that bound. The bytes
-//! of every body are counted. At the frame that exceeds the limit, the inner service reads a
-//! [`BodyError`](crate::BodyError), and the gate replaces its answer. If the response head is
-//! already sent, the request body ends with that error, and the response is not replaced.
+//! As long as the response head is not sent, the answer is 413 (gRPC `RESOURCE_EXHAUSTED`):
 //!
-//! A `content-length` that cannot be read counts as none, and of several the largest counts: bytes
-//! are counted in any case. Hyper itself answers such requests with 400.
+//! - The gate does not call the inner service if a `content-length` or a `size_hint` is above the
+//!   limit. For a [`raisable`](RequestLimitSettings::raisable_to()) limit, it must be above the
+//!   bound up to which inner layers may raise it.
+//! - The gate counts the bytes of every body. At the frame that exceeds the limit, the inner
+//!   service reads a [`BodyError`](crate::BodyError), and the gate replaces its answer.
+//!
+//! After the response head, the request body ends with that error, and the response stays as it is.
+//!
+//! The gate ignores a `content-length` that is not a number, and takes the largest of several: it
+//! counts the bytes in any case. Hyper itself answers such requests with 400.
 //!
 //! # A client that is still sending
 //!
-//! An HTTP/1 connection with unread data is reset when it closes, and the client may lose the
-//! answer with it. Some HTTP/2 clients do not read the answer on a stream that is reset while they
-//! send. So a gate with a request limit reads up to 256 KiB of the rest, for at most one second,
-//! and drops it. It does so when it rejects: at a full limit, a shed request, a timeout, a panic of
-//! the handler's future. If the handler has taken the body, the gate reads the rest only if the
-//! body is dropped together with the handler. The rest of a body that is too slow is not read.
+//! When a server closes an HTTP/1 connection that has unread data, the kernel resets it, and the
+//! client may lose the answer. Some HTTP/2 clients do not read the answer on a stream that is reset
+//! while they send. For this reason a gate with a request limit reads up to 256 KiB of the rest of
+//! a rejected body, for at most one second, and drops the bytes. This applies to every rejection of
+//! the gate: at a reached limit, a shed request, a timeout, a panic of the handler's future. If the
+//! handler has taken the body, the gate reads the rest only if the body is dropped together with
+//! the handler. The gate does not read the rest of a body that is too slow.
 //!
-//! - Over HTTP/2, the answer is sent at once, and a task reads the rest.
+//! - Over HTTP/2, the gate sends the answer at once, and a task reads the rest.
 //! - Over HTTP/1, the gate first reads the rest if its length is known and at most 256 KiB. If the
-//!   length is unknown, it first reads up to 128 KiB, for at most half a second. If it reaches the
-//!   end, the connection stays open. If not, the answer says `connection: close`, and a task reads
-//!   on. If the declared length is above 256 KiB, or the client waits for `100 Continue`, the gate
-//!   reads nothing first and answers at once with `connection: close`.
+//!   length is unknown, the gate first reads up to 128 KiB, for at most half a second. If it
+//!   reaches the end, the connection stays open. If not, the answer has `connection: close`, and a
+//!   task reads on. If the declared length is above 256 KiB, or the client waits for `100
+//!   Continue`, the gate reads nothing first and answers at once with `connection: close`.
 //!
-//! A gate without a request limit drops the body with the rejection. Over HTTP/1 it then answers
-//! one poll later, so that hyper can add `connection: close` if it closes the connection. Over
-//! HTTP/2 hyper resets the stream with `NO_ERROR`.
+//! A gate without a request limit drops the body of a request that it rejects. Over HTTP/1 it
+//! answers one poll later, so that hyper can add `connection: close` if it closes the connection.
+//! Over HTTP/2, hyper resets the stream with `NO_ERROR`.
 //!
-//! To read the rest, the layer takes the request body out of the call: the body must be `Unpin`,
-//! `Send` and `'static`, as those of hyper, axum and tonic are; put any other into a `Pin<Box<_>>`.
+//! To read the rest, the layer takes the request body out of the call. The body must therefore be
+//! `Unpin`, `Send` and `'static`, as those of hyper, axum and tonic are. Put any other body into a
+//! `Pin<Box<_>>`.
 //!
 //! # What the caller caused
 //!
-//! The gate knows whether its service waits for the request body, and whether the body failed. A
-//! timeout while the service waits is answered with 408, and is no failure of the service for a
-//! [circuit breaker](crate::circuit_breaker#what-the-caller-caused), in this gate or any other
-//! around it or inside it.
+//! The gate knows whether its service waits for the request body, and whether the body failed. It
+//! answers a timeout with 408 if the service waits for the body. For a [circuit
+//! breaker](crate::circuit_breaker#what-the-caller-caused), such a timeout is not a failure of the
+//! service, whether the breaker is in this gate, around it or inside it.
 //!
 //! # Slow senders
 //!
 //! [`body_idle_timeout`](RequestLimitSettings::body_idle_timeout()),
 //! [`body_timeout`](RequestLimitSettings::body_timeout()) and
-//! [`min_body_rate`](RequestLimitSettings::min_body_rate()) end a body that comes too slowly: 408
-//! with `connection: close` (gRPC `DEADLINE_EXCEEDED`) as long as the response head is unsent, else
-//! the body alone ends with an error. Time counts while the handler waits for the body, and not
-//! while it does something else. The request then releases its permit of a
-//! [`ConcurrencyLimit`](crate::ConcurrencyLimit).
+//! [`min_body_rate`](RequestLimitSettings::min_body_rate()) end a body that arrives too slowly. As
+//! long as the response head is not sent, the answer is 408 with `connection: close` (gRPC
+//! `DEADLINE_EXCEEDED`); after that, the body alone ends with an error. Time counts while the
+//! handler waits for the body, and not while it does something else. The request then releases its
+//! permit of a [`ConcurrencyLimit`](crate::ConcurrencyLimit).
 //!
-//! A sender of slow headers has no request yet, and no layer sees it: set hyper's
-//! `header_read_timeout` with its timer, as `examples/axum.rs` does. `axum::serve` has none.
+//! No layer sees a client that sends its headers slowly, since there is no request yet. Set hyper's
+//! `header_read_timeout` with its timer, as `examples/axum.rs` does. `axum::serve` sets none.
 //!
 //! # Cancellation
 //!
-//! Dropping the future or the body drops what is inside.
+//! Dropping the future drops the inner future and the request body. Dropping the response body
+//! drops the inner body.
 //!
 //! # Panics
 //!
-//! Outside a Tokio runtime with a time driver, when the rest of a body has to be waited for, or a
-//! body whose pace is limited.
+//! A gate that waits for the rest of a body, or for a body whose pace is limited, panics outside a
+//! Tokio runtime with a time driver.
 //!
-//! # Differences from tower-http
+//! # Differences from tower-http 0.7
 //!
-//! `tower_http::limit` replaces the answer only where a length was declared: over a chunked body
-//! the client reads what the handler makes of the error, often 400 or 500. It has one limit for all
-//! requests, and answers gRPC with HTTP.
+//! `tower_http::limit` replaces the answer only if the request declares a length. Over a chunked
+//! body, the client reads the answer that the handler gives to the error, often 400 or 500. It has
+//! one limit for all requests, and answers gRPC with an HTTP status.
 
 pub(crate) mod bounds;
 pub(crate) mod kept;
@@ -126,50 +132,51 @@ use crate::request::RequestKind;
 #[doc(hidden)]
 pub use crate::upload::Scope;
 
-/// Bounds requests with a [`RequestLimit`]: 413, 414, 431 or 408 (gRPC `RESOURCE_EXHAUSTED`,
-/// `DEADLINE_EXCEEDED`).
+/// A layer that bounds requests with a [`RequestLimit`]. It answers 413, 414, 431 or 408 (gRPC
+/// `RESOURCE_EXHAUSTED`, `DEADLINE_EXCEEDED`).
 pub type RequestLimitLayer<X = Http> = GateLayer<RequestLimit, X>;
 
-/// How large and how slow a request may be. A cheap `Clone`: every clone is the same setting.
+/// The limits for the size and the pace of requests. A cheap `Clone`: all clones share the
+/// settings.
 ///
-/// One gate has one request limit; for another one nest a layer. Over [`Plain`](crate::Plain)
+/// A gate has at most one request limit; to use two, nest two layers. Over [`Plain`](crate::Plain)
 /// services it does nothing.
 #[derive(Clone)]
 pub struct RequestLimit {
     bounds: Arc<Bounds>,
 }
 
-/// What a [`RequestLimit`] has seen.
+/// The state of a [`RequestLimit`] at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RequestLimitSnapshot {
-    /// The largest body that passes by default, in bytes.
+    /// The default limit for the body, in bytes.
     pub max_body: u64,
-    /// The largest headers, in bytes; `None` for no limit.
+    /// The limit for names and values of all headers together, in bytes; `None` for no limit.
     pub max_header_bytes: Option<u64>,
-    /// The most headers; `None` for no limit.
+    /// The limit for the number of headers; `None` for no limit.
     pub max_headers: Option<u64>,
-    /// The longest path and query, in bytes; `None` for no limit.
+    /// The limit for path and query together, in bytes; `None` for no limit.
     pub max_uri: Option<u64>,
     /// The longest silence of a body; `None` for no limit.
     pub body_idle_timeout: Option<Duration>,
-    /// The longest time that a body is waited for; `None` for no limit.
+    /// The longest time that a handler waits for a body in total; `None` for no limit.
     pub body_timeout: Option<Duration>,
-    /// The least rate of a body; `None` for no limit.
+    /// The least average rate of a body; `None` for no limit.
     pub min_body_rate: Option<MinBodyRate>,
-    /// Requests rejected so far.
+    /// The number of requests rejected so far.
     pub rejected: u64,
 }
 
 // === impl RequestLimit ===
 
 impl RequestLimit {
-    /// A limit: the largest body that passes, in bytes, or [`RequestLimitSettings`].
+    /// Makes a limit from the largest body in bytes, or from [`RequestLimitSettings`].
     ///
     /// # Errors
     ///
-    /// If a setting is outside its range.
+    /// A setting that is outside its range.
     pub fn new(settings: impl Into<RequestLimitSettings>) -> Result<Self, ConfigError> {
         let settings = settings.into();
         settings.check()?;
@@ -182,19 +189,20 @@ impl RequestLimit {
         }
     }
 
-    /// Names the limit in rejections, metrics and events. The first name stays.
+    /// Names the limit in rejections, metrics and events. The first call sets the name, later calls
+    /// have no effect.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.bounds.reporter().set_name(name);
         self
     }
 
-    /// The largest body that passes by default, in bytes.
+    /// The default limit for the body, in bytes.
     pub fn max_body(&self) -> u64 {
         self.bounds.max_body()
     }
 
-    /// The settings.
+    /// The current settings.
     pub fn settings(&self) -> RequestLimitSettings {
         self.bounds.settings()
     }
@@ -203,17 +211,17 @@ impl RequestLimit {
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new); nothing is changed then.
+    /// The same as for [`new`](Self::new). The settings then stay as they are.
     pub fn set(&self, settings: RequestLimitSettings) -> Result<(), ConfigError> {
         self.bounds.change(|_| settings)
     }
 
-    /// Changes the largest body for later requests.
+    /// Changes the default limit for the body, in bytes, for later requests.
     ///
     /// # Errors
     ///
-    /// If `max_body` is above [`raisable_to`](RequestLimitSettings::raisable_to()); nothing is
-    /// changed then.
+    /// `max_body` must not be above [`raisable_to`](RequestLimitSettings::raisable_to()). Otherwise
+    /// the limit stays as it is.
     pub fn set_max_body(&self, max_body: u64) -> Result<(), ConfigError> {
         self.bounds.change(|settings| RequestLimitSettings {
             max_body,
@@ -221,7 +229,7 @@ impl RequestLimit {
         })
     }
 
-    /// Its settings and what it has seen.
+    /// The settings and the counters.
     pub fn snapshot(&self) -> RequestLimitSnapshot {
         let settings = self.settings();
         RequestLimitSnapshot {
@@ -252,7 +260,7 @@ impl From<u64> for RequestLimit {
 }
 
 impl<R: RequestKind> Policy<R> for RequestLimit {
-    /// The most that the body may have, in bytes.
+    /// The limit for the body of this request, in bytes.
     type Token = u64;
     type Wait = NoWait<u64, Limited>;
 
@@ -310,7 +318,8 @@ impl fmt::Debug for RequestLimit {
 // === impl RequestLimitLayer ===
 
 impl RequestLimitLayer {
-    /// Lets bodies pass that are within a [`RequestLimit`]: a number of bytes, or a handle.
+    /// A layer that bounds requests with a [`RequestLimit`]: a number of bytes for the body, or a
+    /// handle.
     pub fn new(limit: impl Into<RequestLimit>) -> Self {
         let limit = limit.into();
         let reporter = limit.bounds.reporter().clone();
@@ -319,7 +328,8 @@ impl RequestLimitLayer {
 }
 
 impl<In, Out, E> RequestLimitLayer<Http<In, Out, E>> {
-    /// Gives some requests another limit: bytes, or `None` for the default.
+    /// Gives some requests another limit for the body: the closure returns bytes, or `None` for the
+    /// default.
     #[must_use]
     pub fn per_request<F, O>(
         self,

@@ -1,4 +1,4 @@
-//! How slowly a request body may come.
+//! The pace of a request body: how slowly it may arrive.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -8,23 +8,23 @@ use tokio::time::Instant;
 use super::settings::MinBodyRate;
 use crate::clock::{self, Lent};
 
-/// What a sender has to keep to. Only the time counts in which the body is waited for.
+/// The bounds for the pace. Only the time in which the handler waits for the body counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pace {
     /// The longest silence.
     pub(super) idle: Option<Duration>,
-    /// The time for all of the body.
+    /// The longest time to wait for the whole body.
     pub(super) timeout: Option<Duration>,
     pub(super) rate: Option<MinBodyRate>,
 }
 
-/// A body that is waited for.
+/// The time for which the handler has waited for a body.
 pub(super) struct Waited {
     pace: Pace,
     received: u64,
-    /// How long it has been waited for so far.
+    /// The total so far.
     total: Duration,
-    /// Since when it is waited for now; the timer is set for that.
+    /// The start of the current wait; the timer is set relative to it.
     since: Option<Instant>,
     lent: Lent,
 }
@@ -36,10 +36,10 @@ impl Pace {
         *self != Self::default()
     }
 
-    /// How much longer a body may be waited for that was waited for so long already.
+    /// The time for which the handler may go on waiting, after it has waited for `waited` in total.
     fn patience(&self, waited: Duration, received: u64) -> Duration {
         let timeout = self.timeout.map(|timeout| timeout.saturating_sub(waited));
-        // As in Apache's mod_reqtimeout: what has come earns time.
+        // As in Apache's mod_reqtimeout, received bytes earn time.
         let rate = self.rate.map(|rate| {
             let earned = received as f64 / rate.bytes_per_second as f64;
             let earned = Duration::try_from_secs_f64(earned);
@@ -64,7 +64,7 @@ impl Waited {
         }
     }
 
-    /// Bytes have come.
+    /// Notes that `bytes` have arrived.
     pub(super) fn receive(&mut self, bytes: u64) {
         self.received = self.received.saturating_add(bytes);
         if let Some(since) = self.since.take() {
@@ -72,7 +72,7 @@ impl Waited {
         }
     }
 
-    /// No bytes have come yet: ready when that is too slow.
+    /// Polls the wait for the next bytes: ready when the body is too slow.
     pub(super) fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.since.is_none() {
             let now = clock::now();

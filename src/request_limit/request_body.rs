@@ -1,4 +1,4 @@
-//! The one request body: its bytes are counted, and its time.
+//! The request body that a request limit wraps: it counts bytes and time.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,24 +14,24 @@ use crate::reason::Reason;
 use crate::rejection::{BoxError, Rejection};
 use crate::upload::{Rest, Upload, UploadRef};
 
-/// A request body that passed a [`RequestLimit`](crate::RequestLimit): its bytes are counted, and
-/// it ends with a [`BodyError`] where it is too large or too slow.
+/// The request body that the inner service of a [`RequestLimit`](crate::RequestLimit) reads. It
+/// counts the bytes, and ends with a [`BodyError`] if the body is too large or too slow.
 pub struct RequestBody<B> {
-    /// `None` when it was ended.
+    /// `None` after the body was ended.
     body: Option<B>,
     left: u64,
     /// `None` for a request without a body.
     upload: Option<UploadRef>,
-    /// Boxes the body for the gate, where the gate may still answer.
+    /// Boxes the rest of the body for the gate, if the gate may still answer.
     gives_back: Option<fn(B) -> Option<Rest>>,
-    /// Once it has been waited for, where its pace is limited.
+    /// The wait so far, if the pace of the body is limited and the body was pending once.
     waited: Option<Box<Waited>>,
 }
 
 // === impl RequestBody ===
 
 impl<B> RequestBody<B> {
-    /// A body of at most `max` bytes.
+    /// Wraps a body that may have at most `max` bytes.
     #[inline(always)]
     pub(crate) fn new(body: B, max: u64, kept: &Kept<B>) -> Self
     where
@@ -122,8 +122,8 @@ where
     }
 }
 
-/// A body that is given back, if there is much left to read. Of less, the client has sent all
-/// before it reads an answer.
+/// The rest of a body, if it is large. A client has already sent a small rest before it reads the
+/// answer.
 fn rest<B: http_body::Body + Send + 'static>(body: B) -> Option<Rest> {
     const LITTLE: u64 = 16 * 1024;
     let is_little = body
@@ -133,8 +133,7 @@ fn rest<B: http_body::Body + Send + 'static>(body: B) -> Option<Rest> {
     (!is_little && !body.is_end_stream()).then(|| Box::new(body) as Rest)
 }
 
-/// A body that is dropped because its service is: the gate reads the rest before or while it
-/// answers.
+/// The service drops the body: the gate reads the rest before it answers, or while it answers.
 impl<B> Drop for RequestBody<B> {
     #[inline]
     fn drop(&mut self) {
@@ -150,13 +149,14 @@ impl<B> Drop for RequestBody<B> {
     }
 }
 
-/// What is left of the limit after a frame that exceeds it, if an inner gate has raised it.
+/// The bytes that are left of the limit after a frame that exceeds it, if an inner gate has raised
+/// the limit.
 #[cold]
 fn raised(upload: Option<&Upload>, left: u64, size: u64) -> Option<u64> {
     left.saturating_add(upload?.take_more()).checked_sub(size)
 }
 
-/// Ready when the sender is too slow.
+/// Ready when the body is too slow.
 #[cold]
 fn poll_slow(
     upload: Option<&Upload>,
@@ -180,7 +180,7 @@ fn poll_slow(
     waited.poll_wait(cx)
 }
 
-/// Reports to the call's future, hands the rest to it, and counts the rejection.
+/// Notifies the future of the call, passes the rest of the body to it, and counts the rejection.
 #[cold]
 fn end<B: Send + 'static>(upload: Option<&Upload>, reason: Reason, rest: Option<B>) -> Rejection {
     let rejection = match upload {
@@ -190,7 +190,7 @@ fn end<B: Send + 'static>(upload: Option<&Upload>, reason: Reason, rest: Option<
             upload.end(rejection.clone(), rest);
             rejection
         }
-        // A body that was at its end has more frames.
+        // The body has frames after its end.
         None => Rejection::new(reason),
     };
     rejection.count(None);

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::config::ConfigError;
 
-/// The settings of a [`RequestLimit`](super::RequestLimit). Only the size of the body is bounded by
-/// default.
+/// The settings of a [`RequestLimit`](super::RequestLimit). By default, only the size of the body
+/// is bounded.
 ///
-/// With feature `serde` they can be read and written, with durations such as `"5s"`. A missing
-/// field is no limit, except `max_body`. An unknown field is an error:
+/// With the feature `serde`, you can read and write the settings, with durations such as `"5s"`. A
+/// missing field is no limit, except `max_body`. An unknown field is an error:
 ///
 /// ```
 /// # #[cfg(feature = "serde")] {
@@ -32,7 +32,7 @@ use crate::config::ConfigError;
 #[must_use = "settings do nothing until they are applied"]
 #[non_exhaustive]
 pub struct RequestLimitSettings {
-    /// The largest body that passes, in bytes; 0 lets only empty ones pass.
+    /// The largest body that passes, in bytes. With 0, only empty bodies pass.
     pub max_body: u64,
     /// See [`raisable_to`](Self::raisable_to()).
     #[cfg_attr(
@@ -91,9 +91,9 @@ pub struct RequestLimitSettings {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct MinBodyRate {
-    /// The rate.
+    /// The rate, in bytes per second.
     pub bytes_per_second: u64,
-    /// How long a body may be slower than that at first.
+    /// The time for which a body may be slower than the rate at its beginning.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub grace: Duration,
 }
@@ -101,7 +101,7 @@ pub struct MinBodyRate {
 // === impl RequestLimitSettings ===
 
 impl RequestLimitSettings {
-    /// Bodies of up to `max_body` bytes pass.
+    /// Lets bodies of up to `max_body` bytes pass.
     pub const fn new(max_body: u64) -> Self {
         Self {
             max_body,
@@ -115,15 +115,15 @@ impl RequestLimitSettings {
         }
     }
 
-    /// Lets an inner `RequestLimit` replace the body size of this one by a larger one, up to `most`
-    /// bytes, which must not be below [`max_body`](Self::max_body).
+    /// Lets a `RequestLimit` on an inner layer replace the body size of this one by a larger size
+    /// of at most `most` bytes. `most` must not be below [`max_body`](Self::max_body).
     ///
-    /// Default: none; the smaller of two nested limits applies.
+    /// Default: `None`. The smaller of two nested limits then applies.
     ///
     /// An inner layer raises only the size of the body. This layer's limits of headers and URI, its
     /// body timeouts and its least rate still apply.
     ///
-    /// It is for a layer around a router, where some routes have a limit of their own:
+    /// Use it for a layer around a router if some routes have a limit of their own:
     ///
     /// ```
     /// use axum::{Router, body::Bytes, extract::DefaultBodyLimit, routing::post};
@@ -143,70 +143,71 @@ impl RequestLimitSettings {
     /// ```
     ///
     /// If the declared size of a body is above this limit, but not above `most`, the gate calls the
-    /// inner service, because an inner layer may raise the limit. If none does, the service reads a
-    /// [`BodyError`](crate::BodyError) instead of the first frame, and the gate answers 413. A
-    /// service that does not read the body answers as usual.
+    /// inner service, because an inner layer may raise the limit. If no inner layer does, the
+    /// service reads a [`BodyError`](crate::BodyError) instead of the first frame, and the gate
+    /// answers 413. A service that does not read the body answers as usual.
     ///
-    /// The inner limit finds this one as an inner timeout does; see
-    /// [`TimeoutSettings::raisable_to`](crate::TimeoutSettings::raisable_to()). It costs two
+    /// The inner layer finds this limit in the extensions of the request, as an inner timeout does;
+    /// see [`TimeoutSettings::raisable_to`](crate::TimeoutSettings::raisable_to()). It costs two
     /// allocations and a clock read for each request with a body.
     pub fn raisable_to(mut self, most: impl Into<Option<u64>>) -> Self {
         self.raisable_to = most.into();
         self
     }
 
-    /// Rejects requests whose headers are larger than this, names and values together: 431.
+    /// Rejects requests whose headers have more bytes than this, names and values together, with
+    /// 431.
     ///
-    /// Default: none. Use it for a limit below that of the server, which itself rejects with 431
-    /// what it cannot read: hyper's HTTP/1 has a buffer of about 400 kB (`max_buf_size`), its
-    /// HTTP/2 reads lists of 16 KiB (`max_header_list_size`).
+    /// Default: `None`. Use it for a limit below that of the server. The server itself rejects with
+    /// 431 what it cannot read: hyper's HTTP/1 has a buffer of about 400 kB (`max_buf_size`), its
+    /// HTTP/2 reads header lists of up to 16 KiB (`max_header_list_size`).
     pub fn max_header_bytes(mut self, most: impl Into<Option<u64>>) -> Self {
         self.max_header_bytes = most.into();
         self
     }
 
-    /// Rejects requests with more headers than this: 431.
+    /// Rejects requests that have more headers than this, with 431.
     ///
-    /// Default: none. Hyper's HTTP/1 itself reads up to 100 (`max_headers`).
+    /// Default: `None`. Hyper's HTTP/1 itself reads up to 100 headers (`max_headers`).
     pub fn max_headers(mut self, most: impl Into<Option<u64>>) -> Self {
         self.max_headers = most.into();
         self
     }
 
-    /// Rejects requests whose path and query together have more bytes than this: 414.
+    /// Rejects requests whose path and query together have more bytes than this, with 414.
     ///
-    /// Default: none. Hyper itself rejects with 414 what is above 65 534 bytes.
+    /// Default: `None`. Hyper itself rejects a URI above 65 534 bytes with 414.
     pub fn max_uri(mut self, most: impl Into<Option<u64>>) -> Self {
         self.max_uri = most.into();
         self
     }
 
-    /// Ends a body that is silent for this long while the handler waits for it: 408 as long as the
-    /// response head is unsent. Not zero.
+    /// Ends a body that is silent for this long while the handler waits for it. The answer is 408
+    /// as long as the response head is not sent. Must not be zero.
     ///
-    /// Default: none.
+    /// Default: `None`.
     pub fn body_idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.body_idle_timeout = timeout.into();
         self
     }
 
-    /// Ends a body that the handler has waited for this long in total: 408 as long as the response
-    /// head is unsent. Not zero.
+    /// Ends a body for which the handler has waited this long in total. The answer is 408 as long
+    /// as the response head is not sent. Must not be zero.
     ///
-    /// Default: none. It is not for streams that may live long, such as gRPC streams in both
+    /// Default: `None`. Do not use it for streams that may live long, such as gRPC streams in both
     /// directions.
     pub fn body_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.body_timeout = timeout.into();
         self
     }
 
-    /// Ends a body that comes more slowly than this on average, once the grace is over: 408 as long
-    /// as the response head is unsent. At least one byte a second.
+    /// Ends a body whose average rate is below this once the grace time is over. The answer is 408
+    /// as long as the response head is not sent. The least rate is one byte per second.
     ///
-    /// As in Apache's `mod_reqtimeout`, received bytes earn time: as many bytes as the rate names
-    /// earn one second.
+    /// As in Apache's `mod_reqtimeout`, received bytes earn time: as many bytes as the rate earn
+    /// one second.
     ///
-    /// Default: none. To remove the rate, set the field to `None`.
+    /// Default: `None`. To remove the rate, set the field to `None`.
     pub fn min_body_rate(mut self, bytes_per_second: u64, grace: Duration) -> Self {
         self.min_body_rate = Some(MinBodyRate {
             bytes_per_second,

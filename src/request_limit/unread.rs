@@ -1,9 +1,10 @@
-//! What becomes of the rest of a request body when its request is rejected.
+//! Reads the rest of a request body after its request is rejected.
 //!
-//! A client that is still sending may lose the answer: an HTTP/1 connection with unread data is
-//! reset when it closes, and some HTTP/2 clients do not read the answer on a stream that is reset
-//! while they send. So the rest is read and dropped for a while. Over HTTP/1 a part of it is read
-//! before the answer: only then is it known whether the connection can go on.
+//! A client that is still sending may lose the answer: the kernel resets an HTTP/1 connection that
+//! has unread data when it closes, and some HTTP/2 clients do not read the answer on a stream that
+//! is reset while they send. The gate therefore reads and drops the rest for a while. Over HTTP/1
+//! it reads a part of the rest before the answer, because only then it knows whether the connection
+//! can go on.
 
 use std::fmt;
 use std::pin::Pin;
@@ -16,7 +17,7 @@ use tokio::runtime::Handle;
 
 use crate::clock::{self, Lent};
 
-/// The rest of a request body, which is read and dropped for a while.
+/// The rest of a request body that the gate reads and drops.
 #[doc(hidden)]
 pub struct Unread<B> {
     body: B,
@@ -29,7 +30,8 @@ pub struct Unread<B> {
 // === impl Unread ===
 
 impl<B: Body + Unpin> Unread<B> {
-    /// What a client has typically sent before it reads the answer: socket buffers on both sides.
+    /// The number of bytes that a client has typically sent before it reads the answer: the socket
+    /// buffers on both sides.
     const BYTES: usize = 256 * 1024;
     const TIME: Duration = Duration::from_secs(1);
 
@@ -43,9 +45,9 @@ impl<B: Body + Unpin> Unread<B> {
         }
     }
 
-    /// Reads what an HTTP/1 connection needs to go on: all of it if that is known to be little,
-    /// half of the bytes in half of the time if its length is unknown, and nothing if it is too
-    /// much. Whether the end was reached.
+    /// Reads as much as an HTTP/1 connection needs to go on: everything if the length is known and
+    /// small, half of the bytes in half of the time if the length is unknown, and nothing if the
+    /// length is too large. Returns whether the end was reached.
     pub(super) fn poll_before_answer(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let hint = self.body.size_hint();
         let (bytes, time) = match hint.exact() {
@@ -62,7 +64,7 @@ impl<B: Body + Unpin> Unread<B> {
         Poll::Ready(self.is_at_end)
     }
 
-    /// Reads until at most `left` bytes may still be read, or until the time is over.
+    /// Reads until at most `left` bytes of the budget remain, or until the time is over.
     fn poll_until(&mut self, left: usize, time: Duration, cx: &mut Context<'_>) -> Poll<()> {
         while self.left > left && !self.is_at_end {
             let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(cx) else {
@@ -70,7 +72,7 @@ impl<B: Body + Unpin> Unread<B> {
             };
             match polled {
                 Some(Ok(frame)) => {
-                    // An empty frame counts too, or a body of nothing else would never end.
+                    // Counts an empty frame as one byte, so that a body of empty frames ends too.
                     let size = frame.data_ref().map_or(0, Buf::remaining).max(1);
                     self.left = self.left.saturating_sub(size);
                     self.is_at_end = self.body.is_end_stream();
@@ -82,7 +84,7 @@ impl<B: Body + Unpin> Unread<B> {
         Poll::Ready(())
     }
 
-    /// Reads on while the answer is sent, in a task of its own; outside a runtime not at all.
+    /// Spawns a task that reads on while the answer is sent. Outside a runtime, nothing is read.
     pub(super) fn linger(self: Box<Self>)
     where
         B: Send + 'static,

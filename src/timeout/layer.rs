@@ -14,7 +14,7 @@ use crate::protocol::Plain;
 // === impl TimeoutLayer ===
 
 impl TimeoutLayer {
-    /// Gives every request the time of a [`Timeout`]: a `Duration`, or a handle.
+    /// A layer that gives every request the time of a [`Timeout`]: a `Duration`, or a handle.
     pub fn new(timeout: impl Into<Timeout>) -> Self {
         let timeout = timeout.into();
         let reporter = timeout.shared.reporter.clone();
@@ -24,13 +24,15 @@ impl TimeoutLayer {
 
 #[cfg(feature = "http")]
 impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
-    /// One deadline for response head and body, from the request's arrival.
+    /// Applies one deadline to the response head and the response body, counted from the arrival of
+    /// the request. By default the timeout ends with the response head.
     #[must_use]
     pub fn including_body(self) -> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
         self.with_body().including_body()
     }
 
-    /// Ends a response body that is silent for this long between two frames. Zero is no limit.
+    /// Ends a response body if the inner service sends no frame for this long. Zero is no limit,
+    /// which is the default.
     #[must_use]
     pub fn body_idle_timeout(
         self,
@@ -39,13 +41,14 @@ impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         self.with_body().body_idle_timeout(idle)
     }
 
-    /// Ends a response body if the connection takes no frame for this long although one is ready,
-    /// as when a client does not read. Zero is no limit. A body whose handler is silent is not
-    /// ended.
+    /// Ends a response body if the connection takes no frame for this long although a frame is
+    /// ready. Use it for clients that stop reading. Zero is no limit, which is the default. It does
+    /// not end a body whose handler is silent.
     ///
-    /// It applies to bodies of unknown size or above 64 KiB. Over HTTP/1 the kernel's send buffer
-    /// of some megabytes hides the progress of a slow client: it becomes writable again only after
-    /// much of it was sent. So allow for the time that your slowest clients take for that.
+    /// It applies to bodies of unknown size or above 64 KiB. Over HTTP/1, the kernel's send buffer
+    /// of some megabytes hides the progress of a slow client: the connection takes the next frame
+    /// only after the client has read much of that buffer. Choose a time in which your slowest
+    /// clients can read it.
     #[must_use]
     pub fn progress_timeout(
         self,
@@ -54,8 +57,9 @@ impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         self.with_body().progress_timeout(progress)
     }
 
-    /// Puts a [`Deadline`](crate::Deadline) into the request's extensions, no later than one that
-    /// is there. It costs a clock read and an allocation for each request.
+    /// Puts a [`Deadline`](crate::Deadline) into the extensions of each request. If the extensions
+    /// have an earlier deadline, that one stays. It costs a clock read and an allocation for each
+    /// request.
     #[must_use]
     pub fn expose_deadline(self) -> Self {
         self.map_policy(|mut policy| {
@@ -71,20 +75,22 @@ impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
 
 #[cfg(feature = "http")]
 impl<P: Clone, In, Out, E> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
-    /// One deadline for response head and body, from the request's arrival.
+    /// Applies one deadline to the response head and the response body, counted from the arrival of
+    /// the request. By default the timeout ends with the response head.
     #[must_use]
     pub fn including_body(self) -> Self {
         self.with_bounds(|bounds| bounds.has_deadline = true)
     }
 
-    /// Ends a response body that is silent for this long between two frames. Zero is no limit.
+    /// Ends a response body if the inner service sends no frame for this long. Zero is no limit,
+    /// which is the default.
     #[must_use]
     pub fn body_idle_timeout(self, idle: Duration) -> Self {
         self.with_bounds(|bounds| bounds.idle = Some(idle).filter(|idle| !idle.is_zero()))
     }
 
-    /// Ends a response body if the connection takes no frame for this long although one is ready.
-    /// Zero is no limit.
+    /// Ends a response body if the connection takes no frame for this long although a frame is
+    /// ready. Zero is no limit, which is the default.
     #[must_use]
     pub fn progress_timeout(self, progress: Duration) -> Self {
         self.with_bounds(|bounds| {
@@ -92,8 +98,9 @@ impl<P: Clone, In, Out, E> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
         })
     }
 
-    /// Puts a [`Deadline`](crate::Deadline) into the request's extensions, no later than one that
-    /// is there. It costs a clock read and an allocation for each request.
+    /// Puts a [`Deadline`](crate::Deadline) into the extensions of each request. If the extensions
+    /// have an earlier deadline, that one stays. It costs a clock read and an allocation for each
+    /// request.
     #[must_use]
     pub fn expose_deadline(self) -> Self
     where
@@ -115,8 +122,8 @@ impl<P: Clone, In, Out, E> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
 
 #[cfg(feature = "http")]
 impl<In, Out, E> TimeoutLayer<Http<In, Out, E>> {
-    /// Gives some requests another time: a `Duration`, or `None` for the default. Use it for what a
-    /// header of your callers says about their deadline.
+    /// Gives some requests another time: the closure returns a `Duration`, or `None` for the
+    /// default. Use it for slow routes, and for a header in which your callers send their deadline.
     #[must_use]
     pub fn per_request<F, O>(self, rule: F) -> GateLayer<PerRequest<Timeout, F>, Http<In, Out, E>>
     where
@@ -129,7 +136,8 @@ impl<In, Out, E> TimeoutLayer<Http<In, Out, E>> {
 
 #[cfg(feature = "http")]
 impl<In, Out, E> GateLayer<(BodyTimeout, Timeout), Http<In, Out, E>> {
-    /// Gives some requests another time: a `Duration`, or `None` for the default.
+    /// Gives some requests another time: the closure returns a `Duration`, or `None` for the
+    /// default.
     #[must_use]
     #[expect(
         clippy::type_complexity,
@@ -148,7 +156,8 @@ impl<In, Out, E> GateLayer<(BodyTimeout, Timeout), Http<In, Out, E>> {
 }
 
 impl<E> TimeoutLayer<Plain<E>> {
-    /// Gives some requests another time: a `Duration`, or `None` for the default.
+    /// Gives some requests another time: the closure returns a `Duration`, or `None` for the
+    /// default.
     #[must_use]
     pub fn per_request<F, O, Req>(self, rule: F) -> GateLayer<PerRequest<Timeout, F>, Plain<E>>
     where

@@ -2,8 +2,8 @@
 //!
 //! # Where it goes
 //!
-//! Outside the concurrency limit, so that the time in its queue counts, and inside what must see
-//! the failure, for example a circuit breaker; see [the order of layers](crate#the-layers).
+//! Outside the concurrency limit, so that the time in its queue counts. Inside a circuit breaker,
+//! so that the breaker counts a timeout as a failure. See [the order of layers](crate#the-layers).
 //!
 //! ```
 //! use std::time::Duration;
@@ -20,61 +20,69 @@
 //! # let _ = app;
 //! ```
 //!
-//! The time starts when the call is first pending, and ends at the response head. It starts with
-//! the call if a `grpc-timeout` applies, if the layer has `expose_deadline`, or if this timeout or
-//! one around it is [`raisable`](TimeoutSettings::raisable_to()). If both the
-//! head and the deadline are ready, the head is returned, also after a stall of the runtime. A call
-//! that is ready at its first poll costs no timer and no clock read.
+//! The time starts when the call is first pending, and ends with the response head. It starts with
+//! the call instead if a `grpc-timeout` applies, if the layer has `expose_deadline`, or if this
+//! timeout or one around it is [`raisable`](TimeoutSettings::raisable_to()). If the response head
+//! and the timer are ready at the same poll, the layer returns the head, also after the runtime was
+//! blocked. A call that is ready at its first poll costs no timer and no clock read.
 //!
-//! Over gRPC, the caller's `grpc-timeout` applies if it is shorter. The layer ends the call early,
-//! by 1/64 of that time and less than 1 ms, so that its answer comes before the `CANCELLED` of
-//! tonic's server, which counts the same time. The layer ignores and counts a value that it cannot
-//! read
-//! ([`TimeoutSnapshot::malformed`]). If the caller's deadline was the shorter one, an outer circuit
-//! breaker ignores the timeout. A gRPC stream that has begun is the exception: its trailers do not
-//! show which deadline passed.
+//! Over gRPC, the caller's `grpc-timeout` applies if it is shorter. The layer ends such a call
+//! early, by 1/64 of that time and by less than 1 ms: tonic's server counts the same time, and the
+//! answer of the layer then comes before tonic's `CANCELLED`. The layer ignores a value that it
+//! cannot read, and counts it ([`TimeoutSnapshot::malformed`]). An outer circuit breaker ignores a
+//! timeout for which the caller's deadline was the shorter one. The exception is a gRPC stream that
+//! has begun: its trailers do not show which deadline passed.
 //!
-//! # Beyond the head
+//! # Response bodies
 //!
-//! [`including_body`](crate::GateLayer::including_body) makes it one deadline for head and body,
-//! [`body_idle_timeout`](crate::GateLayer::body_idle_timeout) bounds the silence between two frames
-//! of the body, and [`progress_timeout`](crate::GateLayer::progress_timeout) bounds the time in
-//! which a client takes no frame that is ready. A body whose time is over ends with a
-//! [`BodyError`](crate::BodyError), so that the client sees that it is not complete; over gRPC it
-//! ends with trailers, `DEADLINE_EXCEEDED`. Frames that are ready are still delivered: the body
-//! ends when the next frame is not ready, or after 64 frames past the deadline.
+//! - [`including_body`](crate::GateLayer::including_body): one deadline for head and body.
 //!
-//! The deadline and the progress timeout hold even if the connection does not poll the body, as
-//! when a client does not read: within half a second after its time is over, the body is dropped
-//! and its permit released. This applies to bodies of unknown size or above 64 KiB, and costs an
-//! allocation for each; their frames above 64 KiB are passed on in copied slices of 16 KiB. Such
-//! bodies must be `Send`, `Unpin` and `'static`, as those of axum, hyper and tonic are. Smaller
-//! bodies of known size are released with their last frame. The runtime needs a time driver.
+//! - [`body_idle_timeout`](crate::GateLayer::body_idle_timeout): the longest silence between two
+//!   frames of the body.
+//!
+//! - [`progress_timeout`](crate::GateLayer::progress_timeout): the longest time in which the
+//!   connection takes no frame although one is ready.
+//!
+//! A body whose time is over ends with a [`BodyError`](crate::BodyError), so that the client sees
+//! that the body is incomplete. Over gRPC it ends with trailers and `DEADLINE_EXCEEDED`. The layer
+//! still delivers frames that are ready: the body ends when the next frame is not ready, or after
+//! 64 frames past the deadline.
+//!
+//! The deadline and the progress timeout apply even if the connection does not poll the body, for
+//! example because the client does not read. Within half a second after the time is over, the layer
+//! drops the body and releases its permit. This applies to bodies of unknown size or above 64 KiB.
+//! It costs one allocation for each body, and the layer copies frames above 64 KiB into slices of
+//! 16 KiB. Such bodies must be `Send`, `Unpin` and `'static`, as those of axum, hyper and tonic
+//! are. A smaller body of known size releases its permit with its last frame. The runtime needs a
+//! time driver.
 //!
 //! [`expose_deadline`](crate::GateLayer::expose_deadline) passes the deadline on to handlers and
-//! inner layers, as a [`Deadline`](crate::Deadline): a request in the queue of an inner
-//! [`ConcurrencyLimit`](crate::ConcurrencyLimit) layer waits no longer than that, and calls to
-//! other services can pass on the time that is left.
+//! inner layers as a [`Deadline`](crate::Deadline). A request in the queue of an inner
+//! [`ConcurrencyLimit`](crate::ConcurrencyLimit) waits no longer than that, and a handler can pass
+//! the remaining time on to the services that it calls.
 //!
-//! If timeouts are nested, the shorter one applies, and its layer answers. An inner layer can raise
+//! If you nest timeouts, the shorter one applies, and its layer answers. An inner layer can raise
 //! an outer timeout that is [`raisable`](TimeoutSettings::raisable_to()).
 //!
 //! # Cancellation
 //!
-//! Dropping the future drops the inner future and the timer. When the deadline passes, the inner
-//! future is dropped: what it awaits is cancelled, tasks that it has spawned go on.
+//! Dropping the future drops the inner future and releases the timer. When the deadline passes, the
+//! layer drops the inner future. This cancels what the inner future awaits; tasks that it has
+//! spawned go on.
 //!
 //! # Panics
 //!
-//! Outside a Tokio runtime with a time driver, once a call or a body is pending.
+//! A call or a body that is pending panics outside a Tokio runtime with a time driver.
 //!
-//! # Differences from tower and tower-http
+//! # Differences from tower 0.5 and tower-http 0.7
 //!
-//! `tower::timeout` returns a boxed error, which axum needs a `HandleErrorLayer` for; here the
-//! answer is a response and the service stays infallible. `tower_http::timeout` registers its timer
-//! before the first poll, answers the same status over gRPC, and has one duration for all requests.
-//! Its body timeout is a layer of its own with a timer of its own, has no deadline for the whole
-//! response, and runs only while the connection polls the body.
+//! `tower::timeout` returns a boxed error, so that axum needs a `HandleErrorLayer`. Here the answer
+//! is a response, and the service stays infallible.
+//!
+//! `tower_http::timeout` registers its timer before the first poll, answers the same status over
+//! gRPC, and has one duration for all requests. Its timeout for bodies is a second layer with a
+//! timer of its own; it has no deadline for the whole response, and runs only while the connection
+//! polls the body.
 
 mod layer;
 mod settings;
@@ -98,12 +106,13 @@ use crate::protocol::Http;
 use crate::request::{CallersTime, RequestKind};
 use crate::sync::lock;
 
-/// Answers 504 (gRPC `DEADLINE_EXCEEDED`) when a response head takes longer than a [`Timeout`]; 408
-/// if a gate with a request limit knows that the service waits for the request body.
+/// A layer that answers 504 (gRPC `DEADLINE_EXCEEDED`) when a response head takes longer than a
+/// [`Timeout`] allows. It answers 408 if a gate with a request limit reports that the service waits
+/// for the request body.
 pub type TimeoutLayer<X = Http> = GateLayer<Timeout, X>;
 
-/// How long a request may take until its response head. A cheap `Clone`: every clone is the same
-/// setting.
+/// The time that a request has until its response head. A cheap `Clone`: all clones share the
+/// settings.
 #[derive(Clone)]
 pub struct Timeout {
     shared: Arc<Shared>,
@@ -111,31 +120,31 @@ pub struct Timeout {
 }
 
 struct Shared {
-    /// As they are read back.
+    /// The settings, as `settings` returns them.
     settings: Mutex<TimeoutSettings>,
-    /// The duration of the settings, as a [`Time`].
+    /// The duration of the settings, encoded as a [`Time`].
     time: AtomicU64,
-    /// The most nanoseconds to which inner gates may raise the time.
+    /// The upper bound, in nanoseconds, up to which inner gates may raise the time.
     #[cfg(feature = "http")]
     most: AtomicU64,
     malformed: AtomicU64,
     reporter: Reporter,
 }
 
-/// What a [`Timeout`] has seen.
+/// The state of a [`Timeout`] at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TimeoutSnapshot {
-    /// The time that a request has by default.
+    /// The default time of a request.
     pub duration: Duration,
-    /// Requests whose deadline passed so far.
+    /// The number of requests so far whose deadline passed.
     pub timed_out: u64,
-    /// Requests so far whose `grpc-timeout` could not be read.
+    /// The number of requests so far whose `grpc-timeout` was not readable.
     pub malformed: u64,
 }
 
-/// Bounds the time of response bodies; made by `TimeoutLayer`'s setters.
+/// A policy that bounds the time of response bodies. The setters of [`TimeoutLayer`] make it.
 #[cfg(feature = "http")]
 #[derive(Clone, Debug)]
 pub struct BodyTimeout {
@@ -143,11 +152,11 @@ pub struct BodyTimeout {
     bounds: BodyBounds,
 }
 
-/// What bounds the time of a response body.
+/// The bounds for the time of a response body.
 #[cfg(feature = "http")]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct BodyBounds {
-    /// The deadline of the head is that of the body too.
+    /// The deadline of the head applies to the body too.
     pub(crate) has_deadline: bool,
     /// The longest time without a frame of the inner body.
     pub(crate) idle: Option<Duration>,
@@ -158,11 +167,12 @@ pub(crate) struct BodyBounds {
 // === impl Timeout ===
 
 impl Timeout {
-    /// A timeout: a `Duration`, or [`TimeoutSettings`].
+    /// Makes a timeout from a `Duration` or from [`TimeoutSettings`].
     ///
     /// # Errors
     ///
-    /// If [`raisable_to`](TimeoutSettings::raisable_to()) is below the duration.
+    /// The settings are invalid if [`raisable_to`](TimeoutSettings::raisable_to()) is below the
+    /// duration.
     pub fn new(settings: impl Into<TimeoutSettings>) -> Result<Self, ConfigError> {
         let settings = settings.into();
         settings.check()?;
@@ -185,14 +195,15 @@ impl Timeout {
         this
     }
 
-    /// Names the timeout in rejections, metrics and events. The first name stays.
+    /// Names the timeout in rejections, metrics and events. The first call sets the name, later
+    /// calls have no effect.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.shared.reporter.set_name(name);
         self
     }
 
-    /// The time that a request has by default; above 146 years it reads as [`Duration::MAX`].
+    /// The default time of a request. A time above 146 years reads as [`Duration::MAX`].
     #[inline]
     pub fn duration(&self) -> Duration {
         match self.usual().nanos() {
@@ -201,7 +212,7 @@ impl Timeout {
         }
     }
 
-    /// The settings.
+    /// The current settings.
     pub fn settings(&self) -> TimeoutSettings {
         lock(&self.shared.settings).clone()
     }
@@ -210,7 +221,7 @@ impl Timeout {
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new); nothing is changed then.
+    /// The same as for [`new`](Self::new). The settings then stay as they are.
     pub fn set(&self, settings: TimeoutSettings) -> Result<(), ConfigError> {
         self.change(|_| settings)
     }
@@ -219,8 +230,8 @@ impl Timeout {
     ///
     /// # Errors
     ///
-    /// If `duration` is above [`raisable_to`](TimeoutSettings::raisable_to()); nothing is changed
-    /// then.
+    /// `duration` must not be above [`raisable_to`](TimeoutSettings::raisable_to()). Otherwise the
+    /// time stays as it is.
     pub fn set_duration(&self, duration: Duration) -> Result<(), ConfigError> {
         self.change(|settings| TimeoutSettings {
             duration,
@@ -240,8 +251,8 @@ impl Timeout {
         Ok(())
     }
 
-    /// Changes what requests read. A request that comes meanwhile may find the new time and the old
-    /// bound of a raised one; it then has one of the two times.
+    /// Publishes the settings to requests. A request that arrives meanwhile may read the new time
+    /// and the old upper bound; it then has one of the two times.
     fn publish(&self, settings: &TimeoutSettings) {
         let shared = &self.shared;
         #[cfg(feature = "http")]
@@ -256,7 +267,7 @@ impl Timeout {
         shared.reporter.set(Setting::Timeout, seconds);
     }
 
-    /// Its setting and what it has seen.
+    /// The settings and the counters.
     pub fn snapshot(&self) -> TimeoutSnapshot {
         TimeoutSnapshot {
             duration: self.duration(),
@@ -271,13 +282,13 @@ impl Timeout {
         self
     }
 
-    /// The time of a request by default.
+    /// The default time of a request.
     #[inline(always)]
     fn usual(&self) -> Time {
         Time(self.shared.time.load(Relaxed))
     }
 
-    /// The time of a request: `ours`, or less if the caller says so.
+    /// The time of a request: `ours`, or less if the caller asks for less.
     #[inline(always)]
     fn time<R: RequestKind>(&self, ours: Time, head: &R::Head<'_>) -> Time {
         let time = match R::callers_time(head) {

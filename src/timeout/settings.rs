@@ -6,8 +6,8 @@ use crate::config::ConfigError;
 
 /// The settings of a [`Timeout`](super::Timeout).
 ///
-/// With feature `serde` they can be read and written, with durations such as `"5s"`. An unknown
-/// field is an error:
+/// With the feature `serde`, you can read and write the settings, with durations such as `"5s"`. An
+/// unknown field is an error:
 ///
 /// ```
 /// # #[cfg(feature = "serde")] {
@@ -24,8 +24,8 @@ use crate::config::ConfigError;
 #[must_use = "settings do nothing until they are applied"]
 #[non_exhaustive]
 pub struct TimeoutSettings {
-    /// The time that a request has until its response head. [`Duration::MAX`] is no limit; with
-    /// zero, hardly more passes than what is ready at once.
+    /// The time that a request has until its response head. [`Duration::MAX`] is no limit. With
+    /// zero, only a response that is ready at the first poll passes.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub duration: Duration,
     /// See [`raisable_to`](Self::raisable_to()).
@@ -43,7 +43,7 @@ pub struct TimeoutSettings {
 // === impl TimeoutSettings ===
 
 impl TimeoutSettings {
-    /// Requests have `duration` until the response head.
+    /// Gives requests `duration` until their response head.
     pub const fn new(duration: Duration) -> Self {
         Self {
             duration,
@@ -51,12 +51,12 @@ impl TimeoutSettings {
         }
     }
 
-    /// Lets an inner `Timeout` replace this one by a longer time, up to `most`, which must not be
-    /// below [`duration`](Self::duration).
+    /// Lets a `Timeout` on an inner layer replace this one by a longer time of at most `most`.
+    /// `most` must not be below [`duration`](Self::duration).
     ///
-    /// Default: none; the shorter of two nested timeouts applies.
+    /// Default: `None`. The shorter of two nested timeouts then applies.
     ///
-    /// It is for a layer around a router, where some routes have a timeout of their own:
+    /// Use it for a layer around a router if some routes have a timeout of their own:
     ///
     /// ```
     /// use std::time::Duration;
@@ -74,19 +74,19 @@ impl TimeoutSettings {
     /// # Ok::<_, seawall::ConfigError>(())
     /// ```
     ///
-    /// The inner time starts with the call of the inner layer, and `most` with the call of this
-    /// one. An inner timeout also raises this layer's deadline for the response body
+    /// The inner time starts with the call of the inner layer; `most` starts with the call of this
+    /// layer. An inner timeout also raises this layer's deadline for the response body
     /// (`including_body`) and its [`Deadline`](crate::Deadline) (`expose_deadline`). It does not
-    /// raise `body_idle_timeout`, `progress_timeout`, or the `grpc-timeout` of the caller.
+    /// raise `body_idle_timeout`, `progress_timeout`, or the caller's `grpc-timeout`.
     ///
-    /// The inner layer finds the outer one through the extensions of the request. A client that a
-    /// handler calls with a new request raises nothing. If the handler forwards the request with
-    /// its extensions, the client's timeout raises this one. Over [`Plain`](crate::Plain) and
-    /// without feature `http` this has no effect.
+    /// The inner layer finds the outer one in the extensions of the request. A client that sends a
+    /// new request inside the handler raises nothing. If the handler forwards the request with its
+    /// extensions, the client's timeout raises this one. Over [`Plain`](crate::Plain) and without
+    /// the feature `http` this has no effect.
     ///
     /// It costs three allocations and three clock reads for each request, and one of each in every
-    /// timeout layer inside it. If a timeout or a limit of the process is raisable, all timeouts
-    /// and request limits of the process look into the extensions of their requests.
+    /// timeout layer inside it. If one timeout or request limit of the process is raisable, all
+    /// timeouts and request limits of the process read the extensions of their requests.
     pub fn raisable_to(mut self, most: impl Into<Option<Duration>>) -> Self {
         self.raisable_to = most.into();
         self
@@ -99,7 +99,7 @@ impl TimeoutSettings {
         Ok(())
     }
 
-    /// In nanoseconds; zero for none.
+    /// The bound in nanoseconds; zero means no bound.
     #[cfg(feature = "http")]
     pub(super) fn most(&self) -> u64 {
         self.raisable_to.map_or(0, crate::clock::nanos)

@@ -1,5 +1,5 @@
-//! The only code that reads a clock or sets a timer, so that paused time moves everything but the
-//! lag probe, which measures how far the runtime is behind real time.
+//! The only code that reads a clock or sets a timer. Paused time therefore moves everything except
+//! the lag probe, which compares the runtime with real time.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -15,33 +15,33 @@ use tokio::runtime::{self, Handle};
 use tokio::task::coop;
 use tokio::time::Sleep;
 
-/// The time by which decisions are taken: paused time moves it.
+/// The time that decisions use. Paused time moves it.
 #[inline]
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
 pub(crate) fn now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
 
-/// A timer that is due `after` from now; registered with the runtime at its first poll.
+/// A timer that is due `after` from now. Its first poll registers it with the runtime.
 ///
 /// # Panics
 ///
-/// Outside a Tokio runtime whose time driver is on.
+/// Outside a Tokio runtime with a time driver.
 pub(crate) fn sleep(after: Duration) -> Sleep {
     tokio::time::sleep(after)
 }
 
-/// What a future gives within a time that begins now; `None` if it takes longer.
+/// The output of a future that is ready within this time from now; `None` if it takes longer.
 ///
 /// # Panics
 ///
-/// Outside a Tokio runtime whose time driver is on.
+/// Outside a Tokio runtime with a time driver.
 pub(crate) async fn within<F: Future>(time: Duration, future: F) -> Option<F::Output> {
     tokio::time::timeout(time, future).await.ok()
 }
 
-/// Calls `then` on a thread of its own after this time of the system, whatever the runtime does.
-/// Without a thread it is called at once.
+/// Calls `then` on a thread of its own after this time of the system's clock, even if the runtime
+/// hangs. If the thread cannot start, calls it at once.
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
 pub(crate) fn on_thread_after(time: Duration, then: fn()) {
     let waits = move || {
@@ -54,28 +54,28 @@ pub(crate) fn on_thread_after(time: Duration, then: fn()) {
     }
 }
 
-/// Longer than any deadline that matters, and short enough to be added to any time.
+/// Longer than any useful deadline, and short enough to be added to any time.
 pub(crate) const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// So many nanoseconds from now.
+/// The time this many nanoseconds from now.
 pub(crate) fn due(nanos: u64) -> tokio::time::Instant {
     now() + Duration::from_nanos(nanos).min(FAR)
 }
 
-/// Makes a timer due `after` from now instead.
+/// Sets a timer to `after` from now.
 pub(crate) fn rearm(timer: Pin<&mut Sleep>, after: Duration) {
     timer.reset(now() + after.min(FAR));
 }
 
-/// A time as nanoseconds, as atomics keep it; what is above 584 years is the most that there is.
+/// A duration in nanoseconds, for atomics. A duration above 584 years is the largest value.
 #[inline]
 pub(crate) fn nanos(time: Duration) -> u64 {
     let seconds = time.as_secs().saturating_mul(1_000_000_000);
     seconds.saturating_add(time.subsec_nanos().into())
 }
 
-/// Polls a timer, also where the future beside it has used up its task's share of Tokio's
-/// cooperative budget: a timer takes a share too, and would never be due beside a busy future.
+/// Polls a timer, even if the future beside it has used up the task's share of Tokio's cooperative
+/// budget. A timer needs a share too, and would never be due beside a busy future.
 #[inline]
 pub(crate) fn poll(mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
     if coop::has_budget_remaining() {
@@ -84,7 +84,7 @@ pub(crate) fn poll(mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()>
     pin!(coop::unconstrained(timer)).poll(cx)
 }
 
-/// The time by which lag is measured, from a fixed origin; a paused clock does not stop it.
+/// The time that measures lag, from a fixed origin. A paused clock does not stop it.
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
 pub(crate) fn monotonic() -> Duration {
     static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -92,24 +92,24 @@ pub(crate) fn monotonic() -> Duration {
     origin.elapsed()
 }
 
-/// The second of the time by which decisions are taken.
+/// The current second of the time that decisions use.
 #[cfg(feature = "tracing")]
 pub(crate) fn second() -> u32 {
     static ORIGIN: LazyLock<tokio::time::Instant> = LazyLock::new(now);
     now().saturating_duration_since(*ORIGIN).as_secs() as u32
 }
 
-/// A timer of the thread's pool, lent until it is dropped.
+/// A timer from the pool of the thread. Its drop returns it.
 ///
-/// A timer that is set anew with [`Sleep::reset`] keeps its entry in the timer wheel, so that a
-/// request that waits costs neither an allocation nor the wheel's lock twice.
+/// A timer that [`Sleep::reset`] moves keeps its entry in the timer wheel. A request that waits
+/// then costs no allocation, and takes the lock of the wheel once.
 #[derive(Default)]
 pub(crate) struct Lent(Option<Pin<Box<Pooled>>>);
 
-/// When a timer is due.
+/// The time at which a timer is due.
 pub(crate) struct Due {
     pub(crate) at: tokio::time::Instant,
-    /// What it is by then, if it may become later.
+    /// The later time, if the deadline may be raised.
     pub(crate) later: Option<Later>,
 }
 
@@ -118,7 +118,7 @@ type Later = Box<dyn Fn() -> tokio::time::Instant + Send + Sync>;
 pin_project! {
     struct Pooled {
         runtime: runtime::Id,
-        // Whether the pool keeps it: not under a clock that was paused.
+        // Whether the pool keeps the timer. It does not keep one under a clock that was paused.
         is_kept: bool,
         later: Option<Later>,
         #[pin]
@@ -126,7 +126,7 @@ pin_project! {
     }
 }
 
-/// As many timers as a thread keeps.
+/// The upper bound for the timers in the pool of a thread.
 const POOL: usize = 64;
 
 thread_local! {
@@ -135,15 +135,16 @@ thread_local! {
 
 static POOL_WHEN_PAUSED: AtomicBool = AtomicBool::new(false);
 
-/// Keeps timers in the pool under paused time as well, for this crate's own tests: what they test
-/// is then what runs in production. A pooled timer stays registered, and a paused clock that moves
-/// by itself stops at it.
+/// Keeps timers in the pool under paused time too, so that the tests of this crate run the code
+/// that runs in production. A pooled timer stays registered, and a paused clock that moves by
+/// itself stops at it.
 #[doc(hidden)]
 pub fn pool_timers_when_paused() {
     POOL_WHEN_PAUSED.store(true, Relaxed);
 }
 
-/// Whether Tokio's clock is that of the system. One that was ever paused differs from it.
+/// Returns whether Tokio's clock is that of the system. A clock that was ever paused differs from
+/// it.
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
 fn is_real() -> bool {
     let before = Instant::now();
@@ -154,11 +155,11 @@ fn is_real() -> bool {
 // === impl Lent ===
 
 impl Lent {
-    /// Ready at `due`, which is read when the timer is set for the first time.
+    /// Ready at `due`, which is evaluated when the timer is set for the first time.
     ///
     /// # Panics
     ///
-    /// Outside a Tokio runtime whose time driver is on.
+    /// Outside a Tokio runtime with a time driver.
     #[inline(never)]
     pub(crate) fn poll(
         &mut self,
@@ -169,7 +170,8 @@ impl Lent {
             Some(pooled) => pooled,
             none => {
                 let pooled = none.insert(Pooled::take(due()));
-                // Registered now, whatever is left of the task's budget: it is not due yet.
+                // Registers the timer now, whatever is left of the task's budget. It is not due
+                // yet.
                 if pooled.as_mut().project().timer.poll(cx).is_pending() {
                     return Poll::Pending;
                 }
@@ -183,7 +185,7 @@ impl Lent {
         Poll::Ready(())
     }
 
-    /// Sets it to `due`; the next poll registers it.
+    /// Sets the timer to `due`. The next poll registers it.
     pub(crate) fn set(&mut self, due: tokio::time::Instant) {
         match &mut self.0 {
             Some(pooled) => pooled.as_mut().project().timer.reset(due),
@@ -191,7 +193,7 @@ impl Lent {
         }
     }
 
-    /// As [`set`](Self::set), and it may become later.
+    /// Sets the timer, as [`set`](Self::set), to a time that may become later.
     pub(crate) fn set_due(&mut self, due: Due) {
         self.set(due.at);
         if let Some(pooled) = &mut self.0 {
@@ -199,7 +201,7 @@ impl Lent {
         }
     }
 
-    /// When it is due, if it is set.
+    /// The time at which the timer is due, if it is set.
     pub(crate) fn due(&self) -> Option<tokio::time::Instant> {
         let pooled = self.0.as_ref()?;
         let due = pooled.timer.deadline();
@@ -240,7 +242,7 @@ impl Pooled {
         }
     }
 
-    /// It is due: unless that has become later.
+    /// The timer is due, unless its time has become later.
     #[cold]
     fn poll_later(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
@@ -261,8 +263,8 @@ fn put_back(mut pooled: Pin<Box<Pooled>>) {
         return;
     }
     *pooled.as_mut().project().later = None;
-    // It keeps the waker of its last poll, and with it the memory of a task that may be over.
-    // Polled when its runtime has shut down, it panics.
+    // The timer keeps the waker of its last poll, and with it the memory of a task that may have
+    // ended. A timer whose runtime has shut down panics when it is polled.
     let mut cx = Context::from_waker(Waker::noop());
     let timer = pooled.as_mut().project().timer;
     let result = panic::catch_unwind(AssertUnwindSafe(|| poll(timer, &mut cx)));

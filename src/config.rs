@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// A setting outside its range: the field, the value and the range that is allowed.
+/// The error of a setting outside its range: the field, the value and the allowed range.
 ///
 /// ```
 /// let error = seawall::ConcurrencyLimit::new(0).unwrap_err();
@@ -21,7 +21,7 @@ pub struct ConfigError {
 // === impl ConfigError ===
 
 impl ConfigError {
-    /// `value`, if it is within `allowed`.
+    /// Returns `value` if it is in the range `allowed`.
     pub(crate) fn check<T>(
         field: &'static str,
         value: T,
@@ -40,7 +40,7 @@ impl ConfigError {
         })
     }
 
-    /// For settings that depend on each other.
+    /// The error of settings that depend on each other.
     pub(crate) fn new(field: &'static str, value: &str, allowed: &str) -> Self {
         Self {
             field,
@@ -49,7 +49,7 @@ impl ConfigError {
         }
     }
 
-    /// The setting's name, as in the docs of its type.
+    /// The name of the setting, as in the docs of its type.
     pub fn field(&self) -> &'static str {
         self.field
     }

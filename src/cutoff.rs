@@ -1,4 +1,4 @@
-//! What a drain asks of the gate: to close connections, and then to end all response bodies.
+//! The cutoff of a drain: it closes connections, and then ends all response bodies.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use crate::observe::Reporter;
 #[cfg(feature = "http")]
 use crate::{reason::Reason, rejection::Rejection};
 
-/// Closes HTTP/1 connections after their next response, and ends response bodies: each when it is
-/// polled next, or else within two scans of its runtime's reaper. A cheap `Clone`: every clone is
+/// Closes HTTP/1 connections after their next response, and ends response bodies: at the next poll
+/// of the body, or else within two scans of the runtime's reaper. A cheap `Clone`: all clones are
 /// the same cutoff.
 #[derive(Clone)]
 pub(crate) struct Cutoff {
@@ -17,7 +17,7 @@ pub(crate) struct Cutoff {
 }
 
 struct Inner {
-    /// 0, [`CLOSES`] or [`OVER`]; it only grows.
+    /// 0, [`CLOSES`] or [`OVER`]. It only grows.
     stage: AtomicU8,
     ended: AtomicU64,
     /// Without HTTP there are no bodies.
@@ -49,7 +49,7 @@ impl Cutoff {
         &self.inner.reporter
     }
 
-    /// From now on HTTP/1 connections are closed.
+    /// Closes HTTP/1 connections from now on.
     pub(crate) fn close_connections(&self) {
         self.inner.stage.fetch_max(CLOSES, Relaxed);
     }
@@ -60,7 +60,7 @@ impl Cutoff {
         self.inner.stage.load(Relaxed) != 0
     }
 
-    /// From now on bodies are ended.
+    /// Ends bodies from now on.
     pub(crate) fn end_bodies(&self) {
         self.inner.stage.fetch_max(OVER, Relaxed);
     }
@@ -70,13 +70,13 @@ impl Cutoff {
         self.inner.stage.load(Relaxed) == OVER
     }
 
-    /// How many bodies it has ended.
+    /// The number of bodies that it has ended.
     pub(crate) fn ended(&self) -> u64 {
         self.inner.ended.load(Relaxed)
     }
 
-    /// Counts a body that is ended, and says why. Its request was admitted, and so is not counted
-    /// as rejected.
+    /// Counts a body that is ended, and returns the rejection. The request was admitted, and so
+    /// does not count as rejected.
     #[cfg(feature = "http")]
     pub(crate) fn end_body(&self) -> Rejection {
         self.inner.ended.fetch_add(1, Relaxed);

@@ -1,4 +1,4 @@
-//! When the answer to a request is due, for handlers and inner layers.
+//! Deadlines of requests, for handlers and inner layers.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,9 +7,11 @@ use tokio::time::Instant;
 
 use crate::clock;
 
-/// When the answer to a request is due; put into its extensions by `TimeoutLayer::expose_deadline`.
+/// The time at which the answer to a request is due. A timeout layer with
+/// [`expose_deadline`](crate::TimeoutLayer::expose_deadline) puts it into the extensions of the
+/// request.
 ///
-/// A handler that calls another service for the request passes on the time that is left:
+/// A handler that calls another service passes on the time that is left:
 ///
 /// ```
 /// use axum::Extension;
@@ -32,7 +34,7 @@ pub struct Deadline {
 // === impl Deadline ===
 
 impl Deadline {
-    /// A deadline this long from now, at most 30 years.
+    /// Makes a deadline this long from now, at most 30 years.
     pub fn after(duration: Duration) -> Self {
         Self {
             at: clock::now() + duration.min(clock::FAR),
@@ -48,7 +50,7 @@ impl Deadline {
         self.at
     }
 
-    /// How much time is left; zero when it has passed.
+    /// The time that is left; zero after the deadline.
     pub fn remaining(&self) -> Duration {
         self.at.saturating_duration_since(clock::now())
     }

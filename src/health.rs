@@ -6,12 +6,12 @@
 //! | `/readyz` | the service takes new clients | 503 while it drains, or for a reason that you add |
 //! | `/statusz` | the text that you give, as JSON | 404 if you give none, 500 if that failed |
 //!
-//! Any other path is 404, any other method than GET and HEAD is 405.
+//! Any other path is answered with 404, any method other than GET and HEAD with 405.
 //!
 //! # Where it goes
 //!
-//! On a listener of its own, so that probes are answered under overload too, and that the status is
-//! not public:
+//! On a listener of its own, so that it answers probes under overload too, and so that the status
+//! is not public:
 //!
 //! ```
 //! use axum::Router;
@@ -28,7 +28,7 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! On the listener of the service, the stack must not reject it:
+//! On the listener of the service, exempt it from the stack:
 //!
 //! ```
 //! use axum::{Router, routing::get};
@@ -45,11 +45,11 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! Everybody can then read the answers: `/readyz` names the reason, for example the name of an
-//! essential breaker. Do not give this service a [`status`](Health::status).
+//! All clients can then read the answers. `/readyz` names the reason, for example the name of an
+//! essential breaker. Do not set a [`status`](Health::status) for this service.
 //!
-//! Under hyper it is `TowerToHyperService::new(health)`. For gRPC's own health checks, let
-//! tonic-health follow the drain:
+//! Under hyper, use `TowerToHyperService::new(health)`. For gRPC health checks, set the status of
+//! tonic-health when the drain starts:
 //!
 //! ```
 //! use tonic_health::ServingStatus;
@@ -65,21 +65,25 @@
 //! # }
 //! ```
 //!
-//! # When it is not ready
+//! # When the service is not ready
 //!
-//! While it drains, and for no other reason by default. If load made a server not ready, its load
-//! would go to the others, which would not be ready soon: a fleet would be empty at once.
+//! By default, the service is not ready while it drains, and for no other reason. If load made a
+//! server not ready, its load would go to the other servers, which would soon not be ready either.
 //! [`not_ready_while_shedding`](Health::not_ready_while_shedding) and
-//! [`essential`](Health::essential) are for services where this cannot happen, for example since a
-//! load balancer ignores the checks if most of them fail (Envoy's panic threshold).
+//! [`essential`](Health::essential) are for services where this cannot happen, for example because
+//! a load balancer ignores the checks if most of them fail (Envoy's panic threshold).
 //!
-//! A condition must hold for a while, and be gone for a while, before readiness changes. Conditions
-//! are looked at when readiness is asked for. What they are between two probes is not known: a
-//! condition that two probes find is taken to have held in between.
+//! A condition must hold for a time before the service is not ready, and must be absent for a time
+//! before it is ready again. The service evaluates conditions when a client asks for readiness. If
+//! two consecutive probes find the condition, it counts as true in between.
+//!
+//! # Cost
+//!
+//! A probe takes a short lock, and then calls the closures that you pass, outside the lock.
 //!
 //! # Panics
 //!
-//! Where a closure that you pass does. The layer around it may catch that.
+//! The service panics if a closure that you pass panics. A panic isolation around it catches that.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -103,8 +107,8 @@ use crate::lag_shed::LagShed;
 use crate::rejection::BoxError;
 use crate::sync::lock;
 
-/// Answers health checks, as a Tower service over HTTP; see the [module docs](self). A cheap
-/// `Clone`: every clone answers the same.
+/// A Tower service over HTTP that answers health checks; see the [module docs](self). A cheap
+/// `Clone`: all clones give the same answers.
 #[derive(Clone)]
 pub struct Health {
     shared: Arc<Shared>,
@@ -119,7 +123,7 @@ struct Shared {
 
 type Status = Arc<dyn Fn() -> Result<String, BoxError> + Send + Sync>;
 
-/// A reason not to be ready.
+/// A reason for which the service is not ready.
 struct Check {
     name: Cow<'static, str>,
     holds: Box<dyn Fn() -> bool + Send + Sync>,
@@ -133,7 +137,7 @@ const STATUS: &str = "/statusz";
 // === impl Health ===
 
 impl Health {
-    /// A service that is ready until this drain begins.
+    /// Makes a service that is ready until this drain begins.
     pub fn new(drain: impl Into<Drain>) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -145,10 +149,11 @@ impl Health {
         }
     }
 
-    /// Not ready when `condition` has held for the time `after`, until it has been gone for as
-    /// long. The name is in the answer of `/readyz`. It applies to every clone.
+    /// Makes the service not ready when `condition` has held for the time `after`, until it has
+    /// been absent for as long. The answer of `/readyz` contains the name. It applies to all
+    /// clones.
     ///
-    /// The closure is called for each probe, and must not block.
+    /// The service calls the closure for each probe. It must not block.
     #[must_use]
     pub fn not_ready_while(
         self,
@@ -160,8 +165,8 @@ impl Health {
         self.with_check(name.into(), hysteresis, condition)
     }
 
-    /// Not ready when this shedder has rejected requests for the time `after`, until it has
-    /// rejected none for as long.
+    /// Makes the service not ready when this shedder has rejected requests for the time `after`,
+    /// until it has rejected none for as long.
     #[must_use]
     pub fn not_ready_while_shedding(self, lag_shed: &LagShed, after: Duration) -> Self {
         let lag_shed = lag_shed.clone();
@@ -170,11 +175,11 @@ impl Health {
         })
     }
 
-    /// Not ready while this breaker is open, and for the time `hold` after that: for a dependency
-    /// without which no request can be served.
+    /// Makes the service not ready while this breaker is open, and for the time `hold` after that.
+    /// Use it for a dependency without which the service can serve no request.
     ///
-    /// A breaker closes only if it is called. So the service is ready again when the breaker would
-    /// admit a probe, also if it does not get one.
+    /// A breaker closes only if it is called. The service is therefore ready again as soon as the
+    /// breaker would admit a probe, even if no probe arrives.
     #[must_use]
     pub fn essential(self, breaker: &CircuitBreaker, hold: Duration) -> Self {
         let name = match breaker.name() {
@@ -190,11 +195,10 @@ impl Health {
         })
     }
 
-    /// The text of `/statusz`, as JSON: for example
-    /// `move || serde_json::to_string(&registry.snapshot())`. It replaces one that was set before,
-    /// in every clone.
+    /// Sets the text of `/statusz`, as JSON: for example `move ||
+    /// serde_json::to_string(&registry.snapshot())`. It replaces the previous one, in all clones.
     ///
-    /// The closure is called for each request, and must not block.
+    /// The service calls the closure for each request. It must not block.
     #[must_use]
     pub fn status<F, E>(self, status: F) -> Self
     where
@@ -221,20 +225,20 @@ impl Health {
         self
     }
 
-    /// Whether it takes new clients.
+    /// Returns whether the service takes new clients.
     pub fn is_ready(&self) -> bool {
         self.not_ready_reasons().is_empty()
     }
 
-    /// Why it is not ready: `"draining"`, `"shedding"`, or the name of a condition. Empty if it is
-    /// ready.
+    /// The reasons for which the service is not ready: `"draining"`, `"shedding"`, or the names of
+    /// conditions. Empty if it is ready.
     pub fn not_ready_reasons(&self) -> Vec<Cow<'static, str>> {
         let shared = &self.shared;
         let mut reasons = Vec::new();
         if shared.drain.is_draining() {
             reasons.push(Cow::Borrowed("draining"));
         }
-        // The closures are called without the lock.
+        // Calls the closures without the lock.
         let checks = lock(&shared.checks).clone();
         for check in checks {
             let holds = (check.holds)();
@@ -246,7 +250,7 @@ impl Health {
         reasons
     }
 
-    /// Whether a path is one of this service, for the exemptions of a stack.
+    /// Returns whether a path is one of this service. Use it for the exemptions of a stack.
     pub fn has_path(path: &str) -> bool {
         matches!(path, LIVE | READY | STATUS)
     }
@@ -300,7 +304,7 @@ fn response(answer: HealthAnswer, content_type: &'static str, body: String) -> R
     let headers = response.headers_mut();
     let content_type = HeaderValue::from_static(content_type);
     headers.insert(header::CONTENT_TYPE, content_type);
-    // What was true once says nothing about now.
+    // A cached answer would report an old state.
     let no_store = HeaderValue::from_static("no-store");
     headers.insert(header::CACHE_CONTROL, no_store);
     response
@@ -318,7 +322,7 @@ impl<B> Service<Request<B>> for Health {
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let mut response = self.answer(request.method(), request.uri().path());
         if request.method() == Method::HEAD {
-            // Hyper's HTTP/2 server sends the body of an answer to HEAD.
+            // Hyper's HTTP/2 server would send the body of an answer to HEAD.
             let length = HeaderValue::from(response.body().len());
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_LENGTH, length);

@@ -1,15 +1,15 @@
-//! What a request says about the service, and how its work ends.
+//! The outcome of a request, and the end of its work.
 
-/// What a request's result says about the service behind the gate.
+/// What the result of a request means for the service behind the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The service did what it should.
+    /// The service worked.
     Success,
     /// The service failed.
     Failure,
-    /// The result says nothing about the service: 429, a rejection of an inner layer, or the fault
-    /// of the caller.
+    /// The result does not count: a 429, a rejection of an inner layer, or a failure that the
+    /// caller caused.
     Ignored,
     /// The caller dropped the request before there was a result.
     Cancelled,
@@ -17,7 +17,7 @@ pub enum Outcome {
     Panicked,
 }
 
-/// How the work for a request ended, its response body included.
+/// The end of the work for a request, its response body included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Completion {
@@ -25,8 +25,8 @@ pub enum Completion {
     Complete,
     /// The response body ended with an error.
     Failed,
-    /// The call, or the response body, was dropped before its end.
+    /// The call or the response body was dropped before its end.
     Cancelled,
-    /// The call, or the response body, unwound.
+    /// The call or the response body panicked.
     Panicked,
 }

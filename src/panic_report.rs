@@ -1,4 +1,4 @@
-//! What a panic hook gets.
+//! The report of a panic, for a hook.
 
 use std::any::Any;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// A closure that is called for every panic.
 pub(crate) type Hook = Arc<dyn Fn(&PanicReport<'_>) + Send + Sync>;
 
-/// What is kept of a request for a hook that runs when the request itself is gone.
+/// The part of a request that is kept for a hook which runs after the request has ended.
 #[cfg(feature = "http")]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -20,7 +20,7 @@ pub struct RequestSummary {
     pub request_id: Option<::http::HeaderValue>,
 }
 
-/// A caught panic, as a hook gets it.
+/// The report of a caught panic.
 pub struct PanicReport<'a> {
     payload: &'a (dyn Any + Send),
     #[cfg(feature = "http")]
@@ -68,7 +68,7 @@ impl fmt::Debug for PanicReport<'_> {
     }
 }
 
-/// `panic!` gives a `&str` or a `String`.
+/// `panic!` makes a `&str` or a `String`.
 pub(crate) fn message(payload: &(dyn Any + Send)) -> Option<&str> {
     payload
         .downcast_ref::<&'static str>()

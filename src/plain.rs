@@ -1,4 +1,4 @@
-//! The plain protocol: any `Service`, and a rejection is an error.
+//! The plain protocol: any `Service`, with rejections as errors.
 
 use std::task::{Context, Poll};
 
@@ -11,7 +11,7 @@ use crate::protocol::{Classify, Plain, Protocol, Respond, Responder};
 use crate::rejection::Rejection;
 use crate::request::{PlainRequest, RequestKind, sealed};
 
-/// The outcome of a result by default.
+/// The default outcome of a result.
 #[inline]
 pub(crate) fn outcome<Res, Err>(
     classify: &impl Classify<Res, Err>,
@@ -111,7 +111,7 @@ where
         guard: &mut FutureGuard<P, PlainRequest<Req>>,
         _: &mut TimerOf<P, PlainRequest<Req>>,
     ) {
-        // It stays in the future while foreign code runs, which may panic.
+        // The guard stays in the future while foreign code runs, which may panic.
         if let Some(held) = InFuture::<NeedsOf<P, PlainRequest<Req>>>::get(guard) {
             if const { <NeedsOf<P, PlainRequest<Req>> as Needs>::Settle::IS } {
                 let outcome = outcome(&self.results, result);

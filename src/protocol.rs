@@ -1,6 +1,6 @@
-//! Protocols: how a kind of service is read and answered, and when a request is over.
+//! Protocols: how the gate reads a request, answers it, and recognises its end.
 //!
-//! Two traits, both sealed: [`Protocol`] for what goes in, [`Respond`] for what comes out. `Http`
+//! There are two sealed traits: [`Protocol`] reads requests, [`Respond`] makes responses. `Http`
 //! and `Plain` implement them.
 
 use std::fmt;
@@ -14,45 +14,45 @@ use crate::policy::{Budget, Parts, Policy};
 use crate::rejection::Rejection;
 use crate::request::{RequestKind, sealed};
 
-/// How a protocol reads a request, and hands it on.
+/// Reads a request, and passes it to the inner service.
 pub trait Protocol<Req, P>: Clone + sealed::Sealed {
-    /// What a policy sees of a request.
+    /// The kind of request that a policy sees.
     type Kind: RequestKind;
 
-    /// The request as the inner service gets it.
+    /// The request that the inner service gets.
     type Inner;
 
-    /// What is remembered of a request that the inner service has taken.
+    /// The properties of a request that the gate keeps after the inner service has taken it.
     type Memo: Copy + fmt::Debug;
 
-    /// What a future keeps of a request body.
+    /// The part of a request body that a future keeps.
     type Kept: Default;
 
-    /// What is lent while the inner service runs.
+    /// The value that is lent while the inner service runs.
     type Scope;
 
-    /// Lends the head to `look`.
+    /// Passes the head to `look`.
     fn with_head<T>(
         request: &Req,
         look: impl FnOnce(&<Self::Kind as RequestKind>::Head<'_>) -> T,
     ) -> T;
 
-    /// What it takes to judge the response; must be cheap.
+    /// The properties that classify the response; must be cheap.
     fn glance(request: &Req) -> Self::Memo;
 
-    /// What it takes to answer as well.
+    /// The properties that classify the response and answer the request.
     fn inspect(request: &Req) -> Self::Memo;
 
-    /// The exact length of the body; `u64::MAX` if it is not known.
+    /// The exact length of the body; `u64::MAX` if it is unknown.
     fn length(request: &Req) -> u64;
 
-    /// What the future keeps of a body of this length, which is within the limit.
+    /// The part that the future keeps of a body of this length, which is within the limit.
     fn sent(parts: &Parts<'_>, length: u64) -> Self::Kept;
 
-    /// The request for the inner service. `max` is the most that its body may have.
+    /// The request for the inner service. `max` is the limit for its body.
     fn pass(&self, request: Req, max: u64, kept: &Self::Kept) -> Self::Inner;
 
-    /// The request for the inner service, with a body that is counted; or why not.
+    /// The request for the inner service, with a body that is counted, or the reason to reject it.
     #[expect(
         clippy::type_complexity,
         reason = "a request and what is kept of it, or why not"
@@ -63,19 +63,20 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
         parts: &Parts<'_>,
     ) -> Result<(Self::Inner, Self::Kept), (Rejection, Self::Kept)>;
 
-    /// Lends what is known of the request body to what runs on this thread.
+    /// Lends the state of the request body to the code that runs on this thread.
     fn enter(kept: &Self::Kept) -> Self::Scope;
 
-    /// What is left of a request that is rejected.
+    /// The rest of a request that is rejected.
     fn unread(request: Req) -> Self::Kept;
 
-    /// Why the request body was ended, if it was.
+    /// The rejection, if the request body was ended.
     fn overrun(kept: &mut Self::Kept) -> Option<Rejection>;
 
-    /// Takes the rest of the request body back from an inner service that is dropped.
+    /// Takes the rest of the request body from an inner service that is dropped.
     fn reclaim(kept: &mut Self::Kept);
 
-    /// Ready when a rejected request can be answered: reads what the connection needs to go on.
+    /// Ready when the gate can answer a rejected request: reads as much as the connection needs to
+    /// go on.
     fn poll_rest(
         rejection: Option<&Rejection>,
         kept: &mut Self::Kept,
@@ -83,12 +84,12 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
         cx: &mut Context<'_>,
     ) -> Poll<()>;
 
-    /// Sets the timer of a request now, if that may not wait for the first poll, and exposes the
+    /// Sets the timer of a request now, if it must not wait for the first poll, and exposes the
     /// deadline.
     fn set_timer(timer: &mut Timer, budget: Budget<'_>, request: &mut Req);
 }
 
-/// How a protocol answers: generic over the response and the error of the inner service.
+/// Makes responses, for any response and error of the inner service.
 pub trait Respond<Req, Res, Err, P>: Protocol<Req, P>
 where
     P: Policy<Self::Kind>,
@@ -96,7 +97,7 @@ where
     /// The response of the gate.
     type Response;
 
-    /// What goes on with the response body.
+    /// The state that goes on with the response body.
     type Carried;
 
     /// The answer to a request that is rejected.
@@ -108,7 +109,7 @@ where
         kept: Self::Kept,
     ) -> Result<Self::Response, Err>;
 
-    /// Settles the token if the result has an outcome, and releases it if the request is over.
+    /// Settles the token if the result has an outcome, and releases it if the request has ended.
     fn settle(
         &self,
         result: &mut Result<Res, Err>,
@@ -117,17 +118,17 @@ where
         timer: &mut TimerOf<P, Self::Kind>,
     ) -> Self::Carried;
 
-    /// The response, with what goes on with its body.
+    /// The response, with the state that goes on with its body.
     fn wrap(&self, result: Result<Res, Err>, carried: Self::Carried)
     -> Result<Self::Response, Err>;
 }
 
-/// `http::Request` in, `http::Response` out: the default protocol.
+/// The default protocol: a service from `http::Request` to `http::Response`.
 ///
-/// A request is over when its response body is: at its end, at its trailers, when it is dropped;
-/// for `HEAD`, 204 and 304 at once. An upgraded connection (101) is no longer a request.
+/// A request ends with its response body: at its end, at its trailers, or when it is dropped; for
+/// `HEAD`, 204 and 304 at once. A request that is upgraded (101) ends at the head.
 ///
-/// `In` and `Out` say what becomes of request and response bodies, and `E` classifies errors.
+/// `In` and `Out` convert request and response bodies, and `E` classifies errors.
 #[derive(Clone, Copy, Default)]
 pub struct Http<In = Wrapped, Out = Wrapped, E = Opaque> {
     #[cfg_attr(
@@ -147,43 +148,44 @@ pub struct Http<In = Wrapped, Out = Wrapped, E = Opaque> {
     pub(crate) errors: E,
 }
 
-/// Any request in, any `Result` out: a rejection becomes the error, `S::Error: From<Rejection>`.
+/// The protocol for any service. A rejection becomes the error of the service: `S::Error:
+/// From<Rejection>`.
 ///
-/// `Ok` is a success and `Err` a failure, unless the error is, or is a boxed error around, a
-/// [`Rejection`] of an inner layer. `E` classifies results; see
+/// `Ok` is a success and `Err` is a failure, unless the error is a [`Rejection`] of an inner layer,
+/// or a box around one. `E` classifies results; see
 /// [`GateLayer::classify`](crate::GateLayer::classify).
 #[derive(Clone, Copy, Default)]
 pub struct Plain<E = Rejections> {
     pub(crate) results: E,
 }
 
-/// Bodies become those of this crate, where a gate has to watch them.
+/// Converts bodies to those of this crate, if a gate must watch them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wrapped;
 
-/// Bodies keep their type: one that a gate has to watch is converted back by the closure.
+/// Keeps the type of bodies: the closure converts a body that a gate must watch.
 #[derive(Clone, Copy)]
 pub struct Converted<F>(pub(crate) F);
 
 /// Classifies results. Sealed.
 pub trait Classify<Res, Err>: Clone + sealed::Sealed {
-    /// `None` for the default.
+    /// The outcome; `None` for the default.
     fn classify(&self, result: &Result<Res, Err>) -> Option<Outcome>;
 }
 
-/// Nothing is looked at: the default applies.
+/// Inspects nothing: the default applies.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Opaque;
 
-/// Errors are looked at for a [`Rejection`] of an inner layer.
+/// Looks for a [`Rejection`] of an inner layer in errors.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rejections;
 
-/// A closure is asked about errors.
+/// Calls a closure for errors.
 #[expect(clippy::type_complexity, reason = "it is a closure")]
 pub struct ByError<Err>(pub(crate) Arc<dyn Fn(&Err) -> Option<Outcome> + Send + Sync>);
 
-/// A closure is asked about results.
+/// Calls a closure for results.
 #[expect(clippy::type_complexity, reason = "it is a closure")]
 pub struct ByResult<Res, Err>(
     pub(crate) Arc<dyn Fn(&Result<Res, Err>) -> Option<Outcome> + Send + Sync>,
@@ -192,12 +194,12 @@ pub struct ByResult<Res, Err>(
 #[cfg(feature = "http")]
 pub(crate) use crate::http::answer::Responder;
 
-/// There is no answer but the error.
+/// Without HTTP, the error is the only answer.
 #[cfg(not(feature = "http"))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Responder;
 
-/// What makes the default answers.
+/// The default answers.
 pub(crate) fn by_default() -> Responder {
     #[cfg(feature = "http")]
     return Responder::default();

@@ -1,9 +1,9 @@
-//! How an inner gate raises a limit or a timeout of an outer one.
+//! An inner gate raises a limit or a timeout of an outer gate.
 //!
-//! A gate whose limit or timeout is raisable leaves a value in the request's extensions. A gate
-//! further in that limits or times the same request asks there for its own, and what it asks for
-//! reaches all raisable gates around it. An outer gate looks when its own value is reached. A
-//! client cannot ask: extensions are not sent.
+//! A gate whose limit or timeout is raisable puts a value into the request's extensions. An inner
+//! gate that limits or times the same request writes its own limit there, and all raisable gates
+//! around it see it. An outer gate reads the value when its own limit is reached. A client cannot
+//! write it, since extensions are not sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -18,21 +18,22 @@ use crate::deadline::Deadline;
 /// The times of a request, in its extensions.
 #[derive(Clone)]
 struct Times {
-    /// Of the innermost gate so far whose timeout is raisable.
+    /// The request of the innermost gate so far whose timeout is raisable.
     asked: Arc<Asked>,
     /// The latest time that the gates so far allow.
     bound: Option<Deadline>,
-    /// The deadline that they have exposed.
+    /// The deadline that the gates so far have exposed.
     exposed: Option<Deadline>,
 }
 
-/// The sizes of a request, in its extensions: of the innermost gate so far whose limit is raisable.
+/// The sizes of a request, in its extensions: those of the innermost gate so far whose limit is
+/// raisable.
 #[derive(Clone)]
 struct Sizes(Arc<Asked>);
 
-/// The largest value that any gate inside a raisable one asks for.
+/// The largest value that any gate inside a raisable one has asked for.
 struct Asked {
-    /// Bytes, or nanoseconds since `since`.
+    /// In bytes, or in nanoseconds since `since`.
     value: AtomicU64,
     since: Instant,
     outer: Option<Arc<Asked>>,
@@ -46,21 +47,22 @@ pub(crate) struct RaisableSize {
     granted: u64,
 }
 
-/// The time of a gate for one request.
+/// The time that a gate gives one request.
 #[derive(Clone, Copy)]
 pub(crate) struct Time {
     /// `u64::MAX` for no limit.
     pub(crate) nanos: u64,
-    /// The most to which inner gates may raise it; less than that if they may not.
+    /// The bound up to which inner gates may raise the time; a smaller value if they may not.
     pub(crate) most: u64,
     pub(crate) is_callers: bool,
     pub(crate) is_exposed: bool,
 }
 
-/// Whether any limit or timeout of this process is raisable. If none is, no gate looks.
+/// Whether any limit or timeout of this process is raisable. If none is, no gate reads the
+/// extensions.
 static IS_USED: AtomicBool = AtomicBool::new(false);
 
-/// A limit or a timeout becomes raisable.
+/// Marks that a limit or a timeout is raisable.
 pub(crate) fn use_it() {
     IS_USED.store(true, Relaxed);
 }
@@ -77,11 +79,11 @@ pub(crate) fn ask_size(extensions: &Extensions, max: u64) {
     }
 }
 
-/// Asks the outer gates for the time of a gate, exposes its deadline, and lets inner gates ask if
-/// it is raisable. `None` if the time may begin later.
+/// Asks the outer gates for the time of this gate, exposes its deadline, and lets inner gates ask
+/// if its time is raisable. Returns `None` if the time may start later.
 ///
-/// Generic callers see its body: the optimiser knows then that the request does not escape, and
-/// does not copy it.
+/// It is generic, so that callers see its body: the optimiser then knows that the request does not
+/// escape, and does not copy it.
 #[cold]
 #[inline]
 pub(crate) fn deadline(extensions: &mut Extensions, time: Time) -> Option<Due> {
@@ -98,7 +100,7 @@ pub(crate) fn deadline(extensions: &mut Extensions, time: Time) -> Option<Due> {
     }
     let known = extensions.get::<Deadline>().copied();
     if known != exposed {
-        // That of another layer.
+        // The deadline of another layer.
         bound = earlier(bound, known);
     }
     let shown = earlier(bound, own.map(Deadline::new));
@@ -157,7 +159,7 @@ impl Asked {
         }
     }
 
-    /// `None` is for ever.
+    /// `None` means no limit.
     fn ask_time(&self, at: Option<Instant>) {
         let time = at.map_or(Duration::MAX, |at| at.saturating_duration_since(self.since));
         self.value.fetch_max(clock::nanos(time), Relaxed);
@@ -175,7 +177,8 @@ impl Asked {
 // === impl RaisableSize ===
 
 impl RaisableSize {
-    /// A size of `max`, which inner gates may raise to `most`. The body has `granted` for now.
+    /// A size of `max` bytes, which inner gates may raise to `most`. The body may have `granted`
+    /// bytes for now.
     pub(crate) fn new(extensions: &mut Extensions, max: u64, most: u64, granted: u64) -> Self {
         let outer = extensions.get().map(|Sizes(outer)| outer.clone());
         let asked = Asked::inside(outer);
@@ -188,7 +191,7 @@ impl RaisableSize {
         }
     }
 
-    /// How many bytes more are granted now, because an inner gate limits the body to more.
+    /// The additional bytes that the body may have now, because an inner gate allows more.
     pub(crate) fn take_more(&mut self) -> u64 {
         if self.asked.value.load(Relaxed) <= self.max {
             return 0;

@@ -1,8 +1,8 @@
-//! Why requests are rejected: one word each, for answers, metrics and events.
+//! Reasons of rejections, each with a label for answers, metrics and events.
 
 use std::fmt;
 
-/// Why a request was rejected.
+/// The reason of a rejection.
 ///
 /// Each reason has one answer over HTTP and one over gRPC; the table is in the
 /// [crate docs](crate#answers).
@@ -13,9 +13,9 @@ pub enum Reason {
     Overloaded,
     /// A concurrency limit is reached.
     ConcurrencyLimit,
-    /// The request was queued for a permit until its time was over.
+    /// The request was queued for a permit until its queue timeout passed.
     QueueTimeout,
-    /// The caller sends more requests than it may.
+    /// The client sends more requests than it may.
     RateLimited,
     /// A circuit breaker is open.
     CircuitOpen,
@@ -23,21 +23,21 @@ pub enum Reason {
     Draining,
     /// The deadline passed before the response was complete.
     Timeout,
-    /// The request body came too slowly.
+    /// The request body arrives too slowly.
     BodyTooSlow,
     /// The request body is larger than allowed.
     BodyTooLarge,
-    /// The request's headers are larger, or more, than allowed.
+    /// The request has larger headers, or more of them, than allowed.
     HeadersTooLarge,
     /// The request's URI is longer than allowed.
     UriTooLong,
     /// The handler panicked.
     Panicked,
-    /// A reason of a policy that is not part of this crate.
+    /// A reason of your own policy.
     Custom(&'static CustomReason),
 }
 
-/// A reason for a policy of your own: a label, and how the rejection is answered.
+/// A reason for your own policies: a label, and the answer to the client.
 ///
 /// ```
 /// use seawall::{CustomReason, Reason, Rejection};
@@ -60,7 +60,7 @@ pub struct CustomReason {
 // === impl Reason ===
 
 impl Reason {
-    /// All reasons but [`Reason::Custom`]; each is at its [`Reason::index`].
+    /// All reasons except [`Reason::Custom`]; each is at its [`Reason::index`].
     #[cfg(any(test, feature = "metrics", feature = "tracing"))]
     pub(crate) const ALL: [Reason; 12] = [
         Reason::Overloaded,
@@ -77,7 +77,7 @@ impl Reason {
         Reason::Panicked,
     ];
 
-    /// The reason as a label: lower case, stable, fit for metrics, logs and problem documents.
+    /// The label of the reason: lower case and stable, for metrics, logs and problem documents.
     ///
     /// ```
     /// assert_eq!(seawall::Reason::QueueTimeout.as_str(), "queue_timeout");
@@ -100,7 +100,7 @@ impl Reason {
         }
     }
 
-    /// Where the reason is in [`Reason::ALL`]; `None` for [`Reason::Custom`].
+    /// The position of the reason in [`Reason::ALL`]; `None` for [`Reason::Custom`].
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     pub(crate) fn index(self) -> Option<usize> {
         Reason::ALL.iter().position(|reason| *reason == self)
@@ -130,15 +130,16 @@ impl fmt::Display for Reason {
 // === impl CustomReason ===
 
 impl CustomReason {
-    /// A reason with a label in `snake_case` and a message that the client reads.
+    /// Makes a reason from a label in `snake_case` and a message that the client reads.
     ///
-    /// The message is printable ASCII without `"`, `\` and `%`, so that it needs no escaping. The
-    /// answer is 503 over HTTP and `UNAVAILABLE` (14) over gRPC, and says nothing about the
-    /// service.
+    /// The message must be printable ASCII without `"`, `\` and `%`, so that it needs no escaping.
+    /// By default the answer is 503 over HTTP and `UNAVAILABLE` (14) over gRPC, and the rejection
+    /// is not a failure of the dependency.
     ///
     /// # Panics
     ///
-    /// If the message has another character; in a `static`, that is an error of the compiler.
+    /// The message has a character that is not allowed. In a `static`, this is an error at compile
+    /// time.
     pub const fn new(label: &'static str, message: &'static str) -> Self {
         let bytes = message.as_bytes();
         let mut at = 0;
@@ -158,11 +159,11 @@ impl CustomReason {
         }
     }
 
-    /// The HTTP status of the answer, 100 to 999. Default: 503.
+    /// Sets the HTTP status of the answer, 100 to 999. Default: 503.
     ///
     /// # Panics
     ///
-    /// If the status is outside its range.
+    /// The status is outside its range.
     #[must_use]
     pub const fn status(mut self, status: u16) -> Self {
         assert!(
@@ -173,11 +174,11 @@ impl CustomReason {
         self
     }
 
-    /// The gRPC status code of the answer, 1 to 16. Default: 14, `UNAVAILABLE`.
+    /// Sets the gRPC status code of the answer, 1 to 16. Default: 14, `UNAVAILABLE`.
     ///
     /// # Panics
     ///
-    /// If the code is outside its range.
+    /// The code is outside its range.
     #[must_use]
     pub const fn grpc_code(mut self, code: u8) -> Self {
         assert!(
@@ -188,8 +189,8 @@ impl CustomReason {
         self
     }
 
-    /// Whether such a rejection is a failure of what is behind the layer: a circuit breaker outside
-    /// counts it as one. Default: `false`.
+    /// Sets whether such a rejection is a failure of the service behind the layer, which a circuit
+    /// breaker further out counts. Default: `false`.
     #[must_use]
     pub const fn dependency_failure(mut self, is_failure: bool) -> Self {
         self.is_dependency_failure = is_failure;

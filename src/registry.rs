@@ -17,8 +17,8 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`Health::status`](crate::Health::status) shows it. The names are those of the registry, and
-//! need not be those that the handles have in metrics.
+//! [`Health::status`](crate::Health::status) can show it. The names are those of the registry; they
+//! may differ from the names that the handles have in metrics.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -36,9 +36,9 @@ use crate::stack::{Client, ClientSnapshot, Server, ServerSnapshot, Stack};
 use crate::sync::lock;
 use crate::timeout::{Timeout, TimeoutSnapshot};
 
-/// Collects stacks and handles by name. A cheap `Clone`: every clone is the same registry.
+/// Collects stacks and handles by name. A cheap `Clone`: all clones are the same registry.
 ///
-/// It keeps what is added, until that is [removed](Self::remove).
+/// The registry keeps a handle until you [remove](Self::remove) it.
 #[derive(Clone, Default)]
 pub struct Registry {
     entries: Arc<Mutex<BTreeMap<String, Source>>>,
@@ -46,7 +46,7 @@ pub struct Registry {
 
 type Source = Arc<dyn Fn() -> HandleSnapshot + Send + Sync>;
 
-/// What a stack or a handle is doing now.
+/// The state of a stack or a handle at one moment.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "snake_case"))]
@@ -72,7 +72,7 @@ pub enum HandleSnapshot {
     Timeout(TimeoutSnapshot),
 }
 
-/// What a [`Registry`] takes: the stacks and the handles of this crate. Sealed.
+/// The stacks and the handles that a [`Registry`] takes. Sealed.
 pub trait Snapshot: sealed::Sealed + Clone + Send + Sync + 'static {
     #[doc(hidden)]
     fn handle_snapshot(&self) -> HandleSnapshot;
@@ -86,7 +86,7 @@ mod sealed {
 // === impl Registry ===
 
 impl Registry {
-    /// An empty registry.
+    /// Makes an empty registry.
     pub fn new() -> Self {
         Self::default()
     }
@@ -95,7 +95,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// If the name is in use; nothing is changed then.
+    /// The name is in use. The registry then stays as it is.
     pub fn add(&self, name: impl Into<String>, handle: &impl Snapshot) -> Result<(), ConfigError> {
         let handle = handle.clone();
         match lock(&self.entries).entry(name.into()) {
@@ -110,16 +110,16 @@ impl Registry {
         }
     }
 
-    /// Removes a stack or a handle. Returns whether it was there.
+    /// Removes a stack or a handle. Returns whether the registry had it.
     pub fn remove(&self, name: &str) -> bool {
         let removed = lock(&self.entries).remove(name);
         removed.is_some()
     }
 
-    /// What all stacks and handles are doing now, by name. Each is consistent in itself; they are
-    /// read one after the other.
+    /// The state of all stacks and handles, by name. Each snapshot is consistent in itself; the
+    /// registry takes them one after the other.
     pub fn snapshot(&self) -> BTreeMap<String, HandleSnapshot> {
-        // A snapshot may take a lock of its handle.
+        // Releases the lock first, since a snapshot may take a lock of its handle.
         let entries = lock(&self.entries).clone();
         let entries = entries.into_iter();
         entries.map(|(name, source)| (name, source())).collect()

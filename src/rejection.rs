@@ -1,9 +1,9 @@
-//! Why a request was rejected, which layer rejected it, and when to retry.
+//! Rejections: the reason, the layer that rejected the request, and when to retry.
 //!
-//! [`Rejection`] is the one type for all layers: the error of a plain service, the extension of an
-//! HTTP answer, the cause inside a [`BodyError`](crate::BodyError). An outer layer that finds one
-//! asks [`is_dependency_failure`](Rejection::is_dependency_failure): a shed request says nothing
-//! about the dependency, a request that timed out does.
+//! All layers use one type, [`Rejection`]. It is the error of a plain service, an extension of an
+//! HTTP response, and the source of a [`BodyError`](crate::BodyError). An outer layer reads
+//! [`is_dependency_failure`](Rejection::is_dependency_failure): a shed request is not a failure of
+//! the dependency, a timeout is.
 
 use std::any::Any;
 use std::error::Error;
@@ -17,9 +17,9 @@ use crate::request::Target;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why a request was rejected, which layer rejected it, and when to retry.
+/// The rejection of a request: the reason, the layer that rejected it, and when to retry.
 ///
-/// Made by a policy through [`Reporter::reject`], which adds its layer and name, or by
+/// A policy makes it with [`Reporter::reject`], which adds the layer and the name, or with
 /// [`Rejection::new`].
 #[derive(Clone, thiserror::Error)]
 #[error("{reason}")]
@@ -30,11 +30,11 @@ pub struct Rejection {
     fault: Fault,
 }
 
-/// Whose fault a timeout is.
+/// The party that caused a timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Service,
-    /// The time was the caller's own, and shorter than the service's.
+    /// The caller's own deadline was shorter than that of the service.
     CallersTime,
     /// The service waited for the request body.
     #[cfg(feature = "http")]
@@ -44,8 +44,8 @@ enum Fault {
 // === impl Reporter ===
 
 impl Reporter {
-    /// A rejection that carries the [`Source`] of this reporter. The gate counts it when it
-    /// rejects a request with it.
+    /// Makes a rejection with the [`Source`] of this reporter. The gate counts it when it rejects a
+    /// request with it.
     #[inline]
     pub fn reject(&self, reason: Reason) -> Rejection {
         Rejection {
@@ -58,9 +58,9 @@ impl Reporter {
 // === impl Rejection ===
 
 impl Rejection {
-    /// A rejection without a source: it is counted as `layer="custom"`.
+    /// Makes a rejection without a source. It is counted as `layer="custom"`.
     ///
-    /// Use [`Reporter::reject`] where the policy has a name.
+    /// Use [`Reporter::reject`] if the policy has a name.
     pub const fn new(reason: Reason) -> Self {
         Self {
             reporter: None,
@@ -70,10 +70,10 @@ impl Rejection {
         }
     }
 
-    /// Sets how long the caller is asked to wait before it retries.
+    /// Sets the time after which the client may retry.
     ///
-    /// Over HTTP this becomes `Retry-After`: whole seconds, rounded up, at least 1, plus up to a
-    /// quarter at random so that the clients do not all return at once. Over gRPC it becomes
+    /// Over HTTP the header is `Retry-After`: whole seconds, rounded up, at least 1, plus a random
+    /// time of up to a quarter, so that the clients do not all retry at once. Over gRPC it is
     /// `grpc-retry-pushback-ms`.
     #[must_use]
     pub const fn with_retry_after(mut self, after: Duration) -> Self {
@@ -81,7 +81,8 @@ impl Rejection {
         self
     }
 
-    /// Marks that the time that passed was the caller's own, and shorter than the service's.
+    /// Marks that the deadline which passed was the caller's own, and shorter than that of the
+    /// service.
     pub(crate) const fn with_callers_time(mut self, is_callers_time: bool) -> Self {
         if is_callers_time {
             self.fault = Fault::CallersTime;
@@ -89,7 +90,8 @@ impl Rejection {
         self
     }
 
-    /// Marks that the request body had failed or was being waited for when the time passed.
+    /// Marks that the request body had failed, or that the service waited for it, when the deadline
+    /// passed.
     #[cfg(feature = "http")]
     pub(crate) const fn with_callers_body(mut self, is_callers_body: bool) -> Self {
         if is_callers_body {
@@ -98,25 +100,26 @@ impl Rejection {
         self
     }
 
-    /// Whether the answer closes an HTTP/1 connection in any case.
+    /// Returns whether the answer always closes an HTTP/1 connection.
     #[cfg(feature = "http")]
     pub(crate) const fn closes(&self) -> bool {
         self.is_callers_body() || matches!(self.reason, Reason::BodyTooSlow | Reason::Draining)
     }
 
-    /// Whether the request body had failed or was being waited for when the time passed.
+    /// Returns whether the request body had failed, or the service waited for it, when the deadline
+    /// passed.
     #[cfg(feature = "http")]
     pub(crate) const fn is_callers_body(&self) -> bool {
         matches!(self.fault, Fault::CallersBody)
     }
 
-    /// Why the request was rejected.
+    /// The reason of the rejection.
     pub const fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// How long the caller is asked to wait, exactly as the policy gave it: neither rounded nor
-    /// jittered.
+    /// The time after which the client may retry, as the policy set it: neither rounded nor with
+    /// jitter.
     pub const fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
@@ -127,22 +130,22 @@ impl Rejection {
     }
 
     /// The kind of layer that rejected the request, for example `"concurrency_limit"`; `"custom"`
-    /// where none is known.
+    /// if it is unknown.
     pub fn layer(&self) -> &'static str {
         self.reported_by().layer()
     }
 
-    /// The name of that layer's handle; empty where it has none.
+    /// The name of the handle that rejected the request; empty if it has none.
     pub fn name(&self) -> &str {
         self.reported_by().name()
     }
 
-    /// The outcome that the rejection has for a layer further out.
+    /// The outcome of the rejection for a layer further out.
     ///
-    /// A panic and a timeout count as failures of what is behind the layer, unless the time was the
-    /// caller's own (`grpc-timeout`) or the service waited for the request body. Any other
-    /// rejection is ignored: the dependency was not called, or it is the caller's fault.
-    /// [`CustomReason`](crate::CustomReason) says for itself.
+    /// A panic and a timeout count as failures of the service behind the layer. A timeout does not
+    /// count if the deadline was the caller's own (`grpc-timeout`), or if the service waited for
+    /// the request body. Any other rejection is ignored: the dependency was not called, or the
+    /// caller caused the rejection. A [`CustomReason`](crate::CustomReason) sets its own outcome.
     pub const fn outcome(&self) -> Outcome {
         match self.reason {
             Reason::Panicked => Outcome::Panicked,
@@ -152,7 +155,7 @@ impl Rejection {
         }
     }
 
-    /// Whether the rejection counts as a failure of what is behind the layer.
+    /// Returns whether the rejection counts as a failure of the service behind the layer.
     ///
     /// ```
     /// use seawall::{Reason, Rejection};
@@ -164,7 +167,7 @@ impl Rejection {
         !matches!(self.outcome(), Outcome::Ignored)
     }
 
-    /// The rejection that an error is, or that is among its [sources](Error::source).
+    /// Finds a rejection in an error: the error itself, or one of its [sources](Error::source).
     ///
     /// ```
     /// use seawall::{Reason, Rejection};
@@ -179,7 +182,7 @@ impl Rejection {
             if let Some(rejection) = error.downcast_ref() {
                 return Some(rejection);
             }
-            // The error that an `std::io::Error` is made of is not its source.
+            // The error inside an `std::io::Error` is not its source.
             let inner = error.downcast_ref::<std::io::Error>();
             if let Some(inner) = inner.and_then(std::io::Error::get_ref) {
                 if let Some(rejection) = inner.downcast_ref() {
@@ -191,8 +194,8 @@ impl Rejection {
         None
     }
 
-    /// The rejection inside a value that may be an error: the value itself, or what a boxed error
-    /// has among its sources. Without specialization no other type can be asked.
+    /// Finds a rejection inside a value that may be an error: the value itself, or an error inside
+    /// a boxed one. Without specialization, no other type can be inspected.
     pub(crate) fn find_in_any<E: 'static>(error: &E) -> Option<&Rejection> {
         let any: &dyn Any = error;
         if let Some(rejection) = any.downcast_ref() {
@@ -201,21 +204,21 @@ impl Rejection {
         Self::find(&**any.downcast_ref::<BoxError>()?)
     }
 
-    /// Counts the rejection for the handle that made it, and reports it as an event.
+    /// Counts the rejection for the handle that made it, and writes an event.
     #[inline]
     pub(crate) fn count(&self, request: Option<Target<'_>>) {
         let after = self.retry_after;
         self.reporter().count_rejected(self.reason, after, request);
     }
 
-    /// Counts what a layer in dry run would have rejected.
+    /// Counts a request that a layer in dry run would have rejected.
     pub(crate) fn count_dry_run(&self, request: Option<Target<'_>>) {
         let after = self.retry_after;
         self.reporter()
             .count_would_reject(self.reason, after, request);
     }
 
-    /// Counts a panic; only the event has the message, which never reaches the client.
+    /// Counts a panic. Only the event has the message; the client does not get it.
     pub(crate) fn count_panic(&self, message: Option<&str>, request: Option<Target<'_>>) {
         self.reporter().count_panic(message, request);
     }

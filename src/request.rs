@@ -1,4 +1,4 @@
-//! What a policy sees of a request.
+//! The kinds of requests that policies read.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 
-/// What a policy sees of a request: [`HttpRequest`](crate::HttpRequest) or [`PlainRequest`].
+/// The kind of request that a policy reads: [`HttpRequest`](crate::HttpRequest) or
+/// [`PlainRequest`].
 ///
-/// It is a kind, not the request: `R::Head<'_>` is what a policy gets by reference. Sealed.
+/// It is a marker type and not the request: a policy gets a reference to `R::Head<'_>`. Sealed.
 pub trait RequestKind: sealed::Sealed {
     /// A [`RequestHead`](crate::RequestHead) over HTTP, the request itself over `Plain`.
     type Head<'a>;
 
-    /// What is kept of a request for a hook that runs when the request is gone.
+    /// The part of a request that is kept for a hook which runs after the request has ended.
     #[doc(hidden)]
     type Summary;
 
@@ -42,7 +43,7 @@ pub trait RequestKind: sealed::Sealed {
         None
     }
 
-    /// The time that the caller gives the request.
+    /// The timeout that the caller asks for.
     #[doc(hidden)]
     #[inline]
     fn callers_time(head: &Self::Head<'_>) -> CallersTime {
@@ -51,10 +52,10 @@ pub trait RequestKind: sealed::Sealed {
     }
 }
 
-/// The request itself, which over [`Plain`](crate::Plain) may be anything.
+/// The kind of a request over [`Plain`](crate::Plain): a policy reads the request itself.
 pub struct PlainRequest<Req>(PhantomData<fn(&Req)>);
 
-/// What events say of a request. Clients choose it.
+/// The properties of a request in events. Clients choose them.
 #[doc(hidden)]
 #[expect(unnameable_types, reason = "what is sealed is not called")]
 #[derive(Clone, Copy, Debug)]
@@ -67,15 +68,15 @@ pub struct Target<'a> {
     pub(crate) path: &'a str,
 }
 
-/// The time that a caller gives a request.
+/// The timeout that a caller asks for.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallersTime {
-    /// The caller gives none.
+    /// The caller asks for none.
     None,
-    /// This long.
+    /// The caller asks for this timeout.
     For(Duration),
-    /// A value that cannot be read.
+    /// The value is not readable.
     Malformed,
 }
 

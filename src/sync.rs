@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-/// What decisions are made of: loom's own where it plays every interleaving of them.
+/// The atomics of decisions: those of loom in its tests of all interleavings.
 #[cfg(all(test, seawall_loom))]
 pub(crate) use loom::{
     hint,
@@ -14,8 +14,8 @@ pub(crate) use std::{
     sync::{Mutex, MutexGuard, atomic},
 };
 
-/// Locks a mutex. What a panic of a holder leaves behind is still consistent: no change under these
-/// locks is ever half done.
+/// Locks a mutex. If a holder has panicked, the value is still consistent, since no change under
+/// these locks is ever incomplete.
 pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

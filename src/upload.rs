@@ -1,13 +1,13 @@
-//! What is known of a request body: whether it failed, and whether the service waits for it.
+//! The state of a request body: whether it failed, and whether the service waits for it.
 //!
-//! The [`RequestBody`](crate::RequestBody) records it, on whatever task it is read. A gate with a
-//! request limit lends it to what runs inside its future and its response body, so that every layer
-//! there can tell a failure of the service from one that the caller caused: an upload that is too
-//! slow, or too large, or that the caller aborts.
+//! The [`RequestBody`](crate::RequestBody) records the state, on the task that reads it. A gate
+//! with a request limit lends the state to the code that runs inside its future and its response
+//! body. Every layer there can then distinguish a failure of the service from one that the caller
+//! caused: an upload that is too slow or too large, or that the caller aborts.
 //!
-//! A gate lends it through one thread-local value, and reports it through another to the gates
-//! further out. A failure, a passed deadline and a slow call read both. The head of a gRPC
-//! response, and a request body that is dropped, read the first one.
+//! A gate lends the state through one thread-local value, and reports it to the outer gates through
+//! another. A failure, a passed deadline and a slow call read both. The head of a gRPC response,
+//! and a request body that is dropped, read the first one.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -25,7 +25,7 @@ use crate::raise::RaisableSize;
 use crate::rejection::Rejection;
 use crate::request_limit::bounds::Bounds;
 
-/// What a gate knows of a request body. The body, the gate's future and the response body share it.
+/// The state of a request body. The body, the gate's future and the response body share it.
 pub(crate) struct Upload {
     flags: AtomicU8,
     /// `None` in the pool.
@@ -35,60 +35,61 @@ pub(crate) struct Upload {
 
 #[derive(Default)]
 struct State {
-    /// Since when the service waits for the body.
+    /// The start of the current wait for the body.
     since: Option<Instant>,
-    /// How long it waited before.
+    /// The total of the earlier waits.
     waited: Duration,
-    /// Why a layer ended the body, and the rest of it.
+    /// The reason for which a layer ended the body, and the rest of the body.
     ended: Option<(Rejection, Option<Rest>)>,
-    /// The rest of a body that was dropped while the gate runs its service.
+    /// The rest of a body that was dropped while the gate ran its service.
     given_back: Option<Rest>,
     /// The size of the body, if inner gates may raise it.
     size: Option<RaisableSize>,
 }
 
-/// What is left of a body; its type is known where it is taken.
+/// The rest of a body. The code that takes it knows its type.
 pub(crate) type Rest = Box<dyn Any + Send>;
 
-/// The last poll of the body had to wait.
+/// The last poll of the body was pending.
 const WAITS: u8 = 1;
 /// The body ended with an error.
 const FAILED: u8 = 2;
 /// A layer ended it.
 const ENDED: u8 = 4;
-/// An earlier poll had to wait.
+/// An earlier poll was pending.
 const WAITED: u8 = 8;
-/// It was dropped, and the rest given back.
+/// The body was dropped, and the gate has the rest.
 const GIVEN_BACK: u8 = 16;
 /// Its size is raisable.
 const RAISABLE: u8 = 64;
-/// It was dropped while it was waited for: from the next poll on it is not waited for any more.
+/// The body was dropped while the service waited for it: from the next poll on, the service does
+/// not wait for it.
 const DROPPED: u8 = 32;
 
 /// A reference to an [`Upload`]. The last one puts it into the thread's pool.
 #[derive(Clone)]
 pub(crate) struct UploadRef(Option<Arc<Upload>>);
 
-/// The upload as a response body has it: it reports when the body is dropped.
+/// The upload that a response body has. It reports when the body is dropped.
 #[derive(Debug)]
 pub(crate) struct BodyUpload(UploadRef);
 
-/// While it lives, an upload is that of the request which this thread serves.
+/// While it lives, the upload belongs to the request that this thread serves.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Scope(());
 
-/// The most uploads that a thread keeps in its pool.
+/// The upper bound for the uploads in the pool of a thread.
 const POOL: usize = 64;
 
 thread_local! {
     static UPLOADS: RefCell<Vec<Arc<Upload>>> = const { RefCell::new(Vec::new()) };
-    /// The uploads of the requests that this thread serves, each inside the one before.
+    /// The uploads of the requests that this thread serves, the outermost first.
     static SERVED: RefCell<Vec<UploadRef>> = const { RefCell::new(Vec::new()) };
-    /// What a gate further in has reported: `| its caller is to blame: 1 | its caller is to blame
-    /// if it is late: 1 | nanoseconds for which it has waited for the body: 62 |`.
+    /// The report of an inner gate: `| the caller caused it: 1 | the caller causes a timeout: 1 |
+    /// nanoseconds for which it has waited for the body: 62 |`.
     static REPORTED: Cell<u64> = const { Cell::new(0) };
-    /// How many gates wait for a report.
+    /// The number of gates that wait for a report.
     static LISTENERS: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -103,7 +104,7 @@ fn served() -> Option<UploadRef> {
         .flatten()
 }
 
-/// While it lives, a gate waits for reports from further in. What was reported before is forgotten.
+/// While it lives, a gate waits for reports of inner gates. It discards earlier reports.
 #[derive(Debug)]
 pub(crate) struct Listening(());
 
@@ -127,26 +128,26 @@ impl Drop for Listening {
     }
 }
 
-/// Reports, if a gate listens.
+/// Reports, if a gate waits for reports.
 fn report(what: u64) {
     if LISTENERS.get() > 0 {
         REPORTED.set(what);
     }
 }
 
-/// Reports that a layer has ended a response on its caller's account.
+/// Reports that a layer has ended a response because of its caller.
 #[cold]
 pub(crate) fn blame_caller() {
     report(BLAMED);
 }
 
-/// How long the service has waited, before this call, for the body of the request that this thread
-/// serves.
+/// The time for which the service waited, before this call, for the body of the request that this
+/// thread serves.
 pub(crate) fn waited_before() -> Duration {
     served().map_or(Duration::ZERO, |upload| upload.waited())
 }
 
-/// How long the service has waited for the body of the request that this thread serves.
+/// The time for which the service has waited for the body of the request that this thread serves.
 #[cold]
 pub(crate) fn waited() -> Duration {
     let served = served().map_or(Duration::ZERO, |upload| upload.waited());
@@ -154,8 +155,8 @@ pub(crate) fn waited() -> Duration {
     served.max(Duration::from_nanos(reported))
 }
 
-/// Whether the caller is to blame for a failure of the request that this thread serves: its body
-/// failed, or it is late and its body is waited for.
+/// Returns whether the caller caused a failure of the request that this thread serves: the request
+/// body failed, or the deadline has passed and the service waits for the body.
 #[cold]
 pub(crate) fn is_callers_fault(is_late: bool) -> bool {
     let reported = REPORTED.get();
@@ -164,7 +165,7 @@ pub(crate) fn is_callers_fault(is_late: bool) -> bool {
         || served().is_some_and(|upload| upload.is_callers_fault(is_late))
 }
 
-/// The outcome, unless it is a failure that the caller caused.
+/// Returns the outcome, or `Ignored` for a failure that the caller caused.
 #[inline(always)]
 pub(crate) fn judged(outcome: Outcome, is_late: bool) -> Outcome {
     if outcome == Outcome::Failure && is_callers_fault(is_late) {
@@ -176,7 +177,7 @@ pub(crate) fn judged(outcome: Outcome, is_late: bool) -> Outcome {
 // === impl Upload ===
 
 impl Upload {
-    /// An upload of a request that is limited by `bounds`.
+    /// The upload of a request that `bounds` limit.
     #[inline]
     pub(crate) fn begin(bounds: &Arc<Bounds>) -> UploadRef {
         let bounds = Some(bounds.clone());
@@ -194,13 +195,13 @@ impl Upload {
         })))
     }
 
-    /// Inner gates may raise the size.
+    /// Lets inner gates raise the size.
     pub(crate) fn set_raisable(&self, size: RaisableSize) {
         self.state().size = Some(size);
         self.flags.fetch_or(RAISABLE, Relaxed);
     }
 
-    /// How many bytes more the body may have, because an inner gate has raised its size.
+    /// The additional bytes that the body may have, because an inner gate has raised its size.
     #[cold]
     pub(crate) fn take_more(&self) -> u64 {
         match &mut self.state().size {
@@ -217,7 +218,7 @@ impl Upload {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The body has no frame yet.
+    /// The body is pending.
     #[cold]
     pub(crate) fn wait(&self) {
         if self.flags.load(Relaxed) & WAITS == 0 {
@@ -250,20 +251,20 @@ impl Upload {
         state.waited + state.since.map_or(Duration::ZERO, now)
     }
 
-    /// The body failed: most likely the caller is gone.
+    /// The body failed, most likely because the client has disconnected.
     #[cold]
     pub(crate) fn fail(&self) {
         self.flags.fetch_or(FAILED, Relaxed);
     }
 
-    /// A layer ends the body; the future takes the rest.
+    /// A layer ends the body. The future takes the rest.
     #[cold]
     pub(crate) fn end(&self, rejection: Rejection, rest: Option<Rest>) {
         self.state().ended = Some((rejection, rest));
         self.flags.fetch_or(FAILED | ENDED, Release);
     }
 
-    /// Why a layer ended the body, once.
+    /// The rejection with which a layer ended the body; returned once.
     #[inline(always)]
     pub(crate) fn take_end(&self) -> Option<(Rejection, Option<Rest>)> {
         if self.flags.load(Acquire) & ENDED == 0 {
@@ -272,7 +273,7 @@ impl Upload {
         self.state().ended.take()
     }
 
-    /// The body is dropped by the service.
+    /// The service drops the body.
     #[inline(always)]
     pub(crate) fn drop_body(&self) {
         if self.flags.load(Relaxed) & WAITS != 0 {
@@ -299,7 +300,7 @@ impl Upload {
         self.state().given_back.take()
     }
 
-    /// Reports to the gates further out, when the request is over or its response head is ready.
+    /// Reports to the outer gates, when the request has ended or its response head is ready.
     #[inline(always)]
     fn report(&self) {
         match self.flags.load(Acquire) {
@@ -339,7 +340,7 @@ impl fmt::Debug for Upload {
 // === impl UploadRef ===
 
 impl UploadRef {
-    /// Whether it is that of the request which this thread serves.
+    /// Returns whether the upload belongs to the request that this thread serves.
     pub(crate) fn is_served(&self) -> bool {
         let is_it = |served: &RefCell<Vec<UploadRef>>| match (served.borrow().last(), &self.0) {
             (Some(UploadRef(Some(served))), Some(this)) => Arc::ptr_eq(served, this),
@@ -348,7 +349,7 @@ impl UploadRef {
         SERVED.try_with(is_it).unwrap_or(false)
     }
 
-    /// Makes it the upload of the request that this thread serves.
+    /// Makes this the upload of the request that this thread serves.
     #[inline(never)]
     pub(crate) fn enter(&self) -> Option<Scope> {
         if self.flags.load(Relaxed) & DROPPED != 0 {
@@ -372,7 +373,8 @@ impl Drop for UploadRef {
     #[inline(always)]
     fn drop(&mut self) {
         if let Some(upload) = self.0.take() {
-            // Others may be dropped at the same time: then none returns it to the pool.
+            // Other references may be dropped at the same time. Then none of them returns the
+            // upload to the pool.
             if Arc::strong_count(&upload) == 1 {
                 return_to_pool(upload);
             }
@@ -406,7 +408,7 @@ impl fmt::Debug for UploadRef {
 // === impl BodyUpload ===
 
 impl BodyUpload {
-    /// That of the request which this thread serves.
+    /// The upload of the request that this thread serves.
     pub(crate) fn served() -> Option<Self> {
         served().map(Self)
     }
@@ -436,7 +438,8 @@ fn leave() {
     if let Ok(Some(upload)) = SERVED.try_with(|served| served.borrow_mut().pop()) {
         upload.report();
         if upload.flags.load(Relaxed) & GIVEN_BACK != 0 {
-            // This gate does not answer: dropped, so that the server knows it is not read.
+            // This gate does not answer. It drops the rest, so that the server sees that the body
+            // is not read.
             drop(upload.take_rest());
         }
     }

@@ -1,4 +1,4 @@
-//! What follows from too many panics.
+//! The escalation of panics: what happens after too many of them.
 
 use std::process;
 use std::sync::Mutex;
@@ -11,7 +11,8 @@ use crate::drain::Drain;
 use crate::observe::Reporter;
 use crate::sync::lock;
 
-/// Ends a process that panics too often: drains it, aborts it after a time, or both. Opt-in.
+/// Ends a process that panics too often: it drains the process, aborts it after a time, or does
+/// both. It is off by default.
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,8 +31,8 @@ use crate::sync::lock;
 /// # Ok::<_, seawall::ConfigError>(())
 /// ```
 ///
-/// A client that can cause panics can then end the process. Use it where a supervisor starts the
-/// process again, and where several instances run.
+/// With an escalation, a client that can cause panics can end the process. Use it where a
+/// supervisor starts the process again, and where several instances run.
 #[derive(Clone, Debug)]
 #[must_use = "an escalation does nothing until a handle has it"]
 pub struct PanicEscalation {
@@ -48,8 +49,9 @@ impl PanicEscalation {
     const LEAST_WINDOW: Duration = Duration::from_millis(1);
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-    /// Escalates once, when there have been so many panics, 1 to 1000, within `window`, 1 ms to a
-    /// day. By itself it only writes an event.
+    /// Escalates once, when `panics` panics (1 to 1000) have happened within `window` (1 ms to a
+    /// day). Without [`drain`](Self::drain) and [`abort_after`](Self::abort_after), it only writes
+    /// an event.
     pub const fn new(panics: u32, window: Duration) -> Self {
         Self {
             panics,
@@ -59,21 +61,22 @@ impl PanicEscalation {
         }
     }
 
-    /// Begins this drain.
+    /// Begins this drain at the escalation.
     pub fn drain(mut self, drain: &Drain) -> Self {
         self.drain = Some(drain.clone());
         self
     }
 
-    /// Aborts the process this long, up to a day, after the escalation, if it has not ended by
-    /// then. A thread waits for that, so that a runtime that hangs does not prevent it. If there
-    /// can be no thread, it aborts at once. No destructor runs; see [`std::process::abort`].
+    /// Aborts the process if it has not ended this long after the escalation. The time is at most a
+    /// day. A thread waits for it, so that a runtime that hangs does not prevent the abort. If the
+    /// thread cannot start, the process aborts at once. No destructor runs; see
+    /// [`std::process::abort`].
     pub fn abort_after(mut self, time: Duration) -> Self {
         self.abort_after = Some(time);
         self
     }
 
-    /// What is called for every panic.
+    /// Returns the function to call for every panic.
     pub(super) fn start(
         self,
         reporter: Reporter,
@@ -102,7 +105,7 @@ impl PanicEscalation {
         if let Some(drain) = &self.drain {
             drain.begin();
         }
-        // Last, since it calls a subscriber of the user.
+        // The event is last, since it calls a subscriber of the user.
         reporter.panics_escalated(self.panics, self.window);
     }
 }

@@ -1,9 +1,9 @@
-//! Isolation of panics: a handler that panics costs its own request and no other.
+//! Panic isolation: a panic of a handler ends its own request and no other.
 //!
 //! # Where it goes
 //!
-//! Outermost, so that nothing of the stack can unwind past it; see
-//! [the order of layers](crate#the-layers).
+//! Outermost, so that it catches the panics of all other layers; see [the order of
+//! layers](crate#the-layers).
 //!
 //! ```
 //! use axum::{Router, routing::get};
@@ -18,30 +18,34 @@
 //! # let _ = app;
 //! ```
 //!
-//! A panic is caught in `call`, in the future, in the response body, in `respond_with`, and in the
-//! policies and closures of the same gate; one in `poll_ready` is answered at the next `call` of
-//! that instance. Before the response head is sent the client reads 500 (gRPC `INTERNAL`), and the
-//! connection goes on, over HTTP/1 provided that the request body was read. After it, the body ends
-//! with an error: HTTP/1 closes the connection, HTTP/2 resets the stream. The payload never reaches
-//! the client; a hook and `tracing` get it.
+//! The layer catches panics in `call`, in the future, in the response body, in `respond_with`, and
+//! in the policies and closures of the same gate. It answers a panic in `poll_ready` at the next
+//! `call` of that instance.
 //!
-//! It needs `panic = "unwind"`, the default.
+//! - Before the response head is sent, the client reads 500 (gRPC `INTERNAL`), and the connection
+//!   stays open. Over HTTP/1 it stays open only if the request body was read.
+//! - After the response head, the body ends with an error: HTTP/1 closes the connection, HTTP/2
+//!   resets the stream.
 //!
-//! A service that goes on panicking may have state that is no longer consistent, for example behind
-//! a poisoned lock. [`CatchPanic::escalate`] drains it or ends the process, so that it starts
-//! again.
+//! The payload of the panic does not reach the client. A hook and `tracing` get it.
+//!
+//! The crate must be compiled with `panic = "unwind"`, which is the default.
+//!
+//! A service that panics again and again may have inconsistent state, for example behind a poisoned
+//! lock. [`CatchPanic::escalate`] drains such a process or ends it, so that it starts again.
 //!
 //! # Cancellation
 //!
-//! Dropping the future or the body drops what is inside. A panic in that drop is not caught.
+//! Dropping the future drops the inner future, and dropping the body drops the inner body. The
+//! layer does not catch a panic in that drop.
 //!
 //! # Panics
 //!
-//! A panic in the hook is caught and dropped.
+//! The layer catches a panic of the hook and ignores it.
 //!
-//! # Differences from tower-http
+//! # Differences from tower-http 0.7
 //!
-//! `tower_http::catch_panic` boxes the response body of every request, does not catch panics in
+//! `tower_http::catch_panic` boxes the response body of every request. It does not catch panics in
 //! `poll_ready` and in the body, answers gRPC with an HTTP 500, and does not pass the request to
 //! its responder.
 
@@ -61,35 +65,35 @@ use crate::policy::{Admission, Isolated, Isolation, NoWait, Panics, Parts, Polic
 use crate::protocol::Http;
 use crate::request::RequestKind;
 
-/// Answers 500 (gRPC `INTERNAL`) when the inner service panics.
+/// A layer that answers 500 (gRPC `INTERNAL`) when the inner service panics.
 pub type CatchPanicLayer<X = Http> = GateLayer<CatchPanic, X>;
 
-/// Catches and counts panics. A cheap `Clone`: every clone counts the same.
+/// Catches and counts panics. A cheap `Clone`: all clones share one counter.
 #[derive(Clone, Debug)]
 pub struct CatchPanic {
     panics: Arc<Panics>,
 }
 
-/// A [`CatchPanic`] with a hook; made by `CatchPanicLayer::on_panic`.
+/// A [`CatchPanic`] with a hook. [`CatchPanicLayer::on_panic`](GateLayer::on_panic) makes it.
 #[derive(Clone)]
 pub struct OnPanic {
     handle: CatchPanic,
     hook: Hook,
 }
 
-/// What a [`CatchPanic`] has seen.
+/// The state of a [`CatchPanic`] at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CatchPanicSnapshot {
-    /// Panics caught so far.
+    /// The number of panics caught so far.
     pub panics: u64,
 }
 
 // === impl CatchPanic ===
 
 impl CatchPanic {
-    /// A counter of panics.
+    /// Makes a handle that has counted no panic.
     pub fn new() -> Self {
         Self {
             panics: Arc::new(Panics {
@@ -99,31 +103,32 @@ impl CatchPanic {
         }
     }
 
-    /// Names it in rejections, metrics and events. The first name stays.
+    /// Names the handle in rejections, metrics and events. The first call sets the name, later
+    /// calls have no effect.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.panics.reporter.set_name(name);
         self
     }
 
-    /// Ends the process in an orderly way when there are too many panics; see [`PanicEscalation`].
-    /// It applies to every clone of the handle. The first escalation stays.
+    /// Drains or ends the process after too many panics; see [`PanicEscalation`]. It applies to all
+    /// clones of the handle. The first call sets the escalation, later calls have no effect.
     ///
     /// # Errors
     ///
-    /// If a setting of the escalation is outside its range; nothing is changed then.
+    /// A setting of the escalation is outside its range. The handle then stays as it is.
     pub fn escalate(self, escalation: PanicEscalation) -> Result<Self, ConfigError> {
         let escalate = escalation.start(self.panics.reporter.clone())?;
         let _ = self.panics.escalation.set(escalate);
         Ok(self)
     }
 
-    /// Panics caught so far.
+    /// The number of panics caught so far.
     pub fn panics(&self) -> u64 {
         self.panics.reporter.rejected()
     }
 
-    /// What it has seen.
+    /// The counter of panics.
     pub fn snapshot(&self) -> CatchPanicSnapshot {
         CatchPanicSnapshot {
             panics: self.panics(),
@@ -196,7 +201,7 @@ impl AsRef<CatchPanic> for OnPanic {
 }
 
 impl<R: RequestKind> Policy<R> for OnPanic {
-    /// What the hook can learn of a request that is gone.
+    /// The part of the request that the gate keeps for the hook.
     type Token = R::Summary;
     type Wait = NoWait<R::Summary, Isolated>;
 
@@ -238,8 +243,8 @@ impl fmt::Debug for OnPanic {
 // === impl CatchPanicLayer ===
 
 impl CatchPanicLayer {
-    /// Catches panics, with a counter of its own; use `CatchPanicLayer::from` for a handle that you
-    /// keep.
+    /// A layer that catches panics with a counter of its own. To keep the handle, use
+    /// `CatchPanicLayer::from`.
     pub fn new() -> Self {
         CatchPanic::new().into()
     }
@@ -259,8 +264,9 @@ impl From<CatchPanic> for CatchPanicLayer {
 }
 
 impl<X> CatchPanicLayer<X> {
-    /// Calls `hook` for every panic, before the answer is made. For that the request's method, URI
-    /// and `x-request-id` are kept while it runs, which costs three reference counts.
+    /// Calls `hook` for every panic, before the answer is made. For the hook, the gate keeps the
+    /// request's method, URI and `x-request-id` while the request runs. This costs three reference
+    /// counts. A panic of the hook is caught.
     #[must_use]
     pub fn on_panic<F>(self, hook: F) -> GateLayer<OnPanic, X>
     where
@@ -269,9 +275,9 @@ impl<X> CatchPanicLayer<X> {
         self.map_policy(|handle| handle.with_hook(hook))
     }
 
-    /// Keeps the request's method, URI and `x-request-id` while it runs, as
-    /// [`on_panic`](Self::on_panic) does: the event of a panic then has the method and the path,
-    /// and that of a timeout in the same gate. It costs three reference counts.
+    /// Keeps the request's method, URI and `x-request-id` while the request runs, as
+    /// [`on_panic`](Self::on_panic) does. The event of a panic, and that of a timeout in the same
+    /// gate, then have the method and the path. This costs three reference counts.
     #[must_use]
     pub fn keep_requests(self) -> GateLayer<OnPanic, X> {
         self.on_panic(|_| {})

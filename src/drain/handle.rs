@@ -23,10 +23,10 @@ use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
 
-/// Puts a [`Drain`] in front of a service: `DrainLayer::new(drain.clone())`.
+/// A layer that puts a [`Drain`] in front of a service: `DrainLayer::new(drain.clone())`.
 pub type DrainLayer<X = Http> = GateLayer<Drain, X>;
 
-/// Ends a service without cutting requests off. A cheap `Clone`: every clone is the same drain.
+/// Ends a service without cutting requests off. A cheap `Clone`: all clones are the same drain.
 ///
 /// The [module docs](super) describe its states. `Drain::default()` has the default
 /// [`DrainSettings`].
@@ -37,17 +37,17 @@ pub struct Drain {
 
 pub(super) struct Shared {
     pub(super) state: State,
-    /// The origin of the nanoseconds of the state.
+    /// The origin of the times in `state`.
     origin: Instant,
-    /// Nanoseconds.
+    /// In nanoseconds.
     lame_duck: AtomicU64,
-    /// The drain has begun, or its last request is over.
+    /// Notifies waiting tasks that the drain has begun, or that its last request is over.
     pub(super) changed: Notify,
     pub(super) cutoff: Cutoff,
     pub(super) reporter: Reporter,
 }
 
-/// How far a [`Drain`] is.
+/// The state of a [`Drain`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -55,37 +55,38 @@ pub(super) struct Shared {
 pub enum DrainState {
     /// The drain has not begun.
     Serving,
-    /// The drain has begun, and requests are still served.
+    /// The drain has begun, and the service still serves requests.
     LameDuck,
-    /// Requests are rejected.
+    /// The service rejects requests.
     Rejecting,
 }
 
-/// What a [`Drain`] is doing now.
+/// The state of a [`Drain`] and its counters at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DrainSnapshot {
-    /// How far it is.
+    /// The state.
     pub state: DrainState,
-    /// Requests whose response body has not ended, and permits.
+    /// The number of requests whose response body has not ended, and of permits.
     pub in_flight: u64,
-    /// Response bodies that were ended because the grace period was over.
+    /// The number of response bodies that the drain ended because the grace period was over.
     pub cut: u64,
-    /// Requests rejected so far.
+    /// The number of requests rejected so far.
     pub rejected: u64,
-    /// Requests that a layer in dry run would have rejected so far.
+    /// The number of requests so far that a layer in dry run would have rejected.
     pub would_reject: u64,
 }
 
 // === impl Drain ===
 
 impl Drain {
-    /// A drain that has not begun: [`DrainSettings`], or a `Duration` for the lame-duck time.
+    /// Makes a drain that has not begun, from [`DrainSettings`] or from a `Duration` for the
+    /// lame-duck time.
     ///
     /// # Errors
     ///
-    /// If the lame-duck time is below 1 s or above a day.
+    /// The lame-duck time is not in 1 s to a day.
     pub fn new(settings: impl Into<DrainSettings>) -> Result<Self, ConfigError> {
         let settings = settings.into();
         settings.check()?;
@@ -106,23 +107,24 @@ impl Drain {
         }
     }
 
-    /// Names the drain in rejections, metrics and events. The first name stays.
+    /// Names the drain in rejections, metrics and events. The first call sets the name, later calls
+    /// have no effect.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.shared.reporter.set_name(name);
         self
     }
 
-    /// The settings.
+    /// The current settings.
     pub fn settings(&self) -> DrainSettings {
         DrainSettings::default().lame_duck(self.lame_duck())
     }
 
-    /// Changes the settings. A drain that has begun keeps its lame-duck time.
+    /// Replaces the settings. A drain that has begun keeps its lame-duck time.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new); nothing is changed then.
+    /// The same as for [`new`](Self::new). The settings then stay as they are.
     pub fn set(&self, settings: impl Into<DrainSettings>) -> Result<(), ConfigError> {
         let settings = settings.into();
         settings.check()?;
@@ -135,8 +137,8 @@ impl Drain {
         Duration::from_nanos(self.shared.lame_duck.load(Relaxed))
     }
 
-    /// Begins the drain. Call it when the process is asked to end, for example at SIGTERM; a second
-    /// call has no effect. It may be called from any thread.
+    /// Begins the drain. Call it when the process must end, for example at SIGTERM, from any
+    /// thread. A second call has no effect.
     pub fn begin(&self) {
         let shared = &self.shared;
         let lame_duck = self.lame_duck();
@@ -147,13 +149,13 @@ impl Drain {
         }
     }
 
-    /// Whether the drain has begun: the service is not ready for new clients.
+    /// Returns whether the drain has begun. The service is then not ready for new clients.
     #[inline]
     pub fn is_draining(&self) -> bool {
         self.shared.state.is_draining()
     }
 
-    /// How far it is.
+    /// The state of the drain.
     pub fn state(&self) -> DrainState {
         let shared = &self.shared;
         if !shared.state.is_draining() {
@@ -165,12 +167,12 @@ impl Drain {
         }
     }
 
-    /// How many requests are in flight: their response bodies have not ended.
+    /// The number of requests in flight: those whose response body has not ended, and permits.
     pub fn in_flight(&self) -> u64 {
         self.shared.state.in_flight()
     }
 
-    /// Its state and its counters.
+    /// The state and the counters.
     pub fn snapshot(&self) -> DrainSnapshot {
         DrainSnapshot {
             state: self.state(),
@@ -182,11 +184,13 @@ impl Drain {
     }
 
     /// Takes a permit for work that is not a request of a Tower service, for example a WebSocket
-    /// connection or a background task: [`wait_idle`](Self::wait_idle) waits until it is dropped.
+    /// connection or a background task. [`wait_idle`](Self::wait_idle) waits until the permit is
+    /// dropped.
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] when the lame-duck time is over. It is not counted as a rejected request.
+    /// A [`Rejection`] when the lame-duck time is over. The drain does not count it as a rejected
+    /// request.
     pub fn try_acquire(&self) -> Result<Permit<Self>, Rejection> {
         if self.shared.enters() {
             Ok(Permit::new(self.clone(), ()))
@@ -203,7 +207,7 @@ impl Drain {
 }
 
 impl Default for Drain {
-    /// A drain with the default [`DrainSettings`].
+    /// Makes a drain with the default [`DrainSettings`].
     fn default() -> Self {
         Self::from_checked(&DrainSettings::default())
     }
@@ -256,7 +260,7 @@ impl fmt::Debug for Drain {
 // === impl DrainLayer ===
 
 impl DrainLayer {
-    /// Drains a service with this handle.
+    /// A layer that drains a service with this handle.
     pub fn new(drain: impl Into<Drain>) -> Self {
         let drain = drain.into();
         let reporter = drain.shared.reporter.clone();
@@ -272,19 +276,19 @@ impl Shared {
         clock::nanos(since)
     }
 
-    /// Whether requests are rejected by now.
+    /// Returns whether the drain rejects requests now.
     pub(super) fn rejects(&self) -> bool {
-        // Without a drain no clock is read.
+        // Before the drain begins, no clock is read.
         self.state.rejects_at().is_some() && self.state.rejects(self.now())
     }
 
-    /// How long the lame-duck time still takes, if the drain has begun.
+    /// The rest of the lame-duck time, if the drain has begun.
     pub(super) fn lame_duck_left(&self) -> Option<Duration> {
         let left = self.state.rejects_at()?.saturating_sub(self.now());
         Some(Duration::from_nanos(left))
     }
 
-    /// Counts a request, unless it is to be rejected.
+    /// Counts a request, unless the drain rejects it.
     #[inline(always)]
     fn enters(&self) -> bool {
         if self.state.is_draining() {
@@ -293,8 +297,8 @@ impl Shared {
         !self.state.enter() || self.enters_late(true)
     }
 
-    /// The drain has begun. A request that is rejected from the start is not counted, so that many
-    /// of them do not keep the drain from being idle.
+    /// The path after the drain has begun. It does not count a request that it rejects, so that
+    /// many of them do not keep the drain from being idle.
     #[cold]
     #[inline(never)]
     fn enters_late(&self, is_counted: bool) -> bool {
@@ -304,8 +308,8 @@ impl Shared {
             }
             self.state.enter();
         }
-        // Once more, now that it is counted: what is admitted is counted before the lame-duck time
-        // is over, and so seen by those who wait for the last request after it.
+        // Checks again after the request is counted. Every admitted request is therefore counted
+        // before the lame-duck time is over, and tasks that wait for the last request see it.
         if self.rejects() {
             self.leave();
             return false;

@@ -1,24 +1,25 @@
-//! An end of the process that cuts no request off.
+//! Ends the process without cutting requests off.
 //!
 //! A drain has three states, [`DrainState`]:
 //!
 //! 1. **Serving.** The drain counts the requests in flight, and nothing else.
-//! 2. **Lame duck**, from [`Drain::begin`] on, for 5 s by default. The service still serves all
-//!    requests, so that no client notices. It is not ready any more
-//!    ([`is_draining`](Drain::is_draining)), so that load balancers send their requests elsewhere.
-//!    HTTP/1 responses of the inner service have `connection: close`, so that clients open their
-//!    next connection elsewhere too. An HTTP/2 client learns of the end (`GOAWAY`) only when this
-//!    time is over: a request that it sends at that moment may be rejected, and can be retried.
-//! 3. **Rejecting.** New requests are rejected with [`Reason::Draining`]: 503, over HTTP/1 with
-//!    `connection: close`, over gRPC `UNAVAILABLE`. The requests in flight go on until they have
-//!    ended, or until the grace period is over.
+//! 2. **Lame duck.** It starts with [`Drain::begin`] and lasts 5 s by default. The service still
+//!    serves all requests, so that no client notices. It reports that it is not ready
+//!    ([`is_draining`](Drain::is_draining)), so that load balancers send new requests to other
+//!    servers. HTTP/1 responses of the inner service have `connection: close`, so that clients open
+//!    their next connection to another server too. An HTTP/2 client learns of the end (`GOAWAY`)
+//!    only when this time is over. A request that it sends at that moment may be rejected, and the
+//!    client can retry it.
+//! 3. **Rejecting.** The drain rejects new requests with [`Reason::Draining`]: 503, over HTTP/1
+//!    with `connection: close`, over gRPC `UNAVAILABLE`. The requests in flight go on until they
+//!    have ended, or until the grace period is over.
 //!
-//! A drain does not go back: it ends with the process.
+//! You cannot cancel a drain: it ends with the process.
 //!
 //! # Where it goes
 //!
-//! [`server`](crate::server) has one, after the lag shedder; see [the order of
-//! layers](crate#the-layers). One call serves and drains with axum:
+//! The stack of [`server`](crate::server) has a drain, after the lag shedder; see [the order of
+//! layers](crate#the-layers). With axum, one call serves and drains:
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -102,13 +103,13 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # When a request is over
+//! # When a request ends
 //!
-//! When its response body has ended or is dropped, and not at the response head. The server has
-//! taken the last frame by then, but may not have written it to the socket:
-//! [`serve`](Drain::serve) waits for the server too, [`wait_idle`](Drain::wait_idle) does not.
+//! A request ends when its response body has ended or is dropped, and not at the response head. The
+//! server has taken the last frame by then, but may not have written it to the socket:
+//! [`serve`](Drain::serve) also waits for the server, [`wait_idle`](Drain::wait_idle) does not.
 //!
-//! A request that is upgraded is over at the head. For a WebSocket, hold a permit
+//! A request that is upgraded ends at the response head. For a WebSocket, hold a permit
 //! ([`try_acquire`](Drain::try_acquire)), and end the connection when the drain has
 //! [`started`](Drain::started):
 //!
@@ -132,44 +133,47 @@
 //! }
 //! ```
 //!
-//! # What ends when the grace period is over
+//! # At the end of the grace period
 //!
-//! Response bodies of unknown size or above 64 KiB are ended within a second, whether or not the
-//! client reads: with an error, so that the client sees that the body is not complete, or over gRPC
-//! with the status `UNAVAILABLE`. Then [`serve`](Drain::serve) drops the server's future and
-//! returns. What still runs then, for example a handler without a response head, ends with the
-//! process: return from `main`. The runtime of `#[tokio::main]` waits for `spawn_blocking` tasks
-//! without a bound; where you have long ones, use `Runtime::shutdown_timeout`.
+//! Within a second, the drain ends all response bodies of unknown size or above 64 KiB, whether or
+//! not the client reads. The body ends with an error, so that the client sees that it is
+//! incomplete, or over gRPC with the status `UNAVAILABLE`. Then [`serve`](Drain::serve) drops the
+//! server's future and returns. Work that still runs, for example a handler without a response
+//! head, ends with the process: return from `main`. The runtime of `#[tokio::main]` waits without a
+//! bound for `spawn_blocking` tasks. If you have long ones, use `Runtime::shutdown_timeout`.
 //!
 //! In Kubernetes, `terminationGracePeriodSeconds` must be more than the lame-duck time, the grace
-//! period and a second together.
+//! period and a second together; see [the
+//! recipe](crate::docs::recipes::operation#drain-on-kubernetes).
 //!
 //! # Exempt requests
 //!
-//! A request that is exempt from the stack, for example a health check, is neither counted nor
-//! rejected, and its response has no `connection: close`.
+//! The drain neither counts nor rejects a request that is exempt from the stack, for example a
+//! health check. The response of an exempt request has no `connection: close`.
 //!
 //! # Cost
 //!
-//! Two atomic additions on one word for each request; no lock, no allocation and no clock read
-//! while the drain has not begun. A response of unknown size or above 64 KiB costs an allocation,
+//! Each request costs two atomic additions on one word. Before the drain begins, there is no lock,
+//! no allocation and no clock read. A response of unknown size or above 64 KiB costs an allocation,
 //! as it does for a [progress timeout](crate::GateLayer::progress_timeout); its body must be
 //! `Send`, `Unpin` and `'static`.
 //!
 //! # Cancellation
 //!
-//! A request that is dropped is no longer in flight. Dropping [`Drain::wait_idle`] ends nothing;
-//! dropping [`Drain::serve`] drops the server.
+//! A request that is dropped is no longer in flight. Dropping the future of [`Drain::wait_idle`]
+//! ends nothing. Dropping the future of [`Drain::serve`] drops the server.
 //!
 //! # Panics
 //!
-//! The waiting futures panic outside a Tokio runtime with a time driver. The layer does not panic.
+//! The layer does not panic. The futures of [`Drain::wait_idle`] and [`Drain::serve`] panic outside
+//! a Tokio runtime with a time driver.
 //!
-//! # Differences from tower, tower-http, axum and hyper
+//! # Differences from tower 0.5, tower-http 0.7, axum 0.8 and hyper 1
 //!
-//! A graceful shutdown of hyper, axum or tonic stops at once to accept connections, while load
-//! balancers still open some; it has no bound, so that one client that does not read keeps the
-//! process; and it neither counts requests nor rejects them.
+//! tower and tower-http have no drain. The graceful shutdown of hyper, axum and tonic stops
+//! accepting connections at once, while load balancers still open some. It has no bound, so that
+//! one client that does not read keeps the process alive. It neither counts requests nor rejects
+//! them.
 
 mod handle;
 mod serve;

@@ -1,4 +1,4 @@
-//! What waits for a drain.
+//! The futures that wait for a drain.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -9,32 +9,33 @@ use std::time::Duration;
 use super::handle::{Drain, Shared};
 use crate::clock;
 
-/// How a drain ended.
+/// The result of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DrainReport {
-    /// Response bodies that were ended because the grace period was over.
+    /// The number of response bodies that the drain ended because the grace period was over.
     pub cut: u64,
-    /// Requests that were still in flight after that, and permits: they end with the process.
+    /// The number of requests and permits that were still in flight after that. They end with the
+    /// process.
     pub left: u64,
 }
 
-/// A future that is ready when a drain has come to a state: [`Drain::started`] returns one, and
+/// A future that is ready when a drain has reached a state. [`Drain::started`] returns one, and
 /// [`Drain::serve`] passes one to the server.
 #[must_use = "futures do nothing unless polled"]
 pub struct DrainSignal(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
 
-/// How long the bodies that are cut have until the server is dropped: the reaper of their runtime
-/// ends them within two scans, and the connections write the end to their sockets.
+/// The time between the end of the bodies and the end of the server: the reaper of the runtime ends
+/// the bodies within two scans, and the connections write the end to their sockets.
 const FLUSH: Duration = Duration::from_millis(750);
 
 // === impl Drain ===
 
 impl Drain {
-    /// A future that is ready when the drain has begun, for WebSocket connections, streams and
-    /// background tasks: end what you do then, within the lame-duck time and the grace period. It
-    /// is ready at once if the drain has begun.
+    /// A future that is ready when the drain has begun. Use it in WebSocket connections, streams
+    /// and background tasks, and end them within the lame-duck time and the grace period. The
+    /// future is ready at once if the drain has already begun.
     pub fn started(&self) -> DrainSignal {
         let shared = self.shared.clone();
         DrainSignal(Box::pin(async move { shared.started().await }))
@@ -46,7 +47,7 @@ impl Drain {
     }
 
     /// Waits for [`begin`](Self::begin), then for the end of the lame-duck time, and then until the
-    /// last response body has ended, for at most `grace`. After `grace` it ends the remaining
+    /// last response body has ended, for at most `grace`. After `grace`, it ends the remaining
     /// bodies of unknown size or above 64 KiB, within a second, and returns.
     ///
     /// Use it where [`serve`](Self::serve) does not fit, for example with several servers.
@@ -61,17 +62,18 @@ impl Drain {
 
     /// Runs a server until the drain is over.
     ///
-    /// `server` gets a future to shut down by, and returns the server: that of axum, tonic, or your
-    /// own; see the [module docs](super). The future is ready when the lame-duck time is over. Then
-    /// the server and the requests in flight have the time `grace` to end. After that, the drain
-    /// ends the remaining bodies, as [`wait_idle`](Self::wait_idle) does, and drops the server. It
-    /// returns at most 0.75 s after the grace period, whatever clients do.
+    /// The closure `server` gets a future that signals the shutdown, and returns the server: that
+    /// of axum, tonic, or your own; see the [module docs](super). The signal is ready when the
+    /// lame-duck time is over. The server and the requests in flight then have the time `grace` to
+    /// end. After that, the drain ends the remaining bodies, as [`wait_idle`](Self::wait_idle)
+    /// does, and drops the server. The call returns at most 0.75 s after the grace period, whatever
+    /// clients do.
     ///
-    /// It returns as soon as the server has ended, if that is before the drain begins.
+    /// If the server ends before the drain begins, the call returns at once.
     ///
     /// # Errors
     ///
-    /// The error of the server, as soon as it ends with one.
+    /// The error of the server, as soon as the server ends with it.
     pub async fn serve<F, S, T, E>(&self, server: F, grace: Duration) -> Result<DrainReport, E>
     where
         F: FnOnce(DrainSignal) -> S,
@@ -80,7 +82,7 @@ impl Drain {
         let shared = &self.shared;
         let mut server = pin!(server(self.lame_duck_over()).into_future());
         let mut lame_duck_over = pin!(shared.lame_duck_over());
-        // The server first: one that has ended is not polled again.
+        // Polls the server first: a server that has ended is not polled again.
         let ended = poll_fn(|cx| match server.as_mut().poll(cx) {
             Poll::Ready(result) => Poll::Ready(Some(result)),
             Poll::Pending => lame_duck_over.as_mut().poll(cx).map(|()| None),
@@ -127,7 +129,7 @@ impl Drain {
 impl Shared {
     async fn started(&self) {
         loop {
-            // Listens before it looks, so that no change in between is missed.
+            // Registers before it reads the state, so that it misses no change in between.
             let changed = self.changed.notified();
             if self.state.is_draining() {
                 return;
@@ -145,7 +147,8 @@ impl Shared {
         }
     }
 
-    /// No request is in flight. Requests are rejected by now, so that none comes.
+    /// Waits until no request is in flight. The drain rejects requests by now, so that no request
+    /// follows.
     async fn idle(&self) {
         loop {
             let changed = self.changed.notified();
@@ -160,7 +163,7 @@ impl Shared {
 // === impl DrainReport ===
 
 impl DrainReport {
-    /// Whether every request has ended by itself.
+    /// Returns whether every request has ended by itself.
     pub fn is_clean(&self) -> bool {
         self.cut == 0 && self.left == 0
     }

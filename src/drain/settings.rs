@@ -47,12 +47,12 @@ impl DrainSettings {
     const LEAST: Duration = Duration::from_secs(1);
     const MOST: Duration = Duration::from_secs(24 * 60 * 60);
 
-    /// How long requests are still served after the drain has begun, 1 s to a day.
+    /// The time for which requests are still served after the drain has begun, 1 s to a day.
     ///
     /// Default: 5 s. Clients and load balancers need this time to notice that the service is not
-    /// ready: set it to more than the interval of your readiness probe times the number of failures
-    /// that it takes. Kubernetes removes a pod from its endpoints when it deletes the pod, and then
-    /// needs a few seconds until every node knows.
+    /// ready. Set it to more than the interval of your readiness probe times the number of failures
+    /// that make a server unready. Kubernetes removes a pod from its endpoints when it deletes the
+    /// pod, and then needs a few seconds until every node knows.
     pub fn lame_duck(mut self, time: Duration) -> Self {
         self.lame_duck = time;
         self

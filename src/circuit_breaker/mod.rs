@@ -2,10 +2,11 @@
 //!
 //! # Where it goes
 //!
-//! On a client, around the calls to one dependency, outside the timeout, so that a call that takes
-//! too long counts as a failure. For many dependencies, `CircuitBreakers` (feature `keyed`) is one
-//! breaker per host. On a server, around the routes that need the same dependency, for example a
-//! database, and inside the lag shedder. See [the order of layers](crate#the-layers).
+//! On a client, put the layer around the calls to one dependency, and outside the timeout, so that
+//! a call that takes too long counts as a failure. For many dependencies, `CircuitBreakers`
+//! (feature `keyed`) keeps one breaker per host. On a server, put the layer around the routes that
+//! need the same dependency, for example a database, and inside the lag shedder. See [the order of
+//! layers](crate#the-layers).
 //!
 //! ```
 //! use std::time::Duration;
@@ -61,16 +62,16 @@
 //!                                      └───────────┘
 //! ```
 //!
-//! - **Closed**: all calls are admitted and counted. The breaker opens when the window has at least
+//! - **Closed**: the breaker admits and counts all calls. It opens when the window has at least
 //!   [`minimum_calls`](CircuitBreakerSettings::minimum_calls()) and the share of failures or of
-//!   slow calls reaches its threshold, or after a number of consecutive failures. Every outcome is
-//!   compared with the thresholds, so that a success may open it too.
-//! - **Open**: all calls are rejected, with the rest of the open time as `Retry-After`.
-//! - **Half-open**, from the first call after the open time: up to
-//!   [`half_open_probes`](CircuitBreakerSettings::half_open_probes()) calls are admitted as probes,
-//!   the others are rejected. The shares of failed and of slow probes are compared with the same
-//!   rates as those of the window. The breaker closes or opens again as soon as no further probe
-//!   can change the result. Without a failure rate, it opens again when
+//!   slow calls reaches its threshold, or after a number of consecutive failures. It compares every
+//!   outcome with the thresholds, so that a success may open it too.
+//! - **Open**: the breaker rejects all calls, with the rest of the open time as `Retry-After`.
+//! - **Half-open**, from the first call after the open time: the breaker admits up to
+//!   [`half_open_probes`](CircuitBreakerSettings::half_open_probes()) calls as probes, and rejects
+//!   the others. It compares the shares of failed and of slow probes with the same rates as those
+//!   of the window. It closes or opens again as soon as no further probe can change the result.
+//!   Without a failure rate, it opens again when
 //!   [`consecutive_failures`](CircuitBreakerSettings::consecutive_failures()) probes have failed,
 //!   in any order, or all probes if they are fewer. If neither is set, one failed probe opens it.
 //!   For the end of the half-open time, see
@@ -80,9 +81,9 @@
 //! **Forced closed** admits all calls, which switches the breaker off. **Observe only** admits and
 //! counts all calls, and never opens.
 //!
-//! The state changes when a call begins or ends, not by a timer: without calls, nothing runs. A
-//! handle shows the state that the next call finds; hooks, metrics and events follow with that
-//! call.
+//! The state changes when a call begins or ends, and not by a timer: without calls, nothing runs. A
+//! handle reports the state that the next call finds. The hooks, metrics and events of a change
+//! follow when that call is made.
 //!
 //! # Try it in production
 //!
@@ -106,14 +107,14 @@
 //! | anything else | a success |
 //!
 //! [`classify`](crate::GateLayer::classify) changes this for responses, and `classify_error` for
-//! errors. Over HTTP the outcome is recorded at the response head, over gRPC at the trailers. The
-//! duration of a call ends at the head in both cases. A stream of hours does not delay the
-//! half-open state: a stream that begins in time counts as a success if the half-open time ends
+//! errors. Over HTTP, the breaker records the outcome at the response head; over gRPC, at the
+//! trailers. The duration of a call ends at the head in both cases. A long stream does not delay
+//! the half-open state: a stream that begins in time counts as a success if the half-open time ends
 //! before the stream.
 //!
 //! # What the caller caused
 //!
-//! A failure that the caller caused is ignored. That is the case if one of these is true:
+//! The breaker ignores a failure that the caller caused. That is the case if one of these is true:
 //!
 //! - The request body failed first: the caller aborted it, or it was too large or too slow. The
 //!   status or error with which the handler then answers does not count. A panic still counts.
@@ -121,23 +122,24 @@
 //!   `DEADLINE_EXCEEDED`. The time of that wait does not make a call slow either.
 //! - The caller's own deadline (`grpc-timeout`) was the shorter one.
 //! - A gRPC service answers `INTERNAL` because it could not decode the request. The specification
-//!   has no code for that, so the messages of tonic 0.14 are compared. A handler that returns the
-//!   same message is not counted either.
+//!   has no code for that, so the breaker compares the message with those of tonic 0.14. It also
+//!   ignores a handler that returns the same message.
 //! - The status is 501 or 505, which depend on the request alone.
 //!
 //! The first two conditions need a [`RequestLimit`](crate::RequestLimit): in the same gate, or in a
 //! layer around the breaker or inside it, as in `seawall::server()`. They also apply to the layers
-//! of a client that the handler calls, but not to `run`, to `try_acquire`, or in a spawned task. If
-//! the service dies while it waits for a body, that call is ignored, and other calls count.
+//! of a client that the handler calls. They do not apply to `run`, to `try_acquire`, or in a
+//! spawned task. If the service fails while it waits for a body, the breaker ignores that call;
+//! other calls count.
 //!
-//! What the service makes of valid input is its own: if one request makes a handler panic or
-//! answer 500, its callers can open the breaker.
+//! All other failures count: if one request makes a handler panic or answer 500, its callers can
+//! open the breaker.
 //!
 //! # Routes without the dependency
 //!
-//! A 404 is a success. Some routes never call the dependency, such as a health check, or the
-//! fallback of a router: [`exempt`](crate::GateLayer::exempt) the former, and use
-//! `Router::route_layer` for the latter.
+//! A 404 is a success. Some routes never call the dependency, such as a health check or the
+//! fallback of a router. [`exempt`](crate::GateLayer::exempt) a health check, and use
+//! `Router::route_layer` to leave out the fallback.
 //!
 //! A result belongs to the state in which its call began. After a change of state it counts in the
 //! totals only: it neither closes nor opens the breaker.
@@ -146,7 +148,7 @@
 //!
 //! Over HTTP a rejection is a response, 503 or a gRPC `UNAVAILABLE`, on a client as well: the
 //! client gets `Ok`, with the [`Rejection`](crate::Rejection) in the extensions of the response. A
-//! retry outside the breaker should look for it:
+//! retry outside the breaker should read it:
 //!
 //! ```
 //! # use seawall::{Reason, Rejection};
@@ -156,8 +158,8 @@
 //! # }
 //! ```
 //!
-//! A generated tonic client drops the extensions. To tell a rejection from the server's own status
-//! there, add a header with [`respond_with`](crate::GateLayer::respond_with). Over
+//! A generated tonic client drops the extensions. To distinguish a rejection from the server's own
+//! status there, add a header with [`respond_with`](crate::GateLayer::respond_with). Over
 //! [`Plain`](crate::Plain) and in [`run`](CircuitBreaker::run), the rejection is the error; in a
 //! boxed error, find it with [`Rejection::find`](crate::Rejection::find). `reqwest::Client` is a
 //! plain service, whose `Ok` may be a 500: use `.plain()` with a
@@ -165,7 +167,7 @@
 //!
 //! # Cost
 //!
-//! While the breaker is closed, admission costs one atomic load. An outcome costs atomic
+//! While the breaker is closed, admission costs one atomic load. An outcome costs these atomic
 //! read-modify-writes:
 //!
 //! - A window of time: one for a success, three for a failure, and one clock read.
@@ -179,20 +181,21 @@
 //!
 //! # Cancellation
 //!
-//! A probe that is dropped releases its slot. What a dropped call counts as is in the table above.
+//! A probe that is dropped releases its slot. The table [above](self#what-counts) says what a
+//! dropped call counts as.
 //!
 //! # Panics
 //!
 //! A panic of the inner service unwinds through the layer, and counts as a failure. A panic of a
 //! hook is caught.
 //!
-//! # Differences from resilience4j, Polly and tower-resilience
+//! # Differences from resilience4j, Polly and tower-resilience 0.14
 //!
 //! A half-open probe has a token: if it hangs, is cancelled, or ends late, it neither blocks the
 //! breaker nor closes it, and there are never more probes than you allow. The half-open state ends
 //! as soon as the result is certain; resilience4j waits for all probes, and Polly for the first. A
-//! success may open the breaker; in Polly only a failure does. The window of time moves without
-//! calls too. Every call counts once, also if it panics or is dropped.
+//! success may open the breaker; in Polly only a failure does. The window of time also moves
+//! without calls. Every call counts once, even if it panics or is dropped.
 //!
 //! | resilience4j | Polly | here |
 //! |---|---|---|

@@ -1,4 +1,4 @@
-//! A breaker for endpoints of a load balancer: while it is open, the endpoint is not ready.
+//! A breaker for the endpoints of a load balancer: while it is open, the endpoint is not ready.
 //!
 //! # Where it goes
 //!
@@ -32,20 +32,20 @@
 //!
 //! # Readiness
 //!
-//! This is the one service of this crate whose `poll_ready` reserves something: ready means that
-//! the breaker has admitted a call, and `call` makes that call, whatever has happened since.
-//! Another `poll_ready` checks whether the breaker would still admit it. A clone has no
-//! reservation. A reserved probe without a call keeps its slot until it is dropped or the half-open
-//! time is over, and then counts as a probe that hangs.
+//! This is the only service of this crate whose `poll_ready` reserves something. Ready means that
+//! the breaker has admitted a call, and `call` makes that call in any case. Another `poll_ready`
+//! checks whether the breaker would still admit it. A clone has no reservation. A reserved probe
+//! without a call keeps its slot until the service is dropped or the half-open time is over, and
+//! then counts as a probe that hangs.
 //!
-//! While the service is not ready, it is woken when the open time is over, when a probe releases
-//! its slot, and when the state changes. This needs a Tokio runtime with a time driver.
+//! A service that is not ready is woken when the open time is over, when a probe releases its slot,
+//! and when the state changes. This needs a Tokio runtime with a time driver.
 //!
-//! An error of the inner `poll_ready` is passed on, and does not count as a call.
+//! The service returns an error of the inner `poll_ready`, and does not count it as a call.
 //!
 //! # Panics
 //!
-//! If `call` is called without a `poll_ready` that was ready.
+//! `call` panics without a `poll_ready` that was ready.
 
 use std::fmt;
 use std::pin::Pin;
@@ -66,17 +66,18 @@ use crate::gate::GateFuture;
 use crate::gate::guard::{Guard, Shared};
 use crate::protocol::{Http, Plain, Protocol, Respond};
 
-/// Puts a [`CircuitBreaker`] around an endpoint, so that it is not ready while the breaker is open.
+/// A layer that puts a [`CircuitBreaker`] around an endpoint. The endpoint is not ready while the
+/// breaker is open.
 ///
 /// To classify outcomes, make it from a [`CircuitBreakerLayer`]:
-/// `CircuitBreakerReadyLayer::from(CircuitBreakerLayer::new(breaker).classify(..))`. The answers of
-/// that layer are not used, since nothing is rejected.
+/// `CircuitBreakerReadyLayer::from(CircuitBreakerLayer::new(breaker).classify(..))`. It does not
+/// use the answers of that layer, since it rejects nothing.
 #[derive(Clone)]
 pub struct CircuitBreakerReadyLayer<X = Http> {
     gate: CircuitBreakerLayer<X>,
 }
 
-/// An endpoint that is not ready while its breaker is open; made by [`CircuitBreakerReadyLayer`].
+/// An endpoint that is not ready while its breaker is open. [`CircuitBreakerReadyLayer`] makes it.
 pub struct CircuitBreakerReady<S, X = Http> {
     inner: S,
     shared: Arc<Shared<CircuitBreaker>>,
@@ -92,7 +93,7 @@ struct Grant {
 }
 
 pin_project! {
-    /// Waits until the breaker may admit a call.
+    /// The wait until the breaker may admit a call.
     struct Waiting {
         #[pin]
         changed: OwnedNotified,
@@ -104,7 +105,7 @@ pin_project! {
 // === impl CircuitBreakerReadyLayer ===
 
 impl CircuitBreakerReadyLayer {
-    /// A layer with the breaker.
+    /// Makes a layer with this breaker.
     pub fn new(breaker: impl Into<CircuitBreaker>) -> Self {
         CircuitBreakerLayer::new(breaker).into()
     }
@@ -170,7 +171,7 @@ impl<S, X> CircuitBreakerReady<S, X> {
         }
         loop {
             let breaker = &self.shared.policy;
-            // Listen before the breaker decides, so that no change in between is missed.
+            // Registers before the breaker decides, so that no change in between is missed.
             let changed = breaker.shared.changed.clone().notified_owned();
             match Grant::reserve(breaker) {
                 Ok(grant) => {
@@ -200,7 +201,7 @@ where
     type Future = GateFuture<S, Req, CircuitBreaker, X>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        // The inner service first: one that is not ready must not take a probe's slot.
+        // Polls the inner service first: one that is not ready must not take the slot of a probe.
         match self.inner.poll_ready(cx) {
             Poll::Ready(Ok(())) => self.poll_grant(cx).map(Ok),
             not_ready => {

@@ -29,7 +29,7 @@ type Hook = Arc<dyn Fn(&Transition) + Send + Sync>;
 pub(super) struct Shared {
     pub(super) breaker: Breaker,
     pub(super) reporter: Reporter,
-    /// The origin of the breaker's nanoseconds.
+    /// The origin of the times in nanoseconds.
     origin: Instant,
     times: LiveTimes,
     hooks: RwLock<Vec<Hook>>,
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub(super) panicked: AtomicU64,
 }
 
-/// The settings, from which the times of states are made.
+/// The settings from which the durations of states are made.
 struct LiveTimes {
     settings: Mutex<Arc<CircuitBreakerSettings>>,
     /// The seed of the jitter, together with a generation.
@@ -50,12 +50,13 @@ struct LiveTimes {
 #[derive(Clone, Copy, Debug)]
 pub struct CircuitToken {
     word: Word,
-    /// Nanoseconds: when the call began, and from the response head on how long it took.
+    /// In nanoseconds: the start of the call, and from the response head on the duration of the
+    /// call.
     time: u64,
     stage: Stage,
 }
 
-/// As wide as the rest of a token, so that it is moved in whole words.
+/// It is as wide as the rest of a token, so that the token is moved in whole words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 enum Stage {
@@ -79,7 +80,7 @@ impl Times for LiveTimes {
         let settings = self.settings();
         let dice = fastrand::Rng::with_seed(self.seed.wrapping_add(generation)).f64();
         let mut length = OpenDuration::DEFAULT;
-        // It may run while a call unwinds.
+        // A function of the user; it may run while a call unwinds.
         observe::without_panics(|| length = settings.open_duration.after(failed_recoveries, dice));
         observe::without_panics(|| drop(settings));
         nanos(length.max(LEAST))
@@ -93,7 +94,7 @@ impl Times for LiveTimes {
 // === impl Shared ===
 
 impl Shared {
-    /// A breaker with settings that are checked.
+    /// A breaker, after the settings are checked.
     pub(super) fn new(settings: CircuitBreakerSettings, reporter: Reporter) -> Self {
         show(&reporter, &settings);
         Self {
@@ -115,12 +116,12 @@ impl Shared {
         self.times.settings()
     }
 
-    /// Applies what `change` makes of the settings, which must keep the window.
+    /// Replaces the settings by the result of `change`, which must keep the window.
     pub(super) fn set(
         &self,
         change: impl FnOnce(CircuitBreakerSettings) -> CircuitBreakerSettings,
     ) -> Result<(), ConfigError> {
-        // What is replaced or not applied is dropped outside the lock: it may be a function of the
+        // Drops old or rejected settings outside the lock, since they may contain a function of the
         // user.
         let result = {
             let mut current = lock(&self.times.settings);
@@ -161,8 +162,9 @@ impl Shared {
             .push(hook);
     }
 
-    /// Reports the changes of state, if there are any: one at a time, in order, outside any lock. A
-    /// panic of a hook or recorder is caught, since most changes are found where a call is dropped.
+    /// Reports the changes of state, if there are any: one at a time, in order, outside any lock.
+    /// It catches a panic of a hook or recorder, since most changes are found where a call is
+    /// dropped.
     #[inline]
     pub(super) fn report(&self) {
         self.breaker.report(|change| {
@@ -209,14 +211,14 @@ impl Shared {
         self.decide()
     }
 
-    /// Registers the series, and shows the state.
+    /// Registers the series, and publishes the state.
     pub(super) fn register(&self) {
         self.reporter.circuit_seen(|| self.mode());
     }
 
     #[inline(never)]
     fn decide(&self) -> Result<CircuitToken, Rejection> {
-        // Before there is a token: a metrics recorder may panic.
+        // This comes before the token, since a metrics recorder may panic.
         self.reporter.circuit_seen(|| self.mode());
         match self.reserve() {
             Ok(mut token) => {
@@ -227,7 +229,8 @@ impl Shared {
         }
     }
 
-    /// A token for a call that has yet to [`begin`](Self::begin), or why it is rejected.
+    /// A token for a call that has not started; see [`begin`](Self::begin). Or the reason to reject
+    /// the call.
     pub(super) fn reserve(&self) -> Result<CircuitToken, Refusal> {
         let admitted = self.breaker.admit(|| self.now(), &self.times);
         self.report();
@@ -235,8 +238,8 @@ impl Shared {
     }
 
     fn refuse(&self, refusal: Refusal) -> Rejection {
-        /// The probes decide within the duration of a call, which is unknown; an earlier retry is
-        /// not worthwhile.
+        /// The probes decide within the duration of a call, which is unknown. An earlier retry is
+        /// not useful.
         const SOON: u64 = 1_000_000_000;
         let rejection = self.reporter.reject(Reason::CircuitOpen);
         match refusal {
@@ -248,12 +251,12 @@ impl Shared {
         }
     }
 
-    /// Whether the breaker would grant a reserved token again.
+    /// Returns whether the breaker would grant a reserved token again.
     pub(super) fn is_current(&self, token: &CircuitToken) -> bool {
         self.breaker.is_current(token.word, || self.now())
     }
 
-    /// The call begins now.
+    /// Starts the call now.
     pub(super) fn begin(&self, token: &mut CircuitToken) {
         if token.word.is_timed() {
             token.time = self.now().wrapping_sub(waited_before());
@@ -293,8 +296,8 @@ impl Shared {
         self.record(Some(token.pass()), outcome, self.took(token));
     }
 
-    /// Records the outcome of a call; `pass` is `None` if it was not admitted, and `took` if its
-    /// duration was not measured.
+    /// Records the outcome of a call. `pass` is `None` if the breaker did not admit the call, and
+    /// `took` is `None` if its duration was not measured.
     #[inline(never)]
     pub(super) fn record(&self, pass: Option<Pass>, outcome: Outcome, took: Option<u64>) {
         let slow = self.is_slow(took);
@@ -364,11 +367,11 @@ impl Shared {
         })
     }
 
-    /// The nanoseconds since `time`, without those for which the service has waited for the request
-    /// body meanwhile: `time` is earlier by what it waited before.
+    /// The nanoseconds since `time`, without those in which the service has waited for the request
+    /// body meanwhile. The wait before the call is already subtracted from `time`.
     fn since(&self, time: u64) -> u64 {
         let took = self.now().wrapping_sub(time);
-        // A clock that was ahead, which paused time allows.
+        // The clock was ahead, which is possible under paused time.
         let took = if took > u64::MAX / 2 { 0 } else { took };
         #[cfg(feature = "http")]
         return took.saturating_sub(nanos(crate::upload::waited()));
@@ -385,7 +388,7 @@ fn waited_before() -> u64 {
     0
 }
 
-/// Whether the caller caused that a slow call has no result.
+/// Returns whether the caller caused that a slow call has no result.
 fn is_callers_fault() -> bool {
     #[cfg(feature = "http")]
     return crate::upload::is_callers_fault(true);
@@ -393,7 +396,7 @@ fn is_callers_fault() -> bool {
     false
 }
 
-/// Shows thresholds as gauges.
+/// Publishes the thresholds as gauges.
 fn show(reporter: &Reporter, settings: &CircuitBreakerSettings) {
     let slow = settings.slow_call.map(|slow| slow.rate);
     let consecutive = settings.consecutive_failures.map(f64::from);

@@ -1,4 +1,4 @@
-//! What a breaker shows of itself: states, transitions and snapshots.
+//! The state of a breaker as values: states, transitions and snapshots.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,68 +13,69 @@ use crate::control::circuit_breaker::word::{Mode, TransitionCause};
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum CircuitState {
-    /// Calls are admitted and counted.
+    /// The breaker admits and counts calls.
     Closed,
-    /// Calls are rejected.
+    /// The breaker rejects calls.
     Open {
-        /// The time until the first probe is admitted.
+        /// The time until it admits the first probe.
         retry_in: Duration,
     },
-    /// Some calls are admitted as probes.
+    /// The breaker admits some calls as probes.
     HalfOpen,
-    /// Calls are rejected until the breaker is reset.
+    /// The breaker rejects calls until it is reset.
     ForcedOpen,
-    /// Calls are admitted, and counted in the totals only, until the breaker is reset.
+    /// The breaker admits calls, and counts them in the totals only, until it is reset.
     ForcedClosed,
-    /// Calls are admitted and counted, and the breaker does not open, until it is reset.
+    /// The breaker admits and counts calls, and does not open, until it is reset.
     ObserveOnly,
 }
 
-/// One change of a breaker's state; a hook of
+/// A change of a breaker's state, as a hook of
 /// [`on_transition`](crate::CircuitBreaker::on_transition) gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transition {
-    /// The state before. `retry_in` of an open one is 0.
+    /// The state before the change. In an open state, `retry_in` is 0.
     pub from: CircuitState,
-    /// The state after. `retry_in` of an open one is the whole open time.
+    /// The state after the change. In an open state, `retry_in` is the whole open time.
     pub to: CircuitState,
     /// The cause of the change.
     pub cause: TransitionCause,
     /// The number of the change: 1 for the first of this breaker.
     pub number: u64,
-    /// The calls on which the breaker decided: those in the window if a threshold was reached, the
-    /// probes with an outcome if these have decided, else 0.
+    /// The number of calls on which the breaker decided: those in the window if a threshold was
+    /// reached, the probes with an outcome if these have decided, else 0.
     pub calls: u64,
-    /// How many of them failed.
+    /// The number of these calls that failed.
     pub failures: u64,
-    /// How many of them were slow.
+    /// The number of these calls that were slow.
     pub slow_calls: u64,
 }
 
-/// What a [`CircuitBreaker`](crate::CircuitBreaker) is doing now.
+/// The state of a [`CircuitBreaker`](crate::CircuitBreaker) and its counters at one moment.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CircuitBreakerSnapshot {
     /// The state that the next call finds, with the time until the next probe.
     pub state: CircuitState,
-    /// How long it has been in that state.
+    /// The time since the breaker has been in that state.
     pub in_state: Duration,
-    /// How often the state has changed, up to the state that is shown.
+    /// The number of changes of state, up to the state that is shown.
     pub transitions: u64,
-    /// How often it opened again since it was last closed.
+    /// The number of times that the breaker has opened again since it was last closed.
     pub failed_recoveries: u32,
-    /// Probes without an outcome.
+    /// The number of probes without an outcome.
     pub probes: u32,
-    /// Closed or observe-only: the calls in the window. Half-open: the probes with an outcome.
-    /// Open: the calls or probes on which the breaker opened, 0 after `trip`. Forced: 0.
+    /// Closed or observe-only: the number of calls in the window. Half-open: the number of probes
+    /// with an outcome. Open: the number of calls or probes on which the breaker opened, 0 after
+    /// `trip`. Forced: 0.
     pub calls: u64,
-    /// How many of them failed.
+    /// The number of these calls that failed.
     pub failures: u64,
-    /// How many of them were slow.
+    /// The number of these calls that were slow.
     pub slow_calls: u64,
-    /// How many of them failed and were slow. Not counted for probes.
+    /// The number of these calls that failed and were slow. It is not counted for probes.
     pub slow_failures: u64,
     /// The share of failures in the window, `0.0..=1.0`; `None` below the minimum number of calls.
     pub failure_rate: Option<f64>,
@@ -84,25 +85,25 @@ pub struct CircuitBreakerSnapshot {
     /// The mean duration of the measured calls in the window, or of those on which the breaker
     /// opened. Calls are measured if there is a slow-call threshold.
     pub mean_duration: Option<Duration>,
-    /// Calls rejected so far.
+    /// The number of calls rejected so far.
     pub rejected: u64,
-    /// Calls that a layer in dry run would have rejected so far.
+    /// The number of calls so far that a layer in dry run would have rejected.
     pub would_reject: u64,
     /// The outcomes of all calls so far.
     pub totals: CircuitTotals,
-    /// How often each threshold was reached.
+    /// The number of times that each threshold was reached.
     pub thresholds_reached: ThresholdsReached,
 }
 
-/// The outcomes of all calls that a breaker ever admitted, whatever its state was when they ended.
+/// The outcomes of all calls that a breaker has admitted, in any state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CircuitTotals {
     /// Successes.
     pub successes: u64,
-    /// Failures, including calls that panicked, and calls that were dropped when they were slow
-    /// already.
+    /// Failures, including calls that panicked, and calls that were already slow when they were
+    /// dropped.
     pub failures: u64,
     /// Calls that were ignored, or dropped before they were slow.
     pub ignored: u64,
@@ -114,8 +115,8 @@ pub struct CircuitTotals {
     pub cancelled: u64,
 }
 
-/// How often a breaker's thresholds were reached while it was closed; while it only observes, how
-/// often they would have opened it.
+/// The number of times that each threshold was reached while the breaker was closed. In
+/// observe-only, the number of times that the threshold would have opened the breaker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -131,7 +132,7 @@ pub struct ThresholdsReached {
 // === impl CircuitState ===
 
 impl CircuitState {
-    /// The state as a label: lower case, stable, fit for metrics and logs.
+    /// The label of the state: lower case and stable, for metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             CircuitState::Closed => Mode::Closed.as_str(),

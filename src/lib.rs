@@ -154,8 +154,8 @@
 //! [`GateLayer::from_policy`] takes yours, or a tuple of them.
 //!
 //! To operate a server, see [`drain`], [`health`] (`/livez`, `/readyz` and `/statusz`),
-//! [`registry`] (one snapshot of all stacks and handles of the process) and [`observe`] (metrics
-//! and events).
+//! [`registry`] (one snapshot of all stacks and handles of the process), [`slow_poll`] (which
+//! handlers block the runtime) and [`observe`] (metrics and events).
 //!
 //! # Features
 //!
@@ -191,6 +191,7 @@ pub mod protocol;
 pub mod registry;
 #[cfg(feature = "http")]
 pub mod request_limit;
+pub mod slow_poll;
 #[cfg(feature = "http")]
 pub mod stack;
 pub mod timeout;
@@ -258,6 +259,8 @@ pub use self::reason::{CustomReason, Reason};
 pub use self::rejection::Rejection;
 #[doc(inline)]
 pub use self::request::{PlainRequest, RequestKind};
+#[doc(inline)]
+pub use self::slow_poll::{SlowPoll, SlowPollLayer, SlowPollSettings};
 #[doc(inline)]
 pub use self::timeout::{Timeout, TimeoutLayer, TimeoutSettings};
 

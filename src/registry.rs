@@ -32,6 +32,7 @@ use crate::config::ConfigError;
 use crate::drain::{Drain, DrainSnapshot};
 use crate::lag_shed::{LagShed, LagShedSnapshot};
 use crate::request_limit::{RequestLimit, RequestLimitSnapshot};
+use crate::slow_poll::{SlowPoll, SlowPollSnapshot};
 use crate::stack::{Client, ClientSnapshot, Server, ServerSnapshot, Stack};
 use crate::sync::lock;
 use crate::timeout::{Timeout, TimeoutSnapshot};
@@ -68,6 +69,8 @@ pub enum HandleSnapshot {
     LagShed(LagShedSnapshot),
     /// A [`RequestLimit`].
     RequestLimit(RequestLimitSnapshot),
+    /// A [`SlowPoll`].
+    SlowPoll(SlowPollSnapshot),
     /// A [`Timeout`].
     Timeout(TimeoutSnapshot),
 }
@@ -156,6 +159,7 @@ snapshot! {
     Drain => Drain,
     LagShed => LagShed,
     RequestLimit => RequestLimit,
+    SlowPoll => SlowPoll,
     Timeout => Timeout,
 }
 

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::cold::{Listening, OVER, Parked, answer, expired, overrun, poll_queued, unwound};
 use super::guard::{FutureGuard, Guard, Shared};
-use super::polls::{self, Polling, PollsOf};
+use super::polls::{self, Polling, PollsOf, SlowPolling};
 use super::timer::TimerOf;
 use crate::policy::needs::InFuture;
 use crate::policy::{Choice, Needs, NeedsOf, Policy, WaitWith};
@@ -133,6 +133,7 @@ where
                     let (protocol, guard, timer) =
                         (&*this.protocol, &mut *this.guard, &mut *this.timer);
                     let kept = &mut *this.kept;
+                    let slow = SlowPolling::begin::<P, X::Kind>(guard);
                     let mut polling = Polling::begin::<P, X::Kind>(this.polls);
                     let _listening = listen::<P, X::Kind>();
                     let _scope = X::enter(kept);
@@ -140,6 +141,7 @@ where
                         // The response is wrapped inside, so that it is moved out once and whole.
                         let poll = || {
                             let mut polled = future.poll(cx);
+                            slow.end::<P, X::Kind>(guard);
                             let Poll::Ready(result) = &mut polled else {
                                 return Ok(Poll::Pending);
                             };
@@ -173,6 +175,7 @@ where
                             guard.set_running(true);
                         }
                         let mut polled = future.poll(cx);
+                        slow.end::<P, X::Kind>(guard);
                         if let Poll::Ready(result) = &mut polled {
                             if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
                                 if let Some(rejection) = X::overrun(kept) {

@@ -1,6 +1,11 @@
 //! Measures the polls of the inner future, where a policy asks for it.
 
+use std::time::Duration;
+
+use super::guard::FutureGuard;
+use crate::clock;
 use crate::lag_monitor::{MeasuredPoll, Unpolled};
+use crate::policy::needs::InFuture;
 use crate::policy::{Choice, Needs, NeedsOf, Policy};
 use crate::request::RequestKind;
 
@@ -15,6 +20,10 @@ pub(super) struct Polling {
     is_first: bool,
     pends: bool,
 }
+
+/// One poll of the inner future that is reported if it is slow. The clock is read only where a
+/// policy of this request asks.
+pub(super) struct SlowPolling(Option<Duration>);
 
 /// Whether [`Calling`] counts now.
 #[inline(always)]
@@ -104,6 +113,34 @@ impl Drop for Polling {
     fn drop(&mut self) {
         if let Some(begun) = self.begun.take() {
             begun.end(self.pends);
+        }
+    }
+}
+
+// === impl SlowPolling ===
+
+impl SlowPolling {
+    #[inline(always)]
+    pub(super) fn begin<P: Policy<R>, R: RequestKind>(guard: &mut FutureGuard<P, R>) -> Self {
+        if const { !<NeedsOf<P, R> as Needs>::SlowPolls::IS } {
+            return Self(None);
+        }
+        let guard = InFuture::<NeedsOf<P, R>>::get(guard);
+        let asks = guard.is_some_and(|guard| guard.parts().slow_polls.is_some());
+        Self(asks.then(clock::monotonic))
+    }
+
+    /// Before the guard goes to the response body.
+    #[inline(always)]
+    pub(super) fn end<P: Policy<R>, R: RequestKind>(self, guard: &mut FutureGuard<P, R>) {
+        if const { !<NeedsOf<P, R> as Needs>::SlowPolls::IS } {
+            return;
+        }
+        let (Some(begun), Some(guard)) = (self.0, InFuture::<NeedsOf<P, R>>::get(guard)) else {
+            return;
+        };
+        if let Some(slow_polls) = guard.parts().slow_polls {
+            slow_polls.on_poll(clock::monotonic().saturating_sub(begun));
         }
     }
 }

@@ -12,12 +12,14 @@ use crate::clock;
 use crate::control::event_limit::{Decision, EventLimit};
 use crate::reason::Reason;
 use crate::request::Target;
+use crate::slow_poll::report::SlowPollReport;
 
 /// One for each reason, for [`Reason::Custom`], and for a `grpc-timeout` that cannot be read.
 static LIMITS: [EventLimit; KINDS] = [const { EventLimit::new() }; KINDS];
-const KINDS: usize = Reason::ALL.len() + 2;
+const KINDS: usize = Reason::ALL.len() + 3;
 const CUSTOM: usize = Reason::ALL.len();
 const MALFORMED: usize = CUSTOM + 1;
+const SLOW_POLL: usize = CUSTOM + 2;
 
 /// Whether an event of this kind is written now. How many are left out is written within a second,
 /// by a later event or by a task.
@@ -96,6 +98,17 @@ pub(super) fn panicked(reporter: &Reporter, panic: Option<&str>, request: Option
     let path = request.map(|request| debug(request.path));
     let panic = debug(panic.unwrap_or("(a payload that is not text)"));
     tracing::error!(target: "seawall", layer, name, reason = reason.as_str(), method, path, panic, "panic caught");
+}
+
+/// A poll of the inner future was slow.
+pub(super) fn slow_poll(reporter: &Reporter, report: &SlowPollReport) {
+    if enabled!(target: "seawall", Level::WARN) && is_written(SLOW_POLL, "slow_poll") {
+        let (layer, name) = (reporter.layer(), reporter.name());
+        let took_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
+        let (method, route) = (report.method.as_deref(), report.route.as_deref());
+        let path = report.path.as_deref().map(debug);
+        tracing::warn!(target: "seawall", layer, name, took_ms, method, path, route, "slow poll");
+    }
 }
 
 /// The `grpc-timeout` of a request cannot be read.

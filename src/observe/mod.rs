@@ -5,7 +5,8 @@
 //! of all metrics, and [`BUCKETS`] has the recommended buckets of their histograms.
 //!
 //! `layer` is the kind (`circuit_breaker`, `concurrency_limit`, `lag_shed`, `lag_monitor`,
-//! `timeout`, `request_limit`, `catch_panic`, `drain`, `stack`, `gate`, `custom`), `name` is the
+//! `timeout`, `request_limit`, `catch_panic`, `drain`, `slow_poll`, `stack`, `gate`, `custom`),
+//! `name` is the
 //! name of the handle (empty by default), `reason` is [`Reason::as_str`], `threshold` is the
 //! [`TransitionCause::as_str`](crate::circuit_breaker::TransitionCause::as_str) of a threshold,
 //! `outcome` is `success`, `failure`, `ignored`, `cancelled` or `panicked`, and `state` is
@@ -48,7 +49,7 @@
 //! opens is a `WARN`, any other change of its `state` an `INFO`, with the `cause`, and `key` for a
 //! keyed family that opts in. Panics that escalate are an `ERROR`. A drain that begins is an `INFO`,
 //! with `lame_duck_ms`; one that ends is an `INFO`, or a `WARN` if it `cut` responses or requests
-//! are `left`.
+//! are `left`. A slow poll is a `WARN`, limited like a rejection.
 
 #[cfg_attr(not(feature = "metrics"), path = "no_series.rs")]
 mod series;
@@ -73,6 +74,7 @@ use crate::control::lag::law::LagState;
 use crate::outcome::Outcome;
 use crate::reason::Reason;
 use crate::request::Target;
+use crate::slow_poll::report::SlowPollReport;
 
 /// The identity of one handle in rejections, metrics and events, and its counters. A cheap `Clone`.
 ///
@@ -106,6 +108,8 @@ pub(crate) enum Setting {
     QueueLimit,
     /// In seconds.
     Timeout,
+    /// In seconds.
+    SlowPoll,
     /// In bytes.
     #[cfg_attr(not(feature = "http"), allow(dead_code))]
     BodyLimit,
@@ -286,6 +290,13 @@ impl Reporter {
         events::panicked(self, message, request);
         let _ = message;
         self.count_rejected(Reason::Panicked, None, request);
+    }
+
+    /// A poll of the inner future was slow.
+    pub(crate) fn slow_poll(&self, report: &SlowPollReport) {
+        self.inner.series.slow_poll(self, report.took);
+        #[cfg(feature = "tracing")]
+        events::slow_poll(self, report);
     }
 
     /// A request acquired a permit.

@@ -26,6 +26,8 @@ impl Series {
 
     pub(super) fn set(&self, _: Setting, _: f64) {}
 
+    pub(super) fn slow_poll(&self, _: &Reporter, _: Duration) {}
+
     pub(super) fn draining(&self, _: &Reporter) {}
 
     #[inline]

@@ -16,6 +16,7 @@ impl Setting {
             Setting::ConcurrencyLimit => reporter.gauge(table::LIMIT, &[]),
             Setting::QueueLimit => reporter.gauge(table::QUEUE_LIMIT, &[]),
             Setting::Timeout => reporter.gauge(table::TIMEOUT, &[]),
+            Setting::SlowPoll => reporter.gauge(table::SLOW_POLL_THRESHOLD, &[]),
             Setting::BodyLimit => reporter.gauge(table::BODY_LIMIT, &[]),
             Setting::Threshold(threshold) => {
                 reporter.gauge(table::CIRCUIT_THRESHOLD, &[("threshold", threshold)])

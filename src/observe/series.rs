@@ -39,6 +39,7 @@ enum Kind {
     Monitor(Monitor),
     Shed(Shed),
     Drain(Gauge),
+    SlowPolls(Histogram),
     Other,
 }
 
@@ -168,6 +169,7 @@ impl Kind {
                 fail_open: reporter.counter(table::LAG_FAIL_OPEN, &[]),
             }),
             "drain" => Kind::Drain(reporter.gauge(table::DRAINING, &[])),
+            "slow_poll" => Kind::SlowPolls(reporter.histogram(table::SLOW_POLLS, &[])),
             _ => Kind::Other,
         }
     }
@@ -268,6 +270,12 @@ impl Series {
                 }
             }
             None => settings.push((setting, value, None)),
+        }
+    }
+
+    pub(super) fn slow_poll(&self, reporter: &Reporter, took: Duration) {
+        if let Kind::SlowPolls(polls) = &self.own(reporter).kind {
+            polls.record(took.as_secs_f64());
         }
     }
 

@@ -112,6 +112,10 @@ table! {
         "Handlers and bodies that panicked.";
     DRAINING: Gauge "seawall_draining" Count []
         "1 from the beginning of a drain on.";
+    SLOW_POLLS: Histogram "seawall_slow_poll_seconds" Seconds []
+        "How long polls of the inner future took that are slow.";
+    SLOW_POLL_THRESHOLD: Gauge "seawall_slow_poll_threshold_seconds" Seconds []
+        "How long a poll takes at the least that is slow.";
     CIRCUIT_STATE: Gauge "seawall_circuit_state" Count ["state"]
         "How many circuit breakers are in the state.";
     CIRCUIT_TRANSITIONS: Counter "seawall_circuit_transitions_total" Count ["state"]

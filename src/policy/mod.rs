@@ -187,7 +187,7 @@ pub use self::exempt::{Exempt, Never};
 #[doc(hidden)]
 pub use self::needs::{
     Choice, Drained, Ended, Everything, Isolated, Limited, Needs, No, Nothing, Polled, Released,
-    Settled, Timed, Yes,
+    Settled, SlowPolled, Timed, Yes,
 };
 pub(crate) use self::panics::Panics;
 #[cfg(feature = "http")]

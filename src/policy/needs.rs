@@ -56,6 +56,8 @@ pub trait Needs: 'static {
     type Limit: Choice;
     /// Polls of the inner future are measured, while a lag shedder watches.
     type Polls: Choice;
+    /// Polls of the inner future that take too long are reported.
+    type SlowPolls: Choice;
 }
 
 /// The token is owed a call.
@@ -65,7 +67,8 @@ type Watched<N> = <<N as Needs>::Isolation as Choice>::Or<<N as Needs>::Ending>;
 /// A response body carries a guard.
 pub(crate) type InBody<N> = <Owed<N> as Choice>::Or<Watched<N>>;
 /// Every call carries a guard.
-pub(crate) type InCall<N> = <InBody<N> as Choice>::Or<<N as Needs>::Deadline>;
+pub(crate) type InCall<N> =
+    <InBody<N> as Choice>::Or<<<N as Needs>::Deadline as Choice>::Or<<N as Needs>::SlowPolls>>;
 /// A future may carry a guard: that of a limited request has one only if its body is counted.
 pub(crate) type InFuture<N> = <InCall<N> as Choice>::Or<<N as Needs>::Limit>;
 
@@ -85,53 +88,58 @@ macro_rules! needs {
 needs! {
     /// Nothing after `admit`.
     Nothing: Settle No, Release No, Completion No, Head No,
-    Isolation No, Deadline No, Ending No, Limit No, Polls No
+    Isolation No, Deadline No, Ending No, Limit No, Polls No, SlowPolls No
 }
 needs! {
     /// All that a policy can be notified, but nothing of the sealed parts.
     Everything: Settle Yes, Release Yes, Completion Yes, Head Yes,
-    Isolation No, Deadline No, Ending No, Limit No, Polls No
+    Isolation No, Deadline No, Ending No, Limit No, Polls No, SlowPolls No
 }
 needs! {
     /// `release` alone.
     Released: Settle No, Release Yes, Completion No, Head No,
-    Isolation No, Deadline No, Ending No, Limit No, Polls No
+    Isolation No, Deadline No, Ending No, Limit No, Polls No, SlowPolls No
 }
 needs! {
     /// The outcome, and when the head comes.
     Settled: Settle Yes, Release No, Completion No, Head Yes,
-    Isolation No, Deadline No, Ending No, Limit No, Polls No
+    Isolation No, Deadline No, Ending No, Limit No, Polls No, SlowPolls No
 }
 needs! {
     /// Isolation of panics.
     Isolated: Settle No, Release No, Completion No, Head No,
-    Isolation Yes, Deadline No, Ending No, Limit No, Polls No
+    Isolation Yes, Deadline No, Ending No, Limit No, Polls No, SlowPolls No
 }
 needs! {
     /// A deadline to the head.
     Timed: Settle No, Release No, Completion No, Head No,
-    Isolation No, Deadline Yes, Ending No, Limit No, Polls No
+    Isolation No, Deadline Yes, Ending No, Limit No, Polls No, SlowPolls No
 }
 needs! {
     /// Bounds for the response body.
     Ended: Settle No, Release No, Completion No, Head No,
-    Isolation No, Deadline No, Ending Yes, Limit No, Polls No
+    Isolation No, Deadline No, Ending Yes, Limit No, Polls No, SlowPolls No
 }
 needs! {
     /// What a drain needs: when the request is over, and an end for its body.
     Drained: Settle No, Release Yes, Completion No, Head No,
-    Isolation No, Deadline No, Ending Yes, Limit No, Polls No
+    Isolation No, Deadline No, Ending Yes, Limit No, Polls No, SlowPolls No
 }
 needs! {
     /// Bounds for the request.
     Limited: Settle No, Release No, Completion No, Head No,
-    Isolation No, Deadline No, Ending No, Limit Yes, Polls No
+    Isolation No, Deadline No, Ending No, Limit Yes, Polls No, SlowPolls No
 }
 
 needs! {
     /// The polls of the inner future.
     Polled: Settle No, Release No, Completion No, Head No,
-    Isolation No, Deadline No, Ending No, Limit No, Polls Yes
+    Isolation No, Deadline No, Ending No, Limit No, Polls Yes, SlowPolls No
+}
+needs! {
+    /// The polls of the inner future that take too long.
+    SlowPolled: Settle No, Release No, Completion No, Head No,
+    Isolation No, Deadline No, Ending No, Limit No, Polls No, SlowPolls Yes
 }
 
 /// What either needs.
@@ -145,6 +153,7 @@ impl<A: Needs, B: Needs> Needs for (A, B) {
     type Ending = <A::Ending as Choice>::Or<B::Ending>;
     type Limit = <A::Limit as Choice>::Or<B::Limit>;
     type Polls = <A::Polls as Choice>::Or<B::Polls>;
+    type SlowPolls = <A::SlowPolls as Choice>::Or<B::SlowPolls>;
 }
 
 // === impl Choice ===

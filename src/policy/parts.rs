@@ -15,6 +15,7 @@ use crate::panic_report::Hook;
 use crate::panic_report::RequestSummary;
 #[cfg(feature = "http")]
 use crate::request_limit::bounds::Bounds;
+use crate::slow_poll::shared::SlowPolls;
 
 /// What a policy asks of the gate for one request: isolation, a deadline, bounds for the request
 /// and for the response body. Nothing by default.
@@ -29,6 +30,7 @@ pub struct Parts<'a> {
     pub(crate) cutoff: Option<&'a Cutoff>,
     #[cfg(feature = "http")]
     pub(crate) limit: Option<(&'a Arc<Bounds>, u64)>,
+    pub(crate) slow_polls: Option<SlowPolls<'a>>,
 }
 
 /// Panics become answers.
@@ -87,6 +89,7 @@ impl Parts<'_> {
             cutoff: self.cutoff.or(other.cutoff),
             #[cfg(feature = "http")]
             limit: self.limit.or(other.limit),
+            slow_polls: self.slow_polls.or(other.slow_polls),
         }
     }
 }

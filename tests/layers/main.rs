@@ -54,6 +54,8 @@ mod request_slow;
 #[cfg(feature = "http")]
 mod settings;
 #[cfg(feature = "http")]
+mod slow_poll;
+#[cfg(feature = "http")]
 mod support;
 #[cfg(feature = "http")]
 mod timeout;

@@ -55,6 +55,10 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
     let mut drained = seawall::DrainLayer::new(seawall::Drain::default())
         .layer(answers(|| ok(Script::default())));
     drained.call(get()).await.unwrap();
+    let slow = seawall::SlowPoll::new(Duration::ZERO).unwrap();
+    let mut slow =
+        seawall::SlowPollLayer::new(slow.named("api")).layer(answers(|| ok(Script::default())));
+    slow.call(get()).await.unwrap();
     let mut exempt = GateLayer::from_policy(Never)
         .exempt(|_| true)
         .layer(answers(|| ok(Script::default())));
@@ -98,6 +102,8 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
         r#"seawall_queue_limit{layer="concurrency_limit",name="db"} 1"#,
         r#"seawall_queue_seconds_count{layer="concurrency_limit",name="db"} 1"#,
         r#"seawall_timeout_seconds{layer="timeout",name="api"} 1"#,
+        r#"seawall_slow_poll_seconds_count{layer="slow_poll",name="api"} 1"#,
+        r#"seawall_slow_poll_threshold_seconds{layer="slow_poll",name="api"} 0"#,
         r#"seawall_request_body_limit_bytes{layer="request_limit",name=""} 1"#,
         r#"seawall_circuit_threshold{layer="circuit_breaker",name="api",threshold="failure_rate"} 0.5"#,
         r#"seawall_circuit_threshold{layer="circuit_breaker",name="api",threshold="slow_call_rate"} 0.9"#,

@@ -1,0 +1,132 @@
+//! The polls of one request, and what all clones of a handle share.
+
+#[cfg(feature = "http")]
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use super::report::SlowPollReport;
+use super::settings::SlowPollSettings;
+use crate::clock::nanos;
+use crate::observe::{self, Reporter, Setting};
+#[cfg(feature = "http")]
+use crate::panic_report::RequestSummary;
+use crate::sync::lock;
+
+/// The state of a [`SlowPoll`](super::SlowPoll) at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct SlowPollSnapshot {
+    /// The number of slow polls so far.
+    pub polls: u64,
+    /// The ten longest polls, the longest one first.
+    pub worst: Vec<SlowPollReport>,
+}
+
+/// The polls of one request: what a policy asks of the gate.
+#[derive(Clone, Copy)]
+pub(crate) struct SlowPolls<'a> {
+    pub(super) shared: &'a Shared,
+    #[cfg(feature = "http")]
+    pub(super) request: Option<&'a RequestSummary>,
+    #[cfg(feature = "http")]
+    pub(super) route: Option<&'a Arc<str>>,
+}
+
+/// What all clones of a handle share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    threshold: AtomicU64,
+    polls: AtomicU64,
+    worst: Mutex<Vec<SlowPollReport>>,
+    pub(super) reporter: Reporter,
+}
+
+/// The number of the longest polls that a snapshot has.
+const WORST: usize = 10;
+
+// === impl SlowPolls ===
+
+impl SlowPolls<'_> {
+    /// Ends a poll that took this time.
+    #[inline]
+    pub(crate) fn on_poll(self, took: Duration) {
+        if nanos(took) >= self.shared.threshold.load(Relaxed) {
+            self.report(took);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn report(self, took: Duration) {
+        #[cfg(feature = "http")]
+        let request = self.request;
+        let report = SlowPollReport {
+            took,
+            #[cfg(feature = "http")]
+            method: request.map(|request| request.method.to_string()),
+            #[cfg(feature = "http")]
+            path: request.map(|request| request.uri.path().to_owned()),
+            #[cfg(feature = "http")]
+            route: self.route.map(|route| route.as_ref().to_owned()),
+            #[cfg(not(feature = "http"))]
+            method: None,
+            #[cfg(not(feature = "http"))]
+            path: None,
+            #[cfg(not(feature = "http"))]
+            route: None,
+        };
+        self.shared.polls.fetch_add(1, Relaxed);
+        // A recorder or a subscriber that panics must not end the request.
+        observe::without_panics(|| self.shared.reporter.slow_poll(&report));
+        self.shared.add(report);
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(super) fn new(settings: &SlowPollSettings) -> Self {
+        let shared = Self {
+            threshold: AtomicU64::default(),
+            polls: AtomicU64::default(),
+            worst: Mutex::default(),
+            reporter: Reporter::new("slow_poll"),
+        };
+        shared.set(settings);
+        shared
+    }
+
+    pub(super) fn settings(&self) -> SlowPollSettings {
+        let threshold = self.threshold.load(Relaxed);
+        SlowPollSettings::new(Duration::from_nanos(threshold))
+    }
+
+    pub(super) fn set(&self, settings: &SlowPollSettings) {
+        self.threshold.store(nanos(settings.threshold), Relaxed);
+        let seconds = settings.threshold.as_secs_f64();
+        self.reporter.set(Setting::SlowPoll, seconds);
+    }
+
+    pub(super) fn snapshot(&self) -> SlowPollSnapshot {
+        SlowPollSnapshot {
+            polls: self.polls.load(Relaxed),
+            worst: lock(&self.worst).clone(),
+        }
+    }
+
+    pub(super) fn forget_worst(&self) {
+        lock(&self.worst).clear();
+    }
+
+    fn add(&self, report: SlowPollReport) {
+        let mut worst = lock(&self.worst);
+        let at = worst.partition_point(|longer| longer.took >= report.took);
+        if at < WORST {
+            worst.insert(at, report);
+            worst.truncate(WORST);
+        }
+    }
+}

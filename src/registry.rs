@@ -108,7 +108,7 @@ impl Registry {
             }
             Entry::Occupied(entry) => {
                 let name = format!("{:?}", entry.key());
-                Err(ConfigError::new("name", &name, "a name that is not in use"))
+                Err(ConfigError::new("name", name, "a name that is not in use"))
             }
         }
     }

@@ -15,7 +15,7 @@ use super::settings::{CircuitBreakerSettings, SlowCall};
 use super::shared::{CircuitToken, Shared};
 use super::{CircuitBreakerSnapshot, CircuitState, CircuitTotals, ThresholdsReached, Transition};
 use crate::clock::nanos;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Configurable, Current, Settings};
 use crate::control::circuit_breaker::word::Mode;
 use crate::gate::GateLayer;
 use crate::observe::Reporter;
@@ -301,7 +301,7 @@ impl CircuitBreaker {
 impl CircuitBreaker {
     /// The settings.
     pub fn settings(&self) -> CircuitBreakerSettings {
-        self.shared.settings().as_ref().clone()
+        self.shared.current().get()
     }
 
     /// Replaces all settings at once. The breaker uses a new open duration when it opens next, and
@@ -317,7 +317,7 @@ impl CircuitBreaker {
     /// As [`new`](Self::new), and if the window is not equal to that of the breaker. Nothing is
     /// changed then.
     pub fn set(&self, settings: CircuitBreakerSettings) -> Result<(), ConfigError> {
-        self.shared.set(|_| settings)
+        self.change(|_| settings)
     }
 
     /// Changes [`failure_rate`](CircuitBreakerSettings::failure_rate()).
@@ -327,7 +327,7 @@ impl CircuitBreaker {
     /// As [`set`](Self::set).
     pub fn set_failure_rate(&self, rate: impl Into<Option<f64>>) -> Result<(), ConfigError> {
         let rate = rate.into();
-        self.shared.set(|settings| settings.failure_rate(rate))
+        self.change(|settings| settings.failure_rate(rate))
     }
 
     /// Changes [`slow_call`](CircuitBreakerSettings::slow_call()); `None` removes the threshold.
@@ -341,7 +341,7 @@ impl CircuitBreaker {
     ) -> Result<(), ConfigError> {
         let slow = slow.into();
         let slow = slow.map(|(duration, rate)| SlowCall { duration, rate });
-        self.shared.set(|mut settings| {
+        self.change(|mut settings| {
             settings.slow_call = slow;
             settings
         })
@@ -353,7 +353,7 @@ impl CircuitBreaker {
     ///
     /// As [`set`](Self::set).
     pub fn set_minimum_calls(&self, calls: u32) -> Result<(), ConfigError> {
-        self.shared.set(|settings| settings.minimum_calls(calls))
+        self.change(|settings| settings.minimum_calls(calls))
     }
 
     /// Changes [`open_duration`](CircuitBreakerSettings::open_duration()) for the next time that
@@ -364,7 +364,23 @@ impl CircuitBreaker {
     /// As [`set`](Self::set).
     pub fn set_open_duration(&self, duration: impl Into<OpenDuration>) -> Result<(), ConfigError> {
         let duration = duration.into();
-        self.shared.set(|settings| settings.open_duration(duration))
+        self.change(|settings| settings.open_duration(duration))
+    }
+}
+
+impl Configurable for CircuitBreaker {
+    type Settings = CircuitBreakerSettings;
+
+    fn current(&self) -> &Current<CircuitBreakerSettings> {
+        self.shared.current()
+    }
+
+    fn publish(&self, settings: &CircuitBreakerSettings) {
+        self.shared.breaker.set_rules(&settings.rules());
+    }
+
+    fn replaced(&self) {
+        self.shared.show();
     }
 }
 

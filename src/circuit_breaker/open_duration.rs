@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::ConfigError;
+#[cfg(feature = "http")]
+use crate::config::Fields;
 
 /// The longest and the shortest time that a setting of a breaker may be.
 pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -169,6 +171,29 @@ impl PartialEq for OpenDuration {
             _ => false,
         };
         is_same_length && self.jitter == other.jitter
+    }
+}
+
+#[cfg(feature = "http")]
+impl Fields for OpenDuration {
+    fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
+        match &self.length {
+            Length::Exponential {
+                initial,
+                factor,
+                max,
+            } => {
+                each(path.to_owned(), format!("{initial:?}"));
+                each(format!("{path}.factor"), format!("{factor:?}"));
+                each(format!("{path}.max"), format!("{max:?}"));
+            }
+            // Two functions are equal if they are at the same address.
+            Length::FromFn(length) => {
+                let address = Arc::as_ptr(length).cast::<()>();
+                each(path.to_owned(), format!("a function at {address:?}"));
+            }
+        }
+        each(format!("{path}.jitter"), format!("{:?}", self.jitter));
     }
 }
 

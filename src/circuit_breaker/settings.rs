@@ -1,10 +1,13 @@
 //! The settings of a breaker.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::open_duration::{DAY, LEAST, OpenDuration};
 use crate::clock::nanos;
-use crate::config::ConfigError;
+#[cfg(feature = "http")]
+use crate::config::Fields;
+use crate::config::{ConfigError, Settings, fields};
 use crate::control::circuit_breaker::rules::{MAX_PROBES, Rules};
 use crate::control::circuit_breaker::window::{self, MAX_BUCKETS, MAX_CALLS};
 
@@ -243,45 +246,6 @@ impl CircuitBreakerSettings {
         self
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        self.window.check()?;
-        self.open_duration.check()?;
-        if let Some(rate) = self.failure_rate {
-            check_rate("failure_rate", rate)?;
-        }
-        if let Some(slow) = self.slow_call {
-            ConfigError::check("slow_call.duration", slow.duration, LEAST..=DAY)?;
-            check_rate("slow_call.rate", slow.rate)?;
-        }
-        if let Some(most) = self.consecutive_failures {
-            ConfigError::check("consecutive_failures", most, 1..=u32::MAX)?;
-        }
-        let has_rate = self.failure_rate.is_some() || self.slow_call.is_some();
-        if !has_rate && self.consecutive_failures.is_none() {
-            return Err(ConfigError::new(
-                "failure_rate",
-                "None",
-                "0.0001..=1.0 where neither slow_call nor consecutive_failures is set",
-            ));
-        }
-        let most = self.window.capacity();
-        ConfigError::check("minimum_calls", self.minimum(), 1..=most)?;
-        ConfigError::check("half_open_probes", self.half_open_probes, 1..=MAX_PROBES)?;
-        if let Some(timeout) = self.half_open_timeout {
-            ConfigError::check("half_open_timeout", timeout, LEAST..=DAY)?;
-        }
-        Ok(())
-    }
-
-    /// Whether a breaker with the `current` settings can have these.
-    pub(super) fn keeps(&self, current: &Self) -> Result<(), ConfigError> {
-        if self.window == current.window {
-            return Ok(());
-        }
-        let kept = "the one with which the breaker was made";
-        Err(ConfigError::new("window", "another one", kept))
-    }
-
     /// The settings for a breaker that keeps its window, whose size bounds the minimum number of
     /// calls.
     #[cfg(feature = "keyed")]
@@ -317,6 +281,60 @@ impl CircuitBreakerSettings {
             (None, Some(slow)) => open.max(nanos(slow.duration).saturating_mul(2)),
             (None, None) => open,
         }
+    }
+}
+
+fields!(CircuitBreakerSettings {
+    failure_rate,
+    slow_call,
+    consecutive_failures,
+    window,
+    minimum_calls,
+    open_duration,
+    half_open_probes,
+    half_open_timeout,
+});
+
+fields!(SlowCall { duration, rate });
+
+impl Settings for CircuitBreakerSettings {
+    fn check(&self) -> Result<(), ConfigError> {
+        self.window.check()?;
+        self.open_duration.check()?;
+        if let Some(rate) = self.failure_rate {
+            check_rate("failure_rate", rate)?;
+        }
+        if let Some(slow) = self.slow_call {
+            ConfigError::check("slow_call.duration", slow.duration, LEAST..=DAY)?;
+            check_rate("slow_call.rate", slow.rate)?;
+        }
+        if let Some(most) = self.consecutive_failures {
+            ConfigError::check("consecutive_failures", most, 1..=u32::MAX)?;
+        }
+        let has_rate = self.failure_rate.is_some() || self.slow_call.is_some();
+        if !has_rate && self.consecutive_failures.is_none() {
+            return Err(ConfigError::new(
+                "failure_rate",
+                "None",
+                "within 0.0001..=1.0 where neither slow_call nor consecutive_failures is set",
+            ));
+        }
+        let most = self.window.capacity();
+        ConfigError::check("minimum_calls", self.minimum(), 1..=most)?;
+        ConfigError::check("half_open_probes", self.half_open_probes, 1..=MAX_PROBES)?;
+        if let Some(timeout) = self.half_open_timeout {
+            ConfigError::check("half_open_timeout", timeout, LEAST..=DAY)?;
+        }
+        Ok(())
+    }
+
+    fn check_against(&self, current: &Self) -> Result<(), ConfigError> {
+        let (window, kept) = (self.window, current.window);
+        if window == kept {
+            return Ok(());
+        }
+        let kept = format!("the one with which the breaker was made, {kept}");
+        Err(ConfigError::new("window", window.to_string(), kept))
     }
 }
 
@@ -405,5 +423,24 @@ impl Window {
             Extent::Count { calls } => calls,
             Extent::Time { .. } => u32::MAX,
         }
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Extent::Count { calls } => write!(f, "{calls} calls"),
+            Extent::Time { duration, buckets } => {
+                write!(f, "{duration:?}")?;
+                buckets.map_or(Ok(()), |buckets| write!(f, " in {buckets} buckets"))
+            }
+        }
+    }
+}
+
+#[cfg(feature = "http")]
+impl Fields for Window {
+    fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
+        each(path.to_owned(), self.to_string());
     }
 }

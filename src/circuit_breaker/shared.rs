@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -12,7 +12,7 @@ use super::open_duration::{LEAST, OpenDuration};
 use super::settings::CircuitBreakerSettings;
 use super::{CircuitState, Transition};
 use crate::clock::{self, nanos};
-use crate::config::ConfigError;
+use crate::config::Current;
 use crate::control::circuit_breaker::breaker::{Breaker, Look, Pass, Refusal};
 use crate::control::circuit_breaker::rules::Reached;
 use crate::control::circuit_breaker::state::Times;
@@ -22,7 +22,6 @@ use crate::observe::{self, Reporter, Setting};
 use crate::outcome::Outcome;
 use crate::reason::Reason;
 use crate::rejection::Rejection;
-use crate::sync::lock;
 
 type Hook = Arc<dyn Fn(&Transition) + Send + Sync>;
 
@@ -41,7 +40,7 @@ pub(super) struct Shared {
 
 /// The settings from which the durations of states are made.
 struct LiveTimes {
-    settings: Mutex<Arc<CircuitBreakerSettings>>,
+    settings: Current<CircuitBreakerSettings>,
     /// The seed of the jitter, together with a generation.
     seed: u64,
 }
@@ -69,15 +68,9 @@ enum Stage {
 
 // === impl LiveTimes ===
 
-impl LiveTimes {
-    fn settings(&self) -> Arc<CircuitBreakerSettings> {
-        lock(&self.settings).clone()
-    }
-}
-
 impl Times for LiveTimes {
     fn open(&self, failed_recoveries: u32, generation: u64) -> u64 {
-        let settings = self.settings();
+        let settings = self.settings.get();
         let dice = fastrand::Rng::with_seed(self.seed.wrapping_add(generation)).f64();
         let mut length = OpenDuration::DEFAULT;
         // A function of the user; it may run while a call unwinds.
@@ -87,7 +80,7 @@ impl Times for LiveTimes {
     }
 
     fn half_open(&self, open: u64) -> u64 {
-        self.settings().half_open_nanos(open)
+        self.settings.get().half_open_nanos(open)
     }
 }
 
@@ -102,7 +95,7 @@ impl Shared {
             reporter,
             origin: clock::now(),
             times: LiveTimes {
-                settings: Mutex::new(Arc::new(settings)),
+                settings: Current::new(settings),
                 seed: fastrand::u64(..),
             },
             hooks: RwLock::default(),
@@ -112,32 +105,13 @@ impl Shared {
         }
     }
 
-    pub(super) fn settings(&self) -> Arc<CircuitBreakerSettings> {
-        self.times.settings()
+    pub(super) fn current(&self) -> &Current<CircuitBreakerSettings> {
+        &self.times.settings
     }
 
-    /// Replaces the settings by the result of `change`, which must keep the window.
-    pub(super) fn set(
-        &self,
-        change: impl FnOnce(CircuitBreakerSettings) -> CircuitBreakerSettings,
-    ) -> Result<(), ConfigError> {
-        // Drops old or rejected settings outside the lock, since they may contain a function of the
-        // user.
-        let result = {
-            let mut current = lock(&self.times.settings);
-            let settings = change(CircuitBreakerSettings::clone(&current));
-            match settings.check().and_then(|()| settings.keeps(&current)) {
-                Ok(()) => {
-                    self.breaker.set_rules(&settings.rules());
-                    Ok(std::mem::replace(&mut *current, Arc::new(settings)))
-                }
-                Err(error) => Err((error, settings)),
-            }
-        };
-        let before = result.map_err(|(error, _)| error)?;
-        drop(before);
-        show(&self.reporter, &self.settings());
-        Ok(())
+    /// Shows the settings as gauges.
+    pub(super) fn show(&self) {
+        show(&self.reporter, &self.current().get());
     }
 
     #[inline]
@@ -418,7 +392,7 @@ impl fmt::Debug for Shared {
         let now = self.now();
         f.debug_struct("CircuitBreaker")
             .field("state", &CircuitState::of(&self.look(now), now))
-            .field("settings", &self.settings())
+            .field("settings", &self.current().get())
             .field("reporter", &self.reporter)
             .finish_non_exhaustive()
     }

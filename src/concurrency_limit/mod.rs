@@ -57,8 +57,7 @@ mod settings;
 use std::borrow::Cow;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -66,9 +65,10 @@ use tokio::time::Instant;
 
 pub use self::settings::ConcurrencyLimitSettings;
 use crate::clock::{self, Lent};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Configurable, Current, Settings};
 use crate::control::concurrency_limit::limit::{Joined, Limiter};
 use crate::control::concurrency_limit::queue::Place;
+use crate::control::published::Published;
 use crate::deadline::Deadline;
 use crate::gate::GateLayer;
 use crate::observe::{Reporter, Setting};
@@ -78,7 +78,6 @@ use crate::protocol::Http;
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
-use crate::sync::lock;
 
 /// A layer that limits the requests in flight with a [`ConcurrencyLimit`]:
 /// `ConcurrencyLimitLayer::new(512)`, or `::new(limit.clone())`.
@@ -96,10 +95,9 @@ pub struct ConcurrencyLimit {
 
 struct Shared {
     limiter: Limiter<Option<Waker>>,
-    /// The settings, as `settings` returns them.
-    settings: Mutex<ConcurrencyLimitSettings>,
-    max_queued: AtomicUsize,
-    queue_nanos: AtomicU64,
+    settings: Current<ConcurrencyLimitSettings>,
+    /// The queue of the settings, as requests read it: its length, and the nanoseconds in it.
+    queue: Published<2>,
     reporter: Reporter,
 }
 
@@ -147,18 +145,16 @@ impl ConcurrencyLimit {
     pub fn new(settings: impl Into<ConcurrencyLimitSettings>) -> Result<Self, ConfigError> {
         let settings = settings.into();
         settings.check()?;
-        let (max_queued, queue_nanos) = (settings.max_queued, clock::nanos(settings.queue_timeout));
-        let reporter = Reporter::new("concurrency_limit");
-        show(&reporter, &settings);
-        Ok(Self {
+        let this = Self {
             shared: Arc::new(Shared {
                 limiter: Limiter::new(settings.permits()),
-                settings: Mutex::new(settings),
-                max_queued: AtomicUsize::new(max_queued),
-                queue_nanos: AtomicU64::new(queue_nanos),
-                reporter,
+                queue: Published::new(settings.queue_words()),
+                settings: Current::new(settings),
+                reporter: Reporter::new("concurrency_limit"),
             }),
-        })
+        };
+        this.replaced();
+        Ok(this)
     }
 
     /// Names the limit in rejections, metrics and events. The first call sets the name, later calls
@@ -171,7 +167,7 @@ impl ConcurrencyLimit {
 
     /// The current settings.
     pub fn settings(&self) -> ConcurrencyLimitSettings {
-        lock(&self.shared.settings).clone()
+        self.shared.settings.get()
     }
 
     /// Replaces the settings while requests run. A higher limit admits queued requests. A lower
@@ -194,29 +190,7 @@ impl ConcurrencyLimit {
         self.change(|settings| ConcurrencyLimitSettings { limit, ..settings })
     }
 
-    fn change(
-        &self,
-        change: impl FnOnce(ConcurrencyLimitSettings) -> ConcurrencyLimitSettings,
-    ) -> Result<(), ConfigError> {
-        let shared = &self.shared;
-        {
-            let mut current = lock(&shared.settings);
-            let settings = change(current.clone());
-            settings.check()?;
-            let queue_nanos = clock::nanos(settings.queue_timeout);
-            shared.queue_nanos.store(queue_nanos, Relaxed);
-            shared.max_queued.store(settings.max_queued, Relaxed);
-            shared.limiter.set_limit(settings.permits());
-            *current = settings;
-        }
-        show(&shared.reporter, &self.settings());
-        while let Some(waker) = shared.limiter.serve() {
-            wake(waker);
-        }
-        Ok(())
-    }
-
-    /// The upper bound for the requests in flight.
+    /// How many requests may be in flight.
     pub fn limit(&self) -> usize {
         self.shared.limiter.occupancy().limit() as usize
     }
@@ -266,12 +240,12 @@ impl ConcurrencyLimit {
         deadline: Option<Deadline>,
     ) -> Admission<(), WaitFor<Queued, Released>> {
         let shared = &self.shared;
-        let max_queued = shared.max_queued.load(Relaxed);
+        let [max_queued, queue_nanos] = shared.queue.get();
         let rejection = || shared.rejection(Reason::ConcurrencyLimit);
         if max_queued == 0 {
             return Admission::Reject(rejection());
         }
-        match shared.limiter.join(max_queued, None) {
+        match shared.limiter.join(max_queued as usize, None) {
             Joined::Entered => {
                 shared.entered();
                 Admission::Admit(())
@@ -282,13 +256,35 @@ impl ConcurrencyLimit {
                     shared: shared.clone(),
                     place: Some(place),
                     since: clock::now(),
-                    timeout: Duration::from_nanos(shared.queue_nanos.load(Relaxed)),
+                    timeout: Duration::from_nanos(queue_nanos),
                     deadline,
                     lent: Lent::default(),
                 };
                 shared.reporter.queued();
                 Admission::Wait(WaitFor::new(queued, rejection()))
             }
+        }
+    }
+}
+
+impl Configurable for ConcurrencyLimit {
+    type Settings = ConcurrencyLimitSettings;
+
+    fn current(&self) -> &Current<ConcurrencyLimitSettings> {
+        &self.shared.settings
+    }
+
+    fn publish(&self, settings: &ConcurrencyLimitSettings) {
+        self.shared.queue.set(settings.queue_words());
+        self.shared.limiter.set_limit(settings.permits());
+    }
+
+    fn replaced(&self) {
+        let (settings, reporter) = (self.settings(), &self.shared.reporter);
+        reporter.set(Setting::ConcurrencyLimit, settings.limit as f64);
+        reporter.set(Setting::QueueLimit, settings.max_queued as f64);
+        while let Some(waker) = self.shared.limiter.serve() {
+            wake(waker);
         }
     }
 }
@@ -395,12 +391,6 @@ fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
     }
-}
-
-/// Publishes the settings as gauges.
-fn show(reporter: &Reporter, settings: &ConcurrencyLimitSettings) {
-    reporter.set(Setting::ConcurrencyLimit, settings.limit as f64);
-    reporter.set(Setting::QueueLimit, settings.max_queued as f64);
 }
 
 // === impl Queued ===

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::config::ConfigError;
+use crate::clock::nanos;
+use crate::config::{ConfigError, Settings, fields};
 use crate::control::concurrency_limit::limit;
 
 /// The settings of a [`ConcurrencyLimit`](super::ConcurrencyLimit).
@@ -68,18 +69,31 @@ impl ConcurrencyLimitSettings {
         self
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    /// The length of the queue, and the nanoseconds in it.
+    pub(super) fn queue_words(&self) -> [u64; 2] {
+        [self.max_queued as u64, nanos(self.queue_timeout)]
+    }
+
+    /// The limit, after the settings are checked.
+    pub(super) fn permits(&self) -> u32 {
+        u32::try_from(self.limit).unwrap_or(limit::MAX)
+    }
+}
+
+fields!(ConcurrencyLimitSettings {
+    limit,
+    max_queued,
+    queue_timeout,
+});
+
+impl Settings for ConcurrencyLimitSettings {
+    fn check(&self) -> Result<(), ConfigError> {
         ConfigError::check("limit", self.limit, 1..=limit::MAX as usize)?;
         if self.max_queued > 0 {
             let least = Duration::from_nanos(1);
             ConfigError::check("queue_timeout", self.queue_timeout, least..=Duration::MAX)?;
         }
         Ok(())
-    }
-
-    /// The limit, after the settings are checked.
-    pub(super) fn permits(&self) -> u32 {
-        u32::try_from(self.limit).unwrap_or(limit::MAX)
     }
 }
 

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -11,7 +10,7 @@ use tokio::time::Instant;
 
 use super::settings::DrainSettings;
 use crate::clock;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Configurable, Current, Settings};
 use crate::control::drain::State;
 use crate::cutoff::Cutoff;
 use crate::gate::GateLayer;
@@ -39,9 +38,8 @@ pub(super) struct Shared {
     pub(super) state: State,
     /// The origin of the times in `state`.
     origin: Instant,
-    /// In nanoseconds.
-    lame_duck: AtomicU64,
-    /// Notifies waiting tasks that the drain has begun, or that its last request is over.
+    settings: Current<DrainSettings>,
+    /// The drain has begun, or its last request is over.
     pub(super) changed: Notify,
     pub(super) cutoff: Cutoff,
     pub(super) reporter: Reporter,
@@ -90,16 +88,16 @@ impl Drain {
     pub fn new(settings: impl Into<DrainSettings>) -> Result<Self, ConfigError> {
         let settings = settings.into();
         settings.check()?;
-        Ok(Self::from_checked(&settings))
+        Ok(Self::from_checked(settings))
     }
 
-    fn from_checked(settings: &DrainSettings) -> Self {
+    fn from_checked(settings: DrainSettings) -> Self {
         let reporter = Reporter::new("drain");
         Self {
             shared: Arc::new(Shared {
                 state: State::new(),
                 origin: clock::now(),
-                lame_duck: AtomicU64::new(clock::nanos(settings.lame_duck)),
+                settings: Current::new(settings),
                 changed: Notify::new(),
                 cutoff: Cutoff::new(reporter.clone()),
                 reporter,
@@ -117,7 +115,7 @@ impl Drain {
 
     /// The current settings.
     pub fn settings(&self) -> DrainSettings {
-        DrainSettings::default().lame_duck(self.lame_duck())
+        self.shared.settings.get()
     }
 
     /// Replaces the settings. A drain that has begun keeps its lame-duck time.
@@ -126,22 +124,14 @@ impl Drain {
     ///
     /// The same as for [`new`](Self::new). The settings then stay as they are.
     pub fn set(&self, settings: impl Into<DrainSettings>) -> Result<(), ConfigError> {
-        let settings = settings.into();
-        settings.check()?;
-        let nanos = clock::nanos(settings.lame_duck);
-        self.shared.lame_duck.store(nanos, Relaxed);
-        Ok(())
-    }
-
-    fn lame_duck(&self) -> Duration {
-        Duration::from_nanos(self.shared.lame_duck.load(Relaxed))
+        self.change(|_| settings.into())
     }
 
     /// Begins the drain. Call it when the process must end, for example at SIGTERM, from any
     /// thread. A second call has no effect.
     pub fn begin(&self) {
         let shared = &self.shared;
-        let lame_duck = self.lame_duck();
+        let lame_duck = self.settings().lame_duck;
         if shared.state.begin(shared.now(), clock::nanos(lame_duck)) {
             shared.cutoff.close_connections();
             shared.changed.notify_waiters();
@@ -206,10 +196,18 @@ impl Drain {
     }
 }
 
+impl Configurable for Drain {
+    type Settings = DrainSettings;
+
+    fn current(&self) -> &Current<DrainSettings> {
+        &self.shared.settings
+    }
+}
+
 impl Default for Drain {
     /// Makes a drain with the default [`DrainSettings`].
     fn default() -> Self {
-        Self::from_checked(&DrainSettings::default())
+        Self::from_checked(DrainSettings::default())
     }
 }
 

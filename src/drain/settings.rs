@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Settings, fields};
 
 /// The settings of a [`Drain`](crate::Drain): a value that you can read, compare, change, and apply
 /// to a drain.
@@ -57,8 +57,12 @@ impl DrainSettings {
         self.lame_duck = time;
         self
     }
+}
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+fields!(DrainSettings { lame_duck });
+
+impl Settings for DrainSettings {
+    fn check(&self) -> Result<(), ConfigError> {
         ConfigError::check("lame_duck", self.lame_duck, Self::LEAST..=Self::MOST).map(|_| ())
     }
 }

@@ -126,10 +126,9 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use self::binding::Owner;
 use self::shared::Shared;
 pub use self::signal::LoadSignal;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Configurable, Current, Settings};
 use crate::control::lag::law::LagState;
 use crate::control::lag::thresholds::LagThresholds;
 use crate::gate::GateLayer;
@@ -181,7 +180,9 @@ impl LagShed {
     ///
     /// If a threshold is outside its range.
     pub fn new(settings: impl Into<LagThresholds>) -> Result<Self, ConfigError> {
-        Ok(Self::by(settings.into().check()?, true))
+        let settings = settings.into();
+        settings.check()?;
+        Ok(Self::by(settings, true))
     }
 
     fn by(settings: LagThresholds, minds_lag: bool) -> Self {
@@ -213,7 +214,7 @@ impl LagShed {
 
     /// The thresholds.
     pub fn settings(&self) -> LagThresholds {
-        self.shared.settings()
+        self.current().get()
     }
 
     /// Replaces the thresholds for the next reading; what was measured so far is kept.
@@ -222,8 +223,7 @@ impl LagShed {
     ///
     /// As [`new`](Self::new); nothing is changed then.
     pub fn set(&self, settings: impl Into<LagThresholds>) -> Result<(), ConfigError> {
-        self.shared.set(settings.into().check()?);
-        Ok(())
+        self.change(|_| settings.into())
     }
 
     /// Rejects every request, in every runtime, while it is `true`: for drills and tests. Exempt
@@ -249,6 +249,14 @@ impl LagShed {
             would_reject: self.shared.reporter.would_reject(),
             fail_open: self.shared.fail_open(),
         }
+    }
+}
+
+impl Configurable for LagShed {
+    type Settings = LagThresholds;
+
+    fn current(&self) -> &Current<LagThresholds> {
+        self.shared.current()
     }
 }
 

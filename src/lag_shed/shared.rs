@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use super::binding::{Binding, Fate, Owner, Sketch};
 use super::signal::LoadSignal;
 use crate::clock::{self, nanos};
+use crate::config::Current;
 use crate::control::lag::Nanos;
 use crate::control::lag::law::LagState;
 use crate::control::lag::thresholds::LagThresholds;
@@ -30,7 +31,7 @@ thread_local! {
 pub(super) struct Shared {
     bit: Bit,
     minds_lag: bool,
-    settings: Mutex<LagThresholds>,
+    settings: Current<LagThresholds>,
     signals: Mutex<Vec<LoadSignal>>,
     bound: Mutex<Vec<Bound>>,
     is_forced: AtomicBool,
@@ -56,7 +57,7 @@ impl Shared {
         Self {
             bit: Bit::new(),
             minds_lag,
-            settings: Mutex::new(settings),
+            settings: Current::new(settings),
             signals: Mutex::default(),
             bound: Mutex::default(),
             is_forced: AtomicBool::new(false),
@@ -200,8 +201,8 @@ impl Shared {
         worst
     }
 
-    pub(super) fn set(&self, settings: LagThresholds) {
-        *lock(&self.settings) = settings;
+    pub(super) fn current(&self) -> &Current<LagThresholds> {
+        &self.settings
     }
 
     pub(super) fn add_signal(&self, signal: LoadSignal) {
@@ -224,7 +225,7 @@ impl Shared {
 
 impl Owner for Shared {
     fn settings(&self) -> LagThresholds {
-        *lock(&self.settings)
+        self.settings.get()
     }
 
     fn pressure(&self, now: Nanos) -> f64 {

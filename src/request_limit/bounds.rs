@@ -1,6 +1,5 @@
 //! The limits of a request, which may change while the service runs.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -8,18 +7,16 @@ use http::{HeaderName, HeaderValue};
 use super::pace::Pace;
 use super::settings::{MinBodyRate, RequestLimitSettings};
 use crate::clock::nanos;
-use crate::config::ConfigError;
+use crate::config::Current;
 use crate::control::published::Published;
 use crate::http::head::RequestHead;
 use crate::observe::{Reporter, Setting};
 use crate::raise;
 use crate::reason::Reason;
-use crate::sync::lock;
 
 /// The state that the clones of a [`RequestLimit`](crate::RequestLimit) share.
 pub(crate) struct Bounds {
-    /// The settings, as `settings` returns them.
-    settings: Mutex<RequestLimitSettings>,
+    settings: Current<RequestLimitSettings>,
     /// The words of [`Limits`].
     limits: Published<WORDS>,
     reporter: Reporter,
@@ -48,40 +45,31 @@ const WORDS: usize = 10;
 impl Bounds {
     /// The bounds, after the settings are checked.
     pub(super) fn new(settings: RequestLimitSettings) -> Self {
-        let limits = Published::new(Limits::new(&settings).0);
         let this = Self {
-            settings: Mutex::new(settings),
-            limits,
+            limits: Published::new(Limits::new(&settings).0),
+            settings: Current::new(settings.clone()),
             reporter: Reporter::new("request_limit"),
         };
+        this.publish(&settings);
         this.show();
         this
     }
 
-    pub(super) fn settings(&self) -> RequestLimitSettings {
-        lock(&self.settings).clone()
+    pub(super) fn current(&self) -> &Current<RequestLimitSettings> {
+        &self.settings
     }
 
-    pub(super) fn change(
-        &self,
-        change: impl FnOnce(RequestLimitSettings) -> RequestLimitSettings,
-    ) -> Result<(), ConfigError> {
-        {
-            let mut current = lock(&self.settings);
-            let settings = change(current.clone());
-            settings.check()?;
-            self.limits.set(Limits::new(&settings).0);
-            *current = settings;
-        }
-        self.show();
-        Ok(())
-    }
-
-    fn show(&self) {
-        let settings = self.settings();
+    /// Changes what requests read.
+    pub(super) fn publish(&self, settings: &RequestLimitSettings) {
+        self.limits.set(Limits::new(settings).0);
         if settings.raisable_to.is_some() {
             raise::use_it();
         }
+    }
+
+    /// Shows the settings as gauges.
+    pub(super) fn show(&self) {
+        let settings = self.settings.get();
         self.reporter
             .set(Setting::BodyLimit, settings.max_body as f64);
     }

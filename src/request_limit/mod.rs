@@ -123,7 +123,7 @@ pub use self::request_body::RequestBody;
 pub use self::settings::{MinBodyRate, RequestLimitSettings};
 #[doc(hidden)]
 pub use self::unread::Unread;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Configurable, Current, Settings};
 use crate::gate::GateLayer;
 use crate::http::head::RequestHead;
 use crate::policy::{Admission, Limited, NoWait, Parts, PerRequest, Policy};
@@ -204,7 +204,7 @@ impl RequestLimit {
 
     /// The current settings.
     pub fn settings(&self) -> RequestLimitSettings {
-        self.bounds.settings()
+        self.current().get()
     }
 
     /// Replaces the settings for later requests.
@@ -213,7 +213,7 @@ impl RequestLimit {
     ///
     /// The same as for [`new`](Self::new). The settings then stay as they are.
     pub fn set(&self, settings: RequestLimitSettings) -> Result<(), ConfigError> {
-        self.bounds.change(|_| settings)
+        self.change(|_| settings)
     }
 
     /// Changes the default limit for the body, in bytes, for later requests.
@@ -223,7 +223,7 @@ impl RequestLimit {
     /// `max_body` must not be above [`raisable_to`](RequestLimitSettings::raisable_to()). Otherwise
     /// the limit stays as it is.
     pub fn set_max_body(&self, max_body: u64) -> Result<(), ConfigError> {
-        self.bounds.change(|settings| RequestLimitSettings {
+        self.change(|settings| RequestLimitSettings {
             max_body,
             ..settings
         })
@@ -250,6 +250,22 @@ impl RequestLimit {
             limit: Some((&self.bounds, max.copied().unwrap_or(u64::MAX))),
             ..Parts::default()
         }
+    }
+}
+
+impl Configurable for RequestLimit {
+    type Settings = RequestLimitSettings;
+
+    fn current(&self) -> &Current<RequestLimitSettings> {
+        self.bounds.current()
+    }
+
+    fn publish(&self, settings: &RequestLimitSettings) {
+        self.bounds.publish(settings);
+    }
+
+    fn replaced(&self) {
+        self.bounds.show();
     }
 }
 

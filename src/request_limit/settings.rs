@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Settings, fields};
 
 /// The settings of a [`RequestLimit`](super::RequestLimit). By default, only the size of the body
 /// is bounded.
@@ -216,7 +216,29 @@ impl RequestLimitSettings {
         self
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) fn is_only_size(&self) -> bool {
+        *self == Self::new(self.max_body).raisable_to(self.raisable_to)
+    }
+}
+
+fields!(RequestLimitSettings {
+    max_body,
+    raisable_to,
+    max_header_bytes,
+    max_headers,
+    max_uri,
+    body_idle_timeout,
+    body_timeout,
+    min_body_rate,
+});
+
+fields!(MinBodyRate {
+    bytes_per_second,
+    grace,
+});
+
+impl Settings for RequestLimitSettings {
+    fn check(&self) -> Result<(), ConfigError> {
         if let Some(most) = self.raisable_to {
             ConfigError::check("raisable_to", most, self.max_body..=u64::MAX)?;
         }
@@ -238,10 +260,6 @@ impl RequestLimitSettings {
             )?;
         }
         Ok(())
-    }
-
-    pub(super) fn is_only_size(&self) -> bool {
-        *self == Self::new(self.max_body).raisable_to(self.raisable_to)
     }
 }
 

@@ -186,8 +186,7 @@ impl<M: Policy<HttpRequest>> ClientBuilder<CircuitBreaker, M> {
     ///
     /// # Errors
     ///
-    /// None today: a breaker that you pass is checked already. Settings that are read from files
-    /// will be checked here.
+    /// None today: a breaker that you pass is checked already.
     pub fn build(mut self) -> Result<Stack<Client<CircuitBreaker, M>>, ConfigError> {
         let breaker = match self.breaker.take() {
             Some(breaker) => breaker,
@@ -212,8 +211,7 @@ impl<M: Policy<HttpRequest>> ClientBuilder<PerHost, M> {
     ///
     /// # Errors
     ///
-    /// None today: breakers that you pass are checked already. Settings that are read from files
-    /// will be checked here.
+    /// None today: breakers that you pass are checked already.
     pub fn build(mut self) -> Result<Stack<Client<PerHost, M>>, ConfigError> {
         let breakers = if let Some(breakers) = self.breaker.take() {
             breakers

@@ -118,9 +118,47 @@
 //! | timeout | 10 s to the response head | a dependency that takes longer is not worth waiting for |
 //! | concurrency limit | 128 | one slow dependency does not tie up every task |
 //!
+//! # Settings while it runs
+//!
+//! A stack is a handle: [`Stack::settings`] reads the [`Settings`] of all parts as one value, and
+//! [`Stack::apply`] replaces them while requests run. It changes all of them, or, if one field is
+//! not valid, nothing: the error has the field, the value and the range. It returns the fields that
+//! have changed:
+//!
+//! ```
+//! # #[cfg(feature = "serde")] {
+//! use seawall::stack::Settings;
+//!
+//! let stack = seawall::server().build()?;
+//! let file = r#"
+//!     [concurrency_limit]
+//!     limit = 512
+//!
+//!     [timeout]
+//!     duration = "5s"
+//! "#;
+//! let changes = stack.apply(&toml::from_str::<Settings>(file)?)?;
+//! assert_eq!(
+//!     changes.to_string(),
+//!     "timeout.duration: 30s -> 5s, concurrency_limit.limit: 1024 -> 512",
+//! );
+//!
+//! let file = "timeout.duration = '1s'\nconcurrency_limit.limit = 0";
+//! let error = stack.apply(&toml::from_str(file)?).unwrap_err();
+//! assert_eq!(error.field(), "concurrency_limit.limit");
+//! assert_eq!(stack.timeout().duration().as_secs(), 5); // nothing is changed
+//! # }
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What is fixed when the stack is built is not among them: names, exemptions, your policies,
+//! `progress_timeout` and the other bounds of response bodies, and the window of a breaker.
+//! `examples/reload.rs` reads the file again when it changes.
+//!
 //! # Turning parts off
 //!
-//! [`Switch`]es turn each part on and off while the service runs. The lag shedder, the breaker and
+//! [`Switch`]es turn each part on and off while the service runs, as the field `mode` of its
+//! settings does. The lag shedder, the breaker and
 //! the concurrency limit also have a dry run; in that mode, the other parts are off. A drain that
 //! is off neither counts requests nor rejects them, and [`Drain::wait_idle`] does not wait for
 //! them.
@@ -134,17 +172,22 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 
+mod apply;
+mod changes;
 mod client;
 mod server;
+mod settings;
 
 use std::fmt;
 
 use tower_layer::Layer;
 
+pub use self::changes::{Change, Changes};
 pub use self::client::{Client, ClientBuilder, ClientSnapshot, ClientSwitches, client};
 #[cfg(feature = "keyed")]
 pub use self::client::{HostBreakers, PerHost};
 pub use self::server::{Server, ServerBuilder, ServerSnapshot, ServerSwitches, server};
+pub use self::settings::{PartSettings, Settings, SwitchSettings};
 #[cfg(doc)]
 use crate::circuit_breaker::CircuitBreaker;
 #[cfg(doc)]

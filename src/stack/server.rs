@@ -37,12 +37,12 @@ use crate::timeout::{BodyBounds, BodyTimeout, Timeout, TimeoutSnapshot};
 /// ```
 pub fn server() -> ServerBuilder {
     ServerBuilder {
-        settings: Settings {
+        given: Given {
             body: BodyBounds {
                 progress: Some(Duration::from_secs(60)),
                 ..BodyBounds::default()
             },
-            ..Settings::default()
+            ..Given::default()
         },
         catch_panic: CatchPanic::new(),
         policy: (),
@@ -63,15 +63,15 @@ pub type Server<M = (), F = Never, C = CatchPanic> = (
 /// Builds the stack of a [`server`].
 #[must_use = "a builder does nothing until it is built"]
 pub struct ServerBuilder<M = (), F = Never, C = CatchPanic> {
-    settings: Settings,
+    given: Given,
     catch_panic: C,
     policy: M,
     exempt: F,
 }
 
-/// What a builder has whatever its types are; `None` is the default.
+/// What a builder was given, whatever its types are; `None` is the default.
 #[derive(Default)]
-struct Settings {
+struct Given {
     name: Cow<'static, str>,
     lag_shed: Option<LagShed>,
     drain: Option<Drain>,
@@ -131,7 +131,7 @@ impl<M, F, C> ServerBuilder<M, F, C> {
     /// Names the stack and those of its parts that have no name yet, in rejections, metrics and
     /// events. Default: empty.
     pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.settings.name = name.into();
+        self.given.name = name.into();
         self
     }
 
@@ -162,7 +162,7 @@ impl<M, F, C> ServerBuilder<M, F, C> {
 
     fn with_catch_panic<D>(self, change: impl FnOnce(C) -> D) -> ServerBuilder<M, F, D> {
         ServerBuilder {
-            settings: self.settings,
+            given: self.given,
             catch_panic: change(self.catch_panic),
             policy: self.policy,
             exempt: self.exempt,
@@ -171,48 +171,48 @@ impl<M, F, C> ServerBuilder<M, F, C> {
 
     /// Sheds load with a [`LagShed`]. Default: [`LagShed::default`].
     pub fn lag_shed(mut self, lag_shed: impl Into<LagShed>) -> Self {
-        self.settings.lag_shed = Some(lag_shed.into());
+        self.given.lag_shed = Some(lag_shed.into());
         self
     }
 
     /// Drains with this handle, for example one that several stacks of the process share. Default:
     /// [`Drain::default`].
     pub fn drain(mut self, drain: impl Into<Drain>) -> Self {
-        self.settings.drain = Some(drain.into());
+        self.given.drain = Some(drain.into());
         self
     }
 
     /// The time to the response head: a `Duration`, or a [`Timeout`]. Default: 30 s.
     pub fn timeout(mut self, timeout: impl Into<Timeout>) -> Self {
-        self.settings.timeout = Some(timeout.into());
+        self.given.timeout = Some(timeout.into());
         self
     }
 
     /// Ends a response body if the connection takes no frame for this long although one is ready;
     /// see [`GateLayer::progress_timeout`]. Zero is no limit. Default: 60 s.
     pub fn progress_timeout(mut self, progress: Duration) -> Self {
-        self.settings.body.progress = Some(progress).filter(|progress| !progress.is_zero());
+        self.given.body.progress = Some(progress).filter(|progress| !progress.is_zero());
         self
     }
 
     /// One deadline for response head and body; see [`GateLayer::including_body`]. By default the
     /// timeout ends with the response head.
     pub fn including_body(mut self) -> Self {
-        self.settings.body.has_deadline = true;
+        self.given.body.has_deadline = true;
         self
     }
 
     /// Ends a response body that is silent for this long between two frames; see
     /// [`GateLayer::body_idle_timeout`]. Zero is no limit, which is the default.
     pub fn body_idle_timeout(mut self, idle: Duration) -> Self {
-        self.settings.body.idle = Some(idle).filter(|idle| !idle.is_zero());
+        self.given.body.idle = Some(idle).filter(|idle| !idle.is_zero());
         self
     }
 
     /// Puts a [`Deadline`](crate::Deadline) into the request's extensions; see
     /// [`GateLayer::expose_deadline`].
     pub fn expose_deadline(mut self) -> Self {
-        self.settings.exposes_deadline = true;
+        self.given.exposes_deadline = true;
         self
     }
 
@@ -224,7 +224,7 @@ impl<M, F, C> ServerBuilder<M, F, C> {
     /// If the number is 0 or above 2³¹ − 1; [`ConcurrencyLimit::new`] returns the error
     /// instead.
     pub fn concurrency_limit(mut self, limit: impl Into<ConcurrencyLimit>) -> Self {
-        self.settings.concurrency_limit = Some(limit.into());
+        self.given.concurrency_limit = Some(limit.into());
         self
     }
 
@@ -236,7 +236,7 @@ impl<M, F, C> ServerBuilder<M, F, C> {
 
     /// Bounds for requests: the largest body in bytes, or a [`RequestLimit`]. Default: 2 MiB.
     pub fn request_limit(mut self, limit: impl Into<RequestLimit>) -> Self {
-        self.settings.request_limit = Some(limit.into());
+        self.given.request_limit = Some(limit.into());
         self
     }
 
@@ -246,7 +246,7 @@ impl<M, F, C> ServerBuilder<M, F, C> {
     /// concurrency limit may queue requests.
     pub fn policy<P>(self, policy: P) -> ServerBuilder<(M, P), F, C> {
         ServerBuilder {
-            settings: self.settings,
+            given: self.given,
             catch_panic: self.catch_panic,
             policy: (self.policy, policy),
             exempt: self.exempt,
@@ -261,7 +261,7 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         G: Fn(&RequestHead<'_>) -> bool + Clone,
     {
         ServerBuilder {
-            settings: self.settings,
+            given: self.given,
             catch_panic: self.catch_panic,
             policy: self.policy,
             exempt,
@@ -272,36 +272,35 @@ impl<M, F, C> ServerBuilder<M, F, C> {
     ///
     /// # Errors
     ///
-    /// None today: the parts check their own settings. Settings that are read from files will be
-    /// checked here.
+    /// None today: a part that you pass is checked already.
     pub fn build(self) -> Result<Stack<Server<M, F, C>>, ConfigError>
     where
         M: Policy<HttpRequest>,
         F: Clone,
         C: AsRef<CatchPanic> + Policy<HttpRequest>,
     {
-        let settings = self.settings;
-        let mut timeout = settings.timeout.unwrap_or_else(|| Self::TIMEOUT.into());
-        if settings.exposes_deadline {
+        let given = self.given;
+        let mut timeout = given.timeout.unwrap_or_else(|| Self::TIMEOUT.into());
+        if given.exposes_deadline {
             timeout = timeout.exposed();
         }
-        let body = BodyTimeout::with_bounds(&timeout, settings.body);
-        let limit = settings.concurrency_limit;
+        let body = BodyTimeout::with_bounds(&timeout, given.body);
+        let limit = given.concurrency_limit;
         let limit = limit.unwrap_or_else(|| Self::CONCURRENCY.into());
-        let requests = settings.request_limit;
+        let requests = given.request_limit;
         let requests = requests.unwrap_or_else(|| Self::REQUEST_BODY.into());
         let catch_panic = self.catch_panic;
-        let lag_shed = settings.lag_shed.unwrap_or_default();
-        let drain = settings.drain.unwrap_or_default();
+        let lag_shed = given.lag_shed.unwrap_or_default();
+        let drain = given.drain.unwrap_or_default();
         let mut reporter = Reporter::new("stack");
-        if !settings.name.is_empty() {
-            reporter = reporter.named(settings.name.clone());
-            let _ = catch_panic.as_ref().clone().named(settings.name.clone());
-            let _ = lag_shed.clone().named(settings.name.clone());
-            let _ = drain.clone().named(settings.name.clone());
-            let _ = timeout.clone().named(settings.name.clone());
-            let _ = requests.clone().named(settings.name.clone());
-            let _ = limit.clone().named(settings.name);
+        if !given.name.is_empty() {
+            reporter = reporter.named(given.name.clone());
+            let _ = catch_panic.as_ref().clone().named(given.name.clone());
+            let _ = lag_shed.clone().named(given.name.clone());
+            let _ = drain.clone().named(given.name.clone());
+            let _ = timeout.clone().named(given.name.clone());
+            let _ = requests.clone().named(given.name.clone());
+            let _ = limit.clone().named(given.name);
         }
         let parts = (
             on(catch_panic),
@@ -320,7 +319,7 @@ impl<M, F, C> ServerBuilder<M, F, C> {
 impl<M, F, C> fmt::Debug for ServerBuilder<M, F, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerBuilder")
-            .field("name", &self.settings.name)
+            .field("name", &self.given.name)
             .finish_non_exhaustive()
     }
 }

@@ -89,13 +89,13 @@ mod settings;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use self::settings::TimeoutSettings;
 use crate::clock;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Configurable, Current, Settings};
 use crate::gate::GateLayer;
 use crate::observe::{Reporter, Setting};
 use crate::outcome::Outcome;
@@ -104,7 +104,6 @@ use crate::policy::{Admission, Budget, NoWait, Parts, PerRequest, Policy, Time, 
 use crate::policy::{Ended, Ending};
 use crate::protocol::Http;
 use crate::request::{CallersTime, RequestKind};
-use crate::sync::lock;
 
 /// A layer that answers 504 (gRPC `DEADLINE_EXCEEDED`) when a response head takes longer than a
 /// [`Timeout`] allows. It answers 408 if a gate with a request limit reports that the service waits
@@ -120,9 +119,8 @@ pub struct Timeout {
 }
 
 struct Shared {
-    /// The settings, as `settings` returns them.
-    settings: Mutex<TimeoutSettings>,
-    /// The duration of the settings, encoded as a [`Time`].
+    settings: Current<TimeoutSettings>,
+    /// The duration of the settings, as a [`Time`].
     time: AtomicU64,
     /// The upper bound, in nanoseconds, up to which inner gates may raise the time.
     #[cfg(feature = "http")]
@@ -182,16 +180,17 @@ impl Timeout {
     fn from_checked(settings: TimeoutSettings) -> Self {
         let this = Self {
             shared: Arc::new(Shared {
-                settings: Mutex::new(settings),
                 time: AtomicU64::new(0),
                 #[cfg(feature = "http")]
                 most: AtomicU64::new(0),
                 malformed: AtomicU64::new(0),
                 reporter: Reporter::new("timeout"),
+                settings: Current::new(settings.clone()),
             }),
             exposes: false,
         };
-        this.publish(&lock(&this.shared.settings));
+        this.publish(&settings);
+        this.replaced();
         this
     }
 
@@ -214,7 +213,7 @@ impl Timeout {
 
     /// The current settings.
     pub fn settings(&self) -> TimeoutSettings {
-        lock(&self.shared.settings).clone()
+        self.shared.settings.get()
     }
 
     /// Replaces the settings for later requests.
@@ -239,35 +238,7 @@ impl Timeout {
         })
     }
 
-    fn change(
-        &self,
-        change: impl FnOnce(TimeoutSettings) -> TimeoutSettings,
-    ) -> Result<(), ConfigError> {
-        let mut current = lock(&self.shared.settings);
-        let settings = change(current.clone());
-        settings.check()?;
-        self.publish(&settings);
-        *current = settings;
-        Ok(())
-    }
-
-    /// Publishes the settings to requests. A request that arrives meanwhile may read the new time
-    /// and the old upper bound; it then has one of the two times.
-    fn publish(&self, settings: &TimeoutSettings) {
-        let shared = &self.shared;
-        #[cfg(feature = "http")]
-        {
-            if settings.raisable_to.is_some() {
-                crate::raise::use_it();
-            }
-            shared.most.store(settings.most(), Relaxed);
-        }
-        shared.time.store(Time::ours(settings.duration).0, Relaxed);
-        let seconds = settings.duration.as_secs_f64();
-        shared.reporter.set(Setting::Timeout, seconds);
-    }
-
-    /// The settings and the counters.
+    /// Its setting and what it has seen.
     pub fn snapshot(&self) -> TimeoutSnapshot {
         TimeoutSnapshot {
             duration: self.duration(),
@@ -328,6 +299,33 @@ impl Timeout {
             }),
             ..Parts::default()
         }
+    }
+}
+
+impl Configurable for Timeout {
+    type Settings = TimeoutSettings;
+
+    fn current(&self) -> &Current<TimeoutSettings> {
+        &self.shared.settings
+    }
+
+    /// A request that comes meanwhile may find the new time and the old bound of a raised one; it
+    /// then has one of the two times.
+    fn publish(&self, settings: &TimeoutSettings) {
+        #[cfg(feature = "http")]
+        {
+            if settings.raisable_to.is_some() {
+                crate::raise::use_it();
+            }
+            self.shared.most.store(settings.most(), Relaxed);
+        }
+        let time = Time::ours(settings.duration);
+        self.shared.time.store(time.0, Relaxed);
+    }
+
+    fn replaced(&self) {
+        let seconds = self.settings().duration.as_secs_f64();
+        self.shared.reporter.set(Setting::Timeout, seconds);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Settings, fields};
 
 /// The settings of a [`Timeout`](super::Timeout).
 ///
@@ -92,17 +92,24 @@ impl TimeoutSettings {
         self
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    /// In nanoseconds; zero for none.
+    #[cfg(feature = "http")]
+    pub(super) fn most(&self) -> u64 {
+        self.raisable_to.map_or(0, crate::clock::nanos)
+    }
+}
+
+fields!(TimeoutSettings {
+    duration,
+    raisable_to,
+});
+
+impl Settings for TimeoutSettings {
+    fn check(&self) -> Result<(), ConfigError> {
         if let Some(most) = self.raisable_to {
             ConfigError::check("raisable_to", most, self.duration..=Duration::MAX)?;
         }
         Ok(())
-    }
-
-    /// The bound in nanoseconds; zero means no bound.
-    #[cfg(feature = "http")]
-    pub(super) fn most(&self) -> u64 {
-        self.raisable_to.map_or(0, crate::clock::nanos)
     }
 }
 

@@ -56,6 +56,10 @@ mod settings;
 #[cfg(feature = "http")]
 mod slow_poll;
 #[cfg(feature = "http")]
+mod stack_retune;
+#[cfg(feature = "http")]
+mod stack_settings;
+#[cfg(feature = "http")]
 mod support;
 #[cfg(feature = "http")]
 mod timeout;

@@ -60,10 +60,10 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 pub use self::settings::CircuitBreakersSettings;
-use super::settings::CircuitBreakerSettings;
+use super::settings::{CircuitBreakerSettings, Window};
 use super::shared::CircuitToken;
 use super::{CircuitBreaker, CircuitBreakerSnapshot, Transition};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Configurable, Settings};
 use crate::gate::GateLayer;
 use crate::observe::Reporter;
 use crate::outcome::Outcome;
@@ -223,15 +223,34 @@ where
     /// As [`CircuitBreaker::new`]; nothing is changed then.
     pub fn set(&self, settings: CircuitBreakerSettings) -> Result<(), ConfigError> {
         settings.check()?;
-        let mut template = self.family.template_mut();
-        let settings = settings.with_window(template.settings.window);
-        let before = std::mem::replace(&mut template.settings, settings);
-        for (_, breaker) in &self.family.breakers {
-            breaker.set(template.settings.clone())?;
-        }
-        drop(template);
+        let before = self.replace(|window| settings.with_window(window));
+        self.replaced();
         drop(before); // it may drop a function of the user, outside the lock
         Ok(())
+    }
+
+    /// Replaces the settings of all breakers by valid ones for the present window, and returns
+    /// those before.
+    pub(crate) fn replace(
+        &self,
+        settings: impl FnOnce(Window) -> CircuitBreakerSettings,
+    ) -> CircuitBreakerSettings {
+        let mut template = self.family.template_mut();
+        let settings = settings(template.settings.window);
+        let before = std::mem::replace(&mut template.settings, settings);
+        for (_, breaker) in &self.family.breakers {
+            let publish = |settings: &_| breaker.publish(settings);
+            let settings = template.settings.clone();
+            drop(breaker.current().replace(settings, publish));
+        }
+        before
+    }
+
+    /// What follows from [`replace`](Self::replace) outside the lock.
+    pub(crate) fn replaced(&self) {
+        for (_, breaker) in &self.family.breakers {
+            breaker.replaced();
+        }
     }
 
     /// Calls the hook for every change of state of each breaker, as

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::circuit_breaker::CircuitBreakerSettings;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Settings};
 
 /// The settings of [`CircuitBreakers`](super::CircuitBreakers).
 #[derive(Clone, Debug, PartialEq)]

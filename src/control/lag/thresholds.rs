@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Nanos;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Settings, fields};
 
 /// The thresholds of a [`LagShed`](crate::LagShed): a value that you can read, compare, change, and
 /// apply to a shedder while it runs.
@@ -146,18 +146,6 @@ impl LagThresholds {
         self
     }
 
-    pub(crate) fn check(self) -> Result<Self, ConfigError> {
-        let least = Duration::from_nanos(1);
-        let most = Duration::from_secs(24 * 60 * 60);
-        ConfigError::check("target", self.target, least..=most)?;
-        ConfigError::check("bound", self.bound, least..=most)?;
-        ConfigError::check("max_bound", self.max_bound, self.bound..=most)?;
-        ConfigError::check("arm", self.arm, self.target..=most)?;
-        ConfigError::check("max_arm", self.max_arm, self.arm..=most)?;
-        ConfigError::check("disarm_after", self.disarm_after, least..=most)?;
-        Ok(self)
-    }
-
     /// B: the wait beyond which a request is rejected.
     pub(super) fn bound_at(&self, residual: Nanos) -> Nanos {
         let raised = nanos(self.bound).max(RESIDUALS.saturating_mul(residual));
@@ -168,6 +156,29 @@ impl LagThresholds {
     pub(super) fn arm_at(&self, residual: Nanos) -> Nanos {
         let raised = nanos(self.arm).max((2 * RESIDUALS).saturating_mul(residual));
         raised.min(nanos(self.max_arm))
+    }
+}
+
+fields!(LagThresholds {
+    target,
+    bound,
+    max_bound,
+    arm,
+    max_arm,
+    disarm_after,
+});
+
+impl Settings for LagThresholds {
+    fn check(&self) -> Result<(), ConfigError> {
+        let least = Duration::from_nanos(1);
+        let most = Duration::from_secs(24 * 60 * 60);
+        ConfigError::check("target", self.target, least..=most)?;
+        ConfigError::check("bound", self.bound, least..=most)?;
+        ConfigError::check("max_bound", self.max_bound, self.bound..=most)?;
+        ConfigError::check("arm", self.arm, self.target..=most)?;
+        ConfigError::check("max_arm", self.max_arm, self.arm..=most)?;
+        ConfigError::check("disarm_after", self.disarm_after, least..=most)?;
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The law, put together as the layer does it, and laws of other projects to compare it with.
 
 use super::setup::{MS, Us};
+use crate::config::Settings;
 use crate::control::lag::Nanos;
 use crate::control::lag::law::{Call, Found, Law as Shedder, Terms, Tick};
 use crate::control::lag::queue::Queue;
@@ -95,8 +96,9 @@ fn nanos(us: Us) -> Nanos {
 
 impl Seawall {
     pub(super) fn new(thresholds: LagThresholds, workers: usize) -> Self {
+        thresholds.check().expect("they are valid");
         Self {
-            thresholds: thresholds.check().expect("they are valid"),
+            thresholds,
             readings: Readings::default(),
             law: Shedder::default(),
             terms: Terms::CALM,

@@ -1,0 +1,76 @@
+//! Errors of settings.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+/// The error of a setting outside its range: the field, the value and the allowed range.
+///
+/// ```
+/// let error = seawall::ConcurrencyLimit::new(0).unwrap_err();
+/// assert_eq!(error.to_string(), "`limit` must be within 1..=2147483647, not 0");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}` must be {allowed}, not {value}")]
+#[non_exhaustive]
+pub struct ConfigError {
+    field: Cow<'static, str>,
+    value: String,
+    allowed: String,
+}
+
+// === impl ConfigError ===
+
+impl ConfigError {
+    /// Returns `value` if it is in the range `allowed`.
+    pub(crate) fn check<T>(
+        field: &'static str,
+        value: T,
+        allowed: RangeInclusive<T>,
+    ) -> Result<T, ConfigError>
+    where
+        T: PartialOrd + fmt::Debug,
+    {
+        if allowed.contains(&value) {
+            return Ok(value);
+        }
+        let allowed = format!("within {allowed:?}");
+        Err(Self::new(field, format!("{value:?}"), allowed))
+    }
+
+    /// For what is no range: the field must be `allowed`, and is `value`.
+    pub(crate) fn new(
+        field: &'static str,
+        value: impl Into<String>,
+        allowed: impl Into<String>,
+    ) -> Self {
+        Self {
+            field: field.into(),
+            value: value.into(),
+            allowed: allowed.into(),
+        }
+    }
+
+    /// The error of a field of this part of a stack.
+    #[cfg(feature = "http")]
+    pub(crate) fn of_part(mut self, part: &str) -> Self {
+        self.field = format!("{part}.{}", self.field).into();
+        self
+    }
+
+    /// The setting's name, as in the docs of its type. For a part of a stack it begins with the
+    /// name of the part: `concurrency_limit.limit`.
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+
+    /// The value that is not allowed.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// What is allowed, mostly a range: `within 1..=1000`.
+    pub fn allowed(&self) -> &str {
+        &self.allowed
+    }
+}

@@ -1,0 +1,55 @@
+//! The fields of settings as texts, for [`Changes`](crate::stack::Changes).
+
+#[cfg(feature = "http")]
+use std::time::Duration;
+
+/// Settings whose fields can be listed. [`fields!`] implements it.
+#[cfg(feature = "http")]
+pub(crate) trait Fields {
+    /// Calls `each` with the path and the value of every field below `path`. A field that is `None`
+    /// is left out.
+    fn each(&self, path: &str, each: &mut dyn FnMut(String, String));
+}
+
+/// Lists the fields of settings. If one is missing, this does not compile.
+macro_rules! fields {
+    ($settings:ident { $($field:ident),+ $(,)? }) => {
+        #[cfg(feature = "http")]
+        impl crate::config::Fields for $settings {
+            fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
+                let Self { $($field),+ } = self;
+                $(
+                    let path_of_field = format!("{path}.{}", stringify!($field));
+                    crate::config::Fields::each($field, &path_of_field, each);
+                )+
+            }
+        }
+    };
+}
+
+pub(crate) use fields;
+
+// === impl Fields ===
+
+#[cfg(feature = "http")]
+macro_rules! values {
+    ($($value:ty),+) => {$(
+        impl Fields for $value {
+            fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
+                each(path.to_owned(), format!("{self:?}"));
+            }
+        }
+    )+};
+}
+
+#[cfg(feature = "http")]
+values!(u32, u64, usize, f64, Duration);
+
+#[cfg(feature = "http")]
+impl<T: Fields> Fields for Option<T> {
+    fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
+        if let Some(value) = self {
+            value.each(path, each);
+        }
+    }
+}

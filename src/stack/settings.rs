@@ -1,0 +1,284 @@
+//! The settings of a stack as one value.
+
+use crate::circuit_breaker::CircuitBreakerSettings;
+use crate::concurrency_limit::ConcurrencyLimitSettings;
+use crate::control::lag::thresholds::LagThresholds;
+use crate::drain::DrainSettings;
+use crate::policy::Mode;
+use crate::request_limit::RequestLimitSettings;
+use crate::timeout::TimeoutSettings;
+
+/// The settings of the parts of a [`Stack`](super::Stack): a value that you can read, compare,
+/// change, and apply while the stack runs; see [`Stack::apply`](super::Stack::apply).
+///
+/// A part that is `None` keeps the settings that it has. `Settings::default()` names no part.
+///
+/// With the feature `serde`, settings implement `Serialize` and `Deserialize`. Each part is a table
+/// with the fields of its settings, and with `mode`: `"enforce"`, which is the default,
+/// `"dry_run"`, or `"off"`. Durations are strings such as `"5s"`. An unknown part or field is an
+/// error:
+///
+/// ```
+/// # #[cfg(feature = "serde")] {
+/// use std::time::Duration;
+/// use seawall::policy::Mode;
+/// use seawall::stack::{PartSettings, Settings};
+/// use seawall::{ConcurrencyLimitSettings, TimeoutSettings};
+///
+/// let settings: Settings = toml::from_str(
+///     r#"
+///     [timeout]
+///     duration = "5s"
+///
+///     [concurrency_limit]
+///     mode = "dry_run"
+///     limit = 512
+///     max_queued = 128
+///     queue_timeout = "100ms"
+///     "#,
+/// )?;
+/// let limit = ConcurrencyLimitSettings::fixed(512).queue(128, Duration::from_millis(100));
+/// let expected = Settings::default()
+///     .timeout(TimeoutSettings::new(Duration::from_secs(5)))
+///     .concurrency_limit(PartSettings::from(limit).mode(Mode::DryRun));
+/// assert_eq!(settings, expected);
+/// # }
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[must_use = "settings do nothing until they are applied"]
+#[non_exhaustive]
+pub struct Settings {
+    /// Panic isolation, of a [`server`](super::server).
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub catch_panic: Option<SwitchSettings>,
+    /// Lag shedding, of a [`server`](super::server).
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub lag_shed: Option<PartSettings<LagThresholds>>,
+    /// The drain, of a [`server`](super::server).
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub drain: Option<PartSettings<DrainSettings>>,
+    /// The circuit breaker of a [`client`](super::client); with one per host, all of them.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub circuit_breaker: Option<PartSettings<CircuitBreakerSettings>>,
+    /// The timeout.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub timeout: Option<PartSettings<TimeoutSettings>>,
+    /// The concurrency limit.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub concurrency_limit: Option<PartSettings<ConcurrencyLimitSettings>>,
+    /// The request limit, of a [`server`](super::server).
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub request_limit: Option<PartSettings<RequestLimitSettings>>,
+}
+
+/// A part of a stack: its mode, and the settings of its handle.
+///
+/// ```
+/// use seawall::policy::Mode;
+/// use seawall::stack::PartSettings;
+/// use seawall::LagThresholds;
+///
+/// let enforced = PartSettings::from(LagThresholds::strict());
+/// let off = enforced.clone().mode(Mode::Off);
+/// # let _ = off;
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[must_use = "settings do nothing until they are applied"]
+pub struct PartSettings<S> {
+    /// See [`mode`](Self::mode()).
+    pub mode: Mode,
+    /// The settings of the handle.
+    #[cfg_attr(feature = "serde", serde(flatten))]
+    pub settings: S,
+}
+
+/// A part of a stack that has a mode and no settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[must_use = "settings do nothing until they are applied"]
+pub struct SwitchSettings {
+    /// Whether the part decides. Panic isolation has no dry run: in that mode it is off.
+    pub mode: Mode,
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// Sets the part [`catch_panic`](Self::catch_panic).
+    pub fn catch_panic(mut self, mode: Mode) -> Self {
+        self.catch_panic = Some(SwitchSettings { mode });
+        self
+    }
+
+    /// Sets the part [`lag_shed`](Self::lag_shed).
+    pub fn lag_shed(mut self, part: impl Into<PartSettings<LagThresholds>>) -> Self {
+        self.lag_shed = Some(part.into());
+        self
+    }
+
+    /// Sets the part [`drain`](Self::drain).
+    pub fn drain(mut self, part: impl Into<PartSettings<DrainSettings>>) -> Self {
+        self.drain = Some(part.into());
+        self
+    }
+
+    /// Sets the part [`circuit_breaker`](Self::circuit_breaker).
+    pub fn circuit_breaker(
+        mut self,
+        part: impl Into<PartSettings<CircuitBreakerSettings>>,
+    ) -> Self {
+        self.circuit_breaker = Some(part.into());
+        self
+    }
+
+    /// Sets the part [`timeout`](Self::timeout).
+    pub fn timeout(mut self, part: impl Into<PartSettings<TimeoutSettings>>) -> Self {
+        self.timeout = Some(part.into());
+        self
+    }
+
+    /// Sets the part [`concurrency_limit`](Self::concurrency_limit).
+    pub fn concurrency_limit(
+        mut self,
+        part: impl Into<PartSettings<ConcurrencyLimitSettings>>,
+    ) -> Self {
+        self.concurrency_limit = Some(part.into());
+        self
+    }
+
+    /// Sets the part [`request_limit`](Self::request_limit).
+    pub fn request_limit(mut self, part: impl Into<PartSettings<RequestLimitSettings>>) -> Self {
+        self.request_limit = Some(part.into());
+        self
+    }
+
+    /// These settings, with the parts of `other` where they name none.
+    ///
+    /// A file that names only some parts, on top of the settings that the stack was built with: a
+    /// part that is removed from the file has its first settings again.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use seawall::{TimeoutSettings, stack::Settings};
+    /// let stack = seawall::server().build()?;
+    /// let first = stack.settings();
+    ///
+    /// let file = Settings::default().timeout(TimeoutSettings::new(Duration::from_secs(5)));
+    /// assert_eq!(stack.apply(&file.or(&first))?.len(), 1);
+    /// let file = Settings::default();
+    /// let changes = stack.apply(&file.or(&first))?;
+    /// assert_eq!(changes.to_string(), "timeout.duration: 5s -> 30s");
+    /// # Ok::<_, seawall::ConfigError>(())
+    /// ```
+    pub fn or(self, other: &Self) -> Self {
+        Self {
+            catch_panic: self.catch_panic.or(other.catch_panic),
+            lag_shed: self.lag_shed.or_else(|| other.lag_shed.clone()),
+            drain: self.drain.or_else(|| other.drain.clone()),
+            circuit_breaker: self
+                .circuit_breaker
+                .or_else(|| other.circuit_breaker.clone()),
+            timeout: self.timeout.or_else(|| other.timeout.clone()),
+            concurrency_limit: self
+                .concurrency_limit
+                .or_else(|| other.concurrency_limit.clone()),
+            request_limit: self.request_limit.or_else(|| other.request_limit.clone()),
+        }
+    }
+}
+
+// === impl PartSettings ===
+
+impl<S> PartSettings<S> {
+    /// Whether the part decides, only counts, or is off. Default: [`Mode::Enforce`].
+    ///
+    /// A timeout and a request limit have no dry run: in that mode they are off.
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+}
+
+impl<S> From<S> for PartSettings<S> {
+    fn from(settings: S) -> Self {
+        Self {
+            mode: Mode::Enforce,
+            settings,
+        }
+    }
+}
+
+/// `serde(flatten)` would accept unknown fields.
+#[cfg(feature = "serde")]
+mod read {
+    use std::fmt;
+    use std::marker::PhantomData;
+
+    use serde::de::value::MapAccessDeserializer;
+    use serde::de::{DeserializeSeed, Error, IntoDeserializer, MapAccess, Visitor};
+    use serde::{Deserialize, Deserializer};
+
+    use super::{Mode, PartSettings};
+
+    struct PartVisitor<S>(PhantomData<S>);
+
+    /// A part without its mode.
+    struct Rest<A> {
+        map: A,
+        mode: Option<Mode>,
+    }
+
+    impl<'de, S: Deserialize<'de>> Deserialize<'de> for PartSettings<S> {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            from.deserialize_map(PartVisitor(PhantomData))
+        }
+    }
+
+    impl<'de, S: Deserialize<'de>> Visitor<'de> for PartVisitor<S> {
+        type Value = PartSettings<S>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the mode and the settings of a part")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PartSettings<S>, A::Error> {
+            let mut rest = Rest { map, mode: None };
+            let settings = S::deserialize(MapAccessDeserializer::new(&mut rest))?;
+            Ok(PartSettings {
+                mode: rest.mode.unwrap_or_default(),
+                settings,
+            })
+        }
+    }
+
+    impl<'de, A: MapAccess<'de>> MapAccess<'de> for Rest<A> {
+        type Error = A::Error;
+
+        fn next_key_seed<K: DeserializeSeed<'de>>(
+            &mut self,
+            seed: K,
+        ) -> Result<Option<K::Value>, A::Error> {
+            while let Some(key) = self.map.next_key::<String>()? {
+                if key != "mode" {
+                    return seed.deserialize(key.into_deserializer()).map(Some);
+                }
+                if self.mode.replace(self.map.next_value()?).is_some() {
+                    return Err(Error::duplicate_field("mode"));
+                }
+            }
+            Ok(None)
+        }
+
+        fn next_value_seed<V: DeserializeSeed<'de>>(
+            &mut self,
+            seed: V,
+        ) -> Result<V::Value, A::Error> {
+            self.map.next_value_seed(seed)
+        }
+    }
+}

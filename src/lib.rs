@@ -213,6 +213,8 @@ mod raise;
 mod reason;
 mod rejection;
 mod request;
+#[cfg(feature = "serde")]
+mod seconds;
 mod sync;
 #[cfg(feature = "http")]
 mod upload;

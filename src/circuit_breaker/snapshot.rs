@@ -18,6 +18,7 @@ pub enum CircuitState {
     /// The breaker rejects calls.
     Open {
         /// The time until it admits the first probe.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
         retry_in: Duration,
     },
     /// The breaker admits some calls as probes.
@@ -60,6 +61,7 @@ pub struct CircuitBreakerSnapshot {
     /// The state that the next call finds, with the time until the next probe.
     pub state: CircuitState,
     /// The time since the breaker has been in that state.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub in_state: Duration,
     /// The number of changes of state, up to the state that is shown.
     pub transitions: u64,
@@ -84,6 +86,7 @@ pub struct CircuitBreakerSnapshot {
     pub slow_call_rate: Option<f64>,
     /// The mean duration of the measured calls in the window, or of those on which the breaker
     /// opened. Calls are measured if there is a slow-call threshold.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::optional"))]
     pub mean_duration: Option<Duration>,
     /// The number of calls rejected so far.
     pub rejected: u64,

@@ -87,8 +87,10 @@ pub struct LagMonitor {
 #[non_exhaustive]
 pub struct LagMonitorSnapshot {
     /// How far the runtime is behind now.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub lag: Duration,
     /// The longest lag so far.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub peak: Duration,
     /// Probes finished so far.
     pub probes: u64,

@@ -157,6 +157,7 @@ pub struct LagShedSnapshot {
     /// The worst state of any runtime.
     pub state: LagState,
     /// The longest lag of any runtime, as of the last reading. A stall that is over does not count.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub lag: Duration,
     /// The largest share of requests that was rejected in any runtime between the last two
     /// readings, `0.0..=1.0`; at the least the share for load signals.

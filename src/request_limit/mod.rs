@@ -160,10 +160,13 @@ pub struct RequestLimitSnapshot {
     /// The limit for path and query together, in bytes; `None` for no limit.
     pub max_uri: Option<u64>,
     /// The longest silence of a body; `None` for no limit.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::optional"))]
     pub body_idle_timeout: Option<Duration>,
     /// The longest time that a handler waits for a body in total; `None` for no limit.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::optional"))]
     pub body_timeout: Option<Duration>,
     /// The least average rate of a body; `None` for no limit.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "settings::rate_in_seconds"))]
     pub min_body_rate: Option<MinBodyRate>,
     /// The number of requests rejected so far.
     pub rejected: u64,

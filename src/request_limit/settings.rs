@@ -221,6 +221,26 @@ impl RequestLimitSettings {
     }
 }
 
+/// For snapshots.
+#[cfg(feature = "serde")]
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+pub(super) fn rate_in_seconds<S: serde::Serializer>(
+    rate: &Option<MinBodyRate>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(serde::Serialize)]
+    struct Rate {
+        bytes_per_second: u64,
+        #[serde(serialize_with = "crate::seconds::serialize")]
+        grace: Duration,
+    }
+    let rate = rate.map(|rate| Rate {
+        bytes_per_second: rate.bytes_per_second,
+        grace: rate.grace,
+    });
+    serde::Serialize::serialize(&rate, to)
+}
+
 fields!(RequestLimitSettings {
     max_body,
     raisable_to,

@@ -135,6 +135,7 @@ struct Shared {
 #[non_exhaustive]
 pub struct TimeoutSnapshot {
     /// The default time of a request.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub duration: Duration,
     /// The number of requests so far whose deadline passed.
     pub timed_out: u64,

@@ -560,10 +560,7 @@ async fn snapshots_are_serialised() {
     );
     breaker.trip();
     let now = to_value(breaker.snapshot()).unwrap();
-    assert_eq!(
-        now["state"],
-        json!({"open": {"retry_in": {"secs": 5, "nanos": 0}}})
-    );
+    assert_eq!(now["state"], json!({"open": {"retry_in": 5.0}}));
     let limit = to_value(ConcurrencyLimit::from(3).snapshot()).unwrap();
     assert_eq!(limit["limit"], 3);
     let lag = to_value(seawall::LagShed::default().snapshot()).unwrap();
@@ -572,4 +569,75 @@ async fn snapshots_are_serialised() {
     to_value(timeout.snapshot()).unwrap();
     to_value(seawall::RequestLimit::from(1).snapshot()).unwrap();
     to_value(seawall::CatchPanic::default().snapshot()).unwrap();
+}
+
+/// D8: times in snapshots are seconds, as a number.
+#[cfg(feature = "serde")]
+#[tokio::test(start_paused = true)]
+async fn d8_times_are_seconds() {
+    use seawall::{LagMonitor, RequestLimit, RequestLimitSettings, Timeout};
+    use serde_json::{Value, json, to_value};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// As `Duration` is written by itself.
+    fn has_parts(value: &Value) -> bool {
+        match value {
+            Value::Object(fields) => {
+                let mut fields = fields.iter();
+                fields.any(|(name, value)| name == "nanos" || has_parts(value))
+            }
+            Value::Array(values) => values.iter().any(has_parts),
+            _ => false,
+        }
+    }
+
+    let requests = RequestLimitSettings::new(1)
+        .body_idle_timeout(1500 * MS)
+        .body_timeout(2500 * MS)
+        .min_body_rate(10, 3500 * MS);
+    let server = seawall::server()
+        .timeout(250 * MS)
+        .request_limit(RequestLimit::new(requests).unwrap())
+        .build()
+        .unwrap();
+    let now = to_value(server.snapshot()).unwrap();
+    assert!(!has_parts(&now), "{now}");
+    assert_eq!(now["timeout"]["duration"], json!(0.25));
+    assert_eq!(now["lag_shed"]["lag"], json!(0.0));
+    assert_eq!(now["request_limit"]["body_idle_timeout"], json!(1.5));
+    assert_eq!(now["request_limit"]["body_timeout"], json!(2.5));
+    let rate = json!({"bytes_per_second": 10, "grace": 3.5});
+    assert_eq!(now["request_limit"]["min_body_rate"], rate);
+    let default = to_value(RequestLimit::from(1).snapshot()).unwrap();
+    assert_eq!(
+        (&default["body_timeout"], &default["min_body_rate"]),
+        (&json!(null), &json!(null))
+    );
+    let endless = to_value(Timeout::from(Duration::MAX).snapshot()).unwrap();
+    assert_eq!(endless["duration"], json!(Duration::MAX.as_secs_f64()));
+
+    let settings = CircuitBreakerSettings::default().slow_call(60_000 * MS, 1.0);
+    let client = seawall::client()
+        .circuit_breaker(CircuitBreaker::new(settings).unwrap())
+        .build()
+        .unwrap();
+    let breaker = client.circuit_breaker();
+    breaker.record_timed(seawall::Outcome::Success, 750 * MS);
+    tokio::time::advance(1250 * MS).await;
+    let now = to_value(client.snapshot()).unwrap();
+    assert!(!has_parts(&now), "{now}");
+    assert_eq!(now["circuit_breakers"][""]["mean_duration"], json!(0.75));
+    assert_eq!(now["circuit_breakers"][""]["in_state"], json!(1.25));
+    breaker.trip();
+    tokio::time::advance(500 * MS).await;
+    let now = to_value(breaker.snapshot()).unwrap();
+    assert_eq!(now["state"], json!({"open": {"retry_in": 4.5}}));
+
+    let monitor = LagMonitor::start(&tokio::runtime::Handle::current());
+    let now = to_value(monitor.snapshot()).unwrap();
+    assert!(
+        !has_parts(&now) && now["lag"].is_f64() && now["peak"].is_f64(),
+        "{now}"
+    );
 }

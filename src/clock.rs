@@ -26,7 +26,7 @@ pub(crate) fn now() -> tokio::time::Instant {
 ///
 /// # Panics
 ///
-/// Outside a Tokio runtime with a time driver.
+/// Panics outside a Tokio runtime with a time driver.
 pub(crate) fn sleep(after: Duration) -> Sleep {
     tokio::time::sleep(after)
 }
@@ -35,7 +35,7 @@ pub(crate) fn sleep(after: Duration) -> Sleep {
 ///
 /// # Panics
 ///
-/// Outside a Tokio runtime with a time driver.
+/// Panics outside a Tokio runtime with a time driver.
 pub(crate) async fn within<F: Future>(time: Duration, future: F) -> Option<F::Output> {
     tokio::time::timeout(time, future).await.ok()
 }
@@ -159,7 +159,7 @@ impl Lent {
     ///
     /// # Panics
     ///
-    /// Outside a Tokio runtime with a time driver.
+    /// Panics outside a Tokio runtime with a time driver.
     #[inline(never)]
     pub(crate) fn poll(
         &mut self,

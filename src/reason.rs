@@ -138,8 +138,8 @@ impl CustomReason {
     ///
     /// # Panics
     ///
-    /// The message has a character that is not allowed. In a `static`, this is an error at compile
-    /// time.
+    /// Panics if the message has a character that is not allowed. In a `static`, this is an error
+    /// at compile time.
     pub const fn new(label: &'static str, message: &'static str) -> Self {
         let bytes = message.as_bytes();
         let mut at = 0;
@@ -163,7 +163,7 @@ impl CustomReason {
     ///
     /// # Panics
     ///
-    /// The status is outside its range.
+    /// Panics if the status is outside its range.
     #[must_use]
     pub const fn status(mut self, status: u16) -> Self {
         assert!(
@@ -178,7 +178,7 @@ impl CustomReason {
     ///
     /// # Panics
     ///
-    /// The code is outside its range.
+    /// Panics if the code is outside its range.
     #[must_use]
     pub const fn grpc_code(mut self, code: u8) -> Self {
         assert!(

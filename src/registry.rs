@@ -98,7 +98,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// The name is in use. The registry then stays as it is.
+    /// Returns an error if the name is in use, and then changes nothing.
     pub fn add(&self, name: impl Into<String>, handle: &impl Snapshot) -> Result<(), ConfigError> {
         let handle = handle.clone();
         match lock(&self.entries).entry(name.into()) {

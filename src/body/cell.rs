@@ -1,8 +1,8 @@
 //! A response body that can be ended from outside, whether or not the connection polls it.
 //!
 //! The body, the rest of its current frame and the guard are in a cell. The connection polls the
-//! cell through a [`Remote`]; the [`Reaper`] of the runtime ends it when its time is over, which
-//! drops the body and releases the permit even if the client reads nothing.
+//! cell through a [`Remote`]. The [`Reaper`] of the runtime ends the body when its time is over.
+//! This drops the body and releases the permit, even if the client reads nothing.
 
 use std::fmt;
 use std::pin::Pin;
@@ -29,19 +29,19 @@ use crate::rejection::{BoxError, Rejection};
 /// The size of a slice.
 const SLICE: usize = 16 * 1024;
 
-/// The body that the connection owns: what it polls is in the cell.
+/// The body that the connection owns. It polls the body in the cell.
 pub(super) struct Remote<B> {
     cell: Arc<dyn RemoteBody<B>>,
     reaper: Option<(Arc<Reaper>, usize)>,
 }
 
-/// What a [`Remote`] does with its cell, whatever the policies of the gate are.
+/// The operations of a [`Remote`] on its cell, independent of the policies of the gate.
 trait RemoteBody<B>: Send + Sync {
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
     where
         B: http_body::Body<Data: From<Bytes>, Error: Into<BoxError>>;
 
-    /// Ends the body with a rejection. `false` if it has ended.
+    /// Ends the body with a rejection. Returns `false` if it has already ended.
     fn expire(&self, rejection: Rejection) -> (bool, Rejection);
 
     fn is_end_stream(&self) -> bool
@@ -52,25 +52,25 @@ trait RemoteBody<B>: Send + Sync {
     where
         B: http_body::Body;
 
-    /// The connection is done with it.
+    /// The connection has dropped the body.
     fn drop_body(&self);
 }
 
-/// When a body is ended from outside.
+/// The bounds at which a body is ended from outside.
 #[derive(Clone, Debug)]
 pub(crate) struct Bounds {
     pub(crate) reporter: Reporter,
     pub(crate) deadline: Option<Instant>,
-    /// The longest time in which the connection takes no frame of those that are ready.
+    /// The longest time in which the connection takes no frame although one is ready.
     pub(crate) progress: Option<Duration>,
-    /// What ends it whatever the connection does.
+    /// Ends the body independently of the connection.
     pub(crate) cutoff: Option<Cutoff>,
-    /// Over gRPC a body ends with trailers.
+    /// A gRPC body ends with trailers.
     pub(crate) is_grpc: bool,
 }
 
 struct Cell<B: http_body::Body, P: Policy<HttpRequest>> {
-    /// Changes with each poll: `| polls: 63 | the body has nothing to offer: 1 |`.
+    /// Changes with each poll: `| polls: 63 | the body has no frame ready: 1 |`.
     stamp: AtomicU64,
     bounds: Bounds,
     state: Mutex<State<B, P>>,
@@ -79,17 +79,17 @@ struct Cell<B: http_body::Body, P: Policy<HttpRequest>> {
 struct State<B: http_body::Body, P: Policy<HttpRequest>> {
     live: Option<Live<B, P>>,
     waker: Option<Waker>,
-    /// Why it was ended from outside, until the connection learns it.
+    /// The rejection with which the body was ended from outside, until the connection reads it.
     ended: Option<Rejection>,
 }
 
-/// What is dropped together.
+/// The values that are dropped together.
 struct Live<B: http_body::Body, P: Policy<HttpRequest>> {
     watched: Watched<B, P>,
     rest: Option<B::Data>,
 }
 
-/// Wakes the connection when it is dropped.
+/// Wakes the connection on drop.
 struct Wakes(Option<Waker>);
 
 impl Drop for Wakes {
@@ -184,8 +184,8 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes out what is live, and says why. The waker is called and the body dropped without the
-    /// lock.
+    /// Takes the live values out of the cell, and sets the rejection. It calls the waker and drops
+    /// the body without the lock.
     fn end(&self, mut state: MutexGuard<'_, State<B, P>>, rejection: Rejection) -> (bool, Rejection)
     where
         B: Unpin,
@@ -193,7 +193,7 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
         let Some(mut live) = state.live.take() else {
             return (false, rejection);
         };
-        // Woken at the end, also if the body panics when it is dropped.
+        // Wakes the connection at the end, even if the body panics when it is dropped.
         let _wakes = Wakes(state.waker.take());
         state.ended = Some(rejection.clone());
         drop(state);
@@ -215,7 +215,8 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
             .filter(|cutoff| cutoff.is_over())
     }
 
-    /// Ends the body when it is polled: a busy one may be polled whenever the reaper looks.
+    /// Ends the body when it is polled, since a busy body may be polled every time the reaper scans
+    /// it.
     #[cold]
     fn cut_off<'a>(
         &'a self,
@@ -251,7 +252,7 @@ where
             return Poll::Ready(ended.map(|rejection| super::last_frame(rejection, is_grpc)));
         };
         let polled = live.poll_frame(cx);
-        // Relaxed: the reaper compares it again under the lock.
+        // Relaxed is enough: the reaper compares the stamp again under the lock.
         let stamp = (self.stamp.load(Relaxed) | 1).wrapping_add(1);
         match &polled {
             Poll::Pending => {
@@ -265,7 +266,7 @@ where
                 self.stamp.store(stamp, Relaxed);
             }
             Poll::Ready(_) => {
-                // Its last frame: from now on there is nothing to end.
+                // This was the last frame: there is nothing left to end.
                 let live = state.live.take();
                 drop(guard);
                 if let Some(mut live) = live {
@@ -291,8 +292,8 @@ where
     fn size_hint(&self) -> SizeHint {
         let state = self.lock();
         let Some(live) = &state.live else {
-            // Hyper does not poll what has a length of 0, and the client has still to learn why it
-            // was ended.
+            // Hyper does not poll a body whose length is 0, so the length must be larger until the
+            // client has read the error.
             return match &state.ended {
                 Some(_) => SizeHint::default(),
                 None => SizeHint::with_exact(0),
@@ -350,7 +351,7 @@ where
             Cell::end(self, state, cutoff.end_body());
             return;
         }
-        // A client that does not read is no failure of the service.
+        // A client that does not read is not a failure of the service.
         let is_late = self.bounds.deadline.is_some_and(|at| clock::now() >= at);
         let rejection = self.bounds.reporter.reject(Reason::Timeout);
         let rejection = rejection.with_callers_time(!is_late);
@@ -391,7 +392,7 @@ where
         Poll::Ready(Some(Ok(self.next_slice())))
     }
 
-    /// A copy, so that what the connection keeps of a slice does not keep the whole frame.
+    /// It copies, so that a slice which the connection keeps does not keep the whole frame.
     #[cold]
     #[inline(never)]
     fn next_slice(&mut self) -> Frame<B::Data> {

@@ -13,23 +13,23 @@ use crate::policy::Ending;
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 
-/// When a body is late, or idle. A body in a cell is ended from outside as well, whether or not the
-/// connection polls it.
+/// The times at which a body is late or idle. A body in a cell is also ended from outside, whether
+/// or not the connection polls it.
 pub(crate) struct BodyClock {
     reporter: Reporter,
     deadline: Deadline,
     idle: Option<Duration>,
     is_grpc: bool,
-    /// The timer is set for the silence that there is now.
+    /// The timer is set for the current silence.
     is_waiting: bool,
     lent: Lent,
-    /// Frames that were ready after the deadline.
+    /// The number of frames that were ready after the deadline.
     late: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Deadline {
-    /// So many nanoseconds after the first wait.
+    /// This many nanoseconds after the first pending poll.
     After(u64),
     At(Instant),
     Never,
@@ -38,7 +38,7 @@ enum Deadline {
 // === impl BodyClock ===
 
 impl BodyClock {
-    /// As many frames as may have been ready when a stall of the runtime was over.
+    /// The number of frames that may have been ready at the end of a stall of the runtime.
     const READY: u32 = 64;
 
     pub(crate) fn new(ending: Ending<'_>, timer: Option<&Timer>, is_grpc: bool) -> Self {
@@ -65,7 +65,7 @@ impl BodyClock {
         !matches!(self.deadline, Deadline::Never)
     }
 
-    /// The deadline, from now on the same; `None` for never.
+    /// The deadline, which is fixed from now on; `None` for no deadline.
     pub(crate) fn deadline(&mut self) -> Option<Instant> {
         match self.deadline {
             Deadline::At(at) => Some(at),
@@ -78,8 +78,8 @@ impl BodyClock {
         }
     }
 
-    /// The body has no frame yet: ready when that has taken too long. The timer is set once for
-    /// each silence.
+    /// Polls the wait for the next frame: ready when the body is late or idle. It sets the timer
+    /// once for each silence.
     pub(super) fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_waiting {
             let idle = self.idle.map(|idle| clock::now() + idle.min(clock::FAR));
@@ -102,8 +102,8 @@ impl BodyClock {
         self.is_waiting = false;
     }
 
-    /// Whether a body that goes on is long past its deadline, however busy it is. What was ready
-    /// when a stall was over is not thrown away.
+    /// Returns whether a body that is still busy is long past its deadline. Frames that were ready
+    /// at the end of a stall are still delivered.
     pub(super) fn is_long_over(&mut self) -> bool {
         let deadline = self.deadline();
         if deadline.is_some_and(|deadline| clock::now() > deadline) {
@@ -112,12 +112,12 @@ impl BodyClock {
         self.late > Self::READY
     }
 
-    /// The rejection of a body that is late, not yet counted.
+    /// The rejection of a body that is late. It is not counted yet.
     pub(super) fn rejection(&self) -> Rejection {
         self.reporter.reject(Reason::Timeout)
     }
 
-    /// Over gRPC a body ends with trailers.
+    /// A gRPC body ends with trailers.
     pub(super) fn is_grpc(&self) -> bool {
         self.is_grpc
     }

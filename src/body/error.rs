@@ -5,11 +5,11 @@ use std::fmt;
 
 use crate::rejection::{BoxError, Rejection};
 
-/// The error of a [`Body`](crate::Body) or a [`RequestBody`](crate::RequestBody): the inner body's
-/// own, or the end that a layer put to it.
+/// The error of a [`Body`](crate::Body) or a [`RequestBody`](crate::RequestBody): the error of the
+/// inner body, or the rejection with which a layer ended it.
 ///
-/// However many layers of this crate a body passes through, this is one error and not a chain of
-/// them; [`source`](Error::source) is the inner body's error, or the [`Rejection`].
+/// There is one error, however many layers of this crate a body passes through.
+/// [`source`](Error::source) is the error of the inner body, or the [`Rejection`].
 #[derive(thiserror::Error)]
 #[error(transparent)]
 pub struct BodyError {
@@ -27,7 +27,7 @@ enum Cause {
 // === impl BodyError ===
 
 impl BodyError {
-    /// An error of the inner body; that of a body of this crate passes as it is.
+    /// Wraps an error of the inner body. The error of a body of this crate passes unchanged.
     pub(crate) fn inner(error: impl Into<BoxError>) -> Self {
         match error.into().downcast::<BodyError>() {
             Ok(error) => *error,
@@ -43,7 +43,8 @@ impl BodyError {
         }
     }
 
-    /// Why a layer ended the body, this one or one behind other bodies; `None` if no layer did.
+    /// The rejection with which a layer ended the body; `None` if no layer did. It also finds the
+    /// rejection of an inner layer behind other body types.
     pub fn rejection(&self) -> Option<&Rejection> {
         match &self.cause {
             Cause::Ended(rejection) => Some(rejection),
@@ -51,7 +52,7 @@ impl BodyError {
         }
     }
 
-    /// The inner body's own error, as it was.
+    /// The error of the inner body, unchanged.
     pub fn into_inner(self) -> Option<Box<dyn Error + Send + Sync>> {
         match self.cause {
             Cause::Ended(_) => None,

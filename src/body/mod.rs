@@ -1,5 +1,5 @@
-//! The one response body: the frames of the inner service, or an answer of a layer, with the guard
-//! of the request.
+//! The response body of all layers: the frames of the inner service, or an answer of a layer, with
+//! the guard of the request.
 
 mod cell;
 mod clock;
@@ -28,11 +28,12 @@ use crate::rejection::{BoxError, Rejection};
 use crate::upload;
 
 pin_project! {
-    /// A body that passed through a layer: the frames, `size_hint`, `is_end_stream` and trailers of
-    /// `B`, or a short answer. By default it is empty and at its end.
+    /// The response body of a layer: the frames, `size_hint`, `is_end_stream` and trailers of `B`,
+    /// or a short answer. By default it is empty and at its end. Its error is a [`BodyError`].
+    /// Dropping it releases the permits of the request.
     ///
-    /// `B::Data` must be made of [`Bytes`], which the answers are; it is `Bytes` in hyper, axum and
-    /// tonic. It is `Unpin` if `B` is.
+    /// `B::Data` must implement `From<Bytes>`, since the answers are [`Bytes`]; in hyper, axum and
+    /// tonic it is `Bytes`. The body is `Unpin` if `B` is.
     pub struct Body<B, P: Policy<HttpRequest> = ()> {
         #[pin]
         source: Source<B, P>,
@@ -40,7 +41,7 @@ pin_project! {
     }
 }
 
-/// The clock of a body, where a policy asks for one.
+/// The clock of a body, if a policy needs one.
 pub(crate) type ClockOf<P> =
     <<NeedsOf<P, HttpRequest> as Needs>::Ending as Choice>::Maybe<BodyClock>;
 
@@ -211,10 +212,10 @@ where
     Poll::Ready(polled)
 }
 
-/// What the client reads of a body that a layer ends: a status over gRPC, else an error.
+/// The end of a body that a layer ends: trailers with a status over gRPC, else an error.
 pub(crate) fn last_frame<D>(rejection: Rejection, is_grpc: bool) -> Result<Frame<D>, BodyError> {
     if is_grpc {
-        // Trailers have no extensions, in which a gate further out could find the rejection.
+        // Trailers have no extensions in which an outer gate could find the rejection.
         if rejection.outcome() == Outcome::Ignored {
             upload::blame_caller();
         }
@@ -238,7 +239,7 @@ impl<B, P: Policy<HttpRequest>> Source<B, P> {
         }
     }
 
-    /// Ends the body because its time is over; what it holds is dropped at once.
+    /// Ends the body because its time is over, and drops its content at once.
     #[cold]
     fn end<D>(mut self: Pin<&mut Self>, clock: &BodyClock) -> Result<Frame<D>, BodyError> {
         let rejection = clock.rejection();

@@ -1,8 +1,8 @@
 //! One task per runtime that ends bodies whose time is over.
 //!
-//! It scans all live cells every [`PERIOD`]: no timer per body, and no clock read per frame. It is
-//! a task and not a thread, since a body may spawn tasks when it is dropped. It sleeps while there
-//! is no cell.
+//! It scans all live cells every [`PERIOD`]. No body has a timer, and no frame reads the clock. It
+//! is a task and not a thread, since a body may spawn tasks when it is dropped. It sleeps while
+//! there is no cell.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -18,22 +18,23 @@ use tokio::time::Instant;
 
 use crate::clock;
 
-/// A body is ended at most this long after its time is over, and never before.
+/// The longest time between the end of a body's time and the end of the body. A body is never ended
+/// early.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
 
-/// What the reaper sees of a cell.
+/// The operations of the reaper on a cell.
 pub(super) trait Reap: Send + Sync {
-    /// Changes with each poll; odd while the body has nothing to offer.
+    /// Changes with each poll; odd while the body has no frame ready.
     fn stamp(&self) -> u64;
 
     fn deadline(&self) -> Option<Instant>;
 
     fn progress(&self) -> Option<Duration>;
 
-    /// Its drain ends it now.
+    /// Returns whether the drain of the cell ends it now.
     fn is_cut_off(&self) -> bool;
 
-    /// Ends the body, if the stamp is still this one.
+    /// Ends the body, if its stamp is still this one.
     fn end(&self, stamp: u64);
 }
 
@@ -51,7 +52,7 @@ struct Cells {
     has_ended: bool,
 }
 
-/// A cell, and what the reaper saw of it.
+/// A cell, and its state at the last scan.
 struct Seen {
     cell: Arc<dyn Reap>,
     stamp: u64,
@@ -62,7 +63,7 @@ struct Seen {
 struct Task(Arc<Reaper>);
 
 thread_local! {
-    /// The reaper of the runtime in which this thread was last.
+    /// The reaper of the runtime that this thread used last.
     static HERE: RefCell<Option<(Id, Weak<Reaper>)>> = const { RefCell::new(None) };
 }
 
@@ -112,7 +113,7 @@ impl Reaper {
         self.cells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Watches a cell from now on, until it is forgotten.
+    /// Watches a cell until it is removed.
     pub(super) fn watch(&self, cell: Arc<dyn Reap>) -> usize {
         let seen = Seen {
             stamp: cell.stamp(),
@@ -147,7 +148,7 @@ impl Reaper {
         drop(seen);
     }
 
-    /// Collects the cells whose time is over; whether there are any cells.
+    /// Collects the cells whose time is over. Returns whether there are any cells.
     fn scan(&self, over: &mut Vec<(Arc<dyn Reap>, u64)>) -> bool {
         let now = clock::now();
         let mut cells = self.cells();
@@ -188,7 +189,7 @@ impl Task {
             clock::sleep(PERIOD).await;
             let mut any = self.0.scan(&mut over);
             if !any {
-                // A cell that comes now finds the flag, or this scan finds the cell.
+                // A cell that registers now finds the flag, or this scan finds the cell.
                 self.0.is_awake.store(false, SeqCst);
                 any = self.0.scan(&mut over);
                 if any {
@@ -196,7 +197,7 @@ impl Task {
                 }
             }
             for (cell, stamp) in over.drain(..) {
-                // A body that panics when it is dropped must not stop the others.
+                // A body that panics when it is dropped must not prevent the end of the others.
                 let _ = panic::catch_unwind(AssertUnwindSafe(move || cell.end(stamp)));
             }
             if !any {

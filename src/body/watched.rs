@@ -22,23 +22,23 @@ use crate::policy::{Choice, Needs, NeedsOf, Policy};
 use crate::rejection::BoxError;
 use crate::upload::{self, BodyUpload, Listening, Scope};
 
-/// A frame that is larger than this does not release its permit when hyper takes it. A cell hands
-/// it out in slices. It is also the size from which on a body of known length is in a cell.
+/// A frame that is larger than this does not release its permit when hyper takes it: a cell passes
+/// it on in slices. A body of known length that is larger than this is in a cell.
 pub(crate) const LARGE: u64 = 64 * 1024;
 
 pin_project! {
-    /// A response body with the guard of its request: the token is settled at the trailers where
-    /// the head could not settle it, and released when the body has ended.
+    /// A response body with the guard of its request. It settles the token at the trailers if the
+    /// head did not settle it, and releases it when the body has ended.
     pub struct Watched<B, P: Policy<HttpRequest>> {
         // `None` when it has ended.
         #[pin]
         body: Option<B>,
         guard: BodyGuard<P, HttpRequest>,
-        // Bytes still to come, where a policy is notified how the request ended.
+        // The bytes that are still expected, if a policy needs the completion of the request.
         promised: Promised<P>,
-        // What judges the response at its end.
+        // Classifies the response at its end.
         at_end: AtEndOf<P>,
-        // The request body, where a policy limits it.
+        // The request body, if a policy limits it.
         upload: UploadOf<P>,
     }
 }
@@ -46,7 +46,7 @@ pin_project! {
 pub(crate) type AtEndOf<P> = <<NeedsOf<P, HttpRequest> as Needs>::Settle as Choice>::Maybe<AtEnd>;
 /// A policy limits the request body.
 type Uploads<P> = <NeedsOf<P, HttpRequest> as Needs>::Limit;
-/// A policy is settled.
+/// A policy needs the outcome.
 type Settles<P> = <NeedsOf<P, HttpRequest> as Needs>::Settle;
 
 pub(crate) type Promised<P> =
@@ -54,10 +54,10 @@ pub(crate) type Promised<P> =
 
 pub(crate) type UploadOf<P> = <Uploads<P> as Choice>::Maybe<BodyUpload>;
 
-/// A policy is notified how the request ended.
+/// A policy needs the completion.
 type Completes<P> = <NeedsOf<P, HttpRequest> as Needs>::Completion;
 
-/// What a response body carries.
+/// The state that a response body carries.
 pub(crate) struct Carried<P: Policy<HttpRequest>> {
     pub(crate) guard: BodyGuard<P, HttpRequest>,
     pub(crate) promised: Promised<P>,
@@ -86,7 +86,7 @@ impl<P: Policy<HttpRequest>> fmt::Debug for Carried<P> {
 }
 
 impl<P: Policy<HttpRequest>> Carried<P> {
-    /// Whether there is anything to watch the body for.
+    /// Returns whether there is a reason to watch the body.
     #[inline(always)]
     pub(crate) fn is_any(&mut self) -> bool {
         InBody::<NeedsOf<P, HttpRequest>>::get(&mut self.guard).is_some()
@@ -108,8 +108,8 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         }
     }
 
-    /// The next frame of the inner body, which is not polled again after its end or an error. With
-    /// the last one the token is released: hyper keeps a body whose client does not read.
+    /// The next frame of the inner body, which is not polled again after its end or an error. The
+    /// last frame releases the token, since hyper keeps a body whose client does not read.
     #[inline(always)]
     pub(super) fn poll_frame(
         self: Pin<&mut Self>,
@@ -121,8 +121,8 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         self.poll_next(cx, true)
     }
 
-    /// The same for a body in a cell, which [completes](Self::complete) it: a frame may be
-    /// delivered in slices.
+    /// The same for a body in a cell. The cell calls [`complete`](Self::complete), because it may
+    /// deliver a frame in slices.
     #[inline]
     pub(super) fn poll_frame_in_cell(
         self: Pin<&mut Self>,
@@ -195,13 +195,13 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
                         frame.is_trailers() || body.is_some_and(|body| body.is_end_stream());
                     let size = frame.data_ref().map_or(0, Buf::remaining) as u64;
                     let is_delivered = delivered::<P>(this.promised, size);
-                    // Hyper keeps a frame that its client does not read, and the body with it.
+                    // Hyper keeps a frame that its client does not read, and with it the body.
                     let is_small = size <= LARGE || const { Completes::<P>::IS };
                     if completes && is_small && (is_last || is_delivered) {
                         let at_end = Settles::<P>::take(this.at_end);
                         if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
-                            // Trailers, an error or a panic may still come: the guard stays, and is
-                            // owed nothing.
+                            // Trailers, an error or a panic may still follow. The guard stays, and
+                            // its tokens are already released.
                             complete(guard, at_end);
                         }
                     }
@@ -229,7 +229,7 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         }
     }
 
-    /// Every byte that an HTTP/1 response promises is delivered.
+    /// Returns whether every byte that an HTTP/1 response declares is delivered.
     pub(super) fn is_delivered(&mut self) -> bool {
         Completes::<P>::get(&mut self.promised).is_some_and(|promised| *promised == 0)
     }
@@ -244,8 +244,8 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         }
     }
 
-    /// Drops the body, because its time is over. Returns whether the caller is to blame: the
-    /// request body has failed, or is waited for.
+    /// Drops the body, because its time is over. Returns whether the caller caused it: the request
+    /// body has failed, or the service waits for it.
     pub(super) fn drop_late(self: Pin<&mut Self>) -> bool {
         let mut this = self.project();
         let _scope = enter::<P>(this.upload);
@@ -291,7 +291,7 @@ impl<B, P: Policy<HttpRequest>> fmt::Debug for Watched<B, P> {
     }
 }
 
-/// Lends what is known of the request body to what runs on this thread.
+/// Lends the state of the request body to the code that runs on this thread.
 #[inline(always)]
 fn enter<P: Policy<HttpRequest>>(upload: &mut UploadOf<P>) -> <Uploads<P> as Choice>::Maybe<Scope> {
     match Uploads::<P>::get(upload).and_then(|upload| upload.enter()) {
@@ -300,7 +300,7 @@ fn enter<P: Policy<HttpRequest>>(upload: &mut UploadOf<P>) -> <Uploads<P> as Cho
     }
 }
 
-/// Counts `sent` bytes, and returns whether they were the last that were promised.
+/// Counts `sent` bytes, and returns whether they were the last that were declared.
 fn delivered<P: Policy<HttpRequest>>(promised: &mut Promised<P>, sent: u64) -> bool {
     match Completes::<P>::get(promised) {
         Some(promised) if *promised != u64::MAX => {
@@ -311,7 +311,7 @@ fn delivered<P: Policy<HttpRequest>>(promised: &mut Promised<P>, sent: u64) -> b
     }
 }
 
-/// The outcome of a call whose head left it open, if the trailers have it.
+/// The outcome of a call whose head had none, from the trailers.
 #[cold]
 #[inline(never)]
 fn settle_at_trailers<P: Policy<HttpRequest>, D>(
@@ -349,7 +349,7 @@ fn complete<P: Policy<HttpRequest>>(guard: &mut Guard<P, HttpRequest>, at_end: O
         let outcome = judge(guard, at_end, None);
         guard.settle(upload::judged(outcome, false));
     }
-    // Only gRPC is unsettled by now: a stream that ends without a status is a failure.
+    // Only gRPC is not settled yet. A stream that ends without a status is a failure.
     if const { Settles::<P>::IS } && !guard.is_settled() {
         guard.settle(upload::judged(Outcome::Failure, false));
     }
@@ -373,7 +373,8 @@ fn failed<P: Policy<HttpRequest>>(
     error
 }
 
-/// The error of a body that panicked; without isolation for this request it goes on unwinding.
+/// The error of a body that panicked. Without isolation for this request, the panic unwinds
+/// further.
 #[cold]
 #[inline(never)]
 fn panicked<P: Policy<HttpRequest>>(

@@ -103,8 +103,7 @@ impl CatchPanic {
         }
     }
 
-    /// Names the handle in rejections, metrics and events. The first call sets the name, later
-    /// calls have no effect.
+    /// Names the handle in rejections, metrics and events. A second call has no effect.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.panics.reporter.set_name(name);
@@ -112,11 +111,12 @@ impl CatchPanic {
     }
 
     /// Drains or ends the process after too many panics; see [`PanicEscalation`]. It applies to all
-    /// clones of the handle. The first call sets the escalation, later calls have no effect.
+    /// clones of the handle. A second call has no effect.
     ///
     /// # Errors
     ///
-    /// A setting of the escalation is outside its range. The handle then stays as it is.
+    /// Returns an error if a setting of the escalation is outside its range, and then changes
+    /// nothing.
     pub fn escalate(self, escalation: PanicEscalation) -> Result<Self, ConfigError> {
         let escalate = escalation.start(self.panics.reporter.clone())?;
         let _ = self.panics.escalation.set(escalate);

@@ -49,8 +49,7 @@ struct LiveTimes {
 #[derive(Clone, Copy, Debug)]
 pub struct CircuitToken {
     word: Word,
-    /// In nanoseconds: the start of the call, and from the response head on the duration of the
-    /// call.
+    /// In nanoseconds: the start of the call, and from the response head on its duration.
     time: u64,
     stage: Stage,
 }

@@ -1,5 +1,4 @@
-//! An upper bound for the requests in flight. Requests over the limit are rejected, or queued for a
-//! short time.
+//! A limit for the requests in flight, with an optional queue for a short time.
 //!
 //! # Where it goes
 //!
@@ -141,7 +140,7 @@ impl ConcurrencyLimit {
     ///
     /// # Errors
     ///
-    /// The limit is not in 1 to 2³¹ − 1, or the queue has a timeout of zero.
+    /// Returns an error if the limit is not in 1 to 2³¹ − 1, or if the queue has a timeout of zero.
     pub fn new(settings: impl Into<ConcurrencyLimitSettings>) -> Result<Self, ConfigError> {
         let settings = settings.into();
         settings.check()?;
@@ -157,8 +156,7 @@ impl ConcurrencyLimit {
         Ok(this)
     }
 
-    /// Names the limit in rejections, metrics and events. The first call sets the name, later calls
-    /// have no effect.
+    /// Names the limit in rejections, metrics and events. A second call has no effect.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.shared.reporter.set_name(name);
@@ -176,7 +174,7 @@ impl ConcurrencyLimit {
     ///
     /// # Errors
     ///
-    /// The same as for [`new`](Self::new). The settings then stay as they are.
+    /// Returns the errors of [`new`](Self::new), and then changes nothing.
     pub fn set(&self, settings: ConcurrencyLimitSettings) -> Result<(), ConfigError> {
         self.change(|_| settings)
     }
@@ -185,7 +183,7 @@ impl ConcurrencyLimit {
     ///
     /// # Errors
     ///
-    /// `limit` is not in 1 to 2³¹ − 1. The limit then stays as it is.
+    /// Returns an error if `limit` is not in 1 to 2³¹ − 1, and then changes nothing.
     pub fn set_limit(&self, limit: usize) -> Result<(), ConfigError> {
         self.change(|settings| ConcurrencyLimitSettings { limit, ..settings })
     }
@@ -222,8 +220,8 @@ impl ConcurrencyLimit {
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] if the limit is reached, or if requests are queued. The limit does not count
-    /// it as a rejected request.
+    /// Returns a [`Rejection`] if the limit is reached, or if requests are queued. It does not
+    /// count as a rejected request.
     pub fn try_acquire(&self) -> Result<Permit<Self>, Rejection> {
         if self.shared.limiter.try_enter() {
             self.shared.entered();
@@ -292,7 +290,8 @@ impl Configurable for ConcurrencyLimit {
 impl From<usize> for ConcurrencyLimit {
     /// # Panics
     ///
-    /// The number is not in 1 to 2³¹ − 1. [`ConcurrencyLimit::new`] returns an error instead.
+    /// Panics if the number is not in 1 to 2³¹ − 1. [`ConcurrencyLimit::new`] returns an error
+    /// instead.
     #[track_caller]
     fn from(limit: usize) -> Self {
         match Self::new(limit) {
@@ -343,7 +342,7 @@ impl ConcurrencyLimitLayer {
     ///
     /// # Panics
     ///
-    /// The number is not in 1 to 2³¹ − 1.
+    /// Panics if the number is not in 1 to 2³¹ − 1.
     #[track_caller]
     pub fn new(limit: impl Into<ConcurrencyLimit>) -> Self {
         let limit = limit.into();

@@ -84,7 +84,7 @@ impl Drain {
     ///
     /// # Errors
     ///
-    /// The lame-duck time is not in 1 s to a day.
+    /// Returns an error if the lame-duck time is not in 1 s to a day.
     pub fn new(settings: impl Into<DrainSettings>) -> Result<Self, ConfigError> {
         let settings = settings.into();
         settings.check()?;
@@ -105,8 +105,7 @@ impl Drain {
         }
     }
 
-    /// Names the drain in rejections, metrics and events. The first call sets the name, later calls
-    /// have no effect.
+    /// Names the drain in rejections, metrics and events. A second call has no effect.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.shared.reporter.set_name(name);
@@ -122,7 +121,7 @@ impl Drain {
     ///
     /// # Errors
     ///
-    /// The same as for [`new`](Self::new). The settings then stay as they are.
+    /// Returns the errors of [`new`](Self::new), and then changes nothing.
     pub fn set(&self, settings: impl Into<DrainSettings>) -> Result<(), ConfigError> {
         self.change(|_| settings.into())
     }
@@ -179,7 +178,7 @@ impl Drain {
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] when the lame-duck time is over. The drain does not count it as a rejected
+    /// Returns a [`Rejection`] when the lame-duck time is over. It does not count as a rejected
     /// request.
     pub fn try_acquire(&self) -> Result<Permit<Self>, Rejection> {
         if self.shared.enters() {

@@ -73,7 +73,7 @@ impl Drain {
     ///
     /// # Errors
     ///
-    /// The error of the server, as soon as the server ends with it.
+    /// Returns the error of the server, as soon as the server ends with it.
     pub async fn serve<F, S, T, E>(&self, server: F, grace: Duration) -> Result<DrainReport, E>
     where
         F: FnOnce(DrainSignal) -> S,

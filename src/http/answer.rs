@@ -1,4 +1,4 @@
-//! The one table of answers, over HTTP and gRPC.
+//! The table of all answers, over HTTP and gRPC.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,13 +12,13 @@ use super::grpc::{self, code};
 use crate::reason::{CustomReason, Reason};
 use crate::rejection::Rejection;
 
-/// How the client speaks, and so how it is answered.
+/// The protocol of the client, which decides how it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct WireProtocol {
     /// The HTTP version of the request.
     pub version: Version,
-    /// The request is a gRPC call: it is answered with a trailers-only response.
+    /// The request is a gRPC call. It is answered with a trailers-only response.
     pub is_grpc: bool,
 }
 
@@ -134,12 +134,12 @@ fn custom_answer(custom: &CustomReason) -> Answer {
     }
 }
 
-/// What a health service answers.
+/// The answer of a health service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HealthAnswer {
     Ok,
     NotReady,
-    /// The status of the service cannot be shown.
+    /// The status of the service is not available.
     Failed,
     NoSuchPath,
     NoSuchMethod,
@@ -162,7 +162,7 @@ impl HealthAnswer {
 // === impl WireProtocol ===
 
 impl WireProtocol {
-    /// A request of this version, which is a gRPC call or not.
+    /// The protocol of a request of this version, which is a gRPC call or not.
     pub const fn new(version: Version, is_grpc: bool) -> Self {
         Self { version, is_grpc }
     }
@@ -199,7 +199,7 @@ impl fmt::Debug for Responder {
 // === impl Rejection ===
 
 impl Rejection {
-    /// The default answer, for a responder of your own to start from:
+    /// The default answer. Your own responder can start from it:
     ///
     /// ```
     /// use seawall::{ConcurrencyLimitLayer, Rejection, WireProtocol};
@@ -252,7 +252,7 @@ impl Rejection {
         response
     }
 
-    /// The end of a gRPC response whose head is out.
+    /// The trailers that end a gRPC response whose head is already sent.
     pub(crate) fn to_trailers(&self) -> HeaderMap {
         let mut trailers = HeaderMap::with_capacity(2);
         insert_status(&mut trailers, &answer(self));
@@ -273,8 +273,8 @@ fn insert_status(headers: &mut HeaderMap, answer: &Answer) {
 
 // === when to retry ===
 
-/// Whole seconds, rounded up, at least 1, plus up to a quarter (at least one second) at random:
-/// never earlier than asked.
+/// Whole seconds, rounded up, at least 1, plus a random time of up to a quarter (at least one
+/// second). It is never earlier than the policy asks.
 fn retry_after(after: Duration) -> HeaderValue {
     let seconds = after
         .as_secs()
@@ -289,7 +289,7 @@ pub(super) fn decimal(number: u64) -> HeaderValue {
     numbers::value(number)
 }
 
-/// Milliseconds in steps of 100, so that they come from the same table.
+/// Milliseconds in steps of 100, which are in the same table.
 fn pushback(after: Duration) -> HeaderValue {
     let tenths = u64::try_from(after.as_millis().div_ceil(100))
         .unwrap_or(u64::MAX / 1000)
@@ -298,16 +298,16 @@ fn pushback(after: Duration) -> HeaderValue {
     numbers::hundreds(tenths)
 }
 
-/// Header values without an allocation: a table of the numbers that are used.
+/// Header values without an allocation, from a table of numbers.
 mod numbers {
     use super::HeaderValue;
 
-    /// Retry-After of up to five minutes, and pushback of up to 30 s; a larger number costs one
-    /// allocation.
+    /// The table covers a Retry-After of up to five minutes, and a pushback of up to 30 s. A larger
+    /// number costs one allocation.
     const LEN: usize = 301;
 
-    /// `"000"` … `"30000"`: each number with two zeros behind it, right-aligned, and where it
-    /// begins.
+    /// `"000"` … `"30000"`: each number with two zeros behind it, right-aligned, and the position
+    /// of its first digit.
     static TABLE: [([u8; 5], usize); LEN] = table();
 
     const fn table() -> [([u8; 5], usize); LEN] {

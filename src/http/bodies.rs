@@ -1,4 +1,4 @@
-//! What becomes of the bodies of requests and responses that pass a gate.
+//! The conversion of the bodies of requests and responses that pass a gate.
 
 use std::fmt;
 
@@ -15,37 +15,36 @@ use crate::rejection::BoxError;
 use crate::request_limit::kept::{Kept, KeptBody};
 use crate::request_limit::request_body::RequestBody;
 
-/// What becomes of request bodies. `C` is [`Yes`] if a policy of the gate limits them.
+/// Converts request bodies. `C` is [`Yes`] if a policy of the gate limits them.
 pub trait RequestBodies<B, C>: Clone {
     /// The body for the inner service.
     type Body;
-    /// What the future keeps of a body.
+    /// The part of a body that the future keeps.
     type Kept: KeptBody<B>;
 
     /// A request whose body has at most `max` bytes.
     fn pass(&self, request: Request<B>, max: u64, kept: &Self::Kept) -> Request<Self::Body>;
 }
 
-/// What becomes of response bodies.
+/// Converts response bodies.
 pub trait ResponseBodies<B, P: Policy<HttpRequest>>: Clone {
     /// The body for the caller.
     type Body;
 
-    /// A response that the gate need not watch any more.
+    /// A response that the gate need not watch.
     fn pass(&self, response: Response<B>) -> Response<Self::Body>;
 
-    /// A body that it watches, or an answer.
+    /// A body that the gate watches, or an answer.
     fn wrap(&self, body: Body<B, P>) -> Self::Body;
 }
 
-/// Whether response bodies can be ended from outside, which takes bodies that can be sent to
-/// another thread.
+/// Whether response bodies can be ended from outside, for which they must be `Send`.
 pub trait Endings<B, P: Policy<HttpRequest>> {
-    /// A body with what it carries.
+    /// A body with the state that it carries.
     fn body(body: B, carried: CarriedBody<P>) -> Body<B, P>;
 }
 
-/// What a response body carries, and when it is ended.
+/// The state that a response body carries, and its bounds.
 #[doc(hidden)]
 pub struct CarriedBody<P: Policy<HttpRequest>> {
     pub(super) carried: Carried<P>,
@@ -112,7 +111,7 @@ impl<P: Policy<HttpRequest>> fmt::Debug for CarriedBody<P> {
 
 // === impl RequestBodies ===
 
-/// No policy limits them: they pass as they are.
+/// No policy limits the bodies: they pass unchanged.
 impl<B, In: Clone> RequestBodies<B, No> for In {
     type Body = B;
     type Kept = ();
@@ -137,7 +136,7 @@ where
     }
 }
 
-/// Limited bodies keep their type: those of requests that have one are converted back.
+/// Limited bodies keep their type: the closure converts those that may have data.
 impl<B, F> RequestBodies<B, Yes> for Converted<F>
 where
     B: http_body::Body + Send + Unpin + 'static,

@@ -1,4 +1,4 @@
-//! What judges an HTTP response: a closure on its head, or a classifier of tower-http.
+//! Classification of HTTP responses: a closure on the head, or a classifier of tower-http.
 
 use std::sync::Arc;
 
@@ -7,16 +7,16 @@ use http::HeaderMap;
 use super::head::{ResponseHead, ResponseHeadMut};
 use crate::outcome::Outcome;
 
-/// Judges a response head.
+/// Classifies a response by its head.
 pub(crate) type Classifier = Arc<dyn Fn(&mut ResponseHeadMut<'_>) -> Verdict + Send + Sync>;
 
-/// Judges a response at the end of its body, by its trailers if it has any. Boxed twice, so that it
-/// is one word in a body that nearly never has it.
+/// Classifies a response at the end of its body, by its trailers if it has any. It is boxed twice,
+/// so that it is one word in a body, which rarely has one.
 pub(crate) type AtEnd = Box<Box<dyn FnOnce(Option<&HeaderMap>) -> Outcome + Send + Sync>>;
 
-/// What a head says.
+/// The classification of a head.
 pub(crate) enum Verdict {
-    /// What a layer further in made of it.
+    /// The outcome of the rejection of an inner layer.
     Rejected(Outcome),
     Now(Outcome),
     #[cfg_attr(
@@ -24,7 +24,7 @@ pub(crate) enum Verdict {
         expect(dead_code, reason = "the feature is off")
     )]
     AtEnd(AtEnd),
-    /// What the protocol makes of it.
+    /// The default of the protocol.
     Default,
 }
 

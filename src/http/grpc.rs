@@ -1,6 +1,6 @@
-//! How gRPC is recognised and read, after the gRPC HTTP/2 protocol description.
+//! Recognition and parsing of gRPC, according to the gRPC HTTP/2 protocol description.
 //!
-//! The content type decides, and not the HTTP version: behind `tonic-web`, a call over HTTP/1.1 has
+//! The content type decides, and not the HTTP version: a call behind `tonic-web` over HTTP/1.1 has
 //! the content type of gRPC.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::deadline::Deadline;
 use crate::outcome::Outcome;
 use crate::request::CallersTime;
 
-/// The status codes that an answer or an outcome needs (`google.rpc.Code`).
+/// The status codes that answers and outcomes use (`google.rpc.Code`).
 pub(super) mod code {
     pub(in crate::http) const OK: u8 = 0;
     pub(in crate::http) const UNKNOWN: u8 = 2;
@@ -28,7 +28,7 @@ pub(super) const MESSAGE: &str = "grpc-message";
 pub(super) const TIMEOUT: &str = "grpc-timeout";
 pub(super) const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-/// Exactly `application/grpc`, or with a message format or a parameter behind it;
+/// Exactly `application/grpc`, or followed by a message format or a parameter.
 /// `application/grpc-web` is HTTP.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let rest = headers
@@ -55,17 +55,17 @@ pub(crate) fn outcome(headers: &HeaderMap) -> Option<Outcome> {
             )
             | None => Outcome::Failure,
             Some(code::RESOURCE_EXHAUSTED) => Outcome::Ignored,
-            // The caller's mistakes are no failure of the service.
+            // Statuses for mistakes of the caller are not failures of the service.
             Some(code::OK..) => Outcome::Success,
         },
     )
 }
 
-/// Whether the service answers `INTERNAL` because it could not decode what the caller sent.
+/// Returns whether the service answers `INTERNAL` because it could not decode the request.
 ///
-/// The gRPC specification has no code for it. Tonic 0.14 answers as it does for a handler that
-/// returns `Status::internal`, so that only the message differs. Each row has what the message
-/// begins with, and what it ends with.
+/// The gRPC specification has no code for this. Tonic 0.14 answers in the same way as for a handler
+/// that returns `Status::internal`; only the message differs. Each row has the beginning and the
+/// end of a message.
 #[cold]
 fn is_undecodable(headers: &HeaderMap) -> bool {
     const MESSAGES: [(&str, Option<&str>); 7] = [
@@ -97,7 +97,7 @@ fn is_undecodable(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The bytes of a percent-encoded message; what is no encoding is left as it is.
+/// The bytes of a percent-encoded message. Text that is not an encoding stays as it is.
 fn percent_decoded(message: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(message.len());
     let mut rest = message;
@@ -116,12 +116,12 @@ fn percent_decoded(message: &[u8]) -> Vec<u8> {
     decoded
 }
 
-/// Whether the status says that a deadline passed.
+/// Returns whether the status is that of a deadline that passed.
 pub(crate) fn is_late(headers: &HeaderMap) -> bool {
     headers.get(STATUS).is_some_and(|status| status == "4")
 }
 
-/// Units of `grpc-timeout` from the finest, in nanoseconds.
+/// The units of `grpc-timeout`, the finest first, in nanoseconds.
 const UNITS: [(u8, u128); 6] = [
     (b'n', 1),
     (b'u', 1_000),
@@ -131,10 +131,10 @@ const UNITS: [(u8, u128); 6] = [
     (b'H', 3600 * 1_000_000_000),
 ];
 
-/// What is at most eight digits.
+/// The largest number of eight digits.
 const MOST: u128 = 99_999_999;
 
-/// The time that the caller gives the call, if it is gRPC.
+/// The timeout that a gRPC caller asks for.
 #[inline(never)]
 pub(super) fn callers_time(headers: &HeaderMap) -> CallersTime {
     if headers.is_empty() || !is_grpc(headers) {
@@ -163,14 +163,14 @@ fn parse(value: &[u8]) -> Option<Duration> {
 
 impl Deadline {
     /// The time that is left as the value of a `grpc-timeout` header: at most eight digits and a
-    /// unit, rounded down so that the callee gives up no later than the caller; `1n` when the
-    /// deadline has passed.
+    /// unit, rounded down, so that the callee stops no later than the caller. `1n` after the
+    /// deadline.
     pub fn to_grpc_timeout(&self) -> HeaderValue {
         to_grpc_timeout(self.remaining())
     }
 }
 
-/// In the finest unit that takes no more than eight digits, rounded down, but not to zero.
+/// Uses the finest unit that needs no more than eight digits. Rounds down, but not to zero.
 fn to_grpc_timeout(duration: Duration) -> HeaderValue {
     let nanos = duration.as_nanos().max(1);
     let fits = UNITS.iter().find(|(_, unit)| nanos / unit <= MOST);
@@ -310,7 +310,7 @@ mod tests {
             prop_assert_eq!(again, read.max(Duration::from_nanos(1)));
         }
 
-        /// Rounded down to the unit that is written: less than one such unit is lost.
+        /// Rounding down loses less than one unit.
         #[test]
         fn what_is_written_is_less_by_under_one_unit(nanos in 1..u64::MAX) {
             let written = to_grpc_timeout(Duration::from_nanos(nanos));

@@ -1,5 +1,5 @@
-//! What closures and policies see of an HTTP exchange: everything but the body, so that one closure
-//! fits every body type.
+//! The heads of requests and responses, as closures and policies see them. They have no body, so
+//! that one closure fits every body type.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::deadline::Deadline;
 use crate::panic_report::RequestSummary;
 use crate::request::{CallersTime, RequestKind, Target, sealed};
 
-/// What a policy sees of an HTTP request: [`RequestHead`]s.
+/// The kind of an HTTP request: a policy reads [`RequestHead`]s.
 #[derive(Clone, Copy, Debug)]
 pub enum HttpRequest {}
 
@@ -42,7 +42,7 @@ pub struct ResponseHead<'a> {
     pub extensions: &'a Extensions,
 }
 
-/// An HTTP response without its body, to be changed.
+/// An HTTP response without its body, which you can change.
 pub struct ResponseHeadMut<'a> {
     response: &'a mut dyn Head,
 }
@@ -159,7 +159,7 @@ impl<'a> ResponseHeadMut<'a> {
         self.response.status()
     }
 
-    /// The response's status, to be changed.
+    /// The response's status, to change it.
     pub fn status_mut(&mut self) -> &mut StatusCode {
         self.response.status_mut()
     }
@@ -169,7 +169,7 @@ impl<'a> ResponseHeadMut<'a> {
         self.response.headers()
     }
 
-    /// The response's headers, to be changed.
+    /// The response's headers, to change them.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         self.response.headers_mut()
     }
@@ -179,7 +179,7 @@ impl<'a> ResponseHeadMut<'a> {
         self.response.extensions()
     }
 
-    /// The response's extensions, to be changed.
+    /// The response's extensions, to change them.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         self.response.extensions_mut()
     }

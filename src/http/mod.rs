@@ -1,4 +1,4 @@
-//! The HTTP protocol: `http::Request` in, `http::Response` out, gRPC among them.
+//! The HTTP protocol, gRPC included: from `http::Request` to `http::Response`.
 
 pub(crate) mod answer;
 mod bodies;
@@ -32,7 +32,7 @@ use crate::rejection::Rejection;
 use crate::request_limit::kept::KeptBody;
 use crate::upload::{self, BodyUpload};
 
-/// What is remembered of a request, in one word: it is moved as a whole.
+/// The properties of a request that the gate keeps, in one word, which is moved as a whole.
 #[derive(Clone, Copy, Debug)]
 pub struct Memo(u64);
 
@@ -129,8 +129,8 @@ where
         }
         match ready!(kept.poll_rest(cx)) {
             Some(false) => memo.0 |= Memo::CLOSES,
-            // Hyper reads on between two polls. Only then does it know whether the connection can
-            // go on without a body that was dropped, and adds `connection: close` by itself.
+            // Between two polls, hyper reads more of the request. Only then it knows whether the
+            // connection can go on without a dropped body; if not, it adds `connection: close`.
             None if memo.has(Memo::MAY_HAVE_BODY) && !memo.has(Memo::HAS_YIELDED) => {
                 memo.0 |= Memo::HAS_YIELDED;
                 cx.waker().wake_by_ref();
@@ -200,14 +200,14 @@ where
         timer: &mut TimerOf<P, HttpRequest>,
     ) -> CarriedBody<P> {
         let mut carried = CarriedBody::default();
-        // It stays in the future while foreign code runs, which may panic.
+        // The guard stays in the future while foreign code runs, which may panic.
         let Some(held) = InFuture::<NeedsOf<P, HttpRequest>>::get(guard) else {
             return carried;
         };
         let goes_on = if let Ok(response) = result {
             let goes_on = head_is_here(response, memo, held, &mut carried);
             if const { <NeedsOf<P, HttpRequest> as Needs>::Ending::IS } {
-                // Only these two of its fields, so that the others are not computed.
+                // Reads only these two fields, so that the others are not computed.
                 let Parts { ending, cutoff, .. } = held.parts();
                 if cutoff.is_some_and(Cutoff::closes) && !memo.is_http2() {
                     close_connection(response);
@@ -249,8 +249,8 @@ where
     }
 }
 
-/// The response head is here: lends it, settles the token if it has an outcome, and releases it if
-/// the request is over. Returns whether the body is to be watched.
+/// Lends the response head, settles the token if the head has an outcome, and releases it if the
+/// request has ended. Returns whether the gate must watch the body.
 #[inline(always)]
 fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
     response: &mut Response<B>,
@@ -286,7 +286,7 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
         return false;
     }
     if const { <NeedsOf<P, HttpRequest> as Needs>::Limit::IS } && memo.has(Memo::GRPC) {
-        // The outcome is in the trailers, here or for a gate further out.
+        // The outcome is in the trailers, which this gate or an outer gate reads.
         if let Some(upload) = BodyUpload::served() {
             carried.carried.upload = <NeedsOf<P, HttpRequest> as Needs>::Limit::some(upload);
         }
@@ -302,9 +302,9 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
     is_watched || !guard.is_done()
 }
 
-/// Closes an HTTP/1 connection after this response. What is upgraded is no HTTP connection any
-/// more, and needs its own `connection` header. Generic, so that the response need not be in memory
-/// on the hot path.
+/// Closes an HTTP/1 connection after this response. An upgraded connection is not HTTP any more,
+/// and needs its own `connection` header. The function is generic, so that the response need not be
+/// in memory on the hot path.
 #[cold]
 #[inline(never)]
 fn close_connection<B>(response: &mut Response<B>) {
@@ -338,7 +338,7 @@ fn failed<P: Policy<HttpRequest>>(
     guard.release(Completion::Complete);
 }
 
-/// What the head says: by default if that is in the trailers of a gRPC response.
+/// The outcome of a head; by default none if it is in the trailers of a gRPC response.
 #[inline(always)]
 fn verdict<B, P: Policy<HttpRequest>>(
     response: &mut Response<B>,
@@ -362,7 +362,7 @@ fn verdict<B, P: Policy<HttpRequest>>(
         return outcome.map_or(Verdict::Default, Verdict::Now);
     }
     Verdict::Now(match response.status() {
-        // The last two depend on what the caller asks for, and not on how the service is.
+        // The last two depend on the request, and not on the state of the service.
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::NOT_IMPLEMENTED
         | StatusCode::HTTP_VERSION_NOT_SUPPORTED => Outcome::Ignored,
@@ -371,7 +371,7 @@ fn verdict<B, P: Policy<HttpRequest>>(
     })
 }
 
-/// The bytes that an HTTP/1 response promises: hyper drops a body that has delivered them without
+/// The bytes that an HTTP/1 response declares. After it has sent them, hyper drops the body without
 /// polling it to its end.
 fn promised<B: http_body::Body>(response: &Response<B>, memo: Memo) -> u64 {
     if memo.is_http2() {
@@ -397,11 +397,11 @@ impl Memo {
     const HTTP_3: u64 = 4;
     const VERSION: u64 = 7;
     const HEAD: u64 = 1 << 3;
-    /// The method is one that has a body as a rule.
+    /// The method usually has a body.
     const MAY_HAVE_BODY: u64 = 1 << 4;
-    /// The answer over HTTP/1 has come one poll later.
+    /// The answer over HTTP/1 is already one poll late.
     const HAS_YIELDED: u64 = 1 << 5;
-    /// The rest of the body is not read, and so the answer closes the connection.
+    /// The rest of the body is not read, so the answer closes the connection.
     const CLOSES: u64 = 1 << 6;
     /// Known only after [`Protocol::inspect`].
     const GRPC: u64 = 1 << 7;
@@ -433,7 +433,7 @@ impl Memo {
         self.0 & Self::VERSION >= Self::HTTP_2
     }
 
-    /// The content type decides. A GET over HTTP/1 is not looked at: gRPC is POST.
+    /// The content type decides. A GET over HTTP/1 is not inspected, since gRPC uses POST.
     #[inline(always)]
     const fn may_be_grpc(self) -> bool {
         self.is_http2() || self.has(Self::MAY_HAVE_BODY)

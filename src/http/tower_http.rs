@@ -26,14 +26,14 @@ mod sealed {
 
     #[expect(unnameable_types, reason = "what is sealed has no other implementor")]
     pub trait Judge<const MINOR: u8>: Send + Sync + 'static {
-        /// The outcome, or what judges the end of the body.
+        /// The outcome, or the classifier of the end of the body.
         fn judge(&self, response: &Response<()>) -> Result<Outcome, AtEnd>;
     }
 }
 
 pub(crate) fn by_classifier<const MINOR: u8>(classifier: impl Judge<MINOR>) -> Classifier {
     Arc::new(move |head| {
-        // It wants a response: the head is lent to one without a body.
+        // The classifier needs a response: it gets one without a body.
         match head.with_response(|response| classifier.judge(response)) {
             Ok(outcome) => Verdict::Now(outcome),
             Err(at_end) => Verdict::AtEnd(at_end),
@@ -62,7 +62,7 @@ macro_rules! version {
                 match self.clone().classify_response(response) {
                     ClassifiedResponse::Ready(result) => Ok(outcome(result)),
                     ClassifiedResponse::RequiresEos(eos) => {
-                        // It need not be `Sync`, which a body with it is.
+                        // The classifier need not be `Sync`, but the body that contains it must be.
                         let eos = Mutex::new(eos);
                         Err(Box::new(Box::new(move |trailers| {
                             let eos = eos.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! The events that a client can cause, each kind a few times a second.
+//! The events that clients can cause, limited to a few of each kind in a second.
 
 use std::time::Duration;
 
@@ -14,15 +14,16 @@ use crate::reason::Reason;
 use crate::request::Target;
 use crate::slow_poll::report::SlowPollReport;
 
-/// One for each reason, for [`Reason::Custom`], and for a `grpc-timeout` that cannot be read.
+/// One limit for each reason, one for [`Reason::Custom`], and one for a `grpc-timeout` that is not
+/// readable.
 static LIMITS: [EventLimit; KINDS] = [const { EventLimit::new() }; KINDS];
 const KINDS: usize = Reason::ALL.len() + 3;
 const CUSTOM: usize = Reason::ALL.len();
 const MALFORMED: usize = CUSTOM + 1;
 const SLOW_POLL: usize = CUSTOM + 2;
 
-/// Whether an event of this kind is written now. How many are left out is written within a second,
-/// by a later event or by a task.
+/// Returns whether an event of this kind is written now. A later event or a task writes within a
+/// second how many were left out.
 fn is_written(kind: usize, reason: &'static str) -> bool {
     let second = clock::second();
     match LIMITS[kind].decide(second) {
@@ -45,7 +46,7 @@ fn summarize(left_out: u32, reason: &'static str) {
     }
 }
 
-/// Outside a runtime the next event says how many were left out.
+/// Outside a runtime, the next event reports how many were left out.
 #[cold]
 fn summarize_later(kind: usize, reason: &'static str, second: u32) {
     if let Ok(runtime) = Handle::try_current() {
@@ -57,7 +58,7 @@ fn summarize_later(kind: usize, reason: &'static str, second: u32) {
     }
 }
 
-/// A request is rejected.
+/// Writes the event of a rejection.
 pub(super) fn rejected(
     reporter: &Reporter,
     reason: Reason,
@@ -86,7 +87,7 @@ pub(super) fn rejected(
     }
 }
 
-/// A panic was caught.
+/// Writes the event of a panic.
 pub(super) fn panicked(reporter: &Reporter, panic: Option<&str>, request: Option<Target<'_>>) {
     let reason = Reason::Panicked;
     let kind = reason.index().unwrap_or(CUSTOM);
@@ -100,7 +101,7 @@ pub(super) fn panicked(reporter: &Reporter, panic: Option<&str>, request: Option
     tracing::error!(target: "seawall", layer, name, reason = reason.as_str(), method, path, panic, "panic caught");
 }
 
-/// A poll of the inner future was slow.
+/// Writes the event of a slow poll.
 pub(super) fn slow_poll(reporter: &Reporter, report: &SlowPollReport) {
     if enabled!(target: "seawall", Level::WARN) && is_written(SLOW_POLL, "slow_poll") {
         let (layer, name) = (reporter.layer(), reporter.name());
@@ -111,7 +112,7 @@ pub(super) fn slow_poll(reporter: &Reporter, report: &SlowPollReport) {
     }
 }
 
-/// The `grpc-timeout` of a request cannot be read.
+/// Writes the event of a `grpc-timeout` that is not readable.
 pub(super) fn malformed_timeout(reporter: &Reporter) {
     let is_enabled = enabled!(target: "seawall", Level::DEBUG);
     if is_enabled && is_written(MALFORMED, "malformed_timeout") {

@@ -1,55 +1,61 @@
-//! Metrics and events: what is counted and reported, under which names.
+//! Metrics and events: names, labels and meaning.
 //!
-//! With the `metrics` feature every layer writes through the [`metrics`](https://docs.rs/metrics)
+//! # Metrics
+//!
+//! With the feature `metrics`, every layer writes through the [`metrics`](https://docs.rs/metrics)
 //! facade, in the style of Prometheus: base units, `_total` for counters. [`METRICS`] is the table
 //! of all metrics, and [`BUCKETS`] has the recommended buckets of their histograms.
 //!
-//! `layer` is the kind (`circuit_breaker`, `concurrency_limit`, `lag_shed`, `lag_monitor`,
-//! `timeout`, `request_limit`, `catch_panic`, `drain`, `slow_poll`, `stack`, `gate`, `custom`),
-//! `name` is the
-//! name of the handle (empty by default), `reason` is [`Reason::as_str`], `threshold` is the
-//! [`TransitionCause::as_str`](crate::circuit_breaker::TransitionCause::as_str) of a threshold,
-//! `outcome` is `success`, `failure`, `ignored`, `cancelled` or `panicked`, and `state` is
-//! [`LagState::as_str`] or [`CircuitState::as_str`](crate::CircuitState::as_str).
+//! The labels are:
+//! - `layer`: the kind of layer: `circuit_breaker`, `concurrency_limit`, `lag_shed`, `lag_monitor`,
+//!   `timeout`, `request_limit`, `catch_panic`, `drain`, `slow_poll`, `stack`, `gate`, `custom`.
+//! - `name`: the name of the handle, empty by default.
+//! - `reason`: [`Reason::as_str`].
+//! - `threshold`: [`TransitionCause::as_str`](crate::circuit_breaker::TransitionCause::as_str) of a
+//!   threshold.
+//! - `outcome`: `success`, `failure`, `ignored`, `cancelled` or `panicked`.
+//! - `state`: [`LagState::as_str`] or [`CircuitState::as_str`](crate::CircuitState::as_str).
+//! - `key`: the key of a breaker of a keyed family, if you opt in.
 //!
-//! All series of a handle are registered with 0 at its first request, so that an `increase` sees
-//! the first rejection. For a [`Reason::Custom`] that is its first rejection. A recorder that is
-//! installed after the first request misses the series that exist by then: install it first.
+//! A handle registers all its series with 0 at its first request, so that an `increase` sees the
+//! first rejection. The series of a [`Reason::Custom`] is registered at its first rejection. A
+//! recorder that you install after the first request misses the series that exist by then: install
+//! it first.
 //!
 //! A gate counts each request that reaches it once, as admitted or as rejected before the inner
 //! service is called. An admitted request may still time out, panic, or have a body that is too
-//! large.
-//!
-//! A circuit breaker changes its state when it is called, so that the gauge of one without calls
-//! shows an old state. To alert on every outage, count:
+//! large. A circuit breaker changes its state when it is called, so that the gauge of a breaker
+//! without calls shows an old state. To alert on every outage, use the counter:
 //! `increase(seawall_circuit_transitions_total{state="open"}[5m]) > 0`.
 //!
-//! A breaker of a keyed family has the label `key` besides, where you opt in.
+//! Handles of one kind share a series unless they have names. A gauge then shows the last value
+//! that was set. The thread that measures lag writes to the global recorder, and not to a recorder
+//! that is local to another thread.
 //!
-//! Handles of one kind share a series unless they have names; a gauge then shows the last value
-//! that was set.
+//! # Events
 //!
-//! What is measured on the lag monitor's own thread goes to the global recorder, not to one that is
-//! local to a thread.
-//!
-//! With the `tracing` feature each rejection and each panic is an event with target `seawall` and
-//! the fields `layer`, `name` and `reason`. It has `method` and `path` where the request is at
-//! hand: at a rejection before the call, and, with
-//! [`keep_requests`](crate::GateLayer::keep_requests), at a panic or at a timeout before the
-//! response head. A panic is an `ERROR`, with its message as `panic`; a timeout is a `WARN`; any
-//! other rejection is a `DEBUG`, with `retry_after_ms` and `dry_run`. Paths and panic messages are
-//! escaped. A `grpc-timeout` that cannot be read is a `DEBUG`.
+//! With the feature `tracing`, each rejection and each panic is an event with the target `seawall`
+//! and the fields `layer`, `name` and `reason`. The fields `method` and `path` are present at a
+//! rejection before the call and, with [`keep_requests`](crate::GateLayer::keep_requests), at a
+//! panic or at a timeout before the response head. Paths and panic messages are escaped.
+//! - A panic is an `ERROR`, with its message as `panic`.
+//! - A timeout is a `WARN`.
+//! - Any other rejection is a `DEBUG`, with `retry_after_ms` and `dry_run`.
+//! - A `grpc-timeout` that is not readable is a `DEBUG`.
 //!
 //! Clients can cause these events. The process writes at most five of each reason in a second; all
-//! custom reasons share one limit. A second later, a `WARN`, "events left out", has the number of
-//! the others as `left_out`. The metrics count all of them.
+//! custom reasons share one limit. A second later, the event "events left out", a `WARN`, has the
+//! number of the others as `left_out`. The metrics count all of them.
 //!
-//! A lag shedder that begins to shed is a `WARN`, one that ends an `INFO`, any other change of its
-//! `state` a `DEBUG`, with `lag_ms`; a lag monitor that fails is an `ERROR`. A circuit breaker that
-//! opens is a `WARN`, any other change of its `state` an `INFO`, with the `cause`, and `key` for a
-//! keyed family that opts in. Panics that escalate are an `ERROR`. A drain that begins is an `INFO`,
-//! with `lame_duck_ms`; one that ends is an `INFO`, or a `WARN` if it `cut` responses or requests
-//! are `left`. A slow poll is a `WARN`, limited like a rejection.
+//! Other events are:
+//! - A lag shedder starts to shed: `WARN`; it stops: `INFO`; any other change of its `state`:
+//!   `DEBUG`, each with `lag_ms`. A lag monitor fails: `ERROR`.
+//! - A circuit breaker opens: `WARN`; any other change of its `state`: `INFO`, each with the
+//!   `cause`, and with `key` for a keyed family that opts in.
+//! - Panics escalate: `ERROR`.
+//! - A drain starts: `INFO`, with `lame_duck_ms`. A drain ends: `INFO`, or `WARN` if it `cut`
+//!   responses or requests are `left`.
+//! - A poll is slow: `WARN`, limited like a rejection.
 
 #[cfg_attr(not(feature = "metrics"), path = "no_series.rs")]
 mod series;
@@ -76,9 +82,10 @@ use crate::reason::Reason;
 use crate::request::Target;
 use crate::slow_poll::report::SlowPollReport;
 
-/// The identity of one handle in rejections, metrics and events, and its counters. A cheap `Clone`.
+/// The identity of a handle in rejections, metrics and events, and its counters. A cheap `Clone`:
+/// all clones share the counters.
 ///
-/// Every handle of this crate has one. A policy of your own makes one to be seen under its own name:
+/// Every handle of this crate has one. A policy of your own makes one to appear under its own name:
 ///
 /// ```
 /// use seawall::{Reason, Reporter};
@@ -117,7 +124,8 @@ pub(crate) enum Setting {
     Threshold(&'static str),
 }
 
-/// Which handle rejected a request: the kind of its layer, its name, and the key of a keyed family.
+/// The handle that rejected a request: the kind of its layer, its name, and the key of a keyed
+/// family.
 pub struct Source {
     layer: &'static str,
     name: OnceLock<Cow<'static, str>>,
@@ -126,15 +134,15 @@ pub struct Source {
 
 static UNNAMED: LazyLock<Reporter> = LazyLock::new(|| Reporter::new(Reporter::CUSTOM));
 
-/// The thread that measures lag, which serves all monitors.
+/// The thread that measures lag for all monitors.
 static SAMPLER: LazyLock<Reporter> = LazyLock::new(|| Reporter::new("lag_monitor"));
 
-/// The source of rejections that no handle made.
+/// The source of a rejection that no handle made.
 pub(crate) fn unnamed() -> &'static Reporter {
     &UNNAMED
 }
 
-/// Lag is not measured, or a hook on it was not called.
+/// Reports that lag is not measured, or that a hook on the thread was not called.
 pub(crate) fn sampler_failed(error: &str) {
     without_panics(|| {
         #[cfg(feature = "tracing")]
@@ -144,8 +152,8 @@ pub(crate) fn sampler_failed(error: &str) {
     });
 }
 
-/// Runs code that may call a recorder or a subscriber of the user, where a panic of theirs would
-/// end others: the thread that measures, the task that is measured.
+/// Runs code that may call a recorder or a subscriber of the user. A panic of theirs would end
+/// other work: the thread that measures, or the task that is measured.
 pub(crate) fn without_panics(report: impl FnOnce()) {
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(report));
 }
@@ -155,12 +163,13 @@ pub(crate) fn without_panics(report: impl FnOnce()) {
 impl Reporter {
     pub(crate) const CUSTOM: &'static str = "custom";
 
-    /// A reporter for one handle of the kind `layer`: a short, constant, `snake_case` word.
+    /// Makes a reporter for one handle of the kind `layer`: a short, constant, `snake_case` word.
     pub fn new(layer: &'static str) -> Self {
         Self::with_key(layer, None)
     }
 
-    /// One of a keyed family, with the label `key` if the family opts in.
+    /// Makes a reporter for a breaker of a keyed family, with the label `key` if the family opts
+    /// in.
     pub(crate) fn with_key(layer: &'static str, key: Option<String>) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -177,8 +186,8 @@ impl Reporter {
         }
     }
 
-    /// Gives the handle a name, the `name` label. The first name stays: series may exist under it
-    /// already.
+    /// Sets the name of the handle, which is the label `name`. A second call has no effect, since
+    /// series may already exist under it.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.set_name(name);
@@ -209,31 +218,31 @@ impl Reporter {
         self.source().key()
     }
 
-    /// How many requests were rejected with a rejection of this reporter, or panicked or timed out
-    /// under it.
+    /// The number of requests that were rejected with a rejection of this reporter, or that
+    /// panicked or timed out under it.
     pub fn rejected(&self) -> u64 {
         self.inner.rejected.load(Relaxed)
     }
 
-    /// How many requests a layer in dry run would have rejected.
+    /// The number of requests that a layer in dry run would have rejected.
     pub fn would_reject(&self) -> u64 {
         self.inner.would_reject.load(Relaxed)
     }
 
-    /// How many requests a rule of the layer or stack exempted.
+    /// The number of requests that a rule of the layer or stack exempted.
     pub fn exempt(&self) -> u64 {
         self.inner.exempt.load(Relaxed)
     }
 
-    /// Counts an admitted request; without the `metrics` feature it does nothing. `register`
-    /// is called at the first one.
+    /// Counts an admitted request. Without the feature `metrics` it does nothing. It calls
+    /// `register` at the first request.
     #[inline(always)]
     pub(crate) fn admitted(&self, register: impl FnOnce()) {
         self.inner.series.admitted(self, register);
     }
 
-    /// Registers the series of the handle, each with 0, if that is not done yet; without the
-    /// `metrics` feature it does nothing. Call it in [`Policy::register`] of a policy of your own.
+    /// Registers the series of the handle, each with 0, if they are not registered yet. Without the
+    /// feature `metrics` it does nothing. Call it in [`Policy::register`] of your own policy.
     ///
     /// [`Policy::register`]: crate::policy::Policy::register
     pub fn register(&self) {
@@ -247,12 +256,12 @@ impl Reporter {
         self.inner.series.exempt(self);
     }
 
-    /// A setting of the handle has this value.
+    /// Publishes a setting of the handle.
     pub(crate) fn set(&self, setting: Setting, value: f64) {
         self.inner.series.set(setting, value);
     }
 
-    /// Counts a rejection, and reports it as an event.
+    /// Counts a rejection, and writes an event.
     pub(crate) fn count_rejected(
         &self,
         reason: Reason,
@@ -270,7 +279,7 @@ impl Reporter {
         let _ = (retry_after, request);
     }
 
-    /// Counts what a layer in dry run would have rejected.
+    /// Counts a request that a layer in dry run would have rejected.
     pub(crate) fn count_would_reject(
         &self,
         reason: Reason,
@@ -284,7 +293,7 @@ impl Reporter {
         let _ = (retry_after, request);
     }
 
-    /// Counts a panic, and reports it as an event with its message.
+    /// Counts a panic, and writes an event with its message.
     pub(crate) fn count_panic(&self, message: Option<&str>, request: Option<Target<'_>>) {
         #[cfg(feature = "tracing")]
         events::panicked(self, message, request);
@@ -311,27 +320,27 @@ impl Reporter {
         self.inner.series.left(self);
     }
 
-    /// How far the runtime is behind.
+    /// Publishes the lag of the runtime.
     pub(crate) fn lag(&self, lag: Duration) {
         self.inner.series.lag(self, lag);
     }
 
-    /// A probe returned and found this lag.
+    /// Records the lag that a probe found.
     pub(crate) fn probe_returned(&self, lag: Duration, host_is_short: bool) {
         self.inner.series.probe_returned(self, lag, host_is_short);
     }
 
-    /// The share of requests that is shed.
+    /// Publishes the share of requests that is shed.
     pub(crate) fn shed(&self, share: f64) {
         self.inner.series.shed(self, share);
     }
 
-    /// A request was admitted because there was no recent reading.
+    /// Counts a request that was admitted because there was no recent reading.
     pub(crate) fn failed_open(&self) {
         self.inner.series.failed_open(self);
     }
 
-    /// The state of a lag shedder changed.
+    /// Records a change of state of a lag shedder.
     pub(crate) fn lag_state(&self, before: LagState, after: LagState, lag: Duration) {
         self.inner.series.lag_state(self, after);
         #[cfg(feature = "tracing")]
@@ -349,32 +358,33 @@ impl Reporter {
         let _ = (before, lag);
     }
 
-    /// The `grpc-timeout` of a request cannot be read.
+    /// Counts a `grpc-timeout` that is not readable.
     pub(crate) fn malformed_timeout(&self) {
         self.inner.series.malformed_timeout(self);
         #[cfg(feature = "tracing")]
         events::malformed_timeout(self);
     }
 
-    /// A circuit breaker was called; its state is read when the gauge is registered.
+    /// Registers a circuit breaker that is called. Its state is read when the gauge is registered.
     #[inline]
     pub(crate) fn circuit_seen(&self, mode: impl FnOnce() -> Mode) {
         self.inner.series.circuit_seen(self, mode);
     }
 
-    /// A call of a circuit breaker has an outcome, and took so many nanoseconds if that is known.
+    /// Records the outcome of a call of a circuit breaker, and its duration in nanoseconds if that
+    /// is known.
     #[inline]
     pub(crate) fn circuit_outcome(&self, outcome: Outcome, took: Option<u64>) {
         self.inner.series.circuit_outcome(self, outcome, took);
     }
 
-    /// A circuit breaker reached thresholds.
+    /// Counts the thresholds that a circuit breaker reached.
     #[cold]
     pub(crate) fn circuit_reached(&self, reached: Reached) {
         self.inner.series.circuit_reached(self, reached);
     }
 
-    /// A circuit breaker changed its state.
+    /// Records a change of state of a circuit breaker.
     pub(crate) fn circuit_changed(&self, change: &Change) {
         self.inner.series.circuit_changed(self, change);
         #[cfg(feature = "tracing")]
@@ -394,7 +404,7 @@ impl Reporter {
         }
     }
 
-    /// A circuit breaker was dropped.
+    /// Removes a dropped circuit breaker from the gauges.
     pub(crate) fn circuit_gone(&self) {
         self.inner.series.circuit_gone();
     }

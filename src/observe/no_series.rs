@@ -1,4 +1,4 @@
-//! The same without the `metrics` feature: nothing.
+//! The same functions without the feature `metrics`: they do nothing.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The events of a process that is about to end.
+//! The events at the end of a process.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::Reporter;
     expect(clippy::unused_self, reason = "the feature is off")
 )]
 impl Reporter {
-    /// There were so many panics within a window.
+    /// Writes that there were this many panics within a window.
     pub(crate) fn panics_escalated(&self, panics: u32, window: Duration) {
         #[cfg(feature = "tracing")]
         {

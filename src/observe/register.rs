@@ -1,4 +1,4 @@
-//! How series are registered with a recorder.
+//! The registration of series with a recorder.
 
 use metrics::{
     Counter, Gauge, Histogram, Label, Unit, counter, describe_counter, describe_gauge,

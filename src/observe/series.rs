@@ -9,26 +9,26 @@ use super::table::{self, Metric};
 use super::{Change, LagState, Mode, Outcome, Reached, Reason, Reporter, Setting};
 use crate::sync::lock;
 
-/// The series of one handle: looked up when the handle has its first request, and from then on one
-/// atomic operation each.
+/// The series of one handle. They are registered at the first request of the handle; from then on,
+/// each update is one atomic operation.
 #[derive(Default)]
 pub(super) struct Series {
     admitted: OnceLock<Counter>,
     exempt: OnceLock<Counter>,
     own: OnceLock<Own>,
-    /// The settings, and their gauges as soon as these are registered.
+    /// The settings, and their gauges once these are registered.
     settings: Mutex<Vec<(Setting, f64, Option<Gauge>)>>,
 }
 
-/// What a handle has by its kind.
+/// The series of the handle that depend on its kind.
 struct Own {
     rejected: ByReason,
     would_reject: ByReason,
     kind: Kind,
 }
 
-/// Those of the reasons for which a layer rejects are registered with the handle, others, as those
-/// of your own policies, when they are first used.
+/// The series of the reasons for which a layer rejects are registered with the handle. Others, such
+/// as those of your own policies, are registered at their first use.
 type ByReason = [OnceLock<Counter>; Reason::ALL.len()];
 
 enum Kind {
@@ -55,7 +55,7 @@ struct Timeouts {
 }
 
 struct Circuit {
-    /// A breaker moves from one to the other; breakers that share them add up.
+    /// A breaker moves from one gauge to another. Breakers that share the gauges add up.
     states: [Gauge; Mode::ALL.len()],
     transitions: [Counter; Mode::ALL.len()],
     shown: Mutex<Option<Mode>>,
@@ -66,7 +66,7 @@ struct Circuit {
 
 struct Monitor {
     lag: Gauge,
-    /// By whether the host is short of CPU.
+    /// Indexed by whether the host is short of CPU.
     probes: [Histogram; 2],
     failures: Counter,
 }
@@ -204,7 +204,7 @@ impl Series {
     #[cold]
     #[inline(never)]
     fn admitted_first(&self, reporter: &Reporter, register: impl FnOnce()) {
-        // A request holds its token already: a panic here would leak it.
+        // A request already holds its token: a panic here would leak it.
         super::without_panics(|| {
             register();
             self.register(reporter);
@@ -259,7 +259,7 @@ impl Series {
         }
     }
 
-    /// A setting has this value from now on.
+    /// Publishes a setting.
     pub(super) fn set(&self, setting: Setting, value: f64) {
         let mut settings = lock(&self.settings);
         match settings.iter_mut().find(|(each, ..)| *each == setting) {
@@ -395,7 +395,7 @@ impl Series {
         }
     }
 
-    /// Moves the handle from the state that it was shown in to the one that it is in.
+    /// Moves the handle from the state that the gauges show to its current state.
     fn show_mode(&self, reporter: &Reporter, mode: Mode, is_first: bool) {
         let Some(circuit) = self.circuit(reporter) else {
             return;
@@ -442,7 +442,7 @@ impl Series {
         }
     }
 
-    /// The handle is in no state any more.
+    /// The handle leaves its state.
     pub(super) fn circuit_gone(&self) {
         if let Some(Own {
             kind: Kind::Circuit(circuit),

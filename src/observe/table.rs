@@ -1,4 +1,4 @@
-//! The one table of metrics: names, kinds, units, labels and help texts.
+//! The table of all metrics: names, kinds, units, labels and help texts.
 
 /// A metric of this crate; [`METRICS`] lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,9 +10,9 @@ pub struct Metric {
     pub kind: MetricKind,
     /// The unit.
     pub unit: MetricUnit,
-    /// The labels beside `layer`, `name` and, where a keyed family opts in, `key`.
+    /// The labels besides `layer`, `name` and, if a keyed family opts in, `key`.
     pub labels: &'static [&'static str],
-    /// What it counts, as in the `HELP` line of a scrape.
+    /// The meaning, as in the `HELP` line of a scrape.
     pub help: &'static str,
 }
 
@@ -32,7 +32,7 @@ pub enum MetricKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetricUnit {
-    /// Things that are counted.
+    /// A number of things.
     Count,
     /// A share or a threshold, from 0 to 1; or a number without a unit.
     Ratio,

@@ -6,11 +6,11 @@ use super::{Admission, Parts, Policy};
 use crate::observe::Reporter;
 use crate::request::RequestKind;
 
-/// A policy that decides only about the requests for which the closure returns `false`; made by
-/// `GateLayer::exempt`.
+/// A policy that decides only about the requests for which the closure returns `false`.
+/// [`GateLayer::exempt`](crate::GateLayer::exempt) makes it.
 ///
-/// Exempt requests hold no token of the policy. A layer counts them as
-/// `seawall_requests_exempt_total`, and, as its gate calls the inner service, as admitted.
+/// An exempt request holds no token of the policy. A layer counts it in
+/// `seawall_requests_exempt_total`, and also as admitted, since its gate calls the inner service.
 #[derive(Clone)]
 pub struct Exempt<P, F> {
     policy: P,
@@ -19,7 +19,7 @@ pub struct Exempt<P, F> {
     reporter: Option<Reporter>,
 }
 
-/// Which requests are exempt: a closure, or [`Never`]. Sealed.
+/// The rule that exempts requests: a closure, or [`Never`]. Sealed.
 #[doc(hidden)]
 pub trait Exemption<R: RequestKind>: Clone {
     const IS_OURS: bool;
@@ -27,7 +27,7 @@ pub trait Exemption<R: RequestKind>: Clone {
     fn is_exempt(&self, request: &R::Head<'_>) -> bool;
 }
 
-/// No request is exempt.
+/// A rule that exempts no request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Never;
 
@@ -58,8 +58,8 @@ impl<R: RequestKind> Exemption<R> for Never {
 // === impl Exempt ===
 
 impl<P, F> Exempt<P, F> {
-    /// Leaves out the requests for which `exempt` returns `true`: the closure gets a
-    /// `&RequestHead<'_>` over HTTP, and a `&Req` over [`Plain`](crate::Plain).
+    /// Makes a policy that leaves out the requests for which `exempt` returns `true`. The closure
+    /// gets a `&RequestHead<'_>` over HTTP, and a `&Req` over [`Plain`](crate::Plain).
     pub const fn new(policy: P, exempt: F) -> Self {
         Self {
             policy,
@@ -68,7 +68,7 @@ impl<P, F> Exempt<P, F> {
         }
     }
 
-    /// Counts the exempt requests.
+    /// Counts the exempt requests with this reporter.
     pub(crate) fn counted_by(self, reporter: &Reporter) -> Self {
         Self {
             reporter: Some(reporter.clone()),

@@ -42,15 +42,15 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! A policy that reads the request is written for one kind of it: `impl Policy<HttpRequest> for
-//! PerTenant` reads [`RequestHead`](crate::RequestHead)s, `impl Policy<PlainRequest<MyRequest>> for
-//! PerTenant` reads `MyRequest`s.
+//! A policy that reads the request implements the trait for one kind of request: `impl
+//! Policy<HttpRequest> for PerTenant` reads [`RequestHead`](crate::RequestHead)s, `impl
+//! Policy<PlainRequest<MyRequest>> for PerTenant` reads `MyRequest`s.
 //!
 //! # Tokens
 //!
 //! A token is plain data. For every request that the policy admits, the gate calls
-//! [`settle`](Policy::settle) once and then [`release`](Policy::release) once, however the request
-//! ends: with a response, an error, a timeout, a panic, or because the caller drops it. A policy
+//! [`settle`](Policy::settle) once and then [`release`](Policy::release) once. It does so for every
+//! end of the request: a response, an error, a timeout, a panic, or a drop by the caller. A policy
 //! needs no `Drop` for its token:
 //!
 //! ```
@@ -96,10 +96,10 @@
 //!
 //! # Several policies, one gate
 //!
-//! A tuple of two to eight policies is a policy: they decide in order, and the first rejection is
-//! the answer. A tuple needs one gate, one future and one body. Only the last policy may wait, so
-//! that no request in a queue holds a permit that another queued request needs. Put the policy with
-//! the cheapest rejection first.
+//! A tuple of two to eight policies is a policy. Its members decide in order, and the first
+//! rejection is the answer. A tuple needs one gate, one future and one body. Only the last policy
+//! may wait, so that no request in a queue holds a permit that another queued request needs. Put
+//! the policy with the cheapest rejection first.
 //!
 //! ```
 //! # use seawall::{ConcurrencyLimit, GateLayer, policy::{Admission, NoWait, Policy, RequestKind}};
@@ -115,7 +115,7 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! What each policy of a gate is settled with:
+//! The outcome with which each policy of a gate is settled:
 //!
 //! | event | before a [`Timeout`](crate::Timeout) in the tuple | after it |
 //! |---|---|---|
@@ -125,12 +125,12 @@
 //! | the caller drops the request | `Cancelled` | `Cancelled` |
 //! | a later policy, or the request limit, rejects | `Ignored` | `Ignored` |
 //!
-//! Tokens are settled in the order of the tuple and released in reverse order.
+//! The gate settles tokens in the order of the tuple, and releases them in reverse order.
 //!
-//! An `Option` of a policy is a policy that `None` leaves out: use it where a setting decides at
-//! start. [`Switched`] is a policy that you turn on and off while the service runs.
+//! An `Option` of a policy is a policy; `None` leaves it out. Use it if a setting decides at start.
+//! [`Switched`] is a policy that you turn on and off while the service runs.
 
-/// The calls after `admit`, for a policy that passes them to the one inside.
+/// The calls after `admit`, for a policy that passes them to its inner policy.
 macro_rules! pass_on {
     ($self:ident => $inner:expr) => {
         #[cfg(feature = "http")]
@@ -209,49 +209,55 @@ pub use crate::http::head::HttpRequest;
 pub use crate::request::CallersTime;
 pub use crate::request::{PlainRequest, RequestKind};
 
-/// What the gate of a policy `P` is asked for.
+/// The parts of the gate that a policy `P` needs.
 pub(crate) type NeedsOf<P, R> = <<P as Policy<R>>::Wait as Wait>::Needs;
 
 /// Decides about one request before the inner service sees it.
 ///
-/// A policy is a cheap `Clone` handle onto shared state, made once in its constructor: axum applies
-/// a layer per route, per connection and per request, and all of them must share the state.
+/// A policy is a cheap `Clone` handle onto shared state. Make the state once, in the constructor of
+/// the policy: axum applies a layer per route, per connection and per request, and all of them must
+/// share the state.
 pub trait Policy<R: RequestKind>: Clone {
-    /// What the gate keeps for an admitted request: plain data, `()` if there is nothing to keep.
+    /// The token that the gate keeps for an admitted request: plain data, `()` if there is nothing
+    /// to keep.
     type Token;
 
-    /// How a request waits: [`NoWait`], or [`WaitFor`] a future. A policy that may wait needs an
-    /// inner service that is `Clone`.
+    /// The type that waits for a token: [`NoWait`], or [`WaitFor`] a future. A policy that may wait
+    /// needs an inner service that is `Clone`.
     type Wait: Wait<Output = Result<Self::Token, Rejection>>;
 
-    /// A panic in `admit` is a bug of this crate, so that no isolation is needed.
+    /// Whether a panic in `admit` needs no isolation, because it would be a bug of this crate.
     #[doc(hidden)]
     const IS_OURS: bool = false;
 
-    /// Decides, at once and without blocking.
+    /// Decides about a request, at once and without blocking. If it panics, the request gets the
+    /// answer of a panic isolation around it, if there is one.
     fn admit(&self, request: &R::Head<'_>) -> Admission<Self::Token, Self::Wait>;
 
-    /// With the `metrics` feature, called at the first request that the gate admits. A policy with a
-    /// [`Reporter`](crate::Reporter) calls [`Reporter::register`](crate::Reporter::register) here,
-    /// so that its series exist before they count anything.
+    /// Registers the metrics of the policy. With the feature `metrics`, the gate calls it at the
+    /// first request that it admits. A policy with a [`Reporter`](crate::Reporter) calls
+    /// [`Reporter::register`](crate::Reporter::register) here, so that its series exist before they
+    /// count anything. By default it does nothing.
     fn register(&self) {}
 
-    /// Called with the response head before any other layer sees it, and before `settle`. Not
-    /// called over [`Plain`](crate::Plain), nor if the inner service returns an error.
+    /// Reads or changes the response head. The gate calls it before any other layer sees the head,
+    /// and before `settle`. It does not call it over [`Plain`](crate::Plain), nor if the inner
+    /// service returns an error. By default it does nothing.
     #[cfg(feature = "http")]
     fn on_head(&self, token: &mut Self::Token, head: &mut ResponseHeadMut<'_>) {
         let _ = (token, head);
     }
 
-    /// Called exactly once for every admitted request with what its result says about the service:
-    /// at the response head, for gRPC at the trailers, or when the call is dropped, unwinds, or is
-    /// rejected further in.
+    /// Records the outcome of an admitted request. The gate calls it exactly once for each: at the
+    /// response head, for gRPC at the trailers, or when the call is dropped, panics, or is rejected
+    /// by a later policy. By default it does nothing.
     fn settle(&self, token: &mut Self::Token, outcome: Outcome) {
         let _ = (token, outcome);
     }
 
-    /// Called exactly once for every admitted request, after `settle`: when the response body has
-    /// ended or is dropped; over [`Plain`](crate::Plain) when the future ends.
+    /// Releases the token of an admitted request. The gate calls it exactly once for each, after
+    /// `settle`: when the response body has ended or is dropped; over [`Plain`](crate::Plain) when
+    /// the future ends. By default it does nothing.
     fn release(&self, token: &mut Self::Token, completion: Completion) {
         let _ = (token, completion);
     }
@@ -265,7 +271,8 @@ pub trait Policy<R: RequestKind>: Clone {
         outcome
     }
 
-    /// What the policy asks of the gate: for an admitted request, or (`None`) before there is one.
+    /// The parts of the gate that the policy needs: for an admitted request, or (`None`) before
+    /// there is one.
     #[doc(hidden)]
     #[inline(always)]
     fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {
@@ -274,22 +281,22 @@ pub trait Policy<R: RequestKind>: Clone {
     }
 }
 
-/// What a policy decided.
+/// The decision of a policy.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Admission<T, W> {
-    /// The request goes on, and the gate keeps this token for it.
+    /// Admits the request. The gate keeps this token for it.
     Admit(T),
-    /// The request goes on, and this policy is not called for it again. The other policies of the
-    /// gate still decide.
+    /// Admits the request without a token. The gate does not call this policy for it again; the
+    /// other policies of the gate still decide.
     Bypass,
-    /// The request waits until this resolves. Dropping it stops waiting.
+    /// Lets the request wait until this future resolves. Dropping the future stops the wait.
     Wait(W),
-    /// The request is rejected.
+    /// Rejects the request.
     Reject(Rejection),
 }
 
-/// A policy by reference, for a [`Permit`] that borrows its handle.
+/// A reference to a policy is a policy, for a [`Permit`] that borrows its handle.
 impl<R: RequestKind, P: Policy<R>> Policy<R> for &P {
     type Token = P::Token;
     type Wait = P::Wait;
@@ -309,7 +316,7 @@ impl<R: RequestKind, P: Policy<R>> Policy<R> for &P {
     }
 }
 
-/// The policy that admits everything.
+/// A policy that admits everything.
 impl<R: RequestKind> Policy<R> for () {
     type Token = ();
     type Wait = NoWait<(), Nothing>;

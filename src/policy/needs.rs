@@ -1,12 +1,12 @@
-//! What a policy asks of the gate, as types: what no policy of a gate needs is `()` in its futures
-//! and bodies, and its code is not compiled.
+//! The parts of the gate that a policy needs, as types. A part that no policy of a gate needs is
+//! `()` in its futures and bodies, and its code is not compiled.
 
 /// A `bool` as a type: [`Yes`] or [`No`].
 pub trait Choice: 'static {
     /// The value.
     const IS: bool;
 
-    /// [`Yes`] if this or the other is.
+    /// [`Yes`] if this or the other is [`Yes`].
     type Or<O: Choice>: Choice;
 
     /// An `Option<T>`, or `()`.
@@ -15,10 +15,10 @@ pub trait Choice: 'static {
     /// `Some(value)`, or `()`.
     fn some<T>(value: T) -> Self::Maybe<T>;
 
-    /// What is there.
+    /// The value, if there is one.
     fn get<T>(maybe: &mut Self::Maybe<T>) -> Option<&mut T>;
 
-    /// Takes out what is there.
+    /// Takes the value, if there is one.
     fn take<T>(maybe: &mut Self::Maybe<T>) -> Option<T>;
 
     /// `B`, or `A`.
@@ -28,25 +28,25 @@ pub trait Choice: 'static {
     fn pick<A, B>(value: A, wrap: impl FnOnce(A) -> B) -> Self::Pick<A, B>;
 }
 
-/// A part that is there.
+/// A part that is present.
 #[derive(Debug)]
 pub enum Yes {}
 
-/// A part that is not.
+/// A part that is absent.
 #[derive(Debug)]
 pub enum No {}
 
-/// What a policy asks of its gate.
+/// The parts of its gate that a policy needs.
 pub trait Needs: 'static {
-    /// `settle` is called.
+    /// The gate calls `settle`.
     type Settle: Choice;
-    /// `release` is called.
+    /// The gate calls `release`.
     type Release: Choice;
-    /// `release` is notified how the request ended, and `settle` whether the call unwound.
+    /// `release` gets the completion of the request, and `settle` an outcome for a panic.
     type Completion: Choice;
-    /// `on_head` is called.
+    /// The gate calls `on_head`.
     type Head: Choice;
-    /// Panics become answers.
+    /// The gate answers panics.
     type Isolation: Choice;
     /// The call has a deadline.
     type Deadline: Choice;
@@ -54,22 +54,22 @@ pub trait Needs: 'static {
     type Ending: Choice;
     /// Requests have bounds.
     type Limit: Choice;
-    /// Polls of the inner future are measured, while a lag shedder watches.
+    /// The gate measures the polls of the inner future while a lag shedder needs them.
     type Polls: Choice;
-    /// Polls of the inner future that take too long are reported.
+    /// The gate reports polls of the inner future that take too long.
     type SlowPolls: Choice;
 }
 
-/// The token is owed a call.
+/// The gate must call `settle` or `release` for the token.
 pub(crate) type Owed<N> = <<N as Needs>::Settle as Choice>::Or<<N as Needs>::Release>;
-/// The parts are used after the head.
+/// The gate uses the parts after the head.
 type Watched<N> = <<N as Needs>::Isolation as Choice>::Or<<N as Needs>::Ending>;
 /// A response body carries a guard.
 pub(crate) type InBody<N> = <Owed<N> as Choice>::Or<Watched<N>>;
 /// Every call carries a guard.
 pub(crate) type InCall<N> =
     <InBody<N> as Choice>::Or<<<N as Needs>::Deadline as Choice>::Or<<N as Needs>::SlowPolls>>;
-/// A future may carry a guard: that of a limited request has one only if its body is counted.
+/// A future may carry a guard. The future of a limited request has one only if its body is counted.
 pub(crate) type InFuture<N> = <InCall<N> as Choice>::Or<<N as Needs>::Limit>;
 
 /// One call after `admit`, or all of them.
@@ -91,7 +91,7 @@ needs! {
     Isolation No, Deadline No, Ending No, Limit No, Polls No, SlowPolls No
 }
 needs! {
-    /// All that a policy can be notified, but nothing of the sealed parts.
+    /// Every call, but none of the sealed parts.
     Everything: Settle Yes, Release Yes, Completion Yes, Head Yes,
     Isolation No, Deadline No, Ending No, Limit No, Polls No, SlowPolls No
 }
@@ -101,17 +101,17 @@ needs! {
     Isolation No, Deadline No, Ending No, Limit No, Polls No, SlowPolls No
 }
 needs! {
-    /// The outcome, and when the head comes.
+    /// The outcome, and the time of the response head.
     Settled: Settle Yes, Release No, Completion No, Head Yes,
     Isolation No, Deadline No, Ending No, Limit No, Polls No, SlowPolls No
 }
 needs! {
-    /// Isolation of panics.
+    /// Panic isolation.
     Isolated: Settle No, Release No, Completion No, Head No,
     Isolation Yes, Deadline No, Ending No, Limit No, Polls No, SlowPolls No
 }
 needs! {
-    /// A deadline to the head.
+    /// A deadline for the response head.
     Timed: Settle No, Release No, Completion No, Head No,
     Isolation No, Deadline Yes, Ending No, Limit No, Polls No, SlowPolls No
 }
@@ -121,7 +121,7 @@ needs! {
     Isolation No, Deadline No, Ending Yes, Limit No, Polls No, SlowPolls No
 }
 needs! {
-    /// What a drain needs: when the request is over, and an end for its body.
+    /// The needs of a drain: the end of each request, and an end for its body.
     Drained: Settle No, Release Yes, Completion No, Head No,
     Isolation No, Deadline No, Ending Yes, Limit No, Polls No, SlowPolls No
 }
@@ -142,7 +142,7 @@ needs! {
     Isolation No, Deadline No, Ending No, Limit No, Polls No, SlowPolls Yes
 }
 
-/// What either needs.
+/// The needs of both.
 impl<A: Needs, B: Needs> Needs for (A, B) {
     type Settle = <A::Settle as Choice>::Or<B::Settle>;
     type Release = <A::Release as Choice>::Or<B::Release>;

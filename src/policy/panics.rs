@@ -1,11 +1,11 @@
-//! What the gate counts the panics of a handle with.
+//! The counter of the panics of a handle.
 
 use std::fmt;
 use std::sync::OnceLock;
 
 use crate::observe::Reporter;
 
-/// What counts the panics of a handle.
+/// Counts the panics of a handle.
 pub(crate) struct Panics {
     pub(crate) reporter: Reporter,
     /// Called for every panic, after the hook.

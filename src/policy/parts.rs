@@ -1,4 +1,4 @@
-//! What the policies of this crate ask of the gate for one request.
+//! The parts of the gate that the policies of this crate use for one request.
 
 #[cfg(feature = "http")]
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use crate::panic_report::RequestSummary;
 use crate::request_limit::bounds::Bounds;
 use crate::slow_poll::shared::SlowPolls;
 
-/// What a policy asks of the gate for one request: isolation, a deadline, bounds for the request
-/// and for the response body. Nothing by default.
+/// The parts that a policy uses for one request: isolation, a deadline, bounds for the request and
+/// for the response body. By default none.
 #[derive(Clone, Copy, Default)]
 pub struct Parts<'a> {
     pub(crate) isolation: Option<Isolation<'a>>,
     pub(crate) deadline: Option<Budget<'a>>,
     #[cfg(feature = "http")]
     pub(crate) ending: Option<Ending<'a>>,
-    /// What closes the connection and ends the response body from outside.
+    /// Closes the connection and ends the response body from outside.
     #[cfg(feature = "http")]
     pub(crate) cutoff: Option<&'a Cutoff>,
     #[cfg(feature = "http")]
@@ -33,7 +33,7 @@ pub struct Parts<'a> {
     pub(crate) slow_polls: Option<SlowPolls<'a>>,
 }
 
-/// Panics become answers.
+/// Answers panics.
 #[derive(Clone, Copy)]
 pub(crate) struct Isolation<'a> {
     pub(crate) panics: &'a Panics,
@@ -48,11 +48,11 @@ pub(crate) struct Isolation<'a> {
 pub struct Budget<'a> {
     pub(crate) reporter: &'a Reporter,
     pub(crate) time: Time,
-    /// The most nanoseconds to which an inner gate may raise the time; less than that if it may
-    /// not.
+    /// The bound, in nanoseconds, up to which an inner gate may raise the time; a smaller value if
+    /// it may not.
     #[cfg(feature = "http")]
     pub(crate) most: u64,
-    /// The request gets it as a [`Deadline`](crate::Deadline).
+    /// The request gets a [`Deadline`](crate::Deadline) in its extensions.
     #[cfg(feature = "http")]
     pub(crate) is_exposed: bool,
 }
@@ -62,7 +62,7 @@ pub struct Budget<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Ending<'a> {
     pub(crate) reporter: &'a Reporter,
-    /// The deadline of the head is that of the body too.
+    /// The deadline of the head applies to the body too.
     pub(crate) has_deadline: bool,
     /// The longest time without a frame of the inner body.
     pub(crate) idle: Option<Duration>,
@@ -73,7 +73,7 @@ pub(crate) struct Ending<'a> {
 // === impl Parts ===
 
 impl Parts<'_> {
-    /// What either asks.
+    /// The parts of both.
     #[inline(always)]
     pub(crate) fn or(self, other: Self) -> Self {
         let deadline = match (self.deadline, other.deadline) {
@@ -97,7 +97,7 @@ impl Parts<'_> {
 // === impl Budget ===
 
 impl<'a> Budget<'a> {
-    /// Of two deadlines, the shorter one. It may be raised as far as both may.
+    /// The shorter of two deadlines. An inner gate may raise it as far as both allow.
     fn shorter(self, that: Budget<'a>) -> Budget<'a> {
         let is_that = that.time.nanos() < self.time.nanos();
         let shorter = if is_that { that } else { self };

@@ -1,9 +1,9 @@
-//! A policy with a setting of its own for some requests.
+//! A policy with another setting for some requests.
 
 use std::fmt;
 
-/// A [`Timeout`](crate::Timeout) or a `RequestLimit` with another value for some requests; made by
-/// their layers' `per_request`.
+/// A [`Timeout`](crate::Timeout) or a `RequestLimit` with another value for some requests. The
+/// `per_request` of their layers makes it.
 #[derive(Clone)]
 pub struct PerRequest<P, F> {
     pub(crate) policy: P,
@@ -13,8 +13,9 @@ pub struct PerRequest<P, F> {
 // === impl PerRequest ===
 
 impl<P, F> PerRequest<P, F> {
-    /// Asks `rule` for the value of each request; `None` is the value of the policy. The closure
-    /// gets a `&RequestHead<'_>` over HTTP, and a `&Req` over [`Plain`](crate::Plain).
+    /// Makes a policy that calls `rule` for the value of each request; `None` is the value of the
+    /// policy. The closure gets a `&RequestHead<'_>` over HTTP, and a `&Req` over
+    /// [`Plain`](crate::Plain).
     pub const fn new(policy: P, rule: F) -> Self {
         Self { policy, rule }
     }

@@ -1,4 +1,4 @@
-//! A token held outside a gate.
+//! Permits: tokens that are held outside a gate.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,7 +10,7 @@ use crate::outcome::{Completion, Outcome};
 use crate::request::{PlainRequest, RequestKind};
 
 /// A token of a policy `P` for work that is not a request of a Tower service, for example a
-/// WebSocket connection. It is released when the permit is dropped.
+/// WebSocket connection. Dropping the permit releases the token.
 ///
 /// A permit that is dropped without an outcome is settled with [`Outcome::Cancelled`], or with
 /// [`Outcome::Panicked`] if a panic that began under the permit drops it.
@@ -28,7 +28,7 @@ pub struct Permit<P: Policy<R>, R: RequestKind = PlainRequest<()>> {
 // === impl Permit ===
 
 impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
-    /// A permit for work, which may begin while the thread unwinds.
+    /// Makes a permit for work, which may begin while the thread unwinds.
     #[inline]
     pub(crate) fn new(policy: P, token: P::Token) -> Self {
         Self {
@@ -40,7 +40,8 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
         }
     }
 
-    /// A permit that is held while a later policy decides; if it is dropped, that one rejected.
+    /// Makes a permit that is held while a later policy decides. If it is dropped, the later policy
+    /// has rejected.
     #[inline(always)]
     pub(crate) fn earlier(policy: P, token: P::Token) -> Self {
         Self {
@@ -71,13 +72,14 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
         self.token.as_mut()
     }
 
-    /// One whose holder catches panics: dropped while the thread unwinds, it is cancelled.
+    /// Marks that the holder catches panics. If the permit is dropped while the thread unwinds, it
+    /// is cancelled.
     pub(crate) fn known_to_unwind(mut self) -> Self {
         self.during_panic = true;
         self
     }
 
-    /// The deadline passed while a later policy waited.
+    /// Settles the permit: the deadline has passed while a later policy waited.
     pub(crate) fn expire(&mut self, outcome: Outcome) -> Outcome {
         let Some(mut token) = self.token.take() else {
             return outcome;
@@ -87,25 +89,25 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
         next
     }
 
-    /// The work succeeded.
+    /// Records a success, and releases the permit.
     #[inline]
     pub fn success(self) {
         self.settle(Outcome::Success);
     }
 
-    /// The work failed.
+    /// Records a failure, and releases the permit.
     #[inline]
     pub fn failure(self) {
         self.settle(Outcome::Failure);
     }
 
-    /// The work says nothing about the dependency.
+    /// Releases the permit. The result does not count.
     #[inline]
     pub fn ignore(self) {
         self.settle(Outcome::Ignored);
     }
 
-    /// The work had this outcome.
+    /// Records this outcome, and releases the permit.
     #[inline]
     pub fn settle(mut self, outcome: Outcome) {
         self.finish(outcome, Completion::Complete);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use super::{Admission, Choice, Needs, NeedsOf, Parts, Permit, Policy, Wait};
 use crate::request::RequestKind;
 
-/// What a [`Switched`] policy does.
+/// The mode of a [`Switched`] policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -16,10 +16,11 @@ pub enum Mode {
     /// The policy decides.
     #[default]
     Enforce,
-    /// The policy decides and counts. A request that it would reject or queue is admitted without a
-    /// token: see `seawall_requests_would_reject_total` and [`Reporter::would_reject`].
+    /// The policy decides and counts, and rejects nothing. A request that it would reject or queue
+    /// is admitted without a token: see `seawall_requests_would_reject_total` and
+    /// [`Reporter::would_reject`].
     ///
-    /// A timeout, a request limit and panic isolation do not decide when a request arrives: in this
+    /// A timeout, a request limit and panic isolation do not decide when a request arrives. In this
     /// mode they are off.
     ///
     /// [`Reporter::would_reject`]: crate::Reporter::would_reject
@@ -28,8 +29,8 @@ pub enum Mode {
     Off,
 }
 
-/// Turns a policy on and off while the service runs. A cheap `Clone`: every clone is the same
-/// switch, and one switch may serve several policies.
+/// Turns a policy on and off while the service runs. A cheap `Clone`: all clones are the same
+/// switch. One switch may serve several policies.
 ///
 /// ```
 /// use seawall::policy::{Mode, Switch};
@@ -47,7 +48,8 @@ pub struct Switch {
     mode: Arc<AtomicU8>,
 }
 
-/// A policy behind a [`Switch`]; made by `GateLayer::switched_by` and `GateLayer::dry_run`.
+/// A policy behind a [`Switch`]. [`GateLayer::switched_by`](crate::GateLayer::switched_by) and
+/// [`GateLayer::dry_run`](crate::GateLayer::dry_run) make it.
 ///
 /// A change of the mode does not affect requests that have a token.
 #[derive(Clone)]
@@ -59,7 +61,7 @@ pub struct Switched<P> {
 // === impl Switch ===
 
 impl Switch {
-    /// A switch in a mode.
+    /// Makes a switch in this mode.
     pub fn new(mode: Mode) -> Self {
         let this = Self::default();
         this.set(mode);
@@ -103,7 +105,7 @@ impl fmt::Debug for Switch {
 // === impl Switched ===
 
 impl<P> Switched<P> {
-    /// The policy behind the switch.
+    /// Puts the policy behind the switch.
     pub const fn new(policy: P, switch: Switch) -> Self {
         Self { policy, switch }
     }
@@ -118,7 +120,7 @@ impl<P> Switched<P> {
         &self.switch
     }
 
-    /// Not in force: a dry run, or nothing at all.
+    /// The path of a policy that is not enforced: a dry run, or off.
     #[cold]
     fn admit_unenforced<R>(&self, mode: Mode, request: &R::Head<'_>) -> Admission<P::Token, P::Wait>
     where
@@ -142,7 +144,7 @@ impl<P> Switched<P> {
     }
 }
 
-/// Whether the gate may end a request of the policy: a token would be enough for that.
+/// Whether the gate may end a request of the policy; a token is enough for that.
 const fn asks_the_gate<P: Policy<R>, R: RequestKind>() -> bool {
     let limits = <NeedsOf<P, R> as Needs>::Deadline::IS || <NeedsOf<P, R> as Needs>::Limit::IS;
     limits || <NeedsOf<P, R> as Needs>::Ending::IS || <NeedsOf<P, R> as Needs>::Isolation::IS

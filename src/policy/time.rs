@@ -8,17 +8,17 @@ use crate::clock;
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Time(
-    /// Nanoseconds, and two marks.
+    /// Nanoseconds, and two flags.
     pub(crate) u64,
 );
 
 // === impl Time ===
 
 impl Time {
-    /// There is more to it than a number of nanoseconds.
+    /// The time has a property besides the number of nanoseconds.
     pub(crate) const UNUSUAL: u64 = 1 << 63;
     const CALLERS: u64 = 1 << 62;
-    /// No limit: any time of 146 years or more.
+    /// No limit: a time of 146 years or more.
     const NEVER: u64 = Self::CALLERS - 1;
 
     pub(crate) fn ours(time: Duration) -> Self {
@@ -30,8 +30,8 @@ impl Time {
         }
     }
 
-    /// The caller's clock is running already; so is that of tonic's server around this crate, which
-    /// would answer `CANCELLED`.
+    /// The time of the caller, whose clock already runs. The clock of tonic's server around this
+    /// crate runs too, and would answer `CANCELLED`.
     pub(crate) fn callers(time: Duration) -> Self {
         let nanos = clock::nanos(time).min(Self::NEVER - 1);
         Self(nanos | Self::CALLERS | Self::UNUSUAL)
@@ -49,7 +49,8 @@ impl Time {
         }
     }
 
-    /// More than its nanoseconds matter: the caller gave it, it is exposed, or there is no limit.
+    /// Returns whether the time has a property besides its nanoseconds: the caller gave it, it is
+    /// exposed, or there is no limit.
     #[inline(always)]
     pub(crate) const fn is_unusual(self) -> bool {
         self.0 & Self::UNUSUAL != 0

@@ -14,7 +14,7 @@ use crate::rejection::Rejection;
 use crate::request::RequestKind;
 
 pin_project! {
-    /// The earlier tokens of a tuple, which wait with its last policy.
+    /// The earlier tokens of a tuple, while its last policy waits.
     #[derive(Debug)]
     pub struct Beside<E, W> {
         earlier: E,
@@ -23,8 +23,8 @@ pin_project! {
     }
 }
 
-/// Asks the policies that never wait, one after the other. If a later one rejects, the earlier
-/// tokens are ignored; if one panics, their permits are dropped.
+/// Calls the policies that never wait, one after the other. If a later one rejects, the earlier
+/// tokens are settled with `Ignored`; if one panics, their permits are dropped.
 macro_rules! admit {
     ($request:ident [$($done:ident)*]) => {};
     ($request:ident [$($done:ident)*] $next:ident $($rest:ident)*) => {
@@ -54,7 +54,7 @@ macro_rules! release {
     };
 }
 
-/// What all members need, as nested pairs.
+/// The needs of all members, as nested pairs.
 macro_rules! needs {
     ($last:ty) => { <$last as Wait>::Needs };
     ($first:ty, $($rest:ty),+) => { (<$first as Wait>::Needs, needs!($($rest),+)) };

@@ -1,7 +1,6 @@
-//! How a request is queued for its token: not at all, or for as long as a future of the policy
-//! runs.
+//! The wait of a request for its token: none, or a future of the policy.
 //!
-//! The two cases are types, so that a policy that never waits pays nothing for those that do:
+//! The two cases are types. A policy that never waits therefore does not pay for those that do:
 //! neither the size of a queued request in its futures nor `S: Clone`.
 
 use std::convert::Infallible;
@@ -17,16 +16,17 @@ use super::parts::Parts;
 use crate::outcome::Outcome;
 use crate::rejection::Rejection;
 
-/// The [`Wait`](super::Policy::Wait) of a policy that never waits: it has no values.
+/// The [`Wait`](super::Policy::Wait) of a policy that never waits. It has no values.
 ///
 /// `T` is the policy's token.
 pub struct NoWait<T = (), N = Everything>(Infallible, PhantomData<fn() -> (T, N)>);
 
 pin_project! {
-    /// The [`Wait`](super::Policy::Wait) of a policy that waits for the future `F` to give a token
-    /// or a rejection.
+    /// The [`Wait`](super::Policy::Wait) of a policy that waits until the future `F` returns a
+    /// token or a rejection.
     ///
-    /// The future is polled in the call's own future, and dropped with it when the caller goes.
+    /// The future is polled in the future of the call, and is dropped with it if the caller drops
+    /// the call.
     pub struct WaitFor<F, N = Everything> {
         #[pin]
         future: F,
@@ -35,30 +35,31 @@ pin_project! {
     }
 }
 
-/// How a request waits. Sealed: it is [`NoWait`] or [`WaitFor`], or made of them by a tuple.
+/// The wait of a request. Sealed: it is [`NoWait`] or [`WaitFor`], or a tuple of policies makes it
+/// of these.
 pub trait Wait: Future {
     /// What the policy asks of its gate.
     #[doc(hidden)]
     type Needs: Needs;
 
-    /// Stops waiting. The rejection is that of a request that cannot wait.
+    /// Stops the wait. The rejection is that of a request that cannot wait.
     #[doc(hidden)]
     fn give_up(self) -> Rejection;
 
-    /// The deadline passed: the policies that have admitted the request get their outcome.
+    /// The deadline has passed: the policies that have admitted the request get their outcome.
     #[doc(hidden)]
     fn expire(self: Pin<&mut Self>, outcome: Outcome) {
         let _ = outcome;
     }
 
-    /// What the policies that have admitted the request ask of the gate.
+    /// The parts that the policies which have admitted the request use.
     #[doc(hidden)]
     fn parts(&self) -> Parts<'_> {
         Parts::default()
     }
 }
 
-/// How a request waits for a service `S`. Only what waits asks for `S: Clone`.
+/// The wait for a service `S`. Only a policy that waits needs `S: Clone`.
 #[diagnostic::on_unimplemented(
     message = "a policy that may wait needs a service that is `Clone`",
     note = "the instance that was polled ready waits with the request, and a clone replaces it"
@@ -74,7 +75,7 @@ pub trait WaitWith<S>: Wait {
     #[doc(hidden)]
     fn queued<T>(queued: &mut Self::Queued<T>) -> Pin<&mut T>;
 
-    /// Takes the instance that was polled ready, and leaves a clone.
+    /// Takes the service that was polled ready, and leaves a clone.
     #[doc(hidden)]
     fn take(service: &mut S) -> S;
 }
@@ -132,8 +133,8 @@ impl<T, N> fmt::Debug for NoWait<T, N> {
 // === impl WaitFor ===
 
 impl<F, N> WaitFor<F, N> {
-    /// Waits until `future` gives a token or a rejection. `instead` is the rejection of a request
-    /// that cannot wait; it is counted in a dry run, where no request waits.
+    /// Waits until `future` returns a token or a rejection. `instead` is the rejection of a request
+    /// that cannot wait. A dry run, in which no request waits, counts it.
     pub const fn new(future: F, instead: Rejection) -> Self {
         Self {
             future,
@@ -163,7 +164,7 @@ impl<S: Clone, F: Future, N: Needs> WaitWith<S> for WaitFor<F, N> {
     type Queued<T> = Pin<Box<T>>;
 
     fn queue<T>(value: T) -> Pin<Box<T>> {
-        // Boxed, so that the future of a request that does not wait is not as large.
+        // It is boxed, so that the future of a request that does not wait is not as large.
         Box::pin(value)
     }
 

@@ -179,7 +179,7 @@ impl RequestLimit {
     ///
     /// # Errors
     ///
-    /// A setting that is outside its range.
+    /// Returns an error if a setting is outside its range.
     pub fn new(settings: impl Into<RequestLimitSettings>) -> Result<Self, ConfigError> {
         let settings = settings.into();
         settings.check()?;
@@ -192,8 +192,7 @@ impl RequestLimit {
         }
     }
 
-    /// Names the limit in rejections, metrics and events. The first call sets the name, later calls
-    /// have no effect.
+    /// Names the limit in rejections, metrics and events. A second call has no effect.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.bounds.reporter().set_name(name);
@@ -214,7 +213,7 @@ impl RequestLimit {
     ///
     /// # Errors
     ///
-    /// The same as for [`new`](Self::new). The settings then stay as they are.
+    /// Returns the errors of [`new`](Self::new), and then changes nothing.
     pub fn set(&self, settings: RequestLimitSettings) -> Result<(), ConfigError> {
         self.change(|_| settings)
     }
@@ -223,8 +222,8 @@ impl RequestLimit {
     ///
     /// # Errors
     ///
-    /// `max_body` must not be above [`raisable_to`](RequestLimitSettings::raisable_to()). Otherwise
-    /// the limit stays as it is.
+    /// Returns an error if `max_body` is above
+    /// [`raisable_to`](RequestLimitSettings::raisable_to()), and then changes nothing.
     pub fn set_max_body(&self, max_body: u64) -> Result<(), ConfigError> {
         self.change(|settings| RequestLimitSettings {
             max_body,

@@ -36,10 +36,8 @@
 //! # Response bodies
 //!
 //! - [`including_body`](crate::GateLayer::including_body): one deadline for head and body.
-//!
 //! - [`body_idle_timeout`](crate::GateLayer::body_idle_timeout): the longest silence between two
 //!   frames of the body.
-//!
 //! - [`progress_timeout`](crate::GateLayer::progress_timeout): the longest time in which the
 //!   connection takes no frame although one is ready.
 //!
@@ -53,36 +51,31 @@
 //! drops the body and releases its permit. This applies to bodies of unknown size or above 64 KiB.
 //! It costs one allocation for each body, and the layer copies frames above 64 KiB into slices of
 //! 16 KiB. Such bodies must be `Send`, `Unpin` and `'static`, as those of axum, hyper and tonic
-//! are. A smaller body of known size releases its permit with its last frame. The runtime needs a
-//! time driver.
+//! are. A smaller body of known size releases its permit with its last frame.
 //!
 //! [`expose_deadline`](crate::GateLayer::expose_deadline) passes the deadline on to handlers and
 //! inner layers as a [`Deadline`](crate::Deadline). A request in the queue of an inner
 //! [`ConcurrencyLimit`](crate::ConcurrencyLimit) waits no longer than that, and a handler can pass
-//! the remaining time on to the services that it calls.
-//!
-//! If you nest timeouts, the shorter one applies, and its layer answers. An inner layer can raise
-//! an outer timeout that is [`raisable`](TimeoutSettings::raisable_to()).
+//! the remaining time on to the services that it calls. If you nest timeouts, the shorter one
+//! applies, and its layer answers. An inner layer can raise an outer timeout that is
+//! [`raisable`](TimeoutSettings::raisable_to()).
 //!
 //! # Cancellation
 //!
 //! Dropping the future drops the inner future and releases the timer. When the deadline passes, the
-//! layer drops the inner future. This cancels what the inner future awaits; tasks that it has
-//! spawned go on.
+//! layer drops the inner future, which cancels what it awaits; tasks that it has spawned go on.
 //!
 //! # Panics
 //!
-//! A call or a body that is pending panics outside a Tokio runtime with a time driver.
+//! A pending call or body panics outside a Tokio runtime with a time driver.
 //!
 //! # Differences from tower 0.5 and tower-http 0.7
 //!
 //! `tower::timeout` returns a boxed error, so that axum needs a `HandleErrorLayer`. Here the answer
-//! is a response, and the service stays infallible.
-//!
-//! `tower_http::timeout` registers its timer before the first poll, answers the same status over
-//! gRPC, and has one duration for all requests. Its timeout for bodies is a second layer with a
-//! timer of its own; it has no deadline for the whole response, and runs only while the connection
-//! polls the body.
+//! is a response, and the service stays infallible. `tower_http::timeout` registers its timer
+//! before the first poll, answers the same status over gRPC, and has one duration for all requests.
+//! Its timeout for bodies is a second layer with its own timer; it has no deadline for the whole
+//! response, and runs only while the connection polls the body.
 
 mod layer;
 mod settings;
@@ -105,13 +98,12 @@ use crate::policy::{Ended, Ending};
 use crate::protocol::Http;
 use crate::request::{CallersTime, RequestKind};
 
-/// A layer that answers 504 (gRPC `DEADLINE_EXCEEDED`) when a response head takes longer than a
-/// [`Timeout`] allows. It answers 408 if a gate with a request limit reports that the service waits
-/// for the request body.
+/// A layer that answers 504 (gRPC `DEADLINE_EXCEEDED`) when a [`Timeout`] passes before the
+/// response head; 408 if a gate with a request limit reports that the service waits for the request
+/// body.
 pub type TimeoutLayer<X = Http> = GateLayer<Timeout, X>;
 
-/// The time that a request has until its response head. A cheap `Clone`: all clones share the
-/// settings.
+/// The time that a request has until its response head. A cheap `Clone` with shared settings.
 #[derive(Clone)]
 pub struct Timeout {
     shared: Arc<Shared>,
@@ -170,8 +162,7 @@ impl Timeout {
     ///
     /// # Errors
     ///
-    /// The settings are invalid if [`raisable_to`](TimeoutSettings::raisable_to()) is below the
-    /// duration.
+    /// Returns an error if [`raisable_to`](TimeoutSettings::raisable_to()) is below the duration.
     pub fn new(settings: impl Into<TimeoutSettings>) -> Result<Self, ConfigError> {
         let settings = settings.into();
         settings.check()?;
@@ -195,8 +186,7 @@ impl Timeout {
         this
     }
 
-    /// Names the timeout in rejections, metrics and events. The first call sets the name, later
-    /// calls have no effect.
+    /// Names the timeout in rejections, metrics and events. A second call has no effect.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.shared.reporter.set_name(name);
@@ -221,7 +211,7 @@ impl Timeout {
     ///
     /// # Errors
     ///
-    /// The same as for [`new`](Self::new). The settings then stay as they are.
+    /// Returns the errors of [`new`](Self::new), and then changes nothing.
     pub fn set(&self, settings: TimeoutSettings) -> Result<(), ConfigError> {
         self.change(|_| settings)
     }
@@ -230,8 +220,8 @@ impl Timeout {
     ///
     /// # Errors
     ///
-    /// `duration` must not be above [`raisable_to`](TimeoutSettings::raisable_to()). Otherwise the
-    /// time stays as it is.
+    /// Returns an error if `duration` is above [`raisable_to`](TimeoutSettings::raisable_to()), and
+    /// then changes nothing.
     pub fn set_duration(&self, duration: Duration) -> Result<(), ConfigError> {
         self.change(|settings| TimeoutSettings {
             duration,
@@ -239,7 +229,7 @@ impl Timeout {
         })
     }
 
-    /// Its setting and what it has seen.
+    /// The settings and the counters.
     pub fn snapshot(&self) -> TimeoutSnapshot {
         TimeoutSnapshot {
             duration: self.duration(),

@@ -1,14 +1,15 @@
-//! Whether a drain has begun, since when it rejects, and how many requests are in flight.
+//! The decisions of a drain: whether it has begun, when it rejects, and how many requests are in
+//! flight.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// The state of a drain. Times are nanoseconds since the drain was made.
 #[derive(Debug)]
 pub(crate) struct State {
-    /// Count and flag in one word, so that the last request of a drain is known to be the last:
-    /// `| requests in flight: 63 | draining: 1 |`.
+    /// The count and the flag are in one word, so that the last request of a drain is known to be
+    /// the last: `| requests in flight: 63 | draining: 1 |`.
     word: AtomicU64,
-    /// When the lame-duck time is over; [`NEVER`] until the drain begins.
+    /// The end of the lame-duck time; [`NEVER`] until the drain begins.
     rejects_at: AtomicU64,
 }
 
@@ -26,7 +27,7 @@ impl State {
         }
     }
 
-    /// Begins the drain; `false` if it has begun.
+    /// Begins the drain. Returns `false` if it has already begun.
     pub(crate) fn begin(&self, now: u64, lame_duck: u64) -> bool {
         let at = now.saturating_add(lame_duck).min(NEVER - 1);
         let is_first = self
@@ -44,25 +45,24 @@ impl State {
         self.word.load(Ordering::Relaxed) & DRAINING != 0
     }
 
-    /// When the lame-duck time is over, if the drain has begun.
+    /// The end of the lame-duck time, if the drain has begun.
     pub(crate) fn rejects_at(&self) -> Option<u64> {
         let at = self.rejects_at.load(Ordering::SeqCst);
         (at != NEVER).then_some(at)
     }
 
-    /// Whether requests are rejected by now.
+    /// Returns whether the drain rejects requests at `now`.
     pub(crate) fn rejects(&self, now: u64) -> bool {
         self.rejects_at().is_some_and(|at| now >= at)
     }
 
-    /// Counts a request. Returns whether the drain has begun: only then may the request be one that
-    /// is to be rejected.
+    /// Counts a request. Returns whether the drain has begun: only then it may reject the request.
     #[inline(always)]
     pub(crate) fn enter(&self) -> bool {
         self.word.fetch_add(ONE, Ordering::SeqCst) & DRAINING != 0
     }
 
-    /// A request is over. Returns whether it was the last one of a drain.
+    /// Ends a request. Returns whether it was the last one of a drain.
     #[inline(always)]
     pub(crate) fn leave(&self) -> bool {
         self.word.fetch_sub(ONE, Ordering::SeqCst) == ONE | DRAINING
@@ -120,8 +120,8 @@ mod loom_tests {
 
     use super::*;
 
-    /// A waiting task looks at the count after the drain has begun, and again when the last request
-    /// is over: one of the two finds that there is none.
+    /// A waiting task reads the count after the drain has begun, and again when the last request
+    /// ends. One of the two reads finds no request.
     #[test]
     fn loom_an_idle_drain_is_noticed() {
         loom::model(|| {

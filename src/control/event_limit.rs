@@ -1,20 +1,21 @@
-//! How many events of a kind are written: clients cause them, and must not fill a log.
+//! A limit for the events that clients can cause, so that they do not fill a log.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// As many events of a kind as are written in a second.
+/// The number of events of a kind that are written in a second.
 const EACH_SECOND: u32 = 5;
 
 /// Counts the events of one kind: `| second: 32 | events in it: 32 |`.
 #[derive(Debug)]
 pub(crate) struct EventLimit(AtomicU64);
 
-/// What becomes of an event.
+/// The decision about an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// It is written, and before it how many were left out, if any were.
+    /// Write the event, and before it the number of events that were left out, if there are any.
     Write { left_out: u32 },
-    /// It is not. The first one of its second asks for a [summary](EventLimit::summarize) later.
+    /// Leave the event out. The first one of its second requires a [summary](EventLimit::summarize)
+    /// later.
     LeaveOut { is_first: bool },
 }
 
@@ -52,7 +53,7 @@ impl EventLimit {
 }
 
 impl EventLimit {
-    /// How many events of a second were left out, if no later event has said so.
+    /// The number of events of a second that were left out, unless a later event has reported it.
     pub(crate) fn summarize(&self, second: u32) -> u32 {
         let none = u64::from(second) << 32;
         let summarized = self.0.fetch_update(Relaxed, Relaxed, |state| {
@@ -100,7 +101,7 @@ mod tests {
                 assert_eq!(limit.decide(second), expected, "{event} in {second}");
             }
         }
-        // Long after, and after a second with fewer.
+        // Much later, and after a second with fewer events.
         assert_eq!(limit.decide(90), write(995));
         assert_eq!(limit.decide(90), write(0));
         assert_eq!(limit.decide(91), write(0));

@@ -1,5 +1,5 @@
-//! A condition that must hold for a time before it counts, and be gone for a time before it counts
-//! no more.
+//! A condition that must hold for a time before it counts, and must be absent for a time before it
+//! stops counting.
 
 /// Times are nanoseconds.
 #[derive(Clone, Copy, Debug)]
@@ -7,15 +7,15 @@ pub(crate) struct Hysteresis {
     on_after: u64,
     off_after: u64,
     is_on: bool,
-    /// Since when the condition is other than `is_on`, as far as it was looked at.
+    /// The first read since which the condition differs from `is_on`.
     other_since: Option<u64>,
 }
 
 // === impl Hysteresis ===
 
 impl Hysteresis {
-    /// Off; on when the condition has held for `on_after`, off again when it has been gone for
-    /// `off_after`.
+    /// Starts off. It turns on when the condition has held for `on_after`, and off when it has been
+    /// absent for `off_after`.
     pub(crate) const fn new(on_after: u64, off_after: u64) -> Self {
         Self {
             on_after,
@@ -25,8 +25,8 @@ impl Hysteresis {
         }
     }
 
-    /// Looks at the condition, and returns whether it counts. What it was between two looks is not
-    /// known: it counts as unchanged if both looks find the same.
+    /// Reads the condition, and returns whether it counts. The condition between two reads is
+    /// unknown. It counts as unchanged if both reads return the same.
     pub(crate) fn look(&mut self, now: u64, holds: bool) -> bool {
         if holds == self.is_on {
             self.other_since = None;

@@ -1,5 +1,5 @@
-//! Decisions only: nothing in here knows a request, a runtime or the time, so that all of it is
-//! tested without any. One folder for each layer.
+//! Decisions without requests, a runtime or a clock, so that the tests need none of these. There is
+//! one folder for each layer.
 
 pub(crate) mod circuit_breaker;
 pub(crate) mod concurrency_limit;

@@ -1,4 +1,4 @@
-//! Whether there are too many panics.
+//! Decides whether there are too many panics.
 
 use std::collections::VecDeque;
 
@@ -24,7 +24,8 @@ impl PanicWindow {
         }
     }
 
-    /// Records a panic. `true` once: when it is the last of so many within the window.
+    /// Records a panic. Returns `true` once: for the panic that completes this number within the
+    /// window.
     pub(crate) fn record(&mut self, now: u64) -> bool {
         if self.has_escalated {
             return false;
@@ -50,7 +51,7 @@ mod tests {
         let mut window = PanicWindow::new(3, 10);
         assert!(!window.record(0));
         assert!(!window.record(5));
-        // The first is as old as the window.
+        // The first panic is as old as the window.
         assert!(!window.record(10));
         assert!(window.record(14));
         assert!(!window.record(14), "once");

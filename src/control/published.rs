@@ -1,4 +1,4 @@
-//! Values that change while they are read.
+//! Values that change while other threads read them.
 
 use crate::sync::atomic::{
     AtomicU64,
@@ -7,11 +7,11 @@ use crate::sync::atomic::{
 };
 use crate::sync::hint::spin_loop;
 
-/// `N` words that change together while others read them: a sequence lock, whose readers write
-/// nothing (Boehm, "Can seqlocks get along with programming language memory models?", 2012).
+/// `N` words that change together while other threads read them: a sequence lock, whose readers
+/// write nothing (Boehm, "Can seqlocks get along with programming language memory models?", 2012).
 #[derive(Debug)]
 pub(crate) struct Published<const N: usize> {
-    /// Odd while the words change.
+    /// Odd while the words are written.
     version: AtomicU64,
     words: [AtomicU64; N],
 }
@@ -26,7 +26,7 @@ impl<const N: usize> Published<N> {
         }
     }
 
-    /// Changes all words. The caller lets no other thread call this meanwhile.
+    /// Changes all words. The caller must ensure that no other thread calls this at the same time.
     pub(crate) fn set(&self, words: [u64; N]) {
         let version = self.version.load(Relaxed);
         self.version.store(version + 1, Relaxed);
@@ -50,7 +50,7 @@ impl<const N: usize> Published<N> {
         }
     }
 
-    /// One word, for a reader that needs no other.
+    /// One word, for a reader that needs only this one.
     #[inline(always)]
     pub(crate) fn word(&self, index: usize) -> u64 {
         self.words[index].load(Relaxed)

@@ -1,5 +1,5 @@
-//! A circuit breaker without a clock: one word that admits while it is closed, one for probes,
-//! and a lock that is taken to change the state.
+//! A circuit breaker without a clock. One word admits calls while the breaker is closed, another
+//! counts the probes, and a lock protects changes of state.
 
 use std::collections::VecDeque;
 use std::sync::PoisonError;
@@ -16,16 +16,16 @@ use super::state::{Change, Circuit, Times};
 use super::window::{Counts, Window};
 use super::word::{Mode, TransitionCause, Word};
 
-/// A breaker whose times are nanoseconds since an origin.
+/// A breaker. Times are nanoseconds since an origin.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Breaker {
-    /// It leads the words that every call reads and none writes.
+    /// It is the first of the words that every call reads and no call writes.
     pub(super) word: AtomicU64,
-    /// How many changes are not reported yet; written under the lock.
+    /// The number of changes that are not reported yet. It is written under the lock.
     pub(super) unreported: AtomicU32,
-    /// When the open time is over, and when the half-open time is: apart, so that a call that still
-    /// reads the word of one does not take the time of the other for it.
+    /// The ends of the open time and of the half-open time. They are separate words: a call that
+    /// still reads the word of one state must not read the end of the other.
     pub(super) open_until: AtomicU64,
     pub(super) half_open_until: AtomicU64,
     pub(crate) rules: LiveRules,
@@ -34,7 +34,7 @@ pub(crate) struct Breaker {
     pub(super) consecutive: AtomicU64,
     /// `| era: 32 | thresholds that are reached: 32 |`.
     pub(super) reached: AtomicU64,
-    /// How often each threshold was reached.
+    /// The number of times that each threshold was reached.
     pub(super) reached_totals: [AtomicU64; Reached::CAUSES.len()],
     pub(super) ignored: AtomicU64,
     pub(super) window: Window,
@@ -44,13 +44,13 @@ pub(crate) struct Breaker {
 #[derive(Debug)]
 pub(super) struct Locked {
     pub(super) circuit: Circuit,
-    /// Changes that are not reported yet.
+    /// The changes that are not reported yet.
     pub(super) unreported: VecDeque<Change>,
-    /// A call reports them, in their order.
+    /// A call reports them now, in their order.
     pub(super) is_reporting: bool,
 }
 
-/// The admission of a call: the state that admitted it, and for a probe, whether the breaker knows
+/// The admission of a call: the state that admitted it and, for a probe, whether the breaker knows
 /// that its response has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pass {
@@ -58,33 +58,33 @@ pub(crate) struct Pass {
     pub(crate) has_begun: bool,
 }
 
-/// Why a call is rejected. Nanoseconds.
+/// The reason to reject a call. Times are nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// It is open for so long.
+    /// The breaker stays open for this long.
     Open(u64),
-    /// All probes are outstanding; it is half-open for so long at most.
+    /// All probes are outstanding, and the breaker stays half-open for at most this long.
     HalfOpen(u64),
-    /// It is open until it is reset.
+    /// The breaker stays open until it is reset.
     ForcedOpen,
 }
 
-/// A breaker at a time, whether or not a call has come to change its state.
+/// The state of a breaker at a time, whether or not a call has changed the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Look {
-    /// What the next call finds.
+    /// The state that the next call finds.
     pub(crate) circuit: Circuit,
-    /// What the window of that state holds, or what its probes say; while it is open, what it was
-    /// decided on.
+    /// The counts of the window in that state, or those of the probes; while the breaker is open,
+    /// the counts on which it opened.
     pub(crate) counts: Counts,
-    /// Probes without an outcome.
+    /// The number of probes without an outcome.
     pub(crate) outstanding: u32,
 }
 
 // === impl Refusal ===
 
 impl Refusal {
-    /// When it is over by itself, at the latest.
+    /// The longest time until the state ends by itself.
     pub(crate) const fn ends_in(self) -> Duration {
         match self {
             Refusal::Open(nanos) | Refusal::HalfOpen(nanos) => Duration::from_nanos(nanos),
@@ -103,7 +103,7 @@ impl Breaker {
             open_until: AtomicU64::new(0),
             half_open_until: AtomicU64::new(0),
             rules: LiveRules::new(rules),
-            // Of no generation yet.
+            // It belongs to no generation yet.
             probes: AtomicU64::new(Probes::new(u64::MAX).0),
             consecutive: AtomicU64::new(0),
             reached: AtomicU64::new(0),
@@ -139,15 +139,15 @@ impl Breaker {
         }
     }
 
-    /// When a state is over. It may be that of a later generation: what follows from it is checked
-    /// under the lock.
+    /// The time at which a state ends. It may be that of a later generation; the lock checks what
+    /// follows from it.
     fn ends(&self, mode: Mode) -> u64 {
         let until = self.until(mode);
         until.map_or(u64::MAX, |until| until.load(Ordering::Acquire))
     }
 
-    /// Changes the state, if it is still that of `generation`. The new state is made outside the
-    /// lock, where code of a user may run. Returns whether it was.
+    /// Changes the state, if it is still that of `generation`. It makes the new state outside the
+    /// lock, where code of a user may run. Returns whether the state was that of `generation`.
     pub(super) fn change(
         &self,
         generation: u64,
@@ -168,7 +168,8 @@ impl Breaker {
         is_current
     }
 
-    /// What a state needs is written before its word, so that who reads the word reads no older.
+    /// Writes the values of a state before its word, so that a reader of the word reads no older
+    /// values.
     fn publish(&self, locked: &Locked) {
         let unreported = locked.unreported.len() as u32;
         self.unreported.store(unreported, Ordering::Relaxed);
@@ -178,14 +179,14 @@ impl Breaker {
         }
         if circuit.mode == Mode::HalfOpen {
             let probes = Probes::new(circuit.generation);
-            // Not a store: it comes after what a stale probe has changed.
+            // A swap and not a store: it comes after the change of a stale probe.
             self.probes.swap(probes.0, Ordering::AcqRel);
         }
         let word = Word::new(circuit.generation, circuit.mode, self.word().is_timed());
         self.word.store(word.0, Ordering::Release);
     }
 
-    /// Leaves the states whose time is over, and returns the word of the one that is not.
+    /// Leaves the states whose time is over, and returns the word of the current state.
     pub(super) fn advance(&self, now: u64, times: &impl Times) -> Word {
         loop {
             let word = self.word();
@@ -196,7 +197,7 @@ impl Breaker {
         }
     }
 
-    /// Leaves a half-open state whose time is over. The next one begins with a call.
+    /// Leaves a half-open state whose time is over. The next half-open time starts with a call.
     pub(super) fn end_half_open(&self, now: u64, times: &impl Times) -> Word {
         let word = self.word();
         if word.mode() == Mode::HalfOpen && now >= self.ends(Mode::HalfOpen) {
@@ -226,7 +227,7 @@ impl Breaker {
         })
     }
 
-    /// The state at a time, with all that belongs to it.
+    /// The state at a time, with all values that belong to it.
     pub(crate) fn look(&self, now: u64, times: &impl Times) -> Look {
         let rules = self.rules.get();
         let (stored, probes) = {
@@ -256,17 +257,17 @@ impl Breaker {
         }
     }
 
-    /// All calls that were ever recorded.
+    /// The counts of all calls so far.
     pub(crate) fn totals(&self) -> Counts {
         self.window.totals()
     }
 
-    /// All calls that ended without an outcome.
+    /// The number of all calls so far that ended without an outcome.
     pub(crate) fn ignored(&self) -> u64 {
         self.ignored.load(Ordering::Relaxed)
     }
 
-    /// How often each of [`Reached::CAUSES`] was reached.
+    /// The number of times that each of [`Reached::CAUSES`] was reached.
     pub(crate) fn reached_totals(&self) -> [u64; Reached::CAUSES.len()] {
         std::array::from_fn(|index| self.reached_totals[index].load(Ordering::Relaxed))
     }
@@ -281,7 +282,7 @@ impl Breaker {
         Some(self.word()).filter(|word| word.is_plain())
     }
 
-    /// Decides about a call. `now` is read unless the state admits all calls.
+    /// Decides about a call. It reads `now` unless the state admits all calls.
     pub(crate) fn admit(
         &self,
         now: impl FnOnce() -> u64,
@@ -320,7 +321,7 @@ impl Breaker {
             if is_admitted.is_some() {
                 return Ok(word);
             }
-            // If the rules allow fewer probes than before, those that are done may have decided.
+            // If the rules allow fewer probes than before, the finished ones may have decided.
             self.conclude(word, now, self.probes(), times);
             if self.word() == word {
                 return Err(Refusal::HalfOpen(left));
@@ -328,13 +329,13 @@ impl Breaker {
         }
     }
 
-    /// Whether the state that admitted a call is the current one, and its time is not over.
+    /// Returns whether the state that admitted a call is the current one, and its time is not over.
     pub(crate) fn is_current(&self, word: Word, now: impl FnOnce() -> u64) -> bool {
         self.word().generation() == word.generation()
             && (word.admits_all() || now() < self.ends(word.mode()))
     }
 
-    /// The response of a call has begun. Returns whether that is recorded of a probe.
+    /// Notes that the response of a call has begun. Returns whether that is recorded for a probe.
     #[allow(dead_code, reason = "without a protocol nothing begins before it ends")]
     pub(crate) fn begin_response(
         &self,

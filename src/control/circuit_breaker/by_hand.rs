@@ -1,4 +1,4 @@
-//! What the handle of a breaker does, and how changes are reported.
+//! The operations of a handle on a breaker, and the reports of changes.
 
 use crate::sync::atomic::Ordering;
 
@@ -9,7 +9,7 @@ use super::window::Counts;
 use super::word::{Mode, TransitionCause, Word};
 
 impl Breaker {
-    /// Opens it, if it is closed or half-open, as if a threshold were reached.
+    /// Opens the breaker, if it is closed or half-open, as if a threshold were reached.
     pub(crate) fn trip(&self, now: u64, times: &impl Times) {
         loop {
             let word = self.advance(now, times);
@@ -21,7 +21,7 @@ impl Breaker {
         }
     }
 
-    /// Forces a state, unless it is in that state.
+    /// Forces a state, unless the breaker is in that state.
     pub(crate) fn force(&self, to: Mode, now: u64, times: &impl Times) {
         loop {
             let word = self.advance(now, times);
@@ -31,7 +31,7 @@ impl Breaker {
         }
     }
 
-    /// Closes it in any state, and empties the window.
+    /// Closes the breaker in any state, and empties the window.
     pub(crate) fn reset(&self, now: u64, times: &impl Times) {
         while !self.enter(self.advance(now, times), Mode::Closed, now) {}
     }
@@ -64,7 +64,7 @@ impl Breaker {
     fn report_all(&self, mut report: impl FnMut(Change)) {
         let mut locked = self.lock();
         if std::mem::replace(&mut locked.is_reporting, true) {
-            return; // the one that reports goes on with these
+            return; // the thread that reports also reports these
         }
         while let Some(change) = locked.unreported.pop_front() {
             let left = locked.unreported.len() as u32;

@@ -1,4 +1,4 @@
-//! Every interleaving of two threads at a circuit breaker and its windows.
+//! All interleavings of two threads at a circuit breaker and its windows.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -30,7 +30,7 @@ const RATE: Rules = Rules {
     slow_call: u64::MAX,
 };
 
-/// By consecutive failures alone.
+/// Rules with consecutive failures only.
 const CONSECUTIVE: Rules = Rules {
     failure_rate: None,
     consecutive_failures: Some(2),
@@ -72,7 +72,7 @@ fn outstanding(breaker: &Breaker, now: u64) -> u32 {
     breaker.look(now, &Fixed).outstanding
 }
 
-/// Every interleaving with at most three preemptions, for tests that read the rules: they are many
+/// All interleavings with at most three preemptions, for tests that read the rules: they are many
 /// words, each of which may be read before or after a switch.
 fn model(test: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -92,7 +92,7 @@ fn opened(breaker: &Breaker) -> u64 {
     100
 }
 
-/// Both threads at once.
+/// Runs both closures on threads at the same time.
 fn race<A, B>(
     breaker: &Arc<Breaker>,
     one: impl FnOnce(&Breaker) -> A + Send + 'static,
@@ -121,7 +121,8 @@ fn no_sample_is_lost_when_a_bucket_turns() {
             assert_eq!(window.totals().failures, 3);
             let in_window = if late >= 10 { 2 } else { 1 };
             let counts = window.counts(0, 20);
-            // Late by a whole window, it may still find its bucket unturned, and is in no window either way.
+            // A call that is late by a whole window may find its bucket not yet reset. It is in no
+            // window in both cases.
             assert_eq!(counts.calls, in_window, "at {late}");
         });
     }
@@ -198,7 +199,8 @@ fn two_failures_in_a_row_at_once_open_it() {
     });
 }
 
-/// A failure that passed before a reset and is counted after it neither counts nor forgets what came after it.
+/// A failure that passed before a reset and is counted after it does not count, and does not
+/// discard later calls.
 #[test]
 fn an_older_failure_is_not_in_the_row() {
     model(|| {
@@ -219,7 +221,7 @@ fn an_older_failure_is_not_in_the_row() {
     });
 }
 
-/// One of them sees both, though nothing bad was in the window before.
+/// One of them sees both, although the window had no failure before.
 #[test]
 fn a_failure_and_a_success_at_once_open_it() {
     loom::model(|| {
@@ -301,7 +303,7 @@ fn a_place_that_is_given_back_is_not_lost() {
     });
 }
 
-/// A probe of an earlier half-open time takes no place of the next, however quickly that comes.
+/// A probe of an earlier half-open time takes no slot of the next one, however soon that begins.
 #[test]
 fn a_stale_probe_gives_back_no_place_of_the_next() {
     loom::model(|| {
@@ -375,7 +377,8 @@ fn a_hand_and_a_threshold_race() {
     });
 }
 
-/// Whoever finds a change tells it, and those of others: none is left untold, none is told twice, and they come in order.
+/// A thread that finds changes reports them, those of other threads included: each change is
+/// reported exactly once, in order.
 #[test]
 fn every_change_is_told_once_and_in_order() {
     loom::model(|| {
@@ -403,7 +406,7 @@ fn every_change_is_told_once_and_in_order() {
     });
 }
 
-/// Rules that change while a call is judged: it is judged by those before or those after.
+/// Rules that change while a call is classified: the old rules or the new ones apply to the call.
 #[test]
 fn rules_are_read_whole() {
     const STRICT: Rules = Rules {
@@ -423,7 +426,7 @@ fn rules_are_read_whole() {
     });
 }
 
-/// From closed to open, half-open and closed again, while another thread records.
+/// The states closed, open, half-open and closed again, while another thread records.
 #[test]
 fn a_late_failure_of_an_older_state_changes_nothing() {
     loom::model(|| {

@@ -1,5 +1,5 @@
-//! Any sequence of calls, outcomes, times and forced states, without a runtime, beside the model of
-//! the conformance tests.
+//! Any sequence of calls, outcomes, times and forced states, without a runtime, compared with the
+//! model of the conformance tests.
 
 use proptest::prelude::*;
 
@@ -42,7 +42,7 @@ impl Times for Fixed {
 struct World {
     breaker: Breaker,
     model: Model,
-    /// Each with the generation of the model and the millisecond in which it was granted.
+    /// Each permit with the generation of the model, and the millisecond in which it was granted.
     permits: Vec<(Word, u64, u64)>,
     changes: Vec<Change>,
 }

@@ -1,4 +1,4 @@
-//! How a breaker counts what calls report, and when it changes its state for it.
+//! The counting of outcomes, and the changes of state that follow.
 
 use crate::sync::atomic::Ordering;
 
@@ -10,8 +10,8 @@ use super::window::{Counts, Sample};
 use super::word::{Mode, Word};
 
 impl Breaker {
-    /// Records the outcome of a call. `now` is read by a window of time, and if the state may
-    /// change. Returns the thresholds that it reached.
+    /// Records the outcome of a call. It reads `now` for a window of time, and if the state may
+    /// change. Returns the thresholds that the outcome reached.
     #[inline]
     pub(crate) fn record(
         &self,
@@ -69,7 +69,7 @@ impl Breaker {
         Reached::default()
     }
 
-    /// Records a call that was not admitted: it counts where every call is admitted.
+    /// Records a call that was not admitted. It counts in states that admit every call.
     pub(crate) fn record_unadmitted(
         &self,
         now: impl Fn() -> u64,
@@ -96,19 +96,20 @@ impl Breaker {
         self.ignored.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A call has no outcome, or is not made: a probe releases its slot. Returns whether it had
-    /// one.
+    /// A call has no outcome, or is not made: a probe releases its slot. Returns whether the call
+    /// had one.
     pub(crate) fn release(&self, pass: Pass, now: impl Fn() -> u64, times: &impl Times) -> bool {
         let release = |probes: Probes| probes.release(pass.has_begun);
         let is_released = self.update_probe(pass.word, &now, release, times);
         if is_released {
-            // If fewer probes are allowed than before, the others may have decided.
+            // If the rules allow fewer probes than before, the others may have decided.
             self.conclude(pass.word, now(), self.probes(), times);
         }
         is_released
     }
 
-    /// Changes a probe, unless its half-open time is over. If it is, the probes decide without it.
+    /// Changes a probe, unless its half-open time is over. If it is over, the probes decide without
+    /// this one.
     pub(super) fn update_probe(
         &self,
         word: Word,
@@ -116,7 +117,7 @@ impl Breaker {
         change: impl Fn(Probes) -> Probes,
         times: &impl Times,
     ) -> bool {
-        // The whole generation: the probes have only a part of it.
+        // Compares the whole generation, since the probes have only a part of it.
         let is_current = || self.word().generation() == word.generation();
         if word.mode() != Mode::HalfOpen || !is_current() {
             return false;
@@ -128,8 +129,8 @@ impl Breaker {
                 .is_some()
     }
 
-    /// Changes the probes of a generation; `None` if they are those of another, or if `change`
-    /// returns none.
+    /// Changes the probes of a generation. Returns `None` if they are those of another generation,
+    /// or if `change` returns `None`.
     pub(super) fn update_probes(
         &self,
         generation: u64,
@@ -155,7 +156,7 @@ impl Breaker {
         }
     }
 
-    /// The consecutive failures with this outcome, where they matter.
+    /// The number of consecutive failures with this outcome, if the rules use it.
     #[inline]
     fn count_consecutive(&self, word: Word, failed: bool) -> u32 {
         let is_any = self.consecutive.load(Ordering::Relaxed) as u32 > 0;
@@ -197,7 +198,7 @@ impl Breaker {
             return Reached::default();
         };
         let now = now();
-        // With what the rates do not need.
+        // Reads also the counts that the rates do not need.
         let whole = self.window.counts(word.era(), now);
         let counts = Counts {
             slow_failures: whole.slow_failures.min(counts.slow),

@@ -1,4 +1,4 @@
-//! The probes of a half-open breaker, in one word, so that no decision sees half a change.
+//! The probes of a half-open breaker, in one word, so that every decision reads a consistent value.
 
 use super::window::Counts;
 use super::word::era;
@@ -21,8 +21,8 @@ impl Probes {
     const SLOW: u64 = 1;
 
     pub(super) const fn new(generation: u64) -> Self {
-        // Eras that follow one another have different tags, and so have the generations of each:
-        // any odd factor does it.
+        // Consecutive eras have different tags, and so have the generations of an era. Any odd
+        // factor has this property.
         let tag = era(generation).wrapping_mul(0x9e5).wrapping_add(generation);
         Self(tag << Self::TAG_SHIFT)
     }
@@ -35,17 +35,17 @@ impl Probes {
         ((self.0 / unit) & Self::FIELD) as u32
     }
 
-    /// Probes without an outcome.
+    /// The number of probes without an outcome.
     pub(super) const fn outstanding(self) -> u32 {
         self.field(Self::OUTSTANDING)
     }
 
-    /// Probes without an outcome whose response has begun.
+    /// The number of probes without an outcome whose response has begun.
     pub(super) const fn begun(self) -> u32 {
         self.field(Self::BEGUN)
     }
 
-    /// Probes with an outcome.
+    /// The number of probes with an outcome.
     pub(super) const fn done(self) -> u32 {
         self.field(Self::DONE)
     }
@@ -67,25 +67,25 @@ impl Probes {
         }
     }
 
-    /// One more, if fewer than `most` are outstanding or done.
+    /// Adds a probe, if fewer than `most` are outstanding or done.
     pub(super) fn enter(self, most: u32) -> Option<Self> {
         (self.outstanding() + self.done() < most).then_some(Self(self.0 + Self::OUTSTANDING))
     }
 
-    /// The response of one has begun.
+    /// Notes that the response of a probe has begun.
     #[allow(dead_code, reason = "without a protocol nothing begins before it ends")]
     pub(super) fn begin(self) -> Self {
         Self(self.0 + Self::BEGUN)
     }
 
-    /// One less, without an outcome.
+    /// Removes a probe without an outcome.
     pub(super) fn release(self, has_begun: bool) -> Self {
         debug_assert!(self.outstanding() > 0, "no slot is released twice");
         debug_assert!(!has_begun || self.begun() > 0, "no response begins twice");
         Self(self.0 - Self::OUTSTANDING - u64::from(has_begun) * Self::BEGUN)
     }
 
-    /// One with an outcome.
+    /// Records the outcome of a probe.
     pub(super) fn finish(self, has_begun: bool, failed: bool, slow: bool) -> Self {
         let failed = u64::from(failed) * Self::FAILED;
         let slow = u64::from(slow) * Self::SLOW;

@@ -1,4 +1,4 @@
-//! When a breaker opens, and what its probes decide.
+//! The rules by which a breaker opens, and by which its probes decide.
 
 use super::probes::Probes;
 use super::window::Counts;
@@ -12,17 +12,18 @@ pub(crate) struct Rules {
     pub(crate) slow_call_rate: Option<f64>,
     pub(crate) minimum_calls: u32,
     pub(crate) consecutive_failures: Option<u32>,
-    /// The most probes at once.
+    /// The upper bound for concurrent probes.
     pub(crate) probes: u32,
-    /// The longest call that is not slow, in nanoseconds; `u64::MAX` for none.
+    /// The longest duration of a call that is not slow, in nanoseconds; `u64::MAX` for no
+    /// threshold.
     pub(crate) slow_call: u64,
 }
 
-/// Which thresholds are reached.
+/// The thresholds that are reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reached(u32);
 
-/// What becomes of a half-open breaker.
+/// The decision of the probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Undecided,
@@ -34,7 +35,7 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct LiveRules(Published<5>);
 
-/// The most probes at once.
+/// The upper bound for concurrent probes.
 pub(crate) const MAX_PROBES: u32 = 1000;
 
 // === impl Rules ===
@@ -44,7 +45,7 @@ impl Rules {
         self.slow_call != u64::MAX
     }
 
-    /// The thresholds that are reached by these counts, and so many consecutive failures.
+    /// The thresholds that these counts and this number of consecutive failures reach.
     pub(crate) fn reached(&self, counts: &Counts, consecutive_failures: u32) -> Reached {
         let is_enough = counts.calls >= self.minimum_calls.into();
         let is_reached = |rate: Option<f64>, threshold: Option<f64>| {
@@ -57,9 +58,9 @@ impl Rules {
             .with(2, most.is_some_and(|most| consecutive_failures >= most))
     }
 
-    /// What the probes decide as soon as the outstanding ones cannot change it. At the end of the
-    /// half-open time, a stream that began in time is a success, and every other probe without an
-    /// outcome is failed and slow.
+    /// The decision of the probes, as soon as the outstanding ones cannot change it. At the end of
+    /// the half-open time, a stream that began in time is a success, and every other probe without
+    /// an outcome is failed and slow.
     pub(super) fn decide(&self, probes: Probes, is_over: bool) -> Verdict {
         let begun = if is_over { probes.begun() } else { 0 };
         let known = probes.done() + begun;
@@ -87,8 +88,8 @@ impl Rules {
         }
     }
 
-    /// Whether so many failed probes of all are too many: by the failure rate, or else by the
-    /// number of consecutive failures, or else one.
+    /// Returns whether this number of failed probes is too high: by the failure rate, or else by
+    /// the number of consecutive failures, or else one.
     fn failed(&self, failed: u32, all: u32) -> bool {
         match (self.failure_rate, self.consecutive_failures) {
             (Some(rate), _) => share(failed, all) >= rate,
@@ -153,7 +154,7 @@ impl LiveRules {
         Self(Published::new(Self::words(rules)))
     }
 
-    /// Changes the rules. One at a time.
+    /// Changes the rules. Only one thread may call it at a time.
     pub(crate) fn set(&self, rules: &Rules) {
         self.0.set(Self::words(rules));
     }
@@ -162,7 +163,7 @@ impl LiveRules {
         Self::rules(self.0.get())
     }
 
-    /// The longest call that is not slow.
+    /// The longest duration of a call that is not slow.
     #[inline]
     pub(crate) fn slow_call(&self) -> u64 {
         self.0.word(4)
@@ -254,8 +255,8 @@ mod tests {
         }
     }
 
-    /// Probes with an outcome, of which so many failed and were slow; so many more are
-    /// outstanding, and the response of so many of these has begun.
+    /// Makes probes: `done` have an outcome, of which `failed` failed and `slow` were slow;
+    /// `outstanding` have none, and the response of `begun` of these has begun.
     fn probes(done: u32, failed: u32, slow: u32, outstanding: u32, begun: u32) -> Probes {
         let mut probes = Probes::new(0);
         for _ in 0..done + outstanding {
@@ -279,14 +280,14 @@ mod tests {
             (FAILURE_RATE, (3, 0, 0, 0), Close),
             (FAILURE_RATE, (3, 1, 0, 0), Undecided),
             (FAILURE_RATE, (4, 1, 0, 0), Close),
-            // More were admitted than there may be now.
+            // More probes were admitted than the rules allow now.
             (FAILURE_RATE, (3, 0, 0, 5), Undecided),
             // One failed probe is too many.
             (SLOW_CALL_RATE, (1, 1, 0, 0), Open),
             (SLOW_CALL_RATE, (4, 0, 3, 0), Close),
             (SLOW_CALL_RATE, (4, 0, 4, 0), Open),
             (SLOW_CALL_RATE, (3, 0, 0, 0), Undecided),
-            // So many failed probes as consecutive failures, or all.
+            // The number of consecutive failures has failed, or all probes.
             (CONSECUTIVE, (2, 2, 0, 0), Undecided),
             (CONSECUTIVE, (3, 3, 0, 0), Open),
             (CONSECUTIVE, (2, 0, 0, 0), Close),
@@ -325,7 +326,7 @@ mod tests {
             let probes = probes(done, failed, 0, outstanding, begun);
             assert_eq!(FAILURE_RATE.decide(probes, true), verdict, "{probes:?}");
         }
-        // A probe that hangs is slow as well.
+        // A probe that hangs is also slow.
         let hangs = probes(1, 0, 0, 4, 0);
         assert_eq!(SLOW_CALL_RATE.decide(hangs, true), Open);
     }

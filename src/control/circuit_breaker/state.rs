@@ -1,46 +1,46 @@
-//! The state of a circuit breaker, and its transitions. No atomics.
+//! The state of a circuit breaker, and its transitions, without atomics.
 
 use super::probes::Probes;
 use super::rules::{Rules, Verdict};
 use super::window::Counts;
 use super::word::{FLAP_BITS, Mode, TransitionCause, era};
 
-/// The state of a breaker, changed under a lock. Times are nanoseconds.
+/// The state of a breaker, which changes under a lock. Times are nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Circuit {
     pub(crate) mode: Mode,
-    /// Changes with every transition, so that results of earlier states are recognised.
+    /// Changes with every transition, to recognise results of earlier states.
     pub(crate) generation: u64,
     pub(crate) since: u64,
-    /// When the open or the half-open time is over; `u64::MAX` for never.
+    /// The end of the open or of the half-open time; `u64::MAX` for no end.
     pub(crate) until: u64,
-    /// How often it opened again since it was last closed.
+    /// The number of times that the breaker has opened again since it was last closed.
     pub(crate) failed_recoveries: u32,
     pub(crate) transitions: u64,
-    /// On what the last transition was decided.
+    /// The counts on which the last transition was decided.
     pub(crate) decided_on: Counts,
 }
 
-/// One change of state.
+/// A change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) from: Mode,
     pub(crate) to: Mode,
     pub(crate) cause: TransitionCause,
     pub(crate) number: u64,
-    /// How long it stays open, or half-open at most; nanoseconds.
+    /// The open time, or the longest half-open time, in nanoseconds.
     pub(crate) lasts: Option<u64>,
-    /// On what it was decided.
+    /// The counts on which the change was decided.
     pub(crate) counts: Counts,
 }
 
-/// How long a breaker stays in a state; nanoseconds.
+/// The durations of states, in nanoseconds.
 pub(crate) trait Times {
-    /// The open time after so many failed recoveries: the same each time for the generation that
-    /// ends. It may run code of a user.
+    /// The open time after this number of failed recoveries. It must be the same each time for the
+    /// generation that ends. It may run code of a user.
     fn open(&self, failed_recoveries: u32, generation: u64) -> u64;
 
-    /// The half-open time after such an open time.
+    /// The half-open time after this open time.
     fn half_open(&self, open: u64) -> u64;
 }
 
@@ -59,8 +59,8 @@ impl Circuit {
         }
     }
 
-    /// Changes the state, for so long if it ends by itself. A change to the same state changes
-    /// only the generation.
+    /// Changes the state, for this time if the state ends by itself. A change to the same state
+    /// changes only the generation.
     pub(super) fn enter(
         &mut self,
         to: Mode,
@@ -97,7 +97,7 @@ impl Circuit {
         })
     }
 
-    /// The failed recoveries when it opens now.
+    /// The number of failed recoveries if the breaker opens now.
     pub(super) fn next_recovery(&self) -> u32 {
         match self.mode {
             Mode::HalfOpen => self.failed_recoveries.saturating_add(1),
@@ -128,7 +128,7 @@ impl Circuit {
     }
 
     /// Leaves a state whose time is over by `now`; `None` if there is none. If a call finds it, the
-    /// half-open time begins now; if it is only looked at, the half-open time has not begun.
+    /// half-open time starts now. If the state is only read, the half-open time has not started.
     pub(super) fn expire(
         &mut self,
         now: u64,

@@ -1,6 +1,6 @@
-//! The names of states and causes, and the word in which calls read the state.
+//! The names of states and causes, and the word from which calls read the state.
 
-/// What a breaker does, whatever the time.
+/// The mode of a breaker, without times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Closed,
@@ -11,9 +11,9 @@ pub(crate) enum Mode {
     ObserveOnly,
 }
 
-/// Why a circuit breaker changed its state.
+/// The cause of a change of state of a circuit breaker.
 ///
-/// If several thresholds are reached at once, the first one of this list is named.
+/// If several thresholds are reached at the same time, the first one of this list is the cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TransitionCause {
@@ -21,9 +21,9 @@ pub enum TransitionCause {
     FailureRate,
     /// The rate of slow calls in the window reached its threshold.
     SlowCallRate,
-    /// This many consecutive calls failed.
+    /// This number of consecutive calls failed.
     ConsecutiveFailures,
-    /// The open time is over: probes are admitted.
+    /// The open time is over, and the breaker admits probes.
     OpenTimeOver,
     /// Enough probes succeeded.
     ProbesSucceeded,
@@ -39,12 +39,12 @@ pub enum TransitionCause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word(pub(super) u64);
 
-/// Transitions between open and half-open that fit into one era. If there are more, the next era
-/// begins, which does no harm.
+/// The number of bits for transitions between open and half-open within one era. If there are more,
+/// the next era starts, which has no other effect.
 pub(super) const FLAP_BITS: u32 = 28;
 
-/// The part of a generation that changes only when calls begin to count. So a window does not move
-/// on while the breaker is open.
+/// The part of a generation that changes only when the breaker starts to count. The window
+/// therefore does not move on while the breaker is open.
 #[inline]
 pub(super) const fn era(generation: u64) -> u64 {
     generation >> FLAP_BITS
@@ -74,7 +74,7 @@ impl Mode {
         }
     }
 
-    /// Three bits, of which only six values are stored.
+    /// Three bits, with six valid values.
     #[inline]
     const fn of_index(index: u64) -> Mode {
         match index {
@@ -91,7 +91,7 @@ impl Mode {
 // === impl TransitionCause ===
 
 impl TransitionCause {
-    /// The cause as a label: lower case, stable, fit for metrics and logs.
+    /// The label of the cause: lower case and stable, for metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             TransitionCause::FailureRate => "failure_rate",
@@ -122,13 +122,13 @@ impl Word {
         Mode::of_index(self.0 & Self::MODE)
     }
 
-    /// Closed, and no call is timed: there is nothing to ask.
+    /// The breaker is closed, and calls are not timed: no decision is necessary.
     #[inline]
     pub(crate) const fn is_plain(self) -> bool {
         self.0 & (Self::MODE | Self::TIMED) == 0
     }
 
-    /// Whether the call's duration matters.
+    /// Returns whether the duration of calls is measured.
     #[inline]
     pub(crate) const fn is_timed(self) -> bool {
         self.0 & Self::TIMED != 0
@@ -139,7 +139,7 @@ impl Word {
         self.0 >> Self::GENERATION_SHIFT
     }
 
-    /// The part of the generation that a window knows.
+    /// The part of the generation that a window stores.
     #[inline]
     pub(super) const fn era(self) -> u64 {
         era(self.generation())

@@ -1,5 +1,5 @@
-//! How many at once: one word that decides while there is room, and a waiting room behind a lock that is touched only when
-//! there is none.
+//! The decisions of a concurrency limit: one word decides while permits are free, and a queue
+//! behind a lock is used only when there are none.
 
 use std::sync::PoisonError;
 
@@ -10,22 +10,22 @@ use super::queue::{Place, Queue};
 /// The largest limit.
 pub(crate) const MAX: u32 = u32::MAX >> 1;
 
-/// A limit and who waits for it. `W` is what it takes to call a waiter.
+/// A limit and its queue. `W` is the value that wakes a queued request.
 #[derive(Debug)]
 pub(crate) struct Limiter<W> {
     word: AtomicU64,
     room: Mutex<Queue<W>>,
 }
 
-/// The whole state in one word, so that no decision is taken on a torn view:
-/// `| somebody waits: 1 | limit: 31 | in flight: 32 |`.
+/// The whole state in one word, so that every decision reads a consistent value: `| requests are
+/// queued: 1 | limit: 31 | in flight: 32 |`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Occupancy(u64);
 
-/// What became of a request that came when there was no room.
+/// The result for a request that found no free permit.
 #[derive(Debug)]
 pub(crate) enum Joined {
-    /// Room was made in between.
+    /// A permit was released in between.
     Entered,
     Waiting(Place),
     Full,
@@ -53,7 +53,7 @@ impl Occupancy {
         self.0 & Self::WAITED_FOR != 0
     }
 
-    /// One more in flight, if there is room and nobody came earlier.
+    /// Adds a request in flight, if a permit is free and no earlier request is queued.
     const fn enter(self) -> Option<Self> {
         if self.is_waited_for() {
             None
@@ -62,7 +62,7 @@ impl Occupancy {
         }
     }
 
-    /// One more in flight, if there is room.
+    /// Adds a request in flight, if a permit is free.
     const fn grant(self) -> Option<Self> {
         if self.in_flight() < self.limit() {
             Some(Self(self.0 + 1))
@@ -100,24 +100,26 @@ impl<W> Limiter<W> {
         self.room().len()
     }
 
-    /// Takes a place, if there is one and nobody waits for it.
+    /// Takes a permit, if one is free and no request is queued for it.
     #[inline]
     pub(crate) fn try_enter(&self) -> bool {
         self.update(Occupancy::enter)
     }
 
-    /// Takes a place after all, or joins the waiting room.
+    /// Takes a permit if one is free by now, or joins the queue.
     pub(crate) fn join(&self, max_waiting: usize, waiter: W) -> Joined {
         let mut room = self.room();
         loop {
-            // The word says "waited for" exactly while somebody waits, and both change under the lock.
+            // The flag in the word is set exactly while requests are queued. Both change under the
+            // lock.
             if self.try_enter() {
                 return Joined::Entered;
             }
             if room.len() >= max_waiting {
                 return Joined::Full;
             }
-            // Only from a word without room: a place that was given back in between makes this fail, not get lost.
+            // The update succeeds only for a word without a free permit. If a permit was released
+            // in between, the update fails, and the permit is not lost.
             if self.update(|now| now.grant().is_none().then(|| now.waited_for()))
                 || self.occupancy().is_waited_for()
             {
@@ -126,7 +128,7 @@ impl<W> Limiter<W> {
         }
     }
 
-    /// Gives a place back; returns the waiter that has it now and is to be called.
+    /// Releases a permit. Returns the waker of the queued request that has it now.
     #[inline]
     #[must_use]
     pub(crate) fn leave(&self) -> Option<W> {
@@ -138,7 +140,8 @@ impl<W> Limiter<W> {
         }
     }
 
-    /// Hands a free place to the first waiter, if there are both; returns it to be called.
+    /// Grants a free permit to the first queued request, if there are both. Returns the waker of
+    /// that request.
     #[cold]
     #[must_use]
     pub(crate) fn serve(&self) -> Option<W> {
@@ -151,7 +154,7 @@ impl<W> Limiter<W> {
         waiter
     }
 
-    /// Whether the waiter was served; if not, `wait` may change how it is called.
+    /// Returns whether the queued request has a permit. If not, `wait` may replace its waker.
     pub(crate) fn is_served(&self, place: &Place, wait: impl FnOnce(&mut W)) -> bool {
         match self.room().waiter(place) {
             Some(waiter) => {
@@ -162,7 +165,8 @@ impl<W> Limiter<W> {
         }
     }
 
-    /// Leaves the waiting room; `true` if it was served: the place in flight is then the caller's to keep or to give back.
+    /// Leaves the queue. Returns `true` if the request had been granted a permit: the caller then
+    /// keeps or releases it.
     #[must_use]
     pub(crate) fn forget(&self, place: Place) -> bool {
         let mut room = self.room();
@@ -171,7 +175,8 @@ impl<W> Limiter<W> {
         served
     }
 
-    /// Changes the limit; whoever finds room by it is to be called: repeat [`serve`](Self::serve) until it has no more.
+    /// Changes the limit. To grant the permits that it frees, call [`serve`](Self::serve) until it
+    /// returns `None`.
     pub(crate) fn set_limit(&self, limit: u32) {
         self.update(|now| Some(now.with_limit(limit)));
     }
@@ -183,7 +188,7 @@ impl<W> Limiter<W> {
         }
     }
 
-    /// Commits what `next` makes of the word; `false` if it makes nothing of it.
+    /// Commits the result of `next` to the word; returns `false` if `next` returns `None`.
     #[inline]
     fn update(&self, next: impl Fn(Occupancy) -> Option<Occupancy>) -> bool {
         let mut now = self.occupancy();
@@ -229,7 +234,8 @@ mod tests {
         ]
     }
 
-    /// The limiter and what is known from outside: who is in, who waits, in which order.
+    /// The limiter and the state that is known from outside: the requests in flight, and the queue
+    /// in its order.
     struct World {
         limiter: Limiter<u32>,
         limit: u32,

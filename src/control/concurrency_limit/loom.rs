@@ -1,4 +1,4 @@
-//! Every interleaving of a few threads: `RUSTFLAGS="--cfg seawall_loom" cargo test --lib loom`.
+//! All interleavings of a few threads: `RUSTFLAGS="--cfg seawall_loom" cargo test --lib loom`.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +14,8 @@ fn leave(limiter: &Limiter<Flag>) {
     }
 }
 
-/// Takes a place or waits for it, then gives it back. A waiter that is never called would spin for ever, which loom
-/// reports.
+/// Takes a permit or waits for it, then releases it. A request that is never woken would spin
+/// forever, which loom reports.
 fn visit(limiter: &Limiter<Flag>) {
     if !limiter.try_enter() {
         let flag = Flag::new(AtomicBool::new(false));

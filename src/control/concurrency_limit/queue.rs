@@ -1,14 +1,14 @@
-//! A waiting room: first come, first served, and whoever leaves early is gone at once.
+//! The queue of a concurrency limit, in the order of arrival. A request can leave it at any time.
 //!
-//! A doubly linked list in a slab, so that joining, being served and leaving from the middle cost the same however many
-//! wait, and a waiter costs no allocation of its own.
+//! It is a doubly linked list in a slab. To join, to be granted a permit, and to leave from the
+//! middle cost the same for any length, and a queued request costs no allocation of its own.
 
 use std::fmt;
 use std::mem;
 
 const NONE: usize = usize::MAX;
 
-/// Waiters of type `W` in the order of their arrival.
+/// The queued values of type `W`, in the order of their arrival.
 pub(crate) struct Queue<W> {
     slots: Vec<Slot<W>>,
     free: usize,
@@ -30,14 +30,14 @@ enum Slot<W> {
     Served,
 }
 
-/// A place in the queue; given back through [`Queue::remove`].
+/// The position of a request in the queue. [`Queue::remove`] frees it.
 #[derive(Debug)]
 pub(crate) struct Place(usize);
 
 // === impl Queue ===
 
 impl<W> Queue<W> {
-    /// Slots that are kept when the room has emptied.
+    /// The number of slots that are kept when the queue is empty.
     const KEPT: usize = 64;
 
     pub(crate) const fn new() -> Self {
@@ -51,12 +51,13 @@ impl<W> Queue<W> {
         }
     }
 
-    /// How many wait; those served and not yet gone are not among them.
+    /// The number of queued requests. Those that have been granted a permit, but have not left, do
+    /// not count.
     pub(crate) fn len(&self) -> usize {
         self.waiting
     }
 
-    /// Joins at the end.
+    /// Joins the queue at its end.
     pub(crate) fn push(&mut self, waiter: W) -> Place {
         let slot = Slot::Waiting {
             waiter,
@@ -78,14 +79,14 @@ impl<W> Queue<W> {
         Place(at)
     }
 
-    /// Serves the first: its place stays until it is removed.
+    /// Grants the permit to the first request. Its position remains until it is removed.
     pub(crate) fn serve(&mut self) -> Option<W> {
         let waiter = self.unlink(self.first)?;
         self.served += 1;
         Some(waiter)
     }
 
-    /// The waiter at a place; `None` once it has been served.
+    /// The value at a position; `None` once the request has been granted a permit.
     pub(crate) fn waiter(&mut self, place: &Place) -> Option<&mut W> {
         match &mut self.slots[place.0] {
             Slot::Waiting { waiter, .. } => Some(waiter),
@@ -93,7 +94,7 @@ impl<W> Queue<W> {
         }
     }
 
-    /// Leaves; `true` if it had been served, and so takes what it was given along.
+    /// Leaves the queue. Returns `true` if the request had been granted a permit, which it keeps.
     pub(crate) fn remove(&mut self, place: Place) -> bool {
         let served = self.unlink(place.0).is_none();
         self.served -= usize::from(served);
@@ -107,7 +108,7 @@ impl<W> Queue<W> {
         served
     }
 
-    /// Takes a waiter out of the line and leaves `Served` in its slot; `None` if there is no waiter.
+    /// Removes a value from the list and leaves `Served` in its slot; `None` if there is no value.
     fn unlink(&mut self, at: usize) -> Option<W> {
         let slot = self.slots.get_mut(at)?;
         match mem::replace(slot, Slot::Served) {
@@ -173,7 +174,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a plain `VecDeque` that is searched: same order, same answers, nothing left over.
+        /// Compares the queue with a plain `VecDeque`: the same order and the same results, and no
+        /// slot is left in use.
         #[test]
         fn behaves_like_a_searched_deque(steps in proptest::collection::vec(step(), 0..200)) {
             let mut queue = Queue::new();

@@ -1,4 +1,4 @@
-//! A window of calls: the last so many, in a ring.
+//! A window of calls: the last calls, in a ring.
 
 use crate::sync::atomic::{
     AtomicU64,
@@ -8,24 +8,24 @@ use crate::sync::atomic::{
 use super::Divisor;
 use super::counts::{Counts, Sample, Tallies};
 
-/// The last calls, one by one.
+/// The last calls, one in each slot.
 #[derive(Debug)]
 pub(super) struct CountWindow {
     slots: Box<[AtomicU64]>,
     size: Divisor,
     heads: Heads,
-    /// Samples that were in a slot, but for fast successes: those are all others that have claimed
-    /// a slot.
+    /// The samples that were in a slot before, except fast successes: those are all other samples
+    /// that have claimed a slot.
     evicted: Tallies,
 }
 
-/// What each call writes, apart from what is only read.
+/// The words that each call writes, apart from words that are only read.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Heads {
     /// `| era: 22 | slots claimed in it: 42 |`.
     claims: AtomicU64,
-    /// Slots claimed in earlier eras.
+    /// The number of slots claimed in earlier eras.
     earlier: AtomicU64,
     sums: AtomicU64,
 }
@@ -42,7 +42,8 @@ mod tag {
         word >> SHIFT
     }
 
-    /// Whether the tag is of a later era. Tags are compared around the end of their range.
+    /// Returns whether the tag is of a later era. The comparison wraps around at the end of the
+    /// range.
     pub(super) const fn is_later(tag: u64, than: u64) -> bool {
         let ahead = of_era(tag.wrapping_sub(than));
         ahead != 0 && ahead < 1 << 21
@@ -71,8 +72,9 @@ mod slot {
     }
 }
 
-/// The sums over the slots: `| era: 22 | calls: 14 | failures: 14 | slow: 14 |`. Each is moved up
-/// by `BIAS`: who evicts a failure may subtract it before the one who recorded it has added it.
+/// The sums over the slots: `| era: 22 | calls: 14 | failures: 14 | slow: 14 |`. Each has an offset
+/// of `BIAS`, because a thread that evicts a failure may subtract it before the thread that
+/// recorded it has added it.
 mod sums {
     use super::{Counts, Sample, tag};
 
@@ -139,7 +141,7 @@ impl CountWindow {
             return None;
         };
         let evicted = slot::sample(old);
-        // What replaces its like changes no sum.
+        // A sample that replaces one of its class changes no sum.
         if tag::of(old) == tag && evicted.is_some_and(|old| old.class() == sample.class()) {
             self.evict(sample);
             let sums = self.heads.sums.load(Acquire);
@@ -174,7 +176,7 @@ impl CountWindow {
         Some((claimed - self.size.divide(claimed) * self.slots.len() as u64) as usize)
     }
 
-    /// The sample has replaced `old` in its slot, and the sums change.
+    /// The sample has replaced `old` in its slot: changes the sums.
     fn replace(&self, tag: u64, old: u64, sample: Sample) -> Option<Counts> {
         let evicted = slot::sample(old);
         if let Some(evicted) = evicted {
@@ -205,13 +207,13 @@ impl CountWindow {
         self.scan(|tag| tag == tag::of_era(era))
     }
 
-    /// All calls that have claimed a slot.
+    /// The counts of all calls that have claimed a slot.
     pub(super) fn ever(&self) -> Counts {
         let mut ever = self.scan(|_| true);
         self.evicted.add_to(&mut ever);
         let earlier = self.heads.earlier.load(Relaxed);
         let bad = ever.failures + ever.slow - ever.slow_failures;
-        // A slot that was claimed may not be written yet.
+        // A slot that is claimed may not be written yet.
         ever.calls = (earlier + (self.heads.claims.load(Relaxed) & CLAIMS)).max(bad);
         ever
     }
@@ -232,8 +234,8 @@ impl CountWindow {
 mod tests {
     use super::*;
 
-    /// A success that replaces one of its era, before that one has changed the sums, is not judged
-    /// by the failures of the era before.
+    /// A success replaces one of its era before that one has changed the sums. The failures of the
+    /// era before must not count for it.
     #[test]
     fn sums_of_an_older_era_judge_nothing() {
         let (window, past) = (CountWindow::new(1), Tallies::new());

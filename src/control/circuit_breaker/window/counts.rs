@@ -1,14 +1,14 @@
-//! What one call says, and the sums of many.
+//! The sample of one call, and the sums of many.
 
 use std::array;
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// What one call says: two values, so that it is passed in registers.
+/// The sample of one call: two values, so that it is passed in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sample {
     class: u32,
-    /// Microseconds; 0 if it is not measured.
+    /// In microseconds; 0 if it is not measured.
     pub(super) took: u64,
 }
 
@@ -19,13 +19,13 @@ pub(crate) struct Counts {
     pub(crate) failures: u64,
     pub(crate) slow: u64,
     pub(crate) slow_failures: u64,
-    /// Calls whose duration is known.
+    /// The number of calls whose duration is known.
     pub(crate) timed: u64,
-    /// Microseconds of these together.
+    /// The total duration of these, in microseconds.
     pub(crate) took: u64,
 }
 
-/// How many there were of each [`Sample::class`].
+/// The number of samples of each [`Sample::class`].
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct Tallies([AtomicU64; CLASSES]);

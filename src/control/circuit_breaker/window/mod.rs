@@ -1,10 +1,10 @@
-//! The calls that a breaker judges: the last so many, or those of a time span.
+//! The calls that a breaker evaluates: the last calls, or those of a time span.
 //!
 //! Nothing is cleared. Each word has a tag, and a word whose tag is not the current one counts as
-//! empty. In a window of time the tag is the number of a slice of time; in a window of calls it is
-//! the era of the breaker, which is how often the breaker began to count. So a new era begins with
-//! an empty window, and what an older one records late is not in it. Each word is changed by one
-//! atomic operation, and does not depend on another.
+//! empty. In a window of time, the tag is the number of a slice of time. In a window of calls, it
+//! is the era of the breaker: the number of times that the breaker has started to count. A new era
+//! therefore starts with an empty window, and does not contain late records of an older one. One
+//! atomic operation changes each word, and no word depends on another.
 
 mod count;
 mod counts;
@@ -15,17 +15,17 @@ use self::counts::Tallies;
 pub(crate) use self::counts::{Counts, Sample};
 use self::time::TimeWindow;
 
-/// The most calls that a window of calls has.
+/// The upper bound for the calls in a window of calls.
 pub(crate) const MAX_CALLS: u32 = 4096;
 
-/// The most buckets of a window of time.
+/// The upper bound for the buckets of a window of time.
 pub(crate) const MAX_BUCKETS: u32 = 60;
 
-/// The window of a breaker, and the number of all calls that were ever recorded.
+/// The window of a breaker, and the counts of all calls so far.
 #[derive(Debug)]
 pub(crate) struct Window {
     calls: Calls,
-    /// Samples that are in no word any more, or never were.
+    /// The samples that are in no word any more, or never were.
     past: Tallies,
 }
 
@@ -36,7 +36,7 @@ enum Calls {
 }
 
 /// Divides by a number that is known early, with a multiplication (Granlund and Montgomery,
-/// "Division by invariant integers using multiplication", 1994). Exact below 2^63.
+/// "Division by invariant integers using multiplication", 1994). It is exact below 2^63.
 #[derive(Clone, Copy, Debug)]
 struct Divisor {
     multiplier: u64,
@@ -63,8 +63,8 @@ impl Window {
         }
     }
 
-    /// Counts a call, and returns what the window holds with it; `None` if it holds only fast
-    /// successes, or if the sample is too late to be in it. `now` is read by a window of time.
+    /// Counts a call, and returns the counts of the window with it. Returns `None` if the window
+    /// has only fast successes, or if the sample is too late for it. A window of time reads `now`.
     #[inline]
     pub(crate) fn record(
         &self,
@@ -78,12 +78,12 @@ impl Window {
         }
     }
 
-    /// Counts a call that belongs into no window: it is of an older era.
+    /// Counts a call that belongs to no window, because it is of an older era.
     pub(crate) fn record_past(&self, sample: Sample) {
         self.past.add(sample.class(), 1);
     }
 
-    /// What the window holds.
+    /// The counts of the window.
     pub(crate) fn counts(&self, era: u64, now: u64) -> Counts {
         match &self.calls {
             Calls::Count(window) => window.counts(era),
@@ -91,7 +91,7 @@ impl Window {
         }
     }
 
-    /// All calls that were ever recorded. While others record, a call may be seen a moment late.
+    /// The counts of all calls so far. While other threads record, a call may appear a moment late.
     pub(crate) fn totals(&self) -> Counts {
         let mut totals = match &self.calls {
             Calls::Count(window) => window.ever(),

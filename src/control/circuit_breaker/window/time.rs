@@ -1,4 +1,4 @@
-//! A window of time: the calls of the last time span, in slices of it.
+//! A window of time: the calls of the last time span, divided into slices.
 
 use std::array;
 
@@ -10,13 +10,14 @@ use crate::sync::atomic::{
 use super::Divisor;
 use super::counts::{CLASSES, Counts, Sample, Tallies};
 
-/// The calls of a time span. Slices are numbered from the origin of time; each era is ahead of the
-/// one before by as many slices as there are buckets. A word has at least 32 bits for the number of
-/// its slice, which last for 50 million eras, and a window of ten seconds for 300 years.
+/// The calls of a time span. Slices are numbered from the origin of time. Each era starts as many
+/// slices after the previous one as there are buckets. A word has at least 32 bits for the number
+/// of its slice, which are enough for 50 million eras, and in a window of ten seconds for 300
+/// years.
 #[derive(Debug)]
 pub(super) struct TimeWindow {
     width: Divisor,
-    /// How many slices are in the window.
+    /// The number of slices in the window.
     slices: u64,
     /// A power of two, so that a slice finds its bucket without a division.
     buckets: Box<[Bucket]>,
@@ -28,7 +29,7 @@ pub(super) struct TimeWindow {
     worst: AtomicU64,
 }
 
-/// A slice of time on cache lines of its own: only the newest is written.
+/// The counts of a slice of time, on their own cache lines, since only the newest is written.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Bucket {
@@ -69,8 +70,8 @@ mod took {
 // === impl Layout ===
 
 impl Layout {
-    /// A count has room for a billion calls a second, or for four billion calls, and then stays
-    /// full, which is enough for a rate.
+    /// A count can hold a billion calls a second, or four billion calls. It then stays at its
+    /// maximum, which is enough for a rate.
     fn new(width: u64) -> Self {
         let shortest = width / 10_000_000;
         Self {
@@ -86,7 +87,7 @@ impl Layout {
         word & ((1 << self.bits) - 1)
     }
 
-    /// One more in the slice; `None` if the word is of a later one.
+    /// Adds one to the slice; `None` if the word is of a later slice.
     #[inline]
     const fn increment(self, word: u64, slice: u64) -> Option<u64> {
         let held = self.slice(word);
@@ -122,26 +123,27 @@ impl TimeWindow {
         }
     }
 
-    /// The slice of a time. The first one is a window ahead of words that are not written yet.
+    /// The slice of a time. The first slice is one window after that of words that are not written
+    /// yet.
     #[inline]
     fn slice(&self, era: u64, now: u64) -> u64 {
         self.width.divide(now) + ((era + 1) << self.era_shift)
     }
 
-    /// Eras are a number of windows apart, so that this is right for slices of any era.
+    /// Eras are a whole number of windows apart, so that this is correct for slices of any era.
     #[inline]
     fn bucket(&self, slice: u64) -> &Bucket {
         &self.buckets[slice as usize & (self.buckets.len() - 1)]
     }
 
-    /// Whether a slice is in the window that ends with `last`.
+    /// Returns whether a slice is in the window that ends with `last`.
     #[inline]
     fn is_in(&self, last: u64, slice: u64) -> bool {
         last.wrapping_sub(slice) < self.slices
     }
 
-    /// The end of the window that has a sample to judge, if there is one with a sample of `slice`:
-    /// later than `slice` if another call was later.
+    /// The end of the window that has a sample to evaluate, if there is one with a sample of
+    /// `slice`. It is later than `slice` if another call was later.
     #[inline]
     fn judged(&self, slice: u64) -> Option<u64> {
         let worst = self.worst.load(Acquire);
@@ -149,9 +151,9 @@ impl TimeWindow {
         self.is_in(last, worst).then_some(last)
     }
 
-    /// Of a failure and a success at once in a slice, one sees both. The failure writes `worst`
-    /// first, and then changes the word of the successes. If the success changes that word later,
-    /// it sees `worst`; if earlier, the failure sees the success.
+    /// If a failure and a success are recorded in a slice at the same time, one of them sees both.
+    /// The failure first writes `worst`, and then changes the word of the successes. If the success
+    /// changes that word later, it sees `worst`; if earlier, the failure sees the success.
     #[inline(always)]
     pub(super) fn record(
         &self,
@@ -196,7 +198,7 @@ impl TimeWindow {
         self.counted(counted, slice, class, past)
     }
 
-    /// What the window holds when a sample is counted over a word.
+    /// The counts of the window, when a sample is counted in a word.
     #[cold]
     fn counted(
         &self,
@@ -215,7 +217,7 @@ impl TimeWindow {
         self.judged(slice).map(|last| self.rates(last))
     }
 
-    /// One more; returns the word before, or `None` if it is of a later slice.
+    /// Adds one. Returns the word before, or `None` if it is of a later slice.
     #[inline]
     fn count(&self, word: &AtomicU64, slice: u64) -> Option<u64> {
         let increment = |word| self.layout.increment(word, slice);
@@ -229,7 +231,7 @@ impl TimeWindow {
         }
     }
 
-    /// What is compared with thresholds.
+    /// The counts that are compared with thresholds.
     fn rates(&self, last: u64) -> Counts {
         let mut counts = Counts::default();
         self.each(|class, word| {
@@ -254,7 +256,7 @@ impl TimeWindow {
         counts
     }
 
-    /// All calls that are in a word, of whatever slice.
+    /// The counts of all calls that are in a word, of any slice.
     pub(super) fn ever(&self) -> Counts {
         let mut counts = Counts::default();
         self.each(|class, word| {
@@ -278,7 +280,7 @@ mod tests {
 
     const MILLI: u64 = 1_000_000;
 
-    /// C7: a number is not that of an older slice, however long its bucket was not written.
+    /// C7: a count is never that of an older slice, however long its bucket was not written.
     #[test]
     fn c7_numbers_of_slices_do_not_come_round() {
         let (window, past) = (TimeWindow::new(10 * MILLI, 1), Tallies::new());
@@ -301,7 +303,7 @@ mod tests {
         assert_eq!((layout.slice(full), layout.count(full)), (7, (1 << 24) - 1));
     }
 
-    /// A breaker that closes often has many eras, also with a long window.
+    /// A breaker that closes often has many eras, even with a long window.
     #[test]
     fn numbers_of_slices_last_for_many_eras() {
         let day = 24 * 60 * 60 * 1_000 * MILLI;
@@ -315,7 +317,8 @@ mod tests {
         }
     }
 
-    /// A failure that comes a slice late, after one of the next slice, is judged with it.
+    /// A failure that is recorded one slice late, after one of the next slice, is evaluated with
+    /// it.
     #[test]
     fn a_late_failure_is_judged_in_the_window_of_the_latest() {
         let (window, past) = (TimeWindow::new(100 * MILLI, 10), Tallies::new());

@@ -1,4 +1,4 @@
-//! What the peers do, as "Differences from" in the docs of the layers says.
+//! Asserts the sections "Differences from" of the docs, against tower 0.5 and tower-http 0.7.
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn, ready};

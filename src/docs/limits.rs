@@ -1,4 +1,4 @@
-//! What each layer does not protect from, and what does.
+//! What each layer does not protect from, and what to use instead.
 //!
 //! A layer sees the requests of one process, and what Tokio reports. This page lists what each
 //! layer cannot see or stop. [`placement`](crate::docs::placement) explains where to put the
@@ -15,10 +15,11 @@
 //!   and accept again; do not end the loop.
 //! - **Slow headers.** Hyper's `header_read_timeout` closes the connection if hyper has a timer.
 //!   Over HTTP/1 it bounds idle connections too. `axum::serve` sets no timer. Hyper-util's
-//!   automatic builder has no timeout for the first bytes, which tell HTTP/1 from HTTP/2;
+//!   automatic builder has no timeout for the first bytes, which distinguish HTTP/1 from HTTP/2;
 //!   `examples/common` adds one.
-//! - **Silent HTTP/2 connections.** Hyper's `keep_alive_interval` finds peers that are gone. A peer
-//!   that answers pings may stay: use a proxy, or shut connections down at a maximum age.
+//! - **Silent HTTP/2 connections.** Hyper's `keep_alive_interval` closes connections whose peer
+//!   does not answer pings. A peer that answers pings may stay: use a proxy, or shut connections
+//!   down at a maximum age.
 //! - **HTTP/1 pipelining.** Requests behind the first one of a connection wait in its buffer.
 //!   Nothing counts them, and no timeout applies to them.
 //! - **What hyper buffers.** By default, HTTP/1 buffers up to 400 kB (`max_buf_size`) for each
@@ -76,11 +77,11 @@
 //!
 //! # `CatchPanicLayer`
 //!
-//! - **What ends the process**: `panic = "abort"`, a panic during another panic, a stack overflow,
+//! - **The end of the process**: `panic = "abort"`, a panic during another panic, a stack overflow,
 //!   `std::process::abort`, a failed allocation, the kernel's out-of-memory killer. Use a process
 //!   manager that restarts the process, and more than one process behind a load balancer.
-//! - **A panic in a destructor.** It is not caught where a future or a body is dropped. `Drop`
-//!   should not panic.
+//! - **A panic in a destructor.** The layer does not catch a panic while a future or a body is
+//!   dropped. `Drop` should not panic.
 //! - **Spawned tasks.** Tokio catches their panics and keeps them in the `JoinHandle`. Await it,
 //!   and call `std::panic::resume_unwind(error.into_panic())` if the panic concerns the request.
 //! - **A lock that the handler held.** A `std::sync::Mutex` is poisoned, and each later
@@ -101,9 +102,9 @@
 //! - **One blocked worker of several** is no lag by definition, since the other workers steal its
 //!   tasks. Other futures in the same task wait with it. Move code that blocks to `spawn_blocking`.
 //! - **A `current_thread` runtime** has no other worker: a handler that blocks stops everything,
-//!   health checks included. The shedder takes a lag during which no request arrives for a stall,
-//!   and forgives it with the first request that does. It does not forgive a second stall right
-//!   after the first.
+//!   health checks included. If no request arrives during a lag, the shedder treats the lag as a
+//!   stall, and ignores it at the first request. It does not ignore a second stall right after the
+//!   first.
 //! - **Several runtimes** are measured separately, and each sheds for itself. Outside a runtime
 //!   everything is admitted. No layer moves load from a busy runtime to an idle one: balance the
 //!   connections.
@@ -111,15 +112,15 @@
 //!   their queue. Spawn connections on the runtime itself, or use a concurrency limit.
 //! - **Short bursts** are admitted by design: a lag arms the shedder when it reaches 80 ms, or more
 //!   with long handlers. For less, use [`LagThresholds::strict`](crate::LagThresholds::strict).
-//! - **Exempt requests** are not rejected, but wait in the runtime's queue as all others.
+//! - **Exempt requests** are not rejected, but they wait in the runtime's queue like all others.
 //! - **Memory.** Nothing reads the memory unless you add
 //!   [`memory_limit`](crate::LoadSignal::memory_limit), and that reads it every 100 ms.
 //! - **A host that is short of CPU.** The lag is real, and requests are rejected, although the
 //!   service is not the cause. [`LagReport::host_is_short`](crate::LagReport::host_is_short) shows
 //!   it. If the thread that measures has no reading for half a second, everything is admitted and
 //!   counted as `fail_open`. After `fork`, nothing is measured in the child.
-//! - **Volume.** As the outermost layer, one core rejects about 85 000 requests a second, and does
-//!   nothing else then. Stop more than that in front of the process.
+//! - **Volume.** A core that only rejects has a [maximum rate](crate::docs::cost#rejections), and
+//!   serves nothing else then. Stop more than that in front of the process.
 //!
 //! # `CircuitBreakerLayer`
 //!
@@ -142,8 +143,8 @@
 //!   [`minimum_calls`](crate::CircuitBreakerSettings::minimum_calls), or a longer window.
 //! - **The time until it opens.** Calls hang and hold permits until then. A timeout and a
 //!   concurrency limit bound for how long, and how many.
-//! - **Load.** It counts failures, not calls: callers may call a healthy dependency as often as
-//!   they like.
+//! - **Load.** It counts failures, not calls: it does not limit how often callers call a healthy
+//!   dependency.
 //! - **Several processes.** Each has its own breaker, which sends its own probes and is closed
 //!   after a restart.
 //! - **Many keys.** Clients that choose the key of `CircuitBreakers` freely can evict the breakers
@@ -157,9 +158,9 @@
 //! - **Spawned work goes on.** The handler's future is dropped, its `tokio::spawn`ed tasks are not.
 //!   Keep their handles in a `JoinSet`, which aborts its tasks when it is dropped. A closure in
 //!   `spawn_blocking` cannot be stopped: let it check a flag or its [`Deadline`](crate::Deadline).
-//! - **Side effects.** What the handler has sent or written before it is dropped stays, and a
+//! - **Side effects.** Data that the handler has sent or written before it is dropped stays, and a
 //!   dependency goes on working on its call. Use transactions and idempotency keys, and pass the
-//!   deadline on. 504 says that the result is unknown, not that nothing was done.
+//!   deadline on. A 504 means that the result is unknown, and not that nothing was done.
 //! - **Small responses to slow readers.** [`including_body`](crate::GateLayer::including_body) and
 //!   [`progress_timeout`](crate::GateLayer::progress_timeout) end a body of unknown size or above
 //!   64 KiB even if the client reads nothing and the connection does not poll the body. A smaller
@@ -179,8 +180,8 @@
 //!
 //! # `ConcurrencyLimitLayer`
 //!
-//! - **Handlers that compute** do not reach it: they keep their worker, so that the next request is
-//!   not even read. Use [`LagShed`](crate::LagShed).
+//! - **Handlers that compute** do not reach the limit: they keep their worker, so that the server
+//!   does not even read the next request. Use [`LagShed`](crate::LagShed).
 //! - **Requests that never end** hold their permits. Put a timeout outside the limit, and set
 //!   timeouts for bodies: [`including_body`](crate::GateLayer::including_body) or
 //!   [`body_idle_timeout`](crate::GateLayer::body_idle_timeout) and
@@ -203,8 +204,8 @@
 //!   its permit until the answer is sent.
 //! - **The memory of all requests.** It bounds one body. Multiply it by the limit of a
 //!   [`ConcurrencyLimit`](crate::ConcurrencyLimit) outside it to get the bound for all bodies that
-//!   handlers read whole: 512 bodies of 2 MiB are 1 GiB. What handlers make of a body, responses,
-//!   and hyper's buffers come on top.
+//!   handlers read whole: 512 bodies of 2 MiB are 1 GiB. Add the values that handlers decode from a
+//!   body, the responses, and hyper's buffers.
 //! - **Compressed bodies**, if an inner layer decompresses them: the limit counts compressed bytes.
 //!   Decompress outside the limit, or limit the decompressed bytes.
 //! - **Slow bodies, large headers, long URIs** by default: `body_idle_timeout`, `body_timeout`,
@@ -221,14 +222,15 @@
 //!
 //! - **One process.** Each handle counts in its own process: four processes with a limit of 512
 //!   allow 2048 requests to their dependency. Divide the limit, or put one limit in front.
-//! - **Retries multiply.** A rejection costs little, but not nothing, and three layers of clients
-//!   with three tries each make 27 calls of one. Retry at one level, within a budget, and respect
-//!   `Retry-After`: it is a request that clients may ignore.
-//! - **Tenants.** The shedder rejects at random, the concurrency limit rejects those that come
-//!   last, and an open breaker rejects all. To distinguish tenants, use
+//! - **Retries multiply.** Each rejection has a small cost, and three layers of clients with three
+//!   tries each turn one call into 27. Retry at one level, [within a
+//!   budget](crate::docs::recipes::retry#retry-within-a-budget), and honour `Retry-After`. Clients
+//!   may ignore that header.
+//! - **Tenants.** The shedder rejects the requests that have waited longest, the concurrency limit
+//!   rejects those that arrive last, and an open breaker rejects all. To distinguish tenants, use
 //!   [`exempt`](crate::GateLayer::exempt), your own policy, or a rate limit in front.
 //! - **Denial of service**: a full network, a flood of handshakes, connections or cheap requests.
 //!   Use the kernel, a load balancer, or the network provider.
-//! - **Dependencies without a layer.** What a handler calls in other ways, for example through a
-//!   database's pool, needs its own timeouts and limits, or
+//! - **Dependencies without a layer.** A dependency that a handler calls in another way, for
+//!   example through a pool of database connections, needs its own timeouts and limits, or
 //!   [`CircuitBreaker::run`](crate::CircuitBreaker::run) and `try_acquire`.

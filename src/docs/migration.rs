@@ -1,7 +1,8 @@
-//! How to move from tower, tower-http and tower-resilience.
+//! How to migrate from tower 0.5, tower-http 0.7 and tower-resilience 0.14.
 //!
-//! For each layer: what replaces it, and what changes. You can replace one layer at a time. The
-//! other layers of [tower](https://docs.rs/tower), [tower-http](https://docs.rs/tower-http) and
+//! This page lists for each layer its replacement and the changes. You can replace one layer at a
+//! time. The other layers of [tower](https://docs.rs/tower),
+//! [tower-http](https://docs.rs/tower-http) and
 //! [tower-resilience](https://docs.rs/tower-resilience) go into the same `ServiceBuilder`. If you
 //! replace several of them on a server, use [`seawall::server()`](crate::server), which has the
 //! layers in [the right order](crate::stack#the-parts-of-a-server).
@@ -44,7 +45,8 @@
 //!
 //! # tower `timeout`, `load_shed` and a concurrency limit
 //!
-//! Three layers, two of which return errors, and a fourth that handles these errors become two:
+//! Two layers replace four: three layers, two of which return errors, and a fourth that handles
+//! these errors.
 //!
 //! ```
 //! # use std::time::Duration;
@@ -90,7 +92,7 @@
 //! - **The service must be `Clone`** for our limit, since a queued request keeps the instance that
 //!   was polled ready. A limit of 0 panics here; with tower such a service is never ready.
 //! - **Remove `load_shed` around our limit.** It sheds nothing, since our limit is ready when the
-//!   inner service is, and it brings the boxed error back. Around a `Buffer`, a `RateLimit` or a
+//!   inner service is, and it adds the boxed error again. Around a `Buffer`, a `RateLimit` or a
 //!   balancer it works as before.
 //! - **On a client**, with `.plain()`, use [`Rejection::find`](crate::Rejection::find) and its
 //!   [`reason`](crate::Rejection::reason) in place of `error.is::<Elapsed>()`. Tower boxes every
@@ -268,7 +270,7 @@
 //! | `on_state_transition`, `metrics().await` | `on_transition`, `snapshot` |
 //! | `force_open().await`, for the open duration | `trip`; `force_open` lasts until `reset` |
 //! | `force_closed().await`, `reset().await` | `reset`; `force_closed` switches the breaker off |
-//! | `manual_mode` | `observe_only`, and `force_open` by hand |
+//! | `manual_mode` | `observe_only`, and `force_open` |
 //!
 //! - **On a client a rejection is `Ok`** too, a 503. There it is `Err(OpenCircuit)`. `.plain()`
 //!   makes it an error.

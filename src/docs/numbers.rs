@@ -1,4 +1,4 @@
-//! How to choose limits and timeouts: from one load test, and from what you observe afterwards.
+//! How to choose limits and timeouts from one load test, and from what you observe afterwards.
 //!
 //! Keep the defaults of [`LagShed`](crate::LagShed) and [`CircuitBreaker`](crate::CircuitBreaker)
 //! unless you have a reason to change them. Choose the concurrency limit, the timeout and the
@@ -34,9 +34,9 @@
 //!   requests wait in the runtime's queue before any layer sees them. The lag shedder measures that
 //!   queue. Its thresholds are times, so that you need not choose a number of requests. (In the
 //!   last row it rejects, and a client that retries at once uses a core for that.)
-//! - **A service that awaits** (right) answers more requests the more are in flight, until what it
-//!   waits for is exhausted, for example the connections of a pool, or memory. Here you choose the
-//!   limit.
+//! - **A service that awaits** (right) answers more requests per second with more requests in
+//!   flight, until a resource is exhausted, for example the connections of a pool, or memory. Here
+//!   you choose the limit.
 //!
 //! Most services are both. Measure with the mix of your traffic, on the machines that you deploy
 //! to, and with the real dependencies.
@@ -68,10 +68,10 @@
 //!   around the routes that use the database.
 //! - **Memory may have a lower limit**: permits x the memory of a request, including its body if
 //!   the handler reads it whole (512 x 2 MiB is a gigabyte).
-//! - **The queue** evens out bursts and adds no capacity. If it is longer than what drains within
-//!   the queue timeout, the last requests only wait for their rejection. Set the queue timeout to
-//!   at most a tenth of the timeout, or to what a user does not notice: 100 ms. Use no queue where
-//!   a load balancer can try another process at once.
+//! - **The queue** smooths bursts and adds no capacity. If the queue is longer than the number of
+//!   requests that leave it within the queue timeout, the last requests only wait for their
+//!   rejection. Set the queue timeout to at most a tenth of the timeout, or to a time that a user
+//!   does not notice: 100 ms. Use no queue if a load balancer can try another process at once.
 //! - **When a dependency is ten times slower**, each request holds its permit ten times as long.
 //!   Responses per second fall to a tenth, and the other requests are rejected at once. If that is
 //!   too few, put a breaker and a timeout around that dependency. A higher limit only moves the
@@ -80,15 +80,15 @@
 //! # Timeouts
 //!
 //! ```text
-//! p99.9 when all is well  <  the dependency's timeout  <  the route's  <  the caller's
+//! normal p99.9  <  the dependency's timeout  <  the route's  <  the caller's
 //! ```
 //!
 //! - **Not below p99.9**: the work for each request that times out is lost, and the client often
 //!   sends it again.
 //! - **Not above the caller's timeout**: otherwise the server works on responses that no client
 //!   reads. gRPC callers send their timeout, and [`TimeoutLayer`](crate::TimeoutLayer) uses the
-//!   shorter one. Browsers wait for minutes, people for a few seconds, and a load balancer for as
-//!   long as it is configured to (often 60 s, after which it answers itself).
+//!   shorter one. Browsers wait for minutes, people for a few seconds, and a load balancer for its
+//!   configured time (often 60 s, after which it answers itself).
 //! - **With retries inside**, the outer timeout is the sum of all tries and pauses.
 //! - **For response bodies**, use [`including_body`](crate::GateLayer::including_body) if they have
 //!   similar lengths, else [`body_idle_timeout`](crate::GateLayer::body_idle_timeout). Three

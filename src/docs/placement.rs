@@ -7,7 +7,7 @@
 //!
 //! Start with [`seawall::server()`](crate::server) or [`seawall::client()`](crate::client): the
 //! parts are in the right order, and the stack is one gate, which costs less than nested layers.
-//! Use single layers for what concerns some routes only, such as a circuit breaker, a second
+//! Use single layers for a part that only some routes need, such as a circuit breaker, a second
 //! concurrency limit or a shorter timeout, and where you need another order. Single layers work
 //! inside a stack and around it.
 //!
@@ -15,8 +15,8 @@
 //!
 //! | layer | scope | position | why |
 //! |---|---|---|---|
-//! | [`CatchPanicLayer`](crate::CatchPanicLayer) | the whole service, once | outside all other layers of this crate, inside request ids, traces and CORS | it catches panics of all layers inside it, and those outside it add their headers to its 500 |
-//! | [`LagShedLayer`](crate::LagShedLayer) | the process: one handle, on every listener, before routing | next inside | all routes share the runtime; it rejects most, so its rejections must cost least |
+//! | [`CatchPanicLayer`](crate::CatchPanicLayer) | the whole service, once | outside all other layers of this crate, inside request ids, traces and CORS | it catches the panics of all layers inside it; the layers outside add their headers to its 500 |
+//! | [`LagShedLayer`](crate::LagShedLayer) | the process: one handle, on every listener, before routing | next inside | all routes share the runtime; it rejects the most requests, so its rejections must be cheap |
 //! | [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) | the routes that need the same dependency | inside the lag shedder, outside a timeout | a breaker around all routes rejects all of them; a timeout is a failure only for layers outside it |
 //! | [`TimeoutLayer`](crate::TimeoutLayer) | the service, with [`per_request`](crate::TimeoutLayer::per_request) for exceptions, or [raisable](crate::TimeoutSettings::raisable_to()) by routes; a shorter one in each breaker | outside the concurrency limit | the time in the queue counts |
 //! | [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer) | the process: one handle; more for groups of routes | outside the request limit | a request holds its permit while its body is read; a body that is too slow releases it |
@@ -138,21 +138,21 @@
 //!
 //! | layer | position | why |
 //! |---|---|---|
-//! | `SetRequestIdLayer`, `PropagateRequestIdLayer` | outside | rejections have an id too, and the panic hook gets it; inside, a panic loses the id of its 500 |
+//! | `SetRequestIdLayer`, `PropagateRequestIdLayer` | outside | rejections have an id too, and the panic hook gets it; if these layers are inside, the 500 of a panic has no id |
 //! | `TraceLayer` | outside | it sees every response. By default it logs each 5xx at `ERROR`, rejections included: give `on_failure` a lower level. This crate counts rejections in metrics, and its events for them are at `DEBUG` |
-//! | `CorsLayer` | outside | scripts of other origins can read a 503, and `retry-after` if you expose it; preflights end there and take no permit |
-//! | `CompressionLayer` | inside the lag shedder and the concurrency limit | outside, it compresses rejections too, which are above its minimum size; that costs more than to reject. Idle timeouts work on both sides: it passes on what it has when the body pauses |
+//! | `CorsLayer` | outside | scripts of other origins can read a 503, and `retry-after` if you expose it; the layer answers preflights, which take no permit |
+//! | `CompressionLayer` | inside the lag shedder and the concurrency limit | outside, it also compresses rejections, which costs more than the rejection itself. Idle timeouts work on both sides: the layer passes on its data when the body pauses |
 //! | `RequestDecompressionLayer` | outside the request limit | the limit counts the bytes that the handler reads, not the compressed ones |
 //! | `catch_panic`, `timeout`, `limit` | not needed | each module of this crate lists the "Differences" |
 //!
 //! # Health checks
 //!
-//! [`exempt`](crate::GateLayer::exempt) health checks from what rejects for load. Otherwise an
-//! orchestrator restarts a busy server, and the other servers get its load. Exempt them from a
-//! breaker that is around them too: otherwise their successes count for its dependency. An exempt
-//! request still waits in the runtime's queue. Give the check a timeout well above 240 ms, the most
-//! that the shedder lets a request wait. Do not report "not ready" while `lag.state()`
-//! is `Shedding`: the load balancer would send the load to servers that are as busy.
+//! [`exempt`](crate::GateLayer::exempt) health checks from the layers that reject because of load.
+//! Otherwise an orchestrator restarts a busy server, and the other servers get its load. Also
+//! exempt them from a breaker around them: otherwise their successes count for its dependency. An
+//! exempt request still waits in the runtime's queue. Give the check a timeout well above 240 ms,
+//! the longest time for which the shedder lets a request wait. Do not report "not ready" while
+//! `lag.state()` is `Shedding`: the load balancer would send the load to servers that are as busy.
 //!
 //! # Tonic and hyper
 //!

@@ -1,4 +1,4 @@
-//! The rows that need more than words.
+//! The rows that are not sequences of words.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -42,7 +42,7 @@ async fn p19_the_open_time_knows_how_often_it_was_in_vain() {
     );
 }
 
-/// One control for several, those that come later included.
+/// One control for several breakers, including later ones.
 #[cfg(feature = "keyed")]
 #[tokio::test(start_paused = true)]
 async fn p20b_one_control_for_several() {
@@ -70,7 +70,7 @@ async fn p20b_one_control_for_several() {
     assert_eq!(four.state(), CircuitState::ObserveOnly);
 }
 
-/// Decided: the open time saturates.
+/// Decision of this crate: the open time saturates.
 #[tokio::test(start_paused = true)]
 async fn p26_the_end_of_time() {
     let config = q().open_duration(OpenDuration::from_fn(|_| Duration::MAX));
@@ -88,7 +88,7 @@ async fn p26_the_end_of_time() {
     play.go("failed_recoveries:300 retry:86400").await;
 }
 
-/// Decided: our own limits.
+/// Decision of this crate: the allowed ranges.
 #[test]
 fn p27_limits() {
     let b = CircuitBreakerSettings::default;
@@ -159,7 +159,7 @@ fn p27_limits() {
     );
 }
 
-/// A window below 200 ms is one bucket: all of it goes at once.
+/// A window below 200 ms is one bucket: all its calls leave it at once.
 #[tokio::test(start_paused = true)]
 async fn p27_short_windows() {
     for (millis, id, later) in [(199, "P27 single", 0), (200, "P27 rolling", 1)] {
@@ -218,7 +218,7 @@ async fn thresholds_change_while_it_runs() {
     assert_eq!(breaker.settings(), now, "nothing was changed");
 }
 
-/// What is not slow has the time to come back, unless somebody says otherwise.
+/// A call that is not slow has enough time to end, unless a setting says otherwise.
 #[tokio::test(start_paused = true)]
 async fn the_half_open_time_is_long_enough_for_calls_that_are_not_slow() {
     let slow = |open| {
@@ -231,7 +231,7 @@ async fn the_half_open_time_is_long_enough_for_calls_that_are_not_slow() {
     play("long", long, "trip @10 A+ @19.9 =H @20 =O").await;
 }
 
-/// Looked at twice, it says the same, and that is what happens.
+/// Two reads return the same state, and the next call finds that state.
 #[tokio::test(start_paused = true)]
 async fn jitter_is_drawn_once() {
     let open_duration = OpenDuration::from(Duration::from_secs(10)).jitter(0.5);
@@ -253,7 +253,7 @@ async fn jitter_is_drawn_once() {
     assert_eq!(breaker.state(), looked);
 }
 
-/// Fewer probes than have come back by then: the next call finds them enough.
+/// Fewer probes than have ended by then: the next call finds that they are enough.
 #[tokio::test(start_paused = true)]
 async fn fewer_probes_than_have_come_back() {
     let mut play = Play::new("fewer", q().half_open_probes(10));
@@ -263,7 +263,7 @@ async fn fewer_probes_than_have_come_back() {
     play.go("S =C").await;
 }
 
-/// What looks half-open is, for the hand as for calls.
+/// A breaker that reads as half-open is half-open, for the methods of the handle and for calls.
 #[tokio::test(start_paused = true)]
 async fn a_breaker_that_is_due_can_be_tripped() {
     play("trip, due", q(), "trip @30 =H trip =O @59 =O @60 =H open:2").await;
@@ -280,7 +280,7 @@ async fn in_half_open_it_is_worth_coming_back_soon() {
     play("retry in H", q(), "trip @30 A+ A- retry:1 @59.5 retry:0.5").await;
 }
 
-/// A function of the user's can neither stop nor break it.
+/// A function of the user can neither block nor break the breaker.
 #[tokio::test(start_paused = true)]
 async fn open_times_that_make_no_sense() {
     let zero = q().open_duration(OpenDuration::from_fn(|_| Duration::ZERO));
@@ -294,7 +294,7 @@ async fn open_times_that_make_no_sense() {
     play("panics", panics, "trip =O @5- =O @5 F =O @10 S =C").await;
 }
 
-/// Without it, a call a second, ten probes and five seconds would never close it.
+/// Without this rule, one call a second, ten probes and five seconds would never close the breaker.
 #[tokio::test(start_paused = true)]
 async fn few_calls_close_it_as_well() {
     let breaker = CircuitBreaker::default();
@@ -310,7 +310,7 @@ async fn few_calls_close_it_as_well() {
     assert_eq!(breaker.snapshot().transitions, 3);
 }
 
-/// At the half-open time's end a probe that hangs counts as a failure.
+/// At the end of the half-open time, a probe that hangs counts as a failure.
 #[tokio::test(start_paused = true)]
 async fn what_has_come_back_decides_at_the_end() {
     play(
@@ -352,7 +352,7 @@ async fn any_metric() {
     assert_eq!(breaker.state(), CircuitState::Closed);
     breaker.record(Outcome::Panicked);
     assert!(matches!(breaker.state(), CircuitState::Open { .. }));
-    // What asks nobody is no probe.
+    // A read of the state is not a probe.
     advance(Duration::from_secs(30)).await;
     let probe = breaker.try_acquire().unwrap();
     breaker.record(Outcome::Success);

@@ -1,5 +1,5 @@
-//! A breaker that keeps a log of everything, and counts it again each time. It is played beside the
-//! handle, and beside the decisions alone.
+//! A breaker that keeps a log of all calls, and counts the log for each decision. The tests run it
+//! beside the handle, and beside the decisions alone.
 
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ pub(crate) const IN_A_ROW: usize = 4;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
     Acquire,
-    /// Which of the permits, its outcome, and the duration in milliseconds.
+    /// The index of the permit, its outcome, and the duration in milliseconds.
     Settle(usize, Outcome, u64),
     Drop(usize),
     Record(Outcome),
@@ -45,7 +45,7 @@ pub(crate) struct Entry {
     pub(crate) slow: bool,
 }
 
-/// Milliseconds throughout.
+/// All times are in milliseconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     pub(crate) last: Option<usize>,
@@ -54,7 +54,7 @@ pub(crate) struct Model {
     pub(crate) mode: Mode,
     pub(crate) generation: u64,
     pub(crate) until: u64,
-    /// Results in the window of their generation.
+    /// The results in the window of their generation.
     pub(crate) log: Vec<Entry>,
     pub(crate) outstanding: usize,
     pub(crate) probes: Vec<Entry>,
@@ -128,7 +128,7 @@ impl Model {
         }
     }
 
-    /// What a call would find.
+    /// The state that a call would find.
     pub(crate) fn next(&self) -> Mode {
         let mut next = self.clone();
         next.catch_up();
@@ -207,8 +207,8 @@ impl Model {
         }
     }
 
-    /// An outcome that comes after the half-open time ends that state, and is no call that would
-    /// become a probe.
+    /// An outcome after the half-open time ends that state. It is not a call that would become a
+    /// probe.
     fn expire(&mut self) {
         let now = self.now;
         self.now = self.until;

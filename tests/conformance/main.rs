@@ -1,5 +1,6 @@
-//! What a circuit breaker does, in rows taken as facts from the test suites of resilience4j (`R…`) and Polly (`P…`), on
-//! virtual time. Where the two disagree, or where this crate has decided otherwise, the row says so.
+//! The behaviour of a circuit breaker on virtual time, in rows that are facts from the test suites
+//! of resilience4j (`R…`) and Polly (`P…`). If the two disagree, or if this crate has decided
+//! otherwise, the row says so.
 
 mod by_hand;
 mod log;

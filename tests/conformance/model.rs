@@ -1,5 +1,5 @@
-//! Any sequence of calls, outcomes, times and forced states, beside a model that keeps a log of
-//! everything.
+//! Any sequence of calls, outcomes, times and forced states, compared with a model that keeps a log
+//! of all calls.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -35,7 +35,7 @@ async fn run(last: Option<usize>, steps: Vec<Step>) -> Result<(), TestCaseError>
     let telling = told.clone();
     breaker.on_transition(move |transition| telling.lock().unwrap().push(*transition));
     let mut model = Model::new(last);
-    // With the generation and the time that they are of.
+    // Each permit with its generation and the time at which it was granted.
     let mut tickets: Vec<(Permit<CircuitBreaker>, u64, u64)> = Vec::new();
     for step in steps {
         match step {
@@ -105,7 +105,7 @@ async fn run(last: Option<usize>, steps: Vec<Step>) -> Result<(), TestCaseError>
         .map(|t| t.number)
         .collect::<Vec<_>>();
     prop_assert_eq!(&numbers, &(1..=numbers.len() as u64).collect::<Vec<_>>());
-    // A silent window empties without a call.
+    // A window without calls empties.
     breaker.observe_only();
     breaker.record(Outcome::Failure);
     advance(Duration::from_secs(1)).await;

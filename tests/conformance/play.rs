@@ -1,17 +1,17 @@
-//! Plays a row: words in, an assertion per word.
+//! Runs a row: each word is a step or an assertion.
 //!
 //! | word | what happens |
 //! |---|---|
-//! | `S` `F` `I` | a call that is admitted and succeeds, fails, says nothing |
-//! | `Ss` `Fs` `S(2.5)` `F(2.5)` | the same, having taken 10 s, or so many |
-//! | `A+` `A-` | a call is admitted and kept, is refused |
+//! | `S` `F` `I` | a call that is admitted and succeeds, fails, is ignored |
+//! | `Ss` `Fs` `S(2.5)` `F(2.5)` | the same, with a duration of 10 s, or of this many seconds |
+//! | `A+` `A-` | a call is admitted and kept, is rejected |
 //! | `Rel` `kS` `kF` | the oldest kept call is dropped, succeeds, fails |
-//! | `@5` `@5-` `@5+` | it is 5 s after the beginning, a nanosecond less, one more |
-//! | `trip` `isolate` `disable` `observe` `reset` | the handle is told to |
+//! | `@5` `@5-` `@5+` | moves the time to 5 s after the start, a nanosecond less, a nanosecond more |
+//! | `trip` `isolate` `disable` `observe` `reset` | calls the method of the handle |
 //! | `=C` `=O` `=H` `=FO` `=FC` `=OO` | the state |
 //! | `5/3` | calls in the window and failures among them |
 //! | `rate:60` `slow:40` | percent; -1 below the minimum |
-//! | `name:n` | a counter of the snapshot, or how often a state was entered |
+//! | `name:n` | a counter of the snapshot, or the number of times that a state was entered |
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -33,7 +33,7 @@ pub(crate) struct Play {
 
 pub(crate) const NANO: Duration = Duration::from_nanos(1);
 
-/// Plays the words on a breaker of its own.
+/// Runs the words on a breaker of its own.
 pub(crate) async fn play(id: &str, settings: CircuitBreakerSettings, words: &str) -> Play {
     let mut play = Play::new(id, settings);
     play.go(words).await;
@@ -124,7 +124,7 @@ impl Play {
     #[expect(clippy::disallowed_methods, reason = "the paused clock of a test")]
     async fn until(&self, time: &str) {
         let seconds: f64 = time.trim_end_matches(['-', '+']).parse().unwrap();
-        // Whole microseconds: the literals of the rows are exact to them.
+        // Whole microseconds, since the literals of the rows are exact to them.
         let mut at = Duration::from_micros((seconds * 1e6).round() as u64);
         if time.ends_with('-') {
             at -= NANO;

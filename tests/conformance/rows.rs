@@ -1,4 +1,4 @@
-//! The rows that are words.
+//! The rows that are sequences of words.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// resilience4j's common configuration.
+/// The common configuration of resilience4j.
 pub(crate) fn k() -> CircuitBreakerSettings {
     CircuitBreakerSettings::default()
         .window(Window::time_based(secs(20)).buckets(20))
@@ -23,7 +23,7 @@ pub(crate) fn k() -> CircuitBreakerSettings {
         .half_open_timeout(secs(1))
 }
 
-/// Polly's.
+/// The configuration of Polly.
 pub(crate) fn q() -> CircuitBreakerSettings {
     CircuitBreakerSettings::default()
         .window(Window::time_based(secs(10)))
@@ -38,7 +38,7 @@ fn growing() -> CircuitBreakerSettings {
         .half_open_timeout(secs(60))
 }
 
-/// A window alone: nothing trips, every rate shows.
+/// A window only: nothing opens the breaker, and every rate is visible.
 pub(crate) fn only(window: Window) -> CircuitBreakerSettings {
     CircuitBreakerSettings::default()
         .window(window)
@@ -109,12 +109,14 @@ async fn resilience4j() {
             k(),
             "trip @5 A+ A+ A+ A+ A- A- Rel A+ A- trip @10 A+ A+ A+ A+ A-",
         ),
-        // Decided: as soon as two of four have failed, the other two cannot change it.
+        // Decision of this crate: it decides as soon as two of four have failed, since the other
+        // two cannot change the result.
         ("R7", k(), "trip @5 F =H 1/1 F =O 2/2"),
-        // Decided: the same for slow ones.
+        // Decision of this crate: the same for slow probes.
         ("R8", k(), "trip @5 Ss =H Ss =O slow_calls:2 2/0"),
         ("R9", k(), "trip @5 F =H S =H S =H 3/1 S =C 0/0 S 1/0"),
-        // Decided: three of four succeeded, one failure more cannot reach a half. An ignored one changes nothing before.
+        // Decision of this crate: three of four have succeeded, and one more failure cannot reach a
+        // half. An ignored probe changes nothing before.
         (
             "R10",
             k(),
@@ -158,7 +160,8 @@ async fn resilience4j() {
             k(),
             "trip @5 A+ Rel =H @6- =H @6 =O @10 =O @11- =O A- @11 =H",
         ),
-        // Decided: there is no way to half-open by hand; any state may be forced, and from itself to itself tells nobody.
+        // Decision of this crate: no method makes a breaker half-open. Any state may be forced, and
+        // a state that is forced onto itself calls no hook.
         (
             "R16",
             k(),
@@ -214,9 +217,10 @@ async fn polly() {
     };
     let v8_words = "F F F F F F F F F F =O open:1 retry:1 @0.5 retry:0.5 @1 F =O half_open:1 open:2 retry:1 @2 S =C half_open:2 closed:1";
     for (id, config, words) in [
-        // Decided: a refusal does not carry the last failure; who wants it keeps it where it is made.
+        // Decision of this crate: a rejection does not carry the last failure. The caller can keep
+        // the failure itself.
         ("P1", q(), "F F F =C F =O A-"),
-        // Decided: a success may complete the picture.
+        // Decision of this crate: a success may open the breaker.
         ("P2", q(), "F F F =C S =O 4/3"),
         ("P3", q(), "S F F =C F =O"),
         ("P4", q(), "S S F =C F =O rate:50"),
@@ -227,14 +231,14 @@ async fn polly() {
         ("P8", q(), "F F F @10- F =O"),
         ("P9", q(), "S @10- S S F =C @10 F =O 4/2"),
         ("P10", q(), "S @10- F F =C @10 F =C 3/3"),
-        // Decided: the success at 1 s makes it two of four.
+        // Decision of this crate: the success at 1 s makes it two of four.
         ("P11", q(), "S @1 F F S =O"),
         (
             "P11, with one success more",
             q(),
             "S S @1 F S F S =C 6/2 @10 F =O 5/3",
         ),
-        // What the caller does not take for a failure is a success.
+        // A result that the caller does not classify as a failure is a success.
         ("P12", q(), "S S S S =C 4/0"),
         ("P13", q(), "F F F F =O @30 =H F =O"),
         (
@@ -244,7 +248,8 @@ async fn polly() {
         ),
         ("P14", q(), "F F F @6 F =O @30 =O @36- =O @36 =H"),
         ("P15", q(), "F F F F =O @30 S =C 0/0"),
-        // Decided: a probe that hangs keeps its place until it is dropped or the half-open time is over.
+        // Decision of this crate: a probe that hangs keeps its slot until it is dropped or the
+        // half-open time is over.
         (
             "P16",
             two(),

@@ -1,4 +1,4 @@
-//! A limit of 2 is 2, however axum applies the layer.
+//! A limit of 2 admits two requests in total, however axum applies the layer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -18,7 +18,7 @@ use tower::{ServiceBuilder, ServiceExt};
 
 use crate::support::*;
 
-/// A handler that stays until it is let go, and counts who came.
+/// A handler that waits until the test releases it, and counts its requests.
 #[derive(Clone)]
 struct Hold {
     entered: Arc<AtomicUsize>,
@@ -42,7 +42,8 @@ impl Hold {
         }
     }
 
-    /// Of ten requests at once eight are refused while two are inside; then the two are let go.
+    /// Of ten concurrent requests, eight are rejected while two are in the handler. Then the two
+    /// are released.
     async fn takes_two_of_ten<F>(&self, limit: &ConcurrencyLimit, send: impl Fn(usize) -> F)
     where
         F: Future<Output = u16> + Send + 'static,
@@ -53,7 +54,7 @@ impl Hold {
             let status = next.await.expect("more than two are inside");
             assert_eq!(status.unwrap().unwrap(), 503);
         }
-        // The two are on their way in, if not there yet.
+        // The two have their permits, even if they have not reached the handler.
         assert_eq!(limit.in_flight(), 2);
         self.gate.close();
         while let Some(status) = all.join_next().await {
@@ -64,7 +65,7 @@ impl Hold {
     }
 }
 
-/// Sends to a router as axum's own server does: a clone per request.
+/// Sends to a router as axum's own server does: with a clone for each request.
 fn oneshot(app: &Router, path: String) -> impl Future<Output = u16> + Send + 'static {
     let app = app.clone();
     async move {
@@ -145,7 +146,7 @@ async fn by_axum_serve_over_ten_connections() {
     }
 }
 
-/// The stack is a handle like any other.
+/// The stack is a handle too.
 #[tokio::test]
 async fn the_stack_on_four_routes_over_ten_connections() {
     for version in [Version::Http1, Version::Http2] {
@@ -189,7 +190,8 @@ async fn outermost_before_routing_over_ten_connections() {
     .await;
 }
 
-/// Four ways to attach it, over four routes and ten connections: one law, which refuses everywhere at once.
+/// Four ways to attach the lag shedder, over four routes and ten connections: one state, which
+/// rejects everywhere.
 #[tokio::test]
 async fn a_lag_shedder_is_one_for_the_runtime() {
     let overloaded = Arc::new(AtomicUsize::new(0));

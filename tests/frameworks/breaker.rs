@@ -19,8 +19,8 @@ fn breaker() -> CircuitBreaker {
     CircuitBreaker::default()
 }
 
-/// Four routes and ten connections: twenty failures open it, wherever they happen, and every route is refused on every
-/// connection.
+/// Four routes and ten connections: twenty failures on any of them open the breaker, and it rejects
+/// on every route and every connection.
 #[tokio::test]
 async fn one_breaker_over_four_routes_and_ten_connections_is_one() {
     for version in [Version::Http1, Version::Http2] {
@@ -87,11 +87,12 @@ async fn a_classifier_fits_a_router() {
     assert_eq!(breaker.snapshot().failures, 20);
 }
 
-/// Around hyper-util's client: errors of the connection are failures, and a refusal is an answer.
+/// Around hyper-util's client: errors of the connection are failures, and a rejection is a
+/// response.
 #[tokio::test]
 async fn around_a_client() {
     let (listener, address) = listen().await;
-    drop(listener); // nobody listens any more
+    drop(listener); // the port is closed
     let breaker = breaker();
     let pool = Pool::builder(TokioExecutor::new()).build_http::<Body>();
     let mut client = ServiceBuilder::new()
@@ -118,7 +119,7 @@ async fn around_a_client() {
     assert_eq!(breaker.snapshot().totals.failures, 20);
     assert_eq!(breaker.name(), "");
 
-    // Whose fault an error is, is for who knows it to say.
+    // A closure classifies errors.
     let breaker = self::breaker();
     let pool = Pool::builder(TokioExecutor::new()).build_http::<Body>();
     let layer = CircuitBreakerLayer::new(breaker.clone())

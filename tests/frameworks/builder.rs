@@ -1,4 +1,4 @@
-//! Every layer in *one* `ServiceBuilder` with the layers of others, where their types have to fit.
+//! Every layer in one `ServiceBuilder` with the layers of other crates: the types fit.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ async fn status(app: Router, authorization: Option<&str>) -> u16 {
     client.send(request).await.unwrap().status().as_u16()
 }
 
-/// A layer that makes its responses by `Default` can make ours.
+/// A layer that makes its responses with `Default` can make those of this crate.
 #[tokio::test]
 async fn inside_layers_that_answer_by_default() {
     let limit = ConcurrencyLimit::from(1);
@@ -64,7 +64,7 @@ async fn inside_layers_that_answer_by_default() {
     assert_eq!(status(app, Some("Bearer secret")).await, 200);
 }
 
-/// `option_layer` wants the same types with the layer and without it.
+/// `option_layer` needs the same types with the layer and without it.
 #[tokio::test]
 async fn as_an_optional_layer() {
     for is_on in [false, true] {
@@ -117,7 +117,7 @@ async fn exempt_on_every_layer() {
     assert_eq!(status(app, None).await, 200);
 }
 
-/// A client of tonic with an interceptor, on a channel behind our layers.
+/// A tonic client with an interceptor, on a channel behind the layers of this crate.
 #[tokio::test]
 async fn under_a_client_of_tonic_with_an_interceptor() {
     let (listener, address) = listen().await;
@@ -139,8 +139,7 @@ async fn under_a_client_of_tonic_with_an_interceptor() {
     assert_eq!(response.into_inner().status, 1);
 }
 
-/// An error that is made another inside a handler, where rustc has to see that the future is
-/// `Send`.
+/// A handler converts an error, and rustc must see that its future is `Send`.
 #[tokio::test]
 async fn under_map_err_in_a_handler_and_a_task() {
     let backend = serve(routes()).await;

@@ -1,6 +1,5 @@
-//! What callers do to a service, over real sockets: malformed gRPC, uploads that a proxy passes on,
-//! and rejections while the client is still sending. The numbers are those of the faults that were
-//! found in the field.
+//! Faulty callers over real sockets: malformed gRPC, uploads that a proxy passes on, and rejections
+//! while the client is still sending. The numbers are those of faults from production.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -31,12 +30,12 @@ use tower::{Layer, ServiceBuilder, ServiceExt};
 
 use crate::support::*;
 
-/// Opens at the first failure.
+/// A breaker that opens at the first failure.
 fn touchy() -> CircuitBreaker {
     CircuitBreaker::new(CircuitBreakerSettings::default().consecutive_failures(1)).unwrap()
 }
 
-/// Ends when the breaker has seen so many calls.
+/// Waits until the breaker has seen this many calls.
 async fn seen(breaker: &CircuitBreaker, calls: u64) {
     let all = async {
         loop {
@@ -95,7 +94,7 @@ async fn a3_malformed_grpc_does_not_open_the_breaker() {
 
 type Upstream = (Pool<HttpConnector, Body>, CircuitBreaker, SocketAddr);
 
-/// Passes requests on, as axum's example does, or with a request of its own.
+/// Passes requests on, as axum's example does, or sends a request of its own.
 async fn proxy(
     State((client, breaker, upstream)): State<Upstream>,
     mut request: Request<Body>,
@@ -116,7 +115,7 @@ async fn proxy(
     }
 }
 
-/// A proxy with a limit of 100 kB in front, and the breaker around its client.
+/// A proxy with a limit of 100 kB, and the breaker around its client.
 async fn proxy_server(http2: bool) -> (SocketAddr, CircuitBreaker, Arc<AtomicU64>) {
     let begun = Arc::new(AtomicU64::new(0));
     let count = begun.clone();
@@ -189,7 +188,7 @@ async fn a3_through_a_proxy_an_aborted_upload_is_no_failure_of_the_upstream() {
     }
 }
 
-/// A connection whose bytes the test sends and reads.
+/// A connection on which the test sends and reads bytes.
 struct Raw(TcpStream);
 
 impl Raw {
@@ -198,11 +197,11 @@ impl Raw {
     }
 
     async fn send(&mut self, bytes: &[u8]) {
-        // The server may have closed the connection; then the head says so.
+        // The server may have closed the connection. The head then shows the reason.
         let _ = self.0.write_all(bytes).await;
     }
 
-    /// The head of the next response; its body is read.
+    /// Reads the head of the next response, and its body.
     async fn head(&mut self) -> String {
         let read = async {
             let mut head = Vec::new();
@@ -222,7 +221,7 @@ impl Raw {
     }
 }
 
-/// Where the rest is not read, the answer says so; else the connection goes on.
+/// If the rest is not read, the answer has `connection: close`; else the connection stays open.
 #[tokio::test]
 async fn b10_an_http_1_connection_goes_on_or_says_that_it_does_not() {
     let full = ConcurrencyLimit::from(1);
@@ -315,7 +314,7 @@ async fn b10_an_http_1_connection_goes_on_or_says_that_it_does_not() {
     drop(permit);
 }
 
-/// Over HTTP/2 a client that sends its whole upload reads the rejection, whatever it is.
+/// Over HTTP/2, a client that sends its whole upload reads the rejection, for every reason.
 #[tokio::test]
 async fn b10_over_http_2_a_client_that_sends_reads_its_rejection() {
     let full = ConcurrencyLimit::from(1);
@@ -343,7 +342,7 @@ async fn b10_over_http_2_a_client_that_sends_reads_its_rejection() {
     let address = serve(app).await;
     let mut client = Client::connect(address, Version::Http2).await;
     for (path, status) in [("/", 503), ("/panic", 500), ("/late", 504)] {
-        // The end of the upload is seen by its sender only if the stream is not reset before.
+        // The sender sees the end of the upload only if the stream is not reset before.
         let (sent, is_sent) = tokio::sync::oneshot::channel();
         let mut sent = Some(sent);
         let chunks = futures_util::stream::iter(0..11).then(move |chunk| {

@@ -1,4 +1,4 @@
-//! Beside the layers that people have already, inside them and outside.
+//! The layers of this crate inside and outside common layers of other crates.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -37,12 +37,12 @@ use crate::support::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// More than a compressor leaves alone.
+/// More bytes than the minimum size of a compressor.
 async fn large() -> String {
     "again and ".repeat(1000)
 }
 
-/// Every layer of ours, as one; a macro, since its type is nobody's to name.
+/// All layers of this crate as one. It is a macro, since the type of the layer has no name.
 macro_rules! wall {
     ($limit:expr) => {
         ServiceBuilder::new()
@@ -62,7 +62,7 @@ macro_rules! wall {
     };
 }
 
-/// The layers of tower-http, as one.
+/// The layers of tower-http as one.
 macro_rules! theirs {
     () => {
         ServiceBuilder::new()
@@ -74,7 +74,8 @@ macro_rules! theirs {
     };
 }
 
-/// Refused, panicked, compressed, with an id and a header for other origins, and every place back.
+/// Checks rejections, panics, compression, the request id and the CORS header, and that all permits
+/// are released.
 async fn works(app: Router, limit: ConcurrencyLimit) {
     let address = serve(app).await;
     for version in [Version::Http1, Version::Http2] {
@@ -120,7 +121,8 @@ async fn inside_tower_http_s_layers() {
     works(app, limit).await;
 }
 
-/// What panics inside has no id to give back, as its layer is unwound: ours is the outer one here, and answers.
+/// A panic inside has no id in its answer: the panic unwinds through the layer of the id, and the
+/// outer layer answers.
 #[tokio::test]
 async fn outside_tower_http_s_layers() {
     let limit = ConcurrencyLimit::from(3);
@@ -140,7 +142,7 @@ async fn outside_tower_http_s_layers() {
     assert_eq!(client.get("/panic").await.0.status(), 500);
 }
 
-/// Axum's middleware functions take axum's body, which is one `map_request` away.
+/// Axum's middleware functions take axum's body; one `map_request` converts it.
 #[tokio::test]
 async fn around_and_within_middleware_functions() {
     async fn marks(request: Request, next: Next) -> Response {
@@ -167,7 +169,7 @@ async fn around_and_within_middleware_functions() {
     assert_eq!(client.get("/").await.0.headers()["x-rejected"], "false");
 }
 
-/// A boxed service between ours and whoever calls it, as `tower::buffer` makes one of any.
+/// A boxed service around the layers, as `tower::buffer` makes it.
 #[tokio::test]
 async fn behind_a_buffer_and_a_box() {
     let limit = ConcurrencyLimit::from(1);
@@ -185,7 +187,8 @@ async fn behind_a_buffer_and_a_box() {
     assert!(refused.downcast_ref::<Rejection>().is_some(), "{refused}");
 }
 
-/// A retry outside sees a refusal by its extension, and leaves it alone; what fails it tries again, within a budget.
+/// A retry outside recognises a rejection by its extension, and does not repeat it. It repeats
+/// failures, within a budget.
 #[tokio::test]
 async fn within_a_retry_with_a_budget() {
     #[derive(Clone)]
@@ -228,13 +231,14 @@ async fn within_a_retry_with_a_budget() {
         .call(http::Request::new(()))
         .await
         .unwrap();
-    // The third failure opened it; the fourth try was refused, and that was the last.
+    // The third failure opened the breaker. The fourth try was rejected, and was the last.
     assert_eq!(response.status(), 503);
     let now = breaker.snapshot();
     assert_eq!((now.failures, now.rejected), (3, 1));
 }
 
-/// A WebSocket through every layer: its request is over at 101, so that neither its silence nor its length is counted.
+/// A WebSocket through every layer: its request ends at the 101, so that neither its silence nor
+/// its length counts.
 #[tokio::test]
 async fn a_web_socket_goes_through() {
     async fn echo(mut socket: WebSocket) {
@@ -268,7 +272,7 @@ async fn a_web_socket_goes_through() {
     }
 }
 
-/// Two servers, a breaker each that a balancer can see, and one of them fails.
+/// Two servers, each with a breaker that a balancer can see. One of the servers fails.
 #[tokio::test]
 async fn under_a_balancer() {
     let fails = serve(Router::new().route("/", get(async || StatusCode::BAD_GATEWAY))).await;

@@ -1,5 +1,5 @@
-//! A drain in every framework, over real sockets and under virtual time: no client sees an error
-//! before the grace period is over, and the server is done soon after it, whatever clients do.
+//! A drain in every framework, over real sockets and under virtual time. No client sees an error
+//! before the grace period is over, and the server ends soon after it, whatever clients do.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -37,8 +37,8 @@ const LAME_DUCK: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(5);
 const MILLI: Duration = Duration::from_millis(1);
 
-/// Paused time that moves by [`pass`] alone: while a blocking task runs, Tokio does not move it.
-/// A test that hangs is ended: when the task has had enough, time moves to the next timeout.
+/// Paused time that only [`pass`] moves: Tokio does not move it while a blocking task runs. If a
+/// test hangs, the task ends after some time, and the clock moves to the next timeout.
 struct Frozen(#[expect(dead_code, reason = "the task ends when it is dropped")] mpsc::Sender<()>);
 
 impl Frozen {
@@ -50,7 +50,7 @@ impl Frozen {
     }
 }
 
-/// Moves the clock step by step, and lets tasks and sockets do what they can in between.
+/// Moves the clock step by step, and lets tasks and sockets run in between.
 async fn pass(time: Duration) {
     let mut left = time;
     while !left.is_zero() {
@@ -61,14 +61,15 @@ async fn pass(time: Duration) {
     }
 }
 
-/// Lets tasks and sockets do what they can. For what must not happen; what must happen is awaited.
+/// Lets tasks and sockets run. Use it for events that must not happen; await events that must
+/// happen.
 async fn settle() {
     for _ in 0..20 {
         tokio::task::yield_now().await;
     }
 }
 
-/// What must happen.
+/// Awaits an event that must happen.
 async fn soon<F: Future>(future: F) -> F::Output {
     timeout(100 * PATIENCE, future)
         .await
@@ -84,13 +85,13 @@ enum Framework {
 
 const ALL: [Framework; 3] = [Framework::Axum, Framework::Hyper, Framework::Tonic];
 
-/// A server, and what its handlers wait for.
+/// A server, and the values for which its handlers wait.
 struct Server {
     framework: Framework,
     drain: Drain,
     address: SocketAddr,
     served: JoinHandle<Result<DrainReport, BoxError>>,
-    /// Lets one `/slow` go on.
+    /// Releases one `/slow`.
     slow: Arc<Semaphore>,
     /// Sends the frames of one `/stream`.
     streams: channel::UnboundedReceiver<channel::UnboundedSender<Result<Bytes, Infallible>>>,
@@ -168,7 +169,7 @@ impl Server {
         Client::connect(self.address, version).await
     }
 
-    /// The response of `/stream`, in the middle of its body, and what sends the rest.
+    /// The response of `/stream`, in the middle of its body, and the sender of the rest.
     async fn stream(
         &mut self,
         client: &mut Client,
@@ -189,7 +190,7 @@ impl Server {
     }
 }
 
-/// The accept loop of a user of hyper-util.
+/// The accept loop of a hyper-util user.
 async fn hyper(listener: TcpListener, app: Router, signal: DrainSignal) -> std::io::Result<()> {
     let connections = GracefulShutdown::new();
     let mut signal = std::pin::pin!(signal);
@@ -208,13 +209,13 @@ async fn hyper(listener: TcpListener, app: Router, signal: DrainSignal) -> std::
     Ok(())
 }
 
-/// One event, and then nothing.
+/// Sends one event, and then none.
 async fn events() -> Sse<impl futures_util::Stream<Item = Result<Event, Infallible>>> {
     let one = futures_util::stream::iter([Ok(Event::default().data("one"))]);
     Sse::new(one.chain(futures_util::stream::pending()))
 }
 
-/// Closes when the drain begins, as its docs show it. The message "ignore" keeps it.
+/// Closes when the drain begins, as the docs show. The message "ignore" prevents it.
 async fn echo(mut socket: WebSocket, drain: Drain) {
     let Ok(_permit) = drain.try_acquire() else {
         return;
@@ -236,7 +237,7 @@ async fn echo(mut socket: WebSocket, drain: Drain) {
 
 type Socket = tokio_tungstenite::WebSocketStream<TcpStream>;
 
-/// `None` in tonic, which upgrades no connection.
+/// `None` in tonic, which does not upgrade connections.
 async fn websocket(server: &Server) -> Option<Socket> {
     if server.framework == Framework::Tonic {
         return None;
@@ -279,7 +280,7 @@ fn connection<B>(response: &Response<B>) -> Option<&str> {
     Some(value.to_str().unwrap())
 }
 
-/// Clients that end their requests in time see no error, and the server ends with the last of them.
+/// Clients that end their requests in time see no error, and the server ends with the last request.
 #[tokio::test]
 async fn nothing_is_cut_that_ends_in_time() {
     let _frozen = Frozen::new();
@@ -295,7 +296,7 @@ async fn nothing_is_cut_that_ends_in_time() {
         let mut idle = server.connect(Version::Http1).await;
         idle.get("/").await;
 
-        // In the middle: a stream over each version, a handler without a head, a WebSocket.
+        // Requests in flight: a stream over each version, a handler without a head, a WebSocket.
         let mut http1_streams = server.connect(Version::Http1).await;
         let (mut body1, frames1) = server.stream(&mut http1_streams).await;
         let (mut body2, frames2) = server.stream(&mut http2).await;
@@ -312,12 +313,12 @@ async fn nothing_is_cut_that_ends_in_time() {
         }
 
         server.drain.begin();
-        // The WebSocket is asked to end.
+        // The server closes the WebSocket.
         if let Some(mut socket) = socket {
             let close = soon(socket.next()).await.unwrap().unwrap();
             assert!(close.is_close());
         }
-        // All others are served, and new connections are accepted.
+        // The server still serves all other requests, and accepts connections.
         for _ in 0..2 {
             let (response, body) = http1.get("/").await;
             assert_eq!(
@@ -336,18 +337,19 @@ async fn nothing_is_cut_that_ends_in_time() {
             http1 = server.connect(Version::Http1).await;
         }
         assert_eq!(server.drain.state(), DrainState::LameDuck);
-        // A timer may come a millisecond late.
+        // A timer may be a millisecond late.
         pass(5 * MILLI).await;
         assert_eq!(server.drain.state(), DrainState::Rejecting);
 
-        // The idle connection is closed, and no new one is accepted.
+        // The server closes the idle connection, and accepts no new one.
         let again = idle.request("GET", "/", Body::empty());
         assert!(idle.send(again).await.is_err());
         if framework != Framework::Tonic {
-            // Tonic does not accept it either, but keeps the socket on which the system does.
+            // Tonic does not accept connections either, but keeps the listening socket, on which
+            // the system accepts them.
             assert!(TcpStream::connect(server.address).await.is_err());
         }
-        // What is in flight goes on.
+        // Requests in flight go on.
         pass(GRACE / 2).await;
         assert_eq!(next(&frames1, &mut body1, "second").await, "second");
         assert_eq!(next(&frames2, &mut body2, "second").await, "second");
@@ -364,19 +366,19 @@ async fn nothing_is_cut_that_ends_in_time() {
     }
 }
 
-/// Clients that do not end: nothing is cut before the grace period is over, and a second later the
-/// server is gone.
+/// Clients that do not end their requests: nothing is cut before the grace period is over, and a
+/// second later the server has ended.
 #[tokio::test]
 async fn it_ends_whatever_clients_do() {
     let _frozen = Frozen::new();
     for framework in ALL {
         let mut server = Server::new(framework).await;
-        // Streams that go on, over both versions.
+        // Streams without an end, over both versions.
         let mut http1 = server.connect(Version::Http1).await;
         let (mut body1, frames1) = server.stream(&mut http1).await;
         let mut http2 = server.connect(Version::Http2).await;
         let (mut body2, frames2) = server.stream(&mut http2).await;
-        // Events, of which there are no more.
+        // An event stream without further events.
         let mut events = server.connect(Version::Http2).await;
         let request = events.request("GET", "/events", Body::empty());
         let mut events_body = events.send(request).await.unwrap().into_body();
@@ -422,9 +424,9 @@ async fn it_ends_whatever_clients_do() {
 
         pass(Duration::from_secs(1)).await;
         let report = server.report().await;
-        // Not the WebSocket and the handler, which end with the process.
+        // The WebSocket and the handler are not cut. They end with the process.
         assert_eq!((report.cut, report.left), (6, left), "{framework:?}");
-        // Their clients see that the bodies are not complete.
+        // The clients see that the bodies are incomplete.
         assert!(soon(body1.frame()).await.unwrap().is_err());
         assert!(soon(body2.frame()).await.unwrap().is_err());
         assert!(soon(events_body.frame()).await.unwrap().is_err());
@@ -435,7 +437,7 @@ async fn it_ends_whatever_clients_do() {
     }
 }
 
-/// Where the server goes on, as one that is not shut down by the drain: requests are rejected.
+/// A server that the drain does not shut down goes on, and rejects requests.
 #[tokio::test]
 async fn requests_are_rejected_after_the_lame_duck_time() {
     let _frozen = Frozen::new();

@@ -77,7 +77,8 @@ fn fine() -> Frame<Bytes> {
 
 type Answer = Response<tonic::body::Body>;
 
-/// `/test/left`: how much time is left; `/test/never`; `/test/stream`: messages without end; `/test/half`: one and a half.
+/// `/test/left`: the remaining time; `/test/never`; `/test/stream`: messages without end;
+/// `/test/half`: one and a half messages.
 async fn answer(request: Request<tonic::body::Body>) -> Result<Answer, Infallible> {
     let body = match request.uri().path() {
         "/test/never" => std::future::pending().await,
@@ -151,13 +152,14 @@ async fn serve_for(time: Duration) -> (SocketAddr, ConcurrencyLimit) {
     (address, limit)
 }
 
-/// All messages of a call, and how it ended.
+/// All messages of a call, and its status.
 async fn call(channel: &Channel, path: &'static str, time: Option<Duration>) -> (Vec<Bytes>, Code) {
     let mut client = tonic::client::Grpc::new(channel.clone());
     client.ready().await.unwrap();
     let mut request = tonic::Request::new(Bytes::new());
     if let Some(time) = time {
-        // As `set_timeout` does, but the client's own timer does not race with the server's answer.
+        // Sets the header as `set_timeout` does, without the client's own timer, which would race
+        // with the answer of the server.
         let value = format!("{}m", time.as_millis()).parse().unwrap();
         request.metadata_mut().insert("grpc-timeout", value);
     }
@@ -181,8 +183,8 @@ async fn call(channel: &Channel, path: &'static str, time: Option<Duration>) -> 
         .expect("it ends")
 }
 
-/// Tonic's server has a timer of its own for the header, around ours, that would answer `CANCELLED`; so has its client, so that
-/// one without any looks at this.
+/// Tonic's server has its own timer for the header around this crate, which would answer
+/// `CANCELLED`. The client has one too, so the test uses a client without it.
 #[tokio::test]
 async fn tonic_s_own_timer_does_not_come_first() {
     let (address, _) = serve_for(Duration::from_secs(3600)).await;
@@ -226,7 +228,7 @@ async fn a_caller_s_deadline_is_kept_and_passed_on() {
     assert_eq!(code, Code::DeadlineExceeded);
     let (left, code) = call(&channel, "/test/left", Some(Duration::from_secs(60))).await;
     assert_eq!(code, Code::Ok);
-    // 59 999 999 microseconds, or a few less.
+    // 59 999 999 microseconds, or slightly less.
     let left = std::str::from_utf8(&left[0]).unwrap();
     let micros: u64 = left.strip_suffix('u').unwrap().parse().unwrap();
     assert!(micros <= 60_000_000, "{left}");
@@ -237,7 +239,7 @@ async fn a_caller_s_deadline_is_kept_and_passed_on() {
     );
 }
 
-/// A channel behind a breaker and a time-out is a channel to a generated client.
+/// A generated client accepts a channel behind a breaker and a timeout.
 #[tokio::test]
 async fn a_channel_behind_a_breaker() {
     let (channel, _) = server(Duration::from_secs(3600)).await;
@@ -266,6 +268,6 @@ async fn a_channel_behind_a_breaker() {
     );
     breaker.reset();
     assert_eq!(ask("/test/left").await, Ok(()));
-    // Its verdict is in the trailers.
+    // The outcome is in the trailers.
     assert_eq!(breaker.snapshot().calls, 1);
 }

@@ -1,4 +1,4 @@
-//! The layers in the frameworks they are made for, over real sockets where the network decides.
+//! The layers in hyper, axum and tonic, over real sockets where the network decides.
 #![cfg(feature = "http")]
 
 mod attached;

@@ -1,5 +1,5 @@
-//! Senders that are too slow, answers that take too long, over real sockets. The times are short and real; nothing is said about
-//! how long anything took.
+//! Slow senders and long responses, over real sockets. The times are short and real, and no test
+//! asserts a duration.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -32,7 +32,7 @@ async fn read_all(body: Bytes) -> String {
     format!("{} bytes", body.len())
 }
 
-/// Never ends and never is silent for long.
+/// Never ends, and is never silent for long.
 async fn endless() -> Body {
     Body::from_stream(futures_util::stream::repeat(()).then(async |()| {
         tokio::task::yield_now().await;
@@ -46,7 +46,7 @@ async fn silent() -> Body {
     Body::from_stream(one.chain(futures_util::stream::pending()))
 }
 
-/// Answers with what it reads, as long as the upgraded connection lasts.
+/// Echoes what it reads, as long as the upgraded connection lasts.
 async fn upgrade(mut request: Request) -> Response {
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
@@ -60,7 +60,7 @@ async fn upgrade(mut request: Request) -> Response {
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
-/// Served as the example does it, with a time for the headers.
+/// A server like that of the example, with a timeout for the headers.
 async fn server(requests: RequestLimitLayer, limit: &ConcurrencyLimit) -> SocketAddr {
     let timeout = TimeoutLayer::new(4 * SHORT)
         .body_idle_timeout(SHORT)
@@ -100,7 +100,7 @@ async fn served(requests: RequestLimitLayer) -> SocketAddr {
     server(requests, &ConcurrencyLimit::from(10)).await
 }
 
-/// All that comes until the server closes, or until `enough` is in it.
+/// Reads until the server closes the connection, or until `enough` has arrived.
 async fn reads(connection: &mut TcpStream, enough: &str) -> String {
     let mut all = Vec::new();
     let read = async {
@@ -154,7 +154,7 @@ async fn a_silent_body_is_answered_408_and_closed() {
     assert_eq!(limit.in_flight(), 0);
 }
 
-/// Who waits for a 100 and then sends nothing reads the answer as well.
+/// A client that waits for a 100 and then sends nothing reads the answer too.
 #[tokio::test]
 async fn expect_100_continue_and_then_nothing() {
     let address = served(RequestLimitLayer::new(
@@ -169,7 +169,7 @@ async fn expect_100_continue_and_then_nothing() {
     );
 }
 
-/// A byte at a time, without end: never silent, and over its time.
+/// One byte at a time without an end: never silent, but over its time.
 #[tokio::test]
 async fn a_dribbled_body_is_answered_408() {
     for requests in [
@@ -185,7 +185,7 @@ async fn a_dribbled_body_is_answered_408() {
     ] {
         let address = served(requests).await;
         let (mut read, mut write) = raw(address, CHUNKED).await.into_split();
-        // The pause between two bytes is that of an answer which is silent for so long and then cut.
+        // The pause between two bytes is another request, whose response is silent until it is cut.
         let dribbles = tokio::spawn(async move {
             while write.write_all(b"1\r\na\r\n").await.is_ok() {
                 let mut client = Client::connect(address, Version::Http1).await;
@@ -202,7 +202,7 @@ async fn a_dribbled_body_is_answered_408() {
     }
 }
 
-/// Only the stream is over: the connection serves the next.
+/// Only the stream ends: the connection serves the next request.
 #[tokio::test]
 async fn over_http2_the_connection_stays_usable() {
     let address = served(RequestLimitLayer::new(
@@ -254,7 +254,7 @@ async fn heads_that_are_too_large_are_told_so() {
     }
 }
 
-/// What hyper bounds by itself, set up as in the example.
+/// The bounds of hyper itself, as in the example.
 #[tokio::test]
 async fn slow_headers_are_closed() {
     let address = served(RequestLimitLayer::new(1000)).await;
@@ -270,7 +270,7 @@ async fn slow_headers_are_closed() {
     assert_eq!(client.get("/").await.0.status(), 200);
 }
 
-/// The client sees a body that is cut, and not one that is complete; over HTTP/2 the connection stays usable.
+/// The client sees that the body is incomplete. Over HTTP/2, the connection stays usable.
 #[tokio::test]
 async fn a_response_that_does_not_end_is_cut() {
     let limit = ConcurrencyLimit::from(10);
@@ -289,11 +289,11 @@ async fn a_response_that_does_not_end_is_cut() {
         }
     }
     while limit.in_flight() > 0 {
-        tokio::task::yield_now().await; // the server is told a moment after the client
+        tokio::task::yield_now().await; // the server notices it slightly later than the client
     }
 }
 
-/// Who closes its half gives up: the handler is dropped, and its place comes back.
+/// A client that closes its half has given up: the handler is dropped, and its permit is released.
 #[tokio::test]
 async fn half_closed() {
     let limit = ConcurrencyLimit::from(1);
@@ -313,7 +313,7 @@ async fn half_closed() {
         .expect("the place comes back");
 }
 
-/// An upgraded connection is nobody's response body any more.
+/// The bounds for response bodies do not apply to an upgraded connection.
 #[tokio::test]
 async fn an_upgraded_connection_is_left_alone() {
     let address = served(RequestLimitLayer::new(
@@ -325,7 +325,8 @@ async fn an_upgraded_connection_is_left_alone() {
     let mut connection = raw(address, upgrade).await;
     let answer = reads(&mut connection, "\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-    // Two answers that are cut, one after the other: more than the time that a response has is over then.
+    // Two responses that are cut, one after the other: together they take longer than a response
+    // may.
     for _ in 0..2 {
         let mut client = Client::connect(address, Version::Http1).await;
         let request = client.request("GET", "/endless", Body::empty());
@@ -338,7 +339,7 @@ async fn an_upgraded_connection_is_left_alone() {
     assert_eq!(&echo, b"ping");
 }
 
-/// Through every wrapper of a body.
+/// Through all body wrappers.
 #[tokio::test]
 async fn the_length_is_there() {
     let address = served(RequestLimitLayer::new(

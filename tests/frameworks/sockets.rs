@@ -1,4 +1,5 @@
-//! The answers as a client reads them, HTTP/1.1 and HTTP/2, and what becomes of the connection.
+//! The answers as a client reads them over HTTP/1.1 and HTTP/2, and the state of the connection
+//! after them.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -23,7 +24,7 @@ use crate::support::*;
 const BOTH: [Version; 2] = [Version::Http1, Version::Http2];
 const LIMIT: usize = 100_000;
 
-/// The whole stack with a limit of two places and 100 kB.
+/// All layers, with a limit of two requests in flight and of 100 kB.
 async fn server() -> (SocketAddr, ConcurrencyLimit) {
     let limit = ConcurrencyLimit::from(2);
     let app = Router::new()
@@ -49,7 +50,7 @@ async fn server() -> (SocketAddr, ConcurrencyLimit) {
     (serve(app).await, limit)
 }
 
-/// A chunk, a turn of the server's loop, a panic.
+/// Sends a chunk, waits for one turn of the server's loop, and panics.
 fn panic_body() -> Body {
     Body::from_stream(futures_util::stream::iter(0..3).then(async |chunk| {
         if chunk == 2 {
@@ -104,7 +105,7 @@ async fn a_panic_in_the_body_costs_the_connection_or_the_stream_and_no_more() {
         let mut client = Client::connect(address, version).await;
         let request = client.request("GET", "/panic-body", Body::empty());
         let response = client.send(request).await;
-        // Over HTTP/1 the connection may be gone before the head was flushed.
+        // Over HTTP/1 the connection may close before the head is flushed.
         if let Ok(response) = response {
             assert_eq!(response.status(), 200);
             response.into_body().collect().await.unwrap_err();
@@ -159,7 +160,8 @@ async fn a_body_that_is_too_large_is_a_413_on_every_path() {
                 ("unknown", unknown()),
                 ("one byte over", one_byte()),
             ] {
-                // "/stream" has its head out before it reads, so that only what is declared can be refused.
+                // "/stream" sends its head before it reads, so that only a declared length can be
+                // rejected.
                 if path == "/stream" && name != "declared" {
                     continue;
                 }
@@ -170,7 +172,7 @@ async fn a_body_that_is_too_large_is_a_413_on_every_path() {
                 assert_eq!(response.status(), 413, "{at}");
                 assert!(body.starts_with(b"{"), "{at}");
                 assert!(!response.headers().contains_key("retry-after"), "{at}");
-                // The rest was small enough to be read, so the connection goes on.
+                // The rest was small enough to be read, so the connection stays open.
                 assert_eq!(client.get("/").await.0.status(), 200, "{at}");
             }
             let mut client = Client::connect(address, version).await;
@@ -212,7 +214,7 @@ async fn after_the_head_the_body_ends_with_an_error() {
     }
 }
 
-/// Writes bytes as they are, and reads until the server has nothing more to say.
+/// Writes bytes unchanged, and reads until the server sends nothing more.
 async fn raw(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -248,7 +250,7 @@ async fn a_head_that_lies_about_its_length_is_answered() {
     assert_eq!(limit.in_flight(), 0);
 }
 
-/// Hyper's HTTP/2 server sends whatever body there is, and a body in answer to HEAD is a protocol error.
+/// Hyper's HTTP/2 server sends any body, and a body in the answer to HEAD is a protocol error.
 #[tokio::test]
 async fn a_refused_head_request_reads_the_head_alone() {
     for version in BOTH {

@@ -1,4 +1,4 @@
-//! The recommended stack, in every framework that it is made for.
+//! The recommended stack in all frameworks.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -39,7 +39,7 @@ fn routes() -> Router {
         .route("/echo", post(async |body: Bytes| body))
 }
 
-/// Every part does its work, and can be switched off and on.
+/// Every part works, and can be switched off and on.
 #[tokio::test]
 async fn through_router_layer() {
     let stack = seawall::server()
@@ -94,13 +94,13 @@ async fn through_router_layer() {
     assert_eq!(now.request_limit.state.rejected, 2);
     assert_eq!(now.lag_shed.mode, Mode::Enforce);
 
-    // Tuned while it runs.
+    // Changes the settings while the stack runs.
     stack.concurrency_limit().set_limit(1).unwrap();
     stack.request_limit().set_max_body(1).unwrap();
     assert_eq!(stack.snapshot().concurrency_limit.state.limit, 1);
 }
 
-/// B6: the layers of a route raise what the stack around the router sets.
+/// B6: the layers of a route raise the limits of the stack around the router.
 #[tokio::test]
 async fn b6_a_route_raises_what_is_raisable() {
     let stack = seawall::server()
@@ -152,7 +152,7 @@ async fn b6_a_route_raises_what_is_raisable() {
     assert_eq!(stack.snapshot().timeout.state.timed_out, 2);
 }
 
-/// What bounds response bodies, what a handler can see, and a hook.
+/// The bounds for response bodies, the deadline of a handler, and a hook.
 #[tokio::test]
 async fn with_setters_of_its_parts() {
     let (sender, mut panics) = tokio::sync::mpsc::unbounded_channel();
@@ -185,7 +185,7 @@ async fn with_setters_of_its_parts() {
     assert_eq!(stack.snapshot().timeout.state.timed_out, 1);
 }
 
-/// Before routing: what has no route is rejected too.
+/// Before routing: a request without a route is rejected too.
 #[tokio::test]
 async fn around_a_router() {
     let stack = seawall::server().concurrency_limit(1).build().unwrap();
@@ -260,7 +260,7 @@ async fn under_hyper() {
     assert_eq!(stack.snapshot().timeout.state.timed_out, 1);
 }
 
-/// Your policy is asked after the lag shedder; an exempt request is not.
+/// Your policy decides after the lag shedder, and not about an exempt request.
 #[tokio::test]
 async fn with_a_policy_of_ones_own() {
     #[derive(Clone)]
@@ -361,8 +361,8 @@ async fn of_a_client_of_many_hosts() {
     assert_eq!(now.circuit_breakers[&fails.to_string()].state.rejected, 1);
 }
 
-/// A client behind the stack is used in a handler, and its error made another (a lifetime that
-/// rustc does not see through must not be in its types).
+/// A handler uses a client behind the stack, and converts its error. The types must have no
+/// lifetime that rustc cannot resolve.
 #[tokio::test]
 async fn of_a_client_in_a_handler() {
     let backend = serve(routes()).await;

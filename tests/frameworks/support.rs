@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A bound for what hangs when it fails; nothing is measured by it.
+/// A bound for tests that hang; no test measures it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
@@ -57,7 +57,7 @@ impl Client {
         }
     }
 
-    /// Sends on this connection; fails if it is closed.
+    /// Sends on this connection. Fails if it is closed.
     pub(crate) async fn send(
         &mut self,
         request: Request<Body>,
@@ -85,7 +85,7 @@ impl Client {
         whole(self.send(request).await.unwrap()).await
     }
 
-    /// HTTP/1 wants a host and a path, HTTP/2 the whole URI.
+    /// HTTP/1 needs a host and a path, HTTP/2 the whole URI.
     pub(crate) fn request(&self, method: &str, path: &str, body: Body) -> Request<Body> {
         let request = Request::builder().method(method);
         match self {

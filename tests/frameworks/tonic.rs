@@ -1,4 +1,5 @@
-//! The stack in tonic's own server, by its own `layer`, driven with gRPC's wire format by hand.
+//! The stack in tonic's own server, through its `layer`, called with gRPC frames that the test
+//! writes.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ use tower::{Service, ServiceBuilder};
 
 use crate::support::*;
 
-/// A gRPC service as generated code would be one: `/test/ok`, `/test/panic`, `/test/never`, `/test/read`.
+/// A gRPC service like a generated one: `/test/ok`, `/test/panic`, `/test/never`, `/test/read`.
 #[derive(Clone)]
 pub(crate) struct Test;
 
@@ -83,7 +84,7 @@ async fn server() -> (SocketAddr, ConcurrencyLimit) {
     (address, limit)
 }
 
-/// One call: the head, and the trailers where it is not trailers-only.
+/// A call: the head, and the trailers unless it is trailers-only.
 async fn call(client: &mut Client, path: &str, body: Body) -> (HeaderMap, Option<HeaderMap>) {
     let mut request = client.request("POST", path, body);
     let grpc = HeaderValue::from_static("application/grpc");
@@ -128,7 +129,7 @@ async fn every_answer_is_a_status_and_the_connection_goes_on() {
     assert_eq!(limit.in_flight(), 0);
 }
 
-/// B7 of the faults that were found in the field: behind `tonic-web`, a call over HTTP/1.1 is gRPC.
+/// B7 of the faults from production: behind `tonic-web`, a call over HTTP/1.1 is gRPC.
 #[tokio::test]
 async fn b7_grpc_web_over_http_1() {
     let (limit, breaker) = (ConcurrencyLimit::from(1), CircuitBreaker::default());

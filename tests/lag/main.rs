@@ -1,4 +1,5 @@
-//! The probe and the shedder on real runtimes, in a process of their own: all of it shares one thread that measures.
+//! The probe and the shedder on real runtimes. The tests have a process of their own, since they
+//! share the one thread that measures.
 #![cfg(feature = "http")]
 
 mod marks;

@@ -1,6 +1,6 @@
-//! The facts of Tokio's scheduler that the marks lean on, and the marks on a real runtime.
+//! The properties of Tokio's scheduler on which the marks depend, and the marks on a real runtime.
 //!
-//! A release of Tokio that changes one of these orders fails here first.
+//! If a release of Tokio changes one of these orders, the tests here fail first.
 
 use std::hint::black_box;
 use std::pin::{Pin, pin};
@@ -13,7 +13,7 @@ use tokio::runtime::{Handle, Runtime};
 
 use crate::support::*;
 
-/// What happened, in order.
+/// The events, in order.
 #[derive(Clone, Default)]
 struct Events(Arc<Mutex<Vec<String>>>);
 
@@ -28,7 +28,7 @@ struct Stamp {
     task: Waker,
 }
 
-/// Wakes itself while it runs.
+/// A future that wakes itself while it runs.
 struct WakesItself {
     events: Events,
     has_woken: bool,
@@ -43,7 +43,7 @@ impl Events {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 
-    /// So many tasks, which are queued in this order.
+    /// Spawns this many tasks, which are queued in this order.
     fn spawn(&self, number: usize) {
         for task in 0..number {
             let events = self.clone();
@@ -93,7 +93,7 @@ impl Future for WakesItself {
     }
 }
 
-/// Runs it in a task of the runtime, and returns what happened.
+/// Runs the closure in a task of the runtime, and returns the events.
 fn run<F>(runtime: &Runtime, task: impl FnOnce(Events) -> F) -> Vec<String>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -104,7 +104,7 @@ where
     events.take()
 }
 
-/// More than are polled between two turns of the driver, and less than a local queue holds.
+/// More tasks than are polled between two turns of the driver, and fewer than a local queue holds.
 const MANY: usize = 200;
 
 async fn yields(events: Events) {
@@ -119,7 +119,7 @@ fn a_yield_is_woken_after_the_next_turn_of_the_driver() {
     for runtime in [workers(1), current_thread()] {
         let events = run(&runtime, yields);
         let turn = events.iter().position(|event| event == "turn").unwrap();
-        // Neither at once nor after all that is queued.
+        // Neither at once nor after all queued tasks.
         assert!((1..=61).contains(&turn), "{turn}: {events:?}");
     }
 }
@@ -151,7 +151,7 @@ fn a_task_that_wakes_itself_goes_to_the_back_of_the_queue() {
         let polled = events.iter().position(|event| event == "polled");
         let mut before = events[..polled.unwrap()].to_vec();
         before.sort();
-        // The one that was spawned last is in the slot of its own, and all are before it.
+        // The task that was spawned last is in its own slot, and all others are before it.
         assert_eq!(before, ["0", "1", "2"], "{events:?}");
     }
 }
@@ -169,7 +169,8 @@ fn a_local_queue_has_256_slots() {
         events.take();
         events.push(format!("{spawned} {}", metrics.global_queue_depth()));
     });
-    // One in the slot for the last, 256 in the queue; then half of the queue leaves, and one more.
+    // One task is in the slot for the last, and 256 are in the queue. Then half of the queue
+    // leaves, and one more.
     assert_eq!(events[0], "258 129");
 }
 

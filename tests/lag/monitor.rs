@@ -1,4 +1,4 @@
-//! What a monitor sees, and when its thread is there.
+//! The readings of a monitor, and the lifetime of its thread.
 
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -13,7 +13,7 @@ fn a_hook_is_told_when_the_lag_rises_and_when_it_is_over() {
     let runtime = current_thread();
     let (tell, told) = channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    // Without a handle: the hook stays for as long as the runtime does.
+    // No handle is kept: the hook stays as long as the runtime.
     LagMonitor::start(runtime.handle()).on_lag(Duration::from_millis(200), move |report| {
         tell.send(*report).unwrap();
     });
@@ -100,14 +100,14 @@ fn an_ended_runtime_is_let_go() {
     let monitor = LagMonitor::start(next.handle());
     until("the next one is measured", || monitor.snapshot().probes > 2);
     drop(monitor);
-    // Nobody asks any more, though the runtime is still there.
+    // No monitor is left, although the runtime still exists.
     until_parked();
     until("the resident task has ended", || {
         next.metrics().num_alive_tasks() == 0
     });
 }
 
-/// In a futex wait without a time limit, while no monitor is left.
+/// The thread waits on a futex without a time limit, while no monitor is left.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn until_parked() {
     use std::fs::{read_dir, read_to_string};

@@ -1,4 +1,4 @@
-//! When requests are refused.
+//! The conditions under which the shedder rejects requests.
 
 use std::hint::black_box;
 use std::panic::AssertUnwindSafe;
@@ -24,7 +24,7 @@ fn every_worker_blocked_is_seen_during_the_block() {
         "the first is admitted and starts it"
     );
     let blocked = [block(runtime.handle()), block(runtime.handle())];
-    // Requests keep coming, so that it is no stall.
+    // Requests keep arriving, so that it is not a stall.
     until("rejected", || !admits_in(runtime.handle(), &lag));
     assert_eq!(lag.state(), LagState::Shedding);
     until("a share is rejected", || {
@@ -136,7 +136,7 @@ fn runtimes_are_decided_about_by_themselves() {
     assert_eq!(lag.snapshot().runtimes, 2);
     let blocked = block(busy.handle());
     until("one refuses", || !admits_in(busy.handle(), &lag));
-    // This thread goes from one to the other between two readings, too.
+    // This thread moves between the two runtimes, also between two readings.
     for _ in 0..100 {
         admits_in(busy.handle(), &lag);
         assert!(admits_in(idle.handle(), &lag), "the other does not");
@@ -165,7 +165,7 @@ fn the_next_runtime_on_the_same_thread_is_bound_anew() {
         drop(runtime);
         assert_eq!(lag.snapshot().runtimes, 0);
     }
-    // Two that take turns on one thread: the second is found within a reading.
+    // Two runtimes take turns on one thread: the second is measured within a reading.
     let runtimes = [current_thread(), current_thread()];
     let mut turns = runtimes.iter().cycle();
     until("both are bound", || {
@@ -243,7 +243,7 @@ fn without_readings_everything_is_admitted() {
     let stopped = Mutex::new(stopped);
     let monitor = LagMonitor::start(runtime.handle());
     lag.start(runtime.handle());
-    // A hook that never returns: the thread that measures is as good as dead.
+    // A hook that never returns: the thread that measures is blocked.
     monitor.on_lag(Duration::from_millis(800), move |report| {
         if !report.is_over {
             let _ = stopped.lock().unwrap().recv();

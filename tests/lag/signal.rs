@@ -1,4 +1,4 @@
-//! Other loads under the same law.
+//! Other load signals.
 
 use std::io;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ fn memory_is_held_against_a_limit() {
     assert!(admits_in(runtime.handle(), &enough));
     let error = LoadSignal::memory_limit(0).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-    // Wherever this runs, it is a limit or the lack of one.
+    // On any machine, it is a limit or the absence of one.
     match LoadSignal::cgroup_memory() {
         Ok(signal) => assert_eq!(signal.name(), "memory"),
         Err(error) => assert_eq!(error.kind(), io::ErrorKind::NotFound),

@@ -1,4 +1,4 @@
-//! Real runtimes, blocked on purpose; what is asserted is order and state, never how long something took.
+//! Real runtimes that the tests block. The tests assert order and state, and no duration.
 
 use std::future::ready;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,7 +11,7 @@ use seawall::{LagShed, LagShedLayer};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tower::{BoxError, Layer, Service, service_fn};
 
-/// One test after the other: they block the cores, and some the thread that measures for all of them.
+/// Runs one test at a time: the tests block the cores, and some block the thread that measures.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     #[cfg(all(feature = "metrics", feature = "tracing"))]
@@ -19,7 +19,7 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Looks until it is so; a bound for what hangs when it fails.
+/// Waits until the condition holds. The bound is for tests that hang.
 #[expect(clippy::disallowed_methods, reason = "only a bound")]
 #[track_caller]
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -43,7 +43,7 @@ pub(crate) fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Whether a request that comes now, in the runtime that this runs in, gets through.
+/// Returns whether a request that arrives now in this runtime is admitted.
 pub(crate) fn admits(lag: &LagShed) -> bool {
     let mut service = LagShedLayer::new(lag.clone())
         .plain()
@@ -55,7 +55,7 @@ pub(crate) fn admits(lag: &LagShed) -> bool {
     }
 }
 
-/// The same from outside.
+/// The same, from outside the runtime.
 pub(crate) fn admits_in(runtime: &Handle, lag: &LagShed) -> bool {
     let _entered = runtime.enter();
     admits(lag)
@@ -66,7 +66,7 @@ pub(crate) struct Blocked {
     _until: Sender<()>,
 }
 
-/// Blocks one worker; it is blocked when this returns.
+/// Blocks one worker, and returns when it is blocked.
 pub(crate) fn block(runtime: &Handle) -> Blocked {
     let (until, wait): (_, Receiver<()>) = channel();
     let (tell, blocked) = channel();

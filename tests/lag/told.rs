@@ -1,5 +1,6 @@
-//! What is measured and told, by the names in the docs. The thread that measures knows global recorders and subscribers
-//! alone, and the first test to run installs them: series that exist by then would be missed.
+//! The metrics and events of lag, under the names in the docs. The thread that measures uses only
+//! global recorders and subscribers. The first test to run installs them, since a recorder misses
+//! the series that already exist.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -51,7 +52,7 @@ fn metrics_and_events_are_those_of_the_docs() {
     let (handle, log) = &*INSTALLED;
 
     let runtime = workers(1);
-    // The name is that of the monitor, too.
+    // The monitor has the same name.
     let lag = LagShed::default().named("told");
     let monitor = LagMonitor::start(runtime.handle());
     lag.start(runtime.handle());
@@ -66,7 +67,7 @@ fn metrics_and_events_are_those_of_the_docs() {
     until("probes", || monitor.snapshot().probes > 2);
     let blocked = block(runtime.handle());
     let is_in = |line: &str| handle.render().contains(line);
-    // Requests keep coming, so that it is no stall.
+    // Requests keep arriving, so that it is not a stall.
     until("shedding", || !admits_in(runtime.handle(), &lag));
     until("one-hot", || {
         admits_in(runtime.handle(), &lag);

@@ -1,4 +1,5 @@
-//! Guarantee 3, counted: nothing per admitted request, nothing per plain rejection, at most five per HTTP rejection.
+//! Guarantee 3: no allocation for an admitted request, none for a plain rejection, and at most five
+//! for an HTTP rejection.
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -19,7 +20,7 @@ use tower::{Layer, Service, ServiceBuilder, service_fn};
 
 use crate::support::*;
 
-/// Allocations of one call to the end of its response body, once everything is warm.
+/// The allocations of one call up to the end of its response body, after a few calls.
 fn per_call<S, B, ResB>(mut service: S, request: impl Fn() -> Request<B>) -> u64
 where
     S: Service<Request<B>, Response = Response<ResB>>,
@@ -51,7 +52,7 @@ fn empty<B>() -> impl Service<Request<B>, Response = Response<Script>, Error = I
     service_fn(|_| std::future::ready(Ok(ok(Script::default()))))
 }
 
-/// A policy of a user's.
+/// A policy of a user.
 #[derive(Clone)]
 struct Free;
 
@@ -64,7 +65,7 @@ impl<R: RequestKind> Policy<R> for Free {
     }
 }
 
-/// Pending once, so that timers and waiters are set up.
+/// Pending once, so that timers and queue slots are used.
 fn later<B>() -> impl Service<Request<B>, Response = Response<Script>, Error = Infallible> + Clone {
     service_fn(async |_| {
         let mut polled = false;
@@ -165,7 +166,7 @@ async fn a_response_that_can_be_ended_from_outside_costs_one_cell() {
     assert_eq!(per_call(Layer::layer(&layer, exact), get), 0);
 }
 
-/// Extensions are a boxed map, which the first entry makes.
+/// Extensions are a boxed map, which the first entry allocates.
 #[tokio::test]
 async fn an_exposed_deadline_costs_an_entry() {
     let layer = TimeoutLayer::new(Duration::from_secs(1)).expose_deadline();
@@ -174,7 +175,7 @@ async fn an_exposed_deadline_costs_an_entry() {
     println!("an exposed deadline: {count}");
 }
 
-/// The timer once the service waits for the body.
+/// The timer, once the service waits for the body.
 #[tokio::test]
 async fn a_body_whose_pace_matters_costs_a_timer() {
     let second = Duration::from_secs(1);
@@ -205,7 +206,7 @@ fn an_http_rejection_costs_the_header_map_and_one_extension() {
         let count = per_call(gate, request);
         assert!((1..=5).contains(&count), "{count}");
     }
-    // One more for the rest of the request, which is read before the answer ends.
+    // One more for the rest of the request, which the gate reads before the answer ends.
     let limit = RequestLimitLayer::new(1).layer(empty());
     let count = per_call(limit, || post(Script::default().exact(2)));
     assert!((1..=6).contains(&count), "{count}");
@@ -230,7 +231,7 @@ fn a_plain_rejection_costs_none() {
         let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         assert!(matches!(polled, std::task::Poll::Ready(Err(Refused))));
     };
-    reject(); // registers its counter
+    reject(); // registers the counter
     assert_eq!(measure(reject).count_total, 0);
 }
 
@@ -241,7 +242,7 @@ async fn a_waiter_costs_one_allocation_and_a_slot_that_is_used_again() {
             .unwrap();
     let mut service = ConcurrencyLimitLayer::new(limit.clone()).layer(empty::<Script>());
     let _permit = limit.try_acquire().unwrap();
-    let _other = service.call(get()); // keeps the room from being emptied
+    let _other = service.call(get()); // keeps the queue from being emptied
     drop([service.call(get()), service.call(get())]);
     let info = measure(|| drop(service.call(get())));
     assert_eq!(info.count_total, 1, "the waiter itself");

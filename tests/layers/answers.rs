@@ -1,4 +1,4 @@
-//! What callers read when a gate says no.
+//! The answers that clients read when a gate rejects.
 
 use std::time::Duration;
 
@@ -106,8 +106,8 @@ async fn b7_a_caller_over_http_1_may_give_the_time() {
     assert_eq!(took, Duration::from_millis(20));
 }
 
-/// tonic's server counts the same `grpc-timeout`, from a moment before the gate is called, and
-/// answers `CANCELLED`. Tokio rounds both up to its next millisecond, which may differ.
+/// Tonic's server counts the same `grpc-timeout`, from a moment before the gate is called, and
+/// answers `CANCELLED`. Tokio rounds both times up to its next millisecond, which may differ.
 #[tokio::test(start_paused = true)]
 async fn a_callers_time_is_over_before_that_of_a_framework_outside() {
     let never = tower::service_fn(|_| {
@@ -147,7 +147,7 @@ async fn respond_with_makes_the_answer_and_the_rejection_is_still_found() {
     assert_eq!(response.collect().await.unwrap().to_bytes(), "later");
 }
 
-/// A reason of a policy that is not part of this crate has its own label, status, code and verdict.
+/// A reason of your own policy has its own label, status, code and outcome.
 #[tokio::test]
 async fn a_reason_of_ones_own() {
     static UNPAID: CustomReason = CustomReason::new("unpaid", "The account has an open invoice.")

@@ -1,4 +1,4 @@
-//! A response body is ended from outside, whether or not the connection polls it.
+//! Response bodies that are ended from outside, whether or not the connection polls them.
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,10 +23,10 @@ use tower::{BoxError, Layer, Service, service_fn};
 use crate::support::*;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// The longest time after its deadline that a body lives.
+/// The longest time after its deadline for which a body lives.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// What is to be released.
+/// A value that must be released.
 struct Held {
     recorder: Recorder,
     limit: ConcurrencyLimit,
@@ -55,7 +55,7 @@ impl Held {
             .await
     }
 
-    /// The body of a response that a client has to read at least every two seconds.
+    /// The body of a response that a client must read at least every two seconds.
     async fn with_progress(
         &self,
         response: Response<Script>,
@@ -104,7 +104,7 @@ fn endless() -> Response<Script> {
 
 /// Moves the clock, and lets the task that ends bodies run.
 async fn pass(time: Duration) {
-    // Step by step, as the task looks at the clock when it is woken.
+    // The clock moves in steps, because the task reads it when it is woken.
     let mut left = time;
     while !left.is_zero() {
         let step = left.min(PERIOD / 2);
@@ -164,7 +164,7 @@ async fn over_grpc_it_ends_with_a_status() {
     assert!(body.frame().await.is_none());
 }
 
-/// A client that does not read says nothing about the service.
+/// A client that does not read is not a failure of the service.
 #[tokio::test(start_paused = true)]
 async fn over_grpc_a_client_that_does_not_read_is_no_failure() {
     let held = Held::new();
@@ -188,7 +188,7 @@ async fn a_client_that_reads_nothing_is_not_waited_for() {
     assert_eq!(held.timeout.snapshot().timed_out, 1);
     drop(body);
 
-    // One that reads slowly is.
+    // A client that reads slowly is served.
     let held = Held::new();
     let mut body = held.with_progress(endless()).await;
     for _ in 0..20 {
@@ -199,7 +199,7 @@ async fn a_client_that_reads_nothing_is_not_waited_for() {
     pass(2 * SECOND + 2 * PERIOD).await;
     assert!(held.is_released());
 
-    // So is one that waits for a service that has nothing to say.
+    // So is one that waits for a silent service.
     let held = Held::new();
     let silent = ok(Script::new([
         Step::Data("abc"),
@@ -216,7 +216,7 @@ async fn a_client_that_reads_nothing_is_not_waited_for() {
     assert!(held.is_released(), "it had something to say");
 }
 
-/// What has ended by itself is not ended again, and not counted.
+/// A body that has ended by itself is not ended again, and not counted.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_over_is_not_ended_again() {
     let steps = [
@@ -315,7 +315,7 @@ async fn a_body_that_panics_when_it_is_dropped_does_not_keep_the_others() {
     drop((response, body, next));
 }
 
-/// The task that ends bodies ends with its runtime; the bodies live on.
+/// The task that ends bodies ends with its runtime; the bodies stay.
 #[test]
 fn a_body_outlives_its_runtime() {
     let runtime = || {
@@ -332,7 +332,7 @@ fn a_body_outlives_its_runtime() {
     assert!(held.is_released());
     assert_eq!(held.ended(), ends(Outcome::Success, Completion::Cancelled));
 
-    // Dropped by the runtime, in a task of its own.
+    // The runtime drops the body, in a task of its own.
     let held = Held::new();
     let second = runtime();
     let body = second.block_on(held.with_deadline(get(), endless()));
@@ -393,7 +393,7 @@ fn threads_race_with_the_deadline() {
                 let (mut service, ended) = (service.clone(), ended.clone());
                 tokio::spawn(async move {
                     let mut body = service.call(get()).await.unwrap().into_body();
-                    // Every fourth is dropped on its way.
+                    // Every fourth body is dropped before its end.
                     let most = if n % 4 == 0 { 1000 } else { usize::MAX };
                     for _ in 0..most {
                         match body.frame().await {
@@ -432,7 +432,7 @@ impl Body for Endless {
     }
 }
 
-/// One frame, and nothing that says how long it is.
+/// One frame, of unknown length.
 struct Large(Option<Bytes>);
 
 impl Body for Large {
@@ -451,8 +451,8 @@ impl Body for Large {
     }
 }
 
-/// A frame that is larger than 64 KiB is delivered in copies of 16 KiB: what the connection keeps
-/// of one does not keep the frame.
+/// A frame that is larger than 64 KiB is delivered in copies of 16 KiB, so that a slice which the
+/// connection keeps does not keep the frame.
 #[tokio::test(start_paused = true)]
 async fn a_large_frame_is_delivered_in_copied_slices() {
     let size = 200_000;
@@ -478,7 +478,7 @@ async fn a_large_frame_is_delivered_in_copied_slices() {
     assert_eq!(read, frame);
     assert!(slices.iter().all(Bytes::is_unique), "each is a copy");
 
-    // A slice that the connection keeps does not keep the frame when the body has ended.
+    // A slice that the connection keeps does not keep the frame after the end of the body.
     let response = {
         let frame = Bytes::from(vec![7; size]);
         let service = service_fn(move |_| {
@@ -494,8 +494,7 @@ async fn a_large_frame_is_delivered_in_copied_slices() {
     assert!(body.frame().await.unwrap().is_err());
 }
 
-/// A body whose length is known and small is polled through to the end by any connection, and costs
-/// no allocation.
+/// Every connection polls a small body of known length to its end. Such a body costs no allocation.
 #[tokio::test(start_paused = true)]
 async fn a_small_body_is_ended_when_it_is_polled() {
     let held = Held::new();
@@ -511,9 +510,9 @@ async fn a_small_body_is_ended_when_it_is_polled() {
     assert!(held.is_released());
 }
 
-/// Over HTTP/2 hyper takes the only frame of a small body and keeps the body until the client
-/// reads: its permit is released with the frame. A larger body has its permit until its last slice
-/// is taken (A2 of the faults that were found in the field).
+/// Over HTTP/2, hyper takes the only frame of a small body and keeps the body until the client
+/// reads: the frame releases the permit. A larger body holds its permit until its last slice is
+/// taken (A2 of the faults from production).
 #[tokio::test(start_paused = true)]
 async fn a2_a_small_body_is_released_with_its_last_frame() {
     let held = Held::new();
@@ -542,7 +541,7 @@ async fn a2_a_small_body_is_released_with_its_last_frame() {
     assert_eq!(held.limit.in_flight(), 0);
 }
 
-/// Over HTTP/1 hyper drops a body that has delivered what it promised, without asking for its end.
+/// Over HTTP/1, hyper drops a body that has delivered its declared length, without polling its end.
 #[tokio::test(start_paused = true)]
 async fn a_large_body_that_has_delivered_what_it_promised_is_complete() {
     let held = Held::new();
@@ -561,7 +560,7 @@ async fn a_large_body_that_has_delivered_what_it_promised_is_complete() {
     assert_eq!(held.recorder.told().last(), Some(&released));
 }
 
-/// A limit by itself has no cell: the permit of a large frame is held until the body is dropped.
+/// A limit alone has no cell: the permit of a large frame is held until the body is dropped.
 #[tokio::test]
 async fn a1_a_large_frame_holds_its_permit_until_the_body_is_dropped() {
     let limit = ConcurrencyLimit::from(1);

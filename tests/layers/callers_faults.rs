@@ -1,8 +1,8 @@
-//! What the caller caused is not counted against the service (guarantee 7; A3 of the faults that
-//! were found in the field).
+//! A failure that the caller caused does not count as a failure of the service (guarantee 7; A3 of
+//! the faults from production).
 //!
 //! The breaker is inside the request limit, in the same gate, or outside it, as the layers of a
-//! router may be. It must make the same of a call in each place.
+//! router may be. It must record the same outcome in each position.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -27,8 +27,7 @@ type Call = std::pin::Pin<Box<dyn Future<Output = Result<Response<AnyBody>, Infa
 type AnyBody = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, BoxError>;
 type AnyService = Box<dyn FnMut(Request<Script>) -> Call>;
 
-/// The service behind a request limit, a timeout of two seconds, and the breaker, in each place
-/// where the breaker may be.
+/// The service behind a request limit, a timeout of two seconds, and the breaker in each position.
 fn everywhere<H, F, B>(
     handler: H,
     breaker: impl Fn() -> CircuitBreaker,
@@ -134,7 +133,7 @@ fn waits() -> Script {
     Script::new(std::iter::repeat_n(Step::Pending, 1000))
 }
 
-/// A sender that is slower than the timeout: 408, and the service is not to blame.
+/// A sender that is slower than the timeout: 408, which is not a failure of the service.
 #[tokio::test(start_paused = true)]
 async fn a3_a_timeout_while_the_body_is_waited_for_is_the_callers() {
     let reads = async |request: Request<AnyBody>| {
@@ -154,7 +153,7 @@ async fn a3_a_timeout_while_the_body_is_waited_for_is_the_callers() {
     }
 }
 
-/// A handler that is slow once it has the body is to blame.
+/// A handler that is slow after it has read the body is a failure.
 #[tokio::test(start_paused = true)]
 async fn a_timeout_after_the_body_is_the_services() {
     let reads = async |request: Request<AnyBody>| {
@@ -166,7 +165,7 @@ async fn a_timeout_after_the_body_is_the_services() {
         assert_pending!(call.poll());
         assert_pending!(call.poll());
         advance(2 * SECOND).await;
-        // Over HTTP/1 hyper reads on between two polls.
+        // Over HTTP/1, hyper reads more between two polls.
         assert_pending!(call.poll(), "{place}");
         let response = assert_ready!(call.poll(), "{place}").unwrap();
         assert_eq!(response.status(), 504, "{place}");
@@ -176,7 +175,7 @@ async fn a_timeout_after_the_body_is_the_services() {
     }
 }
 
-/// A caller that aborts its upload: what the handler makes of the error is not counted.
+/// A caller aborts its upload: the answer of the handler to the error does not count.
 #[tokio::test(start_paused = true)]
 async fn a3_a_body_that_fails_is_the_callers() {
     let reads = async |request: Request<AnyBody>| {
@@ -194,11 +193,11 @@ async fn a3_a_body_that_fails_is_the_callers() {
         assert_eq!(response.status(), 500, "{place}");
         drop(response);
         assert_eq!(counted(&breaker), (0, 0, 0), "{place}");
-        // A declared length: the same.
+        // The same with a declared length.
         let aborted = Script::new([Step::Data("a"), Step::Error]).exact(3);
         drop(service(post(aborted)).await.unwrap());
         assert_eq!(counted(&breaker), (0, 0, 0), "{place}");
-        // And the next one that fails by itself is counted.
+        // The next failure of the service itself counts.
         let mut failing = answers(|| crate::circuit_breaker::status(500));
         let mut layered = CircuitBreakerLayer::new(breaker.clone()).layer(&mut failing);
         drop(layered.call(get()).await.unwrap());
@@ -206,7 +205,7 @@ async fn a3_a_body_that_fails_is_the_callers() {
     }
 }
 
-/// The time for which the body is waited for does not make a call slow.
+/// The time for which the handler waits for the body does not make a call slow.
 #[tokio::test(start_paused = true)]
 async fn a3_a_slow_upload_is_no_slow_call() {
     let reads = async |request: Request<AnyBody>| {
@@ -224,14 +223,14 @@ async fn a3_a_slow_upload_is_no_slow_call() {
         drop(response.into_body().collect().await);
         assert_eq!(counted(&breaker), (1, 0, 0), "{place}");
 
-        // The caller gives up in the middle of its slow upload.
+        // The caller drops the call in the middle of its slow upload.
         let mut call = spawn(service(post(waits())));
         assert_pending!(call.poll(), "{place}");
         advance(SECOND + Duration::from_millis(500)).await;
         drop(call);
         assert_eq!(counted(&breaker), (1, 0, 0), "{place}");
     }
-    // A handler that is slow by itself is.
+    // A handler that is slow by itself is slow.
     let slow = async |request: Request<AnyBody>| {
         let _ = request.into_body().collect().await;
         tokio::time::sleep(SECOND + Duration::from_millis(500)).await;
@@ -244,7 +243,7 @@ async fn a3_a_slow_upload_is_no_slow_call() {
         let mut call = spawn(service(post(Script::data(&["a"]))));
         assert_pending!(call.poll(), "{place}");
         advance(SECOND + Duration::from_millis(500)).await;
-        // What another request reports on this thread does not matter.
+        // The report of another request on this thread has no effect.
         let mut other = spawn(service(post(waits())));
         assert_pending!(other.poll(), "{place}");
         drop(other);
@@ -253,7 +252,7 @@ async fn a3_a_slow_upload_is_no_slow_call() {
     }
 }
 
-/// Over gRPC the deadline ends a stream whose handler waits for the caller.
+/// Over gRPC, the deadline ends a stream whose handler waits for the caller.
 #[tokio::test(start_paused = true)]
 async fn a3_a_stream_that_waits_for_its_caller_is_the_callers() {
     let chats = async |request: Request<AnyBody>| {
@@ -280,7 +279,7 @@ async fn a3_a_stream_that_waits_for_its_caller_is_the_callers() {
     }
 }
 
-/// A handler with a timeout of its own for the body, over gRPC and over HTTP.
+/// A handler with its own timeout for the body, over gRPC and over HTTP.
 #[tokio::test(start_paused = true)]
 async fn a3_a_handler_that_gives_up_on_the_body_is_not_to_blame() {
     let gives_up = async |request: Request<AnyBody>| {
@@ -307,7 +306,7 @@ async fn a3_a_handler_that_gives_up_on_the_body_is_not_to_blame() {
     }
 }
 
-/// A policy of the gate is settled as the design's table says.
+/// A policy of the gate is settled as in the table of the docs.
 #[tokio::test(start_paused = true)]
 async fn a3_policies_before_the_deadline_are_settled_with_ignored() {
     let recorder = Recorder::new();
@@ -328,7 +327,7 @@ async fn a3_policies_before_the_deadline_are_settled_with_ignored() {
     assert_eq!(recorder.told()[0], Told::Settled(Outcome::Ignored));
 }
 
-/// An error while the body is waited for, such as that of a timeout of another crate.
+/// An error while the handler waits for the body, such as that of another crate's timeout.
 #[tokio::test(start_paused = true)]
 async fn a3_an_error_while_the_body_is_waited_for_is_the_callers() {
     for waits_for_body in [true, false] {
@@ -358,7 +357,7 @@ async fn a3_an_error_while_the_body_is_waited_for_is_the_callers() {
     }
 }
 
-/// A client over `Plain`, such as reqwest's, that a handler calls for its caller.
+/// A client over `Plain`, such as reqwest's, which a handler calls for its caller.
 #[tokio::test(start_paused = true)]
 async fn a3_a_plain_client_fails_because_of_the_body() {
     let breaker = breaker();
@@ -395,7 +394,7 @@ async fn a3_a_plain_client_fails_because_of_the_body() {
     assert_eq!(counted(&breaker), (0, 0, 0));
 }
 
-/// A call that begins after a slow upload is as slow as it is.
+/// A call that begins after a slow upload is measured by its own duration.
 #[tokio::test(start_paused = true)]
 async fn a_slow_upload_does_not_make_a_later_call_fast() {
     let breaker = CircuitBreaker::new(settings().slow_call(SECOND, 0.5)).unwrap();
@@ -420,7 +419,7 @@ async fn a_slow_upload_does_not_make_a_later_call_fast() {
     assert_eq!(counted(&breaker), (1, 0, 1));
 }
 
-/// A body that the handler has given up on is not waited for any more.
+/// The service does not wait for a body that the handler has dropped.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_was_dropped_is_not_waited_for() {
     let breaker = breaker();
@@ -442,7 +441,7 @@ async fn a_body_that_was_dropped_is_not_waited_for() {
     assert_eq!(counted(&breaker), (1, 1, 0));
 }
 
-/// What a gate further in has judged is not judged again.
+/// An outcome of an inner gate is not classified again.
 #[tokio::test(start_paused = true)]
 async fn a_rejection_is_judged_once() {
     let breaker = breaker();
@@ -459,7 +458,7 @@ async fn a_rejection_is_judged_once() {
     assert_eq!(counted(&breaker), (1, 1, 0));
 }
 
-/// What a request reports of its upload does not reach a call that has nothing to do with it.
+/// The report of a request about its upload does not reach an unrelated call.
 #[tokio::test(start_paused = true)]
 async fn an_upload_does_not_make_a_call_of_another_task_fast() {
     let breaker = CircuitBreaker::new(settings().slow_call(SECOND, 0.5)).unwrap();

@@ -1,4 +1,4 @@
-//! A panic costs its own request and nothing else.
+//! A panic ends its own request and no other.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use crate::support::*;
 
 type Answer = Result<Response<Script>, Infallible>;
 
-/// Panics where it is told to.
+/// A service that panics at a given point.
 #[derive(Clone)]
 struct Panics {
     in_ready: bool,
@@ -40,7 +40,7 @@ impl Service<Request<Script>> for Panics {
     }
 }
 
-/// What a hook was told.
+/// The calls of a hook.
 type Seen = Arc<Mutex<Vec<String>>>;
 
 fn note(seen: &Seen) -> impl Fn(&PanicReport<'_>) + Clone + use<> {
@@ -120,7 +120,7 @@ async fn a_panic_in_poll_ready_is_answered_at_the_next_call_of_that_instance() {
     let ready = |service: &mut _| spawn_ready(service);
     ready(&mut service);
     let mut clone = service.clone();
-    ready(&mut service); // ready it stays
+    ready(&mut service); // it stays ready
     let response = service.call(get()).await.unwrap();
     assert_eq!(response.status(), 500);
     assert_eq!(*seen.lock().unwrap(), ["GET / None in poll_ready"]);
@@ -232,8 +232,8 @@ async fn inner_layers_are_told_that_it_panicked() {
     );
 }
 
-/// A body that has delivered all that it promised has settled and released everything. A panic of
-/// it is still isolated.
+/// A body that has delivered its declared length has settled and released everything. A panic of it
+/// is still isolated.
 #[tokio::test]
 async fn a_panic_after_the_promised_bytes_is_isolated() {
     let recorder = Recorder::new();
@@ -321,7 +321,7 @@ fn an_escalation_is_checked_and_the_first_stays() {
     assert!(!second.is_draining());
 }
 
-/// The process of [`too_many_panics_abort_the_process`], whose runtime does nothing more.
+/// The process of [`too_many_panics_abort_the_process`], whose runtime hangs.
 #[tokio::test]
 #[ignore = "it aborts its process"]
 async fn aborts() {

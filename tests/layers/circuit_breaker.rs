@@ -18,7 +18,7 @@ use crate::support::*;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-/// Four calls of which half may fail; open for five seconds.
+/// A window of four calls of which half may fail; open for five seconds.
 pub(crate) fn settings() -> CircuitBreakerSettings {
     CircuitBreakerSettings::default()
         .minimum_calls(4)
@@ -141,7 +141,7 @@ async fn plain_services_and_futures() {
     assert!(is_open(&breaker));
 }
 
-/// A panic beside it is not its own.
+/// A panic of another call does not count for this one.
 #[tokio::test(start_paused = true)]
 async fn a_run_that_a_sibling_s_panic_drops_was_cancelled() {
     let breaker = due(settings().half_open_probes(1)).await;
@@ -162,7 +162,7 @@ async fn a_run_that_a_sibling_s_panic_drops_was_cancelled() {
     assert_eq!((now.totals.cancelled, now.totals.panicked), (1, 0));
 }
 
-/// A call that begins and ends while somebody else's panic unwinds is not to blame for it.
+/// A call that begins and ends while an unrelated panic unwinds does not count as panicked.
 #[test]
 fn a_ticket_of_a_destructor_is_cancelled_and_not_panicked() {
     struct CleansUp(CircuitBreaker);
@@ -192,7 +192,7 @@ async fn hooks_are_told_in_order_and_may_do_what_they_like() {
     breaker.on_transition(|_| panic!("a hook of a user's"));
     breaker.on_transition(move |transition| {
         telling.lock().unwrap().push(transition.to_string());
-        // Reads, and changes, the breaker that tells it.
+        // Reads and changes the breaker that calls the hook.
         if transition.number == 1 {
             assert_eq!(handle.snapshot().transitions, 1);
             handle.force_closed();
@@ -224,15 +224,15 @@ async fn dry_run_counts_and_refuses_nothing() {
     assert_eq!((now.rejected, now.would_reject), (0, 6));
 }
 
-/// A thread remembers the slice that it is in, for a few breakers at a time. Of more, and as time goes on, no call is put
-/// elsewhere, whether it is the first of its slice or one of the many that are only added.
+/// A thread remembers its current slice for a few breakers. With more breakers, and as time passes,
+/// every call still counts in its own slice, whether it is the first of the slice or one of many.
 #[tokio::test(start_paused = true)]
 async fn calls_are_counted_in_their_slice_however_many_breakers_take_turns() {
     let window = Window::time_based(SECOND);
     let mut breakers = Vec::new();
     for _ in 0..20 {
         breakers.push(CircuitBreaker::new(settings().window(window)).unwrap());
-        advance(SECOND / 10).await; // each counts its slices from where it began
+        advance(SECOND / 10).await; // each numbers its slices from its own start
     }
     for slice in 0..25 {
         for _ in 0..3 {
@@ -249,7 +249,7 @@ async fn calls_are_counted_in_their_slice_however_many_breakers_take_turns() {
     }
 }
 
-/// One that outlives a clock that was paused and ahead, as a static one does in tests.
+/// A breaker that outlives a paused clock which was ahead, as a static one does in tests.
 #[test]
 fn a_clock_that_was_ahead_is_forgotten() {
     let runtime = || {
@@ -272,7 +272,8 @@ fn a_clock_that_was_ahead_is_forgotten() {
     });
 }
 
-/// To the nanosecond, though what it refuses until then it does by a time that is right to a millisecond.
+/// `retry_in` is exact to the nanosecond, although a rejection before that reads a time that is
+/// exact to a millisecond.
 #[tokio::test(start_paused = true)]
 async fn it_is_open_until_its_time_is_over_and_no_longer() {
     let breaker = breaker();
@@ -324,7 +325,7 @@ async fn an_open_time_with_jitter_stays_near_it() {
     assert!(seen.len() > 50);
 }
 
-/// A fixed time becomes longer as well as shorter: of 64, none is exactly that long.
+/// A fixed time becomes longer or shorter: of 64 times, none is exact.
 #[tokio::test(start_paused = true)]
 async fn jitter_changes_a_fixed_open_time_in_both_directions() {
     let open = seawall::circuit_breaker::OpenDuration::from(10 * SECOND).jitter(0.1);

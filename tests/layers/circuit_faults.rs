@@ -20,7 +20,8 @@ use tower::{Layer, Service, service_fn};
 use crate::circuit_breaker::{SECOND, due, is_open, settings, status};
 use crate::support::*;
 
-/// With 1:1 sampling of everything since the start, 100 000 successes would hide an outage for hours.
+/// A breaker that samples everything since its start would need hours to notice an outage after 100
+/// 000 successes.
 #[tokio::test(start_paused = true)]
 async fn an_outage_after_100_000_successes_opens_it_within_one_window() {
     for window in [Window::count_based(100), Window::time_based(10 * SECOND)] {
@@ -112,7 +113,7 @@ async fn a_stale_probe_neither_wedges_nor_closes_it() {
     assert!(is_open(&breaker));
 }
 
-/// Dropped before its first poll, while it waits, by an outer time-out: each gives its place back.
+/// Dropped before its first poll, while it waits, or by an outer timeout: each releases its slot.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_probe_gives_its_place_back() {
     let breaker = due(settings().half_open_probes(1)).await;
@@ -175,13 +176,13 @@ async fn a_probe_that_a_later_policy_of_the_tuple_rejects_is_released() {
     assert_eq!(breaker.state(), CircuitState::Closed);
 }
 
-/// All at the same moment, from as many threads: each holds what it got until all have asked.
+/// All threads ask at the same moment, and keep their permits until all have asked.
 #[tokio::test(start_paused = true)]
 async fn of_200_callers_in_half_open_n_are_admitted() {
     for _ in 0..20 {
         let breaker = due(settings().half_open_probes(7)).await;
         let start = Barrier::new(200);
-        let runtime = Handle::current(); // whose clock is paused
+        let runtime = Handle::current(); // the clock of this runtime is paused
         let admitted = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..200 {

@@ -117,7 +117,7 @@ async fn settings_hooks_and_hands_are_for_all_and_those_to_come() {
         assert!(is_open(breaker), "its calls are timed");
     }
     assert_eq!(*told.lock().unwrap(), ["old: open", "new: open"]);
-    // The window stays what it was.
+    // The window stays as it was.
     let ring = settings()
         .window(seawall::circuit_breaker::Window::count_based(3))
         .minimum_calls(3);
@@ -133,7 +133,7 @@ async fn settings_hooks_and_hands_are_for_all_and_those_to_come() {
         breaker.try_acquire().unwrap().failure();
     }
     assert!(is_open(&breaker), "the minimum is within the window");
-    // One may be tuned apart.
+    // One breaker may have its own settings.
     old.reset();
     new.reset();
     old.set_minimum_calls(3).unwrap();
@@ -149,7 +149,7 @@ fn keys_are_bounded() {
         let _ = breakers.get(&n.to_string());
     }
     assert!(breakers.len() <= 10, "{}", breakers.len());
-    // What was asked for last is what is remembered, however often others were asked for before.
+    // The family keeps the key that was used last, even if other keys were used more often before.
     assert!(breakers.snapshot().iter().any(|(key, _)| key == "999"));
     let error = CircuitBreakers::<String>::new(family().max_keys(0)).unwrap_err();
     assert_eq!(error.field(), "max_keys");
@@ -157,7 +157,7 @@ fn keys_are_bounded() {
     assert_eq!(error.field(), "idle_timeout");
 }
 
-/// The map's clock is real: waits for the state, and gives up only where it never comes.
+/// The clock of the map is real: the test waits for the state, with a bound for a test that hangs.
 #[tokio::test]
 async fn an_idle_key_is_forgotten() {
     let breakers = upstream(family().idle_timeout(Duration::from_millis(1)));
@@ -178,7 +178,7 @@ async fn an_idle_key_is_forgotten() {
     );
 }
 
-/// However many ask at once, a key has one.
+/// A key has one breaker, however many threads ask at the same time.
 #[test]
 fn a_key_has_one_breaker() {
     let breakers = upstream(family());

@@ -148,7 +148,7 @@ async fn a_reservation_that_is_not_used_expires() {
     assert_eq!(breaker.state(), CircuitState::Closed);
 }
 
-/// How long it waited between the two is not the endpoint's.
+/// The time between the two calls does not count for the endpoint.
 #[tokio::test(start_paused = true)]
 async fn a_call_begins_when_it_is_called() {
     let breaker = CircuitBreaker::new(settings().slow_call(SECOND, 0.5)).unwrap();
@@ -168,7 +168,7 @@ async fn a_call_without_a_grant_panics() {
     let _ = endpoint.call(7).await;
 }
 
-/// Ready only when it is told, and with an error when it is told that.
+/// A service whose readiness, or error, the test sets.
 #[derive(Clone)]
 struct Told(Arc<AtomicUsize>);
 
@@ -210,7 +210,7 @@ async fn no_probe_is_reserved_for_what_is_not_ready() {
     assert_eq!(breaker.snapshot().totals.failures, 0);
 }
 
-/// Http by default, with the classifier of the layer that it is made of.
+/// It is HTTP by default, with the classifier of the layer from which it is made.
 #[tokio::test(start_paused = true)]
 async fn it_counts_as_the_layer_it_is_made_of() {
     let breaker = CircuitBreaker::new(settings().minimum_calls(1)).unwrap();
@@ -227,7 +227,8 @@ async fn it_counts_as_the_layer_it_is_made_of() {
     assert!(is_open(&breaker));
 }
 
-/// `tower::balance` sends to the endpoint that works, and comes back to the other when it may.
+/// `tower::balance` sends to the endpoint that works, and sends to the other one again when its
+/// breaker allows it.
 #[tokio::test(start_paused = true)]
 async fn a_balancer_sends_elsewhere() {
     let breakers = [breaker(), breaker()];
@@ -259,7 +260,7 @@ async fn a_balancer_sends_elsewhere() {
         failed += usize::from(balance.ready().await.unwrap().call(n).await.is_err());
     }
     assert!(is_open(&breakers[0]), "{calls:?}");
-    // Two to four failures open it; then everything goes to the other.
+    // Two to four failures open the breaker. Then all calls go to the other endpoint.
     assert!((2..=4).contains(&failed), "{failed}");
     assert_eq!(calls[0].load(Relaxed) + calls[1].load(Relaxed), 100);
     fails.store(0, Relaxed);

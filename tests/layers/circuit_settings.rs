@@ -72,7 +72,7 @@ async fn settings_that_make_no_sense_change_nothing() {
         ("half_open_timeout", all().half_open_timeout(Duration::ZERO)),
     ];
     for (field, settings) in bad {
-        // With a valid change beside it.
+        // An invalid change together with a valid one.
         let error = breaker.set(settings.failure_rate_or(0.5)).unwrap_err();
         assert_eq!(error.field(), field);
         assert_eq!(breaker.settings(), all(), "{field}");
@@ -88,7 +88,7 @@ trait Or {
 }
 
 impl Or for CircuitBreakerSettings {
-    /// Another failure rate, unless that is what is wrong.
+    /// Another failure rate, unless the failure rate is the invalid value.
     fn failure_rate_or(self, rate: f64) -> Self {
         if self.failure_rate == Some(0.25) {
             self.failure_rate(rate)

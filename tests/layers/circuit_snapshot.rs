@@ -1,4 +1,4 @@
-//! What a breaker shows and reports belongs to one state. C1 to C5 are faults seen in the field.
+//! Snapshots and reports of a breaker belong to one state. C1 to C5 are faults from production.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::advance;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Opens for 10 s at four calls of which half failed, and has four probes in 10 s.
+/// Opens for 10 s when half of four calls have failed, and has four probes in 10 s.
 fn breaker() -> (CircuitBreaker, Arc<Mutex<Vec<Transition>>>) {
     let settings = CircuitBreakerSettings::default()
         .minimum_calls(4)
@@ -29,7 +29,7 @@ fn opened(breaker: &CircuitBreaker) {
     breaker.try_acquire().unwrap().failure();
 }
 
-/// The state and what belongs to it: calls, failures, failed recoveries, transitions, time.
+/// The state and its values: calls, failures, failed recoveries, transitions, time.
 fn shown(now: &CircuitBreakerSnapshot) -> (&str, u64, u64, u32, u64, Duration) {
     let recoveries = now.failed_recoveries;
     let state = now.state.as_str();
@@ -78,13 +78,13 @@ async fn c2_the_mean_duration_is_that_of_the_calls_that_were_measured() {
 async fn c3_a_snapshot_belongs_to_the_state_that_it_shows() {
     let (breaker, _) = breaker();
     opened(&breaker);
-    // Open, with the calls on which that was decided, however long ago.
+    // Open, with the calls on which the breaker opened, however long ago.
     advance(9 * SECOND).await;
     let open = ("open", 4, 2, 0, 1, 9 * SECOND);
     assert_eq!(shown(&breaker.snapshot()), open);
     assert_eq!(breaker.snapshot().failure_rate, Some(0.5));
 
-    // The open time is over, and no call has come.
+    // The open time is over, and no call has arrived.
     advance(3 * SECOND).await;
     let half_open = ("half_open", 0, 0, 0, 2, 2 * SECOND);
     assert_eq!(shown(&breaker.snapshot()), half_open);
@@ -101,7 +101,7 @@ async fn c3_a_snapshot_belongs_to_the_state_that_it_shows() {
     assert_eq!(shown(&breaker.snapshot()), lost);
     assert_eq!(breaker.snapshot().probes, 0);
 
-    // That open time is over as well.
+    // That open time is over too.
     advance(9 * SECOND).await;
     let again = ("half_open", 0, 0, 1, 4, SECOND);
     assert_eq!(shown(&breaker.snapshot()), again);
@@ -196,7 +196,8 @@ async fn while_it_is_open_it_shows_all_that_it_was_decided_on() {
     }
 }
 
-/// If fewer probes are allowed than are done, they decide for the next call, and it is shown.
+/// If fewer probes are allowed than have ended, they decide for the next call, and a snapshot shows
+/// it.
 #[tokio::test(start_paused = true)]
 async fn it_shows_what_fewer_probes_decide() {
     for (last, state) in [(Outcome::Success, "closed"), (Outcome::Failure, "open")] {
@@ -211,7 +212,7 @@ async fn it_shows_what_fewer_probes_decide() {
         assert_eq!(breaker.try_acquire().is_ok(), state == "closed");
         assert_eq!(breaker.state().as_str(), state);
     }
-    // Of four allowed now, three succeeded and five were outstanding.
+    // Four are allowed now; three succeeded and five were outstanding.
     let settings = CircuitBreakerSettings::default().open_duration(10 * SECOND);
     let breaker = CircuitBreaker::new(settings).unwrap();
     breaker.trip();
@@ -228,7 +229,7 @@ async fn it_shows_what_fewer_probes_decide() {
         assert_eq!(breaker.state(), CircuitState::HalfOpen);
         permits.pop().unwrap().ignore();
     }
-    // The last of them changes the state, and not only what is shown.
+    // The last probe changes the state, and not only the snapshot.
     assert_eq!(*seen.lock().unwrap(), Some(CircuitState::Closed));
     assert_eq!(breaker.state(), CircuitState::Closed);
 }
@@ -246,7 +247,7 @@ async fn thresholds_are_reached_once_while_it_observes() {
         breaker.try_acquire().unwrap().success();
     }
     advance(20 * SECOND).await;
-    // Not reached any more, and then again.
+    // The threshold is not reached any more, and then reached again.
     breaker.try_acquire().unwrap().success();
     for _ in 0..2 {
         breaker.try_acquire().unwrap().failure();
@@ -254,7 +255,7 @@ async fn thresholds_are_reached_once_while_it_observes() {
     assert_eq!(breaker.snapshot().thresholds_reached.failure_rate, 2);
 }
 
-/// A function of the user may call the breaker when it is dropped.
+/// A function of the user may call the breaker when the function is dropped.
 #[tokio::test(start_paused = true)]
 async fn a_function_that_is_replaced_or_not_applied_is_dropped_outside_the_lock() {
     struct Reads(CircuitBreaker);

@@ -1,4 +1,4 @@
-//! What a breaker makes of a response, and when.
+//! The outcomes of responses, and when a breaker records them.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -16,7 +16,7 @@ use tower::{Layer, Service, ServiceBuilder, service_fn};
 use crate::circuit_breaker::{SECOND, breaker, due, is_open, settings, status};
 use crate::support::*;
 
-/// Each verdict of a response, by how it moves a probe.
+/// The outcome of each response, by its effect on a probe.
 #[tokio::test(start_paused = true)]
 async fn every_answer_has_its_verdict() {
     async fn after(response: fn() -> Response<Script>, request: fn() -> Request<Script>) -> String {
@@ -158,7 +158,7 @@ async fn classify_has_the_say() {
     assert_eq!((now.calls, now.failures, now.totals.ignored), (3, 2, 4));
 }
 
-/// A verdict at the head: a stream of hours holds up nothing, and is not slow.
+/// The outcome is recorded at the head: a long stream delays nothing, and is not slow.
 #[tokio::test(start_paused = true)]
 async fn a_stream_of_hours_holds_up_nothing() {
     let breaker = due(settings().half_open_probes(1).slow_call(SECOND, 0.5)).await;
@@ -182,7 +182,7 @@ async fn a_stream_of_hours_holds_up_nothing() {
     response.into_body().collect().await.unwrap();
     let now = breaker.snapshot();
     assert_eq!((now.calls, now.slow_calls, now.totals.successes), (1, 0, 2));
-    // Dropped in the middle of the stream it was not slow either.
+    // Dropped in the middle of the stream, it was not slow either.
     let response = grpc_service.call(grpc()).await.unwrap();
     advance(3600 * SECOND).await;
     drop(response);
@@ -193,7 +193,8 @@ async fn a_stream_of_hours_holds_up_nothing() {
     );
 }
 
-/// Whose calls are all streams has no verdict in time: streams that have begun well count at the end of the half-open time.
+/// If all calls are streams, no outcome is recorded in time: streams that have begun count as
+/// successes at the end of the half-open time.
 #[tokio::test(start_paused = true)]
 async fn streams_that_have_begun_close_it() {
     let timed = || settings().slow_call(SECOND, 0.5);
@@ -219,7 +220,7 @@ async fn streams_that_have_begun_close_it() {
         let third = service.call(grpc()).await.unwrap();
         assert_eq!(third.headers()["grpc-status"], "14", "two places");
         let second = if closes {
-            drop(second); // gives its place back
+            drop(second); // releases its slot
             service.call(grpc()).await.unwrap()
         } else {
             second
@@ -238,7 +239,7 @@ async fn streams_that_have_begun_close_it() {
     }
 }
 
-/// A head that comes after the half-open time is no sign that the dependency works in time.
+/// A head that arrives after the half-open time is not a success in time.
 #[tokio::test(start_paused = true)]
 async fn a_head_that_is_late_does_not_close_it() {
     let breaker = due(settings().half_open_probes(1)).await;
@@ -283,7 +284,7 @@ macro_rules! a_classifier_has_the_say {
             let now = breaker.snapshot();
             assert_eq!((now.calls, now.failures), (2, 1));
 
-            // At the end of the body, whatever the version: by its trailers, or without any.
+            // At the end of the body, in all versions: by its trailers, or without any.
             for (steps, wanted) in [
                 (
                     vec![Step::Data("a"), Step::Trailers("grpc-status", "5")],
@@ -308,7 +309,7 @@ macro_rules! a_classifier_has_the_say {
                 let now = breaker.snapshot();
                 assert_eq!((now.calls, now.failures), wanted);
             }
-            // Hyper does not poll a body again that says that it has ended.
+            // Hyper does not poll a body that reports its end.
             breaker.reset();
             let mut ended = CircuitBreakerLayer::new(breaker.clone())
                 .classify_with(GrpcErrorsAsFailures::new())

@@ -1,4 +1,4 @@
-//! Places, the waiting room, and that nothing leaks.
+//! Permits, the queue, and that nothing leaks.
 
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
@@ -143,7 +143,7 @@ async fn nobody_overtakes_who_waits() {
     let mut waiting = spawn(service.call(get()));
     assert_pending!(waiting.poll());
     drop(running);
-    // The place is the waiter's, though it has not been polled since.
+    // The permit belongs to the queued request, although it has not been polled since.
     let mut late = spawn(service.call(get()));
     assert_pending!(late.poll());
     assert!(limit.try_acquire().is_err());
@@ -301,7 +301,7 @@ fn a_limit_that_makes_no_sense_is_refused() {
     assert_eq!(*message, "`limit` must be within 1..=2147483647, not 0");
 }
 
-/// Requests that hold, wait, stream, fail and panic, cut off at random points of all of that.
+/// Requests that hold a permit, wait, stream, fail and panic, dropped at random points.
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_calls_cancelled_at_random_points_leave_nothing_behind() {
     fastrand::seed(7);

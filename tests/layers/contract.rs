@@ -1,4 +1,4 @@
-//! What every layer promises, played over each of them and over the whole stack.
+//! The contract of every layer, tested for each of them and for the whole stack.
 
 use std::convert::Infallible;
 use std::future::{Future, pending};
@@ -35,7 +35,7 @@ fn made_ready<S: Service<Request<Script>>>(service: &mut S) -> &mut S {
     service
 }
 
-/// The tests below once for each layer.
+/// Runs the tests below for each layer.
 macro_rules! every_layer {
     ($($name:ident: $layer:expr;)+) => {$(
         mod $name {
@@ -110,7 +110,8 @@ macro_rules! every_layer {
                 assert!(Service::<Request<Script>>::poll_ready(&mut service, &mut cx).is_pending());
             }
 
-            /// Dropped at every point, panicking at every point: what is inside is dropped, and exactly once.
+            /// A request that is dropped at every point, and one that panics at every point: the
+            /// inner values are dropped exactly once.
             #[tokio::test(start_paused = true)]
             async fn nothing_is_kept_when_it_ends_early() {
                 let token = Arc::new(());
@@ -224,7 +225,7 @@ every_layer! {
     client_per_host: seawall::client().per_host().build().unwrap();
 }
 
-/// A service of no kind: layers ask nothing of what they wrap.
+/// A type that is no service: layers have no bounds on the inner type.
 #[derive(Clone, Debug)]
 struct NoService;
 
@@ -246,7 +247,7 @@ impl<B> Service<Request<B>> for Busy {
     }
 }
 
-/// A policy that never waits asks nothing more of the service than to be one.
+/// A policy that never waits needs only a service.
 #[tokio::test]
 async fn a_service_that_is_not_clone_fits_behind_a_policy_that_does_not_wait() {
     struct NotClone;
@@ -267,7 +268,8 @@ async fn a_service_that_is_not_clone_fits_behind_a_policy_that_does_not_wait() {
     assert_eq!(gate.layer(NotClone).call(1).await.unwrap(), 1);
 }
 
-/// How much each layer adds to a future: nothing that does not wait may grow beyond a cache line.
+/// The bytes that each layer adds to a future: a policy that does not wait adds at most a cache
+/// line.
 #[test]
 fn futures_are_small() {
     fn size<S, F>(service: S) -> usize

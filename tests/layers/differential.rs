@@ -1,8 +1,8 @@
-//! One gate over six policies does what six nested layers do.
+//! One gate over six policies behaves like six nested layers.
 //!
-//! The same random script runs through both: requests, retuning, steps of the clock, and polls and
-//! drops at any point. After every step both have the same answers, counters and states, and have
-//! settled and released the same requests in the same order.
+//! The same random script runs through both: requests, changes of settings, steps of the clock, and
+//! polls and drops at any point. After every step, both have the same answers, counters and states,
+//! and have settled and released the same requests in the same order.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -29,13 +29,13 @@ use tower::{BoxError, Layer, Service, ServiceBuilder};
 
 use crate::support::{Script, Step, unwind};
 
-/// Steps of the script. Every thousandth starts afresh with another seed.
+/// The steps of the script. Every thousandth step starts again with another seed.
 const STEPS: u64 = 1_000_000;
 const STEPS_PER_SEED: u64 = 1000;
 const MAX_LIVE: usize = 8;
 const MAX_BODY: u64 = 10;
 
-/// What the inner service does with a request.
+/// The behaviour of the inner service for a request.
 #[derive(Clone, Debug)]
 struct Plan {
     id: u32,
@@ -129,7 +129,7 @@ enum Event {
     Released(Completion),
 }
 
-/// Writes down what it is called with.
+/// Records the calls that it gets.
 #[derive(Clone, Default)]
 struct Witness(Arc<Mutex<Vec<(u32, Event)>>>);
 
@@ -174,7 +174,7 @@ impl Policy<HttpRequest> for Witness {
     }
 }
 
-/// The parts of one of the two.
+/// The parts of one of the two stacks.
 #[derive(Clone)]
 struct Parts {
     catch_panic: CatchPanic,
@@ -214,8 +214,8 @@ impl Parts {
         }
     }
 
-    /// All that can be read of them. Nested, a deadline that includes the body ends the answer of
-    /// an inner layer too: those are not counted.
+    /// All readable state. In nested layers, a deadline that includes the body also ends the answer
+    /// of an inner layer: those are not counted.
     fn state(&self, cut: u64) -> impl PartialEq + std::fmt::Debug + use<> {
         let timed_out = self.timeout.snapshot().timed_out - cut;
         (
@@ -232,14 +232,14 @@ impl Parts {
 type Call = Pin<Box<dyn Future<Output = Result<Response<AnyBody>, Infallible>>>>;
 type AnyBody = Pin<Box<dyn Body<Data = Bytes, Error = BoxError>>>;
 
-/// A request on its way through one of the two.
+/// A request in one of the two stacks.
 enum Live {
     Calling(Call),
     Reading(AnyBody),
     Over,
 }
 
-/// What a poll gives.
+/// The result of a poll.
 #[derive(Debug, PartialEq)]
 enum Seen {
     Pending,
@@ -264,8 +264,8 @@ impl Live {
                     let seen = Seen::Head(response.status().as_u16(), reason);
                     *self = Live::Reading(response.into_body());
                     if reason.is_some() {
-                        // The answer is read at once: until then, the outer of nested layers hold
-                        // their tokens.
+                        // The answer is read at once, since the outer nested layers hold their
+                        // tokens until then.
                         loop {
                             match self.poll(cut) {
                                 Seen::End => break,
@@ -352,7 +352,7 @@ fn nested(parts: &Parts) -> Start {
     )
 }
 
-/// A request, the same for both.
+/// A request, the same for both stacks.
 fn request(random: &mut fastrand::Rng, id: u32) -> impl Fn() -> Request<Script> + use<> {
     let is_grpc = random.u8(..4) == 0;
     let mut body = Vec::new();
@@ -384,7 +384,7 @@ fn request(random: &mut fastrand::Rng, id: u32) -> impl Fn() -> Request<Script> 
         },
         body,
     };
-    // Over HTTP/1 the answer to a request whose body has to be waited for comes later, and with it
+    // Over HTTP/1, the answer to a request whose body must be read first comes later, and with it
     // the outcome for nested layers.
     let is_http2 = is_grpc || random.bool();
     let chunks = random.usize(..if is_http2 { 6 } else { 2 });
@@ -421,13 +421,13 @@ struct Pair {
     fused: Live,
     nested: Live,
     is_grpc: bool,
-    /// A layer has answered or ended it: how its work completed is not compared, since an inner
-    /// layer that is nested is dropped, and a policy in the same gate is released.
+    /// A layer has answered or ended the request. Its completion is not compared: a nested inner
+    /// layer is dropped, and a policy in the same gate is released.
     is_ended_by_layer: bool,
 }
 
 impl Pair {
-    /// Polls both. They see the same.
+    /// Polls both, and compares the results.
     fn poll(&mut self, cut: &mut [u64; 2]) -> Seen {
         let [cut_fused, cut_nested] = cut;
         let sides = [(&mut self.fused, cut_fused), (&mut self.nested, cut_nested)];
@@ -456,9 +456,9 @@ impl Pair {
     }
 }
 
-/// Both witnesses saw the same, in the same order.
+/// Checks that both witnesses recorded the same calls in the same order.
 ///
-/// When the clock steps, several requests end at once: those are compared one by one.
+/// A step of the clock ends several requests at the same time: those are compared one by one.
 fn compare(fused: &Witness, nested: &Witness, live: &BTreeMap<u32, Pair>, is_step: bool) {
     let [fused, nested] = [fused, nested].map(|witness| {
         let mut events = witness.take();
@@ -498,8 +498,8 @@ async fn play(seed: u64) {
                 });
                 pair.fused = Live::Calling(to_fused(request()));
                 pair.nested = Live::Calling(to_nested(request()));
-                // One gate settles a rejected request when it is called, nested layers when it is
-                // polled.
+                // One gate settles a rejected request when it is called; nested layers settle it
+                // when it is polled.
                 if parts[0].before.has_settled(id) || random.u8(..8) > 0 {
                     pair.poll(&mut cut);
                 }
@@ -508,8 +508,9 @@ async fn play(seed: u64) {
                 live.get_mut(&any).unwrap().drop_both();
             }
             (9, _) => {
-                // One gate settles a gRPC response when its body is ended from outside, nested
-                // layers when it is polled: there is one at most, and it is polled first.
+                // One gate settles a gRPC response when its body is ended from outside; nested
+                // layers settle it when it is polled. There is at most one such response, and it is
+                // polled first.
                 let streams = live
                     .values_mut()
                     .filter(|pair| pair.is_grpc && pair.is_reading());
@@ -581,7 +582,7 @@ async fn one_gate_does_what_nested_layers_do() {
     play_seeds((0..STEPS / STEPS_PER_SEED).step_by(2)).await;
 }
 
-/// The other half, for the other core.
+/// The other half of the steps, for the other core.
 #[tokio::test(start_paused = true)]
 async fn one_gate_does_what_nested_layers_do_again() {
     play_seeds((1..STEPS / STEPS_PER_SEED).step_by(2)).await;

@@ -1,4 +1,4 @@
-//! A drain, by its states.
+//! The states of a drain.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -18,10 +18,10 @@ use crate::support::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
-/// The least that there is.
+/// The shortest lame-duck time.
 const LAME_DUCK: Duration = SECOND;
 const GRACE: Duration = Duration::from_secs(10);
-/// The most that the end of a body takes after that.
+/// The longest time for the end of bodies after the grace period.
 const FLUSH: Duration = Duration::from_millis(750);
 
 fn drain() -> Drain {
@@ -110,7 +110,7 @@ async fn it_serves_then_closes_then_rejects() {
     );
 }
 
-/// A request that came before the drain began has its head after.
+/// A request that arrived before the drain has its head after it began.
 #[tokio::test(start_paused = true)]
 async fn a_late_head_closes_the_connection() {
     let drain = drain();
@@ -152,7 +152,8 @@ async fn an_upgrade_keeps_its_connection_header() {
     assert_eq!(connection(&response), Some("close"), "replaced");
 }
 
-/// It waits for the drain, for the lame-duck time, and for the last body: not for the head.
+/// It waits for the begin of the drain, for the lame-duck time, and for the last body, not only for
+/// its head.
 #[tokio::test(start_paused = true)]
 async fn it_waits_for_the_last_body() {
     let drain = drain();
@@ -188,12 +189,12 @@ async fn without_requests_it_is_idle_after_the_lame_duck_time() {
     drain.begin();
     let (report, took) = timed(drain.wait_idle(GRACE)).await;
     assert_eq!((report.is_clean(), took), (true, LAME_DUCK));
-    // Again, and at once.
+    // A second call returns at once.
     let (report, took) = timed(drain.wait_idle(GRACE)).await;
     assert_eq!((report.is_clean(), took), (true, Duration::ZERO));
 }
 
-/// Rejected requests do not keep it: they are not in flight.
+/// Rejected requests do not delay it: they are not in flight.
 #[tokio::test(start_paused = true)]
 async fn rejected_requests_are_not_waited_for() {
     let drain = drain();
@@ -205,7 +206,7 @@ async fn rejected_requests_are_not_waited_for() {
     assert_eq!((report.is_clean(), took), (true, Duration::ZERO));
 }
 
-/// Bodies that no client reads, that a client reads without an end, and that have nothing to offer.
+/// Bodies that no client reads, a body that a client reads without an end, and silent bodies.
 #[tokio::test(start_paused = true)]
 async fn bodies_are_cut_when_the_grace_period_is_over() {
     let drain = drain();
@@ -240,7 +241,7 @@ async fn bodies_are_cut_when_the_grace_period_is_over() {
     assert!(idle.poll().is_pending());
     advance(LAME_DUCK).await;
     assert!(idle.poll().is_pending());
-    // Up to the last moment nothing is cut.
+    // Nothing is cut before the end.
     let almost = GRACE.saturating_sub(MILLI);
     let frame = silent.frame().await.unwrap().unwrap();
     assert_eq!(frame.into_data().unwrap(), "abc");
@@ -253,7 +254,7 @@ async fn bodies_are_cut_when_the_grace_period_is_over() {
 
     advance(2 * MILLI).await;
     assert!(idle.poll().is_pending());
-    // One that is read learns it with its next frame.
+    // A body that is read ends with its next frame.
     let error = busy.frame().await.unwrap().unwrap_err();
     assert_eq!(
         error.rejection().map(Rejection::reason),
@@ -276,7 +277,7 @@ async fn bodies_are_cut_when_the_grace_period_is_over() {
     assert_eq!((now.cut, now.rejected), (4, 0), "they were admitted");
 }
 
-/// What no body can be ended for is reported: a handler, a small response, a permit.
+/// Work that has no body to end is reported: a handler, a small response, a permit.
 #[tokio::test(start_paused = true)]
 async fn what_still_runs_after_the_grace_period_is_reported() {
     let drain = drain();
@@ -307,7 +308,7 @@ async fn a_small_body_is_over_with_its_last_frame() {
     assert_eq!(drain.in_flight(), 0);
 }
 
-/// However a request ends, it is no longer in flight.
+/// A request is not in flight after any end.
 #[tokio::test(start_paused = true)]
 async fn every_end_is_an_end() {
     let drain = drain();
@@ -347,7 +348,7 @@ async fn it_begins_once_and_from_any_thread() {
     let mut before = tokio_test::task::spawn(drain.started());
     assert!(before.poll().is_pending());
     let other = drain.clone();
-    // Outside any runtime: the clock there is not paused, and so not read by this drain.
+    // Outside a runtime, the clock is not paused, and this drain does not read it.
     std::thread::spawn(move || drop(other.started()))
         .join()
         .unwrap();
@@ -426,7 +427,7 @@ fn settings_and_snapshots_are_serialized() {
     assert_eq!(json["in_flight"], 0);
 }
 
-/// A change does not reach a drain that has begun.
+/// A change has no effect on a drain that has begun.
 #[tokio::test(start_paused = true)]
 async fn a_drain_that_has_begun_keeps_its_time() {
     let drain = drain();
@@ -486,7 +487,7 @@ async fn in_a_stack_it_can_be_exempted_replaced_and_switched_off() {
     assert_eq!(drain.in_flight(), 0);
 }
 
-/// The bodies of a stack are cut even if it has no progress timeout.
+/// The bodies of a stack are cut even without a progress timeout.
 #[tokio::test(start_paused = true)]
 async fn a_stack_without_a_progress_timeout_cuts_bodies() {
     let stack = seawall::server()
@@ -520,7 +521,7 @@ async fn over_plain_it_returns_rejections() {
     assert_eq!(reason, Some(Reason::Draining));
 }
 
-/// A server's future, as `serve` sees it.
+/// The future of a server, as `serve` sees it.
 mod serve {
     use super::*;
 
@@ -559,7 +560,7 @@ mod serve {
         assert_eq!(*seen.lock().unwrap(), Some(DrainState::Rejecting));
     }
 
-    /// It waits for both: the server, and what is in flight without it.
+    /// It waits for the server and for requests in flight outside it.
     #[tokio::test(start_paused = true)]
     async fn the_server_and_the_permits_have_the_grace_period() {
         for (server, permit) in [(3, 5), (5, 3)] {
@@ -622,7 +623,7 @@ mod serve {
         assert_eq!(took, LAME_DUCK + SECOND);
     }
 
-    /// A server that ends in the lame-duck time leaves what it has spawned.
+    /// A server that ends in the lame-duck time leaves the tasks that it has spawned.
     #[tokio::test(start_paused = true)]
     async fn a_server_that_ends_in_the_lame_duck_time_is_waited_after() {
         let drain = drain();

@@ -1,4 +1,4 @@
-//! However a request ends, its token is settled once and then released once.
+//! For every end of a request, its token is settled once and then released once.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +20,7 @@ use tower::{BoxError, Layer, Service, ServiceBuilder};
 
 use crate::support::*;
 
-/// What the inner service, its response body and the caller do.
+/// The behaviour of the inner service, its response body and the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     ReadToTheEnd,
@@ -137,7 +137,7 @@ impl<Req> Service<Req> for Ends {
     }
 }
 
-/// Plays one request over a service, as the caller.
+/// Sends one request to a service, as the caller.
 fn play<S, B>(mut service: S, ending: Ending)
 where
     S: Service<Request<Script>, Response = Response<B>, Error = io::Error>,
@@ -173,7 +173,7 @@ where
     let _ = catch_unwind(AssertUnwindSafe(play));
 }
 
-/// All but the head, which an accessor sees only where there is one.
+/// All calls except `on_head`, which exists only if there is a head.
 fn ended(recorder: &Recorder) -> Vec<Told> {
     let mut told = recorder.told();
     told.retain(|told| *told != Told::Head);
@@ -184,7 +184,7 @@ fn ends(outcome: Outcome, completion: Completion) -> [Told; 2] {
     [Told::Settled(outcome), Told::Released(completion)]
 }
 
-/// Admits, and has nothing to do afterwards.
+/// A policy that admits, and needs no further calls.
 #[derive(Clone)]
 struct Pass;
 
@@ -197,7 +197,7 @@ impl<R: RequestKind> Policy<R> for Pass {
     }
 }
 
-/// Every ending, with the witness in every place.
+/// Every ending, with the witness in every position.
 macro_rules! every_ending {
     ($($name:ident: |$witness:ident| $layer:expr;)+) => {$(
         #[tokio::test(start_paused = true)]
@@ -257,7 +257,7 @@ every_ending! {
     in_a_stack: |witness| seawall::server().policy(witness).build().unwrap();
 }
 
-/// No token, nothing settled.
+/// No token is granted, and nothing is settled.
 #[tokio::test(start_paused = true)]
 async fn without_a_token_nothing_is_settled() {
     for (ending, ..) in Ending::ALL {
@@ -277,7 +277,7 @@ async fn without_a_token_nothing_is_settled() {
     }
 }
 
-/// The rows of the table that the design has for a timeout.
+/// The rows of the table in the docs for a timeout.
 #[tokio::test(start_paused = true)]
 async fn a_timeout_is_a_failure_before_the_deadline_and_a_cancellation_after_it() {
     seawall::pool_timers_when_paused();
@@ -313,7 +313,7 @@ async fn a_timeout_is_a_failure_before_the_deadline_and_a_cancellation_after_it(
     assert_eq!((before.told().len(), after.told().len()), (2, 2));
 }
 
-/// Of two timeouts in a tuple the shorter one applies, in any order.
+/// The shorter of two timeouts in a tuple applies, in any order.
 #[tokio::test(start_paused = true)]
 async fn the_shorter_of_two_timeouts_applies() {
     let [short, long] = [1, 5].map(|seconds| Timeout::from(Duration::from_secs(seconds)));
@@ -353,7 +353,7 @@ async fn a_callers_deadline_is_ignored_before_it() {
     assert_eq!(after.told()[0], Told::Settled(Outcome::Cancelled));
 }
 
-/// Panics when it is asked.
+/// Panics in `admit`.
 #[derive(Clone)]
 struct PanicsInAdmit;
 
@@ -366,7 +366,7 @@ impl<R: RequestKind> Policy<R> for PanicsInAdmit {
     }
 }
 
-/// What ends a request before the inner service sees it.
+/// Ends of a request before the inner service sees it.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_not_called_settles_the_policies_that_admitted_it() {
     let complete = ends(Outcome::Ignored, Completion::Complete);
@@ -423,7 +423,7 @@ async fn a_request_that_is_not_called_settles_the_policies_that_admitted_it() {
     );
 }
 
-/// Over `Plain` a request is over when its future is.
+/// Over `Plain`, a request ends with its future.
 mod plain {
     use super::*;
 
@@ -516,7 +516,7 @@ mod plain {
     }
 }
 
-/// A dry run rejects nothing: what decides when a request has arrived is off.
+/// A dry run rejects nothing: policies that do not decide at the arrival of a request are off.
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_ends_no_request() {
     let timeout = Timeout::from(Duration::from_secs(1));
@@ -599,7 +599,7 @@ async fn a_panic_of_a_policy_is_answered_and_releases_the_others() {
     }
 }
 
-/// A policy that panics when its token is settled in a destructor leaks no permit.
+/// A policy that panics in `settle` during a drop leaks no permit.
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_a_destructor_releases_the_others() {
     let limit = ConcurrencyLimit::from(1);

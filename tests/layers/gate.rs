@@ -1,4 +1,4 @@
-//! One gate for all policies: what tickets are told, and what callers read.
+//! One gate for all policies: the calls of tokens, and the answers.
 
 use std::future::pending;
 
@@ -15,7 +15,8 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 use crate::support::*;
 
-/// Calls a gate with a recording policy over a service that answers at once, and hands the response to `then`.
+/// Calls a gate with a recording policy over a service that answers at once, and passes the
+/// response to `then`.
 fn recorded(
     request: http::Request<Script>,
     response: impl Fn() -> Response<Script> + Clone,
@@ -69,7 +70,7 @@ fn an_http_verdict_falls_at_the_head() {
     assert_eq!(of(404, None), told(Outcome::Success, Completion::Complete));
     assert_eq!(of(429, None), told(Outcome::Ignored, Completion::Complete));
     assert_eq!(of(500, None), told(Outcome::Failure, Completion::Complete));
-    // What an inner layer turned away goes by its reason, not by its status.
+    // The outcome of an inner rejection depends on its reason, not on its status.
     let full = Some(Reason::ConcurrencyLimit);
     assert_eq!(of(503, full), told(Outcome::Ignored, Completion::Complete));
     let timeout = Some(Reason::Timeout);
@@ -139,7 +140,8 @@ fn a_body_may_end_in_five_ways() {
     assert_eq!(panicked, told(Outcome::Success, Completion::Panicked));
 }
 
-/// Trailers, or a checksum that is wrong: whoever still asks gets it.
+/// The body may still have trailers, or an error such as a wrong checksum. A caller that polls
+/// again gets it.
 #[test]
 fn what_comes_after_the_promised_bytes_is_passed_on() {
     async fn two_frames<B: http_body::Body<Data = Bytes> + Unpin>(mut body: B) {
@@ -335,7 +337,7 @@ fn a_call_that_is_dropped_or_unwinds_is_told_once() {
     unwinds(|| drop(call()));
     assert_eq!(recorder.told(), panicked, "in the call");
 
-    // Dropped while somebody else's panic unwinds: not ours.
+    // Dropped while an unrelated panic unwinds: it does not count.
     let (recorder, mut call) = gate(|| async { pending().await });
     unwinds(|| {
         let mut future = call();

@@ -1,4 +1,4 @@
-//! What a policy sees of a request, and what it may do to the response head.
+//! The request head that a policy sees, and its changes of the response head.
 
 use http::StatusCode;
 use http_body_util::BodyExt;
@@ -10,11 +10,11 @@ use tower::{Layer, Service};
 
 use crate::support::*;
 
-/// Changes all that there is of a head.
+/// Changes everything in a head.
 #[derive(Clone)]
 struct Changes;
 
-/// What the policy leaves in the extensions.
+/// The value that the policy puts into the extensions.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen(StatusCode);
 
@@ -62,7 +62,7 @@ async fn a_policy_changes_the_whole_head() {
 
 #[tokio::test]
 async fn a_policy_may_read_the_request() {
-    /// Lets in who names itself.
+    /// Admits callers that name themselves.
     #[derive(Clone)]
     struct Named;
 

@@ -91,7 +91,7 @@ async fn a_status_is_json_or_an_error() {
     assert_eq!(get(&health, "/statusz").await, (500, "broken\n".to_owned()));
 }
 
-/// A condition has to hold, and to be gone, for as long as is asked.
+/// A condition must hold, and must be absent, for the given time.
 #[tokio::test(start_paused = true)]
 async fn a_condition_has_hysteresis() {
     let holds = Arc::new(AtomicBool::new(false));
@@ -104,7 +104,7 @@ async fn a_condition_has_hysteresis() {
     assert_eq!(ready(&health).await, ok());
     advance(9 * SECOND).await;
     assert_eq!(ready(&health).await, ok());
-    // It flaps: the time begins anew.
+    // The condition flaps: the time starts again.
     holds.store(false, SeqCst);
     assert_eq!(ready(&health).await, ok());
     holds.store(true, SeqCst);
@@ -119,7 +119,8 @@ async fn a_condition_has_hysteresis() {
     assert_eq!(ready(&health).await, ok());
 }
 
-/// A breaker that is open. Without calls it is ready again when it would admit a probe.
+/// A breaker that is open. Without calls, the service is ready again when the breaker would admit a
+/// probe.
 #[tokio::test(start_paused = true)]
 async fn an_essential_breaker_is_open() {
     let settings = CircuitBreakerSettings::default()
@@ -138,7 +139,7 @@ async fn an_essential_breaker_is_open() {
     assert_eq!(ready(&health).await, off("circuit open: database"));
     advance(3 * SECOND).await;
     assert_eq!(ready(&health).await, ok());
-    // Its first probe fails.
+    // The first probe fails.
     database.try_acquire().unwrap().failure();
     assert_eq!(ready(&health).await, off("circuit open: database"));
     drain.begin();
@@ -158,7 +159,7 @@ async fn an_essential_breaker_is_open() {
     );
 }
 
-/// A closure of a condition may ask the service itself.
+/// The closure of a condition may call the service itself.
 #[tokio::test]
 async fn a_condition_is_asked_without_a_lock() {
     let health = Health::new(Drain::default());

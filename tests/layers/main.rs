@@ -1,4 +1,4 @@
-//! Every layer by itself: polled by hand or under paused time, over mocks.
+//! Each layer alone, over mocks, polled step by step or under paused time.
 
 mod plain;
 mod purity;

@@ -1,4 +1,4 @@
-//! What is measured and told, by the names in the docs.
+//! Metrics and events, under the names in the docs.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -109,7 +109,7 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
         r#"seawall_circuit_threshold{layer="circuit_breaker",name="api",threshold="slow_call_rate"} 0.9"#,
         r#"seawall_circuit_threshold{layer="circuit_breaker",name="api",threshold="consecutive_failures"} 0"#,
         r#"seawall_circuit_call_seconds_count{layer="circuit_breaker",name="api"} 2"#,
-        // What has not happened is 0.
+        // Events that have not happened are 0.
         r#"seawall_requests_rejected_total{layer="concurrency_limit",name="db",reason="queue_timeout"} 0"#,
         r#"seawall_circuit_outcomes_total{layer="circuit_breaker",name="api",outcome="panicked"} 0"#,
     ] {
@@ -123,7 +123,8 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
         .iter()
         .map(|metric| format!("{} {}", metric.name, metric.help));
     let documented: BTreeSet<_> = documented
-        // Measured on a thread of its own, which knows no local recorder: `tests/lag` has them.
+        // A thread of its own measures them, which does not use the local recorder. The tests are
+        // in `tests/lag`.
         .filter(|line| !line.starts_with("seawall_lag_"))
         .collect();
     assert_eq!(scraped, documented.iter().map(String::as_str).collect());
@@ -154,8 +155,8 @@ fn value(page: &str, series: &str) -> u64 {
     value.trim().parse().unwrap()
 }
 
-/// The first request registers the series of all parts of a stack, so that the first rejection is an
-/// increase.
+/// The first request registers the series of all parts of a stack, so that the first rejection is
+/// an increase.
 #[tokio::test]
 async fn the_series_of_a_stack_begin_with_0() {
     use metrics_exporter_prometheus::PrometheusBuilder;
@@ -223,8 +224,8 @@ async fn the_series_of_a_stack_begin_with_0() {
     }
 }
 
-/// After any mixture of endings: each request was admitted or rejected once, each admitted one has
-/// one outcome, and the snapshots agree.
+/// After any mixture of ends: each request was admitted or rejected once, each admitted one has one
+/// outcome, and the snapshots agree.
 #[tokio::test(start_paused = true)]
 #[expect(clippy::too_many_lines, reason = "one storm has all counts")]
 async fn counts_add_up() {
@@ -329,13 +330,13 @@ async fn counts_add_up() {
         .map(outcome)
         .iter()
         .sum();
-    // A request that the limit rejects is ignored by the breaker before it.
+    // The breaker before the limit ignores a request that the limit rejects.
     assert_eq!(outcomes, admitted - exempt + full);
     assert!(panicked > 0 && open > 0 && full > 0 && exempt > 0);
     assert_eq!(limit.in_flight(), 0);
 }
 
-/// One state is 1, the others are 0; or there is no gauge.
+/// One state is 1 and the others are 0, or there is no gauge.
 fn assert_states(page: &str, state: Option<&str>) {
     let states = [
         "closed",
@@ -372,8 +373,8 @@ impl<R: RequestKind> Policy<R> for Never {
     }
 }
 
-/// What this thread logs from now on: the lines since the last call. One test at a time, since all
-/// share the number of events in a second.
+/// The lines that this thread logs from now on, since the last call. Only one test runs at a time,
+/// since all share the limits of events in a second.
 fn logged() -> (impl Fn() -> Vec<String>, impl Sized) {
     use std::io::Write;
     use std::sync::{Arc, Mutex, PoisonError};
@@ -400,7 +401,7 @@ fn logged() -> (impl Fn() -> Vec<String>, impl Sized) {
         .without_time()
         .with_writer(move || writer.clone())
         .finish();
-    // With a single dispatcher alive, tracing lets any thread disable a callsite for all.
+    // With a single live dispatcher, tracing lets any thread disable a callsite for all threads.
     let second = tracing::Dispatch::new(tracing_subscriber::registry());
     let guard = tracing::subscriber::set_default(subscriber);
     let lines = move || {
@@ -417,7 +418,7 @@ async fn one_event_per_rejection_and_panic() {
     let (lines, _guards) = logged();
     let lines = || {
         let mut lines = lines();
-        // Of the test before.
+        // A line of the previous test.
         lines.retain(|line| !line.contains("left_out"));
         lines
     };
@@ -475,7 +476,7 @@ async fn one_event_per_rejection_and_panic() {
     );
 }
 
-/// A4 of the faults that were found in the field: what clients cause does not fill a log.
+/// A4 of the faults from production: events that clients cause do not fill a log.
 #[tokio::test(start_paused = true)]
 async fn a4_five_events_of_a_reason_each_second_and_a_summary() {
     let (lines, _guards) = logged();
@@ -489,7 +490,7 @@ async fn a4_five_events_of_a_reason_each_second_and_a_summary() {
     let mut late = TimeoutLayer::new(Duration::ZERO).layer(tower::service_fn(|_| {
         std::future::pending::<Result<http::Response<Script>, std::convert::Infallible>>()
     }));
-    // Whatever was left out before.
+    // Lets the summary of earlier events pass.
     tokio::time::advance(Duration::from_secs(10)).await;
     limited.call(get()).await.unwrap();
     panics.call(get()).await.unwrap();
@@ -518,7 +519,7 @@ async fn a4_five_events_of_a_reason_each_second_and_a_summary() {
     }
 }
 
-/// A path and the message of a panic are the client's: neither reaches a terminal raw.
+/// A path and the message of a panic come from the client: neither reaches a terminal unescaped.
 #[tokio::test(start_paused = true)]
 async fn a4_what_a_client_chooses_is_escaped() {
     let (lines, _guards) = logged();
@@ -532,7 +533,7 @@ async fn a4_what_a_client_chooses_is_escaped() {
     *request.uri_mut() = http::Uri::try_from(path).unwrap();
     panics.call(request).await.unwrap();
     let mut lines = lines();
-    // Of the test before.
+    // A line of the previous test.
     lines.retain(|line| !line.contains("left_out"));
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(
@@ -545,7 +546,7 @@ async fn a4_what_a_client_chooses_is_escaped() {
     );
 }
 
-/// Each snapshot, as an admin page would show it.
+/// Each snapshot, as an admin page shows it.
 #[cfg(feature = "serde")]
 #[tokio::test(start_paused = true)]
 async fn snapshots_are_serialised() {

@@ -10,7 +10,7 @@ use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};
 use tower::{BoxError, Service, ServiceBuilder, service_fn};
 
-/// An error of the user's, which needs no box.
+/// An error type of a user, which needs no box.
 #[derive(Debug, PartialEq)]
 enum Error {
     Rejected(Reason),

@@ -1,4 +1,4 @@
-//! What the sources must keep to.
+//! Rules for the sources.
 
 use std::fs;
 use std::path::Path;

@@ -36,7 +36,7 @@ fn declared(count: usize) -> Request<Script> {
     request
 }
 
-/// Reads all of the body, and makes 400 of an error.
+/// Reads the whole body, and answers an error with 400.
 async fn read<B: Body>(request: Request<B>) -> Result<Response<Script>, Infallible> {
     let mut response = ok(Script::data(&["fine"]));
     if request.into_body().collect().await.is_err() {
@@ -45,7 +45,7 @@ async fn read<B: Body>(request: Request<B>) -> Result<Response<Script>, Infallib
     Ok(response)
 }
 
-/// The statuses of two requests of this size: one says how large it is, the other does not.
+/// The statuses of two requests of this size: one declares its length, the other does not.
 async fn statuses<S, B>(service: S, size: usize) -> (u16, u16)
 where
     S: Service<Request<Script>, Response = Response<B>, Error = Infallible> + Clone,
@@ -110,7 +110,7 @@ async fn b6_a_limit_is_raised_to_its_bound_at_most() {
     assert_eq!(statuses(route.clone(), 30).await, (200, 200));
     assert_eq!(called.load(Relaxed), 2);
     assert_eq!(statuses(route, 31).await, (413, 413));
-    // What declares more is rejected at once.
+    // A larger declared length is rejected at once.
     assert_eq!(called.load(Relaxed), 3);
     assert_eq!(outer.snapshot().rejected, 2);
 }
@@ -138,7 +138,7 @@ async fn b6_an_inner_limit_raises_all_that_are_raisable() {
     assert_eq!(statuses(fixed, 16).await, (413, 413));
 }
 
-/// The body of another request, that a handler sends, is not that of its route.
+/// The body of another request that a handler sends does not use the limit of the route.
 #[tokio::test]
 async fn b6_a_clients_limit_raises_nothing() {
     let upstream = RequestLimitLayer::new(30).layer(service_fn(read));
@@ -158,7 +158,7 @@ async fn b6_a_clients_limit_raises_nothing() {
     assert_eq!(statuses(route, 11).await, (413, 413));
 }
 
-/// A handler that reads nothing of a body that is too large, and one that takes what there is.
+/// A handler that does not read a body that is too large, and one that reads what it gets.
 #[tokio::test]
 async fn b6_a_raisable_limit_passes_nothing_of_a_body_that_declares_too_much() {
     let outer = RequestLimitLayer::new(
@@ -233,7 +233,7 @@ async fn b6_a_timeout_is_raised_to_its_bound_at_most() {
     }
 }
 
-/// Of two in a gate the shorter one applies, and it is raised as far as both may be.
+/// The shorter of two timeouts in a gate applies, and is raised as far as both allow.
 #[tokio::test(start_paused = true)]
 async fn b6_another_timeout_of_the_gate_bounds_what_is_raised() {
     macro_rules! play {
@@ -273,7 +273,7 @@ async fn b6_an_inner_timeout_raises_all_that_are_raisable() {
     assert_eq!((response.unwrap().status().as_u16(), took), (200, secs(10)));
 }
 
-/// A timer of the pool, which the next request gets, is not raised any more.
+/// A pooled timer that the next request gets is not raised any more.
 #[tokio::test(start_paused = true)]
 async fn b6_a_raise_ends_with_its_request() {
     seawall::pool_timers_when_paused();
@@ -318,7 +318,7 @@ async fn b6_a_callers_own_time_is_not_raised() {
     }
 }
 
-/// What a handler reads as its deadline, from the outermost layer.
+/// The deadline that a handler reads, from the outermost layer.
 async fn left(
     layers: impl Layer<Left, Service = impl Service<Request<Script>, Error = Infallible>>,
 ) -> Option<Duration> {
@@ -357,7 +357,8 @@ async fn b6_the_deadline_of_a_handler_is_the_raised_one() {
     assert_eq!(left(layers.clone()).await, Some(secs(5)));
     let inner = layers.clone().layer(TimeoutLayer::new(secs(20)));
     assert_eq!(left(inner).await, Some(secs(20)));
-    // Raised to the bound at most, also for ever, and not beyond a layer between.
+    // It is raised at most to the bound, also by an infinite time, and not beyond a layer in
+    // between.
     let inner = layers.clone().layer(TimeoutLayer::new(Duration::MAX));
     assert_eq!(left(inner).await, Some(secs(60)));
     let inner = layers.clone().layer(TimeoutLayer::new(secs(100)));
@@ -373,7 +374,7 @@ async fn b6_the_deadline_of_a_handler_is_the_raised_one() {
     assert_eq!(left(inner).await, Some(secs(8)));
 }
 
-/// A deadline of another layer, outside or between, is not raised.
+/// A deadline of another layer, outside or in between, is not raised.
 #[tokio::test(start_paused = true)]
 async fn b6_a_deadline_of_another_layer_stays() {
     let outer = || TimeoutLayer::new(raisable()).expose_deadline();
@@ -397,7 +398,7 @@ async fn b6_a_deadline_of_another_layer_stays() {
     assert_eq!(left(inner).await, Some(secs(2)));
 }
 
-/// What a layer outside asks for raises nothing further in.
+/// An outer layer does not raise the limit of an inner one.
 #[tokio::test(start_paused = true)]
 async fn b6_an_outer_layer_raises_no_inner_one() {
     let inner = || {
@@ -447,7 +448,7 @@ async fn b6_the_deadline_of_a_body_is_raised() {
     assert_eq!(ends(route).await, secs(20));
 }
 
-/// One gate has both, and another inside raises both.
+/// One gate has both limits, and an inner gate raises both.
 #[tokio::test(start_paused = true)]
 async fn b6_a_stack_is_raised_by_the_layers_of_a_route() {
     let stack = seawall::server()

@@ -1,4 +1,4 @@
-//! One snapshot of a process.
+//! One snapshot of all handles of a process.
 
 use seawall::registry::HandleSnapshot;
 use seawall::{ConcurrencyLimit, Registry};

@@ -1,4 +1,4 @@
-//! Request bodies: every way to be too large.
+//! Request bodies that are too large, in all ways.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::support::*;
 type Once = seawall::RequestBody<Script>;
 type Twice = seawall::RequestBody<Once>;
 
-/// Reads the body to its end and says how much it was; makes 400 of an error, as extractors do.
+/// Reads the body to its end and returns its length; answers an error with 400, as extractors do.
 async fn reads<B>(request: Request<B>, read: Arc<AtomicU64>) -> Result<Response<Script>, Infallible>
 where
     B: http_body::Body<Data = Bytes, Error = BodyError> + Unpin,
@@ -53,7 +53,8 @@ where
     service_fn(|request| reads(request, Arc::default()))
 }
 
-/// Sends a body through a limit of 10 bytes: the status, and how many bytes the handler has read.
+/// Sends a body through a limit of 10 bytes. Returns the status, and the number of bytes that the
+/// handler has read.
 async fn through(request: Request<Script>) -> (u16, u64, RequestLimit) {
     let limit = RequestLimit::from(10);
     let read = Arc::new(AtomicU64::new(0));
@@ -109,12 +110,12 @@ async fn a_length_that_lies_or_cannot_be_read_lets_no_byte_through() {
         assert_eq!((status, read), (413, 10), "{length:?}");
         assert_eq!(limit.snapshot().rejected, 1, "{length:?}");
     }
-    // Contradictory: the largest counts.
+    // Contradictory lengths: the largest counts.
     let mut request = declaring("5", Script::data(&["12345"]));
     let other = http::HeaderValue::from_static("11");
     request.headers_mut().append("content-length", other);
     assert_eq!(take(through(request).await), (413, 0));
-    // Even the body itself may lie.
+    // Even the body may declare a wrong length.
     assert_eq!(take(through(post(long().exact(5))).await), (413, 10));
 }
 
@@ -166,7 +167,7 @@ async fn the_error_passes_several_layers_as_one() {
             Ok::<_, Infallible>(ok(Script::default()))
         }),
     ));
-    // Nested limits: the inner can only lower.
+    // Nested limits: an inner layer can only lower the limit.
     assert_eq!(
         service
             .call(post(Script::data(&["abcd"])))
@@ -231,7 +232,7 @@ async fn the_handle_changes_the_limit_of_requests_to_come() {
     );
 }
 
-/// Over HTTP/1 the answer follows when the rest is read, so that the connection can go on.
+/// Over HTTP/1, the answer follows after the rest is read, so that the connection stays open.
 #[tokio::test(start_paused = true)]
 async fn b10_over_http_1_the_rest_is_read_first() {
     let mut service = RequestLimitLayer::new(1).layer(handler());
@@ -252,7 +253,7 @@ async fn b10_over_http_1_the_rest_is_read_first() {
     }
 }
 
-/// A client that is silent: a second at most, and then the connection is closed.
+/// A silent client: the gate waits for at most a second, and then closes the connection.
 #[tokio::test(start_paused = true)]
 async fn b10_over_http_1_the_rest_is_not_waited_for_for_ever() {
     let silent = || Silent.boxed();
@@ -283,7 +284,7 @@ async fn b10_over_http_1_the_rest_is_not_waited_for_for_ever() {
     assert_eq!(response.headers()["connection"], "close");
 }
 
-/// Over HTTP/2 the answer is sent at once, and whole, and the rest is read meanwhile.
+/// Over HTTP/2, the complete answer is sent at once, while a task reads the rest.
 #[tokio::test(start_paused = true)]
 async fn b10_over_http_2_the_rest_is_read_while_the_answer_is_sent() {
     let mut service = RequestLimitLayer::new(1).layer(handler());
@@ -300,7 +301,7 @@ async fn b10_over_http_2_the_rest_is_read_while_the_answer_is_sent() {
         tokio::task::yield_now().await;
         assert_eq!(Arc::strong_count(&token), 1, "what is read is dropped");
     }
-    // A client that is silent: a second at most.
+    // A silent client: the task waits for at most a second.
     let token = Arc::new(());
     let mut request = http2();
     *request.body_mut() = Script::new([Step::Data("ab"), Step::Silent]).holding(&token);
@@ -327,7 +328,8 @@ async fn the_reason_is_found_behind_other_bodies() {
     assert_eq!(error.rejection().unwrap().reason(), Reason::BodyTooLarge);
 }
 
-/// The body that a handler has taken is read as well, if the handler is dropped with it.
+/// The gate also reads a body that a handler has taken, if the body is dropped together with the
+/// handler.
 #[tokio::test(start_paused = true)]
 async fn b10_the_body_of_a_handler_that_panics_or_is_late_is_read() {
     let second = Duration::from_secs(1);
@@ -377,7 +379,8 @@ async fn b10_the_body_of_a_handler_that_panics_or_is_late_is_read() {
     }
 }
 
-/// Half of it before an answer over HTTP/1, unless more is declared; the other half after it.
+/// Over HTTP/1, the gate reads half of the limit before an answer, unless more is declared, and the
+/// other half after it.
 #[tokio::test(start_paused = true)]
 async fn an_endless_body_is_read_no_further_than_256_kib() {
     for (version, declared) in [
@@ -414,7 +417,7 @@ async fn an_endless_body_is_read_no_further_than_256_kib() {
     }
 }
 
-/// Without a reader for the rest, an HTTP/1 connection cannot go on.
+/// Without a reader for the rest, an HTTP/1 connection is closed.
 #[tokio::test]
 async fn a_client_that_waits_for_100_continue_is_not_read_from() {
     let mut request = declaring("11", Script::new([Step::Panic]));
@@ -427,7 +430,7 @@ async fn a_client_that_waits_for_100_continue_is_not_read_from() {
     response.into_body().collect().await.unwrap();
 }
 
-/// Each bound of the head holds alone, without the others.
+/// Each bound for the head applies without the others.
 #[tokio::test]
 async fn each_bound_of_the_head_holds_without_the_others() {
     let request = || {

@@ -1,4 +1,4 @@
-//! Requests whose head is too large, and bodies that come too slowly.
+//! Requests with heads that are too large, and bodies that arrive too slowly.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 type Upload = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Infallible> + Send>>;
 
-/// Chunks of so many bytes, each after so many tenths of a second.
+/// Chunks of this many bytes, each after this many tenths of a second.
 fn upload(chunks: Vec<(u32, usize)>) -> Request<Upload> {
     let body = stream::unfold(chunks.into_iter(), async |mut chunks| {
         let (tenths, size) = chunks.next()?;
@@ -34,7 +34,7 @@ fn upload(chunks: Vec<(u32, usize)>) -> Request<Upload> {
     Request::new(Box::pin(StreamBody::new(body)))
 }
 
-/// Reads it all, and makes 400 of an error, as extractors do.
+/// Reads the whole body, and answers an error with 400, as extractors do.
 async fn reads<B>(request: Request<B>) -> Result<Response<Script>, Infallible>
 where
     B: http_body::Body<Data = Bytes, Error = BodyError>,
@@ -46,7 +46,7 @@ where
     Ok(response)
 }
 
-/// The status, and after how many seconds.
+/// The status, and the seconds until it.
 async fn sent(layer: &RequestLimitLayer, chunks: Vec<(u32, usize)>) -> (u16, f64) {
     let mut service = layer.layer(service_fn(reads));
     let (response, took) = timed(service.call(upload(chunks))).await;
@@ -88,7 +88,8 @@ async fn a_time_for_all_of_it() {
     assert_eq!(sent(&both, vec![(1, 1); 100]).await, (408, 1.0));
 }
 
-/// A byte a second against ten, with a second of grace: what has come buys a tenth of a second each.
+/// One byte per second at a rate of ten, with a second of grace: each received byte earns a tenth
+/// of a second.
 #[tokio::test(start_paused = true)]
 async fn a_least_rate() {
     let layer = RequestLimitLayer::new(
@@ -132,7 +133,7 @@ async fn the_answer_closes_and_says_why() {
     assert_eq!(response.headers()["grpc-status"], "4");
 }
 
-/// After the head nothing can be answered any more: the body ends with an error for whoever reads it.
+/// After the head, no answer is possible: the body ends with an error for its reader.
 #[tokio::test(start_paused = true)]
 async fn after_the_head_only_the_body_ends() {
     let (told, read) = tokio::sync::oneshot::channel();
@@ -159,7 +160,7 @@ async fn after_the_head_only_the_body_ends() {
     assert_eq!(took, Duration::from_millis(1100));
 }
 
-/// Time that the handler spends on something else is not the sender's.
+/// Time that the handler spends on other work does not count for the sender.
 #[tokio::test(start_paused = true)]
 async fn only_waiting_counts() {
     let layer = RequestLimitLayer::new(
@@ -173,7 +174,7 @@ async fn only_waiting_counts() {
     let mut service = layer.layer(service_fn(async |request: Request<_>| {
         sleep(60 * SECOND).await;
         let mut body = request.into_body();
-        // And between two chunks: nine tenths of a second are waited for, all in all.
+        // The same between two chunks: the handler waits for nine tenths of a second in total.
         for _ in 0..3 {
             if BodyExt::frame(&mut body).await.unwrap().is_err() {
                 break;
@@ -312,7 +313,7 @@ async fn what_holds_can_be_seen_and_lifted() {
     assert_eq!(sent(&layer, vec![(9000, 1)]).await, (200, 900.0));
 }
 
-/// Nested, the inner can only lower what the outer lets through.
+/// Nested limits: an inner layer can only lower the limit.
 #[tokio::test(start_paused = true)]
 async fn nested_limits() {
     for (outer, inner) in [(2, 1), (1, 2)] {

@@ -63,7 +63,7 @@ fn what_is_set_is_read_back() {
     assert_eq!(limit.snapshot().max_headers, None);
 }
 
-/// The error has the field, the value and the range, and nothing is changed.
+/// The error has the field, the value and the range, and no setting has changed.
 #[test]
 fn settings_that_make_no_sense_are_errors() {
     let timeout = Timeout::new(TimeoutSettings::new(SECOND).raisable_to(2 * SECOND)).unwrap();
@@ -158,7 +158,7 @@ async fn requests_see_what_is_set() {
     drop(permit);
 }
 
-/// A layer that becomes raisable while it runs is raised, and one that is no longer is not.
+/// A layer that becomes raisable at run time is raised, and one that is no longer raisable is not.
 #[tokio::test(start_paused = true)]
 async fn a_limit_becomes_raisable_while_it_runs() {
     let outer = RequestLimit::from(2);

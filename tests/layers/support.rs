@@ -1,4 +1,5 @@
-//! Mocks: a body that follows a script, a policy that writes down what it is told, a service that must be ready.
+//! Mocks: a body that follows a script, a policy that records its calls, a service that must be
+//! polled ready.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -13,7 +14,7 @@ use seawall::policy::{Admission, NoWait, Policy, RequestKind};
 use seawall::{Completion, Outcome, Reason, Rejection, Reporter, ResponseHeadMut};
 use tower::Service;
 
-/// What a body does when it is polled.
+/// The result of a poll of a body.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Data(&'static str),
@@ -30,9 +31,10 @@ pub(crate) enum Step {
 pub(crate) struct Script {
     steps: VecDeque<Step>,
     exact: Option<u64>,
-    /// Whether it says `is_end_stream` once its steps are done, as a stream of unknown length cannot.
+    /// Whether it reports `is_end_stream` after its last step, which a stream of unknown length
+    /// cannot.
     knows_its_end: bool,
-    /// Something to see it dropped by.
+    /// A token that shows when the body is dropped.
     token: Option<Arc<()>>,
 }
 
@@ -158,7 +160,7 @@ pub(crate) fn ok(body: Script) -> Response<Script> {
     Response::new(body)
 }
 
-/// What a [`Recorder`] was called with, in order.
+/// The calls of a [`Recorder`], in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     Head,
@@ -166,14 +168,14 @@ pub(crate) enum Told {
     Released(Completion),
 }
 
-/// A policy that admits and records what it is called with; it panics if that is not settle, then
-/// release, each once.
+/// A policy that admits requests and records its calls. It panics unless the calls are settle and
+/// then release, each once.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorder {
     told: Arc<Mutex<Vec<Told>>>,
 }
 
-/// What a request is owed.
+/// The calls that a request still needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Record {
     Admitted,
@@ -223,7 +225,7 @@ impl<R: RequestKind> Policy<R> for Recorder {
     }
 }
 
-/// A policy that rejects for a reason.
+/// A policy that rejects with a reason.
 #[derive(Clone, Debug)]
 pub(crate) struct No {
     pub(crate) reporter: Reporter,
@@ -249,8 +251,8 @@ impl<R: RequestKind> Policy<R> for No {
     }
 }
 
-/// A service that panics if it is called without having been polled ready, as a reservation would be missing; a clone is
-/// not ready.
+/// A service that panics if it is called without having been polled ready, to find missing
+/// reservations. A clone is not ready.
 #[derive(Debug)]
 pub(crate) struct MustBeReady<S> {
     pub(crate) inner: S,
@@ -292,7 +294,7 @@ impl<S: Service<Req>, Req> Service<Req> for MustBeReady<S> {
     }
 }
 
-/// What a future gives, and how much virtual time it took.
+/// The output of a future, and the virtual time that it took.
 #[expect(clippy::disallowed_methods, reason = "the paused clock of a test")]
 pub(crate) async fn timed<T>(future: impl Future<Output = T>) -> (T, std::time::Duration) {
     let start = tokio::time::Instant::now();

@@ -1,4 +1,4 @@
-//! Time until the response head.
+//! The time until the response head.
 
 use std::future::{Future, pending, poll_fn};
 use std::task::Poll;
@@ -53,11 +53,11 @@ async fn a_head_that_is_ready_wins_over_a_timer_that_is_due() {
     let mut service = TimeoutLayer::new(SECOND).layer(slow(SECOND / 2));
     let mut call = spawn(service.call(get()));
     assert_pending!(call.poll());
-    advance(5 * SECOND).await; // a stall: both are due when it is polled again
+    advance(5 * SECOND).await; // after a stall, both are due at the next poll
     assert_eq!(assert_ready_ok!(call.poll()).status(), 200);
 }
 
-/// Outside a runtime there is neither clock nor timer: touching one would panic.
+/// Outside a runtime there is no clock and no timer: using one would panic.
 #[test]
 fn what_is_ready_at_its_first_poll_costs_no_timer_and_no_clock() {
     let mut service = TimeoutLayer::new(SECOND).layer(answers(|| ok(Script::default())));
@@ -85,8 +85,8 @@ async fn the_time_runs_from_the_first_poll_and_not_again_at_each() {
     );
 }
 
-/// Tokio lets a task do only so much before it makes its resources pend; a handler that uses all of it must not starve the
-/// timer, which would ask for a share of it too.
+/// Tokio makes resources pending for a task that has used up its budget. A handler that uses the
+/// whole budget must not starve the timer, which needs a share of it too.
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_is_always_busy_is_timed_out_too() {
     let mut service = TimeoutLayer::new(SECOND).layer(service_fn(|_| {

@@ -1,4 +1,4 @@
-//! Time beyond the response head, and what callers say about their own.
+//! Bounds after the response head, and the timeouts of callers.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::support::*;
 const SECOND: Duration = Duration::from_secs(1);
 const TENTH: Duration = Duration::from_millis(100);
 
-/// What comes after so many tenths of a second.
+/// The frame that follows after this many tenths of a second.
 #[derive(Clone, Copy, Debug)]
 enum Then {
     Data,
@@ -35,7 +35,7 @@ fn every(tenths: u32, times: usize) -> Steps {
 
 type Frames = BoxStream<'static, Result<Frame<Bytes>, Infallible>>;
 
-/// Answers after so many tenths, with these frames.
+/// Answers after this many tenths of a second, with these frames.
 fn streams(
     head: u32,
     steps: Steps,
@@ -65,7 +65,7 @@ fn streams(
     })
 }
 
-/// How many frames came, how it ended, and after how many tenths.
+/// The number of frames, the kind of end, and the tenths of a second until it.
 async fn ends<S, B>(mut service: S, request: Request<Script>) -> String
 where
     S: Service<Request<Script>, Response = Response<B>, Error = Infallible>,
@@ -159,7 +159,7 @@ async fn grpc_ends_with_a_status() {
     }
 }
 
-/// A body that is always ready never waits, and is ended all the same.
+/// A body that is always ready is never pending, and is ended too.
 #[tokio::test(start_paused = true)]
 async fn an_endless_body_that_is_always_ready_ends() {
     let mut service =
@@ -188,7 +188,8 @@ async fn an_endless_body_that_is_always_ready_ends() {
     assert!(body.frame().await.is_none());
 }
 
-/// A stall of the runtime, after which the deadline has passed and all is ready: none of it is thrown away.
+/// After a stall of the runtime, the deadline has passed and all frames are ready: all of them are
+/// delivered.
 #[tokio::test(start_paused = true)]
 async fn what_was_ready_when_a_stall_is_over_is_delivered() {
     for request in [get, grpc] {
@@ -218,7 +219,7 @@ async fn what_was_ready_when_a_stall_is_over_is_delivered() {
     }
 }
 
-/// Whoever gives a call no time cannot open everybody's breaker by it.
+/// A caller with a very short timeout cannot open the breaker for other callers.
 #[tokio::test(start_paused = true)]
 async fn a_caller_s_own_time_does_not_speak_against_the_service() {
     let settings = seawall::CircuitBreakerSettings::default().minimum_calls(1);
@@ -233,12 +234,13 @@ async fn a_caller_s_own_time_does_not_speak_against_the_service() {
     assert!(!rejection.is_dependency_failure());
     let totals = breaker.snapshot().totals;
     assert_eq!((totals.ignored, totals.failures), (1, 0));
-    // Ours was the shorter: that is the service's.
+    // The timeout of the layer was shorter: this is a failure of the service.
     service.call(asking("2S")).await.unwrap();
     assert_eq!(breaker.snapshot().totals.failures, 1);
 }
 
-/// The room and the time-out are due at the same time: the room answers, which says nothing about the service.
+/// The queue timeout and the timeout are due at the same time: the queue answers, and the breaker
+/// ignores the request.
 #[tokio::test(start_paused = true)]
 async fn the_waiting_room_answers_before_the_time_out() {
     let limit =
@@ -334,7 +336,7 @@ async fn a_caller_s_time_counts_where_it_is_shorter() {
         assert_eq!(waits(asking(malformed)).await, SECOND, "{malformed:?}");
         assert_eq!(timeout.snapshot().malformed, n);
     }
-    // Not gRPC: a header like any other.
+    // Over plain HTTP, the header has no meaning.
     let mut request = asking("300m");
     request.headers_mut().remove("content-type");
     let (response, took) = timed(late().call(request)).await;
@@ -345,8 +347,8 @@ async fn a_caller_s_time_counts_where_it_is_shorter() {
     );
 }
 
-/// From the call on and not from its first poll: tonic's server has a timer around ours that starts then, and would answer
-/// `CANCELLED`.
+/// The time starts with the call and not with its first poll: tonic's server has a timer around
+/// this crate that starts then, and would answer `CANCELLED`.
 #[tokio::test(start_paused = true)]
 async fn a_caller_s_time_runs_at_once() {
     let mut service = TimeoutLayer::new(SECOND).layer(streams(100, every(1, 1)));
@@ -379,7 +381,7 @@ async fn whoever_works_on_it_sees_when_it_is_due() {
     let response = of(1).layer(sees).call(get()).await.unwrap();
     assert_eq!(response.headers()["left"], "900ms");
     assert_eq!(response.headers()["grpc-timeout"], "900000u");
-    // The shortest of all, wherever it is said.
+    // The shortest of all timeouts applies, wherever it is set.
     let mut nested = ServiceBuilder::new()
         .layer(of(1))
         .layer(of(2))
@@ -409,7 +411,7 @@ async fn whoever_works_on_it_sees_when_it_is_due() {
     );
 }
 
-/// Nobody waits for a place beyond the time that the request has.
+/// No request waits for a permit longer than until its deadline.
 #[tokio::test(start_paused = true)]
 async fn the_waiting_room_knows_the_deadline() {
     let limit =
@@ -436,7 +438,7 @@ async fn the_waiting_room_knows_the_deadline() {
     assert_eq!(limit.queued(), 0);
 }
 
-/// Ready at once, it touches neither a timer nor a runtime.
+/// A call that is ready at once uses neither a timer nor a runtime.
 #[test]
 fn what_is_ready_costs_no_timer() {
     let layer = TimeoutLayer::new(SECOND)

@@ -82,7 +82,7 @@ async fn the_last_of_a_tuple_may_wait_while_the_others_tickets_are_held() {
     drop(permit);
 }
 
-/// A member that tracks nothing neither lets anybody past the others nor gives back what is theirs.
+/// A member without a token neither admits a request for the others nor releases their tokens.
 #[tokio::test(start_paused = true)]
 async fn an_untracked_member_changes_nothing_for_the_others() {
     let inner = answers(|| ok(Script::data(&["a"])));
@@ -125,8 +125,8 @@ async fn an_untracked_member_changes_nothing_for_the_others() {
     assert_eq!(layer.layer(inner).call(get()).await.unwrap().status(), 200);
 }
 
-/// A policy in the middle rejects: those before it are settled and released, those after it are not
-/// asked.
+/// A policy in the middle rejects: the earlier ones are settled and released, and the later ones do
+/// not decide.
 #[tokio::test]
 async fn a_rejection_in_the_middle_releases_those_before_it() {
     let (before, after) = (Recorder::new(), Recorder::new());

@@ -1,4 +1,5 @@
-//! What passes a gate without a ticket, in a dry run and exempt, or with one that listens to nothing.
+//! Requests that pass a gate without a token, in a dry run or exempt, or with a token that needs no
+//! calls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -22,7 +23,8 @@ async fn dry_run_lets_everything_through_and_counts() {
     assert_eq!(gate.call(get()).await.unwrap().status(), 200);
     assert_eq!((no.reporter.rejected(), no.reporter.would_reject()), (0, 1));
 
-    // Nor does anybody wait: who would have to is counted, and is in no room while it runs.
+    // No request waits in a dry run. A request that would have to wait is counted, and is not in
+    // the queue while it runs.
     let limit = ConcurrencyLimit::new(
         ConcurrencyLimitSettings::fixed(1).queue(1, std::time::Duration::from_secs(1)),
     )
@@ -45,7 +47,7 @@ async fn dry_run_lets_everything_through_and_counts() {
     assert_eq!(limit.in_flight(), 0);
 }
 
-/// A classifier that counts how often it is asked.
+/// A classifier that counts its calls.
 fn counting() -> (
     Arc<AtomicUsize>,
     impl Fn(&seawall::ResponseHead<'_>) -> Outcome + Clone,
@@ -59,7 +61,7 @@ fn counting() -> (
     (asked, classify)
 }
 
-/// What carries no ticket is nobody's to judge.
+/// A request without a token is not classified.
 #[tokio::test]
 async fn what_passes_untracked_is_not_classified() {
     let breaker = CircuitBreaker::default();
@@ -82,7 +84,8 @@ async fn what_passes_untracked_is_not_classified() {
     assert_eq!(asked.load(Relaxed), 1);
 }
 
-/// A place is given back whatever became of the request, so nobody is asked; beside a breaker, which listens, somebody is.
+/// A permit is released for every outcome, so that the classifier is not called. Beside a breaker,
+/// which needs the outcome, it is called.
 #[tokio::test]
 async fn a_limit_has_nothing_classified() {
     let limit = ConcurrencyLimit::from(1);

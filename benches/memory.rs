@@ -72,7 +72,7 @@ fn main() {
         storm(layer.layer(never), || assert_eq!(queue.queued(), REQUESTS))
     };
     let queued = storm_of_queued();
-    // From the second storm on the allocator keeps the same amount, also after sixty.
+    // From the second run on, the allocator keeps the same amount, also after sixty runs.
     storm_of_queued();
     let before = resident();
     for _ in 0..STORMS {

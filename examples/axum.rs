@@ -48,16 +48,16 @@ use tower::{BoxError, Layer};
 struct Args {
     #[command(flatten)]
     common: common::Common,
-    /// Puts the layers around the router instead of into it: what is rejected is not routed first.
+    /// Puts the layers around the router instead of into it: a rejection then comes before routing.
     #[arg(long)]
     outside: bool,
-    /// The longest silence of a body, in milliseconds, of requests and of responses.
+    /// The longest silence of a request or response body, in milliseconds.
     #[arg(long, default_value_t = 3000)]
     body_idle_ms: u64,
-    /// How long a handler may wait for a request body, in milliseconds.
+    /// The longest time for which a handler waits for a request body, in milliseconds.
     #[arg(long, default_value_t = 60_000)]
     body_timeout_ms: u64,
-    /// The least rate of a request body, in bytes a second on average, after a grace of five
+    /// The least average rate of a request body, in bytes a second, after a grace time of five
     /// seconds.
     #[arg(long, default_value_t = 500)]
     min_body_rate: u64,
@@ -129,13 +129,13 @@ fn routes() -> Router {
         .route("/stream", get(stream))
         .route("/blob", get(blob))
         .route("/deadline", get(deadline))
-        // A route with a dependency of its own has a breaker of its own.
+        // A route with a dependency has a breaker of its own.
         .route("/flaky", get(flaky).layer(breaker))
         .route("/echo", post(async |body: Bytes| body))
         .route("/upload", post(upload))
         .route("/panic", any(async || -> &str { panic!("as requested") }))
         .route("/panic-body", get(panic_body))
-        .layer(DefaultBodyLimit::disable()) // axum's own, 2 MB: the stack decides
+        .layer(DefaultBodyLimit::disable()) // axum's own, 2 MB: the limit of the stack applies
 }
 
 async fn work(Query(Millis { ms }): Query<Millis>) -> String {
@@ -161,7 +161,7 @@ async fn blob(Query(Size { bytes }): Query<Size>) -> Vec<u8> {
     vec![b'x'; bytes.min(16 << 20)]
 }
 
-/// The time that a call to another service would get.
+/// Shows the time that a call to another service would get.
 async fn deadline(Extension(deadline): Extension<Deadline>) -> String {
     let header = deadline.to_grpc_timeout();
     format!("grpc-timeout: {}\n", header.to_str().unwrap_or_default())

@@ -54,7 +54,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The body that a handler gets: hyper's, with the request limit around it.
+/// The body that a handler gets: hyper's body with the request limit around it.
 type Body = seawall::RequestBody<Incoming>;
 
 async fn answer(request: Request<Body>) -> Result<Response<Full<Bytes>>, BoxError> {
@@ -68,8 +68,8 @@ async fn answer(request: Request<Body>) -> Result<Response<Full<Bytes>>, BoxErro
             let ms = query.parse().unwrap_or(100);
             tokio::time::sleep(Duration::from_millis(ms)).await;
         }
-        // A body that is too large is an error here. The stack answers 413, whatever the handler
-        // makes of the error.
+        // A body that is too large is an error here. The stack answers 413, independent of the
+        // handler's answer to the error.
         "/echo" => *response.body_mut() = request.into_body().collect().await?.to_bytes().into(),
         _ => *response.status_mut() = StatusCode::NOT_FOUND,
     }

@@ -75,7 +75,7 @@ async fn main() -> Result<(), BoxError> {
         .keep_requests()
         .build()?;
 
-    // Around this service alone: clients watch the health service for as long as they like.
+    // Around this service only: clients may watch the health service without a bound.
     let greeter = ServiceBuilder::new()
         // The stack of a server has no breaker. This one sees the streams that the timeout ends.
         .layer(CircuitBreakerLayer::new(CircuitBreaker::default()))

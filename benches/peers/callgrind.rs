@@ -12,8 +12,8 @@ const ALLOCATE: [&str; 4] = ["malloc", "calloc", "realloc", "posix_memalign"];
 
 /// The instructions and allocations of a case, for one operation.
 ///
-/// It runs in a process of its own. Only what it does in [`collected`](crate::bench), on that
-/// thread, is counted.
+/// The case runs in a process of its own. Callgrind counts only [`collected`](crate::bench), on its
+/// thread.
 pub(crate) fn count(case: Case) -> Result<(f64, f64), Error> {
     let directory = target().join("callgrind");
     if directory.exists() {
@@ -43,8 +43,8 @@ fn total(dump: &str) -> Option<f64> {
     total.trim().parse().ok()
 }
 
-/// How often one of these functions is called. A dump names a function by a number, and gives its
-/// name where the number occurs first.
+/// The number of calls of these functions. A dump names a function by a number, and gives its name
+/// at the first use of the number.
 fn calls(dump: &str, functions: &[&str]) -> f64 {
     let mut names = HashMap::new();
     let mut callee = "";

@@ -1,4 +1,5 @@
-//! The rows: ours first, then its peers, with their defaults or with what they need to do the same.
+//! The rows: seawall first, then its peers, with their defaults or with the settings that do the
+//! same.
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -29,9 +30,9 @@ type Boxed = Bare<BoxError>;
 type Http = Bare<Infallible>;
 
 pub(crate) fn all(bench: &mut Bench) {
-    // Layers that need a runtime find one.
+    // Some layers need a runtime.
     let _runtime = runtime().enter();
-    // The features change what the stack costs; the single layers are measured without them.
+    // The features change the cost of the stack. The single layers are measured without them.
     if FEATURES.is_empty() {
         bench.service(BARE, "plain", None, plain, Plain::new);
         bench.service(BARE, "boxed error", None, plain, Boxed::new);
@@ -174,7 +175,7 @@ fn limit(bench: &mut Bench) {
         let layer = tower::limit::GlobalConcurrencyLimitLayer::new(1);
         let mut holder = layer.layer(Boxed::new());
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        // The instance that is ready has the permit.
+        // The service that is ready holds the permit.
         assert!(Service::<u64>::poll_ready(&mut holder, &mut cx).is_ready());
         let mut service = ServiceBuilder::new()
             .load_shed()

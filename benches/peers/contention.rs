@@ -1,4 +1,4 @@
-//! Two threads that share one instance: how much more they do than one thread.
+//! Two threads that share one handle: their throughput compared with that of one thread.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -17,7 +17,7 @@ use crate::report;
 const CALLS: u32 = 500_000;
 const ROUNDS: usize = 7;
 
-/// An error type of its own: the services of the rows are not instantiated here.
+/// An error type of its own, so that the services of the rows are not instantiated here.
 #[derive(Debug)]
 struct Denied(#[expect(dead_code, reason = "it is dropped")] Rejection);
 
@@ -57,7 +57,7 @@ fn rate<S: Clone + Send>(threads: usize, shared: &S, call: fn(&mut S)) -> f64 {
     f64::from(CALLS) * threads as f64 / took.as_secs_f64()
 }
 
-/// The median over the rounds of the rate of two threads, as a multiple of that of one.
+/// The median over the rounds of the rate of two threads, as a multiple of the rate of one thread.
 fn scaling<S: Clone + Send>(shared: &S, call: fn(&mut S)) -> (f64, f64) {
     let mut rounds: Vec<_> = (0..ROUNDS)
         .map(|_| {
@@ -79,7 +79,7 @@ pub(crate) fn print() {
             &format!("{:.1}", 1e9 / rate),
         ]);
     };
-    /// A number per thread.
+    /// One number per thread.
     #[derive(Clone)]
     struct Own(u64);
     let own = Own(0);

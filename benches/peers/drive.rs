@@ -1,4 +1,4 @@
-//! The bare services that everything is measured around, and one request through them.
+//! The bare services around which everything is measured, and one request through them.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -36,7 +36,7 @@ pub(crate) struct Streamed;
 #[derive(Default)]
 pub(crate) struct Stream(Option<Bytes>);
 
-/// The smallest error that a layer over a plain service asks for.
+/// The smallest error that a layer over a plain service accepts.
 #[derive(Debug)]
 pub(crate) struct Rejected(pub(crate) Rejection);
 
@@ -259,7 +259,7 @@ where
     ) {}
 }
 
-/// What a browser or a client library sends.
+/// The headers of a browser or a client library.
 #[inline(never)]
 fn with_six_headers() -> Request<ReqBody> {
     const ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -288,7 +288,7 @@ pub(crate) async fn pending_once() {
     .await;
 }
 
-/// A runtime whose worker has nothing to do.
+/// A runtime whose worker is idle.
 pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {

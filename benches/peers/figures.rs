@@ -9,7 +9,7 @@ use crate::bench::{BARE, Bench, Case, Mode};
 use crate::callgrind::{run, target};
 use crate::{Error, callgrind, cases};
 
-/// What a case costs per operation.
+/// The cost of a case per operation.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
     /// `None` without Callgrind.
@@ -20,7 +20,7 @@ pub(crate) struct Cost {
     pub(crate) allocations: Option<f64>,
 }
 
-/// All cases, in their order, net of the bare service that they are around.
+/// All cases, in their order, after the cost of the bare service is subtracted.
 pub(crate) struct Figures(pub(crate) Vec<(Case, Cost)>);
 
 #[derive(Deserialize)]
@@ -44,7 +44,7 @@ impl Figures {
         Self::collect(rows, |_| true, |case| time(&home, case).map(Some))
     }
 
-    /// The figures that are the same in each run, of this crate alone.
+    /// The figures of this crate that are the same in each run.
     pub(crate) fn ours() -> Result<Self, Error> {
         let is_ours = |case: Case| case.row == BARE || case.subject.starts_with("seawall");
         Self::collect(&[], is_ours, |_| Ok(None))
@@ -90,8 +90,8 @@ impl Figures {
 }
 
 impl Figures {
-    /// What a peer is compared with: the first case of seawall in the row that is around the same
-    /// service, or else the first case of seawall.
+    /// The cost with which a peer is compared: that of the first case of seawall in the row around
+    /// the same service, or else of the first case of seawall.
     pub(crate) fn ours_for(&self, peer: Case) -> Option<Cost> {
         let is_ours = |case: &Case| case.row == peer.row && case.subject.starts_with("seawall");
         let ours = || self.0.iter().filter(|(case, _)| is_ours(case));

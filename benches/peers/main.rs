@@ -1,10 +1,11 @@
-//! What each layer costs per request beside its peers.
+//! The cost of each layer per request, beside its peers.
 //!
-//! One loop drives all of them, in one process, over the same service; all figures are net of that
-//! service. Callgrind (`valgrind`) counts instructions and allocations in a process of its own for
-//! each case; nanoseconds are Criterion's medians. Each operation is in a function of its own.
-//! Callgrind counts 29 instructions for a clock read that takes as long as some 108. A counting
-//! allocator is not used: it would add a hundred instructions to each allocation.
+//! One loop runs all cases, in one process, over the same service. The cost of that service is
+//! subtracted from all figures. Callgrind (`valgrind`) counts instructions and allocations in a
+//! process of its own for each case; nanoseconds are Criterion's medians. Each operation is in a
+//! function of its own. Callgrind counts 29 instructions for a clock read that takes as long as
+//! about 108. There is no counting allocator: it would add a hundred instructions to each
+//! allocation.
 //!
 //! ```text
 //! cargo bench -p seawall-benches --bench peers -- FLAGS
@@ -38,21 +39,21 @@ use crate::figures::Figures;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// What each layer costs per request beside its peers.
+/// The cost of each layer per request, beside its peers.
 #[derive(Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "flags")]
 struct Args {
     /// Only rows that begin with one of these.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
-    /// Leaves out the rows: only contention, sizes and the wire.
+    /// Leaves out the rows: measures only contention, sizes and the wire.
     #[arg(long)]
     rest: bool,
-    /// Compares what ours cost with what is committed, and fails if a row costs over 5 % more or
+    /// Compares the costs of seawall with the committed ones. Fails if a row costs over 5 % more or
     /// differs in allocations.
     #[arg(long)]
     gate: bool,
-    /// Commits what ours cost now.
+    /// Commits the current costs of seawall.
     #[arg(long)]
     bless: bool,
     /// Runs every case once.
@@ -64,7 +65,7 @@ struct Args {
     /// Runs the cases for Criterion.
     #[arg(long, hide = true)]
     time: bool,
-    /// What cargo passes.
+    /// An argument that cargo passes.
     #[arg(long, hide = true)]
     bench: bool,
 }

@@ -1,5 +1,5 @@
-//! A recorder for the `metrics` facade with one atomic for each series, the least that an exporter
-//! has.
+//! A recorder for the `metrics` facade with one atomic for each series, which is the least that an
+//! exporter needs.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

@@ -1,4 +1,4 @@
-//! Prints and compares what was measured.
+//! Prints and compares the figures.
 
 use std::collections::BTreeMap;
 
@@ -25,10 +25,10 @@ type Committed = BTreeMap<String, (f64, f64)>;
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/committed.json");
 
-/// Above this is a regression.
+/// A cost above this factor is a regression.
 const TOLERANCE: f64 = 1.05;
 
-/// The table, with the factor by which each peer costs more than ours.
+/// Prints the table, with the factor by which each peer costs more than seawall.
 pub(crate) fn print(figures: &Figures) {
     let mut table = table(&["row", "crate", "instructions", "", "ns", "", "allocations"]);
     let mut row = "";
@@ -60,7 +60,7 @@ pub(crate) fn print(figures: &Figures) {
     println!("net of the bare service; a clock read counts as 29 instructions and takes about 108");
 }
 
-/// A table without frills, numbers to the right.
+/// A plain table, with numbers on the right.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header);
@@ -87,12 +87,12 @@ pub(crate) fn write(figures: &Figures) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a committed case is one of a build with the features of this one.
+/// Returns whether a committed case is of a build with the features of this one.
 fn is_of_this_build(name: &str) -> bool {
     name.find(" +").map_or("", |features| &name[features..]) == FEATURES
 }
 
-/// Compares ours with what is committed, or commits it.
+/// Compares the costs of seawall with the committed ones, or commits them.
 pub(crate) fn gate(figures: &Figures, bless: bool) -> Result<(), Error> {
     let now: Committed = figures
         .0
@@ -118,7 +118,7 @@ pub(crate) fn gate(figures: &Figures, bless: bool) -> Result<(), Error> {
             println!("NOT COMMITTED  {name}");
             continue;
         };
-        // Fewer allocations fail too, so that a count that has stopped working is noticed.
+        // Fewer allocations fail too, to detect a counter that has stopped working.
         let is_worse = *instructions > before * TOLERANCE + 0.5 || allocations != allocated;
         worse += usize::from(is_worse);
         let verdict = if is_worse { "WORSE" } else { "ok" };

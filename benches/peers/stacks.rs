@@ -1,6 +1,6 @@
-//! Six parts around an axum router, outside of it and through `Router::layer`. All routers have
-//! their state, as those that `axum::serve` serves: without it, axum makes the route, layers
-//! included, for each request.
+//! Six parts around an axum router and through `Router::layer`. All routers have their state, like
+//! those that `axum::serve` serves: without it, axum makes the route, layers included, for each
+//! request.
 
 use std::time::Duration;
 
@@ -65,14 +65,14 @@ pub(crate) fn one_gate() -> GateLayer<Six> {
     ))
 }
 
-/// The recommended stack as it is.
+/// The recommended stack with its defaults.
 pub(crate) fn server() -> Stack<Server> {
     let stack = seawall::server().build().expect("a stack");
     stack.lag_shed().start(runtime().handle());
     stack
 }
 
-/// The same six as layers of their own.
+/// The same six as nested layers.
 macro_rules! six_layers {
     () => {
         ServiceBuilder::new()
@@ -89,7 +89,7 @@ async fn rejected(_: BoxError) -> StatusCode {
     StatusCode::SERVICE_UNAVAILABLE
 }
 
-/// The nearest that the peers have: panics, overload, a breaker, the size of request bodies, then a
+/// The nearest layers of the peers: panics, overload, a breaker, the size of request bodies, then a
 /// timeout and a limit.
 macro_rules! theirs {
     ($timeout:expr, $limit:expr) => {
@@ -136,8 +136,8 @@ macro_rules! resilience {
     };
 }
 
-/// The layers of these rows outside of a router, through `Router::layer`, and outside of a router
-/// whose handler is pending once, with six headers in the request.
+/// The layers of these rows around a router, through `Router::layer`, and around a router whose
+/// handler is pending once, with six headers in the request.
 macro_rules! rows {
     ($bench:expr, $($subject:literal: $layers:expr),* $(,)?) => {
         $($bench.service("stack", $subject, "router", http, || {
@@ -155,7 +155,7 @@ macro_rules! rows {
     };
 }
 
-/// The same with axum's own body in the request, outside of a router and through `Router::layer`.
+/// The same with axum's own body in the request, around a router and through `Router::layer`.
 macro_rules! axum_rows {
     ($bench:expr, $($subject:literal: $layers:expr),* $(,)?) => {
         $($bench.service("stack_axum", $subject, "router, axum", axum_body, || {

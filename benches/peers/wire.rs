@@ -1,4 +1,4 @@
-//! What a rejection costs over a socket, beside the cheapest response of hyper.
+//! The cost of a rejection over a socket, beside the cheapest response of hyper.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -65,7 +65,7 @@ where
 }
 
 /// The responses per second of one core. Each connection sends its next request after it has read
-/// the response to the last.
+/// the previous response.
 #[expect(clippy::disallowed_methods, reason = "it measures wall-clock time")]
 fn rate(address: SocketAddr, status: &'static [u8]) -> f64 {
     on_core(1);
@@ -78,7 +78,7 @@ fn rate(address: SocketAddr, status: &'static [u8]) -> f64 {
             while Instant::now() < end {
                 let request = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
                 connection.write_all(request).await.expect("it reads");
-                // Both responses are short and arrive in one piece.
+                // Both responses are short and arrive in one read.
                 let read = connection.read(&mut answer).await.expect("it answers");
                 assert!(answer[..read].starts_with(status));
                 answers += 1;
@@ -96,7 +96,7 @@ pub(crate) fn print() {
     });
     let limit = ConcurrencyLimit::from(1);
     let permit = limit.try_acquire();
-    // The same bytes as ours, from a service without any layer.
+    // The bytes of a rejection, from a service without a layer.
     let rejection = limit.try_acquire().expect_err("it is full");
     let rejected = rejection
         .to_response(WireProtocol::new(http::Version::HTTP_11, false))

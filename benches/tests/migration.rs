@@ -1,7 +1,7 @@
-//! What the peers do, and what this crate does instead, as `docs::migration` says.
+//! The behaviour of the peers and of this crate, as `docs::migration` describes it.
 //!
-//! There is no paused time here: it would need tokio's `test-util`, which the benchmarks of this
-//! package must not have. Where a test needs a timeout, nothing else can end the call.
+//! The tests have no paused time: it needs tokio's `test-util`, which the benchmarks of this
+//! package must not have. In a test that needs a timeout, nothing else can end the call.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -45,7 +45,7 @@ async fn status(app: &Router, request: Request<Body>) -> u16 {
     response.status().as_u16()
 }
 
-/// As axum asks for it around layers with errors.
+/// The error handler that axum needs around layers with errors.
 async fn answer(error: BoxError) -> StatusCode {
     match (error.is::<Elapsed>(), error.is::<Overloaded>()) {
         (true, _) => StatusCode::GATEWAY_TIMEOUT,

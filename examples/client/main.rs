@@ -51,37 +51,37 @@ struct Args {
     /// gRPC instead of HTTP.
     #[arg(long)]
     grpc: bool,
-    /// How long the flaky server stays in each of its moods, in milliseconds.
+    /// The length of each phase of the flaky server, in milliseconds.
     #[arg(long, default_value_t = 2500)]
     phase_ms: u64,
-    /// How long a breaker stays open, in milliseconds.
+    /// The open time of a breaker, in milliseconds.
     #[arg(long, default_value_t = 1000)]
     open_ms: u64,
     /// The length of the window in which calls count, in milliseconds.
     #[arg(long, default_value_t = 1000)]
     window_ms: u64,
-    /// How long a call has until its response head, in milliseconds.
+    /// The time that a call has until its response head, in milliseconds.
     #[arg(long, default_value_t = 200)]
     timeout_ms: u64,
     /// Calls a second to each host.
     #[arg(long, default_value_t = 100)]
     rate: u32,
-    /// The most calls in flight, to all hosts together.
+    /// The upper bound for the calls in flight, to all hosts together.
     #[arg(long, default_value_t = 16)]
     concurrency: usize,
-    /// The breakers only observe, to show what they are for.
+    /// The breakers only observe, to show their effect.
     #[arg(long)]
     no_breaker: bool,
 }
 
-/// What the flaky server does.
+/// The phases of the flaky server.
 const MOODS: [&str; 4] = ["works", "fails", "hangs", "works"];
 
-/// The mood of a server, an index into `MOODS`.
+/// The phase of a server, an index into `MOODS`.
 #[derive(Clone, Default)]
 struct Mood(Arc<AtomicU8>);
 
-/// What the clients are made of, over HTTP and over gRPC.
+/// The parts of the clients, over HTTP and over gRPC.
 struct Parts {
     breakers: CircuitBreakers<Authority>,
     timeout: Duration,
@@ -136,7 +136,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Calls both servers while the flaky one goes through its moods.
+/// Calls both servers while the flaky one goes through its phases.
 async fn run<F>(
     args: &Args,
     mood: &Mood,
@@ -162,7 +162,7 @@ where
     Ok(())
 }
 
-/// How many calls to each host had each result.
+/// The number of calls to each host, by result.
 type Results = BTreeMap<&'static str, BTreeMap<String, u32>>;
 
 /// Calls each host at a steady rate for one phase, without waiting for earlier calls.

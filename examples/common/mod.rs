@@ -1,4 +1,4 @@
-//! What the example servers share: their flags, the accept loop, and the shutdown.
+//! The common code of the example servers: flags, the accept loop, and the shutdown.
 #![allow(dead_code, reason = "no example uses all of it")]
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tower::{BoxError, Service, ServiceExt};
 use tracing_subscriber::EnvFilter;
 
-/// The streams of an HTTP/2 connection: hyper's default.
+/// The number of streams of an HTTP/2 connection: hyper's default.
 pub(crate) const STREAMS: u32 = 200;
 /// The window of a stream. The window of the connection is `STREAMS` times as large, so that no
 /// upload has to wait until another one is read.
@@ -30,19 +30,21 @@ pub(crate) struct Common {
     /// Port on 127.0.0.1; 0 picks a free one.
     #[arg(long, default_value_t = 3000)]
     pub(crate) port: u16,
-    /// The most requests in flight. Start from what a load test shows to be enough, and round up.
+    /// The upper bound for the requests in flight. Start from the result of a load test, and round
+    /// up.
     #[arg(long, default_value_t = 512)]
     pub(crate) concurrency: usize,
-    /// The most requests that are queued for a permit: enough for a burst, not for an overload.
+    /// The upper bound for queued requests: enough for a burst, not for an overload.
     #[arg(long, default_value_t = 128)]
     pub(crate) queue: usize,
-    /// How long a request is queued at most, in milliseconds: less than a caller notices.
+    /// The longest time in the queue, in milliseconds: less than a caller notices.
     #[arg(long, default_value_t = 100)]
     pub(crate) queue_timeout_ms: u64,
-    /// How long a request has until its response head, in milliseconds.
+    /// The time that a request has until its response head, in milliseconds.
     #[arg(long, default_value_t = 5000)]
     pub(crate) timeout_ms: u64,
-    /// How long a response may wait for a client that does not read, in milliseconds.
+    /// The longest time for which a response waits for a client that does not read, in
+    /// milliseconds.
     #[arg(long, default_value_t = 60_000)]
     pub(crate) progress_ms: u64,
     /// The largest request body, in bytes.
@@ -54,10 +56,10 @@ pub(crate) struct Common {
     /// The longest path and query, in bytes.
     #[arg(long, default_value_t = 8 * 1024)]
     pub(crate) max_uri: u64,
-    /// How long a client has to send its headers, in milliseconds.
+    /// The time that a client has to send its headers, in milliseconds.
     #[arg(long, default_value_t = 5000)]
     pub(crate) header_read_ms: u64,
-    /// How long the requests in flight have once the server stops, in milliseconds.
+    /// The time that the requests in flight have after the server stops, in milliseconds.
     #[arg(long, default_value_t = 10_000)]
     pub(crate) grace_ms: u64,
 }
@@ -86,7 +88,7 @@ impl Common {
 
     /// Starts logging to the standard output, and prints the address it listens on.
     pub(crate) async fn listen(&self) -> std::io::Result<TcpListener> {
-        // The layers limit their own events. H2 logs mistakes of clients: only its errors show.
+        // The layers limit their own events. H2 logs faults of clients: show only its errors.
         let default = || "info,seawall=debug,h2=error".into();
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| default());
         tracing_subscriber::fmt().with_env_filter(filter).init();
@@ -100,8 +102,8 @@ impl Common {
     /// Serves HTTP/1 and HTTP/2 on one port until Ctrl-C or SIGTERM. Then the requests in flight
     /// have the grace period.
     ///
-    /// Unlike `axum::serve`, it bounds the time for the headers. No layer can do that: there is no
-    /// request yet.
+    /// Unlike `axum::serve`, it bounds the time for the headers. No layer can do that, since there
+    /// is no request yet.
     pub(crate) async fn serve<S, B>(&self, listener: TcpListener, service: S)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
@@ -120,7 +122,7 @@ impl Common {
         server
             .http2()
             .timer(TokioTimer::new())
-            .keep_alive_interval(Duration::from_secs(20)) // finds peers that are gone
+            .keep_alive_interval(Duration::from_secs(20)) // closes dead connections
             .max_concurrent_streams(STREAMS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(STREAMS * STREAM_WINDOW);
@@ -137,7 +139,7 @@ impl Common {
                 continue;
             };
             let _ = connection.set_nodelay(true);
-            // Hyper's time for the headers begins with the first bytes, which show the HTTP
+            // Hyper's timeout for the headers starts with the first bytes, which show the HTTP
             // version. Until the first request, this flag and the timeout below bound the
             // connection.
             let has_request = Arc::new(AtomicBool::new(false));
@@ -160,7 +162,7 @@ impl Common {
             });
         }
         tracing::info!("stopping");
-        drop(listener); // clients that connect now are not left in the backlog
+        drop(listener); // closes the backlog for clients that connect now
         tokio::select! {
             () = connections.shutdown() => {}
             () = self.grace_period() => {}
@@ -174,8 +176,8 @@ impl Common {
         self.grace_period().await;
     }
 
-    /// After it, `main` returns. The runtime then drops the connections that are left, whatever
-    /// their clients do.
+    /// After it, `main` returns. The runtime then drops the remaining connections, whatever their
+    /// clients do.
     async fn grace_period(&self) {
         tokio::time::sleep(Duration::from_millis(self.grace_ms)).await;
         tracing::warn!("the grace period is over: connections are dropped");
@@ -215,8 +217,8 @@ fn limit_panic_messages() {
     }));
 }
 
-/// Keeps a worker busy, as a handler that computes does. For at most a second: no request may keep
-/// a worker, and with it the shutdown, for longer.
+/// Keeps a worker busy, like a handler that computes. It takes at most a second, so that no request
+/// delays the shutdown for longer.
 #[expect(clippy::disallowed_methods, reason = "burning time is the purpose")]
 pub(crate) fn compute(time: Duration) -> u64 {
     let time = time.min(Duration::from_secs(1));

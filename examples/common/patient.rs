@@ -1,4 +1,5 @@
-//! The gRPC service of the examples: each request says what to do, and after what delay.
+//! The gRPC service of the examples: each request contains its delay and the behaviour of the
+//! handler.
 
 #[path = "../proto/greeter.rs"]
 #[allow(
@@ -24,7 +25,7 @@ pub(crate) use self::greeter::{
     HelloReply, HelloRequest, greeter_client::GreeterClient, greeter_server::GreeterServer,
 };
 
-/// Does what the request says, after its delay.
+/// Behaves as the request asks, after its delay.
 #[derive(Clone, Copy)]
 pub(crate) struct Patient;
 
@@ -41,7 +42,7 @@ async fn reply(request: HelloRequest, what: &str) -> HelloReply {
 #[tonic::async_trait]
 impl Greeter for Patient {
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
-        // The time that a call to another service would get: never more than the caller gave.
+        // The time that a call to another service would get, which is at most the caller's timeout.
         let left = request.extensions().get::<Deadline>().map(|deadline| {
             let left = deadline.to_grpc_timeout();
             format!(", {} left", left.to_str().unwrap_or_default())

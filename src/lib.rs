@@ -11,6 +11,7 @@
 //! | [`RequestLimitLayer`] | [`RequestLimit`] | bodies, headers and URIs that are too large, bodies that are too slow | 413, 431, 414, 408 |
 //! | [`CatchPanicLayer`] | [`CatchPanic`] | panics of handlers | 500 |
 //! | [`DrainLayer`] | [`Drain`] | deployments that cut requests off | 503 once the process is about to end |
+//! | [`SlowPollLayer`] | [`SlowPoll`] | nothing: it reports handlers that block the runtime | |
 //! | [`GateLayer`] | your [`Policy`](policy::Policy) | what your policy rejects | what your policy says |
 //!
 //! # The stack in one line

@@ -8,7 +8,11 @@ server=
 url=
 address=
 failed=0
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -f "$log" "$report"' EXIT
+cleanup() {
+    [ -z "$server" ] || kill "$server" 2>/dev/null || true
+    rm -f "$log" "$report"
+}
+trap cleanup EXIT
 
 # A low limit and short times, so that a check is short.
 few="--concurrency 16 --queue 0 --timeout-ms 1000"

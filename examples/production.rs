@@ -1,14 +1,14 @@
 //! A service as it is operated: an axum server behind the recommended stack, with a drain, and an
-//! admin listener for health checks, status and drills.
+//! admin listener for health checks, metrics, status and drills.
 //!
 //! ```text
-//! cargo run --release --example production --features serde
+//! cargo run --release --example production --features metrics,serde,tracing
 //!
 //! curl localhost:3000/orders                    # through a circuit breaker
 //! curl localhost:3001/readyz                    # 503 once it drains
-//! curl localhost:3001/statusz                   # what every part is doing
+//! curl localhost:3001/{statusz,metrics}         # what every part is doing; ops/ has alerts
 //! curl -X POST localhost:3001/drills/open       # /orders is 503, until /drills/reset
-//! curl -X POST localhost:3001/drills/limit/10   # ten requests in flight
+//! curl -X POST localhost:3001/drills/shed/true  # every request is 503, until /drills/shed/false
 //! ```
 //!
 //! At SIGTERM or Ctrl-C it serves for `--lame-duck-ms` and then ends, after `--grace-ms` more at the
@@ -19,7 +19,8 @@ use std::time::Duration;
 use axum::routing::{get, post};
 use axum::{Router, extract::Path};
 use clap::Parser;
-use seawall::{CircuitBreaker, CircuitBreakerLayer, Drain, Health, Registry};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use seawall::{CircuitBreaker, CircuitBreakerLayer, Drain, Health, Registry, observe::BUCKETS};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tower::BoxError;
@@ -44,6 +45,8 @@ struct Args {
 async fn main() -> Result<(), BoxError> {
     let args = Args::parse();
     tracing_subscriber::fmt().init();
+    let prometheus = PrometheusBuilder::new().set_buckets(&BUCKETS)?;
+    let metrics = prometheus.install_recorder()?;
     let database = CircuitBreaker::default().named("database");
     let stack = seawall::server()
         .named("orders")
@@ -61,14 +64,13 @@ async fn main() -> Result<(), BoxError> {
 
     let health = Health::new(stack.drain().clone())
         .status(move || serde_json::to_string(&registry.snapshot()));
-    let (open, limit) = (database.clone(), stack.concurrency_limit().clone());
+    let (open, lag_shed) = (database.clone(), stack.lag_shed().clone());
+    let shed = async move |Path(on)| lag_shed.force_shedding(on);
     let admin = Router::new()
+        .route("/metrics", get(async move || metrics.render()))
         .route("/drills/open", post(async move || open.force_open()))
         .route("/drills/reset", post(async move || database.reset()))
-        .route(
-            "/drills/limit/{limit}",
-            post(async move |Path(to)| limit.set_limit(to).map_err(|error| error.to_string())),
-        )
+        .route("/drills/shed/{on}", post(shed))
         .fallback_service(health);
 
     let listener = TcpListener::bind(("127.0.0.1", args.port)).await?;

@@ -40,8 +40,13 @@ pub(crate) fn sockets() -> u64 {
     })
 }
 
-/// The time in which the cores that this process may use ran a program, or were taken away by the
-/// host of a virtual machine, where the system reports it (Linux).
+/// The number of cores that this thread may use now.
+pub(crate) fn usable() -> u32 {
+    core_affinity::get_core_ids().map_or(1, |cores| cores.len() as u32)
+}
+
+/// The time in which the cores that this thread may use now ran a program, or were taken away by
+/// the host of a virtual machine, where the system reports it (Linux).
 pub(crate) fn used() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/stat").ok()?;
     let cores = core_affinity::get_core_ids()?;
@@ -98,16 +103,6 @@ impl Schedule {
         Self {
             ran: self.ran.saturating_sub(before.ran),
             waited: self.waited.saturating_sub(before.waited),
-        }
-    }
-
-    /// The share of the time in which it had a core, of that in which it wanted one.
-    pub(crate) fn share(self) -> f64 {
-        let wanted = (self.ran + self.waited).as_secs_f64();
-        if wanted > 0.0 {
-            self.ran.as_secs_f64() / wanted
-        } else {
-            1.0
         }
     }
 }

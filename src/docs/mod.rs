@@ -2,7 +2,7 @@
 //!
 //! - [`placement`]: where to put each layer, on servers and on clients.
 //! - [`numbers`]: how to choose limits and timeouts from one load test.
-//! - [`recipes`]: short answers with code: operation, streams, axum, clients, retries, policies,
+//! - [`recipes`]: short answers with code: operation, settings, streams, axum, clients, retries, policies,
 //!   tests, AWS Lambda.
 //! - [`limits`]: what each layer does not protect from.
 //! - [`cost`]: what a request costs, and what many cores share.

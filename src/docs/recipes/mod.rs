@@ -5,6 +5,7 @@
 //! | switch a layer off, or look at it before it rejects | [`operation`](operation#switch-a-layer-off) |
 //! | deploy on Kubernetes without cutting requests off | [`operation`](operation#drain-on-kubernetes) |
 //! | export metrics to Prometheus | [`operation`](operation#metrics-for-prometheus) |
+//! | read the settings from a file, and read it again | [`settings`] |
 //! | rehearse an outage | [`operation`](operation#a-drill) |
 //! | serve events, long polls or WebSockets | [`streams`] |
 //! | know the address of the client in a layer | [`axum`](axum#the-address-of-the-client) |
@@ -26,5 +27,6 @@ pub mod lambda;
 pub mod operation;
 pub mod policies;
 pub mod retry;
+pub mod settings;
 pub mod streams;
 pub mod testing;

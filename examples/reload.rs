@@ -1,0 +1,128 @@
+//! An axum server whose settings file is read again at SIGHUP, and when it changes:
+//!
+//! ```text
+//! cargo run --release --example reload --features serde
+//!
+//! sed -i 's/^limit = .*/limit = 10/' examples/reload.toml    # prints what has changed
+//! curl localhost:3000/settings                               # what the stack has now
+//! sed -i 's/^limit = .*/limit = 0/' examples/reload.toml     # prints why nothing has changed
+//! pkill -HUP reload                                          # the same once more
+//! ```
+//!
+//! `.ci/reload` does this under load.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Query;
+use axum::{Json, Router, routing::get};
+use clap::Parser;
+use notify::{Event, RecursiveMode, Watcher};
+use seawall::stack::{Changes, Server, Settings, Stack};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tower::BoxError;
+
+#[derive(Parser)]
+struct Args {
+    /// Port on 127.0.0.1; 0 picks a free one.
+    #[arg(long, default_value_t = 3000)]
+    port: u16,
+    /// The settings of the stack.
+    #[arg(long, default_value = "examples/reload.toml")]
+    settings: PathBuf,
+}
+
+#[derive(serde::Deserialize)]
+struct Millis {
+    ms: u64,
+}
+
+/// The file, and where its settings go.
+struct Reload {
+    file: PathBuf,
+    stack: Stack<Server>,
+    /// What the stack has where the file names no part.
+    code: Settings,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let Args { port, settings } = Args::parse();
+    let stack = seawall::server().build()?;
+    let reload = Reload {
+        file: settings,
+        stack: stack.clone(),
+        code: stack.settings(),
+    };
+    // At the start, a wrong file ends the process.
+    println!("settings: {}", reload.load().await?);
+
+    // Editors and Kubernetes replace the file: the directory is watched.
+    let modified = Arc::new(Notify::new());
+    let notice = modified.clone();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        // Not that it was read.
+        if event.map_or(true, |event| !event.kind.is_access()) {
+            notice.notify_one();
+        }
+    })?;
+    watcher.watch(reload.folder(), RecursiveMode::NonRecursive)?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {}
+                // The file may be written in several steps.
+                () = modified.notified() => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+            match reload.load().await {
+                Ok(changes) if changes.is_empty() => {}
+                Ok(changes) => println!("settings: {changes}"),
+                Err(error) => eprintln!("settings: nothing is changed: {error}"),
+            }
+        }
+    });
+
+    let (now, drain) = (stack.clone(), stack.drain().clone());
+    let app = Router::new()
+        .route("/", get(async || "hello\n"))
+        .route("/sleep", get(sleep))
+        .layer(stack)
+        // For operators: not to be reached from outside. It is not behind the stack.
+        .route("/settings", get(async move || Json(now.settings())));
+    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+
+    let (begin, mut terminate) = (drain.clone(), signal(SignalKind::terminate())?);
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = tokio::signal::ctrl_c() => {} }
+        begin.begin();
+    });
+    let serve = |shutdown| axum::serve(listener, app).with_graceful_shutdown(shutdown);
+    let report = drain.serve(serve, Duration::from_secs(10)).await?;
+    println!("drained: {report}");
+    Ok(())
+}
+
+impl Reload {
+    /// Applies the file: all of it or, if there is a mistake anywhere, nothing.
+    async fn load(&self) -> Result<Changes, BoxError> {
+        let text = tokio::fs::read_to_string(&self.file).await?;
+        let settings: Settings = toml::from_str(&text)?;
+        Ok(self.stack.apply(&settings.or(&self.code))?)
+    }
+
+    fn folder(&self) -> &Path {
+        let folder = self.file.parent();
+        let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+        folder.unwrap_or(Path::new("."))
+    }
+}
+
+async fn sleep(Query(Millis { ms }): Query<Millis>) -> &'static str {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    "slept\n"
+}

@@ -1,5 +1,5 @@
-//! What a gate does for few requests: it waits, starts a request that waited or is limited, and
-//! ends one that panicked, is late, or is rejected.
+//! The cold paths of a gate: a request waits, starts after a wait or with a limit, panics, is late,
+//! or is rejected.
 
 use std::any::Any;
 use std::fmt;
@@ -35,7 +35,7 @@ pin_project! {
     }
 }
 
-/// What an inner call is made of.
+/// The values with which an inner call starts.
 pub(super) type Call<S, Req, P, X> = (
     <S as Service<<X as Protocol<Req, P>>::Inner>>::Future,
     FutureGuard<P, <X as Protocol<Req, P>>::Kind>,
@@ -43,7 +43,7 @@ pub(super) type Call<S, Req, P, X> = (
     PollsOf<P, <X as Protocol<Req, P>>::Kind>,
 );
 
-/// An inner call, or why there is none.
+/// An inner call, or the reason why there is none.
 pub(super) type Started<S, Req, P, X> =
     Result<Call<S, Req, P, X>, (Rejection, <X as Protocol<Req, P>>::Kept)>;
 
@@ -55,8 +55,8 @@ impl<S, Req, P, W> fmt::Debug for Parked<S, Req, P, W> {
     }
 }
 
-/// Calls the inner service, for a request whose size is to be limited, that has waited, or whose
-/// wait for the first poll counts. A rejection is counted, and the guard settled.
+/// Calls the inner service for a request whose size is limited, that has waited, or whose wait for
+/// the first poll counts. A rejection is counted, and the guard is settled.
 pub(super) fn start<S, Req, P, X>(
     service: &mut S,
     protocol: &X,
@@ -103,8 +103,8 @@ where
     Ok((future, guard, kept, calling.end()))
 }
 
-/// A panic under a guard: settled, released, reported, and made a rejection. Without isolation for
-/// this request it goes on unwinding.
+/// Handles a panic under a guard: settles and releases the token, reports the panic, and makes a
+/// rejection. Without isolation for this request, the panic unwinds further.
 #[cold]
 #[inline(never)]
 pub(crate) fn caught<P: Policy<R>, R: RequestKind>(
@@ -133,7 +133,8 @@ pub(super) fn unwound<P: Policy<R>, R: RequestKind>(
     (rejection, shared.expect("what is isolated has a guard"))
 }
 
-/// The request body was too large or too slow, which replaces the answer of the inner service.
+/// Answers a request whose body is too large or too slow. The answer replaces that of the inner
+/// service.
 #[cold]
 #[inline(never)]
 pub(super) fn overrun<P: Policy<R>, R: RequestKind>(
@@ -145,7 +146,7 @@ pub(super) fn overrun<P: Policy<R>, R: RequestKind>(
     shared
 }
 
-/// The deadline passed.
+/// Answers a request whose deadline has passed.
 #[cold]
 #[inline(never)]
 pub(super) fn expired<P: Policy<R>, R: RequestKind>(
@@ -158,8 +159,8 @@ pub(super) fn expired<P: Policy<R>, R: RequestKind>(
     (rejection, guard.shared().clone())
 }
 
-/// The rejection of a request that is late, counted, and the outcome for the policies around the
-/// deadline.
+/// The rejection of a request that is late, already counted, and the outcome for the policies
+/// around the deadline.
 fn late(parts: &Parts<'_>) -> (Rejection, Outcome) {
     let rejection = match parts.deadline {
         Some(budget) => budget
@@ -175,7 +176,7 @@ fn late(parts: &Parts<'_>) -> (Rejection, Outcome) {
     (rejection, outcome)
 }
 
-/// Waits for the token, and calls the inner service then.
+/// Waits for the token, and then calls the inner service.
 #[cold]
 #[inline(never)]
 #[expect(clippy::type_complexity, reason = "it is made of associated types")]
@@ -237,8 +238,8 @@ where
     Poll::Ready(Err((rejection, X::unread(request), shared)))
 }
 
-/// The answer to a rejected request. With isolation, a responder that panics is replaced by the
-/// default one.
+/// The answer to a rejected request. With isolation, the default answer replaces that of a
+/// responder that panics.
 #[cold]
 #[inline(never)]
 #[expect(clippy::type_complexity, reason = "it is made of associated types")]
@@ -271,7 +272,7 @@ where
     })
 }
 
-/// There is no upload without the feature.
+/// Without the feature `http` there is no upload.
 #[cfg(not(feature = "http"))]
 pub(super) struct Listening;
 

@@ -1,4 +1,4 @@
-//! The one call future.
+//! The future of a call.
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
@@ -55,9 +55,10 @@ pin_project! {
                 <NeedsOf<P, X::Kind> as Needs>::Settle::IS
                     || <NeedsOf<P, X::Kind> as Needs>::Limit::IS
             };
-            // With a guard it is dropped before it is over.
+            // A future with a guard is dropped before its end.
             if asks && InFuture::<NeedsOf<P, X::Kind>>::get(this.guard).is_some() {
-                // What it drops may ask for the upload: its own, or the one that is reported.
+                // The values that it drops may read the upload: its own, or the one that is
+                // reported.
                 let _listening = Listening::new();
                 let _scope = X::enter(this.kept);
                 this.state.set(State::Done);
@@ -93,7 +94,7 @@ where
     P: Policy<X::Kind>,
     P::Wait: WaitWith<S>,
 {
-    /// The future of a call that was admitted before.
+    /// The future of a call that is already admitted.
     pub(crate) fn admitted(
         future: S::Future,
         mut guard: Guard<P, X::Kind>,
@@ -138,7 +139,8 @@ where
                     let _listening = listen::<P, X::Kind>();
                     let _scope = X::enter(kept);
                     if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
-                        // The response is wrapped inside, so that it is moved out once and whole.
+                        // The response is wrapped inside the closure, so that it is moved out once
+                        // and as a whole.
                         let poll = || {
                             let mut polled = future.poll(cx);
                             slow.end::<P, X::Kind>(guard);
@@ -200,7 +202,8 @@ where
                         Some(timer) => ready!(timer.poll(cx)),
                         None => return Poll::Pending,
                     }
-                    // The inner future first: what it holds is released before the answer is made.
+                    // Drops the inner future first: this releases what it holds before the answer
+                    // is made.
                     let _listening = Listening::new();
                     this.state.set(State::Done);
                     let guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);
@@ -290,7 +293,7 @@ impl<F, Q, P> fmt::Debug for State<F, Q, P> {
     }
 }
 
-/// Waits for reports of gates further in, where a policy is settled.
+/// Waits for reports of inner gates, if a policy is settled.
 #[inline(always)]
 fn listen<P: Policy<R>, R: RequestKind>()
 -> <<NeedsOf<P, R> as Needs>::Settle as Choice>::Maybe<Listening> {

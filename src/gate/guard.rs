@@ -1,4 +1,4 @@
-//! What all clones of a gate share, and the guard of one admitted request.
+//! The state that all clones of a gate share, and the guard of one admitted request.
 
 use std::any::Any;
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::{RequestKind, Target};
 
-/// What all clones of a gate share, behind one reference count.
+/// The state that all clones of a gate share, behind one reference count.
 #[derive(Clone)]
 pub(crate) struct Shared<P> {
     pub(crate) policy: P,
@@ -32,8 +32,8 @@ pub(crate) struct Shared<P> {
     pub(crate) classifier: Option<Classifier>,
 }
 
-/// Owns the token of an admitted request, and sees to it that the token is settled once and then
-/// released once, however the request ends.
+/// Owns the token of an admitted request. It settles the token once and then releases it once, for
+/// every end of the request.
 pub struct Guard<P: Policy<R>, R: RequestKind> {
     shared: Arc<Shared<P>>,
     token: P::Token,
@@ -41,14 +41,14 @@ pub struct Guard<P: Policy<R>, R: RequestKind> {
     kind: PhantomData<fn(R)>,
 }
 
-/// What a future keeps of an admitted request.
+/// The guard in a future.
 pub(crate) type FutureGuard<P, R> = <InFuture<NeedsOf<P, R>> as Choice>::Maybe<Guard<P, R>>;
-/// What a response body keeps of it.
+/// The guard in a response body.
 #[cfg(feature = "http")]
 pub(crate) type BodyGuard<P, R> = <InBody<NeedsOf<P, R>> as Choice>::Maybe<Guard<P, R>>;
 
-/// What the token is owed. A whole word, as what is narrower is moved byte by byte; never 0, so
-/// that an `Option` of it has no tag.
+/// The calls that the token still needs. It is a whole word, since a smaller value is moved byte by
+/// byte. It is never 0, so that an `Option` of it has no tag.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flags(NonZeroU64);
 
@@ -58,8 +58,8 @@ impl Flags {
     const SETTLE: u64 = 1 << 0;
     const RELEASE: u64 = 1 << 1;
     /// Foreign code runs under the guard. A guard that is dropped now is dropped by a panic of that
-    /// code: exact where `thread::panicking()` would blame a call that is dropped during another
-    /// panic.
+    /// code. This is exact, while `thread::panicking()` is also true for a call that is dropped
+    /// during another panic.
     const RUNNING: u64 = 1 << 2;
     const ALWAYS: u64 = 1 << 3;
 
@@ -82,11 +82,11 @@ impl Flags {
 impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     const SETTLES: bool = <NeedsOf<P, R> as Needs>::Settle::IS;
     const RELEASES: bool = <NeedsOf<P, R> as Needs>::Release::IS;
-    /// Whether it matters if the call unwinds; with isolation that is known without a mark.
+    /// Whether the gate must know if the call unwinds. With isolation it knows without a mark.
     pub(super) const MARKS: bool = (Self::SETTLES || <NeedsOf<P, R> as Needs>::Completion::IS)
         && !<NeedsOf<P, R> as Needs>::Isolation::IS;
 
-    /// A guard under which foreign code is about to run.
+    /// Makes a guard under which foreign code is about to run.
     #[inline(always)]
     pub(crate) fn running(shared: Arc<Shared<P>>, token: P::Token) -> Self {
         let mut bits = 0;
@@ -133,7 +133,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
         &self.shared
     }
 
-    /// What the policies ask of the gate for this request.
+    /// The parts of the gate that the policies use for this request.
     #[inline(always)]
     pub(crate) fn parts(&self) -> Parts<'_> {
         self.shared.policy.parts(Some(&self.token))
@@ -154,7 +154,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
         }
     }
 
-    /// Nothing is owed any more.
+    /// The token needs no further call.
     #[cfg(feature = "http")]
     #[inline(always)]
     pub(crate) fn is_done(&mut self) -> bool {
@@ -184,7 +184,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
         }
     }
 
-    /// The deadline passed: settles the token, unless it is settled.
+    /// The deadline has passed: settles the token, unless it is settled.
     pub(crate) fn expire(&mut self, outcome: Outcome) {
         if const { Self::SETTLES } && self.owes(Flags::SETTLE) {
             let owed = self.owed();
@@ -214,7 +214,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     #[cold]
     #[inline(never)]
     fn settle_dropped(&mut self) {
-        /// Releases the token even if a policy panics when it is settled.
+        /// Releases the token even if a policy panics in `settle`.
         struct Releases<'a, P: Policy<R>, R: RequestKind>(&'a mut Guard<P, R>);
 
         impl<P: Policy<R>, R: RequestKind> Drop for Releases<'_, P, R> {
@@ -279,7 +279,7 @@ impl<'a> Isolation<'a> {
         }
     }
 
-    /// What events say of the request, if a policy keeps it.
+    /// The properties of the request for events, if a policy keeps them.
     #[cfg_attr(
         not(feature = "http"),
         expect(clippy::unused_self, reason = "the feature is off")
@@ -294,7 +294,8 @@ impl<'a> Isolation<'a> {
         None
     }
 
-    /// Makes a rejection of a panic, and reports it: the payload goes to the hook and to no client.
+    /// Makes a rejection of a panic, and reports it. The payload goes to the hook and not to the
+    /// client.
     #[cold]
     pub(crate) fn caught(&self, payload: Box<dyn Any + Send>) -> Rejection {
         let rejection = self.panics.reporter.reject(Reason::Panicked);
@@ -321,7 +322,7 @@ impl<'a> Isolation<'a> {
     }
 }
 
-/// Drops a payload, which may panic itself; what that leaves is leaked.
+/// Drops a payload. If that panics too, the payload of the second panic is leaked.
 fn discard(payload: Box<dyn Any + Send>) {
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(payload);

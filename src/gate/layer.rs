@@ -1,4 +1,4 @@
-//! How a gate is made.
+//! The layer that makes gates, and its setters.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use crate::{
     rejection::Rejection,
 };
 
-/// Puts a [`Policy`](crate::policy::Policy) in front of a service.
+/// A layer that puts a [`Policy`](crate::policy::Policy) in front of a service.
 ///
-/// All layers of this crate are aliases of it, for example
-/// [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer): their setters are here, and may be
-/// called in any order, after those of a single layer (`per_request`, `including_body`, `headers`,
-/// `on_panic`, …).
+/// All layers of this crate are aliases of this type, for example
+/// [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer). The setters that all layers have are
+/// here. You can call them in any order, after those of a single layer (`per_request`,
+/// `including_body`, `headers`, `on_panic`, …).
 pub struct GateLayer<P, X = Http> {
     shared: Arc<Shared<P>>,
     protocol: X,
@@ -34,7 +34,7 @@ pub struct GateLayer<P, X = Http> {
 // === impl GateLayer ===
 
 impl<P> GateLayer<P> {
-    /// A gate with a policy of your own, or with a tuple of policies; see
+    /// Makes a layer from a policy of your own, or from a tuple of policies; see
     /// [`policy`](crate::policy).
     pub fn from_policy(policy: P) -> Self {
         Self::with_reporter(policy, Reporter::new("gate"))
@@ -67,7 +67,7 @@ impl<P, X> GateLayer<P, X> {
         &self.shared.reporter
     }
 
-    /// Turns the layer on and off while the service runs.
+    /// Lets you turn the layer on and off while the service runs.
     #[must_use]
     pub fn switched_by(self, switch: Switch) -> GateLayer<Switched<P>, X>
     where
@@ -76,9 +76,9 @@ impl<P, X> GateLayer<P, X> {
         self.map_policy(|policy| Switched::new(policy, switch))
     }
 
-    /// Only counts what it would reject (`seawall_requests_would_reject_total`,
-    /// [`Reporter::would_reject`]): such requests go on without a token, and no request is queued.
-    /// To leave the dry run while the service runs, use [`switched_by`](Self::switched_by).
+    /// Only counts the requests that the layer would reject (`seawall_requests_would_reject_total`,
+    /// [`Reporter::would_reject`]). It admits them without a token, and queues no request. To end
+    /// the dry run while the service runs, use [`switched_by`](Self::switched_by).
     #[must_use]
     pub fn dry_run(self) -> GateLayer<Switched<P>, X>
     where
@@ -118,7 +118,7 @@ impl<P, X> GateLayer<P, X> {
 }
 
 impl<P> GateLayer<P, Http> {
-    /// For services that are not HTTP: a rejection is returned as the error,
+    /// Makes a layer for services that are not HTTP. A rejection is the error of the service:
     /// `S::Error: From<Rejection>`. Call it before the setters that take closures, which then get
     /// plain requests and results.
     ///
@@ -141,7 +141,7 @@ impl<P> GateLayer<P, Http> {
 
 #[cfg(feature = "http")]
 impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
-    /// Leaves out the requests for which the closure returns `true`: the policy does not see them.
+    /// Leaves out the requests for which the closure returns `true`. The policy does not see them.
     #[must_use]
     pub fn exempt<F>(self, exempt: F) -> GateLayer<Exempt<P, F>, Http<In, Out, E>>
     where
@@ -152,13 +152,14 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         self.map_policy(|policy| Exempt::new(policy, exempt).counted_by(&reporter))
     }
 
-    /// Classifies responses: an [`Outcome`], or `None` for the default (5xx
-    /// is a failure, 429 is ignored, gRPC goes by its status, an inner rejection by its reason).
+    /// Classifies responses: the closure returns an [`Outcome`], or `None` for the default. By
+    /// default, a 5xx is a failure and a 429 is ignored; the outcome of a gRPC response depends on
+    /// its status, and that of an inner rejection on its reason.
     ///
-    /// The closure is not called for inner rejections, nor in a gate whose policies need no
-    /// outcome: a [`CircuitBreaker`](crate::CircuitBreaker) and your own policies do, a
+    /// The gate does not call the closure for inner rejections, nor if its policies need no
+    /// outcome: a [`CircuitBreaker`](crate::CircuitBreaker) and your own policies need one, a
     /// [`ConcurrencyLimit`](crate::ConcurrencyLimit) or [`LagShed`](crate::LagShed) alone does not.
-    /// It does not see what comes after the head, such as a gRPC status in the trailers:
+    /// The closure does not see the trailers, which contain the status of a gRPC response:
     /// `classify_with` (feature `tower-http` or `tower-http-07`) does.
     #[must_use]
     pub fn classify<F, O>(self, classify: F) -> Self
@@ -170,9 +171,9 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         self.with_classifier(http::by_head(classify))
     }
 
-    /// Lets a [classifier of tower-http](https://docs.rs/tower-http/0.7/tower_http/classify) classify
-    /// responses: at the head, or at the end of the body if the classifier needs that. An inner
-    /// rejection goes by its reason, and an error is a failure.
+    /// Lets a [classifier of tower-http](https://docs.rs/tower-http/0.7/tower_http/classify)
+    /// classify responses: at the head, or at the end of the body if the classifier needs that. The
+    /// outcome of an inner rejection depends on its reason, and an error is a failure.
     ///
     /// The feature `tower-http` is for tower-http 0.6, `tower-http-07` is for 0.7. Both may be on.
     ///
@@ -208,9 +209,9 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         }
     }
 
-    /// Classifies errors of the inner service: an [`Outcome`], or `None` for the
-    /// default, which is a failure. For clients, as a router has no errors. The closure names the
-    /// type of the error:
+    /// Classifies errors of the inner service: the closure returns an [`Outcome`], or `None` for
+    /// the default, which is a failure. Use it on clients, since a router has no errors. The
+    /// closure names the type of the error:
     ///
     /// ```
     /// use hyper_util::client::legacy::Error;
@@ -239,9 +240,10 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         })
     }
 
-    /// Looks into boxed errors of the inner service for a [`Rejection`], which goes by its reason.
+    /// Finds a [`Rejection`] of an inner layer in boxed errors. The outcome then depends on its
+    /// reason.
     ///
-    /// It is not the default, since it asks `Err: 'static`: with a boxed error that does not
+    /// It is not the default, since it needs `Err: 'static`: with a boxed error, this does not
     /// compile in an axum handler or a spawned task ("higher-ranked lifetime error", a limitation
     /// of rustc).
     #[must_use]
@@ -253,8 +255,8 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         })
     }
 
-    /// Makes the answers. Start from [`Rejection::to_response`], the default. The rejection is put
-    /// into the response's extensions afterwards in any case.
+    /// Makes the answers. Start from [`Rejection::to_response`], the default. The gate then puts
+    /// the rejection into the extensions of the response.
     #[must_use]
     pub fn respond_with<F>(self, respond: F) -> Self
     where
@@ -272,8 +274,9 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
 
 #[cfg(feature = "http")]
 impl<P, Out, E> GateLayer<P, Http<Wrapped, Out, E>> {
-    /// Keeps the type of request bodies: where a [`RequestLimit`](crate::RequestLimit) has to count
-    /// one, `convert` makes a body of that type of it. With axum, it saves an allocation:
+    /// Keeps the type of request bodies: if a [`RequestLimit`](crate::RequestLimit) must count a
+    /// body, `convert` turns the counted body into one of that type. With axum, this saves an
+    /// allocation:
     ///
     /// ```
     /// # use axum::{Router, routing::get};
@@ -284,8 +287,8 @@ impl<P, Out, E> GateLayer<P, Http<Wrapped, Out, E>> {
     /// # let _: Router = Router::new().route("/", get(async || "")).layer(layer);
     /// ```
     ///
-    /// A body with an exact `size_hint` is not counted then: it is trusted to have no more bytes,
-    /// as those of hyper have not.
+    /// The gate does not count a body with an exact `size_hint`. It trusts that the body has no
+    /// more bytes, which is true for hyper's bodies.
     #[must_use]
     pub fn request_body<F>(self, convert: F) -> GateLayer<P, Http<Converted<F>, Out, E>> {
         self.with_protocol(|http| Http {
@@ -298,8 +301,8 @@ impl<P, Out, E> GateLayer<P, Http<Wrapped, Out, E>> {
 
 #[cfg(feature = "http")]
 impl<P, In, E> GateLayer<P, Http<In, Wrapped, E>> {
-    /// Keeps the type of response bodies: where the layer has to watch one, or answers itself,
-    /// `convert` makes a body of that type of it. Use it where the type must not change, for
+    /// Keeps the type of response bodies: if the layer must watch a body, or answers itself,
+    /// `convert` turns its body into one of that type. Use it if the type must not change, for
     /// example with `ServiceBuilder::option_layer`, or around a router under `axum::serve`:
     ///
     /// ```
@@ -326,7 +329,7 @@ impl<P, In, E> GateLayer<P, Http<In, Wrapped, E>> {
 }
 
 impl<P, E> GateLayer<P, Plain<E>> {
-    /// Leaves out the requests for which the closure returns `true`: the policy does not see them.
+    /// Leaves out the requests for which the closure returns `true`. The policy does not see them.
     #[must_use]
     pub fn exempt<F, Req>(self, exempt: F) -> GateLayer<Exempt<P, F>, Plain<E>>
     where
@@ -337,11 +340,11 @@ impl<P, E> GateLayer<P, Plain<E>> {
         self.map_policy(|policy| Exempt::new(policy, exempt).counted_by(&reporter))
     }
 
-    /// Does not look into errors: every `Err` is a failure, also a rejection of an inner layer.
+    /// Does not inspect errors: every `Err` is a failure, including a rejection of an inner layer.
     ///
-    /// By default a boxed error is looked at, which asks `S::Error: 'static`. With
-    /// `.map_err(BoxError::from)` that does not compile in an axum handler or a spawned task
-    /// ("higher-ranked lifetime error", a limitation of rustc). This does:
+    /// By default the gate inspects boxed errors, which needs `S::Error: 'static`. With
+    /// `.map_err(BoxError::from)`, this does not compile in an axum handler or a spawned task
+    /// ("higher-ranked lifetime error", a limitation of rustc). The following compiles:
     ///
     /// ```
     /// use axum::{Router, body::Body, extract::Request, http::StatusCode, routing::get};
@@ -366,10 +369,9 @@ impl<P, E> GateLayer<P, Plain<E>> {
 }
 
 impl<P> GateLayer<P, Plain> {
-    /// Classifies results: an [`Outcome`](crate::Outcome), or `None` for
-    /// the default of [`Plain`]. The closure is not called in a gate whose policies need no
-    /// outcome: a [`ConcurrencyLimit`](crate::ConcurrencyLimit) or [`LagShed`](crate::LagShed)
-    /// alone.
+    /// Classifies results: the closure returns an [`Outcome`](crate::Outcome), or `None` for the
+    /// default of [`Plain`]. The gate does not call the closure if its policies need no outcome: a
+    /// [`ConcurrencyLimit`](crate::ConcurrencyLimit) or [`LagShed`](crate::LagShed) alone.
     #[must_use]
     pub fn classify<F, O, Res, Err>(self, classify: F) -> GateLayer<P, Plain<ByResult<Res, Err>>>
     where

@@ -1,30 +1,31 @@
 //! The one Tower service of this crate: it joins a policy to an inner service.
 //!
-//! Every layer is a gate over one policy, and the recommended stack is a gate over a tuple of them.
-//! Where a gate goes depends on its policy; see [the order of layers](crate#the-layers).
+//! Every layer is a gate over one policy, and the recommended stack is a gate over a tuple of
+//! policies. The position of a gate depends on its policy; see [the order of
+//! layers](crate#the-layers).
 //!
 //! # Order inside a gate
 //!
-//! The order is fixed: panic isolation is outermost, then the policies decide in the order of the
-//! tuple, the deadline includes the time in the queue, and the request limit is innermost. For
-//! another order, nest layers.
+//! The order is fixed. Panic isolation is outermost. Then the policies decide in the order of the
+//! tuple. The deadline includes the time in the queue. The request limit is innermost. For another
+//! order, nest layers.
 //!
 //! # Cancellation
 //!
-//! Dropping the future at any point drops the inner future, stops waiting, and releases the token.
-//! The token is settled with [`Outcome::Cancelled`] if it had no outcome. Dropping the response
-//! body releases the token as well.
+//! Dropping the future at any point drops the inner future, stops the wait, and releases the token.
+//! A token without an outcome is settled with [`Outcome::Cancelled`]. Dropping the response body
+//! releases the token too.
 //!
 //! # Panics
 //!
-//! A panic of the inner service unwinds through a gate without [`CatchPanic`](crate::CatchPanic);
-//! the token is settled with [`Outcome::Panicked`] and released.
+//! A panic of the inner service unwinds through a gate without [`CatchPanic`](crate::CatchPanic).
+//! The gate settles the token with [`Outcome::Panicked`] and releases it.
 //!
 //! # Readiness
 //!
-//! `poll_ready` polls the inner service and reserves nothing: an idle clone holds no permit. The
-//! policy decides in `call`. If a request waits, it keeps the instance that was polled ready, and
-//! the gate goes on with a clone.
+//! `poll_ready` polls the inner service and reserves nothing, so that an idle clone holds no
+//! permit. The policy decides in `call`. A request that waits keeps the instance of the service
+//! that was polled ready, and the gate goes on with a clone.
 
 mod cold;
 mod future;
@@ -63,24 +64,24 @@ pub use self::layer::GateLayer;
 #[doc(hidden)]
 pub use self::timer::Timer;
 
-/// A service behind a [`Policy`]; made by [`GateLayer`].
+/// A service behind a [`Policy`]. [`GateLayer`] makes it.
 pub struct Gate<S, P, X = Http> {
     inner: S,
     shared: Arc<Shared<P>>,
     protocol: X,
-    /// The payload of a panic in `poll_ready`: the next call is the answer. The lock is never
-    /// contended; a payload need not be `Sync`.
+    /// The payload of a panic in `poll_ready`: the next call answers it. The lock is never
+    /// contended; it is there because a payload need not be `Sync`.
     unready: Option<Box<Mutex<Payload>>>,
 }
 
 type Payload = Box<dyn Any + Send>;
 
-/// Why a request does not go straight to the inner service.
+/// The reason why a request does not go directly to the inner service.
 enum Early<T, W> {
     Reject(Rejection),
     Wait(W),
-    /// It is admitted, but its size is not known to be within the limit, or its wait for the first
-    /// poll counts.
+    /// The request is admitted, but its size may be above the limit, or its wait for the first poll
+    /// counts.
     Start(Option<T>),
 }
 
@@ -125,7 +126,7 @@ where
         match panic::catch_unwind(AssertUnwindSafe(|| inner.poll_ready(cx))) {
             Ok(polled) => polled,
             Err(payload) => {
-                // There is no request yet that could be answered.
+                // There is no request yet that the gate can answer.
                 self.unready = Some(Box::new(Mutex::new(payload)));
                 Poll::Ready(Ok(()))
             }
@@ -142,7 +143,7 @@ where
             let rejection = self.reject_unready::<Req>(&request);
             return self.reject(request, rejection);
         }
-        // Foreign code, and so before there is a token.
+        // This calls foreign code, and so comes before there is a token.
         let length = if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
             X::length(&request)
         } else {
@@ -174,7 +175,7 @@ where
         if counts && polls::counts::<P, X::Kind>() {
             return self.call_early(request, Early::Start(token));
         }
-        // Nothing panics from here to the guard, in a runtime whose time driver is on.
+        // Nothing panics from here to the guard, in a runtime with a time driver.
         let parts = match &token {
             Some(token) => shared.policy.parts(Some(token)),
             None => Parts::default(),
@@ -198,7 +199,7 @@ where
             X::Kept::default()
         };
         let timer = timer::<Req, P, X>(&parts, &mut request);
-        // What may answer when the request is gone has to know how.
+        // An answer after the end of the request needs these properties.
         let memo = if const {
             <NeedsOf<P, X::Kind> as Needs>::Isolation::IS
                 || <NeedsOf<P, X::Kind> as Needs>::Deadline::IS
@@ -246,7 +247,7 @@ where
                 }
             }
         } else {
-            // What answers for a body that is ended has the guard.
+            // The code that answers for a body that was ended has the guard.
             let is_limited = const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } && length != 0;
             if const { InCall::<NeedsOf<P, X::Kind>>::IS } || is_limited {
                 if let Some(token) = token {
@@ -333,8 +334,8 @@ impl<S, P, X> Gate<S, P, X> {
         }
     }
 
-    /// Rejects a request that the inner service has not got. Inline where the rest of its body is
-    /// not read.
+    /// Rejects a request that the inner service has not got. It is inline if the rest of the body
+    /// is not read.
     #[inline(always)]
     fn reject<Req>(&mut self, request: Req, rejection: Rejection) -> GateFuture<S, Req, P, X>
     where
@@ -377,7 +378,7 @@ impl<S, P, X> Gate<S, P, X> {
         }
     }
 
-    /// It takes all of the request, so that the hot path need not have it in memory.
+    /// It takes the whole request, so that the hot path need not have it in memory.
     #[cold]
     #[inline(never)]
     fn call_early<Req>(
@@ -431,8 +432,8 @@ impl<S, P, X> Gate<S, P, X> {
     }
 }
 
-/// The timer of a request, which is set at once where the caller gave the time, where the request
-/// gets it as a [`Deadline`](crate::Deadline), or where one gate raises the time of another.
+/// The timer of a request. It is set at once if the caller gave the time, if the request gets it as
+/// a [`Deadline`](crate::Deadline), or if one gate raises the time of another.
 #[inline(always)]
 fn timer<Req, P, X>(parts: &Parts<'_>, request: &mut Req) -> TimerOf<P, X::Kind>
 where
@@ -452,8 +453,7 @@ where
 }
 
 impl<S: Clone, P, X: Clone> Clone for Gate<S, P, X> {
-    /// The clone is ready or not by itself: a panic of this instance's `poll_ready` is answered by
-    /// this instance alone.
+    /// A clone has its own readiness: this instance alone answers a panic of its `poll_ready`.
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),

@@ -1,4 +1,4 @@
-//! Measures the polls of the inner future, where a policy asks for it.
+//! Measures the polls of the inner future, if a policy needs that.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use crate::policy::needs::InFuture;
 use crate::policy::{Choice, Needs, NeedsOf, Policy};
 use crate::request::RequestKind;
 
-/// Until the first poll of the inner future: that the request waits for it; nothing where no policy
-/// asks.
+/// Until the first poll of the inner future: the request waits for it. Nothing if no policy needs
+/// that.
 pub(super) type PollsOf<P, R> = <<NeedsOf<P, R> as Needs>::Polls as Choice>::Maybe<Unpolled>;
 
-/// One poll of the inner future; it ends when this is dropped, so that the response is not moved
+/// One poll of the inner future. It ends when this is dropped, so that the response is not moved
 /// for it. The clock is read only while a lag shedder watches.
 pub(super) struct Polling {
     begun: Option<MeasuredPoll>,
@@ -21,11 +21,11 @@ pub(super) struct Polling {
     pends: bool,
 }
 
-/// One poll of the inner future that is reported if it is slow. The clock is read only where a
-/// policy of this request asks.
+/// One poll of the inner future, which is reported if it is slow. The clock is read only if a
+/// policy of this request needs that.
 pub(super) struct SlowPolling(Option<Duration>);
 
-/// Whether [`Calling`] counts now.
+/// Returns whether [`Calling`] counts now.
 #[inline(always)]
 pub(super) fn counts<P: Policy<R>, R: RequestKind>() -> bool {
     if const { <NeedsOf<P, R> as Needs>::Polls::IS } {
@@ -35,11 +35,11 @@ pub(super) fn counts<P: Policy<R>, R: RequestKind>() -> bool {
     }
 }
 
-/// A request that is about to be called, and waits for its first poll from then on. If the call
-/// panics, it does not wait any more. It counts only while a lag shedder watches.
+/// A request that is about to be called, and then waits for its first poll. If the call panics, the
+/// wait ends. It counts only while a lag shedder watches.
 pub(super) struct Calling<P: Policy<R>, R: RequestKind>(PollsOf<P, R>);
 
-/// The request does not wait for its first poll any more; `true` if it did.
+/// Ends the wait for the first poll. Returns `true` if the request waited.
 #[inline(always)]
 pub(super) fn end<P: Policy<R>, R: RequestKind>(unpolled: &mut PollsOf<P, R>) -> bool {
     let unpolled = <NeedsOf<P, R> as Needs>::Polls::take(unpolled);
@@ -53,7 +53,7 @@ pub(super) fn end<P: Policy<R>, R: RequestKind>(unpolled: &mut PollsOf<P, R>) ->
 // === impl Calling ===
 
 impl<P: Policy<R>, R: RequestKind> Calling<P, R> {
-    /// Before the call, so that its future is not moved once more.
+    /// It comes before the call, so that the future of the call is not moved again.
     #[inline(always)]
     pub(super) fn begin() -> Self {
         if const { <NeedsOf<P, R> as Needs>::Polls::IS } {
@@ -130,7 +130,7 @@ impl SlowPolling {
         Self(asks.then(clock::monotonic))
     }
 
-    /// Before the guard goes to the response body.
+    /// It comes before the guard moves into the response body.
     #[inline(always)]
     pub(super) fn end<P: Policy<R>, R: RequestKind>(self, guard: &mut FutureGuard<P, R>) {
         if const { !<NeedsOf<P, R> as Needs>::SlowPolls::IS } {

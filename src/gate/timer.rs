@@ -1,4 +1,4 @@
-//! The deadline of a call, to its response head.
+//! The deadline of a call for its response head.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::policy::{Budget, Choice, Needs, NeedsOf};
 #[cfg(feature = "http")]
 use crate::raise;
 
-/// The time that a call has. The clock is read by the first poll that has to wait.
+/// The time of a call. The first poll that is pending reads the clock.
 #[derive(Debug)]
 pub struct Timer {
     /// `u64::MAX` for no limit.
@@ -16,7 +16,7 @@ pub struct Timer {
     lent: Lent,
 }
 
-/// A timer, where a policy asks for a deadline.
+/// A timer, if a policy has a deadline.
 pub(crate) type TimerOf<P, R> = <<NeedsOf<P, R> as Needs>::Deadline as Choice>::Maybe<Timer>;
 
 // === impl Timer ===
@@ -33,7 +33,7 @@ impl Timer {
         }
     }
 
-    /// Sets the timer now, where that may not wait for the first poll.
+    /// Sets the timer now, if it must not wait for the first poll.
     #[cold]
     #[inline]
     pub(crate) fn set(&mut self, budget: Budget<'_>, due: Option<Due>) {
@@ -55,20 +55,20 @@ impl Timer {
         self.lent.poll(|| due(nanos), cx)
     }
 
-    /// When the time is over, if it is known.
+    /// The end of the time, if it is known.
     #[cfg(feature = "http")]
     pub(crate) fn due(&self) -> Option<tokio::time::Instant> {
         self.lent.due()
     }
 
-    /// When it is over, if the first wait is now; `None` for never.
+    /// The end of the time if the first pending poll is now; `None` for no limit.
     #[cfg(feature = "http")]
     pub(crate) fn nanos(&self) -> u64 {
         self.nanos
     }
 }
 
-/// Whether the deadline has to be looked at when the inner service is called.
+/// Returns whether the deadline must be checked when the inner service is called.
 #[inline(always)]
 pub(crate) fn is_set_early(budget: Budget<'_>) -> bool {
     #[cfg(feature = "http")]
@@ -77,9 +77,10 @@ pub(crate) fn is_set_early(budget: Budget<'_>) -> bool {
     budget.time.is_unusual()
 }
 
-/// How much sooner the caller's time is over, at most a millisecond: Tokio rounds up to the next
-/// one, and a framework outside that counts the same time since a moment before, as tonic's server
-/// does, would answer first where the next one differs.
+/// The time by which the gate answers before the caller's deadline, at most a millisecond. A
+/// framework around this crate, such as tonic's server, counts the same time from a moment before.
+/// Tokio rounds both up to the next millisecond, and without this margin the framework could answer
+/// first.
 fn sooner(nanos: u64) -> Duration {
     Duration::from_nanos((nanos / 64).min(999_999))
 }

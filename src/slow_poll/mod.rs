@@ -35,8 +35,8 @@
 //! `method`, `path` and `route`; the process writes at most five of these events in a second. The
 //! [snapshot](SlowPoll::snapshot) has the ten longest polls.
 //!
-//! Time on the clock is measured, so that a poll which the operating system interrupts is slow too.
-//! Move work that computes for long to `tokio::task::spawn_blocking`, and use the asynchronous
+//! The layer measures elapsed time, so that a poll which the operating system interrupts is slow
+//! too. Move work that computes for long to `tokio::task::spawn_blocking`, and use the asynchronous
 //! version of a call that blocks.
 //!
 //! The layer measures neither the polls of the response body nor the tasks that a handler spawns.
@@ -104,7 +104,7 @@ impl SlowPoll {
     ///
     /// # Errors
     ///
-    /// A setting is outside its range.
+    /// Returns an error if a setting is outside its range.
     pub fn new(settings: impl Into<SlowPollSettings>) -> Result<Self, ConfigError> {
         let settings = settings.into();
         settings.check()?;
@@ -113,8 +113,7 @@ impl SlowPoll {
         })
     }
 
-    /// Names the handle in metrics and events. The first call sets the name, later calls have no
-    /// effect.
+    /// Names the handle in metrics and events. A second call has no effect.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.shared.reporter.set_name(name);
@@ -143,7 +142,7 @@ impl SlowPoll {
     ///
     /// # Errors
     ///
-    /// A setting is outside its range. The handle then stays as it is.
+    /// Returns an error if a setting is outside its range, and then changes nothing.
     pub fn set(&self, settings: impl Into<SlowPollSettings>) -> Result<(), ConfigError> {
         let settings = settings.into();
         settings.check()?;

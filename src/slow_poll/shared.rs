@@ -1,4 +1,4 @@
-//! The polls of one request, and what all clones of a handle share.
+//! The polls of one request, and the state that all clones of a handle share.
 
 #[cfg(feature = "http")]
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub struct SlowPollSnapshot {
     pub worst: Vec<SlowPollReport>,
 }
 
-/// The polls of one request: what a policy asks of the gate.
+/// The polls of one request, as a policy uses them in the gate.
 #[derive(Clone, Copy)]
 pub(crate) struct SlowPolls<'a> {
     pub(super) shared: &'a Shared,
@@ -35,7 +35,7 @@ pub(crate) struct SlowPolls<'a> {
     pub(super) route: Option<&'a Arc<str>>,
 }
 
-/// What all clones of a handle share.
+/// The state that all clones of a handle share.
 #[derive(Debug)]
 pub(super) struct Shared {
     threshold: AtomicU64,

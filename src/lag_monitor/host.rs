@@ -1,8 +1,9 @@
-//! Finds out whether the host is short of CPU, rather than the service using too much of it.
+//! Detects that the host is short of CPU, as opposed to a service that uses too much of it.
 //!
 //! Linux accounts for the time in which a task was ready to run and had no core ([pressure stall
-//! information]). It does not record who had the core instead. So the CPU time of this process is
-//! read beside it: a process that waits although it does not use all its cores waits for others.
+//! information]). It does not record which task had the core instead. The detection therefore also
+//! reads the CPU time of this process: a process that waits although it does not use all its cores
+//! waits for others.
 //!
 //! [pressure stall information]: https://docs.kernel.org/accounting/psi.html
 
@@ -65,8 +66,8 @@ fn judge(cores: f64, passed: Duration, before: Usage, after: Usage) -> bool {
 
 /// The pressure on the process's own control group (cgroup v2) if there is one, else on the host.
 ///
-/// The host's counts the tasks of all groups, also those that their own quota stops or that have a
-/// low weight: it is high on hosts where this process gets every core that it asks for.
+/// The pressure of the host counts the tasks of all groups, also those that their own quota stops
+/// or that have a low weight: it is high on hosts where this process gets every core that it needs.
 fn read() -> Option<Usage> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let group = groups.lines().find_map(|line| line.strip_prefix("0::"));
@@ -145,9 +146,9 @@ mod tests {
             (10, 900, false),   // the cores are free
             (200, 900, false),  // exactly a fifth
             (201, 900, true),   // others have the second core
-            (900, 0, true),     // others have both
+            (900, 0, true),     // other processes have both
             (900, 1799, true),  // just less than nine tenths of both
-            (900, 1800, false), // it has both to itself
+            (900, 1800, false), // this process has both
         ] {
             let before = Usage {
                 stalled: 500 * MS,

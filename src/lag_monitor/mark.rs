@@ -1,6 +1,6 @@
-//! The task that goes around with the requests of one worker.
+//! The mark: a task that goes around in the queue of one worker, together with the requests.
 //!
-//! It leans on four facts of Tokio's scheduler, each held by a test in `tests/lag/marks.rs`:
+//! It depends on four properties of Tokio's scheduler, each of which `tests/lag/marks.rs` tests:
 //! `yield_now` wakes its task after the next turn of the driver; the task that was woken last, and
 //! so the mark, is polled next; a task that wakes itself while it runs goes to the back of the
 //! local queue; and a local queue has 256 slots.
@@ -33,7 +33,7 @@ enum Stage {
     Queued,
 }
 
-/// Is woken right after a turn of the driver, and takes the time.
+/// A waker that is called right after a turn of the driver, and records the time.
 struct Stamp {
     of: Arc<Published>,
     number: u64,
@@ -71,7 +71,8 @@ impl Future for Mark {
         if self.stage == Stage::AwaitsTurn {
             self.stage = Stage::Queued;
             if !self.lag.is_current_thread {
-                // To the back of the queue. On a current_thread runtime it comes from there.
+                // The mark goes to the back of the queue. On a current_thread runtime it is already
+                // there.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }

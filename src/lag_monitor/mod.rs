@@ -1,7 +1,8 @@
-//! Measures how far a Tokio runtime is behind, like the event-loop lag of other runtimes.
+//! Measures the lag of a Tokio runtime: how far it is behind, like the event-loop lag of other
+//! runtimes.
 //!
-//! A [`LagShed`](crate::LagShed) sheds load for it; a monitor only reports it. Each runtime has one
-//! monitor, which all handles share.
+//! A monitor only reports the lag; a [`LagShed`](crate::LagShed) sheds load because of it. Each
+//! runtime has one monitor, which all handles share.
 //!
 //! ```
 //! use std::time::Duration;
@@ -19,35 +20,35 @@
 //! }
 //! ```
 //!
-//! # What is measured
+//! # How it measures
 //!
 //! One thread of the process, named `seawall-lag`, wakes a resident task of the runtime every 10
-//! ms. It does so every 20 ms after the lag has been low for half a second, and every 100 ms if its
-//! [`LagShed`](crate::LagShed)s have had no request for a second: an idle server uses about 0.2 %
-//! of a core. The task needs two polls. The first comes through the runtime's injection
-//! queue, the second from the back of a worker's local queue, where requests wait. The lag is the
-//! longer of the two waits. While a probe is under way, the lag is at least the age of the probe.
-//! The age is read outside the runtime, so that the lag shows while all workers are blocked. One
-//! blocked worker of several is no lag: the other workers steal its tasks.
+//! ms. It does so every 20 ms after the lag has been low for half a second, and every 100 ms if the
+//! [`LagShed`](crate::LagShed)s of the runtime have had no request for a second. The task needs two
+//! polls. The first comes through the runtime's injection queue, the second from the back of a
+//! worker's local queue, where requests wait. The lag is the longer of the two waits. While a probe
+//! is under way, the lag is at least the age of the probe. The thread reads the age outside the
+//! runtime, so that the lag is visible while all workers are blocked. One blocked worker of several
+//! is no lag, since the other workers steal its tasks.
 //!
-//! The usual way to measure lag is a timer inside the runtime. It measures one turn of the driver
-//! and not the queue: with handlers of 100 µs at twice the capacity, it measured less than 20 ms in
-//! a third of the samples while requests waited for more than 100 ms.
+//! The usual way to measure lag is a timer inside the runtime. Such a timer measures one turn of
+//! the driver and not the queue: with short handlers under overload, it often measures a low lag
+//! while requests wait for long.
 //!
-//! A runtime that is not driven, for example a `current_thread` one outside `block_on`, lags all
-//! the time.
+//! A runtime that is not driven always lags, for example a `current_thread` runtime outside
+//! `block_on`.
 //!
 //! # Lifetime
 //!
 //! The thread starts with the first monitor, and is parked while there is none. It does not keep a
-//! runtime alive: when the runtime ends, its monitors read zero. Until then the resident task
+//! runtime alive: when the runtime ends, its monitors read zero. Until then, the resident task
 //! counts as one of the runtime's `num_alive_tasks`. If the thread cannot start, or ends,
-//! [`observe`](crate::observe) reports it, nothing is rejected any more, and the next runtime that
-//! is measured starts the thread again. A forked child has no such thread: nothing is measured or
+//! [`observe`](crate::observe) reports it, and no request is rejected. The next runtime that is
+//! measured starts the thread again. A forked child has no such thread: nothing is measured or
 //! rejected in it.
 //!
-//! Time is read from the operating system: it does not depend on a test's paused clock, and does
-//! not move it.
+//! The monitor reads the time of the operating system. It neither depends on a test's paused clock
+//! nor moves it.
 
 mod host;
 mod mark;
@@ -74,25 +75,25 @@ pub(crate) use self::sampler::probe;
 pub use self::watch::LagReport;
 pub(crate) use self::worker::{MeasuredPoll, Unpolled, Worker};
 
-/// Measures how far one Tokio runtime is behind. A cheap `Clone`; all monitors of a runtime are the
+/// Measures how far one Tokio runtime is behind. A cheap `Clone`: all monitors of a runtime are the
 /// same.
 #[derive(Clone)]
 pub struct LagMonitor {
     probe: Arc<Probe>,
 }
 
-/// What a [`LagMonitor`] has seen.
+/// The state of a [`LagMonitor`] at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LagMonitorSnapshot {
-    /// How far the runtime is behind now.
+    /// The current lag.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub lag: Duration,
     /// The longest lag so far.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub peak: Duration,
-    /// Probes finished so far.
+    /// The number of finished probes.
     pub probes: u64,
     /// Whether the host rather than the service was short of CPU in the last second; see
     /// [`LagReport::host_is_short`].
@@ -104,44 +105,44 @@ pub struct LagMonitorSnapshot {
 // === impl LagMonitor ===
 
 impl LagMonitor {
-    /// A threshold for reports, 10 ms: a handler that computes for longer should move to
+    /// A threshold for reports, 10 ms. A handler that computes for longer should use
     /// `spawn_blocking`.
     pub const WARN: Duration = Duration::from_millis(10);
 
-    /// The monitor of the runtime behind a handle; the first one starts the measurement.
+    /// The monitor of a runtime. The first call for the runtime starts the measurement.
     pub fn start(runtime: &Handle) -> Self {
         Self {
             probe: sampler::probe(runtime),
         }
     }
 
-    /// The monitor of the runtime that this runs in.
+    /// The monitor of the current runtime.
     ///
     /// # Panics
     ///
-    /// Outside a Tokio runtime.
+    /// Panics outside a Tokio runtime.
     #[track_caller]
     pub fn current() -> Self {
         Self::start(&Handle::current())
     }
 
-    /// Names the monitor in metrics. The first name stays.
+    /// Names the monitor in metrics. A second call has no effect.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.probe.watches.reporter.set_name(name);
         self
     }
 
-    /// How far the runtime is behind now; zero once it has ended.
+    /// The current lag; zero after the runtime has ended.
     pub fn lag(&self) -> Duration {
         self.probe.lag_now()
     }
 
-    /// Calls `hook` when the lag goes above `threshold`, and again when it is below it, then with
-    /// the peak.
+    /// Calls `hook` when the lag goes above `threshold`, and again, with the peak, when it is below
+    /// the threshold again.
     ///
     /// The hook stays until the runtime ends, with or without a handle. It runs on the thread that
-    /// measures and delays all monitors: it must not block. A panic of the hook is reported as a
+    /// measures and delays all monitors, so it must not block. A panic of the hook is reported as a
     /// failed measurement, and the hook stays.
     pub fn on_lag(&self, threshold: Duration, hook: impl Fn(&LagReport) + Send + Sync + 'static) {
         self.probe.watches.add(Watch::new(threshold, hook));

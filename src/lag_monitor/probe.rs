@@ -1,5 +1,5 @@
-//! A task that is woken from outside and takes two polls: the time that it waits for them is the
-//! lag.
+//! The probe: a task that is woken from outside the runtime and needs two polls. The time that it
+//! waits for them is the lag.
 
 use std::fmt;
 use std::mem;
@@ -25,11 +25,12 @@ pub(crate) struct Probe {
     followers: Mutex<Followers>,
 }
 
-/// Is notified of the readings of a runtime, on the sampler's thread.
+/// Gets the readings of a runtime, on the sampler's thread.
 pub(crate) trait Follow: Send + Sync {
-    /// A reading; `false` if the follower does not need frequent ones, as without requests.
+    /// Called for each reading. Returns `false` if the follower does not need frequent readings,
+    /// for example without requests.
     fn on_tick(&self, tick: &Tick) -> bool;
-    /// The runtime has ended.
+    /// Called when the runtime has ended.
     fn on_closed(&self);
 }
 
@@ -47,7 +48,7 @@ struct Resident {
 // === impl Probe ===
 
 impl Probe {
-    /// A probe that is under way already: spawning its task sends it.
+    /// Spawns the task of the probe, which also sends the first probe.
     pub(super) fn spawn(on: &runtime::Handle) -> Arc<Self> {
         let probe = Arc::new(Self {
             lag: RuntimeLag::new(on, nanos(clock::monotonic())),
@@ -69,12 +70,12 @@ impl Probe {
         self.lag.is_closed()
     }
 
-    /// Names the series of the runtime. The first name stays.
+    /// Names the series of the runtime. A second call has no effect.
     pub(crate) fn set_name(&self, name: String) {
         self.watches.reporter.set_name(name);
     }
 
-    /// Notifies `follower` of every reading from now on; `false` if the runtime has ended.
+    /// Passes every later reading to `follower`. Returns `false` if the runtime has ended.
     pub(crate) fn follow(&self, follower: Weak<dyn Follow>) -> bool {
         let mut followers = self.followers();
         if !followers.closed {
@@ -83,7 +84,7 @@ impl Probe {
         !followers.closed
     }
 
-    /// How far the runtime is behind now.
+    /// The current lag of the runtime.
     pub(super) fn lag_now(&self) -> Duration {
         self.lag.lag(nanos(clock::monotonic()))
     }
@@ -92,7 +93,7 @@ impl Probe {
     /// and whether a follower needs frequent readings.
     pub(super) fn tick(&self, now: Duration, host_is_short: bool) -> (Duration, bool) {
         let (tick, found) = self.lag.on_tick(nanos(now));
-        // A stall that the shedders forgive was a lag.
+        // A stall that the shedders ignore still counts as lag here.
         let lag = Duration::from_nanos(tick.lag()).max(found.unwrap_or_default());
         let followers = self.living();
         let mut is_needed = followers.is_empty();
@@ -103,7 +104,8 @@ impl Probe {
             self.lag.on_sent(nanos(clock::monotonic()));
             self.wake();
         }
-        // The user's code comes last: a recorder that panics stops neither the probe nor the law.
+        // The code of the user comes last: a recorder that panics stops neither the probe nor the
+        // law.
         self.watches.look(now, lag, found, host_is_short);
         (lag, is_needed)
     }
@@ -143,11 +145,11 @@ impl Probe {
                 follower.on_closed();
             }
         }
-        // Threads that were in this runtime look at the next one.
+        // Threads that used this runtime read the next one.
         stamp::renew();
     }
 
-    /// The live followers, to be notified without the lock.
+    /// The live followers, which are called without the lock.
     fn living(&self) -> Vec<Arc<dyn Follow>> {
         let mut living = Vec::new();
         self.followers().all.retain(|follower| {
@@ -165,7 +167,7 @@ impl Probe {
 }
 
 impl Drop for Probe {
-    /// The last handle is gone: the resident task finds no probe, and ends.
+    /// The last handle is dropped: the resident task finds no probe, and ends.
     fn drop(&mut self) {
         self.wake();
     }

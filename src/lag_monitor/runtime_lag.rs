@@ -1,4 +1,4 @@
-//! What calls, marks, the probe and the sampler share about one runtime.
+//! The state of one runtime that calls, marks, the probe and the sampler share.
 
 use std::mem;
 use std::num::NonZeroU64;
@@ -22,43 +22,45 @@ pub(crate) struct RuntimeLag {
     pub(super) is_current_thread: bool,
     workers: usize,
     readings: Mutex<Readings>,
-    /// When the last call passed, or the last poll of a handler ended.
+    /// The time of the last call, or of the last end of a handler's poll.
     progressed: AtomicU64,
-    /// When the last stall ended.
+    /// The end of the last stall.
     restarted: AtomicU64,
-    /// When the probe was sent, while it is in the injection queue; else the largest number.
+    /// The time at which the probe was sent, while it is in the injection queue; else the largest
+    /// number.
     sent: AtomicU64,
-    /// The same while it is in either queue.
+    /// The same while the probe is in either queue.
     under_way: AtomicU64,
-    /// Requests whose first poll was pending.
+    /// The number of requests whose first poll was pending.
     pended: AtomicU64,
-    /// Requests that wait for their first poll.
+    /// The number of requests that wait for their first poll.
     unpolled: AtomicU64,
-    /// Shedders that watch it, and that are armed.
+    /// The number of shedders that watch, and of those that are armed.
     watching: AtomicUsize,
     pub(crate) armed: AtomicUsize,
     threads: Mutex<Vec<Thread>>,
     is_closed: AtomicBool,
 }
 
-/// What one thread publishes; no other thread writes it, but for the number of the mark.
+/// The values that one thread publishes. No other thread writes them, except the number of the
+/// mark.
 #[derive(Default)]
 pub(super) struct Published {
     /// See [`Queue::newest`]; 0 is none.
     newest: AtomicU64,
-    /// When a call passed on this thread, or the poll of a handler ended.
+    /// The time of the last call on this thread, or of the last end of a handler's poll.
     progressed: AtomicU64,
     polls: AtomicU64,
     /// The bits of sums.
     sum: AtomicU64,
     squares: AtomicU64,
-    /// The number of the mark that goes around; 0 is none.
+    /// The number of the current mark; 0 for none.
     pub(super) mark: AtomicU64,
 }
 
 struct Thread {
     published: Arc<Published>,
-    /// Polls that are taken into account.
+    /// The polls that are already counted.
     taken: Polls,
 }
 
@@ -89,7 +91,7 @@ impl RuntimeLag {
         })
     }
 
-    /// Of this runtime alone, in this process.
+    /// The number of this runtime, unique in this process.
     pub(super) fn number(&self) -> NonZeroU64 {
         self.number
     }
@@ -98,7 +100,7 @@ impl RuntimeLag {
         self.runtime
     }
 
-    /// How far the runtime is behind; zero once it has ended.
+    /// The lag of the runtime; zero after it has ended.
     pub(crate) fn lag(&self, now: Nanos) -> Duration {
         if self.is_closed() {
             return Duration::ZERO;
@@ -107,7 +109,8 @@ impl RuntimeLag {
         Duration::from_nanos(lag.max(self.oldest(now)))
     }
 
-    /// A call passes, or the poll of a handler ends. It ends a stall if there is one.
+    /// Notes that a call passes, or that the poll of a handler ends. This ends a stall, if there is
+    /// one.
     pub(super) fn on_progress(&self, now: Nanos) {
         let gap = self.gap(now);
         self.progressed.fetch_max(now, Relaxed);
@@ -128,7 +131,7 @@ impl RuntimeLag {
         self.under_way.store(under_way.unwrap_or(NONE), Relaxed);
     }
 
-    /// Since the last progress.
+    /// The time since the last progress.
     fn gap(&self, now: Nanos) -> Nanos {
         now.saturating_sub(self.progressed.load(Relaxed))
     }
@@ -137,7 +140,7 @@ impl RuntimeLag {
         self.armed.load(Relaxed) > 0
     }
 
-    /// Marks go around while one watches.
+    /// Starts to watch. Marks go around while a shedder watches.
     pub(crate) fn watch(&self) {
         self.watching.fetch_add(1, Relaxed);
     }
@@ -154,8 +157,9 @@ impl RuntimeLag {
         self.restarted.load(Relaxed)
     }
 
-    /// So long has a call waited at the least: the age of the probe, while it is in the injection
-    /// queue. For a call outside of a task, which no mark measures, its age in either queue.
+    /// A lower bound for the wait of a call: the age of the probe, while it is in the injection
+    /// queue. For a call outside a task, which no mark measures, it is the age of the probe in
+    /// either queue.
     pub(super) fn probe_age(&self, now: Nanos, in_task: bool) -> Nanos {
         let since = if in_task { &self.sent } else { &self.under_way };
         now.saturating_sub(since.load(Relaxed))
@@ -201,7 +205,7 @@ impl RuntimeLag {
         ages.max().unwrap_or(0)
     }
 
-    /// The polls since the last reading. Threads that have ended are forgotten.
+    /// The polls since the last reading. It removes threads that have ended.
     fn take_polls(&self) -> Polls {
         let mut polls = Polls::default();
         lock(&self.threads).retain_mut(|thread| {
@@ -216,7 +220,7 @@ impl RuntimeLag {
         polls
     }
 
-    /// Takes a reading. The lag that the last probe found, if the probe has returned.
+    /// Takes a reading. Also returns the lag that the last probe found, if the probe has returned.
     pub(super) fn on_tick(&self, now: Nanos) -> (Tick, Option<Duration>) {
         let oldest = self.oldest(now);
         let polls = self.take_polls();
@@ -244,7 +248,8 @@ impl RuntimeLag {
         self.publish(&readings, now, false);
     }
 
-    /// The probe is polled; `true` if it goes to the back of the local queue now.
+    /// Notes that the probe is polled. Returns `true` if it goes to the back of the local queue
+    /// now.
     pub(super) fn on_polled(&self, now: Nanos) -> bool {
         let mut readings = lock(&self.readings);
         if readings.is_idle() {

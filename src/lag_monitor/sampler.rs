@@ -1,4 +1,4 @@
-//! The one thread that reads the probes of all runtimes and sends them again.
+//! The thread that reads the probes of all runtimes and sends them again.
 //!
 //! It keeps neither a runtime nor a handle alive, and is parked while there is no probe.
 
@@ -19,22 +19,23 @@ use crate::{clock, observe};
 
 const NAME: &str = "seawall-lag";
 
-/// The time between two readings if there was a lag lately.
+/// The time between two readings if the lag was high recently.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The same while the lag is low: 50 readings a second. The onset of an overload is found so late.
+/// The time between two readings while the lag is low: 50 a second. It delays the detection of an
+/// overload.
 const CALM_TICK: Duration = Duration::from_millis(20);
 
-/// The same while no request arrives either.
+/// The time between two readings while the lag is low and no request arrives.
 const IDLE_TICK: Duration = Duration::from_millis(100);
 
 /// A lag below this is low.
 const CALM: Duration = Duration::from_millis(5);
 
-/// How long the lag must be low before there are fewer readings.
+/// The time for which the lag must be low before there are fewer readings.
 const CALM_FOR: Duration = Duration::from_millis(500);
 
-/// A runtime that is this far behind is probably not driven, and causes no frequent readings.
+/// A runtime that is this far behind is probably not driven, and needs no frequent readings.
 const GIVEN_UP: Duration = Duration::from_secs(10);
 
 static SAMPLER: Sampler = Sampler {
@@ -57,11 +58,11 @@ struct Runtimes {
 
 struct Entry {
     probe: Weak<Probe>,
-    /// Keeps hooks until the runtime ends, also if all handles are dropped.
+    /// Keeps hooks until the runtime ends, even if all handles are dropped.
     pinned: Option<Arc<Probe>>,
 }
 
-/// The probe of a runtime; the first call starts it, and the thread.
+/// The probe of a runtime. The first call starts the probe, and the thread if necessary.
 pub(crate) fn probe(of: &runtime::Handle) -> Arc<Probe> {
     let mut runtimes = lock(&SAMPLER.runtimes);
     let known = runtimes.all.iter().find_map(|entry| {
@@ -84,7 +85,7 @@ pub(crate) fn probe(of: &runtime::Handle) -> Arc<Probe> {
     probe
 }
 
-/// Does something for the runtime with this number, if it has not ended.
+/// Calls `act` for the runtime with this number, if it has not ended.
 pub(super) fn with_number(number: NonZeroU64, act: impl FnOnce(&RuntimeLag)) {
     let runtimes = lock(&SAMPLER.runtimes);
     let mut probes = runtimes
@@ -118,7 +119,7 @@ fn start() -> bool {
     }
 }
 
-/// Reports the end of the thread; the next runtime that is bound starts another.
+/// Reports the end of the thread on drop. The next runtime that is bound starts another thread.
 struct Running;
 
 impl Drop for Running {
@@ -139,8 +140,8 @@ fn run() {
         let host_is_short = host.is_short(now);
         let mut is_idle = true;
         for probe in probes.drain(..) {
-            // The user's recorder, subscriber or signal may panic here; the other probes are still
-            // read.
+            // The recorder, subscriber or signal of the user may panic here. The other probes are
+            // still read.
             let tick = AssertUnwindSafe(|| probe.tick(now, host_is_short));
             match panic::catch_unwind(tick) {
                 Ok((lag, is_needed)) => {
@@ -161,7 +162,7 @@ fn run() {
         };
         let next = now + tick;
         let mut runtimes = lock(&SAMPLER.runtimes);
-        // A probe that is added in between is under way already; only a tick reads.
+        // A probe that is added in between is already under way. Only a tick reads probes.
         while let Some(rest) = next
             .checked_sub(clock::monotonic())
             .filter(|rest| !rest.is_zero())
@@ -175,7 +176,7 @@ fn run() {
     }
 }
 
-/// Collects the probes in use, and waits until there is one.
+/// Collects the probes in use, and waits until there is at least one.
 fn wait_for_probes(probes: &mut Vec<Arc<Probe>>) {
     let mut runtimes = lock(&SAMPLER.runtimes);
     loop {

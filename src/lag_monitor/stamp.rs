@@ -1,9 +1,9 @@
-//! One word for all runtimes: whether anything is watched, and which reading it is.
+//! One word for all runtimes: whether anything is watched, and the number of the reading.
 //!
-//! Nearly all requests take the first step alone: one load, compared with what this thread saw
-//! last. The stamp changes with every reading, so that each thread looks once between two readings,
-//! for each handle, at the runtime that it is in. That finds a new runtime, notes that calls pass,
-//! and costs nothing per request.
+//! Nearly all requests need only the first step: one load, which is compared with the stamp that
+//! this thread saw last. The stamp changes with every reading. Between two readings, each thread
+//! therefore checks its current runtime once for each handle. The check finds a new runtime, and
+//! notes that calls pass, without a cost for every request.
 
 use std::cell::Cell;
 use std::sync::Mutex;
@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::sync::lock;
 
-/// Even: nothing is watched anywhere. 0 is what a thread has seen that has seen nothing.
+/// An even stamp means that nothing is watched. A thread that has seen no stamp has 0.
 static STAMP: AtomicU64 = AtomicU64::new(2);
 
-/// What watches: shedders by runtime, and those that are forced to shed.
+/// The number of watchers: shedders by runtime, and those that are forced to shed.
 static WATCHED: AtomicUsize = AtomicUsize::new(0);
 
 /// The bits of the handles that exist.
@@ -23,12 +23,12 @@ static BITS: Mutex<u64> = Mutex::new(0);
 thread_local! {
     /// The stamp that this thread saw last.
     static SEEN: Cell<u64> = const { Cell::new(0) };
-    /// The handles that have looked since then.
+    /// The handles that have checked since then.
     static LOOKED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A handle, as a bit of a word. The handles after the first 64 have none, and look at every
-/// request: that costs some time and changes no decision.
+/// A handle, as a bit of a word. Handles after the first 64 have no bit, and check at every
+/// request. This costs some time and changes no decision.
 #[derive(Debug)]
 pub(crate) struct Bit(u64);
 
@@ -36,13 +36,13 @@ pub(crate) struct Bit(u64);
 #[derive(Debug)]
 pub(crate) struct Watched(());
 
-/// Whether something is watched.
+/// Returns whether anything is watched.
 #[inline(always)]
 pub(crate) fn is_watched() -> bool {
     STAMP.load(Relaxed) & 1 == 1
 }
 
-/// Every thread looks again.
+/// Makes every thread check again.
 pub(crate) fn renew() {
     let next = |stamp: u64| (stamp | 1) + 1 + u64::from(WATCHED.load(Relaxed) > 0);
     let _ = STAMP.fetch_update(Relaxed, Relaxed, |stamp| Some(next(stamp)));
@@ -53,21 +53,21 @@ pub(crate) fn renew() {
 impl Bit {
     pub(crate) fn new() -> Self {
         let mut bits = lock(&BITS);
-        // The lowest that is free, or none.
+        // The lowest free bit, if there is one.
         let free = !*bits & bits.wrapping_add(1);
         *bits |= free;
         Self(free)
     }
 
-    /// Nothing is watched, and this thread has looked since the last reading.
+    /// Returns whether nothing is watched and this thread has checked since the last reading.
     #[inline(always)]
     pub(crate) fn is_calm(&self) -> bool {
         let stamp = STAMP.load(Relaxed);
-        // What is seen of an odd stamp does not equal it.
+        // An odd stamp is never stored as it is, so that it does not compare equal.
         SEEN.get() == stamp && LOOKED.get() & self.0 != 0
     }
 
-    /// This thread looks; `true` if it has not looked since the last reading.
+    /// Checks on this thread. Returns `true` if it has not checked since the last reading.
     pub(crate) fn look(&self) -> bool {
         let stamp = STAMP.load(Relaxed);
         let seen = if stamp & 1 == 0 { stamp } else { !stamp };
@@ -80,7 +80,7 @@ impl Bit {
         looked & self.0 == 0
     }
 
-    /// This thread is in no runtime: it looks at the next request.
+    /// This thread is in no runtime: it checks again at the next request.
     pub(crate) fn unsee() {
         SEEN.set(0);
     }
@@ -89,7 +89,7 @@ impl Bit {
 impl Drop for Bit {
     fn drop(&mut self) {
         *lock(&BITS) &= !self.0;
-        // The next handle with this bit has not looked.
+        // The next handle with this bit has not checked.
         renew();
     }
 }

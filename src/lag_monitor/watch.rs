@@ -8,16 +8,16 @@ use std::time::Duration;
 use crate::observe::{self, Reporter};
 use crate::sync::lock;
 
-/// A lag that went above a threshold, or is below it again; a hook of
+/// A report of a lag that went above a threshold, or is below it again. A hook of
 /// [`on_lag`](super::LagMonitor::on_lag) gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LagReport {
-    /// How far the runtime is behind now.
+    /// The current lag of the runtime.
     pub lag: Duration,
     /// The longest lag since it went above the threshold.
     pub peak: Duration,
-    /// How long it has been, or was, above the threshold.
+    /// The time for which the lag has been, or was, above the threshold.
     pub lasted: Duration,
     /// Whether it is below the threshold again.
     pub is_over: bool,
@@ -136,7 +136,7 @@ impl Watches {
         lock(&self.hooks).push(Arc::new(watch));
     }
 
-    /// Drops the hooks: a hook may hold a monitor, and so itself.
+    /// Drops the hooks. A hook may hold a monitor, and so a reference to itself.
     pub(super) fn close(&self) {
         let hooks = std::mem::take(&mut *lock(&self.hooks));
         observe::without_panics(|| drop(hooks));

@@ -1,4 +1,4 @@
-//! What one thread knows of its queue, and the polls of handlers on it.
+//! The queue of one thread as seen by that thread, and the polls of handlers on it.
 
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroU64;
@@ -16,7 +16,7 @@ use crate::control::lag::law::{Call, Decision, Terms};
 use crate::control::lag::queue::Queue;
 
 thread_local! {
-    /// This thread in the runtime that it was in when it looked last.
+    /// The worker for this thread in the runtime that it used last.
     static WORKER: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) };
 }
 
@@ -25,23 +25,24 @@ pub(crate) struct Worker {
     pub(super) lag: Arc<RuntimeLag>,
     pub(super) published: Arc<Published>,
     queue: Cell<Queue>,
-    /// Marks that were started here.
+    /// The number of marks that were started on this thread.
     marks: Cell<u64>,
 }
 
-/// A poll of a handler that is measured: what the gate asks of this module.
+/// A poll of a handler that is measured. The gate uses it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MeasuredPoll(NonZeroU64);
 
-/// A request that was admitted and whose first poll has not begun, by the number of its runtime.
-/// Plain data: the gate ends it at the first poll, or when the future is dropped without one.
+/// A request that was admitted and whose first poll has not started, with the number of its
+/// runtime. It is plain data: the gate ends it at the first poll, or when the future is dropped
+/// without one.
 #[derive(Debug)]
 pub(crate) struct Unpolled(NonZeroU64);
 
 // === impl Worker ===
 
 impl Worker {
-    /// This thread in this runtime; `None` while the thread ends.
+    /// The worker of this thread in this runtime; `None` while the thread ends.
     pub(crate) fn here(lag: &Arc<RuntimeLag>) -> Option<Rc<Self>> {
         let here = WORKER.try_with(|worker| {
             let mut worker = worker.borrow_mut();
@@ -62,26 +63,26 @@ impl Worker {
         here.ok()
     }
 
-    /// This thread in the runtime that it was in when it looked last.
+    /// The worker of this thread in the runtime that it used last.
     fn last() -> Option<Rc<Self>> {
         let last = WORKER.try_with(|worker| worker.borrow().clone());
         last.ok().flatten()
     }
 
-    /// This thread, if `published` is its own.
+    /// The worker of this thread, if `published` belongs to it.
     pub(super) fn of(published: &Arc<Published>) -> Option<Rc<Self>> {
         let here = Self::last()?;
         Arc::ptr_eq(&here.published, published).then_some(here)
     }
 
-    /// A call passes, or the poll of a handler ends.
+    /// Notes that a call passes, or that the poll of a handler ends.
     pub(crate) fn on_progress(&self, now: Nanos) {
         self.published.on_progress(now);
         self.lag.on_progress(now);
     }
 
-    /// Decides about a call that is watched. If there is no mark, the number of the one that the
-    /// caller has to start.
+    /// Decides about a call that is watched. If there is no mark, also returns the number of the
+    /// mark that the caller must start.
     pub(super) fn decide(
         &self,
         runtime: &Handle,
@@ -101,7 +102,7 @@ impl Worker {
             queue.on_mark_ended();
         }
         let decision = terms.on_call(&mut queue, &call);
-        // A mark of a call outside of a task would go to the queue of another thread.
+        // The mark of a call outside a task would go to the queue of another thread.
         let starts = !queue.has_mark() && in_task;
         if starts {
             queue.on_mark_started(now);
@@ -116,7 +117,7 @@ impl Worker {
         (decision, number)
     }
 
-    /// Changes what is known of the queue, if `number` is that of its mark.
+    /// Changes the state of the queue, if `number` is that of its mark.
     pub(super) fn on_mark<T>(
         &self,
         number: u64,
@@ -140,7 +141,7 @@ impl Worker {
 // === impl MeasuredPoll ===
 
 impl MeasuredPoll {
-    /// Begins, if anything is watched.
+    /// Starts the measurement, if anything is watched.
     #[inline(always)]
     pub(crate) fn begin() -> Option<Self> {
         if stamp::is_watched() {
@@ -150,7 +151,7 @@ impl MeasuredPoll {
         }
     }
 
-    /// Ends; `pends` if it was the first poll of the handler, and is pending.
+    /// Ends the measurement. `pends` is true for a first poll of the handler that is pending.
     #[inline(always)]
     pub(crate) fn end(self, pends: bool) {
         end(self.0.get(), pends);
@@ -160,13 +161,13 @@ impl MeasuredPoll {
 // === impl Unpolled ===
 
 impl Unpolled {
-    /// Whether anything is watched.
+    /// Returns whether anything is watched.
     #[inline(always)]
     pub(crate) fn counts() -> bool {
         stamp::is_watched()
     }
 
-    /// Begins, if anything is watched.
+    /// Starts the measurement, if anything is watched.
     #[inline(always)]
     pub(crate) fn begin() -> Option<Self> {
         if Self::counts() { Self::here() } else { None }
@@ -185,7 +186,7 @@ impl Unpolled {
     pub(crate) fn end(self) {
         match Worker::last().filter(|here| here.lag.number() == self.0) {
             Some(here) => here.lag.remove_unpolled(),
-            // The future went to another runtime.
+            // The future has moved to another runtime.
             None => sampler::with_number(self.0, RuntimeLag::remove_unpolled),
         }
     }

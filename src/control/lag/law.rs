@@ -1,16 +1,16 @@
-//! When to reject: the age of the request at the head of the queue, and a quota for requests that
-//! await.
+//! The law that decides when to reject: by the age of the request at the head of the queue, and by
+//! a quota for requests that await.
 
 use super::queue::Queue;
 use super::thresholds::{LagThresholds, nanos};
 use super::{MS, Nanos};
 
-/// What one shedder makes of one runtime.
+/// The state of one shedder for one runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Law {
     is_watching: bool,
     is_armed: bool,
-    /// Readings in a row that reached the lag that arms.
+    /// The number of consecutive readings with a lag that arms.
     reached: u32,
     calm_since: Option<Nanos>,
     read: Option<Nanos>,
@@ -18,21 +18,21 @@ pub(crate) struct Law {
     pressure: f64,
 }
 
-/// How many requests may begin to await: those whose first poll is pending leave the queue, so that
-/// their age says nothing.
+/// The number of requests that may begin to await. A request whose first poll is pending leaves the
+/// queue, so that the age of the queue does not show it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Quota {
-    /// Per nanosecond, averaged.
+    /// The average per nanosecond.
     average: f64,
     boost: f64,
     pended: u64,
 }
 
-/// One reading.
+/// The values of one reading.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tick {
     pub(crate) now: Nanos,
-    /// By the probe alone.
+    /// The lag of the probe alone.
     pub(crate) probe_lag: Nanos,
     /// The age of the oldest queue.
     pub(crate) oldest: Nanos,
@@ -46,36 +46,37 @@ pub(crate) struct Tick {
     /// The end of the last stall.
     pub(crate) restarted: Nanos,
     pub(crate) workers: usize,
-    /// Requests whose first poll was pending, since the start.
+    /// The number of requests so far whose first poll was pending.
     pub(crate) pended: u64,
 }
 
-/// What the calls since the last reading have found.
+/// The findings of the calls since the last reading.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Found {
     pub(crate) has_rejected: bool,
-    /// A call had waited for half of the bound or more.
+    /// A call had waited for at least half of the bound.
     pub(crate) was_half_full: bool,
-    /// The highest load signal; 0 is none, 1 is the most that is acceptable.
+    /// The highest load signal; 0 is no load, 1 is the highest acceptable load.
     pub(crate) pressure: f64,
 }
 
-/// What calls are decided by until the next reading.
+/// The terms by which calls are decided until the next reading.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Terms {
     pub(crate) is_watching: bool,
     pub(crate) is_armed: bool,
     pub(crate) bound: Nanos,
-    /// A call that has waited longer arms the law.
+    /// A call that has waited longer than this arms the law.
     pub(crate) arm: Nanos,
     pub(crate) restarted: Nanos,
     /// The probe found no lag.
     pub(crate) is_calm: bool,
-    /// Nothing more may begin to await from this number on.
+    /// The number of pending requests from which on no further request may begin to await.
     pub(crate) most_pended: u64,
-    /// Rejects while more tasks wait in the injection queue.
+    /// Calls are rejected while more tasks wait in the injection queue.
     pub(crate) most_injected: usize,
-    /// How long each request waits for each one that was admitted before it and has not begun.
+    /// The time that a request waits for each request that was admitted before it and has not
+    /// started.
     pub(crate) interval: Nanos,
     /// The share of requests that is rejected for load signals.
     pub(crate) share: f64,
@@ -90,8 +91,8 @@ pub(crate) struct Call {
     /// Tasks in the injection queue.
     pub(crate) injected: usize,
     pub(crate) pended: u64,
-    /// Requests that were admitted and whose first poll has not begun. HTTP/2 spawns a task for
-    /// each request, so that requests wait after the call as well.
+    /// The number of requests that were admitted and whose first poll has not started. HTTP/2
+    /// spawns a task for each request, so that requests also wait after the call.
     pub(crate) unpolled: u64,
 }
 
@@ -102,14 +103,14 @@ pub(crate) struct Call {
 )]
 pub(crate) struct Decision {
     pub(crate) is_rejected: bool,
-    /// The rejection shows that the overload goes on. That of the quota alone does not: a burst of
-    /// requests that wait for nothing exceeds it too.
+    /// The rejection shows that the overload continues. A rejection by the quota alone does not: a
+    /// burst of requests that wait for nothing exceeds the quota too.
     pub(crate) keeps_armed: bool,
     pub(crate) arms: bool,
     pub(crate) was_half_full: bool,
 }
 
-/// What a [`LagShed`](crate::LagShed) makes of the lag.
+/// The state of a [`LagShed`](crate::LagShed).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -118,28 +119,30 @@ pub enum LagState {
     /// The runtime keeps up.
     #[default]
     Normal,
-    /// The lag is above [`LagThresholds::target`](crate::LagThresholds::target()), or was moments
-    /// ago, and nothing is rejected.
+    /// The lag is above [`LagThresholds::target`](crate::LagThresholds::target()), or was a moment
+    /// ago, and no request is rejected.
     Warn,
-    /// Requests that have waited too long are rejected, or a share of all requests for a load
-    /// signal, or all.
+    /// The shedder rejects the requests that have waited too long, a share of all requests for a
+    /// load signal, or all requests.
     Shedding,
 }
 
-/// Readings further apart than this have nothing to do with each other.
+/// Readings that are further apart than this are unrelated.
 pub(crate) const STALE: Nanos = 500 * MS;
 
-/// Readings in a row that arm.
+/// The number of consecutive readings that arm.
 const READINGS: u32 = 2;
 
-/// Tasks in the injection queue for each worker: there are none until a local queue overflows.
+/// The limit for tasks in the injection queue, for each worker. There are none until a local queue
+/// overflows.
 const INJECTED: usize = 32;
 
-/// How much more may begin to await than did on average, and how the average is taken.
+/// The factor by which more requests may begin to await than on average, and the time over which
+/// the average is taken.
 const GAIN: f64 = 1.5;
 const AVERAGED: f64 = 150e6;
 
-/// While no request waits for long, the quota grows by this factor with each reading, at most so
+/// While no request waits for long, the quota grows by this factor with each reading, at most this
 /// many times.
 const BOOST: f64 = 1.05;
 const MAX_BOOST: f64 = 8.0;
@@ -150,7 +153,7 @@ const PRESSURE_AVERAGED: f64 = 25e6;
 // === impl Tick ===
 
 impl Tick {
-    /// How far the runtime is behind.
+    /// The lag of the runtime.
     pub(crate) fn lag(&self) -> Nanos {
         self.probe_lag.max(self.oldest)
     }
@@ -159,7 +162,7 @@ impl Tick {
 // === impl Law ===
 
 impl Law {
-    /// A reading.
+    /// Processes a reading.
     pub(crate) fn on_tick(&mut self, to: &LagThresholds, tick: &Tick, found: Found) -> Terms {
         let passed = self
             .read
@@ -207,7 +210,7 @@ impl Law {
         }
     }
 
-    /// A call has waited for so long that the law is armed, until the next reading by these terms.
+    /// A call has waited long enough to arm the law. Returns the terms until the next reading.
     pub(crate) fn on_armed(&mut self, terms: Terms) -> Terms {
         self.is_armed = true;
         Terms {
@@ -216,7 +219,7 @@ impl Law {
         }
     }
 
-    /// When it is disarmed at the earliest.
+    /// The shortest time until the law is disarmed.
     pub(crate) fn disarms_in(&self, to: &LagThresholds) -> Nanos {
         let calm = match (self.read, self.calm_since) {
             (Some(read), Some(since)) => read.saturating_sub(since),
@@ -251,7 +254,7 @@ impl Law {
     }
 
     fn on_pressure(&mut self, passed: Nanos, pressure: f64) {
-        // A pressure of more than 1 makes the average reach 1 sooner.
+        // A pressure above 1 makes the average reach 1 sooner.
         let pressure = if pressure > 0.0 {
             pressure.min(2.0)
         } else {
@@ -291,7 +294,7 @@ impl Quota {
 // === impl Terms ===
 
 impl Terms {
-    /// Nothing is watched.
+    /// The terms while nothing is watched.
     pub(crate) const CALM: Self = Self {
         is_watching: false,
         is_armed: false,
@@ -328,7 +331,7 @@ impl Terms {
 // === impl LagState ===
 
 impl LagState {
-    /// The state as a label: lower case, stable, fit for metrics and logs.
+    /// The label of the state: lower case and stable, for metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             LagState::Normal => "normal",

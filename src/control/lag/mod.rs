@@ -1,12 +1,14 @@
-//! When to shed for lag: reject the requests that have waited too long in the runtime's queue.
+//! The decisions of the lag shedder: reject the requests that have waited too long in the runtime's
+//! queue.
 //!
-//! - [`readings`](self::readings): what is measured of one runtime. Its monitors and shedders read
-//!   the same.
-//! - [`queue`](self::queue): how long the request at the head of a worker's queue has waited.
-//! - [`service_time`](self::service_time): how long handlers take; the thresholds grow with it.
-//! - [`law`](self::law): what one shedder makes of it.
+//! - [`readings`](self::readings): the measurements of one runtime, which its monitors and shedders
+//!   share.
+//! - [`queue`](self::queue): the wait of the request at the head of a worker's queue.
+//! - [`service_time`](self::service_time): the durations of handlers; the thresholds grow with
+//!   them.
+//! - [`law`](self::law): the decisions of one shedder.
 //!
-//! Events go in with the time as the distance from any fixed origin, in nanoseconds.
+//! The time of an event is the distance from any fixed origin, in nanoseconds.
 
 pub(crate) mod law;
 pub(crate) mod queue;

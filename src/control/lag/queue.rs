@@ -1,27 +1,28 @@
 //! The age of the request at the head of a worker's queue.
 //!
 //! A mark goes around with the requests: it waits for a turn of the driver, then goes to the back
-//! of the worker's local queue, and begins again when it is polled. A request that is served
-//! between two marks arrived between the two turns; where in between, the calls since then tell.
+//! of the worker's local queue, and starts again when it is polled. A request that is served
+//! between two marks arrived between the two turns. The number of calls since the last mark gives
+//! the position in between.
 
 use super::{MS, Nanos};
 
-/// What a worker knows of its local queue. Plain data of one thread.
+/// The state of a worker's local queue, as plain data of one thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Queue {
     mark: Mark,
-    /// When the mark was put into the queue, or began to wait for a turn: what is served before the
-    /// mark returns arrived before that.
+    /// The time at which the mark was put into the queue, or began to wait for a turn. Requests
+    /// that are served before the mark returns arrived before that time.
     top: Nanos,
-    /// What is served now arrived after this, if known.
+    /// A lower bound for the arrival of the requests that are served now, if it is known.
     fresh: Option<Nanos>,
-    /// Calls since the mark returned last.
+    /// The number of calls since the mark last returned.
     served: u32,
-    /// Calls since the mark changed its stage.
+    /// The number of calls since the mark changed its stage.
     passed: u32,
-    /// Arrivals per nanosecond, averaged.
+    /// The average arrivals per nanosecond.
     rate: f64,
-    /// The end of the last stall that is taken into account.
+    /// The end of the last stall that is already taken into account.
     restarted: Nanos,
 }
 
@@ -33,17 +34,18 @@ enum Mark {
     Queued,
 }
 
-/// Arrivals are averaged over this time.
+/// The time over which arrivals are averaged.
 const AVERAGED: f64 = 60e6;
 
-/// A mark that is older may be lost.
+/// A mark that is older than this may be lost.
 const LOST: Nanos = 500 * MS;
 
-/// More calls than a mark can have before it: 61 polls to the turn of the driver, and 256 slots.
+/// More calls than can be in the queue before a mark: 61 polls until the turn of the driver, and
+/// 256 slots.
 const MOST_CALLS: u32 = 512;
 
-/// A request may have this many arrivals behind it: half of the local queue, so that none of them
-/// overflow into the injection queue.
+/// The number of arrivals that may be behind a request: half of the local queue, so that none of
+/// them overflow into the injection queue.
 const ARRIVALS: f64 = 128.0;
 
 // === impl Queue ===
@@ -58,7 +60,7 @@ impl Queue {
         self.on_turn_awaited(now);
     }
 
-    /// The mark waits for a turn of the driver.
+    /// The mark starts to wait for a turn of the driver.
     pub(crate) fn on_turn_awaited(&mut self, now: Nanos) {
         self.enter(Mark::AwaitsTurn, now);
     }
@@ -68,7 +70,7 @@ impl Queue {
         self.enter(Mark::Queued, now);
     }
 
-    /// The mark has reached the head of the queue; `true` if it is worth going around again.
+    /// The mark has reached the head of the queue. Returns `true` if it should go around again.
     pub(crate) fn on_mark_returned(&mut self) -> bool {
         if let Some(fresh) = self.fresh.filter(|fresh| self.top > *fresh) {
             // The calls between the two marks arrived between the two turns.
@@ -92,8 +94,8 @@ impl Queue {
         self.served = 0;
     }
 
-    /// A call; returns how long it has waited. A stall has ended at `restarted`, if ever: it counts
-    /// from there.
+    /// Returns the wait of a call. The wait counts from `restarted`, the end of the last stall, if
+    /// that is later than the arrival.
     pub(crate) fn on_call(&mut self, now: Nanos, restarted: Nanos, is_calm: bool) -> Nanos {
         if restarted > self.restarted {
             self.restarted = restarted;
@@ -114,13 +116,13 @@ impl Queue {
         self.mark != Mark::Absent
     }
 
-    /// What is served now arrived before this; `None` without a mark.
+    /// An upper bound for the arrival of the requests that are served now; `None` without a mark.
     pub(crate) fn newest(&self) -> Option<Nanos> {
         let newest = self.top.max(self.fresh.unwrap_or(0));
         self.has_mark().then_some(newest)
     }
 
-    /// The bound of this queue: `bound`, or less if too many arrive in that time.
+    /// The bound of this queue: `bound`, or less if too many requests arrive in that time.
     pub(crate) fn bound(&self, bound: Nanos) -> Nanos {
         if self.rate > 0.0 {
             bound.min((ARRIVALS / self.rate) as Nanos)
@@ -138,7 +140,7 @@ impl Queue {
     fn age(&self, now: Nanos) -> Nanos {
         let arrived = match (self.mark, self.fresh) {
             (Mark::Absent, _) => now,
-            // At least so long: it ends the onset.
+            // This is a lower bound, which is enough to detect the onset.
             (_, None) => self.top,
             (_, Some(fresh)) if self.rate == 0.0 => fresh,
             (mark, Some(fresh)) => {
@@ -154,8 +156,8 @@ impl Queue {
         now.saturating_sub(arrived)
     }
 
-    /// Calls pass, and the mark does not return: more of them than there can be before it, or the
-    /// probe has returned since.
+    /// The mark is lost if calls pass and it does not return: more calls than can be before it, or
+    /// the probe has returned since.
     fn is_lost(&self, now: Nanos, is_calm: bool) -> bool {
         self.has_mark()
             && now.saturating_sub(self.top) > LOST

@@ -1,4 +1,4 @@
-//! How long a worker goes on serving what it has begun.
+//! The time for which a worker goes on serving the request that it has started.
 
 use super::Nanos;
 
@@ -19,10 +19,10 @@ pub(crate) struct Polls {
     pub(crate) squares: f64,
 }
 
-/// So many polls count.
+/// The number of polls over which the average is taken.
 const AVERAGED: f64 = 256.0;
 
-/// With fewer polls nothing is known.
+/// With fewer polls, the service time is unknown.
 const KNOWN: f64 = 8.0;
 
 // === impl ServiceTime ===
@@ -40,15 +40,15 @@ impl ServiceTime {
     }
 
     /// The residual service time of one of several workers, E\[s²\] / (2 E\[s\]), divided by their
-    /// number: how long an arrival waits for the first of them, where all are busy (the mean
-    /// residual life of renewal theory). `None` if too little is known.
+    /// number: the time that an arrival waits for the first of them if all are busy (the mean
+    /// residual life of renewal theory). `None` if there are too few polls.
     pub(crate) fn residual(&self, workers: usize) -> Option<Nanos> {
         self.is_known()
             .then(|| (self.square / self.mean / 2.0 / workers.max(1) as f64) as Nanos)
     }
 
-    /// The time in which several workers serve one request on average. `None` if too little is
-    /// known.
+    /// The time in which several workers serve one request on average. `None` if there are too few
+    /// polls.
     pub(crate) fn interval(&self, workers: usize) -> Option<Nanos> {
         self.is_known()
             .then(|| (self.mean / workers.max(1) as f64) as Nanos)

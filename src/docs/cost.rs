@@ -69,6 +69,11 @@
 //! One core rejects about 85 000 requests a second with a lag shedder around the router, 70 000
 //! inside `Router::layer`, and 50 000 in a handler. It serves nothing else then.
 //!
+//! # The lag probe
+//!
+//! A lag shedder or a lag monitor has a thread that measures the runtime. On an idle server, this
+//! thread and its probe use about 0.2 % of a core.
+//!
 //! # What cores share
 //!
 //! Two cores that write one cache line take turns: each transfer of the line takes 40 to 100 ns

@@ -111,6 +111,22 @@
 //!   [`max_arm`](crate::LagThresholds::max_arm());
 //! - [`dry_run`](crate::GateLayer::dry_run) shows rejections at a load that the service can handle.
 //!
+//! In simulation, with handlers of 2 ms on one worker and the onset included, it serves this share
+//! of the requests that any algorithm could serve:
+//!
+//! | load | goodput, as a share of the bound | p50 | p99 |
+//! |---|---|---|---|
+//! | 2x | 0.998 | 35 ms | 76 ms |
+//! | 5x | 0.998 | 36 ms | 82 ms |
+//! | 10x | 0.998 | 27 ms | 83 ms |
+//! | 20x | 0.998 | 14 ms | 66 ms |
+//!
+//! The classic latch rejects everything from a lag of 100 ms until the lag has been lower for 30 s.
+//! It serves 0.05 of the bound in the same simulation. A timer inside the runtime, the usual way to
+//! measure lag, measures one turn of the driver and not the queue: with handlers of 100 µs at twice
+//! the capacity, it measured less than 20 ms in a third of the samples while requests waited for
+//! more than 100 ms.
+//!
 //! To see its effect on your kind of service, run one command with the microseconds that a request
 //! computes, the milliseconds that it awaits, and the number of workers:
 //!

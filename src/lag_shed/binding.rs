@@ -1,4 +1,4 @@
-//! One shedder in one runtime: the law behind a lock, and what calls read of it.
+//! The shedder of one runtime: the law behind a lock, and the terms that calls read.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
@@ -13,34 +13,34 @@ use crate::lag_monitor::stamp::{self, Watched};
 use crate::lag_monitor::{self, Follow, RuntimeLag, Worker};
 use crate::sync::lock;
 
-/// Without a request for this long there is nothing to protect.
+/// After this time without a request, there is nothing to protect.
 const IDLE: Nanos = 1_000_000_000;
 
-/// The handle behind bindings: what a reading asks it for.
+/// The handle of bindings, as a reading uses it.
 pub(super) trait Owner: Send + Sync {
     fn settings(&self) -> LagThresholds;
     /// The highest load signal.
     fn pressure(&self, now: Nanos) -> f64;
-    /// A reading has changed the state of a binding.
+    /// Called when a reading has changed the state of a binding.
     fn report(&self);
-    /// The runtime of a binding has ended.
+    /// Called when the runtime of a binding has ended.
     fn unbind(&self, binding: &Binding);
 }
 
-/// What requests and the sampler share.
+/// The state that requests and the sampler share.
 pub(super) struct Binding {
     owner: Weak<dyn Owner>,
     pub(super) lag: Arc<RuntimeLag>,
-    /// Whether the lag counts, and not the signals alone.
+    /// Whether the lag counts, or only the signals.
     minds_lag: bool,
     terms: AtomicTerms,
-    /// When the terms were made.
+    /// The time at which the terms were made.
     read: AtomicU64,
-    /// How long a rejected client waits, in nanoseconds.
+    /// The retry time of a rejected client, in nanoseconds.
     retry_after: AtomicU64,
     has_rejected: AtomicBool,
     was_half_full: AtomicBool,
-    /// Decisions while it watches, and rejections among them.
+    /// The number of decisions while the shedder watches, and of rejections among them.
     decided: AtomicU64,
     rejected: AtomicU64,
     inner: Mutex<Inner>,
@@ -50,13 +50,13 @@ pub(super) struct Binding {
 struct Inner {
     law: Law,
     sketch: Sketch,
-    /// Decisions and rejections by the last reading.
+    /// The decisions and rejections at the last reading.
     counted: (u64, u64),
     watched: Option<Watched>,
     is_closed: bool,
 }
 
-/// What can be said about it.
+/// The state for reports.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sketch {
     pub(super) state: LagState,
@@ -64,18 +64,18 @@ pub(super) struct Sketch {
     pub(super) shed: f64,
 }
 
-/// What becomes of a request.
+/// The decision about a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     Admit,
-    /// The last reading is too old to reject.
+    /// The last reading is too old for a rejection.
     FailOpen,
     Reject {
         after: Duration,
     },
 }
 
-/// Each field by itself: a mixture of two readings is as good as either.
+/// Each field may be of another reading: any mixture of two readings is valid.
 struct AtomicTerms {
     flags: AtomicU64,
     bound: AtomicU64,
@@ -110,18 +110,18 @@ impl Binding {
         }
     }
 
-    /// Whether it is that of this handle in this runtime.
+    /// Returns whether the binding is that of this handle in this runtime.
     pub(super) fn is<O>(&self, owner: &Arc<O>, runtime: &Handle) -> bool {
         std::ptr::addr_eq(self.owner.as_ptr(), Arc::as_ptr(owner))
             && self.lag.runtime() == runtime.id()
     }
 
-    /// Whether calls are decided about one by one.
+    /// Returns whether each call needs a decision.
     pub(super) fn is_watching(&self) -> bool {
         self.terms.flags.load(Relaxed) & (AtomicTerms::WATCHING | AtomicTerms::SHARE) != 0
     }
 
-    /// Decides about a call on this thread while it is watched.
+    /// Decides about a call on this thread while the shedder watches.
     pub(super) fn decide(&self, worker: &Worker, runtime: &Handle, now: Nanos) -> Fate {
         let read = self.read.load(Relaxed);
         let terms = self.terms(read);
@@ -153,12 +153,12 @@ impl Binding {
         Fate::Reject { after }
     }
 
-    /// What calls are decided by, as of the reading at this time.
+    /// The terms for calls, as of the reading at this time.
     fn terms(&self, read: Nanos) -> Terms {
         let mut terms = self.terms.load();
         terms.restarted = self.lag.restarted();
         if terms.restarted > read {
-            // What the stall has left drains.
+            // The backlog of a stall is still being served.
             terms.arm = Nanos::MAX;
         }
         terms
@@ -173,7 +173,7 @@ impl Binding {
         }
     }
 
-    /// Under the lock of the law.
+    /// Called under the lock of the law.
     fn publish(&self, terms: Terms) {
         match (self.terms.is_armed(), terms.is_armed) {
             (false, true) => _ = self.lag.armed.fetch_add(1, Relaxed),
@@ -192,7 +192,7 @@ impl Binding {
         lock(&self.inner).sketch
     }
 
-    /// Nothing is decided any more.
+    /// Stops all decisions.
     pub(super) fn close(&self) {
         let mut inner = lock(&self.inner);
         if inner.is_closed {
@@ -205,7 +205,7 @@ impl Binding {
         self.publish(Terms::CALM);
     }
 
-    /// The share of the decisions since the last reading that were rejections.
+    /// The share of rejections among the decisions since the last reading.
     fn count(&self, inner: &mut Inner) -> f64 {
         let now = (self.decided.load(Relaxed), self.rejected.load(Relaxed));
         let before = std::mem::replace(&mut inner.counted, now);
@@ -220,7 +220,7 @@ impl Follow for Binding {
         let Some(owner) = self.owner.upgrade() else {
             return false;
         };
-        // The user's closures run before anything is locked.
+        // Calls the closures of the user before anything is locked.
         let found = Found {
             pressure: owner.pressure(tick.now),
             has_rejected: self.has_rejected.swap(false, Relaxed),

@@ -1,12 +1,12 @@
-//! Sheds load when the Tokio runtime is behind: rejects the requests that have waited too long in
-//! its queue.
+//! Sheds load when the Tokio runtime is behind: it rejects the requests that have waited too long
+//! in the runtime's queue.
 //!
 //! # Where it goes
 //!
-//! Outermost, before routing. Under overload most requests are rejected, and the less a rejection
-//! costs, the more load the service withstands. One core rejects about 85 000 requests a second
-//! there, 70 000 inside `Router::layer`, and 50 000 in a handler. Only
-//! [`CatchPanicLayer`](crate::CatchPanicLayer) goes around it; see [the order of
+//! Outermost, before routing. Under overload, most requests are rejected, so that the cost of a
+//! rejection decides how much load the service withstands;
+//! [`docs::cost`](crate::docs::cost#rejections) has the figures. Only
+//! [`CatchPanicLayer`](crate::CatchPanicLayer) is around it; see [the order of
 //! layers](crate#the-layers).
 //!
 //! ```no_run
@@ -24,9 +24,9 @@
 //! # }
 //! ```
 //!
-//! It sees handlers that compute, which a concurrency limit and a timeout do not see. They keep
-//! their worker, so that requests wait in the runtime's queue, where nothing counts them, before
-//! the service is called. For handlers that await, use a
+//! It detects handlers that compute, which a concurrency limit and a timeout do not detect. Such
+//! handlers keep their worker, so that requests wait in the runtime's queue before the service is
+//! called, and no layer counts them there. For handlers that await, use a
 //! [`ConcurrencyLimit`](crate::ConcurrencyLimit) as well.
 //!
 //! # How it decides
@@ -36,25 +36,27 @@
 //! 2. A probe measures the lag of the runtime from outside; see
 //!    [`lag_monitor`](crate::lag_monitor).
 //! 3. While the lag is above [`target`](LagThresholds::target()), a mark goes around with the
-//!    requests of each worker: it waits for a turn of the driver, which reads the sockets, then
-//!    goes to the back of the queue, and starts again when it is polled.
-//! 4. A request that is served between two marks arrived between their two turns; the number of
-//!    requests since the last mark says when. That is how long the request has waited.
-//!    An HTTP/2 connection spawns a task for each request, so that requests wait after the call,
-//!    too: those that have not begun, times the mean service time, are added.
-//! 5. A lag of 80 ms ([`arm`](LagThresholds::arm())) in two readings while requests arrive, or one
-//!    request that has waited for so long, arms the shedder.
-//! 6. While it is armed, it rejects the requests that have waited longer than 30 ms
-//!    ([`bound`](LagThresholds::bound())) or than 128 requests of their worker take, and those that
-//!    come while more than 32 tasks for each worker are in the runtime's injection queue.
-//! 7. So the queue holds the arrivals of the last 30 ms at any overload: the server always has
-//!    work, and the latency is the bound plus the service itself.
+//!    requests of each worker. The mark waits for a turn of the driver, which reads the sockets,
+//!    then goes to the back of the queue, and starts again when it is polled.
+//! 4. A request that is served between two marks arrived between their two turns. The number of
+//!    requests since the last mark gives the position in between, and so the wait of the request.
+//!    An HTTP/2 connection spawns a task for each request, so that requests also wait after the
+//!    call: the shedder adds the number of those that have not started, times the mean service
+//!    time.
+//! 5. A lag of 80 ms ([`arm`](LagThresholds::arm())) in two readings while requests arrive arms the
+//!    shedder. So does one request that has waited for this long.
+//! 6. While it is armed, the shedder rejects the requests that have waited longer than 30 ms
+//!    ([`bound`](LagThresholds::bound())), or longer than 128 requests of their worker take. It
+//!    also rejects the requests that arrive while more than 32 tasks for each worker are in the
+//!    runtime's injection queue.
+//! 7. At any overload, the queue therefore holds the arrivals of the last 30 ms: the server always
+//!    has work, and the latency is the bound plus the service itself.
 //! 8. Both thresholds grow with the residual service time of the handlers, up to a maximum, since
 //!    long handlers wait for each other at any load.
-//! 9. Requests that begin to await leave the queue, so that their number is limited to 1.5 times
-//!    its average, which grows while no request waits for long.
-//! 10. It is disarmed when the lag has been low, and nothing was rejected, for half a second
-//!     ([`disarm_after`](LagThresholds::disarm_after())).
+//! 9. Requests that begin to await leave the queue. Their number is limited to 1.5 times its
+//!    average, which grows while no request waits for long.
+//! 10. The shedder is disarmed when the lag has been low, and no request was rejected, for half a
+//!     second ([`disarm_after`](LagThresholds::disarm_after())).
 //!
 //! ```text
 //!                     driver turn                    driver turn
@@ -66,51 +68,42 @@
 //!                                    at the head: from here
 //! ```
 //!
-//! A lag during which no request passes is a stall and not a queue: it is forgiven, and so is the
-//! backlog that it leaves, while that drains. A second stall right after the first is a queue of
-//! long handlers, and is not forgiven. Between two readings of the probe, a request costs one load
-//! while nothing is watched.
+//! A lag during which no request passes is a stall and not a queue. The shedder ignores a stall,
+//! and the backlog that it leaves while that becomes shorter. A second stall right after the first
+//! is a queue of long handlers, and is not ignored. Between two readings of the probe, a request
+//! costs one load while nothing is watched.
 //!
-//! In simulation, with handlers of 2 ms on one worker and the onset included:
+//! The guide [`docs::numbers`](crate::docs::numbers#the-lag-shedder) has figures, and
+//! `cargo run --release --example overload` compares the shedder with other algorithms on a real
+//! server.
 //!
-//! | load | goodput of the bound | p50 | p99 |
-//! |---|---|---|---|
-//! | 2x | 0.998 | 35 ms | 76 ms |
-//! | 5x | 0.998 | 36 ms | 82 ms |
-//! | 10x | 0.998 | 27 ms | 83 ms |
-//! | 20x | 0.998 | 14 ms | 66 ms |
+//! # What it does not detect
 //!
-//! `cargo run --release --example overload` compares it with other algorithms on a real server. The
-//! classic latch, which rejects everything from a lag of 100 ms until it has been lower for 30 s,
-//! serves 0.05 of the bound in the same simulation; you find it there as a policy of its own.
-//!
-//! # What it does not see
-//!
-//! - **Handlers that await.** They cause no lag. The quota holds their p99 once it is armed, but
-//!   only a [`ConcurrencyLimit`](crate::ConcurrencyLimit) bounds the onset: use both.
-//! - **Tasks in a `LocalSet`.** They share one task of the runtime, so that they wait for each
-//!   other where neither the probe nor a mark is. Spawn the connections on the runtime
-//!   (`tokio::spawn` on a `current_thread` runtime) instead, or use a concurrency limit.
-//! - **What waits in the buffers of a connection.** A request has an age from the moment at which
-//!   its connection's task is polled.
-//! - **Calls outside of a task**, for example in the future of `block_on`: only the probe counts.
+//! - **Handlers that await.** They cause no lag. The quota bounds their p99 once the shedder is
+//!   armed, but only a [`ConcurrencyLimit`](crate::ConcurrencyLimit) bounds the onset: use both.
+//! - **Tasks in a `LocalSet`.** They share one task of the runtime, and wait for each other in a
+//!   queue without a probe and without marks. Spawn the connections on the runtime (`tokio::spawn`
+//!   on a `current_thread` runtime) instead, or use a concurrency limit.
+//! - **Requests in the buffers of a connection.** The age of a request starts when the task of its
+//!   connection is polled.
+//! - **Calls outside a task**, for example in the future of `block_on`: only the probe counts.
 //!
 //! Each runtime is measured separately, from its first request or from [`LagShed::start`], and
-//! sheds for itself. Outside a runtime, everything is admitted. If the last reading is older than
-//! half a second, everything is admitted too, and counted as
-//! [`fail_open`](LagShedSnapshot::fail_open). A mark that does not return for half a second, while
-//! more requests pass than its queue can hold or the probe finds no lag, counts as lost, and
-//! another one starts.
+//! sheds for itself. Outside a runtime, the shedder admits all requests. It also admits them if the
+//! last reading is older than half a second, and counts them as
+//! [`fail_open`](LagShedSnapshot::fail_open). A mark is lost if it does not return for half a
+//! second, while more requests pass than its queue can hold or the probe finds no lag. Another mark
+//! then starts.
 //!
 //! # Cancellation
 //!
-//! A request holds no permit: there is nothing to release.
+//! A request holds no permit, so that there is nothing to release.
 //!
 //! # Panics
 //!
 //! The layer does not panic.
 //!
-//! # Differences from tower
+//! # Differences from tower 0.5
 //!
 //! `tower::load_shed` rejects when the inner service is not ready, but an axum router is always
 //! ready.
@@ -136,50 +129,51 @@ use crate::policy::{Admission, NoWait, Policy, Polled};
 use crate::protocol::Http;
 use crate::request::RequestKind;
 
-/// Puts a [`LagShed`] in front of a service: `LagShedLayer::new(LagShed::default())`, or
+/// A layer that sheds load with a [`LagShed`]: `LagShedLayer::new(LagShed::default())`, or
 /// `::new(lag.clone())`.
 pub type LagShedLayer<X = Http> = GateLayer<LagShed, X>;
 
-/// Rejects requests while the runtime is behind. A cheap `Clone`: every clone is the same shedder.
+/// Rejects requests while the runtime is behind. A cheap `Clone`: all clones are the same shedder.
 ///
-/// Rejected requests get 503 with `Retry-After` (gRPC: `UNAVAILABLE` with a pushback): the lag plus
-/// the rest of [`disarm_after`](LagThresholds::disarm_after()), at least a second.
+/// A rejected request gets 503 with `Retry-After` (gRPC: `UNAVAILABLE` with a pushback). The retry
+/// time is the lag plus the rest of [`disarm_after`](LagThresholds::disarm_after()), at least a
+/// second.
 #[derive(Clone)]
 pub struct LagShed {
     shared: Arc<Shared>,
 }
 
-/// What a [`LagShed`] is doing now.
+/// The state of a [`LagShed`] at one moment.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LagShedSnapshot {
     /// The worst state of any runtime.
     pub state: LagState,
-    /// The longest lag of any runtime, as of the last reading. A stall that is over does not count.
+    /// The longest lag of any runtime at the last reading. A stall that has ended does not count.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub lag: Duration,
     /// The largest share of requests that was rejected in any runtime between the last two
-    /// readings, `0.0..=1.0`; at the least the share for load signals.
+    /// readings, `0.0..=1.0`. It is at least the share for load signals.
     pub shed: f64,
-    /// Runtimes that are measured.
+    /// The number of runtimes that are measured.
     pub runtimes: usize,
-    /// Requests rejected so far.
+    /// The number of requests rejected so far.
     pub rejected: u64,
-    /// Requests that a layer in dry run would have rejected so far.
+    /// The number of requests so far that a layer in dry run would have rejected.
     pub would_reject: u64,
-    /// Requests admitted only because the last reading was too old.
+    /// The number of requests that were admitted only because the last reading was too old.
     pub fail_open: u64,
 }
 
 // === impl LagShed ===
 
 impl LagShed {
-    /// A shedder with these [`LagThresholds`].
+    /// Makes a shedder with these [`LagThresholds`].
     ///
     /// # Errors
     ///
-    /// If a threshold is outside its range.
+    /// Returns an error if a threshold is outside its range.
     pub fn new(settings: impl Into<LagThresholds>) -> Result<Self, ConfigError> {
         let settings = settings.into();
         settings.check()?;
@@ -192,8 +186,8 @@ impl LagShed {
         }
     }
 
-    /// Sheds for another load as well; the highest one counts. This applies to every clone of the
-    /// handle.
+    /// Sheds for another load as well. If there are several signals, the highest counts. It applies
+    /// to all clones of the handle.
     #[must_use]
     pub fn with_signal(self, signal: LoadSignal) -> Self {
         self.shared.add_signal(signal);
@@ -201,34 +195,34 @@ impl LagShed {
     }
 
     /// Names the shedder in rejections, metrics and events, and the series of the runtimes that it
-    /// measures. The first name stays.
+    /// measures. A second call has no effect.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.shared.set_name(name);
         self
     }
 
-    /// Starts measuring a runtime before its first request comes.
+    /// Starts to measure a runtime before its first request arrives.
     pub fn start(&self, runtime: &Handle) {
         self.shared.bind(runtime);
     }
 
-    /// The thresholds.
+    /// The current thresholds.
     pub fn settings(&self) -> LagThresholds {
         self.current().get()
     }
 
-    /// Replaces the thresholds for the next reading; what was measured so far is kept.
+    /// Replaces the thresholds for the next reading. The measurements so far are kept.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new); nothing is changed then.
+    /// Returns the errors of [`new`](Self::new), and then changes nothing.
     pub fn set(&self, settings: impl Into<LagThresholds>) -> Result<(), ConfigError> {
         self.change(|_| settings.into())
     }
 
-    /// Rejects every request, in every runtime, while it is `true`: for drills and tests. Exempt
-    /// requests are served.
+    /// Rejects every request in every runtime while `force` is `true`. Use it for drills and tests.
+    /// Exempt requests are served.
     pub fn force_shedding(&self, force: bool) {
         self.shared.force(force);
     }
@@ -238,7 +232,7 @@ impl LagShed {
         self.snapshot().state
     }
 
-    /// Its state and its counters.
+    /// The state and the counters.
     pub fn snapshot(&self) -> LagShedSnapshot {
         let worst = self.shared.worst();
         LagShedSnapshot {
@@ -262,14 +256,14 @@ impl Configurable for LagShed {
 }
 
 impl Default for LagShed {
-    /// A shedder with [`LagThresholds::default`].
+    /// Makes a shedder with [`LagThresholds::default`].
     fn default() -> Self {
         Self::by(LagThresholds::default(), true)
     }
 }
 
 impl From<LoadSignal> for LagShed {
-    /// Sheds for this load only and not for lag:
+    /// Makes a shedder for this load only, without lag:
     /// `LagShedLayer::new(LoadSignal::cgroup_memory()?)`.
     fn from(signal: LoadSignal) -> Self {
         Self::by(LagThresholds::default(), false).with_signal(signal)
@@ -304,7 +298,7 @@ impl fmt::Debug for LagShed {
 // === impl LagShedLayer ===
 
 impl LagShedLayer {
-    /// Sheds load with a [`LagShed`], or for a [`LoadSignal`] only.
+    /// A layer that sheds load with a [`LagShed`], or only for a [`LoadSignal`].
     pub fn new(lag: impl Into<LagShed>) -> Self {
         let lag = lag.into();
         let reporter = lag.shared.reporter.clone();

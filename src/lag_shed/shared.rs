@@ -1,4 +1,4 @@
-//! What all clones of a handle share, and the path of a request through it.
+//! The state that all clones of a handle share, and the path of a request through it.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -24,7 +24,7 @@ use crate::rejection::Rejection;
 use crate::sync::lock;
 
 thread_local! {
-    /// The binding that this thread used last. A thread with several handles looks them up.
+    /// The binding that this thread used last. A thread with several handles looks the binding up.
     static BINDING: RefCell<Option<Arc<Binding>>> = const { RefCell::new(None) };
 }
 
@@ -35,10 +35,10 @@ pub(super) struct Shared {
     signals: Mutex<Vec<LoadSignal>>,
     bound: Mutex<Vec<Bound>>,
     is_forced: AtomicBool,
-    /// Set while everything is rejected.
+    /// Set while all requests are rejected.
     forced: Mutex<Option<Watched>>,
     fail_open: AtomicU64,
-    /// What metrics and events show.
+    /// The state that metrics and events show.
     reported: Mutex<Sketch>,
     pub(super) reporter: Reporter,
 }
@@ -46,7 +46,7 @@ pub(super) struct Shared {
 /// A runtime in which the handle is used.
 struct Bound {
     binding: Arc<Binding>,
-    /// Keeps the probe going.
+    /// Keeps the probe alive.
     probe: Arc<Probe>,
 }
 
@@ -68,7 +68,7 @@ impl Shared {
         }
     }
 
-    /// `None` admits.
+    /// `None` admits the request.
     #[inline]
     pub(super) fn sheds(self: &Arc<Self>) -> Option<Rejection> {
         if self.bit.is_calm() {
@@ -77,7 +77,7 @@ impl Shared {
         self.look()
     }
 
-    /// Something is watched, or this thread has not looked at its runtime since the last reading.
+    /// Something is watched, or this thread has not checked its runtime since the last reading.
     #[cold]
     #[inline(never)]
     fn look(self: &Arc<Self>) -> Option<Rejection> {
@@ -119,7 +119,7 @@ impl Shared {
         rejection.with_retry_after(after)
     }
 
-    /// The binding for a runtime; made now if this is the first request in it.
+    /// The binding for a runtime. The first request in the runtime makes it.
     fn binding(self: &Arc<Self>, runtime: &Handle) -> Option<Arc<Binding>> {
         let known = BINDING.try_with(|binding| binding.borrow().clone());
         let known = known.ok().flatten().filter(|known| known.is(self, runtime));
@@ -131,7 +131,7 @@ impl Shared {
         Some(binding)
     }
 
-    /// Measures a runtime; `None` if it has ended.
+    /// Starts to measure a runtime; `None` if it has ended.
     pub(super) fn bind(self: &Arc<Self>, runtime: &Handle) -> Option<Arc<Binding>> {
         let mut bound = lock(&self.bound);
         let is_of = |bound: &&Bound| bound.binding.lag.runtime() == runtime.id();
@@ -155,7 +155,7 @@ impl Shared {
         Some(binding)
     }
 
-    /// Names the series of its runtimes as well.
+    /// Names the series of its runtimes too.
     pub(super) fn set_name(&self, name: impl Into<std::borrow::Cow<'static, str>>) {
         self.reporter.set_name(name);
         for bound in lock(&self.bound).iter() {
@@ -170,7 +170,7 @@ impl Shared {
         }
     }
 
-    /// Rejects everything, or decides again.
+    /// Starts or stops the rejection of all requests.
     pub(super) fn force(&self, is_forced: bool) {
         let mut forced = lock(&self.forced);
         if forced.is_some() != is_forced {
@@ -186,7 +186,7 @@ impl Shared {
         self.is_forced.load(Relaxed)
     }
 
-    /// The runtime that is worst off.
+    /// The state of the worst runtime.
     pub(super) fn worst(&self) -> Sketch {
         let mut worst = Sketch::default();
         for one in self.bindings().iter().map(|binding| binding.sketch()) {
@@ -234,7 +234,8 @@ impl Owner for Shared {
         each.fold(0.0, f64::max)
     }
 
-    /// Shows it in metrics and events. The user's code finds nothing locked that requests need.
+    /// Reports the state to metrics and events. No lock that requests need is held while the user's
+    /// code runs.
     fn report(&self) {
         let worst = self.worst();
         let before = mem::replace(&mut *lock(&self.reported), worst);

@@ -1,4 +1,4 @@
-//! Loads other than lag: a share of the requests is rejected for them.
+//! Loads other than lag, for which a share of the requests is rejected.
 
 use std::fmt;
 use std::fs;
@@ -13,10 +13,10 @@ use crate::config::ConfigError;
 use crate::control::lag::Nanos;
 use crate::observe;
 
-/// A load that a closure measures: 0 or less is no load, 1 is the most that is acceptable.
+/// A load that a closure measures: 0 or less is no load, 1 is the highest acceptable load.
 ///
-/// A [`LagShed`](crate::LagShed) rejects this share of the requests, and all from 1 on, beside
-/// those that have waited too long. It averages the load over 25 ms.
+/// In addition to the requests that have waited too long, a [`LagShed`](crate::LagShed) rejects
+/// this share of the requests, and all requests from 1 on. It averages the load over 25 ms.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -40,7 +40,7 @@ struct Inner {
     name: &'static str,
     every: Duration,
     read: Box<dyn Fn() -> f64 + Send + Sync>,
-    /// The bits of the last value, and the time of the next one in nanoseconds; only the sampler
+    /// The bits of the last value, and the time of the next one in nanoseconds. Only the sampler
     /// writes them.
     value: AtomicU64,
     due: AtomicU64,
@@ -55,14 +55,14 @@ struct Memory {
 // === impl LoadSignal ===
 
 impl LoadSignal {
-    /// The time between two readings of the memory: a reading costs up to three system calls, and
-    /// the memory does not change fast.
+    /// The time between two readings of the memory. A reading costs up to three system calls, and
+    /// the memory changes slowly.
     const MEMORY_EVERY: Duration = Duration::from_millis(100);
 
-    /// A signal with a name for `Debug` and logs.
+    /// Makes a signal with a name for `Debug` and logs.
     ///
-    /// The closure is called on the thread that measures lag, at most every 10 ms: it must be fast
-    /// and must not block. NaN counts as 0, and so does a panic, which is reported as a failed
+    /// The thread that measures lag calls the closure at most every 10 ms. The closure must be fast
+    /// and must not block. NaN counts as 0. So does a panic, which is reported as a failed
     /// measurement.
     pub fn new(name: &'static str, read: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
         Self::every(name, Duration::ZERO, read)
@@ -84,13 +84,13 @@ impl LoadSignal {
         }
     }
 
-    /// The resident memory of this process against a limit in bytes: rejections begin at 85 % of
-    /// the limit, and all requests are rejected at 95 %.
+    /// The resident memory of this process, compared with a limit in bytes. Rejections start at 85
+    /// % of the limit, and all requests are rejected at 95 %.
     ///
     /// # Errors
     ///
-    /// If the limit is 0, or if the system does not report the memory of the process (Linux does,
-    /// in `/proc/self/status`).
+    /// Returns an error if the limit is 0, or if the system does not report the memory of the
+    /// process (Linux does, in `/proc/self/status`).
     pub fn memory_limit(bytes: u64) -> io::Result<Self> {
         let limit = ConfigError::check("bytes", bytes, 1..=u64::MAX)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
@@ -100,12 +100,13 @@ impl LoadSignal {
         Ok(Self::every("memory", Self::MEMORY_EVERY, read))
     }
 
-    /// As [`memory_limit`](Self::memory_limit), with the smallest `memory.max` of the process's
-    /// control group and the groups around it (cgroup v2), which is read once.
+    /// The same as [`memory_limit`](Self::memory_limit), with the smallest `memory.max` of the
+    /// process's control group and the groups around it (cgroup v2). The limit is read once.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](io::ErrorKind::NotFound) if there is no such limit; else as `memory_limit`.
+    /// Returns [`NotFound`](io::ErrorKind::NotFound) if there is no such limit, and the errors of
+    /// [`memory_limit`](Self::memory_limit).
     pub fn cgroup_memory() -> io::Result<Self> {
         let groups = fs::read_to_string("/proc/self/cgroup")?;
         let limit = cgroup_limit(Path::new("/sys/fs/cgroup"), &groups).ok_or_else(|| {
@@ -119,7 +120,7 @@ impl LoadSignal {
         self.inner.name
     }
 
-    /// The value, read again if it is due.
+    /// The value, which is read again if it is due.
     pub(super) fn pressure(&self, now: Nanos) -> f64 {
         if now >= self.inner.due.load(Relaxed) {
             let value = panic::catch_unwind(AssertUnwindSafe(&self.inner.read));
@@ -128,7 +129,7 @@ impl LoadSignal {
                 f64::NAN
             });
             self.inner.value.store(value.to_bits(), Relaxed);
-            // Read at most once per round for all runtimes and handles.
+            // The value is read at most once per round for all runtimes and handles.
             let due = now.saturating_add(self.inner.every.as_nanos().max(1) as u64);
             self.inner.due.store(due, Relaxed);
         }

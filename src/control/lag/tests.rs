@@ -1,4 +1,4 @@
-//! The parts by hand, on virtual time.
+//! The parts of the lag's decisions, on virtual time.
 
 use super::law::{Call, Found, LagState, Law, Terms, Tick};
 use super::queue::Queue;
@@ -8,7 +8,7 @@ use super::thresholds::LagThresholds;
 use super::{MS, Nanos};
 use crate::config::Settings;
 
-/// A queue whose mark has been around once: requests arrive each millisecond.
+/// A queue whose mark has been around once. Requests arrive each millisecond.
 fn marked() -> Queue {
     let mut queue = Queue::default();
     queue.on_mark_started(0);
@@ -38,7 +38,7 @@ fn an_age_is_known_by_two_turns_and_the_calls_between_them() {
         queue.on_call(50 * MS, 0, false);
     }
     assert_eq!(queue.on_call(50 * MS, 0, false), MS);
-    // None arrives after the call itself.
+    // No request arrives after the call itself.
     assert_eq!(queue.on_call(50 * MS, 0, false), 0);
     assert_eq!(queue.on_call(50 * MS, 0, false), 0);
 }
@@ -59,7 +59,7 @@ fn without_two_marks_an_age_is_a_lower_bound() {
 
 #[test]
 fn a_bound_is_less_where_more_arrive_than_the_queue_holds() {
-    // One each millisecond: half of the local queue is 128 ms.
+    // One request each millisecond: half of the local queue is 128 ms.
     assert_eq!(marked().bound(30 * MS), 30 * MS);
     assert_eq!(marked().bound(240 * MS), 128 * MS);
     assert_eq!(Queue::default().bound(240 * MS), 240 * MS);
@@ -103,7 +103,7 @@ fn the_residual_time_is_half_of_a_constant_service() {
     assert_eq!(service.residual(1), Some(2 * MS));
     assert_eq!(service.residual(4), Some(MS / 2));
     assert_eq!(service.interval(4), Some(MS));
-    // Nine in ten take nothing: what an arrival finds is nearly always the tenth.
+    // Nine in ten take no time: an arrival nearly always finds the tenth.
     let mut service = ServiceTime::default();
     service.on_polls(Polls {
         number: 10,
@@ -152,7 +152,7 @@ fn a_stall_is_forgiven_once_and_its_backlog_drains() {
         readings.on_progress(1400 * MS, 1200 * MS, true),
         "no queue stands for so long"
     );
-    // 1200 ms and a margin of 50, less a quarter of the time that passes.
+    // 1200 ms and a margin of 50 ms, less a quarter of the time that passes.
     readings.on_tick(1800 * MS, 1150 * MS, Polls::default());
     assert!(readings.is_draining());
     readings.on_tick(1800 * MS, 1151 * MS, Polls::default());
@@ -162,7 +162,7 @@ fn a_stall_is_forgiven_once_and_its_backlog_drains() {
     assert_eq!(readings.found(), 1900 * MS, "what a monitor reports");
 }
 
-/// A law that is read every 10 ms.
+/// A law that gets a reading every 10 ms.
 struct Fed {
     thresholds: LagThresholds,
     law: Law,
@@ -241,7 +241,7 @@ fn thresholds_grow_with_the_handlers_up_to_a_maximum() {
             "{residual} ms"
         );
     }
-    // With nothing known, only the maximum arms.
+    // If nothing is known, only the maximum arms.
     fed.tick.residual = None;
     assert_eq!(fed.read(100).arm, 400 * MS);
     assert!((0..9).all(|_| !fed.read(399).is_armed));
@@ -310,7 +310,7 @@ fn a_call_is_rejected_by_its_age_its_queue_or_the_quota() {
                 ..at(0)
             })
     );
-    // Each request that has not begun takes 10 ms.
+    // Each request that has not started takes 10 ms.
     let behind = |unpolled| Call { unpolled, ..at(5) };
     assert!(!rejects(behind(2)) && rejects(behind(3)));
     let keeps_armed = |call: Call| terms.on_call(&mut Queue::default(), &call).keeps_armed;

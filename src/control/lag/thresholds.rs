@@ -33,7 +33,7 @@ use crate::config::{ConfigError, Settings, fields};
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The [module docs](crate::lag_shed) say what they are used for.
+/// The [module docs](crate::lag_shed) describe their use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
@@ -60,7 +60,8 @@ pub struct LagThresholds {
     pub disarm_after: Duration,
 }
 
-/// A bound is this many residual service times at the least, and the lag that arms twice as many.
+/// A bound is at least this number of residual service times, and the lag that arms is at least
+/// twice the number.
 const RESIDUALS: Nanos = 20;
 
 // === impl LagThresholds ===
@@ -77,19 +78,19 @@ impl LagThresholds {
         }
     }
 
-    /// For services that would rather reject than be slow: bound 20 ms, armed at 50 ms; at most 120
-    /// and 200 ms for long handlers.
+    /// Thresholds for services that prefer a rejection to a slow response: bound 20 ms, armed at 50
+    /// ms; at most 120 and 200 ms for long handlers.
     pub const fn strict() -> Self {
         Self::preset(20, 50, 120, 200)
     }
 
-    /// For services whose load comes in bursts that are worth waiting for: bound 60 ms, armed at
-    /// 300 ms; at most 300 and 600 ms for long handlers.
+    /// Thresholds for services whose load comes in bursts, which they prefer to serve slowly: bound
+    /// 60 ms, armed at 300 ms; at most 300 and 600 ms for long handlers.
     pub const fn burst_tolerant() -> Self {
         Self::preset(60, 300, 300, 600)
     }
 
-    /// The lag up to which nothing is watched, 1 ns to a day.
+    /// The lag up to which the shedder does not watch, 1 ns to a day.
     ///
     /// Default: 20 ms, two readings of the probe.
     pub const fn target(mut self, target: Duration) -> Self {
@@ -98,38 +99,39 @@ impl LagThresholds {
     }
 
     /// While it is armed, the shedder rejects the requests that have waited longer than this, 1 ns
-    /// to [`max_bound`](Self::max_bound()). Handlers that take long raise it up to that, and many
+    /// to [`max_bound`](Self::max_bound()). Long handlers raise the bound up to that maximum. Many
     /// short requests lower it to the time in which 128 of them reach the worker.
     ///
-    /// Default: 30 ms. Under any overload the queue holds the arrivals of this time, so that the
-    /// server always has work; half of it loses goodput, twice as much adds itself to the latency.
+    /// Default: 30 ms. Under any overload, the queue holds the arrivals of this time, so that the
+    /// server always has work. Half of it loses goodput; twice as much adds itself to the latency.
     pub const fn bound(mut self, bound: Duration) -> Self {
         self.bound = bound;
         self
     }
 
-    /// The most that long handlers raise the bound to, `bound` to a day.
+    /// The upper bound to which long handlers raise the bound, `bound` to a day.
     ///
-    /// Default: 240 ms. The bound is 20 times the residual service time, so that handlers of 20 ms
-    /// at 80 % of the capacity, which wait for each other by chance, lose less than 0.2 % instead
-    /// of 20 %.
+    /// Default: 240 ms. The bound is 20 times the residual service time. Handlers of 20 ms at 80 %
+    /// of the capacity, which wait for each other by chance, then lose less than 0.2 % of the
+    /// requests instead of 20 %.
     pub const fn max_bound(mut self, max_bound: Duration) -> Self {
         self.max_bound = max_bound;
         self
     }
 
-    /// The lag that arms the shedder, `target` to `max_arm`: two readings in a row, while requests
-    /// arrive, or the wait of one request. Handlers that take long raise it, up to
+    /// The lag that arms the shedder, `target` to `max_arm`: in two consecutive readings while
+    /// requests arrive, or as the wait of one request. Long handlers raise it up to
     /// [`max_arm`](Self::max_arm()).
     ///
-    /// Default: 80 ms. Less arms for short bursts; the requests of the onset wait for this long.
+    /// Default: 80 ms. A smaller lag arms for short bursts. The requests of the onset wait for this
+    /// long.
     pub const fn arm(mut self, arm: Duration) -> Self {
         self.arm = arm;
         self
     }
 
-    /// The most that long handlers raise the lag that arms to, `arm` to a day. This lag arms also
-    /// while it is not known how long handlers take.
+    /// The upper bound to which long handlers raise the lag that arms, `arm` to a day. While the
+    /// durations of the handlers are unknown, only this lag arms.
     ///
     /// Default: 400 ms.
     pub const fn max_arm(mut self, max_arm: Duration) -> Self {
@@ -146,7 +148,7 @@ impl LagThresholds {
         self
     }
 
-    /// B: the wait beyond which a request is rejected.
+    /// B: the wait from which on a request is rejected.
     pub(super) fn bound_at(&self, residual: Nanos) -> Nanos {
         let raised = nanos(self.bound).max(RESIDUALS.saturating_mul(residual));
         raised.min(nanos(self.max_bound))

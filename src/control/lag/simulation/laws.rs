@@ -1,4 +1,4 @@
-//! The law, put together as the layer does it, and laws of other projects to compare it with.
+//! The law, composed as in the layer, and laws of other projects for a comparison.
 
 use super::setup::{MS, Us};
 use crate::config::Settings;
@@ -9,29 +9,29 @@ use crate::control::lag::readings::Readings;
 use crate::control::lag::service_time::Polls;
 use crate::control::lag::thresholds::LagThresholds;
 
-/// What a law sees.
+/// The inputs and decisions of a law.
 pub(super) trait Law {
-    /// Whether a request is rejected.
+    /// Returns whether a request is rejected.
     fn on_call(&mut self, w: usize, now: Us, injected: usize, random: &mut fastrand::Rng) -> bool;
-    /// A reading; returns the lag.
+    /// Processes a reading, and returns the lag.
     fn on_tick(&mut self, now: Us) -> Us;
     fn on_sent(&mut self, now: Us);
     fn on_probe_polled(&mut self, now: Us);
 
-    /// Whether a call starts the mark of its worker.
+    /// Returns whether a call starts the mark of its worker.
     fn starts_mark(&mut self, _: usize, _: Us) -> bool {
         false
     }
     fn on_turn(&mut self, _: usize, _: Us) {}
-    /// Whether it goes around again.
+    /// Returns whether the mark goes around again.
     fn on_mark_returned(&mut self, _: usize, _: Us) -> bool {
         false
     }
     fn on_mark_ended(&mut self, _: usize) {}
-    /// A handler was polled for so long, for the first time and is pending.
+    /// A handler was polled for this time; `pends` for its first poll if that is pending.
     fn on_polled(&mut self, _: usize, _now: Us, _took: Us, _pends: bool) {}
 
-    /// An admitted request waits for its first poll; `true` if that counts.
+    /// An admitted request waits for its first poll. Returns `true` if the wait counts.
     fn on_spawned(&mut self) -> bool {
         false
     }
@@ -47,7 +47,7 @@ pub(super) struct Seawall {
     terms: Terms,
     found: Found,
     workers: Vec<Worker>,
-    /// Calls of this worker are noted once between two readings, unless they are watched.
+    /// The calls of a worker are noted once between two readings, unless they are watched.
     stamp: u64,
     progressed: Nanos,
     restarted: Nanos,
@@ -63,11 +63,11 @@ struct Worker {
     seen: u64,
 }
 
-/// Nothing is rejected.
+/// Rejects nothing.
 #[derive(Default)]
 pub(super) struct Nothing(Probe);
 
-/// Above a threshold everything is rejected, until the lag has been below it for a while.
+/// Rejects everything above a threshold, until the lag has been below it for a time.
 pub(super) struct Latch {
     probe: Probe,
     threshold: Us,
@@ -75,8 +75,8 @@ pub(super) struct Latch {
     over: Option<Us>,
 }
 
-/// What folly's Codel does, on the same probe: overloaded if the least lag of an interval was above
-/// the target; then it rejects while the lag is above twice that.
+/// The law of folly's Codel, with the same probe. It is overloaded if the smallest lag of an
+/// interval was above the target. It then rejects while the lag is above twice the target.
 pub(super) struct Codel {
     probe: Probe,
     ends: Us,
@@ -84,7 +84,7 @@ pub(super) struct Codel {
     is_overloaded: bool,
 }
 
-/// A probe for them.
+/// The probe of these laws.
 #[derive(Default)]
 struct Probe(Readings);
 
@@ -258,7 +258,7 @@ impl Probe {
     }
 
     fn on_polled(&mut self, now: Us) {
-        // Nothing is forgiven.
+        // No stall is ignored.
         self.0.on_polled(nanos(now), 0, false);
     }
 }

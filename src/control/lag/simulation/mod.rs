@@ -1,4 +1,4 @@
-//! The law in a closed loop, against loads and handlers.
+//! The law in a closed loop, with several loads and handlers.
 //!
 //! `cargo test --lib simulation -- --nocapture` prints the table of the docs.
 
@@ -14,22 +14,22 @@ use super::thresholds::LagThresholds;
 
 type Make = fn(&Setup) -> Box<dyn Law>;
 
-/// What a law made of one load.
+/// The result of a law under one load.
 #[derive(Default)]
 struct Outcome {
-    /// Of what no law can exceed.
+    /// Relative to the bound, which no law can exceed.
     goodput: f64,
-    /// Milliseconds.
+    /// In milliseconds.
     p50: f64,
     p99: f64,
     rejected: f64,
     gave_up: f64,
-    /// The median time after the overload in which less than four fifths of the requests were
-    /// served, in milliseconds.
+    /// The median time after the overload, in milliseconds, in which less than four fifths of the
+    /// requests were served.
     recovery: Us,
 }
 
-/// Before, during and after.
+/// The phases before, during and after the overload.
 #[derive(Clone, Copy)]
 struct Load {
     before: Phase,
@@ -50,7 +50,7 @@ impl Load {
         }
     }
 
-    /// With the onset and what follows.
+    /// Includes the onset and the time after the overload.
     fn overload(setup: &Setup, load: f64) -> Self {
         Self {
             before: (500, 0.6),
@@ -156,15 +156,15 @@ fn codel(_: &Setup) -> Box<dyn Law> {
     Box::new(Codel::new())
 }
 
-/// What is asserted about a kind of handlers.
+/// The goals for a kind of handlers.
 struct Goals {
     setup: Setup,
-    /// At the least, of the bound.
+    /// The least goodput, relative to the bound.
     goodput: f64,
-    /// At the most, with the onset; milliseconds.
+    /// The largest p99, with the onset, in milliseconds.
     p99: f64,
     recovery: Us,
-    /// Of the requests at 0.8 times the capacity, at the most.
+    /// The largest share of rejected requests at 0.8 times the capacity.
     rejected: f64,
 }
 
@@ -207,7 +207,7 @@ fn an_overload_moves_neither_the_goodput_nor_p99() {
     for goals in goals() {
         let setup = &goals.setup;
         for load in [2.0, 5.0, 10.0, 20.0] {
-            // Where rejections alone take half of the capacity, the bound is of no use.
+            // If rejections alone take half of the capacity, the bound is meaningless.
             if setup.bound(load) < 0.5 {
                 continue;
             }
@@ -244,7 +244,7 @@ fn nothing_is_rejected_that_the_server_can_do() {
     }
 }
 
-/// The requests wait in the tasks that a connection spawns, after the call.
+/// The requests wait after the call, in the tasks that a connection spawns.
 #[test]
 fn requests_of_few_connections_are_shed_as_well() {
     let kinds = [
@@ -275,7 +275,7 @@ fn requests_of_few_connections_are_shed_as_well() {
     }
 }
 
-/// A request that awaits leaves the queue. Its onset is what a concurrency limit bounds.
+/// A request that awaits leaves the queue. A concurrency limit bounds its onset.
 #[test]
 fn the_quota_bounds_requests_that_await() {
     let mut setup = Setup::new(2000.0, Handlers::Mixed, 1);
@@ -289,7 +289,7 @@ fn the_quota_bounds_requests_that_await() {
     }
 }
 
-/// Each handler is a stall by its length, and one after the other is a queue.
+/// Each handler is long enough for a stall, and one after the other makes a queue.
 #[test]
 fn long_handlers_are_rejected_like_short_ones() {
     for (service, goodput) in [(50_000.0, 0.95), (200_000.0, 0.85), (400_000.0, 0.4)] {
@@ -300,7 +300,7 @@ fn long_handlers_are_rejected_like_short_ones() {
         };
         let without = Outcome::of(nothing, &setup, load).goodput;
         let with = Outcome::of(seawall, &setup, load).goodput;
-        // One handler in ten of 400 ms takes longer than its client waits.
+        // One handler in ten takes 400 ms, which is longer than its client waits.
         assert!(
             with >= goodput && with > 4.0 * without,
             "{service}: {with}, {without}"

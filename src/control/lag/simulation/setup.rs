@@ -1,15 +1,16 @@
-//! What is served, and what becomes of it. Microseconds.
+//! The service of the simulation, and its results. Times are microseconds.
 
 pub(super) type Us = u64;
 pub(super) const MS: Us = 1000;
 
-/// How long handlers compute, by their mean.
+/// The durations of handlers, relative to their mean.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Handlers {
-    /// Half of the mean for half of them, the mean for four tenths, 3.5 times the mean for one.
+    /// Half of the mean for half of them, the mean for four tenths, 3.5 times the mean for one
+    /// tenth.
     Mixed,
     Exponential,
-    /// 0.05 times the mean for nine tenths, 9.55 times for one.
+    /// 0.05 times the mean for nine tenths, 9.55 times the mean for one tenth.
     Bimodal,
 }
 
@@ -19,26 +20,26 @@ pub(super) struct Setup {
     pub(super) service: f64,
     pub(super) handlers: Handlers,
     pub(super) rejection: f64,
-    /// HTTP/2: the requests come over this number of connections, whose tasks spawn a task for
-    /// each request. 0 is HTTP/1: each request is a task of the driver's.
+    /// The number of HTTP/2 connections over which the requests arrive. The task of a connection
+    /// spawns a task for each request. 0 is HTTP/1: each request is a task that the driver wakes.
     pub(super) connections: usize,
     /// A request awaits for this long before it computes.
     pub(super) awaits: Us,
-    /// All workers are blocked from then, for so long.
+    /// All workers are blocked from this time on, for this long.
     pub(super) stall: Option<(Us, Us)>,
-    /// So many requests arrive at once.
+    /// This many requests arrive at the same time.
     pub(super) burst: Option<(Us, usize)>,
 }
 
-/// Milliseconds at a multiple of the capacity.
+/// A duration in milliseconds, and a multiple of the capacity.
 pub(super) type Phase = (u64, f64);
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Clone, Copy)]
 pub(super) struct Done {
     pub(super) arrived: Us,
     pub(super) end: Us,
-    /// What the handler computed.
+    /// The time for which the handler computed.
     pub(super) cost: f64,
     pub(super) fate: Fate,
 }
@@ -47,7 +48,7 @@ pub(super) struct Done {
 pub(super) enum Fate {
     Served,
     Rejected,
-    /// Its client has given up.
+    /// The client of the request has given up.
     GaveUp,
 }
 
@@ -67,7 +68,7 @@ impl Setup {
         }
     }
 
-    /// What no law can exceed.
+    /// The goodput that no law can exceed.
     pub(super) fn bound(&self, load: f64) -> f64 {
         let p = self.rejection / self.service;
         ((1.0 - load * p) / (1.0 - p)).clamp(0.0, load)

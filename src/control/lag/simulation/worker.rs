@@ -1,4 +1,4 @@
-//! A worker and what it polls.
+//! A worker and the tasks that it polls.
 
 use std::collections::VecDeque;
 
@@ -9,14 +9,14 @@ pub(super) enum Task {
     Request {
         arrived: Us,
     },
-    /// Has requests that have arrived: an HTTP/2 connection.
+    /// An HTTP/2 connection that has received requests.
     Connection(usize),
     /// A request that a connection has spawned.
     Spawned {
         arrived: Us,
         is_counted: bool,
     },
-    /// A request that has awaited.
+    /// A request whose await has ended.
     Resumed {
         arrived: Us,
         cost: f64,

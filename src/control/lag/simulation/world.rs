@@ -1,7 +1,8 @@
-//! The scheduler on virtual time, as far as the law sees it: local queues of 256 slots with
+//! The scheduler on virtual time, as far as it affects the law: local queues of 256 slots with
 //! overflow, the slot for the task that was woken last, the injection queue, turns of the driver
 //! every 61 polls or when idle, deferred wakes, stealing, parking; requests that compute or await,
-//! rejections that cost, and the thread that measures. One seed, one outcome. Microseconds.
+//! the cost of rejections, and the thread that measures. One seed gives one result. Times are
+//! microseconds.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -21,14 +22,14 @@ pub(super) struct World<'a> {
     setup: Setup,
     law: &'a mut dyn Law,
     random: fastrand::Rng,
-    /// In the sockets.
+    /// The requests in the sockets.
     arriving: VecDeque<Us>,
-    /// What each connection has received.
+    /// The requests that each connection has received.
     received: Vec<VecDeque<Us>>,
     timers: BinaryHeap<Reverse<(Us, Us, u64)>>,
     workers: Vec<Worker>,
     injected: VecDeque<Task>,
-    /// Which worker waits in the driver.
+    /// The worker that waits in the driver.
     driver: Option<usize>,
     probe: Stage,
     next_tick: Us,
@@ -85,13 +86,13 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Until all is done.
+    /// Runs until all requests have ended.
     pub(super) fn run(mut self) -> Vec<Done> {
         loop {
             let awake = (0..self.workers.len()).filter(|w| !self.workers[*w].is_parked);
             let first = awake.min_by_key(|w| self.workers[*w].now);
             let now = first.map_or(Us::MAX, |w| self.workers[w].now);
-            // What happens outside of the workers comes first.
+            // Events outside the workers come first.
             let event = match self.driver {
                 Some(_) => self.next_event(),
                 None => Us::MAX,
@@ -155,7 +156,7 @@ impl<'a> World<'a> {
         self.next_tick += if is_calm { CALM_TICK } else { TICK };
     }
 
-    /// One turn of a worker's loop.
+    /// One turn of the loop of a worker.
     fn step(&mut self, w: usize) {
         self.workers[w].polls += 1;
         if self.workers[w].polls % POLLS_TO_DRIVER == 0 {
@@ -186,7 +187,7 @@ impl<'a> World<'a> {
         self.workers[w].is_searching = false;
     }
 
-    /// Sockets, timers, then what was deferred.
+    /// Polls sockets and timers, and then wakes the deferred tasks.
     fn drive(&mut self, w: usize) -> usize {
         let now = self.workers[w].now;
         let mut events = 0;
@@ -243,7 +244,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Wakes a worker that is parked, that in the driver last.
+    /// Wakes a parked worker; the one in the driver last.
     fn notify(&mut self, now: Us) {
         if self.workers.iter().any(|worker| worker.is_searching) {
             return;
@@ -279,7 +280,7 @@ impl<'a> World<'a> {
         self.steal(w)
     }
 
-    /// Half of another worker's queue.
+    /// Takes half of another worker's queue.
     fn steal(&mut self, w: usize) -> Option<Task> {
         let all = self.workers.len();
         let start = self.random.usize(..all);
@@ -341,7 +342,7 @@ impl<'a> World<'a> {
             Task::Mark { of } => {
                 self.workers[w].spend(0.5);
                 if of != w {
-                    // Stolen.
+                    // The mark was stolen.
                     self.workers[of].mark = Mark::Absent;
                     self.law.on_mark_ended(of);
                 } else if self.workers[w].mark == Mark::AwaitsTurn {

@@ -70,7 +70,7 @@ pub use self::report::SlowPollReport;
 pub use self::settings::SlowPollSettings;
 pub use self::shared::SlowPollSnapshot;
 use self::shared::{Shared, SlowPolls};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Configurable, Settings};
 use crate::gate::GateLayer;
 #[cfg(feature = "http")]
 use crate::panic_report::RequestSummary;
@@ -109,7 +109,7 @@ impl SlowPoll {
         let settings = settings.into();
         settings.check()?;
         Ok(Self {
-            shared: Arc::new(Shared::new(&settings)),
+            shared: Arc::new(Shared::new(settings)),
         })
     }
 
@@ -135,7 +135,7 @@ impl SlowPoll {
 
     /// The settings.
     pub fn settings(&self) -> SlowPollSettings {
-        self.shared.settings()
+        self.shared.current().get()
     }
 
     /// Replaces the settings for all clones of the handle, from the next poll on.
@@ -144,10 +144,7 @@ impl SlowPoll {
     ///
     /// Returns an error if a setting is outside its range, and then changes nothing.
     pub fn set(&self, settings: impl Into<SlowPollSettings>) -> Result<(), ConfigError> {
-        let settings = settings.into();
-        settings.check()?;
-        self.shared.set(&settings);
-        Ok(())
+        self.shared.change(|_| settings.into())
     }
 
     /// The number of slow polls, and the ten longest ones.
@@ -166,7 +163,7 @@ impl Default for SlowPoll {
     /// A handle with [`SlowPollSettings::default`].
     fn default() -> Self {
         Self {
-            shared: Arc::new(Shared::new(&SlowPollSettings::default())),
+            shared: Arc::new(Shared::new(SlowPollSettings::default())),
         }
     }
 }

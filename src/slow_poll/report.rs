@@ -8,6 +8,7 @@ use std::time::Duration;
 #[non_exhaustive]
 pub struct SlowPollReport {
     /// How long the poll took.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub took: Duration,
     /// The method of the request; `None` over [`Plain`](crate::Plain), as the two after it.
     pub method: Option<String>,

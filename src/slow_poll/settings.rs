@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Settings};
 
 /// The settings of a [`SlowPoll`](super::SlowPoll).
 ///
@@ -38,13 +38,11 @@ impl SlowPollSettings {
     pub const fn new(threshold: Duration) -> Self {
         Self { threshold }
     }
+}
 
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "no value is wrong yet"
-    )]
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+impl Settings for SlowPollSettings {
+    /// Any threshold is allowed.
+    fn check(&self) -> Result<(), ConfigError> {
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::report::SlowPollReport;
 use super::settings::SlowPollSettings;
 use crate::clock::nanos;
+use crate::config::{Configurable, Current};
 use crate::observe::{self, Reporter, Setting};
 #[cfg(feature = "http")]
 use crate::panic_report::RequestSummary;
@@ -38,6 +39,8 @@ pub(crate) struct SlowPolls<'a> {
 /// The state that all clones of a handle share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    settings: Current<SlowPollSettings>,
+    /// The threshold of the settings in nanoseconds, as polls read it.
     threshold: AtomicU64,
     polls: AtomicU64,
     worst: Mutex<Vec<SlowPollReport>>,
@@ -88,26 +91,16 @@ impl SlowPolls<'_> {
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn new(settings: &SlowPollSettings) -> Self {
+    pub(super) fn new(settings: SlowPollSettings) -> Self {
         let shared = Self {
-            threshold: AtomicU64::default(),
+            threshold: AtomicU64::new(nanos(settings.threshold)),
+            settings: Current::new(settings),
             polls: AtomicU64::default(),
             worst: Mutex::default(),
             reporter: Reporter::new("slow_poll"),
         };
-        shared.set(settings);
+        shared.replaced();
         shared
-    }
-
-    pub(super) fn settings(&self) -> SlowPollSettings {
-        let threshold = self.threshold.load(Relaxed);
-        SlowPollSettings::new(Duration::from_nanos(threshold))
-    }
-
-    pub(super) fn set(&self, settings: &SlowPollSettings) {
-        self.threshold.store(nanos(settings.threshold), Relaxed);
-        let seconds = settings.threshold.as_secs_f64();
-        self.reporter.set(Setting::SlowPoll, seconds);
     }
 
     pub(super) fn snapshot(&self) -> SlowPollSnapshot {
@@ -128,5 +121,22 @@ impl Shared {
             worst.insert(at, report);
             worst.truncate(WORST);
         }
+    }
+}
+
+impl Configurable for Shared {
+    type Settings = SlowPollSettings;
+
+    fn current(&self) -> &Current<SlowPollSettings> {
+        &self.settings
+    }
+
+    fn publish(&self, settings: &SlowPollSettings) {
+        self.threshold.store(nanos(settings.threshold), Relaxed);
+    }
+
+    fn replaced(&self) {
+        let seconds = self.settings.get().threshold.as_secs_f64();
+        self.reporter.set(Setting::SlowPoll, seconds);
     }
 }

@@ -10,7 +10,9 @@ pub(crate) struct State {
     /// the last: `| requests in flight: 63 | draining: 1 |`.
     word: AtomicU64,
     /// The end of the lame-duck time; [`NEVER`] until the drain begins.
-    rejects_at: AtomicU64,
+    over_at: AtomicU64,
+    /// The time after the lame-duck time in which requests are still admitted.
+    transit: AtomicU64,
 }
 
 const DRAINING: u64 = 1;
@@ -23,7 +25,8 @@ impl State {
     pub(crate) fn new() -> Self {
         Self {
             word: AtomicU64::new(0),
-            rejects_at: AtomicU64::new(NEVER),
+            over_at: AtomicU64::new(NEVER),
+            transit: AtomicU64::new(0),
         }
     }
 
@@ -31,7 +34,7 @@ impl State {
     pub(crate) fn begin(&self, now: u64, lame_duck: u64) -> bool {
         let at = now.saturating_add(lame_duck).min(NEVER - 1);
         let is_first = self
-            .rejects_at
+            .over_at
             .compare_exchange(NEVER, at, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok();
         if is_first {
@@ -46,14 +49,27 @@ impl State {
     }
 
     /// The end of the lame-duck time, if the drain has begun.
-    pub(crate) fn rejects_at(&self) -> Option<u64> {
-        let at = self.rejects_at.load(Ordering::SeqCst);
+    pub(crate) fn over_at(&self) -> Option<u64> {
+        let at = self.over_at.load(Ordering::SeqCst);
         (at != NEVER).then_some(at)
+    }
+
+    /// Returns whether the lame-duck time is over at `now`.
+    pub(crate) fn is_over(&self, now: u64) -> bool {
+        self.over_at().is_some_and(|at| now >= at)
+    }
+
+    /// Admits requests for this time after the lame-duck time: clients sent them before they could
+    /// know that the server shuts down.
+    pub(crate) fn set_transit(&self, time: u64) {
+        self.transit.store(time, Ordering::SeqCst);
     }
 
     /// Returns whether the drain rejects requests at `now`.
     pub(crate) fn rejects(&self, now: u64) -> bool {
-        self.rejects_at().is_some_and(|at| now >= at)
+        let transit = self.transit.load(Ordering::SeqCst);
+        self.over_at()
+            .is_some_and(|at| now >= at.saturating_add(transit))
     }
 
     /// Counts a request. Returns whether the drain has begun: only then it may reject the request.
@@ -80,12 +96,15 @@ mod tests {
     #[test]
     fn it_rejects_from_the_end_of_the_lame_duck_time_on() {
         let state = State::new();
-        assert_eq!((state.is_draining(), state.rejects_at()), (false, None));
+        assert_eq!((state.is_draining(), state.over_at()), (false, None));
         assert!(!state.rejects(u64::MAX));
         assert!(state.begin(10, 5));
         assert!(!state.begin(11, 1), "it begins once");
-        assert_eq!((state.is_draining(), state.rejects_at()), (true, Some(15)));
+        assert_eq!((state.is_draining(), state.over_at()), (true, Some(15)));
         assert_eq!((state.rejects(14), state.rejects(15)), (false, true));
+        state.set_transit(3);
+        assert_eq!((state.is_over(14), state.is_over(15)), (false, true));
+        assert_eq!((state.rejects(17), state.rejects(18)), (false, true));
     }
 
     #[test]

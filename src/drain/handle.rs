@@ -149,7 +149,7 @@ impl Drain {
         let shared = &self.shared;
         if !shared.state.is_draining() {
             DrainState::Serving
-        } else if shared.rejects() {
+        } else if shared.is_over() {
             DrainState::Rejecting
         } else {
             DrainState::LameDuck
@@ -276,12 +276,17 @@ impl Shared {
     /// Returns whether the drain rejects requests now.
     pub(super) fn rejects(&self) -> bool {
         // Before the drain begins, no clock is read.
-        self.state.rejects_at().is_some() && self.state.rejects(self.now())
+        self.state.over_at().is_some() && self.state.rejects(self.now())
+    }
+
+    /// Whether the lame-duck time is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.state.is_over(self.now())
     }
 
     /// The rest of the lame-duck time, if the drain has begun.
     pub(super) fn lame_duck_left(&self) -> Option<Duration> {
-        let left = self.state.rejects_at()?.saturating_sub(self.now());
+        let left = self.state.over_at()?.saturating_sub(self.now());
         Some(Duration::from_nanos(left))
     }
 

@@ -30,6 +30,10 @@ pub struct DrainSignal(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
 /// the bodies within two scans, and the connections write the end to their sockets.
 const FLUSH: Duration = Duration::from_millis(750);
 
+/// The time that the signal of the shutdown takes to reach the clients. The drain admits the
+/// requests that they send until then.
+const TRANSIT: Duration = Duration::from_secs(1);
+
 // === impl Drain ===
 
 impl Drain {
@@ -64,7 +68,8 @@ impl Drain {
     ///
     /// The closure `server` gets a future that signals the shutdown, and returns the server: that
     /// of axum, tonic, or your own; see the [module docs](super). The signal is ready when the
-    /// lame-duck time is over. The server and the requests in flight then have the time `grace` to
+    /// lame-duck time is over. For one more second, the drain admits the requests that clients
+    /// sent before they read it. The server and the requests in flight have the time `grace` to
     /// end. After that, the drain ends the remaining bodies, as [`wait_idle`](Self::wait_idle)
     /// does, and drops the server. The call returns at most 0.75 s after the grace period, whatever
     /// clients do.
@@ -80,6 +85,7 @@ impl Drain {
         S: IntoFuture<Output = Result<T, E>>,
     {
         let shared = &self.shared;
+        shared.state.set_transit(clock::nanos(TRANSIT));
         let mut server = pin!(server(self.lame_duck_over()).into_future());
         let mut lame_duck_over = pin!(shared.lame_duck_over());
         // Polls the server first: a server that has ended is not polled again.
@@ -140,15 +146,15 @@ impl Shared {
 
     async fn lame_duck_over(&self) {
         self.started().await;
-        while !self.rejects() {
+        while !self.is_over() {
             if let Some(left) = self.lame_duck_left() {
                 clock::sleep(left).await;
             }
         }
     }
 
-    /// Waits until no request is in flight. The drain rejects requests by now, so that no request
-    /// follows.
+    /// Waits until no request is in flight. The drain rejects requests by now, or the server has
+    /// ended, so that no request follows.
     async fn idle(&self) {
         loop {
             let changed = self.changed.notified();

@@ -560,6 +560,26 @@ mod serve {
         assert_eq!(*seen.lock().unwrap(), Some(DrainState::Rejecting));
     }
 
+    /// A client sends requests until it reads the signal.
+    #[tokio::test(start_paused = true)]
+    async fn requests_under_way_are_served_for_a_second_after_the_signal() {
+        let drain = drain();
+        drain.begin();
+        let served = drain.serve(
+            async |shutdown| {
+                shutdown.await;
+                assert!(drain.try_acquire().is_ok());
+                sleep(SECOND - Duration::from_millis(1)).await;
+                assert!(drain.try_acquire().is_ok());
+                sleep(Duration::from_millis(1)).await;
+                assert!(drain.try_acquire().is_err());
+                Ended::Ok(())
+            },
+            GRACE,
+        );
+        assert!(served.await.unwrap().is_clean());
+    }
+
     /// It waits for the server and for requests in flight outside it.
     #[tokio::test(start_paused = true)]
     async fn the_server_and_the_permits_have_the_grace_period() {

@@ -11,8 +11,8 @@ use crate::config::{ConfigError, Configurable, Fields, Settings as _};
 use crate::policy::{Mode, Switch};
 use crate::sync::lock;
 
-/// One thread at a time reads or applies settings of stacks, which may share handles. Code of the
-/// user does not run under this lock.
+/// One thread at a time reads or applies settings of stacks, which may share handles. Recorders and
+/// wakers do not run under this lock.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// The handle of a part, or several with the same settings.
@@ -393,7 +393,8 @@ impl<H: Handle> Step for Part<'_, H> {
 
     fn replace(&mut self) {
         let mode = self.switch.mode();
-        // Settings that are new do not reject in a mode that is old, nor the other way round.
+        // A part that is turned off or into a dry run does not enforce its new settings, and one
+        // that becomes enforced has them first.
         if self.new.mode != Mode::Enforce {
             self.switch.set(self.new.mode);
         }

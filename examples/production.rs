@@ -11,8 +11,8 @@
 //! curl -X POST localhost:3001/drills/shed/true  # every request is 503, until /drills/shed/false
 //! ```
 //!
-//! At SIGTERM or Ctrl-C it serves for `--lame-duck-ms` and then ends, after `--grace-ms` more at the
-//! latest. `.ci/production` shows that no request of a load test is lost.
+//! At SIGTERM or Ctrl-C it serves for `--lame-duck-ms` and then ends, after `--grace-ms` more at
+//! the latest. `.ci/production` shows that no request of a load test is lost.
 
 use std::time::Duration;
 

@@ -26,10 +26,11 @@ use crate::protocol::{Http, Rejections};
 use crate::rejection::Rejection;
 use crate::request::{PlainRequest, RequestKind};
 
-/// Puts a [`CircuitBreaker`] in front of a service: `CircuitBreakerLayer::new(breaker.clone())`.
+/// A layer that puts a [`CircuitBreaker`] in front of a service:
+/// `CircuitBreakerLayer::new(breaker.clone())`.
 pub type CircuitBreakerLayer<X = Http> = GateLayer<CircuitBreaker, X>;
 
-/// Rejects calls while their dependency fails. A cheap `Clone`: every clone is the same breaker.
+/// Rejects calls while their dependency fails. A cheap `Clone`: all clones are the same breaker.
 ///
 /// The [module docs](super) describe its states. `CircuitBreaker::default()` has the default
 /// [`CircuitBreakerSettings`].
@@ -41,11 +42,12 @@ pub struct CircuitBreaker {
 // === impl CircuitBreaker ===
 
 impl CircuitBreaker {
-    /// A breaker, closed.
+    /// Makes a closed breaker.
     ///
     /// # Errors
     ///
-    /// If a setting is outside its range, or if none of the three thresholds is set.
+    /// Returns an error if a setting is outside its range, or if none of the three thresholds is
+    /// set.
     pub fn new(settings: CircuitBreakerSettings) -> Result<Self, ConfigError> {
         settings.check()?;
         let reporter = Reporter::new("circuit_breaker");
@@ -58,7 +60,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Names the breaker in rejections, metrics and events. The first name stays.
+    /// Names the breaker in rejections, metrics and events. A second call has no effect.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.shared.reporter.set_name(name);
@@ -70,22 +72,22 @@ impl CircuitBreaker {
         self.shared.reporter.name()
     }
 
-    /// Takes a permit for a call that is not a request of a Tower service; a rejection is counted.
+    /// Takes a permit for a call that is not a request of a Tower service. A rejection is counted.
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] while the breaker is open; its [`retry_after`](Rejection::retry_after) is
-    /// the time until the next probe.
+    /// Returns a [`Rejection`] while the breaker is open. Its
+    /// [`retry_after`](Rejection::retry_after) is the time until the next probe.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<&Self>, Rejection> {
         Ok(Permit::new(self, self.acquire()?))
     }
 
-    /// Takes a permit that you can send to another task, at the cost of a reference count.
+    /// Takes a permit that you can send to another task. It costs a reference count.
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] while the breaker is open.
+    /// Returns a [`Rejection`] while the breaker is open.
     #[inline]
     pub fn try_acquire_owned(&self) -> Result<Permit<Self>, Rejection> {
         Ok(Permit::new(self.clone(), self.acquire()?))
@@ -102,8 +104,9 @@ impl CircuitBreaker {
     }
 
     /// Runs a future if the breaker admits it, and records its result as [`Plain`](crate::Plain)
-    /// does: `Ok` is a success, `Err` a failure. A [`Rejection`], or a boxed error around one, goes
-    /// by its reason. To classify results yourself, use [`run_with`](Self::run_with).
+    /// does: `Ok` is a success, `Err` is a failure. The outcome of a [`Rejection`], or of a boxed
+    /// error around one, depends on its reason. To classify results yourself, use
+    /// [`run_with`](Self::run_with).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -118,8 +121,8 @@ impl CircuitBreaker {
     ///
     /// # Errors
     ///
-    /// The future's error, or a [`Rejection`] while the breaker is open; the future is then dropped
-    /// without a poll.
+    /// Returns the error of the future, or a [`Rejection`] while the breaker is open. The breaker
+    /// then drops the future without a poll.
     ///
     /// # Cancellation
     ///
@@ -129,7 +132,7 @@ impl CircuitBreaker {
     ///
     /// # Panics
     ///
-    /// If the future panics; that counts as a failure.
+    /// Panics if the future panics. The panic counts as a failure.
     pub async fn run<F, T, E>(&self, future: F) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>>,
@@ -161,7 +164,7 @@ impl CircuitBreaker {
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run).
+    /// Returns the errors of [`run`](Self::run).
     pub async fn run_with<F, T, E, C, O>(&self, future: F, classify: C) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>>,
@@ -191,8 +194,8 @@ impl CircuitBreaker {
         result
     }
 
-    /// Records the outcome of a call that the breaker did not admit, for example of a metric of
-    /// your own. While the breaker is open or half-open, the outcome counts in the totals only,
+    /// Records the outcome of a call that the breaker did not admit, for example from your own
+    /// measurement. While the breaker is open or half-open, the outcome counts in the totals only,
     /// since the call was no probe.
     pub fn record(&self, outcome: Outcome) {
         self.shared.record(None, outcome, None);
@@ -252,9 +255,9 @@ impl CircuitBreaker {
         }
     }
 
-    /// Calls the hook for every change of state from now on: one change after the other, outside
-    /// any lock, in the task or thread whose call caused the change. The hook must not block. A
-    /// panic of the hook is caught. A hook that holds a clone of the breaker keeps it alive
+    /// Calls the hook for every later change of state, one change after the other, outside any
+    /// lock, in the task or thread whose call caused the change. The hook must not block. A panic
+    /// of the hook is caught. A hook that holds a clone of the breaker keeps the breaker alive
     /// forever.
     pub fn on_transition(&self, hook: impl Fn(&Transition) + Send + Sync + 'static) {
         self.shared.hook(Arc::new(hook));
@@ -264,7 +267,7 @@ impl CircuitBreaker {
 /// Forces a state.
 impl CircuitBreaker {
     /// Opens a closed or half-open breaker for its open time, as if a threshold were reached. Use
-    /// it for what you observe yourself.
+    /// it for failures that you detect yourself.
     pub fn trip(&self) {
         self.shared.trip();
     }
@@ -276,8 +279,8 @@ impl CircuitBreaker {
         self.shared.force(Mode::ForcedOpen);
     }
 
-    /// Admits every call, and counts it in the totals only, until [`reset`](Self::reset): the
-    /// breaker is switched off.
+    /// Switches the breaker off until [`reset`](Self::reset): it admits every call, and counts it
+    /// in the totals only.
     pub fn force_closed(&self) {
         self.shared.force(Mode::ForcedClosed);
     }
@@ -290,7 +293,7 @@ impl CircuitBreaker {
     }
 
     /// Closes the breaker in any state, and empties its window. The totals stay. A call that began
-    /// before counts in the totals only, also if the breaker was closed.
+    /// before the reset counts in the totals only, even if the breaker was closed.
     pub fn reset(&self) {
         self.shared.reset();
     }
@@ -299,7 +302,7 @@ impl CircuitBreaker {
 /// Changes the settings while the breaker runs. The next call and the next outcome use them, and
 /// the window keeps its calls. A change by itself neither opens nor closes the breaker.
 impl CircuitBreaker {
-    /// The settings.
+    /// The current settings.
     pub fn settings(&self) -> CircuitBreakerSettings {
         self.shared.current().get()
     }
@@ -308,14 +311,14 @@ impl CircuitBreaker {
     /// a new half-open timeout when it is half-open next. A call that began without a slow-call
     /// threshold is never slow.
     ///
-    /// If two threads read [`settings`](Self::settings) and set what they have changed, one change
+    /// If two threads read [`settings`](Self::settings) and set their changed copies, one change
     /// may be lost. [`set_failure_rate`](Self::set_failure_rate) and the other setters change one
-    /// value each, and lose none.
+    /// value each, and no change is lost.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new), and if the window is not equal to that of the breaker. Nothing is
-    /// changed then.
+    /// Returns the errors of [`new`](Self::new), and an error if the window differs from that of
+    /// the breaker. It then changes nothing.
     pub fn set(&self, settings: CircuitBreakerSettings) -> Result<(), ConfigError> {
         self.change(|_| settings)
     }
@@ -324,7 +327,7 @@ impl CircuitBreaker {
     ///
     /// # Errors
     ///
-    /// As [`set`](Self::set).
+    /// Returns the errors of [`set`](Self::set).
     pub fn set_failure_rate(&self, rate: impl Into<Option<f64>>) -> Result<(), ConfigError> {
         let rate = rate.into();
         self.change(|settings| settings.failure_rate(rate))
@@ -334,7 +337,7 @@ impl CircuitBreaker {
     ///
     /// # Errors
     ///
-    /// As [`set`](Self::set).
+    /// Returns the errors of [`set`](Self::set).
     pub fn set_slow_call(
         &self,
         slow: impl Into<Option<(Duration, f64)>>,
@@ -351,7 +354,7 @@ impl CircuitBreaker {
     ///
     /// # Errors
     ///
-    /// As [`set`](Self::set).
+    /// Returns the errors of [`set`](Self::set).
     pub fn set_minimum_calls(&self, calls: u32) -> Result<(), ConfigError> {
         self.change(|settings| settings.minimum_calls(calls))
     }
@@ -361,7 +364,7 @@ impl CircuitBreaker {
     ///
     /// # Errors
     ///
-    /// As [`set`](Self::set).
+    /// Returns the errors of [`set`](Self::set).
     pub fn set_open_duration(&self, duration: impl Into<OpenDuration>) -> Result<(), ConfigError> {
         let duration = duration.into();
         self.change(|settings| settings.open_duration(duration))
@@ -421,7 +424,7 @@ impl<R: RequestKind> Policy<R> for CircuitBreaker {
 }
 
 impl<P: Policy<PlainRequest<()>, Token = CircuitToken>> Permit<P> {
-    /// The work had this outcome, and took this long by your own measurement.
+    /// Records this outcome, with the duration that you measured, and releases the permit.
     pub fn settle_timed(mut self, outcome: Outcome, took: Duration) {
         if let Some(token) = self.token_mut() {
             token.measured(nanos(took));
@@ -439,7 +442,7 @@ impl fmt::Debug for CircuitBreaker {
 // === impl CircuitBreakerLayer ===
 
 impl CircuitBreakerLayer {
-    /// Puts the breaker in front of a service.
+    /// Makes a layer with this breaker.
     pub fn new(breaker: impl Into<CircuitBreaker>) -> Self {
         let breaker = breaker.into();
         let reporter = breaker.shared.reporter.clone();

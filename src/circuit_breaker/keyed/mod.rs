@@ -71,14 +71,14 @@ use crate::policy::{Admission, NoWait, Policy, Settled};
 use crate::protocol::Http;
 use crate::request::RequestKind;
 
-/// Puts a breaker per key in front of a service:
+/// A layer that puts a breaker per key in front of a service:
 /// `CircuitBreakersLayer::new(breakers.by_head(|head| ..))`.
 pub type CircuitBreakersLayer<K, F, X = Http> = GateLayer<PerKey<K, F>, X>;
 
 type Hook<K> = Arc<dyn Fn(&K, &Transition) + Send + Sync>;
 type Hooks<K> = Arc<RwLock<Vec<Hook<K>>>>;
 
-/// One [`CircuitBreaker`] per key, all with the same settings. A cheap `Clone`: every clone is the
+/// One [`CircuitBreaker`] per key, all with the same settings. A cheap `Clone`: all clones are the
 /// same family.
 pub struct CircuitBreakers<K> {
     family: Arc<Family<K>>,
@@ -96,7 +96,7 @@ struct Family<K> {
 
 struct Template {
     settings: CircuitBreakerSettings,
-    /// The state that was last forced on all breakers.
+    /// Forces the state that was last forced on all breakers.
     hand: fn(&CircuitBreaker),
 }
 
@@ -119,11 +119,12 @@ impl<K> CircuitBreakers<K>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    /// The family, without any breaker yet.
+    /// Makes a family without breakers.
     ///
     /// # Errors
     ///
-    /// If `max_keys` or `idle_timeout` is outside its range, and as [`CircuitBreaker::new`].
+    /// Returns an error if `max_keys` or `idle_timeout` is outside its range, and the errors of
+    /// [`CircuitBreaker::new`].
     pub fn new(settings: impl Into<CircuitBreakersSettings>) -> Result<Self, ConfigError> {
         let settings = settings.into();
         settings.check()?;
@@ -132,7 +133,7 @@ where
                 breakers: Cache::builder()
                     .max_capacity(settings.max_keys)
                     .time_to_idle(settings.idle_timeout)
-                    // A new key is not less important than a frequent one.
+                    // With this policy, a new key is as important as a frequent one.
                     .eviction_policy(EvictionPolicy::lru())
                     .build(),
                 template: RwLock::new(Template {
@@ -146,8 +147,8 @@ where
         })
     }
 
-    /// Names the breakers in rejections, metrics and events. The first name stays. Breakers and
-    /// layers that were made before have no name.
+    /// Names the breakers in rejections, metrics and events. A second call has no effect. Breakers
+    /// and layers that were made before the call have no name.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         let _ = self.family.name.set(name.into());
@@ -197,7 +198,7 @@ where
         usize::try_from(self.family.breakers.entry_count()).unwrap_or(usize::MAX)
     }
 
-    /// Whether there are no keys.
+    /// Returns whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -214,13 +215,13 @@ where
         self.family.template().settings.clone()
     }
 
-    /// Changes the settings of all breakers, present and future, also of those that you have
-    /// changed separately. They keep their window: that of `settings` is not used, and a
-    /// `minimum_calls` above the size of theirs is reduced to it.
+    /// Replaces the settings of all breakers, present and future, including those that you have
+    /// changed separately. They keep their window: the window of `settings` is not used, and a
+    /// `minimum_calls` above the size of their window is reduced to that size.
     ///
     /// # Errors
     ///
-    /// As [`CircuitBreaker::new`]; nothing is changed then.
+    /// Returns the errors of [`CircuitBreaker::new`], and then changes nothing.
     pub fn set(&self, settings: CircuitBreakerSettings) -> Result<(), ConfigError> {
         settings.check()?;
         let before = self.replace(|window| settings.with_window(window));
@@ -246,7 +247,7 @@ where
         before
     }
 
-    /// What follows from [`replace`](Self::replace) outside the lock.
+    /// The part of [`replace`](Self::replace) that runs outside the lock.
     pub(crate) fn replaced(&self) {
         for (_, breaker) in &self.family.breakers {
             breaker.replaced();
@@ -254,8 +255,8 @@ where
     }
 
     /// Calls the hook for every change of state of each breaker, as
-    /// [`CircuitBreaker::on_transition`] does. The hook must not hold a breaker: that would outlive
-    /// its key.
+    /// [`CircuitBreaker::on_transition`] does. The hook must not hold a breaker, since the breaker
+    /// would then outlive its key.
     pub fn on_transition(&self, hook: impl Fn(&K, &Transition) + Send + Sync + 'static) {
         self.family
             .hooks
@@ -286,7 +287,7 @@ where
 
     fn by_hand(&self, hand: fn(&CircuitBreaker)) {
         self.family.template_mut().hand = hand;
-        // Hooks run here and may get a breaker, so that the lock must not be held.
+        // Hooks run here and may get a breaker, so the lock must not be held.
         for (_, breaker) in &self.family.breakers {
             hand(&breaker);
         }
@@ -383,7 +384,7 @@ impl<K> Family<K> {
 // === impl CircuitBreakersLayer ===
 
 impl<K, F> CircuitBreakersLayer<K, F> {
-    /// Puts a breaker per key in front of a service.
+    /// Makes a layer with these breakers.
     pub fn new(breakers: PerKey<K, F>) -> Self {
         let name = breakers.breakers.family.name();
         let reporter = Reporter::new("circuit_breaker").named(name);

@@ -31,8 +31,8 @@ impl CircuitBreakersSettings {
         self
     }
 
-    /// How long a key that is not used is remembered: 1 ms to 1000 days. Default: an hour. It
-    /// should be longer than a breaker stays open.
+    /// The time for which the family keeps a key that is not used, 1 ms to 1000 days. Default: an
+    /// hour. It should be longer than the open time of a breaker.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self

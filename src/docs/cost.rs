@@ -11,26 +11,26 @@
 //! The first benchmark counts instructions and allocations under Callgrind and measures nanoseconds
 //! with Criterion; the cost of the service behind the layer is subtracted. Without `valgrind` it
 //! prints nanoseconds only. The table has instructions per request, from 2026-11-28, with rustc
-//! 1.95, tokio 1.54, tower 0.5.3, tower-http 0.6 and tower-resilience 0.14:
+//! 1.95, tokio 1.54, tower 0.5.3, tower-http 0.7 and tower-resilience 0.14:
 //!
 //! | | seawall | best peer | next peer |
 //! |---|---|---|---|
 //! | circuit breaker, closed: admit and record | 239 | recloser 131 | failsafe 389 |
-//! | the same as a layer | 404 | tower-resilience 1686, 3 allocations | |
+//! | the same as a layer | 406 | tower-resilience 1686, 3 allocations | |
 //! | circuit breaker, open: reject | 207 | failsafe 83 | recloser 110 |
 //! | concurrency limit: admit and release | 154 | tower 262 | tower-resilience 1253, 3 allocations |
-//! | concurrency limit, reached: reject | 210 | tower 237 | |
-//! | lag shedder | 63 | tower-resilience's adaptive limit 869, 1 allocation | little-loadshedder 1291, 1 allocation |
+//! | concurrency limit, reached: reject | 219 | tower 237 | |
+//! | lag shedder | 82 | tower-resilience's adaptive limit 869, 1 allocation | little-loadshedder 1291, 1 allocation |
 //! | timeout, ready at once | 43 | tower 197 | |
-//! | the same over HTTP | 269 | tower-http 741 | |
+//! | the same over HTTP | 269 | tower-http 729 | |
 //! | timeout, pending once | 756 | tower 683 | |
-//! | request limit, declared length among six headers | 870 | tower-http 353 | |
-//! | request limit, no headers | 434 | tower-http 188 | |
-//! | panic isolation over HTTP | 322 | tower-http 340, 1 allocation | |
-//! | six policies in one gate around an axum router | 1387, 0 allocations | tower and tower-http 4866, 6 allocations | tower-resilience's three 6425, 11 |
-//! | `seawall::server()` around an axum router | 1683, 0 allocations | | |
-//! | the same six as nested layers | 3210, 0 allocations | | |
-//! | one gate through `Router::layer` | 2831, 4 allocations | 6271, 10 allocations | 7808, 15 |
+//! | request limit, declared length among six headers | 862 | tower-http 353 | |
+//! | request limit, no headers | 425 | tower-http 188 | |
+//! | panic isolation over HTTP | 320 | tower-http 340, 1 allocation | |
+//! | six policies in one gate around an axum router | 1404, 0 allocations | tower and tower-http 4884, 6 allocations | tower-resilience's three 6427, 11 |
+//! | `seawall::server()` around an axum router | 1695, 0 allocations | | |
+//! | the same six as nested layers | 3208, 0 allocations | | |
+//! | one gate through `Router::layer` | 2851, 4 allocations | 6279, 10 allocations | 7794, 15 |
 //!
 //! - The six are panic isolation, lag shedder, circuit breaker, timeout, concurrency limit and
 //!   request limit. The peers are tower-http's panic, body and timeout layers, tower's limit and
@@ -40,7 +40,7 @@
 //! - Instruction counts repeat exactly. Callgrind counts a clock read as 29 instructions; on this
 //!   machine it takes as long as about 108.
 //! - Recloser counts the last calls and reads no clock.
-//! - The request limit of tower-http 0.6 answers 413 only if the request declares its length.
+//! - The request limit of tower-http 0.7 answers 413 only if the request declares its length.
 //!
 //! # Costs that a request does not have
 //!

@@ -47,7 +47,7 @@ pin_project! {
         P::Wait: WaitWith<S>,
     {
         fn drop(this: Pin<&mut Self>) {
-            let mut this = this.project();
+            let this = this.project();
             if const { <NeedsOf<P, X::Kind> as Needs>::Polls::IS } {
                 polls::end::<P, X::Kind>(this.polls);
             }
@@ -57,15 +57,31 @@ pin_project! {
             };
             // A future with a guard is dropped before its end.
             if asks && InFuture::<NeedsOf<P, X::Kind>>::get(this.guard).is_some() {
-                // The values that it drops may read the upload: its own, or the one that is
-                // reported.
-                let _listening = Listening::new();
-                let _scope = X::enter(this.kept);
-                this.state.set(State::Done);
-                drop(std::mem::take(this.guard));
+                drop_early::<S, Req, P, X>(this.state, this.guard, this.kept);
             }
         }
     }
+}
+
+/// Drops a future that has a guard: before its end.
+#[cold]
+#[inline(never)]
+#[expect(clippy::type_complexity, reason = "it is made of associated types")]
+fn drop_early<S, Req, P, X>(
+    mut state: Pin<&mut State<S::Future, QueuedOf<S, Req, P, X>, P>>,
+    guard: &mut FutureGuard<P, X::Kind>,
+    kept: &mut X::Kept,
+) where
+    S: Service<X::Inner>,
+    X: Protocol<Req, P>,
+    P: Policy<X::Kind>,
+    P::Wait: WaitWith<S>,
+{
+    // The values that it drops may read the upload: its own, or the one that is reported.
+    let _listening = Listening::new();
+    let _scope = X::enter(kept);
+    state.set(State::Done);
+    drop(std::mem::take(guard));
 }
 
 /// A request in a queue, or nothing.

@@ -569,7 +569,7 @@ mod serve {
             async |shutdown| {
                 shutdown.await;
                 assert!(drain.try_acquire().is_ok());
-                sleep(SECOND - Duration::from_millis(1)).await;
+                sleep(Duration::from_millis(999)).await;
                 assert!(drain.try_acquire().is_ok());
                 sleep(Duration::from_millis(1)).await;
                 assert!(drain.try_acquire().is_err());

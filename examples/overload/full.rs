@@ -92,7 +92,7 @@ pub(crate) async fn run(directory: &Path) -> Result<(), Error> {
             let capacity = match last {
                 Some((setup, capacity)) if setup == row.setup => capacity,
                 _ => {
-                    let capacity = bench.capacity(row.setup).await?;
+                    let capacity = bench.capacity(row.setup, SECONDS).await?;
                     println!("{}: {}", row.setup.describe(), capacity.describe());
                     capacity
                 }

@@ -172,7 +172,7 @@ async fn draw(args: &Args) -> Result<(), Error> {
     let planned = measure::CALIBRATION + measure::length(args.seconds) * cells as u32;
     let deadline = start + LONGEST.max(planned + planned / 4);
     let mut bench = Bench::new(args.setup.is_pinned(), cells, deadline);
-    let capacity = bench.capacity(args.setup).await?;
+    let capacity = bench.capacity(args.setup, args.seconds).await?;
     println!("{}\n", capacity.describe());
     let mut cells = Vec::new();
     for &law in &args.law {

@@ -116,7 +116,27 @@ impl Bench {
         Server::start(law, setup, self.rounds_per_us, self.is_pinned)
     }
 
-    pub(crate) async fn capacity(&self, setup: Setup) -> Result<Capacity, Error> {
+    /// Measures the capacity, and again if the machine was busy and there is time.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if the machine was busy, and there is no time.
+    pub(crate) async fn capacity(&self, setup: Setup, seconds: f64) -> Result<Capacity, Error> {
+        let mut tries = TRIES;
+        loop {
+            let capacity = self.calibrated(setup).await;
+            let Err(error) = capacity.as_ref() else {
+                return capacity;
+            };
+            tries -= 1;
+            if tries == 0 || !self.may_repeat(error, CALIBRATION, seconds)? {
+                return capacity;
+            }
+            println!("{error}; once more");
+        }
+    }
+
+    async fn calibrated(&self, setup: Setup) -> Result<Capacity, Error> {
         let (per_s, service_cost_us) = self.services(setup).await?;
         let rejection_cost_us = self.rejections(setup, per_s).await?;
         Ok(Capacity {
@@ -124,6 +144,13 @@ impl Bench {
             service_cost_us,
             rejection_cost_us,
         })
+    }
+
+    /// Whether a measurement failed because the machine was busy, and there is time for another and
+    /// for the cells that are left.
+    fn may_repeat(&self, error: &Error, it: Duration, seconds: f64) -> Result<bool, Error> {
+        let cells = length(seconds) * u32::try_from(self.cells_left)?;
+        Ok(error.is::<Busy>() && Instant::now() + it + cells <= self.deadline)
     }
 
     /// The capacity and the cost of a service, with as many clients as keep the server busy, each
@@ -204,8 +231,7 @@ impl Bench {
                 return cell;
             };
             tries -= 1;
-            let needed = length(seconds) * u32::try_from(self.cells_left)?;
-            if !error.is::<Busy>() || tries == 0 || Instant::now() + needed > self.deadline {
+            if tries == 0 || !self.may_repeat(error, Duration::ZERO, seconds)? {
                 return cell;
             }
             println!("{:<8} {load:>4}x: {error}; once more", law.as_str());

@@ -280,7 +280,7 @@ pub use self::{
 
 #[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
 #[doc(inline)]
-pub use self::http::tower_http::ResponseClassifier;
+pub use self::http::tower_http::{IgnoreRejections, ResponseClassifier};
 
 /// Names for what the types of services contain.
 #[cfg(feature = "http")]

@@ -1,12 +1,15 @@
-//! Classifiers of tower-http, of each version that a feature enables.
+//! Classifiers of tower-http, of each version that a feature enables: theirs for the gates of this
+//! crate, and one of this crate for their layers.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::Response;
+use http::{Request, Response};
 
 use self::sealed::Judge;
 use super::classify::{AtEnd, Classifier, Verdict};
 use crate::outcome::Outcome;
+use crate::rejection::Rejection;
 
 /// A classifier of tower-http: every `ClassifyResponse` that is `Clone`, `Send` and `Sync`, and has
 /// a `ClassifyEos` that is `Send`.
@@ -19,7 +22,61 @@ use crate::outcome::Outcome;
 )]
 pub trait ResponseClassifier<const MINOR: u8>: Judge<MINOR> {}
 
+/// A classifier for layers of tower-http, such as `TraceLayer`, under which a rejection is no
+/// failure. It lets another classifier classify all other responses.
+///
+/// By default `TraceLayer` logs each 5xx as an `ERROR`. Under overload, it would log each request
+/// that is shed.
+///
+/// ```
+/// # #[cfg(feature = "tower-http")] {
+/// use seawall::IgnoreRejections;
+/// use tower_http::classify::{GrpcErrorsAsFailures, ServerErrorsAsFailures};
+/// use tower_http::trace::TraceLayer;
+///
+/// let http = TraceLayer::new(IgnoreRejections::new(ServerErrorsAsFailures::make_classifier()));
+/// let grpc = TraceLayer::new(IgnoreRejections::new(GrpcErrorsAsFailures::make_classifier()));
+/// # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
+/// # fits_a_router(http);
+/// # fits_a_router(grpc);
+/// # }
+/// ```
+///
+/// - **What it ignores** are rejections that are
+///   [no failure of the service](Rejection::is_dependency_failure). A panic and a timeout are such
+///   failures, so that the other classifier classifies their answers. It also classifies streams
+///   that end with a failure.
+/// - **Where it goes**: outside the layers of this crate. The rejection is in the extensions of the
+///   response.
+/// - **Errors** are failures, as the traits of tower-http demand. The layers over HTTP answer with a
+///   response.
+///
+/// It implements `MakeClassifier` around a `MakeClassifier`, and `ClassifyResponse` around a
+/// `ClassifyResponse`: of tower-http 0.6 with the feature `tower-http`, of 0.7 with
+/// `tower-http-07`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IgnoreRejections<C> {
+    inner: C,
+}
+
 impl<C: Judge<MINOR>, const MINOR: u8> ResponseClassifier<MINOR> for C {}
+
+// === impl IgnoreRejections ===
+
+impl<C> IgnoreRejections<C> {
+    /// Lets this classifier classify what is no rejection.
+    pub const fn new(inner: C) -> Self {
+        Self { inner }
+    }
+}
+
+/// Whether the response is a rejection that is no failure of the service.
+fn is_ignored<B>(response: &Response<B>) -> bool {
+    let rejection = response.extensions().get::<Rejection>();
+    rejection.is_some_and(|rejection| !rejection.is_dependency_failure())
+}
+
+// === impl Judge ===
 
 mod sealed {
     use super::{AtEnd, Outcome, Response};
@@ -70,6 +127,46 @@ macro_rules! version {
                         })))
                     }
                 }
+            }
+        }
+
+        #[cfg(feature = $feature)]
+        impl<M> ::$tower_http::classify::MakeClassifier for IgnoreRejections<M>
+        where
+            M: ::$tower_http::classify::MakeClassifier,
+        {
+            type Classifier = IgnoreRejections<M::Classifier>;
+            type FailureClass = M::FailureClass;
+            type ClassifyEos = M::ClassifyEos;
+
+            fn make_classifier<B>(&self, request: &Request<B>) -> Self::Classifier {
+                IgnoreRejections::new(self.inner.make_classifier(request))
+            }
+        }
+
+        #[cfg(feature = $feature)]
+        impl<C> ::$tower_http::classify::ClassifyResponse for IgnoreRejections<C>
+        where
+            C: ::$tower_http::classify::ClassifyResponse,
+        {
+            type FailureClass = C::FailureClass;
+            type ClassifyEos = C::ClassifyEos;
+
+            fn classify_response<B>(
+                self,
+                response: &Response<B>,
+            ) -> ::$tower_http::classify::ClassifiedResponse<C::FailureClass, C::ClassifyEos> {
+                if is_ignored(response) {
+                    return ::$tower_http::classify::ClassifiedResponse::Ready(Ok(()));
+                }
+                self.inner.classify_response(response)
+            }
+
+            fn classify_error<E>(self, error: &E) -> C::FailureClass
+            where
+                E: fmt::Display + 'static,
+            {
+                self.inner.classify_error(error)
             }
         }
     };

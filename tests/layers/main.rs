@@ -65,6 +65,8 @@ mod support;
 mod timeout;
 #[cfg(feature = "http")]
 mod timeout_body;
+#[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
+mod trace;
 #[cfg(feature = "http")]
 mod tuples;
 #[cfg(feature = "http")]

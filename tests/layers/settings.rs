@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::Request;
 use http_body_util::BodyExt;
 use seawall::{
-    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, LagThresholds, RequestBody,
-    RequestLimit, RequestLimitLayer, RequestLimitSettings, Timeout, TimeoutLayer, TimeoutSettings,
+    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, RequestBody, RequestLimit,
+    RequestLimitLayer, RequestLimitSettings, Timeout, TimeoutLayer, TimeoutSettings,
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
@@ -220,10 +220,10 @@ fn settings_survive_toml_and_json() {
         min_body_rate = { bytes_per_second = 50, grace = "3s" }
         "#,
     );
-    survives(LagThresholds::default(), "");
+    survives(seawall::LagThresholds::default(), "");
     let milliseconds = Duration::from_millis;
     survives(
-        LagThresholds::strict()
+        seawall::LagThresholds::strict()
             .target(milliseconds(11))
             .bound(milliseconds(22))
             .max_bound(milliseconds(133))

@@ -6,6 +6,7 @@
 //! | deploy on Kubernetes without cutting requests off | [`operation`](operation#drain-on-kubernetes) |
 //! | export metrics to Prometheus | [`operation`](operation#metrics-for-prometheus) |
 //! | read the settings from a file, and read it again | [`settings`] |
+//! | log failures without rejections | [`operation`](operation#a-trace-layer-without-noise) |
 //! | rehearse an outage | [`operation`](operation#a-drill) |
 //! | serve events, long polls or WebSockets | [`streams`] |
 //! | know the address of the client in a layer | [`axum`](axum#the-address-of-the-client) |

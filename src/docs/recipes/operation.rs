@@ -141,6 +141,28 @@
 //! Give handles of one kind different [names](crate::ConcurrencyLimit::named): handles with the
 //! same name share their series.
 //!
+//! # A trace layer without noise
+//!
+//! `TraceLayer` of tower-http logs each 5xx as an `ERROR`, and so each request that is shed.
+//! [`IgnoreRejections`](crate::IgnoreRejections) (feature `tower-http` or `tower-http-07`) lets it
+//! log the failures of the service alone. Put the trace layer outside the stack:
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use seawall::IgnoreRejections;
+//! use tower_http::classify::ServerErrorsAsFailures;
+//! use tower_http::trace::TraceLayer;
+//!
+//! let stack = seawall::server().build()?;
+//! let classifier = IgnoreRejections::new(ServerErrorsAsFailures::make_classifier());
+//! let app = Router::new()
+//!     .route("/", get(async || "hello"))
+//!     .layer(stack.clone())
+//!     .layer(TraceLayer::new(classifier));
+//! # let _: Router = app;
+//! # Ok::<_, seawall::ConfigError>(())
+//! ```
+//!
 //! # A drill
 //!
 //! A drill shows what clients do when the service rejects. Force the state, watch, and reset it:

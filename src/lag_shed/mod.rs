@@ -68,10 +68,10 @@
 //!                                    at the head: from here
 //! ```
 //!
-//! A lag during which no request passes is a stall and not a queue. The shedder ignores a stall,
-//! and the backlog that it leaves while that becomes shorter. A second stall right after the first
-//! is a queue of long handlers, and is not ignored. Between two readings of the probe, a request
-//! costs one load while nothing is watched.
+//! A lag during which no request arrives and no poll of a handler ends is a stall and not a queue.
+//! The shedder ignores a stall, and the backlog that it leaves while that becomes shorter. A second
+//! stall right after the first is a queue of long handlers, and is not ignored. Between two
+//! readings of the probe, a request costs one load while nothing is watched.
 //!
 //! The guide [`docs::numbers`](crate::docs::numbers#the-lag-shedder) has figures, and
 //! `cargo run --release --example overload` compares the shedder with other algorithms on a real

@@ -5,6 +5,7 @@
 //! | switch a layer off, or look at it before it rejects | [`operation`](operation#switch-a-layer-off) |
 //! | deploy on Kubernetes without cutting requests off | [`operation`](operation#drain-on-kubernetes) |
 //! | export metrics to Prometheus | [`operation`](operation#metrics-for-prometheus) |
+//! | export metrics to OpenTelemetry | [`operation`](operation#metrics-for-opentelemetry) |
 //! | read the settings from a file, and read it again | [`settings`] |
 //! | log failures without rejections | [`operation`](operation#a-trace-layer-without-noise) |
 //! | rehearse an outage | [`operation`](operation#a-drill) |

@@ -141,6 +141,33 @@
 //! Give handles of one kind different [names](crate::ConcurrencyLimit::named): handles with the
 //! same name share their series.
 //!
+//! # Metrics for OpenTelemetry
+//!
+//! A recorder of the `metrics` facade passes the metrics on to a meter of OpenTelemetry. This
+//! recipe uses the crate `metrics-exporter-otel`:
+//!
+//! ```
+//! use metrics::KeyName;
+//! use metrics_exporter_otel::OpenTelemetryRecorder;
+//! use opentelemetry::metrics::MeterProvider;
+//! use opentelemetry_sdk::metrics::SdkMeterProvider;
+//! use seawall::observe::{BUCKETS, METRICS, MetricKind};
+//!
+//! // Add the reader of your exporter, for example a `PeriodicReader` of `opentelemetry-otlp`.
+//! let provider = SdkMeterProvider::builder().build();
+//! let recorder = OpenTelemetryRecorder::new(provider.meter("seawall"));
+//! for metric in METRICS.iter().filter(|metric| metric.kind == MetricKind::Histogram) {
+//!     recorder.set_histogram_bounds(&KeyName::from(metric.name), BUCKETS.to_vec());
+//! }
+//! metrics::set_global_recorder(recorder)?;
+//! // At the end of `main`, after the drain, so that the last values are exported:
+//! provider.shutdown()?;
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! An OpenTelemetry collector can also scrape the Prometheus endpoint of the recipe above, with its
+//! `prometheus` receiver.
+//!
 //! # A trace layer without noise
 //!
 //! `TraceLayer` of tower-http logs each 5xx as an `ERROR`, and so each request that is shed.

@@ -8,6 +8,7 @@ mod callers;
 mod composed;
 mod drain;
 mod grpc_deadline;
+mod health;
 mod slow;
 mod sockets;
 mod stack;

@@ -334,6 +334,26 @@ async fn counts_add_up() {
     assert_eq!(outcomes, admitted - exempt + full);
     assert!(panicked > 0 && open > 0 && full > 0 && exempt > 0);
     assert_eq!(limit.in_flight(), 0);
+
+    #[cfg(feature = "serde")]
+    {
+        let registry = seawall::Registry::new();
+        registry.add("breaker", &breaker).unwrap();
+        registry.add("limit", &limit).unwrap();
+        let json = serde_json::to_value(registry.snapshot()).unwrap();
+        let of = |handle: &str, count: &str| json[handle][count].as_u64().unwrap();
+        assert_eq!(
+            (of("breaker", "rejected"), of("limit", "rejected")),
+            (open, full)
+        );
+        assert_eq!(of("limit", "in_flight"), 0);
+        let total = |count: &str| json["breaker"]["totals"][count].as_u64().unwrap();
+        assert_eq!(total("successes"), outcome("success"));
+        assert_eq!(total("failures"), outcome("failure") + outcome("panicked"));
+        assert_eq!(total("ignored"), outcome("ignored") + outcome("cancelled"));
+        assert_eq!(total("panicked"), outcome("panicked"));
+        assert_eq!(total("cancelled"), outcome("cancelled"));
+    }
 }
 
 /// One state is 1 and the others are 0, or there is no gauge.

@@ -67,9 +67,14 @@ impl State {
 
     /// Returns whether the drain rejects requests at `now`.
     pub(crate) fn rejects(&self, now: u64) -> bool {
+        self.over_at().is_some() && self.admits_for(now) == 0
+    }
+
+    /// The time from `now` until the drain rejects requests.
+    pub(crate) fn admits_for(&self, now: u64) -> u64 {
         let transit = self.transit.load(Ordering::SeqCst);
-        self.over_at()
-            .is_some_and(|at| now >= at.saturating_add(transit))
+        let over_at = self.over_at.load(Ordering::SeqCst);
+        over_at.saturating_add(transit).saturating_sub(now)
     }
 
     /// Counts a request. Returns whether the drain has begun: only then it may reject the request.

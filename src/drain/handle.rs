@@ -55,7 +55,8 @@ pub enum DrainState {
     Serving,
     /// The drain has begun, and the service still serves requests.
     LameDuck,
-    /// The service rejects requests.
+    /// The lame-duck time is over, and the drain rejects requests. With
+    /// [`serve`](Drain::serve), it still admits those of one more second.
     Rejecting,
 }
 
@@ -123,7 +124,8 @@ impl Drain {
     ///
     /// Returns the errors of [`new`](Self::new), and then changes nothing.
     pub fn set(&self, settings: impl Into<DrainSettings>) -> Result<(), ConfigError> {
-        self.change(|_| settings.into())
+        let settings = settings.into();
+        self.change(|_| settings)
     }
 
     /// Begins the drain. Call it when the process must end, for example at SIGTERM, from any
@@ -178,7 +180,7 @@ impl Drain {
     ///
     /// # Errors
     ///
-    /// Returns a [`Rejection`] when the lame-duck time is over. It does not count as a rejected
+    /// Returns a [`Rejection`] when the drain rejects requests. It does not count as a rejected
     /// request.
     pub fn try_acquire(&self) -> Result<Permit<Self>, Rejection> {
         if self.shared.enters() {
@@ -288,6 +290,11 @@ impl Shared {
     pub(super) fn lame_duck_left(&self) -> Option<Duration> {
         let left = self.state.over_at()?.saturating_sub(self.now());
         Some(Duration::from_nanos(left))
+    }
+
+    /// The time until the drain rejects requests, after it has begun.
+    pub(super) fn admits_for(&self) -> Duration {
+        Duration::from_nanos(self.state.admits_for(self.now()))
     }
 
     /// Counts a request, unless the drain rejects it.

@@ -56,10 +56,15 @@ impl Drain {
     ///
     /// Use it where [`serve`](Self::serve) does not fit, for example with several servers.
     pub async fn wait_idle(&self, grace: Duration) -> DrainReport {
-        self.shared.lame_duck_over().await;
-        if clock::within(grace, self.shared.idle()).await.is_none() {
-            self.shared.cutoff.end_bodies();
-            let _ = clock::within(FLUSH, self.shared.idle()).await;
+        let shared = &self.shared;
+        shared.lame_duck_over().await;
+        let idle = async {
+            shared.rejecting().await;
+            shared.idle().await;
+        };
+        if clock::within(grace, idle).await.is_none() {
+            shared.cutoff.end_bodies();
+            let _ = clock::within(FLUSH, shared.idle()).await;
         }
         self.report()
     }
@@ -150,6 +155,13 @@ impl Shared {
             if let Some(left) = self.lame_duck_left() {
                 clock::sleep(left).await;
             }
+        }
+    }
+
+    /// Waits until the drain rejects requests.
+    async fn rejecting(&self) {
+        while !self.rejects() {
+            clock::sleep(self.admits_for()).await;
         }
     }
 

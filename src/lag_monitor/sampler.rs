@@ -85,8 +85,8 @@ pub(crate) fn probe(of: &runtime::Handle) -> Arc<Probe> {
     probe
 }
 
-/// Calls `act` for the runtime with this number, if it has not ended.
-pub(super) fn with_number(number: NonZeroU64, act: impl FnOnce(&RuntimeLag)) {
+/// The runtime with this number, if it has not ended.
+pub(super) fn with_number(number: NonZeroU64) -> Option<Arc<RuntimeLag>> {
     let runtimes = lock(&SAMPLER.runtimes);
     let mut probes = runtimes
         .all
@@ -94,9 +94,7 @@ pub(super) fn with_number(number: NonZeroU64, act: impl FnOnce(&RuntimeLag)) {
         .filter_map(|entry| entry.probe.upgrade());
     let found = probes.find(|probe| probe.lag().number() == number);
     drop(runtimes);
-    if let Some(probe) = found {
-        act(probe.lag());
-    }
+    found.map(|probe| probe.lag().clone())
 }
 
 /// Keeps a probe going until its runtime ends.

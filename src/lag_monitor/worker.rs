@@ -184,10 +184,14 @@ impl Unpolled {
     #[cold]
     #[inline(never)]
     pub(crate) fn end(self) {
-        match Worker::last().filter(|here| here.lag.number() == self.0) {
-            Some(here) => here.lag.remove_unpolled(),
-            // The future has moved to another runtime.
-            None => sampler::with_number(self.0, RuntimeLag::remove_unpolled),
+        if let Some(here) = Worker::last().filter(|here| here.lag.number() == self.0) {
+            here.lag.remove_unpolled();
+        } else if let Some(lag) = sampler::with_number(self.0) {
+            // The future has moved to a thread that has seen no call, or to another runtime.
+            lag.remove_unpolled();
+            if Handle::try_current().is_ok_and(|runtime| runtime.id() == lag.runtime()) {
+                Worker::here(&lag);
+            }
         }
     }
 }

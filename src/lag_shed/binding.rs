@@ -82,6 +82,7 @@ struct AtomicTerms {
     arm: AtomicU64,
     most_pended: AtomicU64,
     most_injected: AtomicU64,
+    workers: AtomicU64,
     interval: AtomicU64,
     share: AtomicU64,
 }
@@ -286,6 +287,7 @@ impl AtomicTerms {
             arm: AtomicU64::new(0),
             most_pended: AtomicU64::new(0),
             most_injected: AtomicU64::new(0),
+            workers: AtomicU64::new(0),
             interval: AtomicU64::new(0),
             share: AtomicU64::new(0),
         };
@@ -300,6 +302,7 @@ impl AtomicTerms {
         self.most_pended.store(terms.most_pended, Relaxed);
         self.most_injected
             .store(terms.most_injected as u64, Relaxed);
+        self.workers.store(terms.workers, Relaxed);
         self.interval.store(terms.interval, Relaxed);
         self.share.store(terms.share.to_bits(), Relaxed);
         let flags = flag(terms.is_watching, Self::WATCHING)
@@ -320,6 +323,7 @@ impl AtomicTerms {
             is_calm: flags & Self::CALM != 0,
             most_pended: self.most_pended.load(Relaxed),
             most_injected: self.most_injected.load(Relaxed) as usize,
+            workers: self.workers.load(Relaxed),
             interval: self.interval.load(Relaxed),
             share: f64::from_bits(self.share.load(Relaxed)),
         }

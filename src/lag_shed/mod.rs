@@ -218,7 +218,8 @@ impl LagShed {
     ///
     /// Returns the errors of [`new`](Self::new), and then changes nothing.
     pub fn set(&self, settings: impl Into<LagThresholds>) -> Result<(), ConfigError> {
-        self.change(|_| settings.into())
+        let settings = settings.into();
+        self.change(|_| settings)
     }
 
     /// Rejects every request in every runtime while `force` is `true`. Use it for drills and tests.

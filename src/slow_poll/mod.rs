@@ -46,8 +46,8 @@
 //!
 //! Two clock reads for each poll. For its reports, the gate keeps the request's method, URI and
 //! `x-request-id` while the request runs, which costs three reference counts, and the route, if
-//! there is a closure for it. [Switched off](GateLayer::switched_by), the layer reads no clock and
-//! keeps nothing.
+//! there is a closure for it. A slow poll also allocates its report and takes a lock. [Switched
+//! off](GateLayer::switched_by), the layer reads no clock and keeps nothing.
 //!
 //! # Cancellation
 //!
@@ -144,7 +144,8 @@ impl SlowPoll {
     ///
     /// Returns an error if a setting is outside its range, and then changes nothing.
     pub fn set(&self, settings: impl Into<SlowPollSettings>) -> Result<(), ConfigError> {
-        self.shared.change(|_| settings.into())
+        let settings = settings.into();
+        self.shared.change(|_| settings)
     }
 
     /// The number of slow polls, and the ten longest ones.

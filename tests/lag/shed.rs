@@ -1,14 +1,16 @@
 //! The conditions under which the shedder rejects requests.
 
 use std::hint::black_box;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
 use seawall::{LagMonitor, LagShed, LagShedLayer, LagState, LagThresholds, Reason, Rejection};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tower::{BoxError, Layer, Service, service_fn};
 
@@ -72,35 +74,82 @@ fn requests_that_one_task_spawns_are_shed() {
     }
 }
 
+/// A handler that computes.
+fn computes() -> impl Future<Output = Result<(), BoxError>> {
+    std::future::poll_fn(|_| {
+        (0..1_000_000_u64).for_each(|round| _ = black_box(round));
+        Poll::Ready(Ok(()))
+    })
+}
+
+/// A shedder that watches a runtime and is not armed, and that knows the mean service time.
+fn watching(runtime: &Handle) -> LagShed {
+    let lag = LagShed::new(LagThresholds::default().max_arm(ARM).arm(ARM)).unwrap();
+    until("watched", || {
+        admits_in(runtime, &lag);
+        lag.state() != LagState::Normal
+    });
+    let mut service = LagShedLayer::new(lag.clone())
+        .plain()
+        .layer(service_fn(|()| computes()));
+    let _entered = runtime.enter();
+    for _ in 0..20 {
+        assert_eq!(polled(service.call(())), Some(true));
+    }
+    lag
+}
+
+/// The lag that arms: longer than a test runs.
+const ARM: Duration = Duration::from_secs(15);
+
 /// Requests that are dropped, or whose call panics, wait for nothing.
 #[test]
 fn a_request_without_a_first_poll_does_not_count_for_ever() {
     let _alone = alone();
     let runtime = workers(1);
-    let lag = LagShed::default();
+    let _blocked = block(runtime.handle());
+    let lag = watching(runtime.handle());
     let mut service = LagShedLayer::new(lag.clone())
         .plain()
         .layer(service_fn(|panics: bool| {
-            assert!(!panics, "on purpose");
-            std::future::ready(Ok::<_, BoxError>(()))
+            if panics {
+                // Without the hook, which takes long enough for a stall.
+                resume_unwind(Box::new("on purpose"));
+            }
+            computes()
         }));
-    let blocked = block(runtime.handle());
-    until("watched", || {
-        admits_in(runtime.handle(), &lag);
-        lag.state() != LagState::Normal
-    });
     let _entered = runtime.enter();
-    for round in 0..300_000 {
-        let call = AssertUnwindSafe(|| drop(service.call(round % 3000 == 0)));
-        let _ = std::panic::catch_unwind(call);
+    for round in 0..100_000 {
+        let call = AssertUnwindSafe(|| drop(service.call(round % 1000 == 0)));
+        let _ = catch_unwind(call);
     }
-    // Handlers of which the mean is known: a request that waits costs time.
-    until("rejected", || !admits(&lag));
+    // If they waited, the next request would wait for more than `ARM`.
+    assert_eq!(polled(service.call(false)), Some(true));
+    assert_eq!(lag.snapshot().rejected, 0);
+}
+
+/// They count while there is lag. Without it they wait for their caller, and the shedder is
+/// disarmed.
+#[test]
+fn futures_that_are_held_do_not_keep_it_armed() {
+    let _alone = alone();
+    let runtime = workers(1);
+    let blocked = block(runtime.handle());
+    let lag = watching(runtime.handle());
+    let mut service = LagShedLayer::new(lag.clone())
+        .plain()
+        .layer(service_fn(|()| computes()));
+    let _entered = runtime.enter();
+    let held: Vec<_> = (0..20_000).map(|_| service.call(())).collect();
+    lag.set(LagThresholds::default()).unwrap();
+    until("rejected", || polled(service.call(())) == Some(false));
     drop(blocked);
     until("normal", || {
-        admits(&lag);
+        polled(service.call(()));
         lag.state() == LagState::Normal
     });
+    assert_eq!(polled(service.call(())), Some(true));
+    drop(held);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Real runtimes that the tests block. The tests assert order and state, and no duration.
 
 use std::future::ready;
+use std::pin::pin;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -43,16 +44,20 @@ pub(crate) fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
+/// Whether a call succeeds at its first poll; `None` if it is pending.
+pub(crate) fn polled<T, E>(call: impl Future<Output = Result<T, E>>) -> Option<bool> {
+    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => Some(result.is_ok()),
+        Poll::Pending => None,
+    }
+}
+
 /// Returns whether a request that arrives now in this runtime is admitted.
 pub(crate) fn admits(lag: &LagShed) -> bool {
     let mut service = LagShedLayer::new(lag.clone())
         .plain()
         .layer(service_fn(|()| ready(Ok::<_, BoxError>(()))));
-    let mut call = std::pin::pin!(service.call(()));
-    match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(result) => result.is_ok(),
-        Poll::Pending => unreachable!("the service is ready at once"),
-    }
+    polled(service.call(())).expect("the service is ready at once")
 }
 
 /// The same, from outside the runtime.

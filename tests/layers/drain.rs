@@ -580,6 +580,27 @@ mod serve {
         assert!(served.await.unwrap().is_clean());
     }
 
+    /// It waits until no request can follow.
+    #[tokio::test(start_paused = true)]
+    async fn beside_a_server_a_waiting_task_waits_for_the_last_second_too() {
+        let drain = drain();
+        drain.begin();
+        let served = drain.serve(
+            async |shutdown| {
+                shutdown.await;
+                sleep(SECOND / 2).await;
+                let permit = drain.try_acquire().unwrap();
+                sleep(2 * SECOND).await;
+                drop(permit);
+                Ended::Ok(())
+            },
+            GRACE,
+        );
+        let ((waited, took), served) = tokio::join!(timed(drain.wait_idle(GRACE)), served);
+        assert!(waited.is_clean() && served.unwrap().is_clean());
+        assert_eq!(took, LAME_DUCK + 5 * SECOND / 2);
+    }
+
     /// It waits for the server and for requests in flight outside it.
     #[tokio::test(start_paused = true)]
     async fn the_server_and_the_permits_have_the_grace_period() {

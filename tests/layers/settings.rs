@@ -6,8 +6,9 @@ use std::time::Duration;
 use http::Request;
 use http_body_util::BodyExt;
 use seawall::{
-    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, RequestBody, RequestLimit,
-    RequestLimitLayer, RequestLimitSettings, Timeout, TimeoutLayer, TimeoutSettings,
+    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Drain, DrainSettings,
+    LagShed, LagThresholds, RequestBody, RequestLimit, RequestLimitLayer, RequestLimitSettings,
+    SlowPoll, SlowPollSettings, Timeout, TimeoutLayer, TimeoutSettings,
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
@@ -179,6 +180,39 @@ async fn a_limit_becomes_raisable_while_it_runs() {
     assert_eq!(status().await, 413);
 }
 
+/// The settings of a handle, which the conversion reads.
+struct Own<H>(H);
+
+macro_rules! from_own {
+    ($($handle:ty => $settings:ty),+ $(,)?) => {$(
+        impl From<Own<$handle>> for $settings {
+            fn from(own: Own<$handle>) -> Self {
+                own.0.settings()
+            }
+        }
+    )+};
+}
+
+from_own! {
+    Drain => DrainSettings,
+    LagShed => LagThresholds,
+    SlowPoll => SlowPollSettings,
+}
+
+/// The conversion is code of the user: nothing is locked while it runs.
+#[test]
+fn a_conversion_may_read_the_settings() {
+    macro_rules! sets {
+        ($($handle:expr),+ $(,)?) => {$(
+            let handle = $handle;
+            let before = handle.settings();
+            handle.set(Own(handle.clone())).unwrap();
+            assert_eq!(handle.settings(), before);
+        )+};
+    }
+    sets!(Drain::default(), LagShed::default(), SlowPoll::default(),);
+}
+
 #[cfg(feature = "serde")]
 #[test]
 fn settings_survive_toml_and_json() {
@@ -220,10 +254,10 @@ fn settings_survive_toml_and_json() {
         min_body_rate = { bytes_per_second = 50, grace = "3s" }
         "#,
     );
-    survives(seawall::LagThresholds::default(), "");
+    survives(LagThresholds::default(), "");
     let milliseconds = Duration::from_millis;
     survives(
-        seawall::LagThresholds::strict()
+        LagThresholds::strict()
             .target(milliseconds(11))
             .bound(milliseconds(22))
             .max_bound(milliseconds(133))

@@ -75,6 +75,8 @@ pub(crate) struct Terms {
     pub(crate) most_pended: u64,
     /// Calls are rejected while more tasks wait in the injection queue.
     pub(crate) most_injected: usize,
+    /// The number of workers of the runtime.
+    pub(crate) workers: u64,
     /// The time that a request waits for each request that was admitted before it and has not
     /// started.
     pub(crate) interval: Nanos,
@@ -248,6 +250,7 @@ impl Law {
             is_calm: tick.probe_lag <= nanos(to.target),
             most_pended: u64::MAX,
             most_injected: INJECTED * tick.workers.max(1),
+            workers: tick.workers as u64,
             interval: tick.interval.unwrap_or(0),
             share: self.share(),
         }
@@ -304,6 +307,7 @@ impl Terms {
         is_calm: true,
         most_pended: u64::MAX,
         most_injected: usize::MAX,
+        workers: 0,
         interval: 0,
         share: 0.0,
     };
@@ -311,17 +315,23 @@ impl Terms {
     /// Decides about a call by the queue of its worker.
     pub(crate) fn on_call(&self, queue: &mut Queue, call: &Call) -> Decision {
         let age = queue.on_call(call.now, self.restarted, self.is_calm);
-        let ahead = call.unpolled.saturating_mul(self.interval);
-        let wait = age.max(call.probe_age).saturating_add(ahead);
+        let waited = age.max(call.probe_age);
+        // Each worker starts one of them at once.
+        let queued = call.unpolled.saturating_sub(self.workers);
+        let wait = waited.saturating_add(queued.saturating_mul(self.interval));
         let bound = queue.bound(self.bound);
         let is_late = wait > bound || call.injected > self.most_injected;
-        let arms = !self.is_armed && wait > self.arm;
+        // Without lag, the requests that have not started are not in the queue of the runtime: a
+        // caller keeps the futures and does not poll them.
+        let shown = if self.is_calm { waited } else { wait };
+        let arms = !self.is_armed && shown > self.arm;
         let is_armed = self.is_armed || arms;
-        let was_half_full = wait >= bound / 2;
+        let was_half_full = shown >= bound / 2;
+        let is_full = was_half_full || call.injected > self.most_injected;
         let is_rejected = is_armed && (is_late || call.pended >= self.most_pended);
         Decision {
             is_rejected,
-            keeps_armed: is_rejected && (is_late || was_half_full),
+            keeps_armed: is_rejected && is_full,
             arms,
             was_half_full,
         }

@@ -249,6 +249,32 @@ fn thresholds_grow_with_the_handlers_up_to_a_maximum() {
     assert!(fed.read(400).is_armed);
 }
 
+/// Without lag their caller holds them: they neither arm the law nor keep it armed.
+#[test]
+fn requests_that_have_not_started_show_an_overload_while_there_is_lag() {
+    let behind = |is_calm, is_armed| {
+        let terms = Terms {
+            is_watching: true,
+            is_armed,
+            bound: 30 * MS,
+            arm: 80 * MS,
+            workers: 1,
+            interval: 10 * MS,
+            is_calm,
+            ..Terms::CALM
+        };
+        let call = Call {
+            now: 1000 * MS,
+            unpolled: 100,
+            ..Call::default()
+        };
+        terms.on_call(&mut Queue::default(), &call)
+    };
+    assert!(behind(false, false).arms && !behind(true, false).arms);
+    assert!(behind(false, true).keeps_armed && behind(true, true).is_rejected);
+    assert!(!behind(true, true).keeps_armed && !behind(true, true).was_half_full);
+}
+
 #[test]
 fn it_is_disarmed_after_half_a_second_without_lag_and_rejections() {
     let mut fed = Fed::new();
@@ -284,6 +310,7 @@ fn a_call_is_rejected_by_its_age_its_queue_or_the_quota() {
         bound: 30 * MS,
         most_pended: 10,
         most_injected: 32,
+        workers: 1,
         interval: 10 * MS,
         ..Terms::CALM
     };
@@ -310,9 +337,9 @@ fn a_call_is_rejected_by_its_age_its_queue_or_the_quota() {
                 ..at(0)
             })
     );
-    // Each request that has not started takes 10 ms.
+    // Each request that has not started takes 10 ms, but for one that a worker starts at once.
     let behind = |unpolled| Call { unpolled, ..at(5) };
-    assert!(!rejects(behind(2)) && rejects(behind(3)));
+    assert!(!rejects(behind(3)) && rejects(behind(4)));
     let keeps_armed = |call: Call| terms.on_call(&mut Queue::default(), &call).keeps_armed;
     let beyond = |age| Call {
         pended: 10,

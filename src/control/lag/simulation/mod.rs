@@ -251,7 +251,7 @@ fn requests_of_few_connections_are_shed_as_well() {
         (500.0, 1, 50.0),
         (2000.0, 1, 50.0),
         (2000.0, 2, 50.0),
-        (20_000.0, 2, 250.0),
+        (20_000.0, 2, 300.0),
     ];
     for connections in [1, 4, 50] {
         for (service, workers, p50) in kinds {

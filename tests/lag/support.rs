@@ -16,7 +16,7 @@ use tower::{BoxError, Layer, Service, service_fn};
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     #[cfg(all(feature = "metrics", feature = "tracing"))]
-    std::sync::LazyLock::force(&crate::told::INSTALLED);
+    std::sync::LazyLock::force(&crate::reported::INSTALLED);
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,73 +1,47 @@
 //! Each layer alone, over mocks, polled step by step or under paused time.
+//!
+//! A module has the name of the module of `src` that it tests, and a file of it answers one
+//! question. Tests that are about all layers have files of their own here.
+//!
+//! Not here: what a real runtime decides is in `tests/lag`, what the network or a framework decides
+//! in `tests/frameworks`, the semantics of other circuit breakers in `tests/conformance`, tables
+//! and models of decisions beside the decision in `src/control`, what other crates do in `benches`.
+//!
+//! A test uses the public API, never sleeps, and reads no clock. Mocks are in `support`. A test of
+//! a bug comes with its fix, and fails without it. All modules are one program, since linking is
+//! the most expensive part of a test run.
 
+mod circuit_breaker;
 mod plain;
 mod purity;
 
 #[cfg(feature = "http")]
-mod allocations;
-#[cfg(feature = "http")]
-mod answers;
-#[cfg(feature = "http")]
-mod body_outside;
-#[cfg(feature = "http")]
-mod callers_faults;
-#[cfg(feature = "http")]
 mod catch_panic;
-#[cfg(feature = "http")]
-mod circuit_breaker;
-#[cfg(feature = "http")]
-mod circuit_faults;
-#[cfg(all(feature = "http", feature = "keyed"))]
-mod circuit_keyed;
-#[cfg(feature = "http")]
-mod circuit_ready;
-mod circuit_settings;
-mod circuit_snapshot;
-#[cfg(feature = "http")]
-mod circuit_verdicts;
 #[cfg(feature = "http")]
 mod concurrency_limit;
 #[cfg(feature = "http")]
-mod contract;
-#[cfg(feature = "http")]
-mod differential;
-#[cfg(feature = "http")]
 mod drain;
-#[cfg(feature = "http")]
-mod endings;
 #[cfg(feature = "http")]
 mod gate;
 #[cfg(feature = "http")]
-mod heads;
-#[cfg(feature = "http")]
 mod health;
+#[cfg(feature = "http")]
+mod http;
 #[cfg(all(feature = "http", feature = "metrics", feature = "tracing"))]
 mod observe;
 #[cfg(feature = "http")]
-mod raise;
+mod policy;
 #[cfg(feature = "http")]
 mod registry;
 #[cfg(feature = "http")]
 mod request_limit;
 #[cfg(feature = "http")]
-mod request_slow;
-#[cfg(feature = "http")]
 mod settings;
 #[cfg(feature = "http")]
 mod slow_poll;
 #[cfg(feature = "http")]
-mod stack_retune;
-#[cfg(feature = "http")]
-mod stack_settings;
+mod stack;
 #[cfg(feature = "http")]
 mod support;
 #[cfg(feature = "http")]
 mod timeout;
-#[cfg(feature = "http")]
-mod timeout_body;
-#[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
-mod trace;
-#[cfg(feature = "http")]
-mod tuples;
-#[cfg(feature = "http")]
-mod untracked;

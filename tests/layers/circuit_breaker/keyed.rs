@@ -9,7 +9,7 @@ use seawall::circuit_breaker::{CircuitBreakers, CircuitBreakersLayer, CircuitBre
 use seawall::{CircuitBreaker, CircuitState, Reason};
 use tower::{BoxError, Layer, Service, service_fn};
 
-use crate::circuit_breaker::{SECOND, is_open, settings, status};
+use crate::circuit_breaker::layer::{SECOND, is_open, settings, status};
 use crate::support::*;
 
 fn family() -> CircuitBreakersSettings {

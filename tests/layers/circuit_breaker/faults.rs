@@ -17,7 +17,7 @@ use tokio_test::assert_pending;
 use tokio_test::task::spawn;
 use tower::{Layer, Service, service_fn};
 
-use crate::circuit_breaker::{SECOND, due, is_open, settings, status};
+use crate::circuit_breaker::layer::{SECOND, due, is_open, settings, status};
 use crate::support::*;
 
 /// A breaker that samples everything since its start would need hours to notice an outage after 100

@@ -20,7 +20,7 @@ use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};
 use tower::{BoxError, Layer, Service, ServiceBuilder, service_fn};
 
-use crate::circuit_breaker::{SECOND, breaker, settings};
+use crate::circuit_breaker::layer::{SECOND, breaker, settings};
 use crate::support::*;
 
 type Call = std::pin::Pin<Box<dyn Future<Output = Result<Response<AnyBody>, Infallible>> + Send>>;
@@ -198,7 +198,7 @@ async fn a3_a_body_that_fails_is_the_callers() {
         drop(service(post(aborted)).await.unwrap());
         assert_eq!(counted(&breaker), (0, 0, 0), "{place}");
         // The next failure of the service itself counts.
-        let mut failing = answers(|| crate::circuit_breaker::status(500));
+        let mut failing = answers(|| crate::circuit_breaker::layer::status(500));
         let mut layered = CircuitBreakerLayer::new(breaker.clone()).layer(&mut failing);
         drop(layered.call(get()).await.unwrap());
         assert_eq!(counted(&breaker), (1, 1, 0), "{place}");
@@ -294,7 +294,7 @@ async fn a3_a_handler_that_gives_up_on_the_body_is_not_to_blame() {
             headers.insert("grpc-status", "4".parse().unwrap());
             return response;
         }
-        crate::circuit_breaker::status(504)
+        crate::circuit_breaker::layer::status(504)
     };
     for (place, mut service, breaker) in everywhere(gives_up, breaker) {
         for mut request in [post(Script::default()), grpc()] {
@@ -373,7 +373,7 @@ async fn a3_a_plain_client_fails_because_of_the_body() {
         let mut client = client.clone();
         async move {
             let sent = client.call(request.into_body()).await;
-            Ok::<_, Infallible>(crate::circuit_breaker::status(if sent.is_ok() {
+            Ok::<_, Infallible>(crate::circuit_breaker::layer::status(if sent.is_ok() {
                 200
             } else {
                 502
@@ -401,7 +401,7 @@ async fn a_slow_upload_does_not_make_a_later_call_fast() {
     let client =
         CircuitBreakerLayer::new(breaker.clone()).layer(service_fn(async |_: Request<Script>| {
             tokio::time::sleep(2 * SECOND).await;
-            Ok::<_, Infallible>(crate::circuit_breaker::status(200))
+            Ok::<_, Infallible>(crate::circuit_breaker::layer::status(200))
         }));
     let handler = service_fn(move |request: Request<seawall::RequestBody<Script>>| {
         let mut client = client.clone();

@@ -13,7 +13,7 @@ use seawall::{
 use tokio::time::advance;
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
-use crate::circuit_breaker::{SECOND, breaker, due, is_open, settings, status};
+use crate::circuit_breaker::layer::{SECOND, breaker, due, is_open, settings, status};
 use crate::support::*;
 
 /// The outcome of each response, by its effect on a probe.

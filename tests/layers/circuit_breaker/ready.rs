@@ -17,7 +17,7 @@ use tower::discover::ServiceList;
 use tower::load::Constant;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
-use crate::circuit_breaker::{SECOND, breaker, due, is_open, settings, status};
+use crate::circuit_breaker::layer::{SECOND, breaker, due, is_open, settings, status};
 use crate::support::*;
 
 fn endpoint(

@@ -1,0 +1,6 @@
+//! Answers, heads, and tower-http's classifiers.
+
+mod answers;
+mod heads;
+#[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
+mod trace;

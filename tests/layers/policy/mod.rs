@@ -1,0 +1,4 @@
+//! Policies of policies, and gates inside gates.
+
+mod raise;
+mod tuples;

@@ -1,0 +1,4 @@
+//! The request limit: sizes and times of request bodies.
+
+mod size;
+mod slow;

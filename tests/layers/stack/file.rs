@@ -1,0 +1,128 @@
+//! Settings in TOML and JSON.
+
+use super::*;
+
+pub(super) fn survives(settings: &Settings) {
+    let text = toml::to_string(settings).unwrap();
+    assert_eq!(
+        &toml::from_str::<Settings>(&text).unwrap(),
+        settings,
+        "{text}"
+    );
+    let text = serde_json::to_string(settings).unwrap();
+    assert_eq!(
+        &serde_json::from_str::<Settings>(&text).unwrap(),
+        settings,
+        "{text}"
+    );
+}
+
+#[test]
+fn a_file_has_what_a_stack_has() {
+    survives(&Settings::default());
+    survives(&all_of_a_server());
+    survives(&all_of_a_client());
+    survives(&seawall::server().build().unwrap().settings());
+    survives(&seawall::client().build().unwrap().settings());
+    let all = r#"
+        [catch_panic]
+        mode = "off"
+
+        [lag_shed]
+        mode = "dry_run"
+        target = "21ms"
+        bound = "31ms"
+        max_bound = "241ms"
+        arm = "81ms"
+        max_arm = "401ms"
+        disarm_after = "501ms"
+
+        [drain]
+        mode = "dry_run"
+        lame_duck = "6s"
+
+        [timeout]
+        duration = "1s"
+        raisable_to = "2s"
+        mode = "dry_run" # in any position
+
+        [concurrency_limit]
+        mode = "dry_run"
+        limit = 5
+        max_queued = 6
+        queue_timeout = "100ms"
+
+        [request_limit]
+        mode = "dry_run"
+        max_body = 10
+        raisable_to = 20
+        max_header_bytes = 1000
+        max_headers = 30
+        max_uri = 40
+        body_idle_timeout = "1s"
+        body_timeout = "2s"
+        min_body_rate = { bytes_per_second = 50, grace = "3s" }
+    "#;
+    assert_eq!(toml::from_str::<Settings>(all).unwrap(), all_of_a_server());
+}
+
+/// An unknown part or field, a missing one, and a wrong kind of value.
+#[test]
+fn a_file_with_a_mistake_is_an_error() {
+    for (text, expected) in [
+        ("[timeouts]\nduration = '1s'", "unknown field `timeouts`"),
+        ("[timeout]\nduraton = '1s'", "unknown field `duraton`"),
+        ("[timeout]\nmode = 'off'", "missing field `duration`"),
+        ("[timeout]\nduration = 1", "expected a duration"),
+        (
+            "[timeout]\nduration = '1s'\nmode = 'on'",
+            "unknown variant `on`",
+        ),
+        ("[lag_shed]\nbounds = '1s'", "unknown field `bounds`"),
+        ("[drain]\nlame_duk = '1s'", "unknown field `lame_duk`"),
+        (
+            "[concurrency_limit]\nlimit = -1",
+            "invalid value: integer `-1`",
+        ),
+        (
+            "[concurrency_limit]\nlimit = 1\nqueue = 2",
+            "unknown field `queue`",
+        ),
+        (
+            "[request_limit]\nmax_body = 1\nmax_bod = 1",
+            "unknown field `max_bod`",
+        ),
+        (
+            "[request_limit]\nmax_body = 1\nmin_body_rate = { grace = '1s' }",
+            "missing field `bytes_per_second`",
+        ),
+        ("[catch_panic]\nmod = 'off'", "unknown field `mod`"),
+        (
+            "[circuit_breaker]\nfailure_rat = 0.5",
+            "unknown field `failure_rat`",
+        ),
+    ] {
+        let error = toml::from_str::<Settings>(text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text}\n{error}");
+    }
+    let twice = r#"{"timeout": {"mode": "off", "duration": "1s", "mode": "off"}}"#;
+    let error = serde_json::from_str::<Settings>(twice).unwrap_err();
+    assert!(
+        error.to_string().contains("duplicate field `mode`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn changes_can_be_sent() {
+    let stack = seawall::server().build().unwrap();
+    let timeout = TimeoutSettings::new(SECOND).raisable_to(2 * SECOND);
+    let changes = stack.apply(&Settings::default().timeout(timeout)).unwrap();
+    assert_eq!(
+        serde_json::to_value(&changes).unwrap(),
+        serde_json::json!([
+            { "field": "timeout.duration", "old": "30s", "new": "1s" },
+            { "field": "timeout.raisable_to", "old": null, "new": "2s" },
+        ])
+    );
+}

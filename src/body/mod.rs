@@ -9,7 +9,7 @@ mod watched;
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -158,7 +158,9 @@ where
         if const { <NeedsOf<P, HttpRequest> as Needs>::Ending::IS } {
             let clock = <NeedsOf<P, HttpRequest> as Needs>::Ending::get(this.clock);
             if let Some(clock) = clock {
-                return timed(this.source, polled, clock, cx);
+                if is_over(&this.source, &polled, clock, cx) {
+                    return Poll::Ready(Some(this.source.end(clock)));
+                }
             }
         }
         polled
@@ -189,27 +191,26 @@ fn data<D: From<Bytes>>(bytes: Bytes) -> Option<Result<Frame<D>, BodyError>> {
     (!bytes.is_empty()).then(|| Ok(Frame::data(bytes.into())))
 }
 
-/// Ends a body that is late or idle.
-fn timed<B, P>(
-    source: Pin<&mut Source<B, P>>,
-    polled: Poll<Option<Result<Frame<B::Data>, BodyError>>>,
+/// The result of a poll of a body.
+type Polled<D> = Poll<Option<Result<Frame<D>, BodyError>>>;
+
+/// Returns whether a body is late or idle.
+fn is_over<B, P>(
+    source: &Source<B, P>,
+    polled: &Polled<B::Data>,
     clock: &mut BodyClock,
     cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
+) -> bool
 where
     B: http_body::Body,
     P: Policy<HttpRequest>,
 {
     let Poll::Ready(polled) = polled else {
-        ready!(clock.poll_wait(cx));
-        return Poll::Ready(Some(source.end(clock)));
+        return clock.poll_wait(cx).is_ready();
     };
     clock.ready();
-    let goes_on = matches!(&polled, Some(Ok(frame)) if frame.is_data()) && !source.is_end_stream();
-    if goes_on && clock.is_long_over() {
-        return Poll::Ready(Some(source.end(clock)));
-    }
-    Poll::Ready(polled)
+    let goes_on = matches!(polled, Some(Ok(frame)) if frame.is_data()) && !source.is_end_stream();
+    goes_on && clock.is_long_over()
 }
 
 /// The end of a body that a layer ends: trailers with a status over gRPC, else an error.

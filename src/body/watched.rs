@@ -18,7 +18,7 @@ use crate::http::grpc;
 use crate::http::head::HttpRequest;
 use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InBody;
-use crate::policy::{Choice, Needs, NeedsOf, Policy};
+use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy};
 use crate::rejection::BoxError;
 use crate::upload::{self, BodyUpload, Listening, Scope};
 
@@ -86,6 +86,14 @@ impl<P: Policy<HttpRequest>> fmt::Debug for Carried<P> {
 }
 
 impl<P: Policy<HttpRequest>> Carried<P> {
+    /// The parts of the gate that the policies use for the body.
+    pub(crate) fn parts(&mut self) -> Parts<'_> {
+        match InBody::<NeedsOf<P, HttpRequest>>::get(&mut self.guard) {
+            Some(guard) => guard.parts(),
+            None => Parts::default(),
+        }
+    }
+
     /// Returns whether there is a reason to watch the body.
     #[inline(always)]
     pub(crate) fn is_any(&mut self) -> bool {

@@ -9,7 +9,7 @@ use super::head::HttpRequest;
 use crate::body::{Body, BodyClock, Bounds, Carried, ClockOf, LARGE, Watched};
 use crate::cutoff::Cutoff;
 use crate::gate::timer::TimerOf;
-use crate::policy::{Choice, Ending, Needs, NeedsOf, No, Policy, Yes};
+use crate::policy::{Choice, Ending, Needs, NeedsOf, No, Parts, Policy, Yes};
 use crate::protocol::{Converted, Wrapped};
 use crate::rejection::BoxError;
 use crate::request_limit::kept::{Kept, KeptBody};
@@ -48,8 +48,17 @@ pub trait Endings<B, P: Policy<HttpRequest>> {
 #[doc(hidden)]
 pub struct CarriedBody<P: Policy<HttpRequest>> {
     pub(super) carried: Carried<P>,
-    pub(super) clock: ClockOf<P>,
-    pub(super) bounds: <<NeedsOf<P, HttpRequest> as Needs>::Ending as Choice>::Maybe<Bounds>,
+    clock: ClockOf<P>,
+    remote: <Ends<P> as Choice>::Maybe<EndsFromOutside>,
+}
+
+/// Response bodies have bounds.
+type Ends<P> = <NeedsOf<P, HttpRequest> as Needs>::Ending;
+
+/// The body can be ended from outside.
+#[derive(Clone, Copy, Debug)]
+struct EndsFromOutside {
+    is_grpc: bool,
 }
 
 // === impl CarriedBody ===
@@ -66,28 +75,18 @@ impl<P: Policy<HttpRequest>> CarriedBody<P> {
         cutoff: Option<&Cutoff>,
         timer: &mut TimerOf<P, HttpRequest>,
     ) {
-        let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
-        let mut clock = ending.map(|ending| BodyClock::new(ending, timer.as_deref(), is_grpc));
-        if body.size_hint().exact().is_none_or(|size| size > LARGE) {
-            let progress = ending.and_then(|ending| ending.progress);
-            let has_deadline = clock.as_ref().is_some_and(BodyClock::has_deadline);
-            let reporter = match (ending, cutoff) {
-                (Some(ending), _) if has_deadline || progress.is_some() => Some(ending.reporter),
-                (_, Some(cutoff)) => Some(cutoff.reporter()),
-                _ => None,
-            };
-            if let Some(reporter) = reporter {
-                self.bounds = <NeedsOf<P, HttpRequest> as Needs>::Ending::some(Bounds {
-                    reporter: reporter.clone(),
-                    deadline: clock.as_mut().and_then(BodyClock::deadline),
-                    progress,
-                    cutoff: cutoff.cloned(),
-                    is_grpc,
-                });
+        let mut is_bounded = cutoff.is_some();
+        if let Some(ending) = ending {
+            is_bounded |= ending.progress.is_some();
+            if ending.has_deadline || ending.idle.is_some() {
+                let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
+                let clock = BodyClock::new(ending, timer.as_deref(), is_grpc);
+                is_bounded |= clock.has_deadline();
+                self.clock = Ends::<P>::some(clock);
             }
         }
-        if let Some(clock) = clock {
-            self.clock = <NeedsOf<P, HttpRequest> as Needs>::Ending::some(clock);
+        if is_bounded && body.size_hint().exact().is_none_or(|size| size > LARGE) {
+            self.remote = Ends::<P>::some(EndsFromOutside { is_grpc });
         }
     }
 }
@@ -98,7 +97,7 @@ impl<P: Policy<HttpRequest>> Default for CarriedBody<P> {
         Self {
             carried: Carried::default(),
             clock: ClockOf::<P>::default(),
-            bounds: Default::default(),
+            remote: Default::default(),
         }
     }
 }
@@ -203,10 +202,40 @@ where
     P: Policy<HttpRequest> + 'static,
     Watched<B, P>: Send,
 {
+    #[inline(always)]
     fn body(body: B, mut carried: CarriedBody<P>) -> Body<B, P> {
-        match <NeedsOf<P, HttpRequest> as Needs>::Ending::take(&mut carried.bounds) {
-            Some(bounds) => Body::remote(body, carried.carried, carried.clock, bounds),
+        match Ends::<P>::take(&mut carried.remote) {
+            Some(remote) => remote_body(body, carried, remote),
             None => Body::passing(body, carried.carried, carried.clock),
         }
     }
+}
+
+/// A body that can be ended from outside.
+#[inline(never)]
+fn remote_body<B, P>(body: B, carried: CarriedBody<P>, remote: EndsFromOutside) -> Body<B, P>
+where
+    B: http_body::Body<Data: From<Bytes> + Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    P: Policy<HttpRequest> + 'static,
+    Watched<B, P>: Send,
+{
+    let CarriedBody {
+        mut carried,
+        mut clock,
+        ..
+    } = carried;
+    let Parts { ending, cutoff, .. } = carried.parts();
+    let reporter = match (ending, cutoff) {
+        (Some(ending), _) => ending.reporter,
+        (None, Some(cutoff)) => cutoff.reporter(),
+        (None, None) => return Body::passing(body, carried, clock),
+    };
+    let bounds = Bounds {
+        reporter: reporter.clone(),
+        deadline: Ends::<P>::get(&mut clock).and_then(BodyClock::deadline),
+        progress: ending.and_then(|ending| ending.progress),
+        cutoff: cutoff.cloned(),
+        is_grpc: remote.is_grpc,
+    };
+    Body::remote(body, carried, clock, bounds)
 }

@@ -141,7 +141,9 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
 impl<P: Policy<R>, R: RequestKind> Drop for Permit<P, R> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.token.is_some() {
+        let needs_an_end =
+            const { <NeedsOf<P, R> as Needs>::Settle::IS || <NeedsOf<P, R> as Needs>::Release::IS };
+        if needs_an_end && self.token.is_some() {
             self.drop_unsettled();
         }
     }

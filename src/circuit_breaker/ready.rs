@@ -221,7 +221,7 @@ where
         let future = self
             .inner
             .call(self.protocol.pass(request, u64::MAX, &kept));
-        GateFuture::admitted(future, guard, memo, self.protocol.clone())
+        GateFuture::admitted(future, guard, memo, &self.protocol)
     }
 }
 

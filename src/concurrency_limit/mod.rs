@@ -51,22 +51,21 @@
 //! semaphore in `Layer::layer`, so that under axum a limit of 2 is 2 per route or per connection.
 //! Here the handle is the limit, however often you apply its layer.
 
+mod queued;
 mod settings;
+mod shared;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
+pub use self::queued::Queued;
 pub use self::settings::ConcurrencyLimitSettings;
+use self::shared::{Shared, wake};
 use crate::clock::{self, Lent};
 use crate::config::{ConfigError, Configurable, Current, Settings};
 use crate::control::concurrency_limit::limit::{Joined, Limiter};
-use crate::control::concurrency_limit::queue::Place;
 use crate::control::published::Published;
 use crate::deadline::Deadline;
 use crate::gate::GateLayer;
@@ -92,25 +91,6 @@ pub struct ConcurrencyLimit {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    limiter: Limiter<Option<Waker>>,
-    settings: Current<ConcurrencyLimitSettings>,
-    /// The queue of the settings, as requests read it: its length, and the nanoseconds in it.
-    queue: Published<2>,
-    reporter: Reporter,
-}
-
-/// The future of a request in the queue of a [`ConcurrencyLimit`].
-#[must_use = "futures do nothing unless polled"]
-pub struct Queued {
-    shared: Arc<Shared>,
-    place: Option<Place>,
-    since: Instant,
-    timeout: Duration,
-    deadline: Option<Deadline>,
-    lent: Lent,
-}
-
 /// The state of a [`ConcurrencyLimit`] at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -131,11 +111,6 @@ pub struct ConcurrencyLimitSnapshot {
 // === impl ConcurrencyLimit ===
 
 impl ConcurrencyLimit {
-    /// The time after which a rejected client may retry, before jitter. Permits are released within
-    /// one service time, which is rarely above a second, and one second is the least value of
-    /// `Retry-After`.
-    const RETRY_AFTER: Duration = Duration::from_secs(1);
-
     /// Makes a limit from a number of requests in flight, or from [`ConcurrencyLimitSettings`].
     ///
     /// # Errors
@@ -348,110 +323,5 @@ impl ConcurrencyLimitLayer {
         let limit = limit.into();
         let reporter = limit.shared.reporter.clone();
         Self::with_reporter(limit, reporter)
-    }
-}
-
-// === impl Shared ===
-
-impl Shared {
-    fn rejection(&self, reason: Reason) -> Rejection {
-        self.reporter
-            .reject(reason)
-            .with_retry_after(ConcurrencyLimit::RETRY_AFTER)
-    }
-
-    #[inline]
-    fn entered(&self) {
-        self.reporter.entered();
-    }
-
-    #[inline]
-    fn leave(&self) {
-        if let Some(waker) = self.limiter.leave() {
-            wake(waker);
-        }
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let occupancy = self.limiter.occupancy();
-        f.debug_struct("ConcurrencyLimit")
-            .field("limit", &occupancy.limit())
-            .field("in_flight", &occupancy.in_flight())
-            .field("reporter", &self.reporter)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Wakes a queued request. One that has not been polled yet has no waker: it finds the permit at
-/// its first poll.
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
-// === impl Queued ===
-
-impl Queued {
-    /// Removes the request from the queue. Returns whether it had been granted a permit.
-    fn leave_queue(&self, place: Place) -> bool {
-        let granted = self.shared.limiter.forget(place);
-        let waited = clock::now().saturating_duration_since(self.since);
-        self.shared.reporter.left_queue(waited);
-        granted
-    }
-}
-
-impl Future for Queued {
-    type Output = Result<(), Rejection>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        let place = this.place.as_ref().expect("polled after completion");
-        let granted = this.shared.limiter.is_served(place, |waker| match waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => *waker = Some(cx.waker().clone()),
-        });
-        if !granted {
-            let (since, timeout, deadline) = (this.since, this.timeout, this.deadline);
-            ready!(this.lent.poll(
-                || {
-                    let due = since + timeout.min(clock::FAR);
-                    // The queue ends the wait no later than a timeout around it. That timeout polls
-                    // this future first, and the queue knows the reason better.
-                    deadline.map_or(due, |deadline| due.min(deadline.at()))
-                },
-                cx
-            ));
-        }
-        let place = this.place.take().expect("it is there until it is granted");
-        // The lock decides: a permit that is granted at the last moment is kept.
-        Poll::Ready(if this.leave_queue(place) {
-            this.shared.entered();
-            Ok(())
-        } else {
-            Err(this.shared.rejection(Reason::QueueTimeout))
-        })
-    }
-}
-
-impl Drop for Queued {
-    fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            if self.leave_queue(place) {
-                self.shared.leave();
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Queued {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queued")
-            .field("timeout", &self.timeout)
-            .field("limit", &self.shared)
-            .finish_non_exhaustive()
     }
 }

@@ -110,22 +110,64 @@ where
     P: Policy<X::Kind>,
     P::Wait: WaitWith<S>,
 {
+    /// The future of a call of the inner service.
+    #[inline(always)]
+    pub(super) fn called(
+        future: S::Future,
+        guard: FutureGuard<P, X::Kind>,
+        timer: TimerOf<P, X::Kind>,
+        memo: X::Memo,
+        kept: X::Kept,
+        polls: PollsOf<P, X::Kind>,
+        protocol: &X,
+    ) -> Self {
+        Self {
+            state: State::Called { future },
+            guard,
+            timer,
+            memo,
+            kept,
+            polls,
+            protocol: protocol.clone(),
+        }
+    }
+
     /// The future of a call that is already admitted.
     pub(crate) fn admitted(
         future: S::Future,
         mut guard: Guard<P, X::Kind>,
         memo: X::Memo,
-        protocol: X,
+        protocol: &X,
     ) -> Self {
         guard.set_running(false);
+        Self::called(
+            future,
+            InFuture::<NeedsOf<P, X::Kind>>::some(guard),
+            TimerOf::<P, X::Kind>::default(),
+            memo,
+            X::Kept::default(),
+            PollsOf::<P, X::Kind>::default(),
+            protocol,
+        )
+    }
+
+    /// The future of a request that is rejected.
+    #[inline]
+    pub(super) fn rejected(
+        rejection: Rejection,
+        shared: &Arc<Shared<P>>,
+        memo: X::Memo,
+        kept: X::Kept,
+        protocol: &X,
+    ) -> Self {
         Self {
-            state: State::Called { future },
-            guard: InFuture::<NeedsOf<P, X::Kind>>::some(guard),
+            state: State::rejected(rejection, shared.clone()),
+            guard: FutureGuard::<P, X::Kind>::default(),
             timer: TimerOf::<P, X::Kind>::default(),
             memo,
-            kept: X::Kept::default(),
+            kept,
             polls: PollsOf::<P, X::Kind>::default(),
-            protocol,
+            protocol: protocol.clone(),
         }
     }
 }

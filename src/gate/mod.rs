@@ -235,7 +235,7 @@ where
                             ));
                         }
                     }
-                    self.called(future, guard, timer, memo, kept, calling.end())
+                    GateFuture::called(future, guard, timer, memo, kept, calling.end(), protocol)
                 }
                 Err(payload) => {
                     let guard = match unguarded {
@@ -243,7 +243,13 @@ where
                         None => InFuture::<NeedsOf<P, X::Kind>>::take(&mut guard),
                     };
                     let rejection = cold::caught(guard, payload);
-                    self.rejected(rejection, memo, X::Kept::default())
+                    GateFuture::rejected(
+                        rejection,
+                        &self.shared,
+                        memo,
+                        X::Kept::default(),
+                        &self.protocol,
+                    )
                 }
             }
         } else {
@@ -261,7 +267,7 @@ where
                     guard.set_running(false);
                 }
                 let polls = PollsOf::<P, X::Kind>::default();
-                return self.called(future, guard, timer, memo, kept, polls);
+                return GateFuture::called(future, guard, timer, memo, kept, polls, protocol);
             }
             // The call is a field of the literal, so that its future is made in place.
             GateFuture {
@@ -280,60 +286,6 @@ where
 }
 
 impl<S, P, X> Gate<S, P, X> {
-    #[inline(always)]
-    fn called<Req>(
-        &self,
-        future: S::Future,
-        guard: FutureGuard<P, X::Kind>,
-        timer: TimerOf<P, X::Kind>,
-        memo: X::Memo,
-        kept: X::Kept,
-        polls: PollsOf<P, X::Kind>,
-    ) -> GateFuture<S, Req, P, X>
-    where
-        X: Protocol<Req, P>,
-        S: Service<X::Inner>,
-        P: Policy<X::Kind>,
-        P::Wait: WaitWith<S>,
-    {
-        GateFuture {
-            state: State::Called { future },
-            guard,
-            timer,
-            memo,
-            kept,
-            polls,
-            protocol: self.protocol.clone(),
-        }
-    }
-
-    #[inline]
-    fn rejected<Req>(
-        &self,
-        rejection: Rejection,
-        memo: X::Memo,
-        kept: X::Kept,
-    ) -> GateFuture<S, Req, P, X>
-    where
-        X: Protocol<Req, P>,
-        S: Service<X::Inner>,
-        P: Policy<X::Kind>,
-        P::Wait: WaitWith<S>,
-    {
-        GateFuture {
-            state: State::Rejected {
-                rejection: Some(rejection),
-                shared: self.shared.clone(),
-            },
-            guard: FutureGuard::<P, X::Kind>::default(),
-            timer: TimerOf::<P, X::Kind>::default(),
-            memo,
-            kept,
-            polls: PollsOf::<P, X::Kind>::default(),
-            protocol: self.protocol.clone(),
-        }
-    }
-
     /// Rejects a request that the inner service has not got. It is inline if the rest of the body
     /// is not read.
     #[inline(always)]
@@ -347,7 +299,13 @@ impl<S, P, X> Gate<S, P, X> {
         if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
             return self.call_early(request, Early::Reject(rejection));
         }
-        self.rejected(rejection, X::inspect(&request), X::Kept::default())
+        GateFuture::rejected(
+            rejection,
+            &self.shared,
+            X::inspect(&request),
+            X::Kept::default(),
+            &self.protocol,
+        )
     }
 
     /// The answer to a request after a panic in `poll_ready`.
@@ -394,7 +352,13 @@ impl<S, P, X> Gate<S, P, X> {
     {
         let memo = X::inspect(&request);
         match early {
-            Early::Reject(rejection) => self.rejected(rejection, memo, X::unread(request)),
+            Early::Reject(rejection) => GateFuture::rejected(
+                rejection,
+                &self.shared,
+                memo,
+                X::unread(request),
+                &self.protocol,
+            ),
             Early::Wait(wait) => {
                 let timer = timer::<Req, P, X>(&wait.parts(), &mut request);
                 let parked = Parked {
@@ -423,9 +387,11 @@ impl<S, P, X> Gate<S, P, X> {
                 let (inner, protocol) = (&mut self.inner, &self.protocol);
                 match cold::start(inner, protocol, &self.shared, request, guard) {
                     Ok((future, guard, kept, polls)) => {
-                        self.called(future, guard, timer, memo, kept, polls)
+                        GateFuture::called(future, guard, timer, memo, kept, polls, protocol)
                     }
-                    Err((rejection, kept)) => self.rejected(rejection, memo, kept),
+                    Err((rejection, kept)) => {
+                        GateFuture::rejected(rejection, &self.shared, memo, kept, protocol)
+                    }
                 }
             }
         }

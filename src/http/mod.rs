@@ -5,12 +5,13 @@ mod bodies;
 pub(crate) mod classify;
 pub(crate) mod grpc;
 pub(crate) mod head;
+mod memo;
 #[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
 pub(crate) mod tower_http;
 
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 
 use self::answer::decimal;
 pub use self::answer::{Responder, WireProtocol};
@@ -18,6 +19,7 @@ pub use self::bodies::{CarriedBody, Endings, RequestBodies, ResponseBodies};
 use self::classify::Verdict;
 pub(crate) use self::classify::{Classifier, by_head};
 pub use self::head::{HttpRequest, RequestHead, ResponseHead, ResponseHeadMut};
+pub use self::memo::Memo;
 use crate::body::Body;
 use crate::cutoff::Cutoff;
 use crate::gate::guard::{FutureGuard, Guard};
@@ -31,10 +33,6 @@ use crate::raise;
 use crate::rejection::Rejection;
 use crate::request_limit::kept::KeptBody;
 use crate::upload::{self, BodyUpload};
-
-/// The properties of a request that the gate keeps, in one word, which is moved as a whole.
-#[derive(Clone, Copy, Debug)]
-pub struct Memo(u64);
 
 // === impl Http ===
 
@@ -67,7 +65,7 @@ where
     fn inspect(request: &Request<B>) -> Memo {
         let memo = Memo::of(request);
         if memo.may_be_grpc() && grpc::is_grpc(request.headers()) {
-            return Memo(memo.0 | Memo::GRPC);
+            return memo.with(Memo::GRPC);
         }
         memo
     }
@@ -124,15 +122,15 @@ where
             return Poll::Ready(());
         }
         if rejection.is_some_and(Rejection::closes) {
-            memo.0 |= Memo::CLOSES;
+            *memo = memo.with(Memo::CLOSES);
             return Poll::Ready(());
         }
         match ready!(kept.poll_rest(cx)) {
-            Some(false) => memo.0 |= Memo::CLOSES,
+            Some(false) => *memo = memo.with(Memo::CLOSES),
             // Between two polls, hyper reads more of the request. Only then it knows whether the
             // connection can go on without a dropped body; if not, it adds `connection: close`.
             None if memo.has(Memo::MAY_HAVE_BODY) && !memo.has(Memo::HAS_YIELDED) => {
-                memo.0 |= Memo::HAS_YIELDED;
+                *memo = memo.with(Memo::HAS_YIELDED);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -386,70 +384,4 @@ fn promised<B: http_body::Body>(response: &Response<B>, memo: Memo) -> u64 {
             length.to_str().ok()?.parse().ok()
         })
         .unwrap_or(u64::MAX)
-}
-
-// === impl Memo ===
-
-impl Memo {
-    const HTTP_10: u64 = 1;
-    const HTTP_11: u64 = 2;
-    const HTTP_2: u64 = 3;
-    const HTTP_3: u64 = 4;
-    const VERSION: u64 = 7;
-    const HEAD: u64 = 1 << 3;
-    /// The method usually has a body.
-    const MAY_HAVE_BODY: u64 = 1 << 4;
-    /// The answer over HTTP/1 is already one poll late.
-    const HAS_YIELDED: u64 = 1 << 5;
-    /// The rest of the body is not read, so the answer closes the connection.
-    const CLOSES: u64 = 1 << 6;
-    /// Known only after [`Protocol::inspect`].
-    const GRPC: u64 = 1 << 7;
-
-    #[inline(always)]
-    fn of<B>(request: &Request<B>) -> Self {
-        let version = match request.version() {
-            Version::HTTP_2 => Self::HTTP_2,
-            Version::HTTP_11 => Self::HTTP_11,
-            Version::HTTP_10 => Self::HTTP_10,
-            Version::HTTP_3 => Self::HTTP_3,
-            _ => 0,
-        };
-        let method = match *request.method() {
-            Method::GET => 0,
-            Method::HEAD => Self::HEAD,
-            _ => Self::MAY_HAVE_BODY,
-        };
-        Self(version | method)
-    }
-
-    #[inline(always)]
-    const fn has(self, flag: u64) -> bool {
-        self.0 & flag != 0
-    }
-
-    #[inline(always)]
-    const fn is_http2(self) -> bool {
-        self.0 & Self::VERSION >= Self::HTTP_2
-    }
-
-    /// The content type decides. A GET over HTTP/1 is not inspected, since gRPC uses POST.
-    #[inline(always)]
-    const fn may_be_grpc(self) -> bool {
-        self.is_http2() || self.has(Self::MAY_HAVE_BODY)
-    }
-
-    fn wire(self) -> WireProtocol {
-        let version = match self.0 & Self::VERSION {
-            Self::HTTP_2 => Version::HTTP_2,
-            Self::HTTP_11 => Version::HTTP_11,
-            Self::HTTP_10 => Version::HTTP_10,
-            Self::HTTP_3 => Version::HTTP_3,
-            _ => Version::HTTP_09,
-        };
-        WireProtocol {
-            version,
-            is_grpc: self.has(Self::GRPC),
-        }
-    }
 }

@@ -1,0 +1,91 @@
+//! A request in the queue.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::shared::Shared;
+use crate::clock::{self, Lent};
+use crate::control::concurrency_limit::queue::Place;
+use crate::deadline::Deadline;
+use crate::reason::Reason;
+use crate::rejection::Rejection;
+
+/// The future of a request in the queue of a [`ConcurrencyLimit`].
+#[must_use = "futures do nothing unless polled"]
+pub struct Queued {
+    pub(super) shared: Arc<Shared>,
+    pub(super) place: Option<Place>,
+    pub(super) since: Instant,
+    pub(super) timeout: Duration,
+    pub(super) deadline: Option<Deadline>,
+    pub(super) lent: Lent,
+}
+
+// === impl Queued ===
+
+impl Queued {
+    /// Removes the request from the queue. Returns whether it had been granted a permit.
+    fn leave_queue(&self, place: Place) -> bool {
+        let granted = self.shared.limiter.forget(place);
+        let waited = clock::now().saturating_duration_since(self.since);
+        self.shared.reporter.left_queue(waited);
+        granted
+    }
+}
+
+impl Future for Queued {
+    type Output = Result<(), Rejection>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let place = this.place.as_ref().expect("polled after completion");
+        let granted = this.shared.limiter.is_served(place, |waker| match waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => *waker = Some(cx.waker().clone()),
+        });
+        if !granted {
+            let (since, timeout, deadline) = (this.since, this.timeout, this.deadline);
+            ready!(this.lent.poll(
+                || {
+                    let due = since + timeout.min(clock::FAR);
+                    // The queue ends the wait no later than a timeout around it. That timeout polls
+                    // this future first, and the queue knows the reason better.
+                    deadline.map_or(due, |deadline| due.min(deadline.at()))
+                },
+                cx
+            ));
+        }
+        let place = this.place.take().expect("it is there until it is granted");
+        // The lock decides: a permit that is granted at the last moment is kept.
+        Poll::Ready(if this.leave_queue(place) {
+            this.shared.entered();
+            Ok(())
+        } else {
+            Err(this.shared.rejection(Reason::QueueTimeout))
+        })
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            if self.leave_queue(place) {
+                self.shared.leave();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Queued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queued")
+            .field("timeout", &self.timeout)
+            .field("limit", &self.shared)
+            .finish_non_exhaustive()
+    }
+}

@@ -38,6 +38,7 @@ impl<Req, P, E: Clone> Protocol<Req, P> for Plain<E> {
     #[inline(always)]
     fn with_head<T>(
         request: &Req,
+        (): (),
         look: impl FnOnce(&<PlainRequest<Req> as RequestKind>::Head<'_>) -> T,
     ) -> T {
         look(request)

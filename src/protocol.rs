@@ -31,9 +31,10 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
     /// The value that is lent while the inner service runs.
     type Scope;
 
-    /// Passes the head to `look`.
+    /// Passes the head to `look`, with what is known of it.
     fn with_head<T>(
         request: &Req,
+        memo: Self::Memo,
         look: impl FnOnce(&<Self::Kind as RequestKind>::Head<'_>) -> T,
     ) -> T;
 

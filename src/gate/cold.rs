@@ -219,7 +219,9 @@ where
         }
         Poll::Ready(Err(rejection)) => {
             if let Some((_, request)) = this.call {
-                X::with_head(request, |head| rejection.count(X::Kind::target(head)));
+                X::with_head(request, X::glance(request), |head| {
+                    rejection.count(X::Kind::target(head));
+                });
             }
             rejection
         }

@@ -143,6 +143,16 @@ where
             let rejection = self.reject_unready::<Req>(&request);
             return self.reject(request, rejection);
         }
+        // An answer after the end of the request needs these properties.
+        let memo = if const {
+            <NeedsOf<P, X::Kind> as Needs>::Isolation::IS
+                || <NeedsOf<P, X::Kind> as Needs>::Deadline::IS
+                || <NeedsOf<P, X::Kind> as Needs>::Limit::IS
+        } {
+            X::inspect(&request)
+        } else {
+            X::glance(&request)
+        };
         // This calls foreign code, and so comes before there is a token.
         let length = if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
             X::length(&request)
@@ -150,7 +160,7 @@ where
             0
         };
         let shared = &*self.shared;
-        let admit = || X::with_head(&request, |head| shared.policy.admit(head));
+        let admit = || X::with_head(&request, memo, |head| shared.policy.admit(head));
         let admission = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS && !P::IS_OURS } {
             match panic::catch_unwind(AssertUnwindSafe(admit)) {
                 Ok(admission) => admission,
@@ -167,7 +177,9 @@ where
             Admission::Bypass => None,
             Admission::Wait(wait) => return self.call_early(request, Early::Wait(wait)),
             Admission::Reject(rejection) => {
-                X::with_head(&request, |head| rejection.count(X::Kind::target(head)));
+                X::with_head(&request, memo, |head| {
+                    rejection.count(X::Kind::target(head));
+                });
                 return self.reject(request, rejection);
             }
         };
@@ -199,16 +211,6 @@ where
             X::Kept::default()
         };
         let timer = timer::<Req, P, X>(&parts, &mut request);
-        // An answer after the end of the request needs these properties.
-        let memo = if const {
-            <NeedsOf<P, X::Kind> as Needs>::Isolation::IS
-                || <NeedsOf<P, X::Kind> as Needs>::Deadline::IS
-                || <NeedsOf<P, X::Kind> as Needs>::Limit::IS
-        } {
-            X::inspect(&request)
-        } else {
-            X::glance(&request)
-        };
         shared.reporter.admitted(|| shared.policy.register());
         let (inner, protocol) = (&mut self.inner, &self.protocol);
         let mut guard = FutureGuard::<P, X::Kind>::default();
@@ -329,7 +331,7 @@ impl<S, P, X> Gate<S, P, X> {
         X: Protocol<Req, P>,
         P: Policy<X::Kind>,
     {
-        let summary = X::with_head(request, |head| X::Kind::summary(head));
+        let summary = X::with_head(request, X::glance(request), |head| X::Kind::summary(head));
         match self.shared.policy.parts(None).isolation {
             Some(isolation) => isolation.for_request::<X::Kind>(&summary).caught(payload),
             None => panic::resume_unwind(payload),

@@ -28,6 +28,8 @@ pub struct RequestHead<'a> {
     pub headers: &'a HeaderMap,
     /// The request's extensions.
     pub extensions: &'a Extensions,
+    /// Whether it is a gRPC request, if the gate has found out.
+    pub(super) is_grpc: Option<bool>,
 }
 
 /// An HTTP response without its body.
@@ -93,6 +95,7 @@ impl RequestKind for HttpRequest {
         let is_http1 = head.version <= Version::HTTP_11;
         match *head.method {
             Method::GET | Method::HEAD if is_http1 => CallersTime::None,
+            _ if head.is_grpc == Some(false) => CallersTime::None,
             _ => grpc::callers_time(head.headers),
         }
     }
@@ -116,6 +119,7 @@ impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
             version: request.version(),
             headers: request.headers(),
             extensions: request.extensions(),
+            is_grpc: None,
         }
     }
 }

@@ -23,8 +23,9 @@ impl Memo {
     pub(super) const HAS_YIELDED: u64 = 1 << 5;
     /// The rest of the body is not read, so the answer closes the connection.
     pub(super) const CLOSES: u64 = 1 << 6;
-    /// Known only after [`Protocol::inspect`].
-    pub(super) const GRPC: u64 = 1 << 7;
+    /// The content type was read, so that [`GRPC`](Self::GRPC) is known.
+    pub(super) const INSPECTED: u64 = 1 << 7;
+    pub(super) const GRPC: u64 = 1 << 8;
 
     #[inline(always)]
     pub(super) fn of<B>(request: &Request<B>) -> Self {
@@ -62,6 +63,12 @@ impl Memo {
     #[inline(always)]
     pub(super) const fn may_be_grpc(self) -> bool {
         self.is_http2() || self.has(Self::MAY_HAVE_BODY)
+    }
+
+    /// Whether it is a gRPC request, if that is known.
+    #[inline(always)]
+    pub(super) fn is_grpc(self) -> Option<bool> {
+        self.has(Self::INSPECTED).then_some(self.has(Self::GRPC))
     }
 
     pub(super) fn wire(self) -> WireProtocol {

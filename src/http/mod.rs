@@ -52,8 +52,14 @@ where
     type Scope = <In::Kept as KeptBody<B>>::Scope;
 
     #[inline(always)]
-    fn with_head<T>(request: &Request<B>, look: impl FnOnce(&RequestHead<'_>) -> T) -> T {
-        look(&RequestHead::from(request))
+    fn with_head<T>(
+        request: &Request<B>,
+        memo: Memo,
+        look: impl FnOnce(&RequestHead<'_>) -> T,
+    ) -> T {
+        let mut head = RequestHead::from(request);
+        head.is_grpc = memo.is_grpc();
+        look(&head)
     }
 
     #[inline(always)]
@@ -63,7 +69,7 @@ where
 
     #[inline]
     fn inspect(request: &Request<B>) -> Memo {
-        let memo = Memo::of(request);
+        let memo = Memo::of(request).with(Memo::INSPECTED);
         if memo.may_be_grpc() && grpc::is_grpc(request.headers()) {
             return memo.with(Memo::GRPC);
         }

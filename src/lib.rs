@@ -31,9 +31,9 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! - [`server`] is the stack for a service. It isolates panics, sheds load when the runtime falls
-//!   behind, limits the time to the response head, the requests in flight and the size of request
-//!   bodies, ends the response to a client that stops reading, and drains the process.
+//! - [`server`] is the stack for a service. It answers when a handler panics, sheds load when the
+//!   runtime falls behind, and drains the process. It limits the time to the response head, the
+//!   requests in flight and the size of request bodies. It cuts off clients that stop reading.
 //! - [`client`] is the stack for calls to one dependency: a circuit breaker, a timeout and a
 //!   concurrency limit.
 //!
@@ -42,9 +42,9 @@
 //!
 //! # The layers
 //!
-//! Each part of a stack also works alone. The handle holds the state: clone it, and read it and
-//! change it from anywhere. The layer puts the handle in front of a service. However often a
-//! framework applies the layer, there is one state.
+//! Each part of a stack also works alone. The handle holds the state, and a clone of it reads and
+//! changes that state from anywhere. The layer puts the handle in front of a service. However often
+//! a framework applies the layer, there is one state.
 //!
 //! ```
 //! use std::time::Duration;
@@ -76,7 +76,7 @@
 //! let uploads = ConcurrencyLimit::new(16)?.named("uploads");
 //! let large: Router = Router::new()
 //!     .route("/uploads", post(upload))
-//!     // Counts what it would reject.
+//!     // A dry run: it counts the requests that it would reject, and admits them.
 //!     .route_layer(ConcurrencyLimitLayer::new(uploads.clone()).dry_run());
 //!
 //! let stack = seawall::server().exempt(|head| head.path() == "/health").build()?;
@@ -89,20 +89,20 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! In a `ServiceBuilder` the first layer is the outermost. The
-//! [order of the stack](stack#the-parts-of-a-server) applies to single layers too.
+//! In a `ServiceBuilder` the first layer is the outermost. Nest single layers in the
+//! [order of the stack](stack#the-parts-of-a-server).
 //!
 //! All layers have this in common:
 //!
 //! - **A permit is held as long as the work lasts**: until the response body has ended or is
 //!   dropped, not until the response head.
-//! - **Nothing leaks.** A layer releases permits and timers exactly once when you drop the future
-//!   or the body at any point, and when anything panics.
+//! - **Nothing leaks.** However a request ends (a response, a drop, a panic), its permit and its
+//!   timer are released exactly once.
 //! - **The error type stays.** A layer over HTTP answers a rejected request with a response, so
 //!   that an infallible service stays infallible and needs no `HandleErrorLayer`.
 //! - [`exempt`](GateLayer::exempt) skips the layer's policy for some requests.
-//!   [`dry_run`](GateLayer::dry_run) counts what the layer would reject and admits it; a timeout, a
-//!   request limit and panic isolation are off in a dry run.
+//!   [`dry_run`](GateLayer::dry_run) admits everything, and counts what the layer would have
+//!   rejected. It turns a timeout, a request limit and panic isolation off.
 //!   [`switched_by`](GateLayer::switched_by) turns a layer on and off while the server runs.
 //! - [`plain`](GateLayer::plain) puts a layer around any `Service`, not only HTTP.
 //!
@@ -115,7 +115,7 @@
 //! | [`RateLimited`](Reason::RateLimited) | 429 | `RESOURCE_EXHAUSTED` 8 | yes |
 //! | [`CircuitOpen`](Reason::CircuitOpen) | 503 | `UNAVAILABLE` 14 | yes |
 //! | [`Draining`](Reason::Draining) | 503, on HTTP/1 `connection: close` | `UNAVAILABLE` 14 | no |
-//! | [`Timeout`](Reason::Timeout) | 504; 408 and on HTTP/1 `connection: close` if the service waits for the request body | `DEADLINE_EXCEEDED` 4 | no |
+//! | [`Timeout`](Reason::Timeout) | 504; if the service waits for the request body, 408 and on HTTP/1 `connection: close` | `DEADLINE_EXCEEDED` 4 | no |
 //! | [`BodyTooSlow`](Reason::BodyTooSlow) | 408, on HTTP/1 `connection: close` | `DEADLINE_EXCEEDED` 4 | no |
 //! | [`BodyTooLarge`](Reason::BodyTooLarge) | 413 | `RESOURCE_EXHAUSTED` 8 | no |
 //! | [`HeadersTooLarge`](Reason::HeadersTooLarge) | 431 | `RESOURCE_EXHAUSTED` 8 | no |
@@ -133,13 +133,13 @@
 //! ```
 //!
 //! - HTTP bodies are `application/problem+json` (RFC 9457) with a member `reason`.
-//! - `Retry-After` is in whole seconds, rounded up, at least 1, with jitter. A layer sends it if
-//!   its policy sets a retry time. Over gRPC it is `grpc-retry-pushback-ms`.
+//! - `Retry-After` is in whole seconds, rounded up, at least 1, with jitter. It is sent if the
+//!   policy sets a retry time; over gRPC as `grpc-retry-pushback-ms`.
 //! - A layer recognises a gRPC request by its content type and answers it with a trailers-only
 //!   response.
 //! - `RateLimited` is a reason for your own policies.
 //! - [`respond_with`](GateLayer::respond_with) replaces the answer of a layer.
-//! - The [`Rejection`] is in the extensions of the response, for outer layers.
+//! - Outer layers find the [`Rejection`] in the extensions of the response.
 //!
 //! # Guides
 //!
@@ -151,8 +151,8 @@
 //! - [Migration](docs::migration): from tower, tower-http and tower-resilience.
 //!
 //! To write a policy of your own, see [`policy`]: a [`Policy`](policy::Policy) admits or rejects a
-//! request and learns how it ended. Every layer is one service, the [`Gate`], over such policies;
-//! [`GateLayer::from_policy`] takes yours, or a tuple of them.
+//! request and learns how it ended. Every layer makes the same service, a [`Gate`], around one
+//! or more policies. [`GateLayer::from_policy`] takes yours, or a tuple of them.
 //!
 //! To operate a server, see [`drain`], [`health`] (`/livez`, `/readyz` and `/statusz`),
 //! [`registry`] (one snapshot of all stacks and handles of the process), [`slow_poll`] (which
@@ -160,13 +160,13 @@
 //!
 //! # Features
 //!
-//! - `http` (default): the [`Http`] protocol, [`RequestLimitLayer`] and the [`stack`]. Without it
-//!   every other layer works over [`Plain`], and the crate depends on no HTTP crate.
+//! - `http` (default): the [`Http`] protocol, [`RequestLimitLayer`] and the [`stack`]. Without it,
+//!   call `plain()` on each layer. The crate then depends on no HTTP crate.
 //! - `keyed`: [`CircuitBreakers`](circuit_breaker), one breaker per host, route or tenant.
 //! - `serde`: [`serde::Serialize`](https://docs.rs/serde) for every snapshot, and also
 //!   `Deserialize` for settings.
-//! - `tower-http`, `tower-http-07`: the classifiers of tower-http 0.6 or 0.7 classify responses;
-//!   both features may be on.
+//! - `tower-http`, `tower-http-07`: `GateLayer::classify_with` takes the classifiers of tower-http
+//!   0.6 or 0.7. You may enable both.
 //! - `metrics`: counters, gauges and histograms through the
 //!   [`metrics`](https://docs.rs/metrics) facade; see [`observe`].
 //! - `tracing`: an event for each rejection and panic, and for each change of state of a breaker or

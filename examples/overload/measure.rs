@@ -362,7 +362,7 @@ impl Capacity {
 
     pub(crate) fn describe(&self) -> String {
         format!(
-            "capacity {:.0}/s, a service costs {:.0} µs, a rejection {:.1} µs",
+            "capacity {:.0}/s, a request costs {:.0} µs, a rejection {:.1} µs",
             self.per_s, self.service_cost_us, self.rejection_cost_us,
         )
     }

@@ -118,6 +118,12 @@ fn percent(ratio: f64) -> String {
     format!("{percent:.digits$} %")
 }
 
+/// The meaning of the columns.
+const COLUMNS: &str = "\
+    Each value is from one run, and includes the first seconds of the overload. Goodput is what was\n\
+    answered within 1 s; its bound is the most that is possible, since a rejection costs time too.\n\
+    Above 1, the capacity was estimated too low.";
+
 // === impl Header ===
 
 impl Header {
@@ -153,10 +159,11 @@ impl Report {
         let json = serde_json::to_string_pretty(self)?;
         std::fs::write(directory.join("overload.json"), json)?;
         let text = format!(
-            "{}.\n{}:\n{}.\nEach cell is one run, with the onset of the overload.\n\n{}\n",
+            "{}.\n{}:\n{}.\n{}\n\n{}\n",
             self.header.describe(".\n"),
             self.describe(),
             self.capacity.describe(),
+            COLUMNS,
             self.by_load(laws)
         );
         std::fs::write(directory.join("overload.md"), text)?;

@@ -31,6 +31,10 @@ pub trait Exemption<R: RequestKind>: Clone {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Never;
 
+/// A rule that exempts the requests that one of two rules exempts.
+#[derive(Clone, Copy, Debug)]
+pub struct Either<A, B>(pub(crate) A, pub(crate) B);
+
 // === impl Exemption ===
 
 impl<R, F> Exemption<R> for F
@@ -52,6 +56,15 @@ impl<R: RequestKind> Exemption<R> for Never {
     #[inline(always)]
     fn is_exempt(&self, _: &R::Head<'_>) -> bool {
         false
+    }
+}
+
+impl<R: RequestKind, A: Exemption<R>, B: Exemption<R>> Exemption<R> for Either<A, B> {
+    const IS_OURS: bool = A::IS_OURS && B::IS_OURS;
+
+    #[inline(always)]
+    fn is_exempt(&self, request: &R::Head<'_>) -> bool {
+        self.0.is_exempt(request) || self.1.is_exempt(request)
     }
 }
 

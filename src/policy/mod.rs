@@ -183,7 +183,7 @@ use crate::rejection::Rejection;
 
 #[doc(hidden)]
 pub use self::exempt::Exemption;
-pub use self::exempt::{Exempt, Never};
+pub use self::exempt::{Either, Exempt, Never};
 #[doc(hidden)]
 pub use self::needs::{
     Choice, Drained, Ended, Everything, Isolated, Limited, Needs, No, Nothing, Polled, Released,

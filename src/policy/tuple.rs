@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 
 use super::needs::{Choice, Needs};
+use super::wait::sealed;
 use super::{Admission, NeedsOf, NeverWaits, Parts, Permit, Policy, Wait, WaitWith};
 #[cfg(feature = "http")]
 use crate::http::head::ResponseHeadMut;
@@ -22,6 +23,8 @@ pin_project! {
         wait: W,
     }
 }
+
+impl<E, W> sealed::Sealed for Beside<E, W> {}
 
 /// Calls the policies that never wait, one after the other. If a later one rejects, the earlier
 /// tokens are settled with `Ignored`; if one panics, their permits are dropped.

@@ -37,7 +37,7 @@ pin_project! {
 
 /// The wait of a request. Sealed: it is [`NoWait`] or [`WaitFor`], or a tuple of policies makes it
 /// of these.
-pub trait Wait: Future {
+pub trait Wait: Future + sealed::Sealed {
     /// What the policy asks of its gate.
     #[doc(hidden)]
     type Needs: Needs;
@@ -90,7 +90,14 @@ pub trait NeverWaits: WaitWith<(), Queued<()> = Infallible> {}
 
 impl<W: WaitWith<(), Queued<()> = Infallible>> NeverWaits for W {}
 
+pub(super) mod sealed {
+    #[expect(unnameable_types, reason = "what is sealed has no other implementor")]
+    pub trait Sealed {}
+}
+
 // === impl NoWait ===
+
+impl<T, N> sealed::Sealed for NoWait<T, N> {}
 
 impl<T, N> Future for NoWait<T, N> {
     type Output = Result<T, Rejection>;
@@ -151,6 +158,8 @@ impl<F: Future, N> Future for WaitFor<F, N> {
         self.project().future.poll(cx)
     }
 }
+
+impl<F, N> sealed::Sealed for WaitFor<F, N> {}
 
 impl<F: Future, N: Needs> Wait for WaitFor<F, N> {
     type Needs = N;

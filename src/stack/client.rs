@@ -16,7 +16,7 @@ use crate::http::HttpRequest;
 #[cfg(feature = "keyed")]
 use crate::http::RequestHead;
 use crate::observe::Reporter;
-use crate::policy::{Policy, Switch, Switched};
+use crate::policy::{NeverWaits, Policy, Switch, Switched};
 use crate::timeout::{Timeout, TimeoutSnapshot};
 
 /// The recommended stack for calls to one dependency; see the [module docs](super).
@@ -130,9 +130,11 @@ impl<B, M> ClientBuilder<B, M> {
 
     /// Adds a policy of your own, after the breaker and those added before.
     ///
-    /// A policy that may wait does not compile where the stack is applied to a service: only the
-    /// concurrency limit may queue requests.
-    pub fn policy<P>(self, policy: P) -> ClientBuilder<B, (M, P)> {
+    /// A policy that may wait does not compile: only the concurrency limit may queue requests.
+    pub fn policy<P>(self, policy: P) -> ClientBuilder<B, (M, P)>
+    where
+        P: Policy<HttpRequest, Wait: NeverWaits>,
+    {
         ClientBuilder {
             name: self.name,
             breaker: self.breaker,

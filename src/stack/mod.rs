@@ -14,8 +14,9 @@
 //!
 //! [`server`] is for services, [`client`] for what calls one dependency. Both are one gate over a
 //! tuple of handles: one future, one response body, and about half the instructions of the same
-//! layers nested. It works with `Router::layer`, around a router under `axum::serve`, in tonic's
-//! `Server::builder().layer`, and under hyper.
+//! layers nested. It works with `Router::layer`, in tonic's `Server::builder().layer`, and under
+//! hyper. Around a router under `axum::serve`, it needs
+//! [`response_body`](crate::GateLayer::response_body)`(Body::new)`, since axum wants its own body.
 //!
 //! # The parts of a server
 //!

@@ -14,7 +14,7 @@ use crate::http::{HttpRequest, RequestHead};
 use crate::lag_shed::{LagShed, LagShedSnapshot};
 use crate::observe::Reporter;
 use crate::panic_report::PanicReport;
-use crate::policy::{Exempt, Never, Policy, Switch, Switched};
+use crate::policy::{Either, Exempt, Never, NeverWaits, Policy, Switch, Switched};
 use crate::request_limit::{RequestLimit, RequestLimitSnapshot};
 use crate::timeout::{BodyBounds, BodyTimeout, Timeout, TimeoutSnapshot};
 
@@ -135,7 +135,8 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         self
     }
 
-    /// Uses this handle for panic isolation.
+    /// Uses this handle for panic isolation. It has no hook: call
+    /// [`on_panic`](ServerBuilder::on_panic) after it.
     pub fn catch_panic(self, catch_panic: CatchPanic) -> ServerBuilder<M, F> {
         self.with_catch_panic(|_| catch_panic)
     }
@@ -242,9 +243,11 @@ impl<M, F, C> ServerBuilder<M, F, C> {
 
     /// Adds a policy of your own, after the lag shedder, the drain and those added before.
     ///
-    /// A policy that may wait does not compile where the stack is applied to a service: only the
-    /// concurrency limit may queue requests.
-    pub fn policy<P>(self, policy: P) -> ServerBuilder<(M, P), F, C> {
+    /// A policy that may wait does not compile: only the concurrency limit may queue requests.
+    pub fn policy<P>(self, policy: P) -> ServerBuilder<(M, P), F, C>
+    where
+        P: Policy<HttpRequest, Wait: NeverWaits>,
+    {
         ServerBuilder {
             given: self.given,
             catch_panic: self.catch_panic,
@@ -255,8 +258,9 @@ impl<M, F, C> ServerBuilder<M, F, C> {
 
     /// Exempts the requests for which the closure returns `true`, for example health checks. Lag
     /// shedding, the drain, the concurrency limit and your policies do not see them. Panic
-    /// isolation, the timeout and the request limit still apply.
-    pub fn exempt<G>(self, exempt: G) -> ServerBuilder<M, G, C>
+    /// isolation, the timeout and the request limit still apply. A second call exempts more
+    /// requests.
+    pub fn exempt<G>(self, exempt: G) -> ServerBuilder<M, Either<F, G>, C>
     where
         G: Fn(&RequestHead<'_>) -> bool + Clone,
     {
@@ -264,7 +268,7 @@ impl<M, F, C> ServerBuilder<M, F, C> {
             given: self.given,
             catch_panic: self.catch_panic,
             policy: self.policy,
-            exempt,
+            exempt: Either(self.exempt, exempt),
         }
     }
 

@@ -279,11 +279,15 @@ async fn with_a_policy_of_ones_own() {
     let stack = seawall::server()
         .policy(Maintenance(reporter.clone()))
         .exempt(|head| head.path() == "/health")
+        .exempt(|head| head.path() == "/again")
         .build()
         .unwrap();
-    let mut client = Client::connect(serve(routes().layer(stack)).await, Version::Http1).await;
+    let routes = routes().route("/again", get(async || "again"));
+    let mut client = Client::connect(serve(routes.layer(stack)).await, Version::Http1).await;
     assert_eq!(client.get("/").await.0.status(), 429);
     assert_eq!(client.get("/health").await.0.status(), 200);
+    // The second rule is added to the first.
+    assert_eq!(client.get("/again").await.0.status(), 200);
     assert_eq!(reporter.rejected(), 1);
 }
 

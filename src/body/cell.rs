@@ -65,6 +65,8 @@ pub(crate) struct Bounds {
     pub(crate) progress: Option<Duration>,
     /// Ends the body independently of the connection.
     pub(crate) cutoff: Option<Cutoff>,
+    /// The deadline is that of the caller.
+    pub(crate) is_callers: bool,
     /// A gRPC body ends with trailers.
     pub(crate) is_grpc: bool,
 }
@@ -337,7 +339,7 @@ where
         self.over().is_some()
     }
 
-    fn end(&self, stamp: u64) {
+    fn end(&self, stamp: u64, is_unread: bool) {
         // A body that is being polled makes progress.
         let state = match self.state.try_lock() {
             Ok(state) => state,
@@ -351,10 +353,12 @@ where
             Cell::end(self, state, cutoff.end_body());
             return;
         }
-        // A client that does not read is not a failure of the service.
+        // Neither a client that does not read nor the caller's own deadline is a failure of the
+        // service.
         let is_late = self.bounds.deadline.is_some_and(|at| clock::now() >= at);
+        let is_callers = !is_late || is_unread || self.bounds.is_callers;
         let rejection = self.bounds.reporter.reject(Reason::Timeout);
-        let rejection = rejection.with_callers_time(!is_late);
+        let rejection = rejection.with_callers_time(is_callers);
         rejection.count(None);
         Cell::end(self, state, rejection);
     }

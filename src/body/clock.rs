@@ -20,6 +20,8 @@ pub(crate) struct BodyClock {
     deadline: Deadline,
     idle: Option<Duration>,
     is_grpc: bool,
+    /// The deadline is that of the caller.
+    is_callers: bool,
     /// The timer is set for the current silence.
     is_waiting: bool,
     lent: Lent,
@@ -41,7 +43,12 @@ impl BodyClock {
     /// The number of frames that may have been ready at the end of a stall of the runtime.
     const READY: u32 = 64;
 
-    pub(crate) fn new(ending: Ending<'_>, timer: Option<&Timer>, is_grpc: bool) -> Self {
+    pub(crate) fn new(
+        ending: Ending<'_>,
+        timer: Option<&Timer>,
+        is_callers: bool,
+        is_grpc: bool,
+    ) -> Self {
         let deadline = match timer {
             Some(timer) if ending.has_deadline => match (timer.due(), timer.nanos()) {
                 (Some(due), _) => Deadline::At(due),
@@ -55,6 +62,7 @@ impl BodyClock {
             deadline,
             idle: ending.idle,
             is_grpc,
+            is_callers,
             is_waiting: false,
             lent: Lent::default(),
             late: 0,
@@ -112,9 +120,11 @@ impl BodyClock {
         self.late > Self::READY
     }
 
-    /// The rejection of a body that is late. It is not counted yet.
-    pub(super) fn rejection(&self) -> Rejection {
-        self.reporter.reject(Reason::Timeout)
+    /// The rejection of a body that is late or idle. It is not counted yet.
+    pub(super) fn rejection(&mut self) -> Rejection {
+        let is_callers = self.is_callers && self.deadline().is_some_and(|at| clock::now() >= at);
+        let rejection = self.reporter.reject(Reason::Timeout);
+        rejection.with_callers_time(is_callers)
     }
 
     /// A gRPC body ends with trailers.

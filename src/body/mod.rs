@@ -242,7 +242,7 @@ impl<B, P: Policy<HttpRequest>> Source<B, P> {
 
     /// Ends the body because its time is over, and drops its content at once.
     #[cold]
-    fn end<D>(mut self: Pin<&mut Self>, clock: &BodyClock) -> Result<Frame<D>, BodyError> {
+    fn end<D>(mut self: Pin<&mut Self>, clock: &mut BodyClock) -> Result<Frame<D>, BodyError> {
         let rejection = clock.rejection();
         let (is_live, rejection) = match self.as_mut().project() {
             SourceProj::Passing { mut watched } => {

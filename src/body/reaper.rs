@@ -22,6 +22,12 @@ use crate::clock;
 /// early.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
 
+/// A client that takes no frame for this long does not read.
+const UNREAD: Duration = Duration::from_millis(PERIOD.as_millis() as u64 / 2);
+
+/// A cell whose time is over, with the arguments of [`Reap::end`].
+type Over = (Arc<dyn Reap>, u64, bool);
+
 /// The operations of the reaper on a cell.
 pub(super) trait Reap: Send + Sync {
     /// Changes with each poll; odd while the body has no frame ready.
@@ -34,8 +40,9 @@ pub(super) trait Reap: Send + Sync {
     /// Returns whether the drain of the cell ends it now.
     fn is_cut_off(&self) -> bool;
 
-    /// Ends the body, if its stamp is still this one.
-    fn end(&self, stamp: u64);
+    /// Ends the body, if its stamp is still this one. `is_unread` if a frame is ready, or may be,
+    /// and the connection did not ask for it for [`UNREAD`].
+    fn end(&self, stamp: u64, is_unread: bool);
 }
 
 /// The cells of one runtime.
@@ -149,7 +156,7 @@ impl Reaper {
     }
 
     /// Collects the cells whose time is over. Returns whether there are any cells.
-    fn scan(&self, over: &mut Vec<(Arc<dyn Reap>, u64)>) -> bool {
+    fn scan(&self, over: &mut Vec<Over>) -> bool {
         let now = clock::now();
         let mut cells = self.cells();
         let mut any = false;
@@ -161,13 +168,14 @@ impl Reaper {
                 seen.stamp = stamp;
                 seen.since = now;
             }
+            let unread = now.saturating_duration_since(seen.since);
             let is_late = seen.cell.deadline().is_some_and(|deadline| now >= deadline);
             let is_stuck = seen
                 .cell
                 .progress()
-                .is_some_and(|progress| now.saturating_duration_since(seen.since) >= progress);
+                .is_some_and(|progress| unread >= progress);
             if is_late || is_stuck || seen.cell.is_cut_off() {
-                over.push((seen.cell.clone(), stamp));
+                over.push((seen.cell.clone(), stamp, unread >= UNREAD));
             }
         }
         any
@@ -196,9 +204,9 @@ impl Task {
                     self.0.is_awake.store(true, SeqCst);
                 }
             }
-            for (cell, stamp) in over.drain(..) {
+            for (cell, stamp, is_unread) in over.drain(..) {
                 // A body that panics when it is dropped must not prevent the end of the others.
-                let _ = panic::catch_unwind(AssertUnwindSafe(move || cell.end(stamp)));
+                let _ = panic::catch_unwind(AssertUnwindSafe(move || cell.end(stamp, is_unread)));
             }
             if !any {
                 self.0.wake.notified().await;

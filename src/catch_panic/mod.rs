@@ -194,6 +194,13 @@ impl AsRef<CatchPanic> for CatchPanic {
 
 // === impl OnPanic ===
 
+/// Without a hook; it keeps the requests.
+impl From<CatchPanic> for OnPanic {
+    fn from(catch_panic: CatchPanic) -> Self {
+        catch_panic.with_hook(|_| {})
+    }
+}
+
 impl AsRef<CatchPanic> for OnPanic {
     fn as_ref(&self) -> &CatchPanic {
         &self.handle

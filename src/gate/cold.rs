@@ -69,14 +69,27 @@ where
     X: Protocol<Req, P>,
     P: Policy<X::Kind>,
 {
-    let limited = if let Some(guard) = &guard {
-        protocol.limit(request, &guard.parts())
-    } else {
-        let kept = X::Kept::default();
-        Ok((protocol.pass(request, u64::MAX, &kept), kept))
+    let start = || {
+        let (request, kept) = if let Some(guard) = &guard {
+            protocol.limit(request, &guard.parts())?
+        } else {
+            let kept = X::Kept::default();
+            (protocol.pass(request, u64::MAX, &kept), kept)
+        };
+        shared.reporter.admitted(|| shared.policy.register());
+        let calling = Calling::<P, X::Kind>::begin();
+        Ok((service.call(request), kept, calling.end()))
     };
-    let (request, kept) = match limited {
-        Ok(limited) => limited,
+    let begun = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
+        match panic::catch_unwind(AssertUnwindSafe(start)) {
+            Ok(begun) => begun,
+            Err(payload) => return Err((caught(guard, payload), X::Kept::default())),
+        }
+    } else {
+        start()
+    };
+    let (future, kept, polls) = match begun {
+        Ok(begun) => begun,
         Err((rejection, kept)) => {
             if let Some(guard) = guard {
                 guard.finish(Outcome::Ignored, Completion::Complete);
@@ -84,23 +97,13 @@ where
             return Err((rejection, kept));
         }
     };
-    shared.reporter.admitted(|| shared.policy.register());
-    let calling = Calling::<P, X::Kind>::begin();
-    let future = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
-        match panic::catch_unwind(AssertUnwindSafe(|| service.call(request))) {
-            Ok(future) => future,
-            Err(payload) => return Err((caught(guard, payload), X::Kept::default())),
-        }
-    } else {
-        service.call(request)
-    };
     if let Some(guard) = &mut guard {
         guard.set_running(false);
     }
     let guard = guard
         .map(InFuture::<NeedsOf<P, X::Kind>>::some)
         .unwrap_or_default();
-    Ok((future, guard, kept, calling.end()))
+    Ok((future, guard, kept, polls))
 }
 
 /// Handles a panic under a guard: settles and releases the token, reports the panic, and makes a

@@ -3,6 +3,8 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+#[cfg(feature = "http")]
+use crate::clock;
 use crate::clock::{Due, Lent, due};
 use crate::policy::{Budget, Choice, Needs, NeedsOf};
 #[cfg(feature = "http")]
@@ -59,6 +61,15 @@ impl Timer {
     #[cfg(feature = "http")]
     pub(crate) fn due(&self) -> Option<tokio::time::Instant> {
         self.lent.due()
+    }
+
+    /// Returns whether at least seven eighths of the time have passed.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_nearly_due(&self) -> bool {
+        let left = self
+            .due()
+            .map(|due| due.saturating_duration_since(clock::now()));
+        left.is_some_and(|left| left <= Duration::from_nanos(self.nanos / 8))
     }
 
     /// The end of the time if the first pending poll is now; `None` for no limit.

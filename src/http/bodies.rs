@@ -7,9 +7,8 @@ use http::{Request, Response};
 
 use super::head::HttpRequest;
 use crate::body::{Body, BodyClock, Bounds, Carried, ClockOf, LARGE, Watched};
-use crate::cutoff::Cutoff;
 use crate::gate::timer::TimerOf;
-use crate::policy::{Choice, Ending, Needs, NeedsOf, No, Parts, Policy, Yes};
+use crate::policy::{Choice, Needs, NeedsOf, No, Parts, Policy, Yes};
 use crate::protocol::{Converted, Wrapped};
 use crate::rejection::BoxError;
 use crate::request_limit::kept::{Kept, KeptBody};
@@ -71,16 +70,16 @@ impl<P: Policy<HttpRequest>> CarriedBody<P> {
         &mut self,
         body: &B,
         is_grpc: bool,
-        ending: Option<Ending<'_>>,
-        cutoff: Option<&Cutoff>,
+        parts: Parts<'_>,
         timer: &mut TimerOf<P, HttpRequest>,
     ) {
-        let mut is_bounded = cutoff.is_some();
-        if let Some(ending) = ending {
+        let mut is_bounded = parts.cutoff.is_some();
+        if let Some(ending) = parts.ending {
             is_bounded |= ending.progress.is_some();
             if ending.has_deadline || ending.idle.is_some() {
                 let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
-                let clock = BodyClock::new(ending, timer.as_deref(), is_grpc);
+                let is_callers = parts.has_callers_deadline();
+                let clock = BodyClock::new(ending, timer.as_deref(), is_callers, is_grpc);
                 is_bounded |= clock.has_deadline();
                 self.clock = Ends::<P>::some(clock);
             }
@@ -224,7 +223,8 @@ where
         mut clock,
         ..
     } = carried;
-    let Parts { ending, cutoff, .. } = carried.parts();
+    let parts = carried.parts();
+    let (ending, cutoff) = (parts.ending, parts.cutoff);
     let reporter = match (ending, cutoff) {
         (Some(ending), _) => ending.reporter,
         (None, Some(cutoff)) => cutoff.reporter(),
@@ -235,6 +235,7 @@ where
         deadline: Ends::<P>::get(&mut clock).and_then(BodyClock::deadline),
         progress: ending.and_then(|ending| ending.progress),
         cutoff: cutoff.cloned(),
+        is_callers: parts.has_callers_deadline(),
         is_grpc: remote.is_grpc,
     };
     Body::remote(body, carried, clock, bounds)

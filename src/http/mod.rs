@@ -209,16 +209,15 @@ where
             return carried;
         };
         let goes_on = if let Ok(response) = result {
-            let goes_on = head_is_here(response, memo, held, &mut carried);
+            let goes_on = head_is_here(response, memo, held, timer, &mut carried);
             if const { <NeedsOf<P, HttpRequest> as Needs>::Ending::IS } {
-                // Reads only these two fields, so that the others are not computed.
-                let Parts { ending, cutoff, .. } = held.parts();
-                if cutoff.is_some_and(Cutoff::closes) && !memo.is_http2() {
+                let parts = held.parts();
+                if parts.cutoff.is_some_and(Cutoff::closes) && !memo.is_http2() {
                     close_connection(response);
                 }
-                if goes_on && (ending.is_some() || cutoff.is_some()) {
+                if goes_on && (parts.ending.is_some() || parts.cutoff.is_some()) {
                     let is_grpc = memo.may_be_grpc() && grpc::is_grpc(response.headers());
-                    carried.end_later(response.body(), is_grpc, ending, cutoff, timer);
+                    carried.end_later(response.body(), is_grpc, parts, timer);
                 }
             }
             goes_on
@@ -260,6 +259,7 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
     response: &mut Response<B>,
     memo: Memo,
     guard: &mut Guard<P, HttpRequest>,
+    timer: &mut TimerOf<P, HttpRequest>,
     carried: &mut CarriedBody<P>,
 ) -> bool {
     guard.on_head(response);
@@ -267,13 +267,15 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
         response.status(),
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
     );
-    let is_over = memo.has(Memo::HEAD) || has_no_content || response.body().is_end_stream();
+    // Over HTTP/2, hyper sends the body of such a response too.
+    let has_no_body = !memo.is_http2() && (memo.has(Memo::HEAD) || has_no_content);
+    let is_over = has_no_body || response.body().is_end_stream();
     if const { <NeedsOf<P, HttpRequest> as Needs>::Settle::IS } {
         match verdict(response, memo, is_over, guard) {
             Verdict::Rejected(outcome) => guard.settle(outcome),
             Verdict::Now(outcome) => {
                 let outcome = match outcome {
-                    Outcome::Failure => judged(response),
+                    Outcome::Failure => judged(response, guard, timer),
                     outcome => outcome,
                 };
                 guard.settle(outcome);
@@ -321,9 +323,20 @@ fn close_connection<B>(response: &mut Response<B>) {
 /// The outcome of a response that is a failure, unless the caller caused it.
 #[cold]
 #[inline(never)]
-fn judged<B>(response: &Response<B>) -> Outcome {
+fn judged<B, P: Policy<HttpRequest>>(
+    response: &Response<B>,
+    guard: &Guard<P, HttpRequest>,
+    timer: &mut TimerOf<P, HttpRequest>,
+) -> Outcome {
     let is_late =
         response.status() == StatusCode::GATEWAY_TIMEOUT || grpc::is_late(response.headers());
+    if is_late && guard.parts().has_callers_deadline() {
+        // A service that honours the caller's deadline answers shortly before the gate would.
+        let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
+        if timer.is_some_and(|timer| timer.is_nearly_due()) {
+            return Outcome::Ignored;
+        }
+    }
     upload::judged(Outcome::Failure, is_late)
 }
 

@@ -73,6 +73,12 @@ pub(crate) struct Ending<'a> {
 // === impl Parts ===
 
 impl Parts<'_> {
+    /// The deadline is that of the caller.
+    #[cfg(feature = "http")]
+    pub(crate) fn has_callers_deadline(&self) -> bool {
+        self.deadline.is_some_and(|budget| budget.time.is_callers())
+    }
+
     /// The parts of both.
     #[inline(always)]
     pub(crate) fn or(self, other: Self) -> Self {

@@ -1,5 +1,6 @@
 //! A tuple of policies is a policy.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -44,17 +45,64 @@ macro_rules! admit {
     };
 }
 
-/// Calls the members in reverse order.
+/// Settles the members in order.
+macro_rules! settle {
+    ($self:ident $token:ident $outcome:ident ($name:ident $n:tt)) => {
+        if const { <NeedsOf<$name, R> as Needs>::Settle::IS } {
+            if let Some(token) = &mut $token.$n {
+                $self.$n.settle(token, $outcome);
+            }
+        }
+    };
+    ($self:ident $token:ident $outcome:ident $first:tt $($rest:tt)+) => {
+        both::<R, Self>(
+            || settle!($self $token $outcome $first),
+            || settle!($self $token $outcome $($rest)+),
+        )
+    };
+}
+
+/// Releases the members in reverse order.
 macro_rules! release {
-    ($self:ident $token:ident $completion:ident) => {};
-    ($self:ident $token:ident $completion:ident ($name:ident $n:tt) $($rest:tt)*) => {
-        release!($self $token $completion $($rest)*);
+    ($self:ident $token:ident $completion:ident ($name:ident $n:tt)) => {
         if const { <NeedsOf<$name, R> as Needs>::Release::IS } {
             if let Some(token) = &mut $token.$n {
                 $self.$n.release(token, $completion);
             }
         }
     };
+    ($self:ident $token:ident $completion:ident $first:tt $($rest:tt)+) => {
+        both::<R, Self>(
+            || release!($self $token $completion $($rest)+),
+            || release!($self $token $completion $first),
+        )
+    };
+}
+
+/// Calls both, also if the first panics: a policy of the user must not keep the tokens of the
+/// others. While the thread unwinds, a second panic is discarded.
+#[inline(always)]
+fn both<R: RequestKind, P: Policy<R>>(first: impl FnOnce(), second: impl FnOnce()) {
+    struct OnUnwind<F: FnOnce()>(Option<F>);
+
+    impl<F: FnOnce()> Drop for OnUnwind<F> {
+        fn drop(&mut self) {
+            if let Some(second) = self.0.take() {
+                let _ = panic::catch_unwind(AssertUnwindSafe(second));
+            }
+        }
+    }
+
+    if const { P::IS_OURS } {
+        first();
+        second();
+        return;
+    }
+    let mut on_unwind = OnUnwind(Some(second));
+    first();
+    if let Some(second) = on_unwind.0.take() {
+        second();
+    }
 }
 
 /// The needs of all members, as nested pairs.
@@ -123,16 +171,7 @@ macro_rules! policies {
 
             #[inline(always)]
             fn settle(&self, token: &mut Self::Token, outcome: Outcome) {
-                $(if const { <NeedsOf<$first, R> as Needs>::Settle::IS } {
-                    if let Some(token) = &mut token.$n {
-                        self.$n.settle(token, outcome);
-                    }
-                })+
-                if const { <NeedsOf<$last, R> as Needs>::Settle::IS } {
-                    if let Some(token) = &mut token.$m {
-                        self.$m.settle(token, outcome);
-                    }
-                }
+                settle!(self token outcome $(($first $n))+ ($last $m));
             }
 
             #[inline(always)]

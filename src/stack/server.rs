@@ -156,9 +156,9 @@ impl<M, F, C> ServerBuilder<M, F, C> {
     /// timeouts have them; see [`CatchPanicLayer::keep_requests`](GateLayer::keep_requests).
     pub fn keep_requests(self) -> ServerBuilder<M, F, OnPanic>
     where
-        C: AsRef<CatchPanic>,
+        C: Into<OnPanic>,
     {
-        self.on_panic(|_| {})
+        self.with_catch_panic(Into::into)
     }
 
     fn with_catch_panic<D>(self, change: impl FnOnce(C) -> D) -> ServerBuilder<M, F, D> {

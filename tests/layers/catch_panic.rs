@@ -351,3 +351,24 @@ fn too_many_panics_abort_the_process() {
     let output = child.output().unwrap();
     assert_eq!(output.status.signal(), Some(6), "SIGABRT: {output:?}");
 }
+
+/// The order of the two setters does not matter.
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_keeps_requests_keeps_its_hook() {
+    for keeps_last in [false, true] {
+        let seen = Seen::default();
+        let builder = seawall::server();
+        let stack = if keeps_last {
+            builder.on_panic(note(&seen)).keep_requests().build()
+        } else {
+            builder.keep_requests().on_panic(note(&seen)).build()
+        };
+        let mut service = stack.unwrap().layer(service_fn(async |_: Request<_>| {
+            unwind();
+            #[expect(unreachable_code, reason = "the type of the response")]
+            Ok::<_, Infallible>(ok(Script::default()))
+        }));
+        assert_eq!(service.call(get()).await.unwrap().status(), 500);
+        assert_eq!(seen.lock().unwrap().len(), 1);
+    }
+}

@@ -147,32 +147,71 @@ async fn a_deadline_ends_a_body_that_is_not_polled() {
     assert_eq!(held.timeout.snapshot().timed_out, 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn over_grpc_it_ends_with_a_status() {
-    let held = Held::new();
-    let mut response = endless();
+/// A gRPC response with these steps.
+fn over_grpc(steps: impl IntoIterator<Item = Step>) -> Response<Script> {
+    let mut response = ok(Script::new(steps));
     let content_type = "application/grpc".parse().unwrap();
     response.headers_mut().insert("content-type", content_type);
-    let mut body = held.with_deadline(grpc(), response).await;
-    assert!(poll(&mut body).is_ready());
-    assert_eq!(held.ended(), []);
-    pass(SECOND + PERIOD).await;
-    assert!(held.is_released());
-    assert_eq!(held.ended(), ends(Outcome::Failure, Completion::Failed));
+    response
+}
+
+/// Reads the rest of a gRPC body that was ended at its deadline.
+async fn reads_status_4(body: &mut Pin<Box<impl Body<Data = Bytes, Error = BodyError>>>) {
     let trailers = body.frame().await.unwrap().unwrap().into_trailers();
     assert_eq!(trailers.unwrap()["grpc-status"], "4");
     assert!(body.frame().await.is_none());
 }
 
-/// A client that does not read is not a failure of the service.
 #[tokio::test(start_paused = true)]
-async fn over_grpc_a_client_that_does_not_read_is_no_failure() {
+async fn over_grpc_it_ends_with_a_status() {
     let held = Held::new();
-    let mut response = endless();
-    let content_type = "application/grpc".parse().unwrap();
-    response.headers_mut().insert("content-type", content_type);
+    let silent = over_grpc([Step::Data("abc"), Step::Silent]);
+    let mut body = held.with_deadline(grpc(), silent).await;
+    assert!(poll(&mut body).is_ready());
+    assert!(poll(&mut body).is_pending());
+    assert_eq!(held.ended(), []);
+    pass(SECOND + PERIOD).await;
+    assert!(held.is_released());
+    assert_eq!(held.ended(), ends(Outcome::Failure, Completion::Failed));
+    reads_status_4(&mut body).await;
+}
+
+/// Neither the caller's own deadline nor a client that does not read is a failure of the service.
+#[tokio::test(start_paused = true)]
+async fn over_grpc_the_time_of_the_caller_is_no_failure() {
+    // The connection polls the body of a silent service at the caller's deadline, or it does not.
+    for is_polled in [false, true] {
+        let held = Held::new();
+        let mut request = grpc();
+        let half = "500m".parse().unwrap();
+        request.headers_mut().insert("grpc-timeout", half);
+        let silent = over_grpc([Step::Data("abc"), Step::Silent]);
+        let mut body = held.with_deadline(request, silent).await;
+        assert!(poll(&mut body).is_ready());
+        assert!(poll(&mut body).is_pending());
+        if is_polled {
+            advance(SECOND / 2 + Duration::from_millis(2)).await;
+        } else {
+            pass(SECOND / 2 + PERIOD).await;
+            assert!(held.is_released());
+        }
+        reads_status_4(&mut body).await;
+        assert!(held.is_released());
+        assert_eq!(held.ended(), ends(Outcome::Ignored, Completion::Failed));
+    }
+    // The client does not read until the deadline of the service.
+    let held = Held::new();
+    let endless = over_grpc(vec![Step::Data("abc"); 1000]);
+    let mut body = held.with_deadline(grpc(), endless).await;
+    assert!(poll(&mut body).is_ready());
+    pass(SECOND + PERIOD).await;
+    assert!(held.is_released());
+    assert_eq!(held.ended(), ends(Outcome::Ignored, Completion::Failed));
+    // Nor within the progress timeout.
+    let held = Held::new();
     let layer = TimeoutLayer::new(held.timeout.clone()).progress_timeout(2 * SECOND);
-    let body = held.respond(layer.policy().clone(), grpc(), response).await;
+    let endless = over_grpc(vec![Step::Data("abc"); 1000]);
+    let body = held.respond(layer.policy().clone(), grpc(), endless).await;
     pass(2 * SECOND + 2 * PERIOD).await;
     assert!(held.is_released());
     assert_eq!(held.ended(), ends(Outcome::Ignored, Completion::Failed));

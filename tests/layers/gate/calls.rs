@@ -193,6 +193,11 @@ fn what_has_no_body_is_over_at_the_head() {
     let nothing = async |_| {};
     let data = || ok(Script::data(&["a"]));
     assert_eq!(recorded(head(), data, nothing), complete);
+    // Over HTTP/2, hyper sends such a body too.
+    let mut request = http2();
+    *request.method_mut() = http::Method::HEAD;
+    let cancelled = told(Outcome::Success, Completion::Cancelled);
+    assert_eq!(recorded(request, data, nothing), cancelled);
     for status in [204_u16, 304] {
         let bare = move || {
             let mut response = ok(Script::data(&["a"]));

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use seawall::policy::{Admission, Mode, NoWait, Policy, RequestKind, Switch, Switched};
+use seawall::policy::{Admission, Mode, NoWait, Policy, RequestKind, Switch, Switched, WaitFor};
 use seawall::{
     CatchPanic, Completion, ConcurrencyLimit, ConcurrencyLimitSettings, GateLayer, LagShed,
-    Outcome, Reason, RequestLimit, Timeout,
+    Outcome, Reason, Rejection, RequestLimit, Timeout,
 };
 use tokio::time::advance;
 use tokio_test::task::spawn;
@@ -566,17 +566,23 @@ impl Policy<seawall::HttpRequest> for Panics {
     fn settle(&self, (): &mut (), _: Outcome) {
         assert_ne!(self.0, "settle", "scripted");
     }
+
+    fn release(&self, (): &mut (), _: Completion) {
+        assert_ne!(self.0, "release", "scripted");
+    }
 }
 
 /// The policies and closures of a gate that isolates panics are isolated too.
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_a_policy_is_answered_and_releases_the_others() {
-    for place in ["on_head", "settle", "classify"] {
+    for place in ["on_head", "settle", "release", "classify"] {
         let (recorder, limit) = (Recorder::new(), ConcurrencyLimit::from(1));
+        let last = Recorder::new();
         let policies = (
             CatchPanic::new(),
             recorder.clone(),
             Panics(place),
+            last.clone(),
             limit.clone(),
         );
         let layer = GateLayer::from_policy(policies).classify(move |_| {
@@ -589,13 +595,73 @@ async fn a_panic_of_a_policy_is_answered_and_releases_the_others() {
         assert_eq!(limit.in_flight(), 0, "{place}");
         let ended = ended(&recorder);
         assert_eq!(ended.len(), 2, "{place}: {ended:?}");
-        if place != "settle" {
-            assert_eq!(
-                ended,
-                ends(Outcome::Panicked, Completion::Panicked),
-                "{place}"
-            );
+        let panicked = ends(Outcome::Panicked, Completion::Panicked);
+        match place {
+            "settle" | "release" => assert_eq!(ended.len(), 2, "{place}: {ended:?}"),
+            _ => assert_eq!(ended, panicked, "{place}"),
         }
+        let ended = self::ended(&last);
+        assert_eq!(ended.len(), 2, "{place}: {ended:?}");
+    }
+}
+
+/// A policy that waits, and whose wait panics.
+#[derive(Clone)]
+struct PanicsInWait;
+
+impl<R: RequestKind> Policy<R> for PanicsInWait {
+    type Token = ();
+    type Wait = WaitFor<Pin<Box<dyn Future<Output = Result<(), Rejection>> + Send>>>;
+
+    fn admit(&self, _: &R::Head<'_>) -> Admission<(), Self::Wait> {
+        let wait = async { unwind() };
+        Admission::Wait(WaitFor::new(
+            Box::pin(wait),
+            Rejection::new(Reason::Overloaded),
+        ))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_panics_is_answered_and_releases_the_others() {
+    let recorder = Recorder::new();
+    let policies = (CatchPanic::new(), recorder.clone(), PanicsInWait);
+    let mut service = GateLayer::from_policy(policies).layer(Ends(WithoutBody));
+    assert_eq!(service.call(get()).await.unwrap().status(), 500);
+    assert_eq!(
+        ended(&recorder),
+        ends(Outcome::Cancelled, Completion::Cancelled)
+    );
+}
+
+/// A closure of the user makes the body that the inner service gets, also after a wait.
+#[tokio::test(start_paused = true)]
+async fn a_request_body_that_panics_is_answered() {
+    for is_queued in [false, true] {
+        let limit = ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(1));
+        let limit = ConcurrencyLimit::new(limit).unwrap();
+        let recorder = Recorder::new();
+        let policies = (
+            CatchPanic::new(),
+            recorder.clone(),
+            RequestLimit::from(9),
+            limit.clone(),
+        );
+        let layer = GateLayer::from_policy(policies)
+            .request_body(|_: seawall::RequestBody<Script>| -> Script { unwind() });
+        let mut service = layer.layer(Ends(WithoutBody));
+        let permit = is_queued.then(|| limit.try_acquire().unwrap());
+        let mut call = spawn(service.call(post(Script::data(&["abc"]))));
+        if let Some(permit) = permit {
+            assert_pending!(call.poll());
+            drop(permit);
+        }
+        assert_eq!(call.await.unwrap().status(), 500);
+        assert_eq!(limit.in_flight(), 0);
+        assert_eq!(
+            ended(&recorder),
+            ends(Outcome::Panicked, Completion::Panicked)
+        );
     }
 }
 

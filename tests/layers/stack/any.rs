@@ -1,7 +1,6 @@
 //! Any settings, valid or not: all of them are applied, or none.
 
 use proptest::prelude::*;
-use seawall::stack::Change;
 use seawall::{ConcurrencyLimit, ConfigError, Drain, LagShed, RequestLimit, Timeout};
 
 use super::*;
@@ -148,7 +147,7 @@ proptest! {
                 prop_assert_eq!(&stack.settings(), &new);
                 #[cfg(feature = "serde")]
                 {
-                    let fields: Vec<_> = changes.iter().map(Change::field).collect();
+                    let fields: Vec<_> = changes.iter().map(seawall::stack::Change::field).collect();
                     let expected = differing(&old, &new);
                     prop_assert_eq!(fields.len(), expected.len(), "{:?}, {:?}", &fields, &expected);
                     for field in fields {

@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use seawall::{
-    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Deadline, Reason, Rejection,
-    Timeout, TimeoutLayer,
+    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Deadline, GateLayer, Reason,
+    Rejection, Timeout, TimeoutLayer,
 };
 use tokio::time::{advance, sleep};
 use tower::{Layer, Service, ServiceBuilder, service_fn};
@@ -237,6 +237,29 @@ async fn a_caller_s_own_time_does_not_speak_against_the_service() {
     // The timeout of the layer was shorter: this is a failure of the service.
     service.call(asking("2S")).await.unwrap();
     assert_eq!(breaker.snapshot().totals.failures, 1);
+}
+
+/// A service that honours the caller's deadline answers shortly before the gate would.
+#[tokio::test(start_paused = true)]
+async fn an_answer_shortly_before_the_caller_s_deadline_does_not_speak_against_the_service() {
+    for (tenths, failures) in [(8, 1), (9, 0)] {
+        let settings = seawall::CircuitBreakerSettings::default();
+        let breaker = seawall::CircuitBreaker::new(settings).unwrap();
+        let policies = (breaker.clone(), Timeout::from(2 * SECOND));
+        let mut service = GateLayer::from_policy(policies).layer(service_fn(
+            move |_: Request<Script>| async move {
+                sleep(tenths * TENTH).await;
+                let mut response = ok(Script::default().knowing_its_end());
+                let headers = response.headers_mut();
+                headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+                headers.insert("grpc-status", HeaderValue::from_static("4"));
+                Ok::<_, Infallible>(response)
+            },
+        ));
+        service.call(asking("1S")).await.unwrap();
+        let totals = breaker.snapshot().totals;
+        assert_eq!((totals.failures, totals.ignored), (failures, 1 - failures));
+    }
 }
 
 /// The queue timeout and the timeout are due at the same time: the queue answers, and the breaker

@@ -259,7 +259,8 @@ impl Pooled {
 
 #[inline(never)]
 fn put_back(mut pooled: Pin<Box<Pooled>>) {
-    if !pooled.is_kept || std::thread::panicking() {
+    let is_here = || Handle::try_current().is_ok_and(|here| here.id() == pooled.runtime);
+    if !pooled.is_kept || std::thread::panicking() || !is_here() {
         return;
     }
     *pooled.as_mut().project().later = None;

@@ -340,13 +340,15 @@ impl fmt::Debug for Upload {
 // === impl UploadRef ===
 
 impl UploadRef {
-    /// Returns whether the upload belongs to the request that this thread serves.
+    /// Returns whether a gate on this thread runs the service that has the body.
     pub(crate) fn is_served(&self) -> bool {
-        let is_it = |served: &RefCell<Vec<UploadRef>>| match (served.borrow().last(), &self.0) {
-            (Some(UploadRef(Some(served))), Some(this)) => Arc::ptr_eq(served, this),
+        let is_it = |served: &UploadRef| match (&served.0, &self.0) {
+            (Some(served), Some(this)) => Arc::ptr_eq(served, this),
             _ => false,
         };
-        SERVED.try_with(is_it).unwrap_or(false)
+        SERVED
+            .try_with(|served| served.borrow().iter().rev().any(is_it))
+            .unwrap_or(false)
     }
 
     /// Makes this the upload of the request that this thread serves.

@@ -266,8 +266,7 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
     pub(super) fn expire(self: Pin<&mut Self>, outcome: Outcome) {
         let this = self.project();
         if let Some(mut guard) = InBody::<NeedsOf<P, HttpRequest>>::take(this.guard) {
-            guard.expire(outcome);
-            guard.release(Completion::Failed);
+            guard.finish(|guard| guard.expire(outcome), Completion::Failed);
         }
     }
 
@@ -333,8 +332,8 @@ fn settle_at_trailers<P: Policy<HttpRequest>, D>(
             None => grpc::outcome(trailers),
         };
         if let Some(outcome) = outcome {
-            let is_late = grpc::is_late(trailers);
-            guard.settle(upload::judged(outcome, is_late));
+            let outcome = upload::judged(outcome, grpc::is_late(trailers));
+            guard.isolated(|guard| guard.settle(outcome));
         }
     }
 }
@@ -344,6 +343,10 @@ fn judge<P: Policy<HttpRequest>>(
     at_end: AtEnd,
     trailers: Option<&HeaderMap>,
 ) -> Outcome {
+    if const { <NeedsOf<P, HttpRequest> as Needs>::Isolation::IS } {
+        let judged = panic::catch_unwind(AssertUnwindSafe(|| at_end(trailers)));
+        return judged.unwrap_or_else(|payload| guard.caught(payload));
+    }
     guard.set_running(true);
     let outcome = at_end(trailers);
     guard.set_running(false);
@@ -353,15 +356,14 @@ fn judge<P: Policy<HttpRequest>>(
 /// The body is complete.
 #[inline(always)]
 fn complete<P: Policy<HttpRequest>>(guard: &mut Guard<P, HttpRequest>, at_end: Option<AtEnd>) {
-    if let Some(at_end) = at_end {
-        let outcome = judge(guard, at_end, None);
-        guard.settle(upload::judged(outcome, false));
-    }
-    // Only gRPC is not settled yet. A stream that ends without a status is a failure.
-    if const { Settles::<P>::IS } && !guard.is_settled() {
-        guard.settle(upload::judged(Outcome::Failure, false));
-    }
-    guard.release(Completion::Complete);
+    let settle = |guard: &mut Guard<P, HttpRequest>| {
+        if const { Settles::<P>::IS } && !guard.is_settled() {
+            // Without a classifier, this is gRPC: a stream that ends without a status is a failure.
+            let outcome = at_end.map_or(Outcome::Failure, |at_end| judge(guard, at_end, None));
+            guard.settle(upload::judged(outcome, false));
+        }
+    };
+    guard.finish(settle, Completion::Complete);
 }
 
 #[cold]
@@ -371,12 +373,12 @@ fn failed<P: Policy<HttpRequest>>(
     error: BoxError,
 ) -> BodyError {
     let error = BodyError::inner(error);
-    if let Some(guard) = guard {
+    if let Some(mut guard) = guard {
         let outcome = match error.rejection() {
             Some(rejection) => rejection.outcome(),
             None => upload::judged(Outcome::Failure, false),
         };
-        guard.finish(outcome, Completion::Failed);
+        guard.finish(|guard| guard.settle(outcome), Completion::Failed);
     }
     error
 }

@@ -122,11 +122,11 @@
 //!     let mut started = drain.started();
 //!     loop {
 //!         tokio::select! {
-//!             Some(Ok(message)) = socket.recv() => {
+//!             received = socket.recv() => {
+//!                 let Some(Ok(message)) = received else { return };
 //!                 if socket.send(message).await.is_err() { return }
 //!             }
 //!             () = &mut started => break,
-//!             else => return,
 //!         }
 //!     }
 //!     let _ = socket.send(Message::Close(None)).await;

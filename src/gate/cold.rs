@@ -91,8 +91,8 @@ where
     let (future, kept, polls) = match begun {
         Ok(begun) => begun,
         Err((rejection, kept)) => {
-            if let Some(guard) = guard {
-                guard.finish(Outcome::Ignored, Completion::Complete);
+            if let Some(mut guard) = guard {
+                guard.finish(|guard| guard.settle(Outcome::Ignored), Completion::Complete);
             }
             return Err((rejection, kept));
         }
@@ -117,8 +117,10 @@ pub(crate) fn caught<P: Policy<R>, R: RequestKind>(
     let Some(mut guard) = guard else {
         panic::resume_unwind(payload);
     };
-    guard.settle(Outcome::Panicked);
-    guard.release(Completion::Panicked);
+    guard.finish(
+        |guard| guard.settle(Outcome::Panicked),
+        Completion::Panicked,
+    );
     match guard.parts().isolation {
         Some(isolation) => isolation.caught(payload),
         None => panic::resume_unwind(payload),
@@ -143,10 +145,9 @@ pub(super) fn unwound<P: Policy<R>, R: RequestKind>(
 pub(super) fn overrun<P: Policy<R>, R: RequestKind>(
     guard: &mut FutureGuard<P, R>,
 ) -> Arc<Shared<P>> {
-    let guard = InFuture::<NeedsOf<P, R>>::take(guard).expect("what is limited has a guard");
-    let shared = guard.shared().clone();
-    guard.finish(Outcome::Ignored, Completion::Complete);
-    shared
+    let mut guard = InFuture::<NeedsOf<P, R>>::take(guard).expect("what is limited has a guard");
+    guard.finish(|guard| guard.settle(Outcome::Ignored), Completion::Complete);
+    guard.shared().clone()
 }
 
 /// Answers a request whose deadline has passed.
@@ -157,8 +158,7 @@ pub(super) fn expired<P: Policy<R>, R: RequestKind>(
 ) -> (Rejection, Arc<Shared<P>>) {
     let mut guard = guard.expect("what is timed has a guard");
     let (rejection, outcome) = late(&guard.parts());
-    guard.expire(outcome);
-    guard.release(Completion::Complete);
+    guard.finish(|guard| guard.expire(outcome), Completion::Complete);
     (rejection, guard.shared().clone())
 }
 
@@ -235,7 +235,17 @@ where
             }
             let _listening = Listening::new();
             let (rejection, outcome) = late(&this.wait.parts());
-            this.wait.as_mut().expire(outcome);
+            if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS && !P::IS_OURS } {
+                let expire = || this.wait.as_mut().expire(outcome);
+                if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(expire)) {
+                    match this.wait.parts().isolation {
+                        Some(isolation) => drop(isolation.caught(payload)),
+                        None => panic::resume_unwind(payload),
+                    }
+                }
+            } else {
+                this.wait.as_mut().expire(outcome);
+            }
             rejection
         }
     };

@@ -203,11 +203,41 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
         }
     }
 
-    /// Settles and releases the token.
-    #[inline]
-    pub(crate) fn finish(mut self, outcome: Outcome, completion: Completion) {
-        self.settle(outcome);
-        self.release(completion);
+    /// Settles the token with `settle`, and releases it.
+    #[inline(always)]
+    pub(crate) fn finish(&mut self, settle: impl FnOnce(&mut Self), completion: Completion) {
+        self.isolated(settle);
+        self.isolated(|guard| guard.release(completion));
+    }
+
+    /// Makes calls of policies that a panic of the user's policy must not interrupt: with isolation
+    /// it is reported, and the outcome is that of a panic, unless there was one.
+    #[inline(always)]
+    pub(crate) fn isolated(&mut self, call: impl FnOnce(&mut Self)) {
+        if const { <NeedsOf<P, R> as Needs>::Isolation::IS && !P::IS_OURS } {
+            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| call(self))) {
+                let outcome = self.caught(payload);
+                self.set_running(false);
+                let settle = AssertUnwindSafe(|| self.settle(outcome));
+                if let Err(payload) = panic::catch_unwind(settle) {
+                    discard(payload);
+                }
+            }
+            return;
+        }
+        call(self);
+    }
+
+    /// Reports a panic of a policy or a closure. Without isolation for this request, it unwinds
+    /// further.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn caught(&self, payload: Box<dyn Any + Send>) -> Outcome {
+        match self.parts().isolation {
+            Some(isolation) => drop(isolation.caught(payload)),
+            None => panic::resume_unwind(payload),
+        }
+        Outcome::Panicked
     }
 
     /// The guard is dropped with its token not yet settled.

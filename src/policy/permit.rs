@@ -72,8 +72,8 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
         self.token.as_mut()
     }
 
-    /// Marks that the holder catches panics. If the permit is dropped while the thread unwinds, it
-    /// is cancelled.
+    /// Marks that a panic of the call does not drop the permit. If it is dropped while the thread
+    /// unwinds, it is cancelled.
     pub(crate) fn known_to_unwind(mut self) -> Self {
         self.during_panic = true;
         self

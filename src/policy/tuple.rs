@@ -141,7 +141,8 @@ macro_rules! policies {
                         let earlier = ($($first.and_then(|permit| {
                             let policy = <$first as Clone>::clone(permit.policy());
                             let token = permit.into_token()?;
-                            Some(Permit::new(policy, token))
+                            // If it is dropped while the thread unwinds, another call has panicked.
+                            Some(Permit::new(policy, token).known_to_unwind())
                         }),)+);
                         return Admission::Wait(Beside { earlier, wait });
                     }

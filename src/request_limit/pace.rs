@@ -21,7 +21,6 @@ pub(super) struct Pace {
 /// The time for which the handler has waited for a body.
 pub(super) struct Waited {
     pace: Pace,
-    received: u64,
     /// The total so far.
     total: Duration,
     /// The start of the current wait; the timer is set relative to it.
@@ -57,27 +56,25 @@ impl Waited {
     pub(super) fn new(pace: Pace) -> Self {
         Self {
             pace,
-            received: 0,
             total: Duration::ZERO,
             since: None,
             lent: Lent::default(),
         }
     }
 
-    /// Notes that `bytes` have arrived.
-    pub(super) fn receive(&mut self, bytes: u64) {
-        self.received = self.received.saturating_add(bytes);
+    /// Notes that bytes have arrived.
+    pub(super) fn receive(&mut self) {
         if let Some(since) = self.since.take() {
             self.total += clock::now().saturating_duration_since(since);
         }
     }
 
-    /// Polls the wait for the next bytes: ready when the body is too slow.
-    pub(super) fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Polls the wait for the next bytes, after `received` bytes: ready when the body is too slow.
+    pub(super) fn poll_wait(&mut self, received: u64, cx: &mut Context<'_>) -> Poll<()> {
         if self.since.is_none() {
             let now = clock::now();
             self.since = Some(now);
-            let patience = self.pace.patience(self.total, self.received);
+            let patience = self.pace.patience(self.total, received);
             self.lent.set(now + patience.min(clock::FAR));
         }
         self.lent.poll(clock::now, cx)

@@ -20,6 +20,7 @@ pub struct RequestBody<B> {
     /// `None` after the body was ended.
     body: Option<B>,
     left: u64,
+    received: u64,
     /// `None` for a request without a body.
     upload: Option<UploadRef>,
     /// Boxes the rest of the body for the gate, if the gate may still answer.
@@ -44,6 +45,7 @@ impl<B> RequestBody<B> {
         Self {
             body: Some(body),
             left: max,
+            received: 0,
             upload: sent.map(|sent| sent.upload.clone()),
             gives_back: match sent {
                 Some(sent) if sent.gives_back => Some(rest),
@@ -72,7 +74,8 @@ where
             return Poll::Ready(None);
         };
         let Poll::Ready(polled) = Pin::new(body).poll_frame(cx) else {
-            ready!(poll_slow(this.upload.as_deref(), &mut this.waited, cx));
+            let upload = this.upload.as_deref();
+            ready!(poll_slow(upload, &mut this.waited, this.received, cx));
             this.body = None;
             let rejection = end(this.upload.as_deref(), Reason::BodyTooSlow, None::<B>);
             return Poll::Ready(Some(Err(BodyError::ended(rejection))));
@@ -95,8 +98,9 @@ where
             }
         };
         let size = frame.data_ref().map_or(0, Buf::remaining) as u64;
+        this.received = this.received.saturating_add(size);
         if let Some(waited) = &mut this.waited {
-            waited.receive(size);
+            waited.receive();
         }
         let left = this.left.checked_sub(size);
         let Some(left) = left.or_else(|| raised(this.upload.as_deref(), this.left, size)) else {
@@ -140,9 +144,9 @@ impl<B> Drop for RequestBody<B> {
         let Some(upload) = &self.upload else {
             return;
         };
-        if upload.is_served() {
-            upload.drop_body();
-            if let Some(rest) = self.gives_back {
+        upload.drop_body();
+        if let Some(rest) = self.gives_back {
+            if upload.is_served() {
                 upload.give_back(self.body.take().and_then(rest));
             }
         }
@@ -161,6 +165,7 @@ fn raised(upload: Option<&Upload>, left: u64, size: u64) -> Option<u64> {
 fn poll_slow(
     upload: Option<&Upload>,
     waited: &mut Option<Box<Waited>>,
+    received: u64,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     let Some(upload) = upload else {
@@ -177,7 +182,7 @@ fn poll_slow(
             none.insert(Box::new(Waited::new(pace)))
         }
     };
-    waited.poll_wait(cx)
+    waited.poll_wait(received, cx)
 }
 
 /// Notifies the future of the call, passes the rest of the body to it, and counts the rejection.

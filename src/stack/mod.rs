@@ -75,9 +75,25 @@
 //! | concurrency limit | 1024, no queue | about 10 000 requests a second at 100 ms each; set it from a load test |
 //! | request body | 2 MiB | the default of axum's extractors |
 //!
-//! Server-sent events and other streams are not ended by these defaults: the timeout ends with the
-//! response head, and the progress timeout applies only while a frame is ready. A stream holds its
-//! permit as long as it lives.
+//! Server-sent events and other streams of responses are not ended by these defaults: the timeout
+//! ends with the response head, and the progress timeout applies only while a frame is ready. A
+//! stream holds its permit as long as it lives.
+//!
+//! The request limit counts all bytes of a request, also those of a gRPC call with a stream of
+//! requests: after 2 MiB the call ends with `RESOURCE_EXHAUSTED`. For such calls, raise the limit
+//! ([`request_body_limit`](ServerBuilder::request_body_limit)), or let the service with the streams
+//! raise it for itself:
+//!
+//! ```
+//! use seawall::{RequestLimit, RequestLimitLayer, RequestLimitSettings};
+//!
+//! let settings = RequestLimitSettings::new(2 << 20).raisable_to(u64::MAX);
+//! let stack = seawall::server().request_limit(RequestLimit::new(settings)?).build()?;
+//! // Around the service with the streams; the stack is around all services.
+//! let streams = RequestLimitLayer::new(u64::MAX);
+//! # let _ = (stack, streams);
+//! # Ok::<_, seawall::ConfigError>(())
+//! ```
 //!
 //! # What bounds what
 //!

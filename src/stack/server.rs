@@ -260,6 +260,9 @@ impl<M, F, C> ServerBuilder<M, F, C> {
     /// shedding, the drain, the concurrency limit and your policies do not see them. Panic
     /// isolation, the timeout and the request limit still apply. A second call exempts more
     /// requests.
+    ///
+    /// The stack calls the closure twice for a request: before the lag shedder, and before the
+    /// concurrency limit. Let it read nothing but the head, so that both answers are the same.
     pub fn exempt<G>(self, exempt: G) -> ServerBuilder<M, Either<F, G>, C>
     where
         G: Fn(&RequestHead<'_>) -> bool + Clone,

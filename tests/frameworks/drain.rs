@@ -224,12 +224,12 @@ async fn echo(mut socket: WebSocket, drain: Drain) {
     let mut ignores = false;
     loop {
         tokio::select! {
-            Some(Ok(message)) = socket.recv() => {
+            received = socket.recv() => {
+                let Some(Ok(message)) = received else { return };
                 ignores |= message.to_text().is_ok_and(|text| text == "ignore");
                 if socket.send(message).await.is_err() { return }
             }
             () = &mut started, if !ignores => break,
-            else => return,
         }
     }
     let _ = socket.send(Message::Close(None)).await;

@@ -12,7 +12,7 @@ use http::{Request, Response};
 use http_body::Body;
 use http_body_util::BodyExt;
 use seawall::{
-    CircuitBreaker, CircuitBreakerLayer, GateLayer, Outcome, Reason, RequestLimit,
+    CircuitBreaker, CircuitBreakerLayer, GateLayer, Outcome, Reason, RequestBody, RequestLimit,
     RequestLimitLayer, Timeout, TimeoutLayer,
 };
 use tokio::time::advance;
@@ -419,21 +419,46 @@ async fn a_slow_upload_does_not_make_a_later_call_fast() {
     assert_eq!(counted(&breaker), (1, 0, 1));
 }
 
-/// The service does not wait for a body that the handler has dropped.
+/// The service does not wait for a body that the handler has dropped: behind a limit of its own,
+/// or in another task.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_was_dropped_is_not_waited_for() {
+    type Never = Result<Response<Script>, Infallible>;
+
+    async fn gives_up<B: Body>(request: Request<B>) {
+        let first = tokio::time::timeout(SECOND, request.into_body().collect());
+        assert!(first.await.is_err());
+        tokio::task::yield_now().await;
+    }
+    is_the_services(service_fn(async |request| {
+        gives_up::<RequestBody<Script>>(request).await;
+        pending::<Never>().await
+    }))
+    .await;
+    let on_route = RequestLimitLayer::new(9);
+    is_the_services(on_route.layer(service_fn(async |request| {
+        gives_up::<RequestBody<RequestBody<Script>>>(request).await;
+        pending::<Never>().await
+    })))
+    .await;
+    is_the_services(service_fn(async |request| {
+        tokio::spawn(gives_up::<RequestBody<Script>>(request));
+        pending::<Never>().await
+    }))
+    .await;
+}
+
+async fn is_the_services<S, B>(hangs: S)
+where
+    S: Service<Request<RequestBody<Script>>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
     let breaker = breaker();
     let policies = (
         breaker.clone(),
         Timeout::from(5 * SECOND),
         RequestLimit::from(9),
     );
-    let hangs = service_fn(async |request: Request<seawall::RequestBody<Script>>| {
-        let first = tokio::time::timeout(SECOND, request.into_body().collect());
-        first.await.unwrap_err();
-        tokio::task::yield_now().await;
-        pending::<Result<Response<Script>, Infallible>>().await
-    });
     let mut service = GateLayer::from_policy(policies).layer(hangs);
     let mut request = post(Script::new([Step::Silent]));
     *request.version_mut() = http::Version::HTTP_2;

@@ -1,5 +1,6 @@
 //! Response bodies that are ended from outside, whether or not the connection polls them.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -408,7 +409,17 @@ fn a_pending_timer_outlives_its_runtime() {
         Poll::Ready(())
     }));
     drop(runtime);
+
+    thread_local! {
+        static PANICS: Cell<bool> = const { Cell::new(false) };
+    }
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.set(true);
+        others(panic);
+    }));
     drop(call);
+    assert!(!PANICS.get());
 }
 
 /// Polled, dropped and ended at once, on two threads: each body is released once.

@@ -352,6 +352,21 @@ fn a_call_that_is_dropped_or_unwinds_is_told_once() {
     assert_eq!(recorder.told(), cancelled, "elsewhere");
 
     let recorder = Recorder::new();
+    let settings = ConcurrencyLimitSettings::fixed(1).queue(1, std::time::Duration::from_secs(1));
+    let limit = ConcurrencyLimit::new(settings).unwrap();
+    let _permit = limit.try_acquire().unwrap();
+    let queued = GateLayer::from_policy((recorder.clone(), limit));
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_time().start_paused(true).build();
+    let _entered = runtime.as_ref().unwrap().enter();
+    unwinds(|| {
+        let mut future = spawn(queued.layer(answers(|| ok(Script::default()))).call(get()));
+        assert_pending!(future.poll());
+        panic!("elsewhere");
+    });
+    assert_eq!(recorder.told(), cancelled, "elsewhere, in the queue");
+
+    let recorder = Recorder::new();
     let mut classified = GateLayer::from_policy(recorder.clone())
         .classify(|_| -> Outcome { panic!("in classify") })
         .layer(answers(|| ok(Script::default())));

@@ -137,8 +137,8 @@ impl<Req> Service<Req> for Ends {
     }
 }
 
-/// Sends one request to a service, as the caller.
-fn play<S, B>(mut service: S, ending: Ending)
+/// Sends one request to a service, as the caller. Returns whether it panicked.
+fn play<S, B>(mut service: S, ending: Ending) -> bool
 where
     S: Service<Request<Script>, Response = Response<B>, Error = io::Error>,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>>,
@@ -170,7 +170,7 @@ where
             }
         }
     };
-    let _ = catch_unwind(AssertUnwindSafe(play));
+    catch_unwind(AssertUnwindSafe(play)).is_err()
 }
 
 /// All calls except `on_head`, which exists only if there is a head.
@@ -602,6 +602,52 @@ async fn a_panic_of_a_policy_is_answered_and_releases_the_others() {
         }
         let ended = self::ended(&last);
         assert_eq!(ended.len(), 2, "{place}: {ended:?}");
+    }
+}
+
+/// Nor does a panic of a policy prevent the answer, or the end of the body, at any other time.
+#[tokio::test(start_paused = true)]
+async fn no_panic_of_a_policy_unwinds_past_an_isolation() {
+    for place in ["settle", "release"] {
+        let gate = || {
+            let (panics, recorder) = (CatchPanic::new(), Recorder::new());
+            let policies = (
+                panics.clone(),
+                recorder.clone(),
+                Panics(place),
+                Timeout::from(Duration::from_secs(1)),
+                RequestLimit::from(2),
+            );
+            (panics, recorder, GateLayer::from_policy(policies))
+        };
+        for (ending, _, _) in Ending::ALL {
+            if matches!(
+                ending,
+                DroppedUnread | DroppedMidway | DroppedBeforePoll | DroppedPending | GrpcDropped
+            ) {
+                continue; // in the destructor of the caller
+            }
+            let (panics, recorder, layer) = gate();
+            assert!(
+                !play(layer.layer(Ends(ending)), ending),
+                "{place} {ending:?}"
+            );
+            assert!(panics.snapshot().panics > 0, "{place} {ending:?}");
+            assert_eq!(ended(&recorder).len(), 2, "{place} {ending:?}");
+        }
+
+        let (panics, recorder, layer) = gate();
+        let response = layer.layer(Ends(DroppedPending)).call(get()).await.unwrap();
+        assert_eq!(response.status(), 504, "{place}");
+        assert_eq!(panics.snapshot().panics, 1, "{place}");
+        assert_eq!(ended(&recorder).len(), 2, "{place}");
+
+        let (panics, recorder, layer) = gate();
+        let large = post(Script::data(&["abc"]).exact(3));
+        let response = layer.layer(Ends(ReadToTheEnd)).call(large).await.unwrap();
+        assert_eq!(response.status(), 413, "{place}");
+        assert_eq!(panics.snapshot().panics, 1, "{place}");
+        assert_eq!(ended(&recorder).len(), 2, "{place}");
     }
 }
 

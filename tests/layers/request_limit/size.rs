@@ -15,7 +15,7 @@ use seawall::{
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready_ok};
-use tower::{Layer, Service, service_fn};
+use tower::{BoxError, Layer, Service, service_fn};
 
 use crate::support::*;
 
@@ -328,28 +328,40 @@ async fn the_reason_is_found_behind_other_bodies() {
     assert_eq!(error.rejection().unwrap().reason(), Reason::BodyTooLarge);
 }
 
+/// A handler that takes the body, and panics or does not answer.
+async fn takes<B>(request: Request<B>) -> Result<Response<Script>, Infallible> {
+    let panics = request.uri().path() == "/panic";
+    let drops = request.uri().path() == "/drop";
+    let body = request.into_body();
+    if panics {
+        unwind();
+    }
+    let _body = (!drops).then_some(body);
+    std::future::pending::<()>().await;
+    Ok(ok(Script::default()))
+}
+
 /// The gate also reads a body that a handler has taken, if the body is dropped together with the
-/// handler.
+/// handler. A layer on the route may limit the body too.
 #[tokio::test(start_paused = true)]
 async fn b10_the_body_of_a_handler_that_panics_or_is_late_is_read() {
+    rest_of_a_taken_body(service_fn(takes::<Once>)).await;
+    let on_route = RequestLimitLayer::new(50_000);
+    rest_of_a_taken_body(on_route.layer(service_fn(takes::<Twice>))).await;
+}
+
+async fn rest_of_a_taken_body<S, B>(handler: S)
+where
+    S: Service<Request<Once>, Response = Response<B>, Error = Infallible>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
     let second = Duration::from_secs(1);
     let policies = (
         seawall::CatchPanic::new(),
         seawall::Timeout::from(second),
         RequestLimit::from(100_000),
     );
-    let inner = service_fn(async |request: Request<Once>| -> Result<_, Infallible> {
-        let panics = request.uri().path() == "/panic";
-        let drops = request.uri().path() == "/drop";
-        let body = request.into_body();
-        if panics {
-            unwind();
-        }
-        let _body = (!drops).then_some(body);
-        std::future::pending::<()>().await;
-        Ok(ok(Script::default()))
-    });
-    let mut service = seawall::GateLayer::from_policy(policies).layer(inner);
+    let mut service = seawall::GateLayer::from_policy(policies).layer(handler);
     for (path, reads) in [("/panic", true), ("/late", true), ("/drop", false)] {
         for version in [http::Version::HTTP_11, http::Version::HTTP_2] {
             let token = Arc::new(());

@@ -27,7 +27,9 @@ type Upload = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Infallible> + Se
 fn upload(chunks: Vec<(u32, usize)>) -> Request<Upload> {
     let body = stream::unfold(chunks.into_iter(), async |mut chunks| {
         let (tenths, size) = chunks.next()?;
-        sleep(tenths * TENTH).await;
+        if tenths > 0 {
+            sleep(tenths * TENTH).await;
+        }
         let chunk = Frame::data(Bytes::from(vec![0; size]));
         Some((Ok::<_, Infallible>(chunk), chunks))
     });
@@ -104,6 +106,12 @@ async fn a_least_rate() {
         "an advance"
     );
     assert_eq!(sent(&layer, vec![(5, 100), (106, 1)]).await, (408, 11.0));
+    assert_eq!(
+        sent(&layer, vec![(0, 100), (109, 1)]).await,
+        (200, 10.9),
+        "an advance that was there at once"
+    );
+    assert_eq!(sent(&layer, vec![(0, 100), (111, 1)]).await, (408, 11.0));
 }
 
 #[tokio::test(start_paused = true)]

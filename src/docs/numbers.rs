@@ -7,8 +7,9 @@
 //! # Measure first
 //!
 //! Measure two curves without any limit: responses per second, and their p99, against the number of
-//! requests in flight. Double that number until the responses per second stop growing. Any
-//! closed-loop client works:
+//! requests in flight. Start with one request in flight, and double the number until the responses
+//! per second stop growing. Use a client that sends the next request when it has read the answer,
+//! such as `hey`:
 //!
 //! ```text
 //! cargo run --release --example axum -- --concurrency 4096
@@ -32,14 +33,15 @@
 //! - **A service that computes** (left) is at its best with one request for each core. Each request
 //!   beyond that only adds its own time to all others. A concurrency limit does not help: the
 //!   requests wait in the runtime's queue before any layer sees them. The lag shedder measures that
-//!   queue. Its thresholds are times, so that you need not choose a number of requests. (In the
-//!   last row it rejects, and a client that retries at once uses a core for that.)
+//!   queue. Its thresholds are times, so that you need not choose a number of requests. In the last
+//!   row the shedder rejects some requests. The client then sends the next ones at once, which uses
+//!   one of the two cores.
 //! - **A service that awaits** (right) answers more requests per second with more requests in
 //!   flight, until a resource is exhausted, for example the connections of a pool, or memory. Here
 //!   you choose the limit.
 //!
-//! Most services are both. Measure with the mix of your traffic, on the machines that you deploy
-//! to, and with the real dependencies.
+//! Most services do both. Measure with the mix of your traffic, on the machines that you deploy to,
+//! and with the real dependencies.
 //!
 //! # The concurrency limit
 //!
@@ -56,7 +58,8 @@
 //! let permits = (2.0 * in_flight) as usize;
 //!
 //! let timeout = Duration::from_millis(100);
-//! let max_queued = (0.5 * rate * timeout.as_secs_f64()) as usize; // half of what drains in it
+//! // Half of the requests that leave the queue within the queue timeout.
+//! let max_queued = (0.5 * rate * timeout.as_secs_f64()) as usize;
 //! let settings = ConcurrencyLimitSettings::fixed(permits).queue(max_queued, timeout);
 //! let limit = ConcurrencyLimit::new(settings)?;
 //! assert_eq!((limit.limit(), max_queued), (146, 146));
@@ -111,33 +114,41 @@
 //!   [`max_arm`](crate::LagThresholds::max_arm());
 //! - [`dry_run`](crate::GateLayer::dry_run) shows rejections at a load that the service can handle.
 //!
-//! In simulation, with handlers of 2 ms on one worker and the onset included, it serves this share
-//! of the requests that any algorithm could serve:
+//! A real server under overload, with the onset of the overload included:
 //!
-//! | load | goodput, as a share of the bound | p50 | p99 |
+//! | service | load | goodput, as a share of the bound | p99 of the accepted requests |
 //! |---|---|---|---|
-//! | 2x | 0.998 | 35 ms | 76 ms |
-//! | 5x | 0.998 | 36 ms | 82 ms |
-//! | 10x | 0.998 | 27 ms | 83 ms |
-//! | 20x | 0.998 | 14 ms | 66 ms |
+//! | handlers that compute for 2 ms | 0.8x | 1.02 | 32 ms, nothing is shed |
+//! | | 2x | 1.00 | 60 ms |
+//! | | 5x | 1.00 | 61 ms |
+//! | | 10x | 1.00 | 65 ms |
+//! | | 20x | 1.05 | 61 ms |
+//! | handlers that compute for 100 µs | 2x | 1.03 | 42 ms |
+//! | handlers that await 10 ms and compute for 2 ms, behind a concurrency limit of 32 | 5x | 1.01 | 117 ms |
+//! | 2 ms, on a `current_thread` runtime | 2x | 1.00 | 78 ms |
+//! | 2 ms, over HTTP/2 | 10x | 1.08 | 115 ms |
 //!
-//! The classic latch rejects everything from a lag of 100 ms until the lag has been lower for 30 s.
-//! It serves 0.05 of the bound in the same simulation. A timer inside the runtime, the usual way to
-//! measure lag, measures one turn of the driver and not the queue: with handlers of 100 µs at twice
-//! the capacity, it measured less than 20 ms in a third of the samples while requests waited for
-//! more than 100 ms.
+//! - `cargo run --release --example overload -- --full --out DIR` measures these figures, in eight
+//!   minutes. They are from 2026-11-28, from a quiet machine with two cores, which the server
+//!   shares with the client. Each is the median of five runs.
+//! - The load is a multiple of what the server can answer. The bound is the goodput that is
+//!   possible at this load: a rejection costs time too. The example measures the bound, with an
+//!   error: values a little above 1.00 are that error.
 //!
-//! To see its effect on your kind of service, run one command with the microseconds that a request
-//! computes, the milliseconds that it awaits, and the number of workers:
+//! Two other ways to shed load do worse. A latch rejects everything from a lag of 100 ms until the
+//! lag has been lower for 30 s; in a simulation with handlers of 2 ms it serves 0.05 of the bound.
+//! A timer inside the runtime is the usual way to measure lag. It measures one turn of the driver
+//! and not the queue: with handlers of 100 µs at twice the capacity, it measured less than 20 ms in
+//! a third of the samples while requests waited for more than 100 ms.
+//!
+//! To see the effect on your kind of service, run one command with the microseconds that a request
+//! computes, the milliseconds that it awaits, and the number of workers. Compare three columns,
+//! each with and without the shedder: the goodput with its bound, the p99, and the clients that
+//! gave up.
 //!
 //! ```text
 //! cargo run --release --example overload -- --service-us 1000 --await-ms 20 --workers 1
 //! ```
-//!
-//! At twice the capacity, the p99 of the accepted requests was 999 ms without the shedder, and half
-//! of the clients gave up. With it, the p99 was 328 ms, and every second request was rejected
-//! within that time (2026-11-25, two cores, one run). Compare three columns: goodput with the bound
-//! beside it, p99, and the clients that gave up.
 //!
 //! # The circuit breaker
 //!

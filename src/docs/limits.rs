@@ -209,10 +209,11 @@
 //! - **Compressed bodies**, if an inner layer decompresses them: the limit counts compressed bytes.
 //!   Decompress outside the limit, or limit the decompressed bytes.
 //! - **Slow bodies, large headers, long URIs** by default: `body_idle_timeout`, `body_timeout`,
-//!   `min_body_rate`, `headers` and `uri` are off. The timeouts apply only while the handler waits
-//!   for the body: they do not end a body that the handler does not read.
-//! - **Large heads while they arrive.** Hyper has read the head before `headers` and `uri` are
-//!   checked: use them for limits below hyper's.
+//!   `min_body_rate`, `max_header_bytes`, `max_headers` and `max_uri` of
+//!   [`RequestLimitSettings`](crate::RequestLimitSettings) are off. The timeouts apply only while
+//!   the handler waits for the body: they do not end a body that the handler does not read.
+//! - **Large heads while they arrive.** Hyper has read the head before the layer checks
+//!   `max_header_bytes`, `max_headers` and `max_uri`: use them for limits below hyper's.
 //! - **Content**: deeply nested JSON, a regular expression with exponential run time, a query that
 //!   returns everything. Use the limits of the parser and of the database, and the lag shedder for
 //!   handlers that compute.
@@ -231,6 +232,6 @@
 //!   [`exempt`](crate::GateLayer::exempt), your own policy, or a rate limit in front.
 //! - **Denial of service**: a full network, a flood of handshakes, connections or cheap requests.
 //!   Use the kernel, a load balancer, or the network provider.
-//! - **Dependencies without a layer.** A dependency that a handler calls in another way, for
-//!   example through a pool of database connections, needs its own timeouts and limits, or
-//!   [`CircuitBreaker::run`](crate::CircuitBreaker::run) and `try_acquire`.
+//! - **Dependencies without a layer.** A handler may call a dependency in another way, for example
+//!   through a pool of database connections. Give such a dependency its own timeouts and limits, or
+//!   use [`CircuitBreaker::run`](crate::CircuitBreaker::run) and `try_acquire`.

@@ -25,7 +25,9 @@ use crate::{
 /// All layers of this crate are aliases of this type, for example
 /// [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer). The setters that all layers have are
 /// here. You can call them in any order, after those of a single layer (`per_request`,
-/// `including_body`, `headers`, `on_panic`, …).
+/// `including_body`, `on_panic`, …).
+///
+/// It is a cheap `Clone` with the same policy: one reference count.
 pub struct GateLayer<P, X = Http> {
     shared: Arc<Shared<P>>,
     protocol: X,
@@ -67,7 +69,8 @@ impl<P, X> GateLayer<P, X> {
         &self.shared.reporter
     }
 
-    /// Lets you turn the layer on and off while the service runs.
+    /// Puts the policy behind a [`Switch`], with which you turn the layer on and off while the
+    /// service runs. A change applies to later requests. It costs one atomic read for each request.
     #[must_use]
     pub fn switched_by(self, switch: Switch) -> GateLayer<Switched<P>, X>
     where
@@ -141,7 +144,9 @@ impl<P> GateLayer<P, Http> {
 
 #[cfg(feature = "http")]
 impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
-    /// Leaves out the requests for which the closure returns `true`. The policy does not see them.
+    /// Exempts the requests for which the closure returns `true`: the policy does not see them.
+    /// Use it for health checks. The closure runs for each request; a second call exempts further
+    /// requests. See [`Exempt`] for what is counted.
     #[must_use]
     pub fn exempt<F>(self, exempt: F) -> GateLayer<Exempt<P, F>, Http<In, Out, E>>
     where
@@ -255,8 +260,13 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         })
     }
 
-    /// Makes the answers. Start from [`Rejection::to_response`], the default. The gate then puts
-    /// the rejection into the extensions of the response.
+    /// Replaces the answers of this layer: the closure makes the response to a request that the
+    /// layer rejects. Start from [`Rejection::to_response`], which is the default. The gate puts
+    /// the [`Rejection`] into the extensions of that response.
+    ///
+    /// The gate calls the closure only when it rejects. If the closure panics, a panic isolation in
+    /// the same gate sends the default answer of the rejection, and one in an outer gate answers
+    /// 500.
     #[must_use]
     pub fn respond_with<F>(self, respond: F) -> Self
     where
@@ -329,7 +339,8 @@ impl<P, In, E> GateLayer<P, Http<In, Wrapped, E>> {
 }
 
 impl<P, E> GateLayer<P, Plain<E>> {
-    /// Leaves out the requests for which the closure returns `true`. The policy does not see them.
+    /// Exempts the requests for which the closure returns `true`: the policy does not see them. The
+    /// closure runs for each request; a second call exempts further requests.
     #[must_use]
     pub fn exempt<F, Req>(self, exempt: F) -> GateLayer<Exempt<P, F>, Plain<E>>
     where

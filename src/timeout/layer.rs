@@ -123,7 +123,13 @@ impl<P: Clone, In, Out, E> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
 #[cfg(feature = "http")]
 impl<In, Out, E> TimeoutLayer<Http<In, Out, E>> {
     /// Gives some requests another time: the closure returns a `Duration`, or `None` for the
-    /// default. Use it for slow routes, and for a header in which your callers send their deadline.
+    /// default. Use it for times that the server chooses, for example for slow routes.
+    ///
+    /// An outer [`CircuitBreaker`](crate::CircuitBreaker) counts the timeout as a failure of the
+    /// service, wherever the closure read the time. The exception is `grpc-timeout`, which the
+    /// layer reads by itself, without a closure. To honour another header in which callers send
+    /// their time, put a second timeout with this closure outside the breaker: the breaker then
+    /// sees a cancelled call.
     #[must_use]
     pub fn per_request<F, O>(self, rule: F) -> GateLayer<PerRequest<Timeout, F>, Http<In, Out, E>>
     where

@@ -4,8 +4,8 @@
 //!
 //! `tower::retry` has a budget that all calls share: each success deposits, each retry withdraws,
 //! so that retries stay a fixed share of the calls. The policy below also waits for as long as the
-//! server asks, by `Retry-After` (HTTP) or `grpc-retry-pushback-ms` (gRPC), and does not retry what
-//! cannot succeed:
+//! server asks, by `Retry-After` (HTTP) or `grpc-retry-pushback-ms` (gRPC). It does not retry calls
+//! that cannot succeed:
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
@@ -194,6 +194,10 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
+//! - **A circuit breaker** belongs inside the layer that reads the header. If a caller grants too
+//!   little time, the breaker then sees a cancelled call, and not a failure. Put a timeout with a
+//!   time of the server inside the breaker. For `grpc-timeout` this is not needed: the breaker
+//!   ignores a call for which the caller had the shorter deadline.
 //! - **The earlier deadline applies.** A layer that exposes a deadline keeps the one that is in the
 //!   extensions if that one is earlier.
 //! - **The callee stops first**: over gRPC, [`to_grpc_timeout`](crate::Deadline::to_grpc_timeout)

@@ -5,8 +5,8 @@
 //! A request holds its permit until its response body has ended or is dropped: an event stream as
 //! long as it lives, a long poll while it waits. With the default limit, 1024 idle streams leave no
 //! permit for other requests. Exempt the streams from the stack's limit, and give them their own
-//! limit. An exemption also turns off lag shedding for them, so add a layer for it to their routes,
-//! with the same handle.
+//! limit. The exemption also applies to the lag shedder and the drain of the stack, so add a layer
+//! for each to the routes of the streams, with the same handles.
 //!
 //! ```
 //! use std::{convert::Infallible, time::Duration};
@@ -15,7 +15,8 @@
 //! use axum::response::sse::{Event, KeepAlive, Sse};
 //! use axum::{Router, routing::get};
 //! use futures_util::stream::{Stream, unfold};
-//! use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, LagShed, LagShedLayer, TimeoutLayer};
+//! use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, Drain, DrainLayer};
+//! use seawall::{LagShed, LagShedLayer, TimeoutLayer};
 //! use tokio::sync::watch;
 //! use tower::ServiceBuilder;
 //!
@@ -43,7 +44,7 @@
 //! }
 //!
 //! let (_sender, news) = watch::channel(String::new());
-//! let lag = LagShed::default();
+//! let (lag, drain) = (LagShed::default(), Drain::default());
 //! let streams = ConcurrencyLimit::new(10_000)?.named("streams");
 //! let live = Router::new()
 //!     .route("/live/events", get(events))
@@ -51,12 +52,14 @@
 //!     .route_layer(
 //!         ServiceBuilder::new()
 //!             .layer(LagShedLayer::new(lag.clone()))
+//!             .layer(DrainLayer::new(drain.clone()))
 //!             .layer(TimeoutLayer::new(Duration::from_secs(3600)).including_body())
 //!             .layer(ConcurrencyLimitLayer::new(streams.clone())),
 //!     );
 //!
 //! let stack = seawall::server()
 //!     .lag_shed(lag)
+//!     .drain(drain)
 //!     .exempt(|head| head.path().starts_with("/live/"))
 //!     .build()?;
 //! let app: Router = Router::new()
@@ -80,6 +83,11 @@
 //! | `including_body` | off | is ended at the timeout, however busy it is: a maximum age, in a layer of its own | the same deadline for head and body |
 //! | request limit | 2 MiB | no effect: it has no body | no effect |
 //!
+//! - **The drain** counts the streams. When the process drains, it rejects new streams. At the end
+//!   of the grace period it ends those that are left: their clients read an error, and reconnect to
+//!   another server. To end them earlier, select on [`started`](crate::Drain::started) in the
+//!   stream, as the WebSocket below does. Without `DrainLayer`, the drain neither rejects, counts
+//!   nor ends streams: those that are left end with the process.
 //! - **Longer polls.** A timeout on a route cannot be longer than that of the stack, unless that is
 //!   [`raisable`](crate::TimeoutSettings::raisable_to()). Here `/live/next` has 120 s, and all
 //!   other routes have 30 s. Each poll holds a permit while it waits; keep the exemption and the

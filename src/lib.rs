@@ -42,9 +42,9 @@
 //!
 //! # The layers
 //!
-//! Each part of a stack also works alone. The handle holds the state, and a clone of it reads and
-//! changes that state from anywhere. The layer puts the handle in front of a service. However often
-//! a framework applies the layer, there is one state.
+//! Each part of a stack also works alone. Make a handle, for example a [`ConcurrencyLimit`], and
+//! make a layer from it. The handle has the state: its clones read and change the same state. A
+//! framework may apply the layer to many routes and connections; they share the state too.
 //!
 //! ```
 //! use std::time::Duration;
@@ -98,8 +98,8 @@
 //!   dropped, not until the response head.
 //! - **Nothing leaks.** However a request ends (a response, a drop, a panic), its permit and its
 //!   timer are released exactly once.
-//! - **The error type stays.** A layer over HTTP answers a rejected request with a response, so
-//!   that an infallible service stays infallible and needs no `HandleErrorLayer`.
+//! - **The error type stays.** A layer over HTTP answers a rejected request with a response. An
+//!   infallible service stays infallible, and needs no `HandleErrorLayer`.
 //! - [`exempt`](GateLayer::exempt) skips the layer's policy for some requests.
 //!   [`dry_run`](GateLayer::dry_run) admits everything, and counts what the layer would have
 //!   rejected. It turns a timeout, a request limit and panic isolation off.
@@ -107,6 +107,8 @@
 //! - [`plain`](GateLayer::plain) puts a layer around any `Service`, not only HTTP.
 //!
 //! # Answers
+//!
+//! What the client reads if a layer rejects its request:
 //!
 //! | reason | HTTP | gRPC | `Retry-After` |
 //! |---|---|---|---|
@@ -121,7 +123,7 @@
 //! | [`HeadersTooLarge`](Reason::HeadersTooLarge) | 431 | `RESOURCE_EXHAUSTED` 8 | no |
 //! | [`UriTooLong`](Reason::UriTooLong) | 414 | `RESOURCE_EXHAUSTED` 8 | no |
 //! | [`Panicked`](Reason::Panicked) | 500 | `INTERNAL` 13 | no |
-//! | [`Custom`](Reason::Custom) | set by your [`CustomReason`] | set by your [`CustomReason`] | yes |
+//! | [`Custom`](Reason::Custom) | set by your [`CustomReason`] | set by your [`CustomReason`] | if your policy sets it |
 //!
 //! ```text
 //! HTTP/1.1 503 Service Unavailable

@@ -1,6 +1,8 @@
 //! The outcome of a request, and the end of its work.
 
-/// What the result of a request means for the service behind the gate.
+/// What the result of a request means for the service behind the gate. A policy gets it in
+/// [`settle`](crate::policy::Policy::settle), and a classifier returns it
+/// ([`GateLayer::classify`](crate::GateLayer::classify)). A circuit breaker counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -17,7 +19,8 @@ pub enum Outcome {
     Panicked,
 }
 
-/// The end of the work for a request, its response body included.
+/// How the work for a request ended, its response body included. A policy gets it in
+/// [`release`](crate::policy::Policy::release).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Completion {

@@ -34,6 +34,11 @@
 //! A service that panics again and again may have inconsistent state, for example behind a poisoned
 //! lock. [`CatchPanic::escalate`] drains such a process or ends it, so that it starts again.
 //!
+//! # Cost
+//!
+//! A request that does not panic costs no allocation, no boxed body and no clock read. A hook
+//! ([`on_panic`](crate::GateLayer::on_panic)) costs three reference counts for each request.
+//!
 //! # Cancellation
 //!
 //! Dropping the future drops the inner future, and dropping the body drops the inner body. The
@@ -68,7 +73,8 @@ use crate::request::RequestKind;
 /// A layer that answers 500 (gRPC `INTERNAL`) when the inner service panics.
 pub type CatchPanicLayer<X = Http> = GateLayer<CatchPanic, X>;
 
-/// Catches and counts panics. A cheap `Clone`: all clones share one counter.
+/// Catches and counts panics: the handle of a [`CatchPanicLayer`]. A cheap `Clone`: all clones
+/// share one counter. Keep a clone to read the counter, or to [escalate](Self::escalate).
 #[derive(Clone, Debug)]
 pub struct CatchPanic {
     panics: Arc<Panics>,

@@ -34,6 +34,11 @@
 //! response head. A request that is upgraded (101) releases its permit at the head. To count the
 //! connection that follows, take a permit with [`try_acquire`](ConcurrencyLimit::try_acquire).
 //!
+//! # Cost
+//!
+//! An admitted request costs two atomic writes to one word, and no allocation or clock read. A
+//! queued request costs an allocation and a timer. See [`cost`](crate::docs::cost) for figures.
+//!
 //! # Cancellation
 //!
 //! A request that is dropped while it is queued leaves the queue at once. If it has just been
@@ -78,7 +83,8 @@ use crate::rejection::Rejection;
 use crate::request::RequestKind;
 
 /// A layer that limits the requests in flight with a [`ConcurrencyLimit`]:
-/// `ConcurrencyLimitLayer::new(512)`, or `::new(limit.clone())`.
+/// `ConcurrencyLimitLayer::new(512)`, or `::new(limit.clone())`. It answers 503 (gRPC
+/// `RESOURCE_EXHAUSTED`) with a retry time.
 pub type ConcurrencyLimitLayer<X = Http> = GateLayer<ConcurrencyLimit, X>;
 
 /// An upper bound for the requests in flight. A cheap `Clone`: every clone is the same limit.

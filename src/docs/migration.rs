@@ -28,9 +28,9 @@
 //!
 //! - **Errors.** Over HTTP a rejection is a response, and the error type is that of the inner
 //!   service. With `.plain()` a rejection is an error, and the error type of the inner service must
-//!   be `From<Rejection>`. `BoxError` is; `.map_err(BoxError::from)` next to the service converts
-//!   any other. In both cases it is one type, [`Rejection`](crate::Rejection): in the extensions of
-//!   the response, or as the error.
+//!   implement `From<Rejection>`. `BoxError` does; `.map_err(BoxError::from)` next to the service
+//!   converts any other. All layers use one type, [`Rejection`](crate::Rejection): in the
+//!   extensions of the response, or as the error.
 //! - **Bodies.** Over HTTP the response body becomes a [`Body`](crate::Body) around yours, with the
 //!   same frames and with [`BodyError`](crate::BodyError) as its error. `Router::layer` accepts it.
 //!   Where the type must not change, use
@@ -45,8 +45,7 @@
 //!
 //! # tower `timeout`, `load_shed` and a concurrency limit
 //!
-//! Two layers replace four: three layers, two of which return errors, and a fourth that handles
-//! these errors.
+//! Two layers replace four. The fourth is there only to handle the errors of two of the others.
 //!
 //! ```
 //! # use std::time::Duration;

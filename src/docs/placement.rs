@@ -7,9 +7,10 @@
 //!
 //! Start with [`seawall::server()`](crate::server) or [`seawall::client()`](crate::client): the
 //! parts are in the right order, and the stack is one gate, which costs less than nested layers.
+//!
 //! Use single layers for a part that only some routes need, such as a circuit breaker, a second
-//! concurrency limit or a shorter timeout, and where you need another order. Single layers work
-//! inside a stack and around it.
+//! concurrency limit or a shorter timeout. Use them also if you need another order. Single layers
+//! work inside a stack and around it.
 //!
 //! # On a server
 //!
@@ -106,8 +107,9 @@
 //! - Around the router, a layer runs before routing. There a rejection costs least, which matters
 //!   most for the lag shedder.
 //!
-//! Around a router under `axum::serve`, keep the types of the bodies, and call `with_state`, which
-//! `axum::serve` calls for a bare router. Without it, axum builds the routes anew for each request.
+//! For a layer around a router under `axum::serve`, keep the types of the bodies, and call
+//! `with_state(())` on the router. `axum::serve` does that only for a router without a layer around
+//! it. Otherwise axum builds the routes anew for each request.
 //!
 //! ```no_run
 //! use axum::{Router, body::Body};
@@ -130,7 +132,7 @@
 //! There are no priorities, but you can nest limits. Outside a limit of 512 for all requests,
 //! `ConcurrencyLimitLayer::new(128).exempt(|head| !head.path().starts_with("/batch/"))` leaves at
 //! least 384 permits to requests that are not batch requests. Put the smaller limit outside, so
-//! that it rejects a request before that takes a permit of the larger one. Give a
+//! that it rejects a request before the request takes a permit of the larger one. Give a
 //! [`queue`](crate::ConcurrencyLimitSettings::queue) to one of the two only: a request in the queue
 //! of the inner limit holds a permit of the outer one.
 //!
@@ -164,9 +166,9 @@
 //!   `concurrency_limit_per_connection`, which is one limit for each connection with an unbounded
 //!   queue.
 //! - `RequestLimitLayer` counts all bytes of a request; tonic's `max_decoding_message_size` limits
-//!   one message. The former ends long streams of requests: put it around services without them.
-//!   `including_body` ends long streams of responses; use
-//!   [`body_idle_timeout`](crate::GateLayer::body_idle_timeout) for these.
+//!   one message. `RequestLimitLayer` therefore ends long request streams: put it around services
+//!   that have none. `including_body` ends long response streams: use
+//!   [`body_idle_timeout`](crate::GateLayer::body_idle_timeout) for them.
 //! - Under hyper, put the service with its layers into hyper-util's `TowerToHyperService`. Set two
 //!   things that no layer replaces: on `http1()`, `.timer(TokioTimer::new())` and
 //!   `.header_read_timeout(..)`, which does nothing without the timer; on `http2()`, `.timer(..)`

@@ -1,4 +1,4 @@
-//! The one Tower service of this crate: it joins a policy to an inner service.
+//! The one Tower service of this crate: it puts a policy in front of an inner service.
 //!
 //! Every layer is a gate over one policy, and the recommended stack is a gate over a tuple of
 //! policies. The position of a gate depends on its policy; see [the order of
@@ -23,9 +23,9 @@
 //!
 //! # Readiness
 //!
-//! `poll_ready` polls the inner service and reserves nothing, so that an idle clone holds no
-//! permit. The policy decides in `call`. A request that waits keeps the instance of the service
-//! that was polled ready, and the gate goes on with a clone.
+//! `poll_ready` polls the inner service and reserves nothing: an idle clone holds no permit. The
+//! policy decides in `call`. A queued request keeps the instance of the inner service that was
+//! polled ready, and the gate continues with a clone of it.
 
 mod cold;
 mod future;
@@ -64,7 +64,11 @@ pub use self::layer::GateLayer;
 #[doc(hidden)]
 pub use self::timer::Timer;
 
-/// A service behind a [`Policy`]. [`GateLayer`] makes it.
+/// The service of every layer: an inner service behind a [`Policy`]. [`GateLayer`] makes it.
+///
+/// Its error is that of the inner service. Over HTTP its response is an `http::Response` with a
+/// [`Body`](crate::Body), unless you keep the type with
+/// [`response_body`](GateLayer::response_body). It is `Clone` if the inner service is.
 pub struct Gate<S, P, X = Http> {
     inner: S,
     shared: Arc<Shared<P>>,

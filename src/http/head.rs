@@ -14,7 +14,8 @@ use crate::request::{CallersTime, RequestKind, Target, sealed};
 #[derive(Clone, Copy, Debug)]
 pub enum HttpRequest {}
 
-/// An HTTP request without its body.
+/// An HTTP request without its body. Policies and the closures of layers get it, for example those
+/// of [`exempt`](crate::GateLayer::exempt) and `per_request`. It borrows the request.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RequestHead<'a> {
@@ -32,7 +33,8 @@ pub struct RequestHead<'a> {
     pub(super) is_grpc: Option<bool>,
 }
 
-/// An HTTP response without its body.
+/// An HTTP response without its body. The closure of
+/// [`classify`](crate::GateLayer::classify) gets it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ResponseHead<'a> {
@@ -44,7 +46,8 @@ pub struct ResponseHead<'a> {
     pub extensions: &'a Extensions,
 }
 
-/// An HTTP response without its body, which you can change.
+/// An HTTP response without its body, which a policy may change in
+/// [`on_head`](crate::policy::Policy::on_head).
 pub struct ResponseHeadMut<'a> {
     response: &'a mut dyn Head,
 }

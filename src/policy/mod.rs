@@ -127,8 +127,9 @@
 //!
 //! The gate settles tokens in the order of the tuple, and releases them in reverse order.
 //!
-//! An `Option` of a policy is a policy; `None` leaves it out. Use it if a setting decides at start.
-//! [`Switched`] is a policy that you turn on and off while the service runs.
+//! An `Option` of a policy is a policy, and `None` admits everything. Use it if a setting decides
+//! at start whether the policy applies. [`Switched`] is a policy that you turn on and off while the
+//! service runs.
 
 /// The calls after `admit`, for a policy that passes them to its inner policy.
 macro_rules! pass_on {
@@ -212,7 +213,9 @@ pub use crate::request::{PlainRequest, RequestKind};
 /// The parts of the gate that a policy `P` needs.
 pub(crate) type NeedsOf<P, R> = <<P as Policy<R>>::Wait as Wait>::Needs;
 
-/// Decides about one request before the inner service sees it.
+/// Decides about one request before the inner service sees it. Implement it for rules of your own,
+/// and put it in front of a service with [`GateLayer::from_policy`](crate::GateLayer::from_policy)
+/// or [`policy`](crate::stack::ServerBuilder::policy) of a stack.
 ///
 /// A policy is a cheap `Clone` handle onto shared state. Make the state once, in the constructor of
 /// the policy: axum applies a layer per route, per connection and per request, and all of them must

@@ -45,13 +45,16 @@
 //!
 //! # A client that is still sending
 //!
-//! When a server closes an HTTP/1 connection that has unread data, the kernel resets it, and the
-//! client may lose the answer. Some HTTP/2 clients do not read the answer on a stream that is reset
-//! while they send. For this reason a gate with a request limit reads up to 256 KiB of the rest of
-//! a rejected body, for at most one second, and drops the bytes. This applies to every rejection of
-//! the gate: at a reached limit, a shed request, a timeout, a panic of the handler's future. If the
-//! handler has taken the body, the gate reads the rest only if the body is dropped together with
-//! the handler. The gate does not read the rest of a body that is too slow.
+//! A client that is still sending may lose the answer to a rejected request. When a server closes
+//! an HTTP/1 connection that has unread data, the kernel resets the connection. Some HTTP/2 clients
+//! do not read the answer on a stream that is reset while they send.
+//!
+//! For this reason a gate with a request limit reads the rest of a rejected body and drops the
+//! bytes: up to 256 KiB, for at most one second. It does so for every rejection of the gate: at a
+//! reached limit, for a shed request, at a timeout, and after a panic of the handler's future.
+//! There are two exceptions. If the handler has taken the body, the gate reads the rest only if the
+//! body is dropped together with the handler. The gate does not read the rest of a body that is too
+//! slow.
 //!
 //! - Over HTTP/2, the gate sends the answer at once, and a task reads the rest.
 //! - Over HTTP/1, the gate first reads the rest if its length is known and at most 256 KiB. If the
@@ -88,6 +91,13 @@
 //!
 //! No layer sees a client that sends its headers slowly, since there is no request yet. Set hyper's
 //! `header_read_timeout` with its timer, as `examples/axum.rs` does. `axum::serve` sets none.
+//!
+//! # Cost
+//!
+//! A request without a body costs the comparison of its length. A request body has a state from a
+//! pool of its thread, which allocates when it is empty. A limit for the size of headers reads all
+//! headers. A body whose pace is limited costs a clock read for each wait, and an allocation. See
+//! [`cost`](crate::docs::cost) for figures.
 //!
 //! # Cancellation
 //!

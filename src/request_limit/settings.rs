@@ -204,8 +204,8 @@ impl RequestLimitSettings {
     /// Ends a body whose average rate is below this once the grace time is over. The answer is 408
     /// as long as the response head is not sent. The least rate is one byte per second.
     ///
-    /// As in Apache's `mod_reqtimeout`, received bytes earn time: as many bytes as the rate earn
-    /// one second.
+    /// As in Apache's `mod_reqtimeout`, each received byte extends the time: as many bytes as the
+    /// rate extend it by one second.
     ///
     /// Default: `None`. To remove the rate, set the field to `None`.
     pub fn min_body_rate(mut self, bytes_per_second: u64, grace: Duration) -> Self {

@@ -5,8 +5,8 @@
 //!
 //! # Where it goes
 //!
-//! Inside all other layers, next to the handler. Its reports then have the polls of the handler
-//! alone. Below `Router::layer` of axum, the request has the route that matched:
+//! Inside all other layers, next to the handler. Its reports then cover only the polls of the
+//! handler. In axum's `Router::layer`, the request has the route that matched:
 //!
 //! ```
 //! use axum::{Router, extract::MatchedPath, routing::get};
@@ -44,10 +44,12 @@
 //!
 //! # Cost
 //!
-//! Two clock reads for each poll. For its reports, the gate keeps the request's method, URI and
-//! `x-request-id` while the request runs, which costs three reference counts, and the route, if
-//! there is a closure for it. A slow poll also allocates its report and takes a lock. [Switched
-//! off](GateLayer::switched_by), the layer reads no clock and keeps nothing.
+//! - Each poll costs two clock reads.
+//! - Each request costs three reference counts: while it runs, the gate keeps its method, URI and
+//!   `x-request-id` for the reports. If there is a closure for the route, the gate keeps the route
+//!   too.
+//! - A slow poll also allocates its report and takes a lock.
+//! - A layer that is [switched off](GateLayer::switched_by) reads no clock and keeps nothing.
 //!
 //! # Cancellation
 //!

@@ -26,39 +26,40 @@
 //! and the timer are ready at the same poll, the layer returns the head, also after the runtime was
 //! blocked. A call that is ready at its first poll costs no timer and no clock read.
 //!
-//! Over gRPC, the caller's `grpc-timeout` applies if it is shorter. The layer ends such a call
-//! early, by 1/64 of that time and by less than 1 ms: tonic's server counts the same time, and the
-//! answer of the layer then comes before tonic's `CANCELLED`. The layer ignores a value that it
-//! cannot read, and counts it ([`TimeoutSnapshot::malformed`]). An outer circuit breaker ignores a
-//! timeout for which the caller's deadline was the shorter one. The exception is a gRPC stream that
-//! has begun: its trailers do not show which deadline passed.
+//! # The caller's timeout
+//!
+//! Over gRPC, the caller's `grpc-timeout` applies if it is shorter than the layer's time.
+//!
+//! - An outer circuit breaker ignores such a timeout, except that of a gRPC stream that has begun:
+//!   its trailers do not show which deadline passed.
+//! - The layer answers earlier than the caller asks, by 1/64 of the time and by less than 1 ms.
+//!   Tonic's server counts the same time, and would otherwise answer `CANCELLED` first.
+//! - The layer ignores a value that it cannot read, and counts it ([`TimeoutSnapshot::malformed`]).
 //!
 //! # Response bodies
 //!
-//! - [`including_body`](crate::GateLayer::including_body): one deadline for head and body.
-//! - [`body_idle_timeout`](crate::GateLayer::body_idle_timeout): the longest silence between two
-//!   frames of the body.
-//! - [`progress_timeout`](crate::GateLayer::progress_timeout): the longest time in which the
-//!   connection takes no frame although one is ready.
-//!
-//! A body whose time is over ends with a [`BodyError`](crate::BodyError), so that the client sees
-//! that the body is incomplete. Over gRPC it ends with trailers and `DEADLINE_EXCEEDED`. The layer
-//! still delivers frames that are ready: the body ends when the next frame is not ready, or after
-//! 64 frames past the deadline.
+//! By default, bodies have no timeout. Set one deadline for head and body
+//! ([`including_body`](crate::GateLayer::including_body)), or bound the silence of the handler
+//! ([`body_idle_timeout`](crate::GateLayer::body_idle_timeout)) and of the client
+//! ([`progress_timeout`](crate::GateLayer::progress_timeout)). A body whose time is over ends with
+//! a [`BodyError`](crate::BodyError), so that the client sees that the body is incomplete. Over
+//! gRPC it ends with trailers and `DEADLINE_EXCEEDED`. The layer still delivers frames that are
+//! ready: the body ends when the next frame is not ready, or after 64 frames past the deadline.
 //!
 //! The deadline and the progress timeout apply even if the connection does not poll the body, for
 //! example because the client does not read. Within half a second after the time is over, the layer
-//! drops the body and releases its permit. This applies to bodies of unknown size or above 64 KiB.
-//! It costs one allocation for each body, and the layer copies frames above 64 KiB into slices of
-//! 16 KiB. Such bodies must be `Send`, `Unpin` and `'static`, as those of axum, hyper and tonic
-//! are. A smaller body of known size releases its permit with its last frame.
+//! drops the body and releases its permit. This applies to bodies of unknown size or above 64 KiB,
+//! which must be `Send`, `Unpin` and `'static`. It costs one allocation for each body, and the
+//! layer copies frames above 64 KiB into slices of 16 KiB. A smaller body of known size releases
+//! its permit with its last frame.
 //!
-//! [`expose_deadline`](crate::GateLayer::expose_deadline) passes the deadline on to handlers and
-//! inner layers as a [`Deadline`](crate::Deadline). A request in the queue of an inner
-//! [`ConcurrencyLimit`](crate::ConcurrencyLimit) waits no longer than that, and a handler can pass
-//! the remaining time on to the services that it calls. If you nest timeouts, the shorter one
-//! applies, and its layer answers. An inner layer can raise an outer timeout that is
-//! [`raisable`](TimeoutSettings::raisable_to()).
+//! With [`expose_deadline`](crate::GateLayer::expose_deadline), handlers and inner layers find the
+//! deadline in the extensions of the request, as a [`Deadline`](crate::Deadline). The queue of an
+//! inner [`ConcurrencyLimit`](crate::ConcurrencyLimit) then rejects a request at that time. A
+//! handler can pass the remaining time on to the services that it calls.
+//!
+//! If you nest timeouts, the shorter one applies, and its layer answers. An inner layer can raise
+//! an outer timeout that is [`raisable`](TimeoutSettings::raisable_to()).
 //!
 //! # Cancellation
 //!

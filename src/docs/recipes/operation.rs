@@ -90,9 +90,9 @@
 //! - **`preStop`.** You need no `preStop: { sleep: … }`: the lame-duck time has the same purpose,
 //!   and the process learns of its end at once. If you keep one, Kubernetes sends SIGTERM after it;
 //!   add its time to `terminationGracePeriodSeconds`, and set the lame-duck time to 1 s.
-//! - **The lame-duck time** must be longer than it takes until every client and load balancer
-//!   knows. For one that reads the readiness probe, this is `periodSeconds` times
-//!   `failureThreshold`.
+//! - **The lame-duck time** must be longer than the time after which every client and load balancer
+//!   has noticed the drain. For a load balancer that reads the readiness probe, this is
+//!   `periodSeconds` times `failureThreshold`.
 //! - **Readiness** is 503 from the beginning of the drain on. Liveness stays 200: a busy or
 //!   draining server must not be restarted.
 //! - **The probes** have a listener of their own, so that they are answered under overload too.

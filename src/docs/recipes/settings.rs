@@ -17,7 +17,7 @@
 //! mode = "dry_run" # counts what it would reject
 //! ```
 //!
-//! Apply it once the stack is built, and again when you like:
+//! Apply the file after you have built the stack, and again when the file has changed:
 //!
 //! ```
 //! use seawall::stack::{Changes, Server, Settings, Stack};
@@ -53,8 +53,8 @@
 //!   part from the file, its last settings apply until the process starts again.
 //! - **A field that the file does not name** has its default, as in the docs of its type, and not
 //!   the value of the code. `limit`, `max_body` and `duration` of the timeout have no default.
-//! - **At the start**, end the process if the file is wrong. Later, report the error and go on with
-//!   the settings of before.
+//! - **At the start**, end the process if the file is wrong. Later, report the error and keep the
+//!   previous settings.
 //! - **Read the file again** at SIGHUP, or when it changes. `examples/reload.rs` does both. Replace
 //!   the file by renaming another one: a reader never finds half of it.
 //! - **Handles that are not in a stack** have settings of their own types:

@@ -15,7 +15,7 @@ use crate::deadline::Deadline;
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 
-/// The future of a request in the queue of a [`ConcurrencyLimit`].
+/// The future of a request in the queue of a [`ConcurrencyLimit`](super::ConcurrencyLimit).
 #[must_use = "futures do nothing unless polled"]
 pub struct Queued {
     pub(super) shared: Arc<Shared>,

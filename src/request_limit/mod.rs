@@ -60,9 +60,9 @@
 //! - Over HTTP/1, the gate first reads the rest if its length is known and at most 256 KiB. If the
 //!   length is unknown, the gate first reads up to 128 KiB, for at most half a second. If it
 //!   reaches the end, the connection stays open. If not, the answer has `connection: close`, and a
-//!   task reads on. If the declared length is above 256 KiB, the gate reads nothing first and answers at once
-//!   with `connection: close`. It does the same if the client waits for `100 Continue` and the
-//!   request is rejected before the inner service is called.
+//!   task reads on. If the declared length is above 256 KiB, the gate reads nothing first and
+//!   answers at once with `connection: close`. It does the same if the client waits for `100
+//!   Continue` and the request is rejected before the inner service is called.
 //!
 //! A gate without a request limit drops the body of a request that it rejects. Over HTTP/1 it
 //! answers one poll later, so that hyper can add `connection: close` if it closes the connection.

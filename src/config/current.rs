@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::Mutex;
 
 use super::error::ConfigError;
-use crate::sync::lock;
+use crate::sync::{AfterChange, lock};
 
 /// A value of settings.
 pub(crate) trait Settings: Clone {
@@ -20,7 +20,10 @@ pub(crate) trait Settings: Clone {
 
 /// The settings of a handle, as they are read back. Requests do not take its lock.
 #[derive(Debug)]
-pub(crate) struct Current<S>(Mutex<S>);
+pub(crate) struct Current<S> {
+    settings: Mutex<S>,
+    replaced: AfterChange,
+}
 
 /// A handle with [`Settings`] that can be replaced while it runs.
 pub(crate) trait Configurable {
@@ -34,8 +37,14 @@ pub(crate) trait Configurable {
         let _ = settings;
     }
 
-    /// What follows from a change and may call code of the user: a recorder, a waker.
+    /// What follows from a change and may call code of the user: a recorder, a waker. It reads the
+    /// settings.
     fn replaced(&self) {}
+
+    /// Calls [`replaced`](Self::replaced) after a change.
+    fn follow_up(&self) {
+        self.current().replaced.run(|| self.replaced());
+    }
 
     /// Replaces the settings by what `change` makes of them.
     fn change(
@@ -45,7 +54,7 @@ pub(crate) trait Configurable {
         let publish = |settings: &Self::Settings| self.publish(settings);
         let before = self.current().change(change, publish)?;
         drop(before);
-        self.replaced();
+        self.follow_up();
         Ok(())
     }
 }
@@ -55,18 +64,21 @@ pub(crate) trait Configurable {
 impl<S: Settings> Current<S> {
     /// Settings that are checked.
     pub(crate) const fn new(settings: S) -> Self {
-        Self(Mutex::new(settings))
+        Self {
+            settings: Mutex::new(settings),
+            replaced: AfterChange::new(),
+        }
     }
 
     pub(crate) fn get(&self) -> S {
-        lock(&self.0).clone()
+        lock(&self.settings).clone()
     }
 
     /// Replaces the settings by others that are checked, and calls `publish` with them. Returns
     /// those before.
     #[cfg(any(feature = "http", feature = "keyed"))]
     pub(crate) fn replace(&self, settings: S, publish: impl FnOnce(&S)) -> S {
-        let mut current = lock(&self.0);
+        let mut current = lock(&self.settings);
         publish(&settings);
         mem::replace(&mut *current, settings)
     }
@@ -81,7 +93,7 @@ impl<S: Settings> Current<S> {
         // What is replaced or not applied is dropped outside the lock: it may be a function of the
         // user.
         let result = {
-            let mut current = lock(&self.0);
+            let mut current = lock(&self.settings);
             let settings = change(current.clone());
             let checked = settings.check();
             match checked.and_then(|()| settings.check_against(&current)) {

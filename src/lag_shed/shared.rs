@@ -21,7 +21,7 @@ use crate::lag_monitor::{self, Follow, Probe, Worker};
 use crate::observe::{self, Reporter};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
-use crate::sync::lock;
+use crate::sync::{AfterChange, lock};
 
 thread_local! {
     /// The binding that this thread used last. A thread with several handles looks the binding up.
@@ -40,6 +40,7 @@ pub(super) struct Shared {
     fail_open: AtomicU64,
     /// The state that metrics and events show.
     reported: Mutex<Sketch>,
+    reporting: AfterChange,
     pub(super) reporter: Reporter,
 }
 
@@ -64,6 +65,7 @@ impl Shared {
             forced: Mutex::default(),
             fail_open: AtomicU64::new(0),
             reported: Mutex::default(),
+            reporting: AfterChange::new(),
             reporter: Reporter::new("lag_shed"),
         }
     }
@@ -237,16 +239,18 @@ impl Owner for Shared {
     /// Reports the state to metrics and events. No lock that requests need is held while the user's
     /// code runs.
     fn report(&self) {
-        let worst = self.worst();
-        let before = mem::replace(&mut *lock(&self.reported), worst);
-        observe::without_panics(|| {
-            if before.shed.to_bits() != worst.shed.to_bits() {
-                self.reporter.shed(worst.shed);
-            }
-            if before.state != worst.state {
-                self.reporter
-                    .lag_state(before.state, worst.state, worst.lag);
-            }
+        self.reporting.run(|| {
+            let worst = self.worst();
+            let before = mem::replace(&mut *lock(&self.reported), worst);
+            observe::without_panics(|| {
+                if before.shed.to_bits() != worst.shed.to_bits() {
+                    self.reporter.shed(worst.shed);
+                }
+                if before.state != worst.state {
+                    self.reporter
+                        .lag_state(before.state, worst.state, worst.lag);
+                }
+            });
         });
     }
 

@@ -357,7 +357,7 @@ impl<H: Configurable<Settings: Fields>> Handle for H {
     }
 
     fn replaced(&self) {
-        Configurable::replaced(self);
+        self.follow_up();
     }
 }
 

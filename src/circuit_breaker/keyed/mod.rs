@@ -250,7 +250,7 @@ where
     /// The part of [`replace`](Self::replace) that runs outside the lock.
     pub(crate) fn replaced(&self) {
         for (_, breaker) in &self.family.breakers {
-            breaker.replaced();
+            breaker.follow_up();
         }
     }
 

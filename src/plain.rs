@@ -79,6 +79,8 @@ impl<Req, P, E: Clone> Protocol<Req, P> for Plain<E> {
 
     fn reclaim((): &mut ()) {}
 
+    fn closing((): ()) {}
+
     fn poll_rest(_: Option<&Rejection>, (): &mut (), (): &mut (), _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }

@@ -76,6 +76,9 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
     /// Takes the rest of the request body from an inner service that is dropped.
     fn reclaim(kept: &mut Self::Kept);
 
+    /// The properties of a request whose answer closes its HTTP/1 connection.
+    fn closing(memo: Self::Memo) -> Self::Memo;
+
     /// Ready when the gate can answer a rejected request: reads as much as the connection needs to
     /// go on.
     fn poll_rest(

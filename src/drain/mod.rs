@@ -6,10 +6,10 @@
 //! 2. **Lame duck.** It starts with [`Drain::begin`] and lasts 5 s by default. The service still
 //!    serves all requests, so that no client notices. It reports that it is not ready
 //!    ([`is_draining`](Drain::is_draining)), so that load balancers send new requests to other
-//!    servers. HTTP/1 responses of the inner service have `connection: close`, so that clients open
-//!    their next connection to another server too. An HTTP/2 client learns of the end (`GOAWAY`)
-//!    only when this time is over; [`Drain::serve`] still admits the requests of one more second,
-//!    since clients sent them before they read it.
+//!    servers. All HTTP/1 responses, also those to rejected requests, have `connection: close`, so
+//!    that clients open their next connection to another server too. An HTTP/2 client learns of the
+//!    end (`GOAWAY`) only when this time is over; [`Drain::serve`] still admits the requests of one
+//!    more second, since clients sent them before they read it.
 //! 3. **Rejecting.** The drain rejects new requests with [`Reason::Draining`]: 503, over HTTP/1
 //!    with `connection: close`, over gRPC `UNAVAILABLE`. The requests in flight go on until they
 //!    have ended, or until the grace period is over.

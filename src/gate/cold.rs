@@ -271,6 +271,9 @@ where
     X: Protocol<Req, P> + Respond<Req, S::Response, S::Error, P>,
     P: Policy<<X as Protocol<Req, P>>::Kind>,
 {
+    let closes = const { <NeedsOf<P, X::Kind> as Needs>::Ending::IS }
+        && shared.policy.parts(None).closes_connections();
+    let memo = if closes { X::closing(memo) } else { memo };
     let isolation = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
         shared.policy.parts(None).isolation
     } else {

@@ -118,6 +118,10 @@ where
         kept.reclaim();
     }
 
+    fn closing(memo: Memo) -> Memo {
+        memo.with(Memo::CLOSES)
+    }
+
     fn poll_rest(
         rejection: Option<&Rejection>,
         kept: &mut In::Kept,

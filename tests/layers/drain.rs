@@ -487,6 +487,55 @@ async fn in_a_stack_it_can_be_exempted_replaced_and_switched_off() {
     assert_eq!(drain.in_flight(), 0);
 }
 
+/// In the lame-duck time, every answer of the stack closes the connection, not only those of the
+/// handler.
+#[tokio::test(start_paused = true)]
+async fn in_the_lame_duck_time_rejections_close_the_connection() {
+    let drain = drain();
+    let stack = seawall::server()
+        .drain(drain.clone())
+        .timeout(10 * MILLI)
+        .concurrency_limit(1)
+        .request_body_limit(5)
+        .build()
+        .unwrap();
+    let mut service = stack.layer(service_fn(
+        async |request: Request<seawall::RequestBody<Script>>| match request.uri().path() {
+            "/panics" => unwind(),
+            "/hangs" => std::future::pending().await,
+            _ => Ok::<_, Infallible>(silent()),
+        },
+    ));
+    let at = |path: &str, mut request: Request<Script>| {
+        *request.uri_mut() = path.parse().unwrap();
+        request
+    };
+    let large = || post(Script::data(&["too large"]).exact(9));
+    for (begun, expected) in [(false, None), (true, Some("close"))] {
+        if begun {
+            drain.begin();
+        }
+        for (request, why) in [
+            (at("/panics", get()), Reason::Panicked),
+            (at("/hangs", get()), Reason::Timeout),
+            (large(), Reason::BodyTooLarge),
+        ] {
+            let response = service.call(request).await.unwrap();
+            assert_eq!(reason(&response), Some(why));
+            if begun || why != Reason::BodyTooLarge {
+                assert_eq!(connection(&response), expected, "{why:?}");
+            }
+        }
+        let held = service.call(get()).await.unwrap();
+        for (request, expected) in [(get(), expected), (http2(), None)] {
+            let response = service.call(request).await.unwrap();
+            assert_eq!(reason(&response), Some(Reason::ConcurrencyLimit));
+            assert_eq!(connection(&response), expected);
+        }
+        drop(held);
+    }
+}
+
 /// The bodies of a stack are cut even without a progress timeout.
 #[tokio::test(start_paused = true)]
 async fn a_stack_without_a_progress_timeout_cuts_bodies() {

@@ -181,6 +181,7 @@ where
             Admission::Bypass => None,
             Admission::Wait(wait) => return self.call_early(request, Early::Wait(wait)),
             Admission::Reject(rejection) => {
+                shared.reporter.arrived(|| shared.policy.register());
                 X::with_head(&request, memo, |head| {
                     rejection.count(X::Kind::target(head));
                 });
@@ -366,6 +367,8 @@ impl<S, P, X> Gate<S, P, X> {
                 &self.protocol,
             ),
             Early::Wait(wait) => {
+                let shared = &*self.shared;
+                shared.reporter.arrived(|| shared.policy.register());
                 let timer = timer::<Req, P, X>(&wait.parts(), &mut request);
                 let parked = Parked {
                     wait,

@@ -17,15 +17,15 @@
 //! - `state`: [`LagState::as_str`] or [`CircuitState::as_str`](crate::CircuitState::as_str).
 //! - `key`: the key of a breaker of a keyed family, if you opt in.
 //!
-//! A handle registers all its series with 0 at its first request, so that an `increase` sees the
-//! first rejection. The series of a [`Reason::Custom`] is registered at its first rejection. A
-//! recorder that you install after the first request misses the series that exist by then: install
-//! it first.
+//! A handle registers all its series with 0 at its first request, whether or not the request is
+//! rejected, so that an `increase` sees the first rejection. The series of a [`Reason::Custom`] is
+//! registered at its first rejection. A recorder that you install after the first request misses
+//! the series that exist by then: install it first.
 //!
-//! A gate counts each request that reaches it once, as admitted or as rejected before the inner
-//! service is called. An admitted request may still time out, panic, or have a body that is too
-//! large. A circuit breaker changes its state when it is called, so that the gauge of a breaker
-//! without calls shows an old state. To alert on every outage, use the counter:
+//! A gate counts each request that reaches it once: as exempt, as admitted, or as rejected before
+//! the inner service is called. An exempt or admitted request may still time out, panic, or have a
+//! body that is too large. A circuit breaker changes its state when it is called, so that the gauge
+//! of a breaker without calls shows an old state. To alert on every outage, use the counter:
 //! `increase(seawall_circuit_transitions_total{state="open"}[5m]) > 0`.
 //!
 //! Handles of one kind share a series unless they have names. A gauge then shows the last value
@@ -65,6 +65,7 @@ mod events;
 mod operation;
 #[cfg(feature = "metrics")]
 mod register;
+mod states;
 mod table;
 
 use std::borrow::Cow;
@@ -234,11 +235,18 @@ impl Reporter {
         self.inner.exempt.load(Relaxed)
     }
 
-    /// Counts an admitted request. Without the feature `metrics` it does nothing. It calls
-    /// `register` at the first request.
+    /// Counts an admitted request, unless it is exempt. Without the feature `metrics` it does
+    /// nothing. It calls `register` at the first request.
     #[inline(always)]
     pub(crate) fn admitted(&self, register: impl FnOnce()) {
         self.inner.series.admitted(self, register);
+    }
+
+    /// Registers the series of a gate at its first request, as [`admitted`](Self::admitted) does,
+    /// for a request that may be rejected.
+    #[inline(always)]
+    pub(crate) fn arrived(&self, register: impl FnOnce()) {
+        self.inner.series.arrived(self, register);
     }
 
     /// Registers the series of the handle, each with 0, if they are not registered yet. Without the
@@ -320,93 +328,11 @@ impl Reporter {
         self.inner.series.left(self);
     }
 
-    /// Publishes the lag of the runtime.
-    pub(crate) fn lag(&self, lag: Duration) {
-        self.inner.series.lag(self, lag);
-    }
-
-    /// Records the lag that a probe found.
-    pub(crate) fn probe_returned(&self, lag: Duration, host_is_short: bool) {
-        self.inner.series.probe_returned(self, lag, host_is_short);
-    }
-
-    /// Publishes the share of requests that is shed.
-    pub(crate) fn shed(&self, share: f64) {
-        self.inner.series.shed(self, share);
-    }
-
-    /// Counts a request that was admitted because there was no recent reading.
-    pub(crate) fn failed_open(&self) {
-        self.inner.series.failed_open(self);
-    }
-
-    /// Records a change of state of a lag shedder.
-    pub(crate) fn lag_state(&self, before: LagState, after: LagState, lag: Duration) {
-        self.inner.series.lag_state(self, after);
-        #[cfg(feature = "tracing")]
-        {
-            let (layer, name, state) = (self.layer(), self.name(), after.as_str());
-            let lag_ms = u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
-            if after == LagState::Shedding {
-                tracing::warn!(target: "seawall", layer, name, state, lag_ms, "shedding");
-            } else if before == LagState::Shedding {
-                tracing::info!(target: "seawall", layer, name, state, lag_ms, "shedding no longer");
-            } else {
-                tracing::debug!(target: "seawall", layer, name, state, lag_ms, "lag changed");
-            }
-        }
-        let _ = (before, lag);
-    }
-
     /// Counts a `grpc-timeout` that is not readable.
     pub(crate) fn malformed_timeout(&self) {
         self.inner.series.malformed_timeout(self);
         #[cfg(feature = "tracing")]
         events::malformed_timeout(self);
-    }
-
-    /// Registers a circuit breaker that is called. Its state is read when the gauge is registered.
-    #[inline]
-    pub(crate) fn circuit_seen(&self, mode: impl FnOnce() -> Mode) {
-        self.inner.series.circuit_seen(self, mode);
-    }
-
-    /// Records the outcome of a call of a circuit breaker, and its duration in nanoseconds if that
-    /// is known.
-    #[inline]
-    pub(crate) fn circuit_outcome(&self, outcome: Outcome, took: Option<u64>) {
-        self.inner.series.circuit_outcome(self, outcome, took);
-    }
-
-    /// Counts the thresholds that a circuit breaker reached.
-    #[cold]
-    pub(crate) fn circuit_reached(&self, reached: Reached) {
-        self.inner.series.circuit_reached(self, reached);
-    }
-
-    /// Records a change of state of a circuit breaker.
-    pub(crate) fn circuit_changed(&self, change: &Change) {
-        self.inner.series.circuit_changed(self, change);
-        #[cfg(feature = "tracing")]
-        {
-            let (layer, name, key) = (self.layer(), self.name(), self.key());
-            let (from, state, cause) = (
-                change.from.as_str(),
-                change.to.as_str(),
-                change.cause.as_str(),
-            );
-            let open_ms = change.lasts.map(|nanos| nanos / 1_000_000);
-            if change.to == Mode::Open {
-                tracing::warn!(target: "seawall", layer, name, key, from, state, cause, open_ms, "circuit opened");
-            } else {
-                tracing::info!(target: "seawall", layer, name, key, from, state, cause, "circuit changed");
-            }
-        }
-    }
-
-    /// Removes a dropped circuit breaker from the gauges.
-    pub(crate) fn circuit_gone(&self) {
-        self.inner.series.circuit_gone();
     }
 
     /// A request was queued.

@@ -12,6 +12,9 @@ impl Series {
     #[inline(always)]
     pub(super) fn admitted(&self, _: &Reporter, _: impl FnOnce()) {}
 
+    #[inline(always)]
+    pub(super) fn arrived(&self, _: &Reporter, _: impl FnOnce()) {}
+
     pub(super) fn register(&self, _: &Reporter) {}
 
     pub(super) fn exempt(&self, _: &Reporter) {}

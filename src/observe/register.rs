@@ -1,5 +1,7 @@
 //! The registration of series with a recorder.
 
+use std::panic::{self, AssertUnwindSafe};
+
 use metrics::{
     Counter, Gauge, Histogram, Label, Unit, counter, describe_counter, describe_gauge,
     describe_histogram, gauge, histogram,
@@ -45,23 +47,35 @@ impl Reporter {
     }
 
     pub(super) fn counter(&self, metric: Metric, labels: Labels<'_>) -> Counter {
-        metric.describe();
-        let counter = counter!(metric.name, self.labels(metric, labels));
-        counter.increment(0);
-        counter
+        registered(Counter::noop, || {
+            metric.describe();
+            let counter = counter!(metric.name, self.labels(metric, labels));
+            counter.increment(0);
+            counter
+        })
     }
 
     pub(super) fn gauge(&self, metric: Metric, labels: Labels<'_>) -> Gauge {
-        metric.describe();
-        let gauge = gauge!(metric.name, self.labels(metric, labels));
-        gauge.increment(0.0);
-        gauge
+        registered(Gauge::noop, || {
+            metric.describe();
+            let gauge = gauge!(metric.name, self.labels(metric, labels));
+            gauge.increment(0.0);
+            gauge
+        })
     }
 
     pub(super) fn histogram(&self, metric: Metric, labels: Labels<'_>) -> Histogram {
-        metric.describe();
-        histogram!(metric.name, self.labels(metric, labels))
+        registered(Histogram::noop, || {
+            metric.describe();
+            histogram!(metric.name, self.labels(metric, labels))
+        })
     }
+}
+
+/// A recorder that panics has no series. The panic must not reach a request, which may hold a
+/// permit already.
+fn registered<T>(noop: fn() -> T, register: impl FnOnce() -> T) -> T {
+    panic::catch_unwind(AssertUnwindSafe(register)).unwrap_or_else(|_| noop())
 }
 
 // === impl Metric ===

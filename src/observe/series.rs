@@ -1,10 +1,14 @@
 //! The series of one handle behind the `metrics` facade.
 
+mod kind;
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram};
+use metrics::{Counter, Gauge};
 
+use self::kind::{Circuit, Kind, Monitor, OUTCOMES, Permits, Shed, reasons};
 use super::table::{self, Metric};
 use super::{Change, LagState, Mode, Outcome, Reached, Reason, Reporter, Setting};
 use crate::sync::lock;
@@ -15,6 +19,9 @@ use crate::sync::lock;
 pub(super) struct Series {
     admitted: OnceLock<Counter>,
     exempt: OnceLock<Counter>,
+    /// Exempt requests that the gate has not admitted yet. It leaves out as many when it counts
+    /// admitted ones, whichever they are.
+    uncounted: AtomicU64,
     own: OnceLock<Own>,
     /// The settings, and their gauges once these are registered.
     settings: Mutex<Vec<(Setting, f64, Option<Gauge>)>>,
@@ -30,77 +37,6 @@ struct Own {
 /// The series of the reasons for which a layer rejects are registered with the handle. Others, such
 /// as those of your own policies, are registered at their first use.
 type ByReason = [OnceLock<Counter>; Reason::ALL.len()];
-
-enum Kind {
-    Limit(Permits),
-    Timeout(Timeouts),
-    Panics(Counter),
-    Circuit(Box<Circuit>),
-    Monitor(Monitor),
-    Shed(Shed),
-    Drain(Gauge),
-    SlowPolls(Histogram),
-    Other,
-}
-
-struct Permits {
-    in_flight: Gauge,
-    queued: Gauge,
-    queue_time: Histogram,
-}
-
-struct Timeouts {
-    timeouts: Counter,
-    malformed: Counter,
-}
-
-struct Circuit {
-    /// A breaker moves from one gauge to another. Breakers that share the gauges add up.
-    states: [Gauge; Mode::ALL.len()],
-    transitions: [Counter; Mode::ALL.len()],
-    shown: Mutex<Option<Mode>>,
-    reached: [Counter; Reached::CAUSES.len()],
-    outcomes: [Counter; OUTCOMES.len()],
-    calls: Histogram,
-}
-
-struct Monitor {
-    lag: Gauge,
-    /// Indexed by whether the host is short of CPU.
-    probes: [Histogram; 2],
-    failures: Counter,
-}
-
-struct Shed {
-    states: [(LagState, Gauge); 3],
-    ratio: Gauge,
-    fail_open: Counter,
-}
-
-const OUTCOMES: [(Outcome, &str); 5] = [
-    (Outcome::Success, "success"),
-    (Outcome::Failure, "failure"),
-    (Outcome::Ignored, "ignored"),
-    (Outcome::Cancelled, "cancelled"),
-    (Outcome::Panicked, "panicked"),
-];
-
-/// The reasons for which a layer rejects.
-fn reasons(layer: &str) -> &'static [Reason] {
-    match layer {
-        "concurrency_limit" => &[Reason::ConcurrencyLimit, Reason::QueueTimeout],
-        "lag_shed" => &[Reason::Overloaded],
-        "circuit_breaker" => &[Reason::CircuitOpen],
-        "request_limit" => &[
-            Reason::BodyTooLarge,
-            Reason::HeadersTooLarge,
-            Reason::UriTooLong,
-            Reason::BodyTooSlow,
-        ],
-        "drain" => &[Reason::Draining],
-        _ => &[],
-    }
-}
 
 // === impl Own ===
 
@@ -119,58 +55,6 @@ impl Own {
             rejected: by_reason(table::REJECTED),
             would_reject: by_reason(table::WOULD_REJECT),
             kind: Kind::new(reporter),
-        }
-    }
-}
-
-impl Kind {
-    fn new(reporter: &Reporter) -> Self {
-        match reporter.layer() {
-            "concurrency_limit" => Kind::Limit(Permits {
-                in_flight: reporter.gauge(table::IN_FLIGHT, &[]),
-                queued: reporter.gauge(table::QUEUED, &[]),
-                queue_time: reporter.histogram(table::QUEUE_TIME, &[]),
-            }),
-            "timeout" => Kind::Timeout(Timeouts {
-                timeouts: reporter.counter(table::TIMEOUTS, &[]),
-                malformed: reporter.counter(table::MALFORMED, &[]),
-            }),
-            "catch_panic" => Kind::Panics(reporter.counter(table::PANICS, &[])),
-            "circuit_breaker" => Kind::Circuit(Box::new(Circuit {
-                states: Mode::ALL
-                    .map(|mode| reporter.gauge(table::CIRCUIT_STATE, &[("state", mode.as_str())])),
-                transitions: Mode::ALL.map(|mode| {
-                    reporter.counter(table::CIRCUIT_TRANSITIONS, &[("state", mode.as_str())])
-                }),
-                shown: Mutex::new(None),
-                reached: Reached::CAUSES.map(|cause| {
-                    reporter.counter(table::CIRCUIT_REACHED, &[("threshold", cause.as_str())])
-                }),
-                outcomes: OUTCOMES.map(|(_, outcome)| {
-                    reporter.counter(table::CIRCUIT_OUTCOMES, &[("outcome", outcome)])
-                }),
-                calls: reporter.histogram(table::CIRCUIT_CALLS, &[]),
-            })),
-            "lag_monitor" => Kind::Monitor(Monitor {
-                lag: reporter.gauge(table::LAG, &[]),
-                probes: ["none", "host"].map(|contention| {
-                    reporter.histogram(table::LAG_PROBE, &[("contention", contention)])
-                }),
-                failures: reporter.counter(table::SAMPLER_FAILURES, &[]),
-            }),
-            "lag_shed" => Kind::Shed(Shed {
-                states: [LagState::Normal, LagState::Warn, LagState::Shedding].map(|state| {
-                    let label = [("state", state.as_str())];
-                    let gauge = reporter.gauge(table::LAG_STATE, &label);
-                    gauge.set(f64::from(u8::from(state == LagState::Normal)));
-                    (state, gauge)
-                }),
-                ratio: reporter.gauge(table::LAG_SHED, &[]),
-                fail_open: reporter.counter(table::LAG_FAIL_OPEN, &[]),
-            }),
-            "drain" => Kind::Drain(reporter.gauge(table::DRAINING, &[])),
-            "slow_poll" => Kind::SlowPolls(reporter.histogram(table::SLOW_POLLS, &[])),
-            _ => Kind::Other,
         }
     }
 }
@@ -196,30 +80,52 @@ impl Series {
     #[inline(always)]
     pub(super) fn admitted(&self, reporter: &Reporter, register: impl FnOnce()) {
         match self.admitted.get() {
-            Some(admitted) => admitted.increment(1),
-            None => self.admitted_first(reporter, register),
+            Some(admitted) if self.uncounted.load(Relaxed) == 0 => admitted.increment(1),
+            _ => self.admitted_rarely(reporter, register),
+        }
+    }
+
+    /// The first request, or an exempt one.
+    #[cold]
+    #[inline(never)]
+    fn admitted_rarely(&self, reporter: &Reporter, register: impl FnOnce()) {
+        let admitted = self.arrived(reporter, register);
+        let less = |uncounted: u64| uncounted.checked_sub(1);
+        if self.uncounted.fetch_update(Relaxed, Relaxed, less).is_err() {
+            admitted.increment(1);
+        }
+    }
+
+    /// Registers the series of a gate at its first request.
+    #[inline(always)]
+    pub(super) fn arrived(&self, reporter: &Reporter, register: impl FnOnce()) -> &Counter {
+        match self.admitted.get() {
+            Some(admitted) => admitted,
+            None => self.arrived_first(reporter, register),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn admitted_first(&self, reporter: &Reporter, register: impl FnOnce()) {
-        // A request already holds its token: a panic here would leak it.
+    fn arrived_first(&self, reporter: &Reporter, register: impl FnOnce()) -> &Counter {
+        // A request may hold its token already: a panic here would leak it.
         super::without_panics(|| {
             register();
             self.register(reporter);
         });
         self.exempt
             .get_or_init(|| reporter.counter(table::EXEMPT, &[]));
-        let admitted = || reporter.counter(table::ADMITTED, &[]);
-        self.admitted.get_or_init(admitted).increment(1);
+        self.admitted
+            .get_or_init(|| reporter.counter(table::ADMITTED, &[]))
     }
 
     pub(super) fn register(&self, reporter: &Reporter) {
         self.own(reporter);
     }
 
+    /// The gate is about to admit the request, and must not count it again.
     pub(super) fn exempt(&self, reporter: &Reporter) {
+        self.uncounted.fetch_add(1, Relaxed);
         self.exempt
             .get_or_init(|| reporter.counter(table::EXEMPT, &[]))
             .increment(1);

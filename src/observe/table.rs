@@ -83,9 +83,9 @@ macro_rules! table {
 
 table! {
     ADMITTED: Counter "seawall_requests_admitted_total" Count []
-        "Requests that a gate admitted, exempt ones included; a stack counts each once.";
+        "Requests that a gate admitted; a stack counts each once.";
     EXEMPT: Counter "seawall_requests_exempt_total" Count []
-        "Requests that a rule of the layer or stack exempted.";
+        "Requests that a rule of the layer or stack exempted; they are not counted as admitted.";
     REJECTED: Counter "seawall_requests_rejected_total" Count ["reason"]
         "Requests that a policy rejected, or the request limit for their body.";
     WOULD_REJECT: Counter "seawall_requests_would_reject_total" Count ["reason"]
@@ -133,7 +133,7 @@ table! {
     LAG_PROBE: Histogram "seawall_lag_probe_seconds" Seconds ["contention"]
         "The lag that each probe found; contention is host while the host is short of CPU.";
     LAG_STATE: Gauge "seawall_lag_state" Count ["state"]
-        "1 for the state that a lag shedder is in, 0 for the others.";
+        "1 for the state that a lag shedder is in, 0 for the others; shedding while it is forced.";
     LAG_SHED: Gauge "seawall_lag_shed_ratio" Ratio []
         "The share of requests that a lag shedder sheds now.";
     LAG_FAIL_OPEN: Counter "seawall_lag_fail_open_total" Count []

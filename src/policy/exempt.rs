@@ -10,7 +10,7 @@ use crate::request::RequestKind;
 /// [`GateLayer::exempt`](crate::GateLayer::exempt) makes it.
 ///
 /// An exempt request holds no token of the policy. A layer counts it in
-/// `seawall_requests_exempt_total`, and also as admitted, since its gate calls the inner service.
+/// `seawall_requests_exempt_total`, and not as admitted.
 #[derive(Clone)]
 pub struct Exempt<P, F> {
     policy: P,

@@ -31,6 +31,8 @@ mod http;
 mod observe;
 #[cfg(feature = "http")]
 mod policy;
+#[cfg(all(feature = "http", feature = "metrics"))]
+mod recorder;
 #[cfg(feature = "http")]
 mod registry;
 #[cfg(feature = "http")]

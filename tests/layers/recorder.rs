@@ -1,0 +1,161 @@
+//! Layers in front of recorders of the user, and the series that a recorder gets.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use metrics::{
+    Counter, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, LagShed, Reason};
+use tower::{Layer, Service};
+
+use crate::support::*;
+
+/// A recorder that panics when a series is registered.
+struct Panics;
+
+/// A recorder of gauges. A gauge that is set to 7 raises the limit before it has the value.
+#[derive(Clone)]
+struct Gauges {
+    limit: ConcurrencyLimit,
+    values: Arc<Mutex<HashMap<String, f64>>>,
+}
+
+struct OneGauge {
+    name: String,
+    of: Gauges,
+}
+
+// === impl Panics ===
+
+impl Recorder for Panics {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        unwind()
+    }
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        unwind()
+    }
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        unwind()
+    }
+}
+
+// === impl Gauges ===
+
+impl Recorder for Gauges {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(Arc::new(OneGauge {
+            name: key.name().to_owned(),
+            of: self.clone(),
+        }))
+    }
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+impl GaugeFn for OneGauge {
+    fn increment(&self, _: f64) {}
+    fn decrement(&self, _: f64) {}
+    fn set(&self, value: f64) {
+        if self.name == "seawall_concurrency_limit" && (value - 7.0).abs() < 0.1 {
+            self.of.limit.set_limit(8).unwrap();
+        }
+        let mut values = self.of.values.lock().unwrap();
+        values.insert(self.name.clone(), value);
+    }
+}
+
+/// A panic in the registration ends no request, and no permit stays in use.
+#[tokio::test(start_paused = true)]
+async fn a_recorder_that_panics_costs_no_permit() {
+    let _guard = metrics::set_default_local_recorder(&Panics);
+    let limit = ConcurrencyLimit::from(1);
+    let layer = ConcurrencyLimitLayer::new(limit.clone()).exempt(|head| head.path() == "/exempt");
+    let mut service = layer.layer(answers(|| ok(Script::data(&["a"]))));
+    for path in ["/", "/exempt", "/"] {
+        let mut request = get();
+        *request.uri_mut() = path.parse().unwrap();
+        let response = service.call(request).await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(limit.in_flight(), usize::from(path == "/"), "{path}");
+        let second = service.call(get()).await.unwrap();
+        let expected = (path == "/").then_some(Reason::ConcurrencyLimit);
+        assert_eq!(reason(&second), expected);
+    }
+    assert_eq!(limit.in_flight(), 0);
+
+    let permit = limit.try_acquire().unwrap();
+    assert_eq!(limit.in_flight(), 1);
+    drop(permit);
+    assert_eq!(limit.in_flight(), 0);
+}
+
+/// The last of two changes is shown, also if the second one is made while the first one is shown.
+#[test]
+fn a_gauge_has_the_last_setting() {
+    let limit = ConcurrencyLimit::from(1);
+    let values = Arc::default();
+    let recorder = Gauges {
+        limit: limit.clone(),
+        values: Arc::clone(&values),
+    };
+    metrics::with_local_recorder(&recorder, || {
+        drop(limit.try_acquire()); // registers the gauges
+        limit.set_limit(7).unwrap();
+    });
+    assert_eq!(limit.limit(), 8);
+    let shown = values.lock().unwrap()["seawall_concurrency_limit"];
+    assert!((shown - 8.0).abs() < 0.1, "{shown}");
+}
+
+/// A gate whose first requests are rejected has all of its series, so that a share of them can be
+/// computed; and the shedder's state is the forced one.
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_rejects_from_its_first_request_has_all_series() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let stack = seawall::server()
+        .named("api")
+        .lag_shed(LagShed::default())
+        .build()
+        .unwrap();
+    stack.lag_shed().force_shedding(true);
+    let mut service = stack.layer(answers(|| ok(Script::default())));
+    for _ in 0..3 {
+        let response = service.call(get()).await.unwrap();
+        assert_eq!(reason(&response), Some(Reason::Overloaded));
+    }
+    let page = handle.render();
+    for line in [
+        r#"seawall_requests_admitted_total{layer="stack",name="api"} 0"#,
+        r#"seawall_requests_exempt_total{layer="stack",name="api"} 0"#,
+        r#"seawall_requests_rejected_total{layer="lag_shed",name="api",reason="overloaded"} 3"#,
+        r#"seawall_requests_rejected_total{layer="drain",name="api",reason="draining"} 0"#,
+        r#"seawall_requests_in_flight{layer="concurrency_limit",name="api"} 0"#,
+        r#"seawall_timeouts_total{layer="timeout",name="api"} 0"#,
+        r#"seawall_panics_total{layer="catch_panic",name="api"} 0"#,
+        r#"seawall_lag_state{layer="lag_shed",name="api",state="shedding"} 1"#,
+        r#"seawall_lag_state{layer="lag_shed",name="api",state="normal"} 0"#,
+        r#"seawall_lag_shed_ratio{layer="lag_shed",name="api"} 1"#,
+    ] {
+        assert!(page.contains(line), "{line}\nis not in\n{page}");
+    }
+    stack.lag_shed().force_shedding(false);
+    let page = handle.render();
+    let line = r#"seawall_lag_state{layer="lag_shed",name="api",state="normal"} 1"#;
+    assert!(page.contains(line), "{page}");
+}

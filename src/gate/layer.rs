@@ -82,6 +82,8 @@ impl<P, X> GateLayer<P, X> {
     /// Only counts the requests that the layer would reject (`seawall_requests_would_reject_total`,
     /// [`Reporter::would_reject`]). It admits them without a token, and queues no request. To end
     /// the dry run while the service runs, use [`switched_by`](Self::switched_by).
+    ///
+    /// A timeout, a request limit and panic isolation have no dry run: this turns them off.
     #[must_use]
     pub fn dry_run(self) -> GateLayer<Switched<P>, X>
     where

@@ -175,9 +175,10 @@
 //! # Turning parts off
 //!
 //! [`Switch`]es turn each part on and off while the service runs, as the field `mode` of its
-//! settings does. The lag shedder, the breaker and
-//! the concurrency limit also have a dry run; in that mode, the other parts are off. A drain that
-//! is off neither counts requests nor rejects them, and [`Drain::wait_idle`] does not wait for
+//! settings does. The lag shedder, the breaker and the concurrency limit also have a dry run.
+//! [`Stack::apply`] returns an error for the dry run of panic isolation, a timeout or a request
+//! limit; a switch in that mode turns these parts off, and the drain too. A drain that is off
+//! neither counts requests nor rejects them, and [`Drain::wait_idle`] does not wait for
 //! them.
 //!
 //! ```
@@ -194,6 +195,7 @@ mod changes;
 mod client;
 mod server;
 mod settings;
+mod steps;
 
 use std::fmt;
 

@@ -14,9 +14,9 @@ use crate::timeout::TimeoutSettings;
 /// A part that is `None` keeps the settings that it has. `Settings::default()` names no part.
 ///
 /// With the feature `serde`, settings implement `Serialize` and `Deserialize`. Each part is a table
-/// with the fields of its settings, and with `mode`: `"enforce"`, which is the default,
-/// `"dry_run"`, or `"off"`. Durations are strings such as `"5s"`. An unknown part or field is an
-/// error:
+/// with the fields of its settings, and with `mode`: `"enforce"`, `"dry_run"`, or `"off"`. Without
+/// `mode`, the part keeps the mode that it has. Durations are strings such as `"5s"`. An unknown
+/// part or field is an error:
 ///
 /// ```
 /// # #[cfg(feature = "serde")] {
@@ -88,9 +88,11 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[must_use = "settings do nothing until they are applied"]
+#[non_exhaustive]
 pub struct PartSettings<S> {
     /// See [`mode`](Self::mode()).
-    pub mode: Mode,
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub mode: Option<Mode>,
     /// The settings of the handle.
     #[cfg_attr(feature = "serde", serde(flatten))]
     pub settings: S,
@@ -101,9 +103,14 @@ pub struct PartSettings<S> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[must_use = "settings do nothing until they are applied"]
+#[non_exhaustive]
 pub struct SwitchSettings {
-    /// Whether the part decides. Panic isolation has no dry run: in that mode it is off.
-    pub mode: Mode,
+    /// Whether the part decides; `None` keeps the mode. Panic isolation has no dry run: [`apply`]
+    /// returns an error.
+    ///
+    /// [`apply`]: super::Stack::apply
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub mode: Option<Mode>,
 }
 
 // === impl Settings ===
@@ -111,7 +118,7 @@ pub struct SwitchSettings {
 impl Settings {
     /// Sets the part [`catch_panic`](Self::catch_panic).
     pub fn catch_panic(mut self, mode: Mode) -> Self {
-        self.catch_panic = Some(SwitchSettings { mode });
+        self.catch_panic = Some(SwitchSettings { mode: Some(mode) });
         self
     }
 
@@ -157,10 +164,11 @@ impl Settings {
         self
     }
 
-    /// These settings, with the parts of `other` where they name none.
+    /// These settings, with the parts and modes of `other` where they name none.
     ///
     /// A file that names only some parts, on top of the settings that the stack was built with: a
-    /// part that is removed from the file has its first settings again.
+    /// part or a mode that is removed from the file is again what it was first. A part that was
+    /// switched off at run time is switched on; without `or`, it stays off.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -177,38 +185,79 @@ impl Settings {
     /// ```
     pub fn or(self, other: &Self) -> Self {
         Self {
-            catch_panic: self.catch_panic.or(other.catch_panic),
-            lag_shed: self.lag_shed.or_else(|| other.lag_shed.clone()),
-            drain: self.drain.or_else(|| other.drain.clone()),
-            circuit_breaker: self
-                .circuit_breaker
-                .or_else(|| other.circuit_breaker.clone()),
-            timeout: self.timeout.or_else(|| other.timeout.clone()),
-            concurrency_limit: self
-                .concurrency_limit
-                .or_else(|| other.concurrency_limit.clone()),
-            request_limit: self.request_limit.or_else(|| other.request_limit.clone()),
+            catch_panic: either(
+                self.catch_panic,
+                other.catch_panic.as_ref(),
+                |this, that| this.or(*that),
+            ),
+            lag_shed: either(self.lag_shed, other.lag_shed.as_ref(), PartSettings::or),
+            drain: either(self.drain, other.drain.as_ref(), PartSettings::or),
+            circuit_breaker: either(
+                self.circuit_breaker,
+                other.circuit_breaker.as_ref(),
+                PartSettings::or,
+            ),
+            timeout: either(self.timeout, other.timeout.as_ref(), PartSettings::or),
+            concurrency_limit: either(
+                self.concurrency_limit,
+                other.concurrency_limit.as_ref(),
+                PartSettings::or,
+            ),
+            request_limit: either(
+                self.request_limit,
+                other.request_limit.as_ref(),
+                PartSettings::or,
+            ),
         }
+    }
+}
+
+/// The part of both, joined, or of the one that has it.
+fn either<T: Clone>(this: Option<T>, that: Option<&T>, join: impl FnOnce(T, &T) -> T) -> Option<T> {
+    match (this, that) {
+        (Some(this), Some(that)) => Some(join(this, that)),
+        (this, that) => this.or_else(|| that.cloned()),
     }
 }
 
 // === impl PartSettings ===
 
 impl<S> PartSettings<S> {
-    /// Whether the part decides, only counts, or is off. Default: [`Mode::Enforce`].
+    /// Whether the part decides, only counts, or is off. Default: `None`, which keeps the mode that
+    /// the part has.
     ///
-    /// A timeout and a request limit have no dry run: in that mode they are off.
+    /// A timeout and a request limit have no dry run: [`apply`](super::Stack::apply) returns an
+    /// error.
     pub fn mode(mut self, mode: Mode) -> Self {
-        self.mode = mode;
+        self.mode = Some(mode);
         self
+    }
+
+    /// These settings, with the mode of `other` if they have none.
+    pub(super) fn or<T>(self, other: &PartSettings<T>) -> Self {
+        Self {
+            mode: self.mode.or(other.mode),
+            ..self
+        }
     }
 }
 
 impl<S> From<S> for PartSettings<S> {
     fn from(settings: S) -> Self {
         Self {
-            mode: Mode::Enforce,
+            mode: None,
             settings,
+        }
+    }
+}
+
+// === impl SwitchSettings ===
+
+impl SwitchSettings {
+    /// These settings, with the mode of `other` if they have none.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            mode: self.mode.or(other.mode),
         }
     }
 }
@@ -250,7 +299,7 @@ mod read {
             let mut rest = Rest { map, mode: None };
             let settings = S::deserialize(MapAccessDeserializer::new(&mut rest))?;
             Ok(PartSettings {
-                mode: rest.mode.unwrap_or_default(),
+                mode: rest.mode,
                 settings,
             })
         }

@@ -27,7 +27,8 @@
 //! ```
 //!
 //! - **What a change affects**: requests that arrive later. Requests that hold a permit keep it.
-//! - **A timeout, a request limit and panic isolation** have no dry run: in that mode they are off.
+//! - **A timeout, a request limit and panic isolation** have no dry run: in that mode a layer is
+//!   off, and [`Stack::apply`](crate::stack::Stack::apply) returns an error.
 //! - **To decide at start**, use an `Option`: `GateLayer::from_policy(None::<MyPolicy>)` has no
 //!   policy.
 //! - **To watch a dry run**, read `seawall_requests_would_reject_total`, or `would_reject` in a

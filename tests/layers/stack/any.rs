@@ -21,10 +21,17 @@ fn size() -> impl Strategy<Value = u64> {
 }
 
 fn part<S: std::fmt::Debug + Clone + 'static>(
+    modes: &'static [Mode],
     settings: impl Strategy<Value = S> + 'static,
 ) -> BoxedStrategy<Option<PartSettings<S>>> {
-    let part = (0..3_usize, settings);
-    let part = part.prop_map(|(mode, settings)| PartSettings::from(settings).mode(MODES[mode]));
+    let mode = prop::option::weighted(0.7, prop::sample::select(modes));
+    let part = (mode, settings).prop_map(|(mode, settings)| {
+        let part = PartSettings::from(settings);
+        match mode {
+            Some(mode) => part.mode(mode),
+            None => part,
+        }
+    });
     prop::option::weighted(0.8, part).boxed()
 }
 
@@ -54,20 +61,20 @@ fn settings_of_a_server() -> BoxedStrategy<Settings> {
         }
     });
     let drain = time().prop_map(|time| DrainSettings::default().lame_duck(time));
-    let catch_panic = prop::option::of(0..3_usize);
+    let catch_panic = prop::option::of(prop::sample::select(NO_DRY_RUN.to_vec()));
     let parts = (
         catch_panic,
-        part(thresholds),
-        part(drain),
-        part(timeout),
-        part(limit),
-        part(requests),
+        part(&MODES, thresholds),
+        part(&MODES, drain),
+        part(&NO_DRY_RUN, timeout),
+        part(&MODES, limit),
+        part(&NO_DRY_RUN, requests),
     );
     parts
         .prop_map(|(mode, lag_shed, drain, timeout, limit, requests)| {
             let mut settings = Settings::default();
             if let Some(mode) = mode {
-                settings = settings.catch_panic(MODES[mode]);
+                settings = settings.catch_panic(mode);
             }
             settings.lag_shed = lag_shed;
             settings.drain = drain;

@@ -33,14 +33,14 @@ fn every_field_of_a_server_is_applied_read_back_and_reported() {
             "lag_shed.disarm_after: 500ms -> 501ms",
             "drain.mode: enforce -> dry_run",
             "drain.lame_duck: 5s -> 6s",
-            "timeout.mode: enforce -> dry_run",
+            "timeout.mode: enforce -> off",
             "timeout.duration: 30s -> 1s",
             "timeout.raisable_to: none -> 2s",
             "concurrency_limit.mode: enforce -> dry_run",
             "concurrency_limit.limit: 1024 -> 5",
             "concurrency_limit.max_queued: 0 -> 6",
             "concurrency_limit.queue_timeout: 0ns -> 100ms",
-            "request_limit.mode: enforce -> dry_run",
+            "request_limit.mode: enforce -> off",
             "request_limit.max_body: 2097152 -> 10",
             "request_limit.raisable_to: none -> 20",
             "request_limit.max_header_bytes: none -> 1000",
@@ -65,15 +65,15 @@ fn every_field_of_a_server_is_applied_read_back_and_reported() {
     assert_eq!(stack.concurrency_limit().limit(), 5);
     assert_eq!(stack.request_limit().max_body(), 10);
     let switches = stack.switches();
-    assert_eq!(switches.catch_panic.mode(), Mode::Off);
-    for switch in [
-        switches.lag_shed,
-        switches.drain,
-        switches.timeout,
-        switches.concurrency_limit,
-        switches.request_limit,
+    for (switch, mode) in [
+        (switches.catch_panic, Mode::Off),
+        (switches.lag_shed, Mode::DryRun),
+        (switches.drain, Mode::DryRun),
+        (switches.timeout, Mode::Off),
+        (switches.concurrency_limit, Mode::DryRun),
+        (switches.request_limit, Mode::Off),
     ] {
-        assert_eq!(switch.mode(), Mode::DryRun);
+        assert_eq!(switch.mode(), mode);
     }
 
     let back = stack.apply(&first).unwrap();
@@ -108,7 +108,7 @@ fn every_field_of_a_client_is_applied_read_back_and_reported() {
             "circuit_breaker.consecutive_failures: none -> 7",
             "circuit_breaker.minimum_calls: none -> 8",
             "circuit_breaker.half_open_timeout: none -> 11s",
-            "timeout.mode: enforce -> dry_run",
+            "timeout.mode: enforce -> off",
             "timeout.duration: 10s -> 1s",
             "timeout.raisable_to: none -> 2s",
             "concurrency_limit.mode: enforce -> dry_run",
@@ -176,6 +176,83 @@ fn a_part_that_is_not_named_is_kept() {
     assert_eq!(changes.to_string(), "concurrency_limit.limit: 1024 -> 5");
     assert_eq!(stack.timeout().duration(), SECOND);
     assert_eq!(stack.switches().timeout.mode(), Mode::Off);
+}
+
+/// A part without a mode keeps the mode that it has, also in a file, and reports no change of it.
+#[test]
+fn a_mode_that_is_not_named_is_kept() {
+    let stack = seawall::server().build().unwrap();
+    let first = stack.settings();
+    stack.switches().timeout.set(Mode::Off);
+    stack.switches().concurrency_limit.set(Mode::DryRun);
+    let file = Settings::default()
+        .timeout(TimeoutSettings::new(SECOND))
+        .concurrency_limit(ConcurrencyLimitSettings::fixed(5));
+    #[cfg(feature = "serde")]
+    assert_eq!(
+        toml::from_str::<Settings>("timeout.duration = '1s'\nconcurrency_limit.limit = 5").unwrap(),
+        file
+    );
+    let changes = stack.apply(&file).unwrap();
+    assert_eq!(
+        lines(&changes),
+        [
+            "timeout.duration: 30s -> 1s",
+            "concurrency_limit.limit: 1024 -> 5",
+        ]
+    );
+    assert_eq!(stack.switches().timeout.mode(), Mode::Off);
+    assert_eq!(stack.switches().concurrency_limit.mode(), Mode::DryRun);
+
+    // On top of the first settings, it has their modes.
+    let changes = stack.apply(&file.or(&first)).unwrap();
+    assert_eq!(
+        lines(&changes),
+        [
+            "timeout.mode: off -> enforce",
+            "concurrency_limit.mode: dry_run -> enforce",
+        ]
+    );
+}
+
+/// What has no dry run would be off in that mode.
+#[test]
+fn a_dry_run_of_a_part_that_has_none_is_an_error() {
+    let stack = seawall::server().build().unwrap();
+    let first = stack.settings();
+    let limit = ConcurrencyLimitSettings::fixed(5);
+    let with = |settings: Settings| settings.concurrency_limit(limit.clone());
+    for (settings, field) in [
+        (
+            Settings::default().catch_panic(Mode::DryRun),
+            "catch_panic.mode",
+        ),
+        (
+            Settings::default().timeout(dry(TimeoutSettings::new(SECOND))),
+            "timeout.mode",
+        ),
+        (
+            Settings::default().request_limit(dry(RequestLimitSettings::new(1))),
+            "request_limit.mode",
+        ),
+    ] {
+        let error = stack.apply(&with(settings)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "`{field}` must be `enforce` or `off`, since the part has no dry run, not dry_run"
+            )
+        );
+        assert_eq!(stack.settings(), first);
+    }
+    let client = seawall::client().build().unwrap();
+    let timeout = dry(TimeoutSettings::new(SECOND));
+    let error = client.apply(&Settings::default().timeout(timeout));
+    assert_eq!(error.unwrap_err().field(), "timeout.mode");
+
+    // What a stack has, it takes back.
+    stack.switches().timeout.set(Mode::DryRun);
+    assert!(stack.apply(&stack.settings()).unwrap().is_empty());
 }
 
 /// A valid change of every part beside one that is not: nothing is changed, and the error has the

@@ -44,7 +44,7 @@ fn a_file_has_what_a_stack_has() {
         [timeout]
         duration = "1s"
         raisable_to = "2s"
-        mode = "dry_run" # in any position
+        mode = "off" # in any position
 
         [concurrency_limit]
         mode = "dry_run"
@@ -53,7 +53,7 @@ fn a_file_has_what_a_stack_has() {
         queue_timeout = "100ms"
 
         [request_limit]
-        mode = "dry_run"
+        mode = "off"
         max_body = 10
         raisable_to = 20
         max_header_bytes = 1000

@@ -19,6 +19,11 @@ use seawall::{
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const MODES: [Mode; 3] = [Mode::Enforce, Mode::DryRun, Mode::Off];
+const NO_DRY_RUN: [Mode; 2] = [Mode::Enforce, Mode::Off];
+
+fn off<S>(settings: S) -> PartSettings<S> {
+    PartSettings::from(settings).mode(Mode::Off)
+}
 
 fn dry<S>(settings: S) -> PartSettings<S> {
     PartSettings::from(settings).mode(Mode::DryRun)
@@ -45,9 +50,9 @@ fn all_of_a_server() -> Settings {
         .catch_panic(Mode::Off)
         .lag_shed(dry(thresholds))
         .drain(dry(DrainSettings::default().lame_duck(6 * SECOND)))
-        .timeout(dry(TimeoutSettings::new(SECOND).raisable_to(2 * SECOND)))
+        .timeout(off(TimeoutSettings::new(SECOND).raisable_to(2 * SECOND)))
         .concurrency_limit(dry(ConcurrencyLimitSettings::fixed(5).queue(6, 100 * MS)))
-        .request_limit(dry(requests))
+        .request_limit(off(requests))
 }
 
 /// Every field of a client differs from its default, except the window, which cannot be changed.
@@ -62,6 +67,6 @@ fn all_of_a_client() -> Settings {
         .half_open_timeout(11 * SECOND);
     Settings::default()
         .circuit_breaker(dry(breaker))
-        .timeout(dry(TimeoutSettings::new(SECOND).raisable_to(2 * SECOND)))
+        .timeout(off(TimeoutSettings::new(SECOND).raisable_to(2 * SECOND)))
         .concurrency_limit(dry(ConcurrencyLimitSettings::fixed(5).queue(6, 100 * MS)))
 }

@@ -26,7 +26,7 @@
 //! ```
 //!
 //! The flags are in `--help`. With `--features tracing`, the layers log. At Ctrl-C or SIGTERM the
-//! server stops once the requests in flight have ended, after 10 s at the latest.
+//! server drains: it serves for one more second, and then waits for the requests in flight.
 
 mod common;
 
@@ -95,11 +95,13 @@ async fn main() -> Result<(), BoxError> {
         .body_idle_timeout(body_idle)
         .body_timeout(Duration::from_millis(args.body_timeout_ms))
         .min_body_rate(args.min_body_rate, Duration::from_secs(5));
+    let drain = common.drain()?;
     let mut stack = seawall::server()
         .timeout(common.timeout())
         .progress_timeout(common.progress())
         .body_idle_timeout(body_idle)
         .expose_deadline()
+        .drain(drain.clone())
         .concurrency_limit(common.concurrency_limit()?)
         .request_limit(RequestLimit::new(requests)?)
         .exempt(|head| head.path() == "/health")
@@ -112,9 +114,9 @@ async fn main() -> Result<(), BoxError> {
     let listener = common.listen().await?;
     if args.outside {
         let service = stack.layer(routes().with_state(()));
-        common.serve(listener, service).await;
+        common.serve(&drain, listener, service).await;
     } else {
-        common.serve(listener, routes().layer(stack)).await;
+        common.serve(&drain, listener, routes().layer(stack)).await;
     }
     Ok(())
 }

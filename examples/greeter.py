@@ -66,6 +66,10 @@ def call(channel, args):
             else:
                 reply = channel.unary_unary(path, same, same)(request(args, name), **options)
             messages, reply_text = 1, text(reply) if args.calls == 1 else ""
+        elif args.method == "health":
+            check = channel.unary_unary("/grpc.health.v1.Health/Check", same, same)
+            reply = check(b"\x0a\x0fgreeter.Greeter", **options)
+            messages, reply_text = 1, {1: "SERVING", 2: "NOT_SERVING"}.get(reply[1], "UNKNOWN")
         elif args.method == "stream":
             replies = channel.unary_stream(path, same, same)(request(args, name), **options)
             for _ in replies:
@@ -84,7 +88,7 @@ def call(channel, args):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("address")
-    parser.add_argument("method", choices=["hello", "stream", "chat"])
+    parser.add_argument("method", choices=["hello", "stream", "chat", "health"])
     parser.add_argument("--delay-ms", type=int, default=0)
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--panic", action="store_true")

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! The flags are in `--help`. With `--features tracing`, the layers log. At Ctrl-C or SIGTERM the
-//! server stops once the requests in flight have ended, after 10 s at the latest.
+//! server drains: it serves for one more second, and then waits for the requests in flight.
 
 mod common;
 
@@ -40,9 +40,11 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let Args { common } = Args::parse();
+    let drain = common.drain()?;
     let stack = seawall::server()
         .timeout(common.timeout())
         .progress_timeout(common.progress())
+        .drain(drain.clone())
         .concurrency_limit(common.concurrency_limit()?)
         .request_limit(RequestLimit::new(common.request_limit())?)
         .exempt(|head| head.path() == "/health")
@@ -50,7 +52,7 @@ async fn main() -> Result<(), BoxError> {
         .build()?;
     let service = stack.layer(service_fn(answer));
     let listener = common.listen().await?;
-    common.serve(listener, service).await;
+    common.serve(&drain, listener, service).await;
     Ok(())
 }
 

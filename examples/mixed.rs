@@ -15,7 +15,7 @@
 //! ```
 //!
 //! The flags are in `--help`. With `--features tracing`, the layers log. At Ctrl-C or SIGTERM the
-//! server stops once the requests in flight have ended, after 10 s at the latest.
+//! server drains: it serves for one more second, and then waits for the requests in flight.
 
 mod common;
 #[path = "common/patient.rs"]
@@ -48,11 +48,13 @@ struct Millis {
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let Args { common } = Args::parse();
+    let drain = common.drain()?;
     let stack = seawall::server()
         .timeout(common.timeout())
         .progress_timeout(common.progress())
         .including_body()
         .expose_deadline()
+        .drain(drain.clone())
         .concurrency_limit(common.concurrency_limit()?)
         .request_limit(RequestLimit::new(common.request_limit())?)
         .exempt(|head| head.path() == "/health")
@@ -67,7 +69,7 @@ async fn main() -> Result<(), BoxError> {
     // Tonic's router answers unknown paths in gRPC, so it is the fallback of the REST router.
     let service = stack.layer(rest.fallback_service(grpc).with_state(()));
     let listener = common.listen().await?;
-    common.serve(listener, service).await;
+    common.serve(&drain, listener, service).await;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The smallest protected server: one axum route behind the recommended stack.
+//! To start with: the smallest protected server, one axum route behind the recommended stack.
 //!
 //! ```text
 //! cargo run --example quickstart

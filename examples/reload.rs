@@ -1,4 +1,5 @@
-//! An axum server whose settings file is read again at SIGHUP, and when it changes:
+//! For settings that change at run time: an axum server reads its file again at SIGHUP, and when
+//! the file changes:
 //!
 //! ```text
 //! cargo run --release --example reload --features serde

@@ -14,6 +14,7 @@
 //! $greeter hello --bytes 3000000              # RESOURCE_EXHAUSTED: too large
 //! $greeter stream --count 0 --delay-ms 100    # DEADLINE_EXCEEDED after 5 s of messages
 //! $greeter chat --count 3                     # OK
+//! $greeter health                             # SERVING, and NOT_SERVING after SIGTERM
 //! $greeter hello --calls 200 --delay-ms 500   # OK and RESOURCE_EXHAUSTED, with a pushback
 //!
 //! # Started again, with more permits than calls:
@@ -27,7 +28,7 @@
 //! ```
 //!
 //! The flags are in `--help`. With `--features tracing`, the layers log. At Ctrl-C or SIGTERM the
-//! server stops once the calls in flight have ended, after 10 s at the latest.
+//! server drains: it serves for one more second, and then waits for the calls in flight.
 
 mod common;
 #[path = "common/patient.rs"]
@@ -40,6 +41,7 @@ use seawall::{CircuitBreaker, CircuitBreakerLayer, RequestLimit};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::LayerExt;
 use tonic::transport::Server;
+use tonic_health::ServingStatus;
 use tower::{BoxError, ServiceBuilder};
 
 use self::patient::{GreeterServer, Patient};
@@ -65,11 +67,13 @@ async fn main() -> Result<(), BoxError> {
     if body_idle_ms > 0 {
         requests = requests.body_idle_timeout(Duration::from_millis(body_idle_ms));
     }
+    let drain = common.drain()?;
     let stack = seawall::server()
         .timeout(common.timeout())
         .progress_timeout(common.progress())
         .including_body()
         .expose_deadline()
+        .drain(drain.clone())
         .concurrency_limit(common.concurrency_limit()?)
         .request_limit(RequestLimit::new(requests)?)
         .keep_requests()
@@ -83,19 +87,25 @@ async fn main() -> Result<(), BoxError> {
         .named_layer(GreeterServer::new(Patient).max_decoding_message_size(usize::MAX));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<GreeterServer<Patient>>().await;
+    let started = drain.started();
+    tokio::spawn(async move {
+        started.await;
+        health.set_not_serving::<GreeterServer<Patient>>().await;
+        // The name of the whole server.
+        health
+            .set_service_status("", ServingStatus::NotServing)
+            .await;
+    });
 
-    let listener = common.listen().await?;
+    let incoming = TcpListenerStream::new(common.listen().await?);
     let (streams, window) = (common::STREAMS, common::STREAM_WINDOW);
-    let serving = Server::builder()
+    let server = Server::builder()
         .max_concurrent_streams(streams)
         .initial_stream_window_size(window)
         .initial_connection_window_size(streams * window)
         .add_service(health_service)
-        .add_service(greeter)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), common::stopped());
-    tokio::select! {
-        ended = serving => ended?,
-        () = common.stopped_and_grace_over() => {}
-    }
+        .add_service(greeter);
+    let serve = |shutdown| server.serve_with_incoming_shutdown(incoming, shutdown);
+    common.drained(&drain, serve).await?;
     Ok(())
 }

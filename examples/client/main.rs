@@ -1,4 +1,4 @@
-//! Shows what a circuit breaker for each host does while one of two hosts fails and recovers.
+//! To see what a circuit breaker for each host does while one of two hosts fails and recovers.
 //!
 //! The example starts both servers itself, calls them through `seawall::client()`, and prints each
 //! change of state of the breakers. It ends after about ten seconds:

@@ -1,6 +1,7 @@
 //! The common code of the example servers: flags, the accept loop, and the shutdown.
 #![allow(dead_code, reason = "no example uses all of it")]
 
+use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,7 +14,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use seawall::{ConcurrencyLimit, ConcurrencyLimitSettings, ConfigError, RequestLimitSettings};
+use seawall::drain::DrainSignal;
+use seawall::{
+    ConcurrencyLimit, ConcurrencyLimitSettings, ConfigError, Drain, RequestLimitSettings,
+};
 use tokio::net::TcpListener;
 use tower::{BoxError, Service, ServiceExt};
 use tracing_subscriber::EnvFilter;
@@ -59,7 +63,11 @@ pub(crate) struct Common {
     /// The time that a client has to send its headers, in milliseconds.
     #[arg(long, default_value_t = 5000)]
     pub(crate) header_read_ms: u64,
-    /// The time that the requests in flight have after the server stops, in milliseconds.
+    /// The time for which the server still serves after SIGTERM, in milliseconds, at least 1000. A
+    /// load balancer needs about 5000 to notice.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) lame_duck_ms: u64,
+    /// The time that the requests in flight have after that, in milliseconds.
     #[arg(long, default_value_t = 10_000)]
     pub(crate) grace_ms: u64,
 }
@@ -71,6 +79,10 @@ impl Common {
 
     pub(crate) fn progress(&self) -> Duration {
         Duration::from_millis(self.progress_ms)
+    }
+
+    pub(crate) fn drain(&self) -> Result<Drain, ConfigError> {
+        Drain::new(Duration::from_millis(self.lame_duck_ms))
     }
 
     pub(crate) fn concurrency_limit(&self) -> Result<ConcurrencyLimit, ConfigError> {
@@ -99,12 +111,11 @@ impl Common {
         Ok(listener)
     }
 
-    /// Serves HTTP/1 and HTTP/2 on one port until Ctrl-C or SIGTERM. Then the requests in flight
-    /// have the grace period.
+    /// Serves HTTP/1 and HTTP/2 on one port until the drain is over.
     ///
     /// Unlike `axum::serve`, it bounds the time for the headers. No layer can do that, since there
     /// is no request yet.
-    pub(crate) async fn serve<S, B>(&self, listener: TcpListener, service: S)
+    pub(crate) async fn serve<S, B>(&self, drain: &Drain, listener: TcpListener, service: S)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
             + Clone
@@ -126,61 +137,67 @@ impl Common {
             .max_concurrent_streams(STREAMS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(STREAMS * STREAM_WINDOW);
-        let connections = GracefulShutdown::new();
-        let mut stopped = pin!(stopped());
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = &mut stopped => break,
-            };
-            let Ok((connection, _)) = accepted else {
-                // Most likely there are no file descriptors left.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let _ = connection.set_nodelay(true);
-            // Hyper's timeout for the headers starts with the first bytes, which show the HTTP
-            // version. Until the first request, this flag and the timeout below bound the
-            // connection.
-            let has_request = Arc::new(AtomicBool::new(false));
-            let seen = has_request.clone();
-            let service = service.clone().map_request(move |request| {
-                seen.store(true, Relaxed);
-                request
-            });
-            let service = TowerToHyperService::new(service);
-            let connection = server
-                .serve_connection_with_upgrades(TokioIo::new(connection), service)
-                .into_owned();
-            let connection = connections.watch(connection);
-            tokio::spawn(async move {
-                let mut connection = pin!(connection);
-                match tokio::time::timeout(header_read, &mut connection).await {
-                    Err(_) if has_request.load(Relaxed) => drop(connection.await),
-                    _ => {}
-                }
-            });
-        }
-        tracing::info!("stopping");
-        drop(listener); // closes the backlog for clients that connect now
-        tokio::select! {
-            () = connections.shutdown() => {}
-            () = self.grace_period() => {}
-        }
+        let serve = async |shutdown: DrainSignal| {
+            let connections = GracefulShutdown::new();
+            let mut shutdown = pin!(shutdown);
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    () = &mut shutdown => break,
+                };
+                let Ok((connection, _)) = accepted else {
+                    // Most likely there are no file descriptors left.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                };
+                let _ = connection.set_nodelay(true);
+                // Hyper's timeout for the headers starts with the first bytes, which show the HTTP
+                // version. Until the first request, this flag and the timeout below bound the
+                // connection.
+                let has_request = Arc::new(AtomicBool::new(false));
+                let seen = has_request.clone();
+                let service = service.clone().map_request(move |request| {
+                    seen.store(true, Relaxed);
+                    request
+                });
+                let service = TowerToHyperService::new(service);
+                let connection = server
+                    .serve_connection_with_upgrades(TokioIo::new(connection), service)
+                    .into_owned();
+                let connection = connections.watch(connection);
+                tokio::spawn(async move {
+                    let mut connection = pin!(connection);
+                    match tokio::time::timeout(header_read, &mut connection).await {
+                        Err(_) if has_request.load(Relaxed) => drop(connection.await),
+                        _ => {}
+                    }
+                });
+            }
+            drop(listener); // closes the backlog for clients that connect now
+            connections.shutdown().await;
+            Ok::<_, Infallible>(())
+        };
+        let Ok(()) = self.drained(drain, serve).await;
     }
 
-    /// Ends when the grace period after Ctrl-C or SIGTERM is over.
-    pub(crate) async fn stopped_and_grace_over(&self) {
-        stopped().await;
-        tracing::info!("stopping");
-        self.grace_period().await;
-    }
-
-    /// After it, `main` returns. The runtime then drops the remaining connections, whatever their
-    /// clients do.
-    async fn grace_period(&self) {
-        tokio::time::sleep(Duration::from_millis(self.grace_ms)).await;
-        tracing::warn!("the grace period is over: connections are dropped");
+    /// Runs a server until Ctrl-C or SIGTERM, and then drains it.
+    pub(crate) async fn drained<F, S, T, E>(&self, drain: &Drain, server: F) -> Result<(), E>
+    where
+        F: FnOnce(DrainSignal) -> S,
+        S: IntoFuture<Output = Result<T, E>>,
+    {
+        let begins = drain.clone();
+        tokio::spawn(async move {
+            stopped().await;
+            tracing::info!("stopping");
+            begins.begin();
+        });
+        let grace = Duration::from_millis(self.grace_ms);
+        let report = drain.serve(server, grace).await?;
+        if !report.is_clean() {
+            tracing::warn!("the grace period is over: {report}");
+        }
+        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! What an overload does to a service, without and with a load shedder:
+//! To see what an overload does to a service, without and with a load shedder:
 //!
 //! ```text
 //! cargo run --release --example overload                                     # 90 seconds at most

@@ -14,7 +14,7 @@ use super::runtime_lag::RuntimeLag;
 use super::stamp;
 use super::watch::Watches;
 use crate::clock::{self, nanos};
-use crate::control::lag::law::Tick;
+use crate::control::lag::readings::Tick;
 use crate::sync::lock;
 
 /// The probe of one runtime, which its task, the sampler and the handles share.
@@ -92,7 +92,8 @@ impl Probe {
     /// Takes a reading, reports it, and sends the probe again if it has returned. Returns the lag,
     /// and whether a follower needs frequent readings.
     pub(super) fn tick(&self, now: Duration, host_is_short: bool) -> (Duration, bool) {
-        let (tick, found) = self.lag.on_tick(nanos(now));
+        let tick = self.lag.on_tick(nanos(now));
+        let found = tick.returned.map(Duration::from_nanos);
         // A stall that the shedders ignore still counts as lag here.
         let lag = Duration::from_nanos(tick.lag()).max(found.unwrap_or_default());
         let followers = self.living();

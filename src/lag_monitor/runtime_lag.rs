@@ -9,10 +9,8 @@ use std::time::Duration;
 use tokio::runtime::{self, Handle, RuntimeFlavor};
 
 use crate::control::lag::Nanos;
-use crate::control::lag::law::Tick;
 use crate::control::lag::queue::Queue;
-use crate::control::lag::readings::{Readings, STALL};
-use crate::control::lag::service_time::Polls;
+use crate::control::lag::readings::{Polls, Readings, STALL, Tick};
 use crate::sync::lock;
 
 /// The lag of one runtime.
@@ -220,26 +218,18 @@ impl RuntimeLag {
         polls
     }
 
-    /// Takes a reading. Also returns the lag that the last probe found, if the probe has returned.
-    pub(super) fn on_tick(&self, now: Nanos) -> (Tick, Option<Duration>) {
-        let oldest = self.oldest(now);
-        let polls = self.take_polls();
-        let mut readings = lock(&self.readings);
-        readings.on_tick(now, oldest, polls);
-        let found = readings.is_idle().then(|| readings.found());
+    /// Takes a reading.
+    pub(super) fn on_tick(&self, now: Nanos) -> Tick {
         let tick = Tick {
             now,
-            probe_lag: readings.lag(now),
-            oldest,
+            oldest: self.oldest(now),
             gap: self.gap(now),
-            residual: readings.service().residual(self.workers),
-            interval: readings.service().interval(self.workers),
-            is_draining: readings.is_draining(),
-            restarted: self.restarted(),
             workers: self.workers,
             pended: self.pended(),
+            ..Tick::default()
         };
-        (tick, found.map(Duration::from_nanos))
+        let polls = self.take_polls();
+        lock(&self.readings).on_tick(tick, polls)
     }
 
     pub(super) fn on_sent(&self, now: Nanos) {

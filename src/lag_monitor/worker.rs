@@ -92,6 +92,7 @@ impl Worker {
         let in_task = tokio::task::try_id().is_some();
         let call = Call {
             now,
+            restarted: self.lag.restarted(),
             probe_age: self.lag.probe_age(now, in_task),
             injected: runtime.metrics().global_queue_depth(),
             pended: self.lag.pended(),

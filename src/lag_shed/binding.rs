@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::control::lag::Nanos;
-use crate::control::lag::law::{Found, LagState, Law, STALE, Terms, Tick};
+use crate::control::lag::law::{Found, LagState, Law, STALE, Terms};
+use crate::control::lag::readings::Tick;
 use crate::control::lag::thresholds::LagThresholds;
 use crate::lag_monitor::stamp::{self, Watched};
 use crate::lag_monitor::{self, Follow, RuntimeLag, Worker};
@@ -81,7 +82,6 @@ struct AtomicTerms {
     bound: AtomicU64,
     arm: AtomicU64,
     most_pended: AtomicU64,
-    most_injected: AtomicU64,
     workers: AtomicU64,
     interval: AtomicU64,
     share: AtomicU64,
@@ -125,13 +125,13 @@ impl Binding {
     /// Decides about a call on this thread while the shedder watches.
     pub(super) fn decide(&self, worker: &Worker, runtime: &Handle, now: Nanos) -> Fate {
         let read = self.read.load(Relaxed);
-        let terms = self.terms(read);
+        let terms = self.terms.load(read);
         let mut is_rejected = terms.share > 0.0 && fastrand::f64() < terms.share;
         let mut keeps_armed = false;
         if terms.is_watching {
             let decision = lag_monitor::decide(worker, runtime, &terms, now);
             if decision.arms {
-                self.arm(terms);
+                self.arm();
             }
             if decision.was_half_full {
                 set(&self.was_half_full);
@@ -154,22 +154,12 @@ impl Binding {
         Fate::Reject { after }
     }
 
-    /// The terms for calls, as of the reading at this time.
-    fn terms(&self, read: Nanos) -> Terms {
-        let mut terms = self.terms.load();
-        terms.restarted = self.lag.restarted();
-        if terms.restarted > read {
-            // The backlog of a stall is still being served.
-            terms.arm = Nanos::MAX;
-        }
-        terms
-    }
-
     #[cold]
-    fn arm(&self, terms: Terms) {
+    fn arm(&self) {
         let mut inner = lock(&self.inner);
         if !inner.is_closed && !self.terms.is_armed() {
-            self.publish(inner.law.on_armed(terms));
+            inner.law.on_armed();
+            self.publish(inner.law.terms());
             inner.sketch.state = inner.law.state();
         }
     }
@@ -203,7 +193,7 @@ impl Binding {
             is_closed: true,
             ..Inner::default()
         };
-        self.publish(Terms::CALM);
+        self.publish(Terms::default());
     }
 
     /// The share of rejections among the decisions since the last reading.
@@ -237,11 +227,10 @@ impl Follow for Binding {
             (seen.probe_lag, seen.oldest) = (0, 0);
         }
         let terms = inner.law.on_tick(&thresholds, &seen, found);
-        let after = tick.lag().saturating_add(inner.law.disarms_in(&thresholds));
-        self.retry_after.store(after, Relaxed);
+        self.retry_after.store(terms.retry_after, Relaxed);
         self.publish(terms);
         self.read.store(tick.now, Relaxed);
-        let is_watching = terms.is_watching || terms.share > 0.0;
+        let is_watching = terms.decides();
         if is_watching != inner.watched.is_some() {
             inner.watched = is_watching.then(Watched::new);
             stamp::renew();
@@ -286,12 +275,11 @@ impl AtomicTerms {
             bound: AtomicU64::new(0),
             arm: AtomicU64::new(0),
             most_pended: AtomicU64::new(0),
-            most_injected: AtomicU64::new(0),
             workers: AtomicU64::new(0),
             interval: AtomicU64::new(0),
             share: AtomicU64::new(0),
         };
-        this.store(&Terms::CALM);
+        this.store(&Terms::default());
         this
     }
 
@@ -300,9 +288,7 @@ impl AtomicTerms {
         self.bound.store(terms.bound, Relaxed);
         self.arm.store(terms.arm, Relaxed);
         self.most_pended.store(terms.most_pended, Relaxed);
-        self.most_injected
-            .store(terms.most_injected as u64, Relaxed);
-        self.workers.store(terms.workers, Relaxed);
+        self.workers.store(terms.workers as u64, Relaxed);
         self.interval.store(terms.interval, Relaxed);
         self.share.store(terms.share.to_bits(), Relaxed);
         let flags = flag(terms.is_watching, Self::WATCHING)
@@ -312,20 +298,21 @@ impl AtomicTerms {
         self.flags.store(flags, Relaxed);
     }
 
-    fn load(&self) -> Terms {
+    /// The terms as of the reading at this time.
+    fn load(&self, read: Nanos) -> Terms {
         let flags = self.flags.load(Relaxed);
         Terms {
             is_watching: flags & Self::WATCHING != 0,
             is_armed: flags & Self::ARMED != 0,
             bound: self.bound.load(Relaxed),
             arm: self.arm.load(Relaxed),
-            restarted: 0,
+            read: Some(read),
             is_calm: flags & Self::CALM != 0,
             most_pended: self.most_pended.load(Relaxed),
-            most_injected: self.most_injected.load(Relaxed) as usize,
-            workers: self.workers.load(Relaxed),
+            workers: self.workers.load(Relaxed) as usize,
             interval: self.interval.load(Relaxed),
             share: f64::from_bits(self.share.load(Relaxed)),
+            retry_after: 0,
         }
     }
 

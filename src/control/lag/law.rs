@@ -2,18 +2,17 @@
 //! a quota for requests that await.
 
 use super::queue::Queue;
+use super::readings::Tick;
 use super::thresholds::{LagThresholds, nanos};
 use super::{MS, Nanos};
 
 /// The state of one shedder for one runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Law {
-    is_watching: bool,
-    is_armed: bool,
+    terms: Terms,
     /// The number of consecutive readings with a lag that arms.
     reached: u32,
     calm_since: Option<Nanos>,
-    read: Option<Nanos>,
     quota: Quota,
     pressure: f64,
 }
@@ -28,28 +27,6 @@ struct Quota {
     pended: u64,
 }
 
-/// The values of one reading.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tick {
-    pub(crate) now: Nanos,
-    /// The lag of the probe alone.
-    pub(crate) probe_lag: Nanos,
-    /// The age of the oldest queue.
-    pub(crate) oldest: Nanos,
-    /// The time since the last call, or the last end of a handler's poll.
-    pub(crate) gap: Nanos,
-    /// The residual service time, if it is known.
-    pub(crate) residual: Option<Nanos>,
-    /// The time in which the workers serve one request on average, if it is known.
-    pub(crate) interval: Option<Nanos>,
-    pub(crate) is_draining: bool,
-    /// The end of the last stall.
-    pub(crate) restarted: Nanos,
-    pub(crate) workers: usize,
-    /// The number of requests so far whose first poll was pending.
-    pub(crate) pended: u64,
-}
-
 /// The findings of the calls since the last reading.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Found {
@@ -60,34 +37,36 @@ pub(crate) struct Found {
     pub(crate) pressure: f64,
 }
 
-/// The terms by which calls are decided until the next reading.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// The terms by which calls are decided until the next reading. The default decides about no call.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Terms {
+    /// The time of the reading, if there was one.
+    pub(crate) read: Option<Nanos>,
     pub(crate) is_watching: bool,
     pub(crate) is_armed: bool,
     pub(crate) bound: Nanos,
     /// A call that has waited longer than this arms the law.
     pub(crate) arm: Nanos,
-    pub(crate) restarted: Nanos,
     /// The probe found no lag.
     pub(crate) is_calm: bool,
     /// The number of pending requests from which on no further request may begin to await.
     pub(crate) most_pended: u64,
-    /// Calls are rejected while more tasks wait in the injection queue.
-    pub(crate) most_injected: usize,
-    /// The number of workers of the runtime.
-    pub(crate) workers: u64,
+    pub(crate) workers: usize,
     /// The time that a request waits for each request that was admitted before it and has not
     /// started.
     pub(crate) interval: Nanos,
     /// The share of requests that is rejected for load signals.
     pub(crate) share: f64,
+    /// The shortest time after which a rejected client can be served.
+    pub(crate) retry_after: Nanos,
 }
 
 /// One call while the law watches.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Call {
     pub(crate) now: Nanos,
+    /// The end of the last stall.
+    pub(crate) restarted: Nanos,
     /// The age of the probe, while it is in the injection queue.
     pub(crate) probe_age: Nanos,
     /// Tasks in the injection queue.
@@ -152,78 +131,80 @@ const MAX_BOOST: f64 = 8.0;
 /// Load signals are averaged over this time.
 const PRESSURE_AVERAGED: f64 = 25e6;
 
-// === impl Tick ===
-
-impl Tick {
-    /// The lag of the runtime.
-    pub(crate) fn lag(&self) -> Nanos {
-        self.probe_lag.max(self.oldest)
-    }
-}
-
 // === impl Law ===
 
 impl Law {
     /// Processes a reading.
     pub(crate) fn on_tick(&mut self, to: &LagThresholds, tick: &Tick, found: Found) -> Terms {
-        let passed = self
-            .read
-            .map_or(Nanos::MAX, |read| tick.now.saturating_sub(read));
+        let read = self.terms.read;
+        let passed = read.map_or(Nanos::MAX, |read| tick.now.saturating_sub(read));
         if passed > STALE {
             *self = Self::default();
             self.quota.pended = tick.pended;
         }
-        self.read = Some(tick.now);
         let lag = tick.lag();
         let is_queue = tick.gap <= lag / 2;
-        let arm = to.arm_at(tick.residual.unwrap_or(0));
+        let residual = tick.residual.unwrap_or(0);
+        let arm = to.arm_at(residual);
         self.reached = if lag >= arm && is_queue {
             self.reached + 1
         } else {
             0
         };
         let is_known = tick.residual.is_some() || lag >= nanos(to.max_arm);
-        self.is_armed |= self.reached >= READINGS && is_known && !tick.is_draining;
+        let arms = self.reached >= READINGS && is_known && !tick.is_draining;
+        let mut is_armed = self.terms.is_armed || arms;
+        let mut is_watching = self.terms.is_watching;
         if found.has_rejected {
             self.calm_since = None;
         }
         if lag > nanos(to.target) {
-            self.is_watching = true;
+            is_watching = true;
             self.calm_since = None;
         } else {
             let since = *self.calm_since.get_or_insert(tick.now);
-            if tick.now.saturating_sub(since) >= nanos(to.disarm_after) {
-                self.is_armed = false;
-                self.is_watching = false;
-            }
+            let is_over = tick.now.saturating_sub(since) >= nanos(to.disarm_after);
+            is_armed &= !is_over;
+            is_watching &= !is_over;
         }
         let quota = self
             .quota
             .on_tick(passed.min(STALE), tick, found.was_half_full);
         self.on_pressure(passed, found.pressure);
-        Terms {
+        self.terms = Terms {
+            read: Some(tick.now),
+            is_watching,
+            is_armed,
+            bound: to.bound_at(residual),
             arm: match tick.residual {
                 _ if tick.is_draining => Nanos::MAX,
                 Some(_) => arm,
                 None => nanos(to.max_arm),
             },
+            is_calm: tick.probe_lag <= nanos(to.target),
             most_pended: tick.pended.saturating_add(quota),
-            ..self.terms(to, tick)
-        }
+            workers: tick.workers.max(1),
+            interval: tick.interval.unwrap_or(0),
+            share: self.pressure.min(1.0),
+            retry_after: 0,
+        };
+        self.terms.retry_after = lag.saturating_add(self.disarms_in(to));
+        self.terms
     }
 
-    /// A call has waited long enough to arm the law. Returns the terms until the next reading.
-    pub(crate) fn on_armed(&mut self, terms: Terms) -> Terms {
-        self.is_armed = true;
-        Terms {
-            is_armed: true,
-            ..terms
-        }
+    /// A call has waited long enough to arm the law.
+    pub(crate) fn on_armed(&mut self) {
+        self.terms.is_armed = true;
+    }
+
+    /// The terms until the next reading.
+    pub(crate) fn terms(&self) -> Terms {
+        self.terms
     }
 
     /// The shortest time until the law is disarmed.
     pub(crate) fn disarms_in(&self, to: &LagThresholds) -> Nanos {
-        let calm = match (self.read, self.calm_since) {
+        let calm = match (self.terms.read, self.calm_since) {
             (Some(read), Some(since)) => read.saturating_sub(since),
             _ => 0,
         };
@@ -231,28 +212,12 @@ impl Law {
     }
 
     pub(crate) fn state(&self) -> LagState {
-        if self.is_armed || self.share() > 0.0 {
+        if self.terms.is_armed || self.terms.share > 0.0 {
             LagState::Shedding
-        } else if self.is_watching {
+        } else if self.terms.is_watching {
             LagState::Warn
         } else {
             LagState::Normal
-        }
-    }
-
-    fn terms(&self, to: &LagThresholds, tick: &Tick) -> Terms {
-        Terms {
-            is_watching: self.is_watching,
-            is_armed: self.is_armed,
-            bound: to.bound_at(tick.residual.unwrap_or(0)),
-            arm: Nanos::MAX,
-            restarted: tick.restarted,
-            is_calm: tick.probe_lag <= nanos(to.target),
-            most_pended: u64::MAX,
-            most_injected: INJECTED * tick.workers.max(1),
-            workers: tick.workers as u64,
-            interval: tick.interval.unwrap_or(0),
-            share: self.share(),
         }
     }
 
@@ -268,10 +233,6 @@ impl Law {
         if self.pressure < 0.001 {
             self.pressure = 0.0;
         }
-    }
-
-    fn share(&self) -> f64 {
-        self.pressure.min(1.0)
     }
 }
 
@@ -297,41 +258,32 @@ impl Quota {
 // === impl Terms ===
 
 impl Terms {
-    /// The terms while nothing is watched.
-    pub(crate) const CALM: Self = Self {
-        is_watching: false,
-        is_armed: false,
-        bound: Nanos::MAX,
-        arm: Nanos::MAX,
-        restarted: 0,
-        is_calm: true,
-        most_pended: u64::MAX,
-        most_injected: usize::MAX,
-        workers: 0,
-        interval: 0,
-        share: 0.0,
-    };
+    /// Whether calls need a decision.
+    pub(crate) fn decides(&self) -> bool {
+        self.is_watching || self.share > 0.0
+    }
 
-    /// Decides about a call by the queue of its worker.
+    /// Decides about a call by the queue of its worker, if the law watches.
     pub(crate) fn on_call(&self, queue: &mut Queue, call: &Call) -> Decision {
-        let age = queue.on_call(call.now, self.restarted, self.is_calm);
+        let age = queue.on_call(call.now, call.restarted, self.is_calm);
         let waited = age.max(call.probe_age);
         // Each worker starts one of them at once.
-        let queued = call.unpolled.saturating_sub(self.workers);
+        let queued = call.unpolled.saturating_sub(self.workers as u64);
         let wait = waited.saturating_add(queued.saturating_mul(self.interval));
         let bound = queue.bound(self.bound);
-        let is_late = wait > bound || call.injected > self.most_injected;
+        let has_overflowed = call.injected > INJECTED * self.workers;
+        let is_late = wait > bound || has_overflowed;
         // Without lag, the requests that have not started are not in the queue of the runtime: a
         // caller keeps the futures and does not poll them.
         let shown = if self.is_calm { waited } else { wait };
-        let arms = !self.is_armed && shown > self.arm;
-        let is_armed = self.is_armed || arms;
+        // The backlog of a stall since the reading is still being served.
+        let is_draining = self.read.is_some_and(|read| call.restarted > read);
+        let arms = !self.is_armed && !is_draining && shown > self.arm;
         let was_half_full = shown >= bound / 2;
-        let is_full = was_half_full || call.injected > self.most_injected;
-        let is_rejected = is_armed && (is_late || call.pended >= self.most_pended);
+        let is_rejected = (self.is_armed || arms) && (is_late || call.pended >= self.most_pended);
         Decision {
             is_rejected,
-            keeps_armed: is_rejected && is_full,
+            keeps_armed: is_rejected && (was_half_full || has_overflowed),
             arms,
             was_half_full,
         }

@@ -4,16 +4,13 @@
 //! - [`readings`](self::readings): the measurements of one runtime, which its monitors and shedders
 //!   share.
 //! - [`queue`](self::queue): the wait of the request at the head of a worker's queue.
-//! - [`service_time`](self::service_time): the durations of handlers; the thresholds grow with
-//!   them.
-//! - [`law`](self::law): the decisions of one shedder.
+//! - [`law`](self::law): the decisions of one shedder, by its [`thresholds`](self::thresholds).
 //!
 //! The time of an event is the distance from any fixed origin, in nanoseconds.
 
 pub(crate) mod law;
 pub(crate) mod queue;
 pub(crate) mod readings;
-pub(crate) mod service_time;
 pub(crate) mod thresholds;
 
 #[cfg(all(test, not(seawall_loom)))]

@@ -6,13 +6,11 @@
 //! lasts. The first progress after it ends the stall, and its time no longer counts. This happens
 //! once for each probe: a second stall before the probe has returned is a queue of long handlers.
 
-use super::service_time::{Polls, ServiceTime};
 use super::{MS, Nanos};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Readings {
     stage: Stage,
-    sent: Nanos,
     /// The waits of this probe and of the last one that count.
     counted: Waits,
     /// The same, with the stalls included.
@@ -49,6 +47,45 @@ struct Stall {
     length: Nanos,
 }
 
+/// Polls of handlers, summed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Polls {
+    pub(crate) number: u64,
+    /// Nanoseconds.
+    pub(crate) sum: f64,
+    pub(crate) squares: f64,
+}
+
+/// The mean and the mean square of the handlers' polls.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct ServiceTime {
+    polls: f64,
+    mean: f64,
+    square: f64,
+}
+
+/// One reading.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tick {
+    pub(crate) now: Nanos,
+    /// The age of the oldest queue.
+    pub(crate) oldest: Nanos,
+    /// The time since the last call, or the last end of a handler's poll.
+    pub(crate) gap: Nanos,
+    pub(crate) workers: usize,
+    /// The number of requests so far whose first poll was pending.
+    pub(crate) pended: u64,
+    /// The lag of the probe alone.
+    pub(crate) probe_lag: Nanos,
+    /// The longer wait of the probe, with its stalls, if it has returned.
+    pub(crate) returned: Option<Nanos>,
+    pub(crate) is_draining: bool,
+    /// The residual service time, if it is known.
+    pub(crate) residual: Option<Nanos>,
+    /// The time in which the workers serve one request on average, if it is known.
+    pub(crate) interval: Option<Nanos>,
+}
+
 /// The time without progress that makes a stall.
 pub(crate) const STALL: Nanos = 100 * MS;
 
@@ -60,13 +97,17 @@ const LONG: Nanos = 1000 * MS;
 const MARGIN: Nanos = 50 * MS;
 const DRAINED: Nanos = 4;
 
+/// The number of polls over which the service time is averaged. With fewer than `KNOWN`, it is
+/// unknown.
+const AVERAGED: f64 = 256.0;
+const KNOWN: f64 = 8.0;
+
 // === impl Readings ===
 
 impl Readings {
     /// The probe is sent.
     pub(crate) fn on_sent(&mut self, now: Nanos) {
         self.stage = Stage::Sent;
-        self.sent = now;
         self.has_forgiven = false;
         for waits in [&mut self.counted, &mut self.whole] {
             waits.since = now;
@@ -99,41 +140,36 @@ impl Readings {
     /// A call passes, or the poll of a handler ends, `gap` after the last progress. Returns `true`
     /// if that ends a stall.
     pub(crate) fn on_progress(&mut self, now: Nanos, gap: Nanos, is_armed: bool) -> bool {
-        let stalled = gap.min(self.waited(now));
-        let is_queue = (self.has_forgiven || is_armed) && stalled < LONG;
-        if stalled <= STALL || is_queue {
+        let length = gap.min(self.waited(now));
+        let is_queue = (self.has_forgiven || is_armed) && length < LONG;
+        if length <= STALL || is_queue {
             return false;
         }
         self.has_forgiven = true;
-        self.stall = Some(Stall {
-            ended: now,
-            length: stalled,
-        });
+        self.stall = Some(Stall { ended: now, length });
         self.counted = Waits {
             since: now,
             ..Waits::default()
         };
-        if self.stage == Stage::Sent {
-            self.sent = now;
-        }
         true
     }
 
-    /// Processes a reading: the age of the oldest queue, and the polls since the last reading.
-    pub(crate) fn on_tick(&mut self, now: Nanos, oldest: Nanos, polls: Polls) {
+    /// Completes a reading, from the polls since the last one.
+    pub(crate) fn on_tick(&mut self, tick: Tick, polls: Polls) -> Tick {
         self.service.on_polls(polls);
-        if let Some(stall) = self.stall {
-            let gone = now.saturating_sub(stall.ended) / DRAINED;
+        self.stall = self.stall.filter(|stall| {
+            let gone = tick.now.saturating_sub(stall.ended) / DRAINED;
             let allowed = (stall.length + MARGIN).saturating_sub(gone);
-            if allowed == 0 || oldest > allowed {
-                self.stall = None;
-            }
+            allowed > 0 && tick.oldest <= allowed
+        });
+        Tick {
+            probe_lag: self.lag(tick.now),
+            returned: self.is_idle().then_some(self.whole.last),
+            is_draining: self.stall.is_some(),
+            residual: self.service.residual(tick.workers),
+            interval: self.service.interval(tick.workers),
+            ..tick
         }
-    }
-
-    /// Returns whether the backlog of a stall becomes shorter fast enough.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.stall.is_some()
     }
 
     /// The lag of the probe: its longer wait, or the age of the one that is under way.
@@ -142,19 +178,8 @@ impl Readings {
         first.max(last).max(self.waited(now))
     }
 
-    /// The longer wait of the probe that returned last, with its stalls.
-    pub(crate) fn found(&self) -> Nanos {
-        self.whole.last
-    }
-
     pub(crate) fn is_idle(&self) -> bool {
         self.stage == Stage::Idle
-    }
-
-    /// The time at which the probe was sent, while it is in the injection queue. A call from that
-    /// queue has waited at least since then.
-    pub(crate) fn in_injection_queue(&self) -> Option<Nanos> {
-        (self.stage == Stage::Sent).then_some(self.sent)
     }
 
     /// The start of the current wait of the probe, in either queue.
@@ -162,15 +187,56 @@ impl Readings {
         (!self.is_idle()).then_some(self.counted.since)
     }
 
-    pub(crate) fn service(&self) -> &ServiceTime {
-        &self.service
+    /// The same, only in the injection queue. A call from that queue has waited at least since
+    /// then.
+    pub(crate) fn in_injection_queue(&self) -> Option<Nanos> {
+        (self.stage == Stage::Sent).then_some(self.counted.since)
     }
 
     fn waited(&self, now: Nanos) -> Nanos {
-        if self.is_idle() {
-            0
-        } else {
-            now.saturating_sub(self.counted.since)
+        self.under_way()
+            .map_or(0, |since| now.saturating_sub(since))
+    }
+}
+
+// === impl ServiceTime ===
+
+impl ServiceTime {
+    pub(crate) fn on_polls(&mut self, polls: Polls) {
+        if polls.number == 0 {
+            return;
         }
+        let number = polls.number as f64;
+        self.polls += number;
+        let weight = (number / self.polls.min(AVERAGED)).min(1.0);
+        self.mean += weight * (polls.sum / number - self.mean);
+        self.square += weight * (polls.squares / number - self.square);
+    }
+
+    /// The residual service time of one of several workers, E\[s²\] / (2 E\[s\]), divided by their
+    /// number: the time that an arrival waits for the first of them if all are busy (the mean
+    /// residual life of renewal theory). `None` if there are too few polls.
+    pub(crate) fn residual(&self, workers: usize) -> Option<Nanos> {
+        self.shared_by(workers, self.square / self.mean / 2.0)
+    }
+
+    /// The time in which several workers serve one request on average. `None` if there are too few
+    /// polls.
+    pub(crate) fn interval(&self, workers: usize) -> Option<Nanos> {
+        self.shared_by(workers, self.mean)
+    }
+
+    fn shared_by(&self, workers: usize, time: f64) -> Option<Nanos> {
+        let is_known = self.polls >= KNOWN && self.mean > 0.0;
+        is_known.then(|| (time / workers.max(1) as f64) as Nanos)
+    }
+}
+
+// === impl Tick ===
+
+impl Tick {
+    /// The lag of the runtime.
+    pub(crate) fn lag(&self) -> Nanos {
+        self.probe_lag.max(self.oldest)
     }
 }

@@ -1,9 +1,8 @@
 //! The parts of the lag's decisions, on virtual time.
 
-use super::law::{Call, Found, LagState, Law, Terms, Tick};
+use super::law::{Call, Found, LagState, Law, Terms};
 use super::queue::Queue;
-use super::readings::Readings;
-use super::service_time::{Polls, ServiceTime};
+use super::readings::{Polls, Readings, ServiceTime, Tick};
 use super::thresholds::LagThresholds;
 use super::{MS, Nanos};
 use crate::config::Settings;
@@ -113,6 +112,17 @@ fn the_residual_time_is_half_of_a_constant_service() {
     assert_eq!(service.residual(1), Some(2 * MS));
 }
 
+/// A reading at this time, while the oldest queue has this age, in milliseconds.
+fn read(readings: &mut Readings, now: u64, oldest: u64) -> Tick {
+    let tick = Tick {
+        now: now * MS,
+        oldest: oldest * MS,
+        workers: 1,
+        ..Tick::default()
+    };
+    readings.on_tick(tick, Polls::default())
+}
+
 #[test]
 fn the_lag_is_the_longer_wait_or_the_age_of_the_probe() {
     let mut readings = Readings::default();
@@ -126,8 +136,8 @@ fn the_lag_is_the_longer_wait_or_the_age_of_the_probe() {
     readings.on_polled(100 * MS, 0, false);
     assert!(readings.is_idle());
     assert_eq!(
-        (readings.lag(500 * MS), readings.found()),
-        (60 * MS, 60 * MS)
+        (readings.lag(500 * MS), read(&mut readings, 500, 0).returned),
+        (60 * MS, Some(60 * MS))
     );
     readings.on_sent(500 * MS);
     assert_eq!(readings.lag(510 * MS), 60 * MS, "until it returns");
@@ -153,13 +163,12 @@ fn a_stall_is_forgiven_once_and_its_backlog_drains() {
         "no queue stands for so long"
     );
     // 1200 ms and a margin of 50 ms, less a quarter of the time that passes.
-    readings.on_tick(1800 * MS, 1150 * MS, Polls::default());
-    assert!(readings.is_draining());
-    readings.on_tick(1800 * MS, 1151 * MS, Polls::default());
-    assert!(!readings.is_draining());
+    assert!(read(&mut readings, 1800, 1150).is_draining);
+    assert!(!read(&mut readings, 1800, 1151).is_draining);
     readings.on_polled(1900 * MS, 0, false);
     readings.on_polled(1900 * MS, 0, false);
-    assert_eq!(readings.found(), 1900 * MS, "what a monitor reports");
+    let returned = read(&mut readings, 1900, 0).returned;
+    assert_eq!(returned, Some(1900 * MS), "what a monitor reports");
 }
 
 /// A law that gets a reading every 10 ms.
@@ -261,7 +270,8 @@ fn requests_that_have_not_started_show_an_overload_while_there_is_lag() {
             workers: 1,
             interval: 10 * MS,
             is_calm,
-            ..Terms::CALM
+            most_pended: u64::MAX,
+            ..Terms::default()
         };
         let call = Call {
             now: 1000 * MS,
@@ -309,10 +319,9 @@ fn a_call_is_rejected_by_its_age_its_queue_or_the_quota() {
         is_armed: true,
         bound: 30 * MS,
         most_pended: 10,
-        most_injected: 32,
         workers: 1,
         interval: 10 * MS,
-        ..Terms::CALM
+        ..Terms::default()
     };
     let at = |age| Call {
         now: 1000 * MS,

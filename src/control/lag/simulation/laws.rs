@@ -3,10 +3,9 @@
 use super::setup::{MS, Us};
 use crate::config::Settings;
 use crate::control::lag::Nanos;
-use crate::control::lag::law::{Call, Found, Law as Shedder, Terms, Tick};
+use crate::control::lag::law::{Call, Found, Law as Shedder, Terms};
 use crate::control::lag::queue::Queue;
-use crate::control::lag::readings::Readings;
-use crate::control::lag::service_time::Polls;
+use crate::control::lag::readings::{Polls, Readings, Tick};
 use crate::control::lag::thresholds::LagThresholds;
 
 /// The inputs and decisions of a law.
@@ -101,7 +100,7 @@ impl Seawall {
             thresholds,
             readings: Readings::default(),
             law: Shedder::default(),
-            terms: Terms::CALM,
+            terms: Terms::default(),
             found: Found::default(),
             workers: vec![Worker::default(); workers],
             stamp: 1,
@@ -126,14 +125,8 @@ impl Seawall {
         let gap = now.saturating_sub(self.progressed);
         self.progressed = self.progressed.max(now);
         if self.readings.on_progress(now, gap, self.terms.is_armed) {
-            self.restart(now);
+            self.restarted = now;
         }
-    }
-
-    fn restart(&mut self, now: Nanos) {
-        self.restarted = now;
-        self.terms.restarted = now;
-        self.terms.arm = Nanos::MAX;
     }
 }
 
@@ -152,6 +145,7 @@ impl Law for Seawall {
         let sent = self.readings.in_injection_queue().unwrap_or(now);
         let call = Call {
             now,
+            restarted: self.restarted,
             probe_age: now.saturating_sub(sent),
             injected,
             pended: self.pended,
@@ -159,7 +153,8 @@ impl Law for Seawall {
         };
         let decision = self.terms.on_call(&mut self.workers[w].queue, &call);
         if decision.arms {
-            self.terms = self.law.on_armed(self.terms);
+            self.law.on_armed();
+            self.terms = self.law.terms();
         }
         self.found.was_half_full |= decision.was_half_full;
         self.found.has_rejected |= decision.keeps_armed;
@@ -169,25 +164,18 @@ impl Law for Seawall {
     fn on_tick(&mut self, now: Us) -> Us {
         self.stamp += 1;
         let now = nanos(now);
-        let oldest = self.oldest(now);
-        self.readings
-            .on_tick(now, oldest, std::mem::take(&mut self.polls));
-        let probe_lag = self.readings.lag(now);
         let tick = Tick {
             now,
-            probe_lag,
-            oldest,
+            oldest: self.oldest(now),
             gap: now.saturating_sub(self.progressed),
-            residual: self.readings.service().residual(self.workers.len()),
-            interval: self.readings.service().interval(self.workers.len()),
-            is_draining: self.readings.is_draining(),
-            restarted: self.restarted,
             workers: self.workers.len(),
             pended: self.pended,
+            ..Tick::default()
         };
+        let tick = self.readings.on_tick(tick, std::mem::take(&mut self.polls));
         let found = std::mem::take(&mut self.found);
         self.terms = self.law.on_tick(&self.thresholds, &tick, found);
-        probe_lag.max(oldest) / 1000
+        tick.lag() / 1000
     }
 
     fn on_sent(&mut self, now: Us) {
@@ -198,7 +186,7 @@ impl Law for Seawall {
         let now = nanos(now);
         let gap = now.saturating_sub(self.progressed);
         if self.readings.on_polled(now, gap, self.terms.is_armed) {
-            self.restart(now);
+            self.restarted = now;
         }
     }
 

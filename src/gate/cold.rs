@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::guard::{FutureGuard, Guard, Shared};
-use super::polls::{Calling, PollsOf};
+use super::polls::{self, PollsOf};
 use super::timer::TimerOf;
 use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InFuture;
@@ -77,8 +77,8 @@ where
             (protocol.pass(request, u64::MAX, &kept), kept)
         };
         shared.reporter.admitted(|| shared.policy.register());
-        let calling = Calling::<P, X::Kind>::begin();
-        Ok((service.call(request), kept, calling.end()))
+        let polls = polls::begin::<P, X::Kind>();
+        Ok((service.call(request), kept, polls))
     };
     let begun = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
         match panic::catch_unwind(AssertUnwindSafe(start)) {

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::cold::{Listening, OVER, Parked, answer, expired, overrun, poll_queued, unwound};
 use super::guard::{FutureGuard, Guard, Shared};
-use super::polls::{self, Polling, PollsOf, SlowPolling};
+use super::polls::{Polling, PollsOf, SlowPolling};
 use super::timer::TimerOf;
 use crate::policy::needs::InFuture;
 use crate::policy::{Choice, Needs, NeedsOf, Policy, WaitWith};
@@ -48,9 +48,6 @@ pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if const { <NeedsOf<P, X::Kind> as Needs>::Polls::IS } {
-                polls::end::<P, X::Kind>(this.polls);
-            }
             let asks = const {
                 <NeedsOf<P, X::Kind> as Needs>::Settle::IS
                     || <NeedsOf<P, X::Kind> as Needs>::Limit::IS

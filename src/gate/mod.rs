@@ -45,7 +45,7 @@ use tower_service::Service;
 use self::cold::Parked;
 use self::future::State;
 use self::guard::{FutureGuard, Shared};
-use self::polls::{Calling, PollsOf};
+use self::polls::PollsOf;
 use self::timer::TimerOf;
 #[cfg(doc)]
 use crate::Outcome;
@@ -230,7 +230,7 @@ where
                 }
                 token => unguarded = token,
             }
-            let calling = Calling::<P, X::Kind>::begin();
+            let polls = polls::begin::<P, X::Kind>();
             let call = AssertUnwindSafe(|| inner.call(protocol.pass(request, max, &kept)));
             match panic::catch_unwind(call) {
                 Ok(future) => {
@@ -242,7 +242,7 @@ where
                             ));
                         }
                     }
-                    GateFuture::called(future, guard, timer, memo, kept, calling.end(), protocol)
+                    GateFuture::called(future, guard, timer, memo, kept, polls, protocol)
                 }
                 Err(payload) => {
                     let guard = match unguarded {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::guard::FutureGuard;
 use crate::clock;
-use crate::lag_monitor::{MeasuredPoll, Unpolled};
+use crate::lag_monitor::{self, MeasuredPoll, Unpolled};
 use crate::policy::needs::InFuture;
 use crate::policy::{Choice, Needs, NeedsOf, Policy};
 use crate::request::RequestKind;
 
-/// Until the first poll of the inner future: the request waits for it. Nothing if no policy needs
-/// that.
+/// From the call to the first poll of the inner future, or to its end without one: the request
+/// waits. Nothing if no policy needs that.
 pub(super) type PollsOf<P, R> = <<NeedsOf<P, R> as Needs>::Polls as Choice>::Maybe<Unpolled>;
 
 /// One poll of the inner future. It ends when this is dropped, so that the response is not moved
@@ -25,57 +25,23 @@ pub(super) struct Polling {
 /// policy of this request needs that.
 pub(super) struct SlowPolling(Option<Duration>);
 
-/// Returns whether [`Calling`] counts now.
+/// Returns whether requests that wait for their first poll count now: while a lag shedder watches.
 #[inline(always)]
 pub(super) fn counts<P: Policy<R>, R: RequestKind>() -> bool {
-    if const { <NeedsOf<P, R> as Needs>::Polls::IS } {
-        Unpolled::counts()
-    } else {
-        false
-    }
+    let measures = const { <NeedsOf<P, R> as Needs>::Polls::IS };
+    measures && lag_monitor::is_watched()
 }
 
-/// A request that is about to be called, and then waits for its first poll. If the call panics, the
-/// wait ends. It counts only while a lag shedder watches.
-pub(super) struct Calling<P: Policy<R>, R: RequestKind>(PollsOf<P, R>);
-
-/// Ends the wait for the first poll. Returns `true` if the request waited.
+/// Starts the wait of a request. It comes before the call, so that the future of the call is not
+/// moved again.
 #[inline(always)]
-pub(super) fn end<P: Policy<R>, R: RequestKind>(unpolled: &mut PollsOf<P, R>) -> bool {
-    let unpolled = <NeedsOf<P, R> as Needs>::Polls::take(unpolled);
-    let is_first = unpolled.is_some();
-    if let Some(unpolled) = unpolled {
-        unpolled.end();
-    }
-    is_first
-}
-
-// === impl Calling ===
-
-impl<P: Policy<R>, R: RequestKind> Calling<P, R> {
-    /// It comes before the call, so that the future of the call is not moved again.
-    #[inline(always)]
-    pub(super) fn begin() -> Self {
-        if const { <NeedsOf<P, R> as Needs>::Polls::IS } {
-            if let Some(unpolled) = Unpolled::begin() {
-                return Self(<NeedsOf<P, R> as Needs>::Polls::some(unpolled));
-            }
+pub(super) fn begin<P: Policy<R>, R: RequestKind>() -> PollsOf<P, R> {
+    if counts::<P, R>() {
+        if let Some(unpolled) = Unpolled::begin() {
+            return <NeedsOf<P, R> as Needs>::Polls::some(unpolled);
         }
-        Self(PollsOf::<P, R>::default())
     }
-
-    /// The call has returned.
-    #[inline(always)]
-    pub(super) fn end(mut self) -> PollsOf<P, R> {
-        std::mem::take(&mut self.0)
-    }
-}
-
-impl<P: Policy<R>, R: RequestKind> Drop for Calling<P, R> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        end::<P, R>(&mut self.0);
-    }
+    PollsOf::<P, R>::default()
 }
 
 // === impl Polling ===
@@ -84,13 +50,11 @@ impl Polling {
     #[inline(always)]
     pub(super) fn begin<P: Policy<R>, R: RequestKind>(unpolled: &mut PollsOf<P, R>) -> Self {
         if const { <NeedsOf<P, R> as Needs>::Polls::IS } {
-            let is_first = end::<P, R>(unpolled);
-            let begun = MeasuredPoll::begin();
-            let pends = false;
+            let is_first = <NeedsOf<P, R> as Needs>::Polls::take(unpolled).is_some();
             Self {
-                begun,
+                begun: MeasuredPoll::begin(),
                 is_first,
-                pends,
+                pends: false,
             }
         } else {
             Self {

@@ -51,9 +51,7 @@
 //! nor moves it.
 
 mod host;
-mod mark;
 mod probe;
-mod runtime_lag;
 mod sampler;
 pub(crate) mod stamp;
 mod watch;
@@ -67,11 +65,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use self::watch::Watch;
+use crate::sync::lock;
 
-pub(crate) use self::mark::decide;
 pub(crate) use self::probe::{Follow, Probe};
-pub(crate) use self::runtime_lag::RuntimeLag;
 pub(crate) use self::sampler::probe;
+pub(crate) use self::stamp::is_watched;
 pub use self::watch::LagReport;
 pub(crate) use self::worker::{MeasuredPoll, Unpolled, Worker};
 
@@ -129,13 +127,13 @@ impl LagMonitor {
     /// Names the monitor in metrics. A second call has no effect.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.probe.watches.reporter.set_name(name);
+        self.probe.reporter.set_name(name);
         self
     }
 
     /// The current lag; zero after the runtime has ended.
     pub fn lag(&self) -> Duration {
-        self.probe.lag_now()
+        self.probe.lag()
     }
 
     /// Calls `hook` when the lag goes above `threshold`, and again, with the peak, when it is below
@@ -145,15 +143,14 @@ impl LagMonitor {
     /// measures and delays all monitors, so it must not block. A panic of the hook is reported as a
     /// failed measurement, and the hook stays.
     pub fn on_lag(&self, threshold: Duration, hook: impl Fn(&LagReport) + Send + Sync + 'static) {
-        self.probe.watches.add(Watch::new(threshold, hook));
-        sampler::pin(&self.probe);
+        self.probe.add_hook(Watch::new(threshold, hook));
     }
 
     /// The lag and the counters.
     pub fn snapshot(&self) -> LagMonitorSnapshot {
-        let seen = self.probe.watches.seen();
+        let seen = *lock(&self.probe.seen);
         LagMonitorSnapshot {
-            lag: self.probe.lag_now(),
+            lag: self.probe.lag(),
             peak: seen.peak,
             probes: seen.probes,
             host_is_short: seen.host_is_short,
@@ -164,6 +161,9 @@ impl LagMonitor {
 
 impl fmt::Debug for LagMonitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.probe.fmt(f)
+        f.debug_struct("LagMonitor")
+            .field("runtime", &self.probe.runtime)
+            .field("snapshot", &self.snapshot())
+            .finish_non_exhaustive()
     }
 }

@@ -1,114 +1,294 @@
-//! The probe: a task that is woken from outside the runtime and needs two polls. The time that it
-//! waits for them is the lag.
+//! The probe of a runtime: a task that is woken from outside the runtime and needs two polls. The
+//! time that it waits for them is the lag.
 
-use std::fmt;
 use std::mem;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::runtime;
+use tokio::runtime::{self, Handle, RuntimeFlavor};
 
-use super::runtime_lag::RuntimeLag;
 use super::stamp;
-use super::watch::Watches;
+use super::watch::Watch;
 use crate::clock::{self, nanos};
-use crate::control::lag::readings::Tick;
+use crate::control::lag::Nanos;
+use crate::control::lag::law::Call;
+use crate::control::lag::readings::{Polls, Readings, STALL, Tick};
+use crate::observe::{self, Reporter};
 use crate::sync::lock;
 
-/// The probe of one runtime, which its task, the sampler and the handles share.
+/// The state of one runtime, which its task, its threads, the sampler and the handles share.
 pub(crate) struct Probe {
-    lag: Arc<RuntimeLag>,
+    pub(crate) runtime: runtime::Id,
+    pub(super) is_current_thread: bool,
+    workers: usize,
     waker: Mutex<Option<Waker>>,
-    pub(super) watches: Watches,
-    followers: Mutex<Followers>,
+    is_closed: AtomicBool,
+    readings: Mutex<Readings>,
+    threads: Mutex<Vec<Arc<Thread>>>,
+    followers: Mutex<Vec<Weak<dyn Follow>>>,
+    /// Hooks stay until the runtime ends, even if all handles are dropped.
+    hooks: Mutex<Vec<(Arc<Watch>, Arc<Self>)>>,
+    pub(super) seen: Mutex<Seen>,
+    pub(crate) reporter: Reporter,
+    /// A shedder is armed.
+    pub(crate) is_armed: AtomicBool,
+    /// The time of the last call, or of the last end of a handler's poll.
+    progressed: AtomicU64,
+    /// The end of the last stall.
+    restarted: AtomicU64,
+    /// The time at which the probe was sent, while it is in the injection queue; else the largest
+    /// number.
+    sent: AtomicU64,
+    /// The same while the probe is in either queue.
+    under_way: AtomicU64,
+    /// The number of requests whose first poll was pending.
+    pub(super) pended: AtomicU64,
+    /// The number of requests that wait for their first poll.
+    pub(super) unpolled: AtomicU64,
+    polls: AtomicPolls,
+}
+
+/// The values that one thread publishes for the sampler.
+#[derive(Default)]
+pub(super) struct Thread {
+    /// The result of `Queue::newest`; 0 is none.
+    pub(super) newest: AtomicU64,
+    progressed: AtomicU64,
+}
+
+/// The polls of handlers since the last reading.
+#[derive(Default)]
+struct AtomicPolls {
+    number: AtomicU64,
+    sum: AtomicU64,
+    /// In units of `SQUARE`, so that the squares of minutes fit.
+    squares: AtomicU64,
+}
+
+/// The results of all readings so far.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Seen {
+    pub(super) peak: Duration,
+    pub(super) probes: u64,
+    pub(super) host_is_short: bool,
 }
 
 /// Gets the readings of a runtime, on the sampler's thread.
 pub(crate) trait Follow: Send + Sync {
-    /// Called for each reading. Returns `false` if the follower does not need frequent readings,
-    /// for example without requests.
+    /// Called for each reading. Returns whether the follower is an armed shedder.
     fn on_tick(&self, tick: &Tick) -> bool;
     /// Called when the runtime has ended.
     fn on_closed(&self);
 }
 
-#[derive(Default)]
-struct Followers {
-    all: Vec<Weak<dyn Follow>>,
-    closed: bool,
-}
-
 /// The resident task.
-struct Resident {
-    probe: Weak<Probe>,
-}
+struct Resident(Weak<Probe>);
+
+const NONE: u64 = u64::MAX;
+
+/// Square nanoseconds: the square of a microsecond, nearly.
+const SQUARE: f64 = 1_048_576.0;
+
+/// After this time without a request, there is nothing to protect.
+const IDLE: Nanos = 1_000_000_000;
 
 // === impl Probe ===
 
 impl Probe {
     /// Spawns the task of the probe, which also sends the first probe.
-    pub(super) fn spawn(on: &runtime::Handle) -> Arc<Self> {
+    pub(super) fn spawn(on: &Handle) -> Arc<Self> {
+        let now = nanos(clock::monotonic());
+        let mut readings = Readings::default();
+        readings.on_sent(now);
         let probe = Arc::new(Self {
-            lag: RuntimeLag::new(on, nanos(clock::monotonic())),
-            waker: Mutex::new(None),
-            watches: Watches::new(),
+            runtime: on.id(),
+            is_current_thread: on.runtime_flavor() == RuntimeFlavor::CurrentThread,
+            workers: on.metrics().num_workers(),
+            waker: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+            readings: Mutex::new(readings),
+            threads: Mutex::default(),
             followers: Mutex::default(),
+            hooks: Mutex::default(),
+            seen: Mutex::default(),
+            reporter: Reporter::new("lag_monitor"),
+            is_armed: AtomicBool::new(false),
+            progressed: AtomicU64::new(0),
+            restarted: AtomicU64::new(0),
+            sent: AtomicU64::new(now),
+            under_way: AtomicU64::new(now),
+            pended: AtomicU64::new(0),
+            unpolled: AtomicU64::new(0),
+            polls: AtomicPolls::default(),
         });
-        on.spawn(Resident {
-            probe: Arc::downgrade(&probe),
-        });
+        on.spawn(Resident(Arc::downgrade(&probe)));
         probe
     }
 
-    pub(crate) fn lag(&self) -> &Arc<RuntimeLag> {
-        &self.lag
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.lag.is_closed()
-    }
-
-    /// Names the series of the runtime. A second call has no effect.
-    pub(crate) fn set_name(&self, name: String) {
-        self.watches.reporter.set_name(name);
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Relaxed)
     }
 
     /// Passes every later reading to `follower`. Returns `false` if the runtime has ended.
     pub(crate) fn follow(&self, follower: Weak<dyn Follow>) -> bool {
-        let mut followers = self.followers();
-        if !followers.closed {
-            followers.all.push(follower);
-        }
-        !followers.closed
+        let mut followers = lock(&self.followers);
+        followers.push(follower);
+        !self.is_closed()
     }
 
-    /// The current lag of the runtime.
-    pub(super) fn lag_now(&self) -> Duration {
-        self.lag.lag(nanos(clock::monotonic()))
+    pub(super) fn add_hook(self: &Arc<Self>, hook: Watch) {
+        let mut hooks = lock(&self.hooks);
+        if !self.is_closed() {
+            hooks.push((Arc::new(hook), self.clone()));
+        }
+    }
+
+    /// The current lag of the runtime; zero after it has ended.
+    pub(super) fn lag(&self) -> Duration {
+        if self.is_closed() {
+            return Duration::ZERO;
+        }
+        let now = nanos(clock::monotonic());
+        let lag = lock(&self.readings).lag(now);
+        Duration::from_nanos(lag.max(self.oldest(now)))
+    }
+
+    /// The facts about a call of this runtime.
+    pub(super) fn call(&self, runtime: &Handle, in_task: bool, now: Nanos) -> Call {
+        // No mark measures a call outside a task. It has waited as long as the probe in either
+        // queue.
+        let since = if in_task { &self.sent } else { &self.under_way };
+        Call {
+            now,
+            restarted: self.restarted.load(Relaxed),
+            probe_age: now.saturating_sub(since.load(Relaxed)),
+            injected: runtime.metrics().global_queue_depth(),
+            pended: self.pended.load(Relaxed),
+            unpolled: self.unpolled.load(Relaxed),
+        }
+    }
+
+    pub(super) fn add_thread(&self) -> Arc<Thread> {
+        let thread = Arc::new(Thread::default());
+        lock(&self.threads).push(thread.clone());
+        thread
+    }
+
+    /// Notes that a call passes on a thread, or that the poll of a handler ends. This ends a stall,
+    /// if there is one.
+    pub(super) fn on_progress(&self, thread: &Thread, now: Nanos) {
+        thread.progressed.store(now, Relaxed);
+        let gap = self.gap(now);
+        self.progressed.fetch_max(now, Relaxed);
+        if gap > STALL {
+            let is_armed = self.is_armed.load(Relaxed);
+            self.change(now, |readings| readings.on_progress(now, gap, is_armed));
+        }
+    }
+
+    /// A handler was polled for this time.
+    pub(super) fn on_poll(&self, took: Nanos) {
+        let square = (took as f64).powi(2) / SQUARE;
+        self.polls.number.fetch_add(1, Relaxed);
+        self.polls.sum.fetch_add(took, Relaxed);
+        self.polls.squares.fetch_add(square as u64, Relaxed);
     }
 
     /// Takes a reading, reports it, and sends the probe again if it has returned. Returns the lag,
-    /// and whether a follower needs frequent readings.
-    pub(super) fn tick(&self, now: Duration, host_is_short: bool) -> (Duration, bool) {
-        let tick = self.lag.on_tick(nanos(now));
-        let found = tick.returned.map(Duration::from_nanos);
-        // A stall that the shedders ignore still counts as lag here.
-        let lag = Duration::from_nanos(tick.lag()).max(found.unwrap_or_default());
-        let followers = self.living();
-        let mut is_needed = followers.is_empty();
+    /// and whether frequent readings are needed: not if no request arrives for its shedders.
+    pub(super) fn tick(&self, at: Duration, host_is_short: bool) -> (Duration, bool) {
+        let now = nanos(at);
+        let tick = Tick {
+            now,
+            oldest: self.oldest(now),
+            gap: self.gap(now),
+            workers: self.workers,
+            pended: self.pended.load(Relaxed),
+            ..Tick::default()
+        };
+        let tick = lock(&self.readings).on_tick(tick, self.polls.take());
+        let followers = self.followers();
+        let mut is_armed = false;
         for follower in &followers {
-            is_needed |= follower.on_tick(&tick);
+            is_armed |= follower.on_tick(&tick);
         }
+        self.is_armed.store(is_armed, Relaxed);
+        let found = tick.returned.map(Duration::from_nanos);
         if found.is_some() {
-            self.lag.on_sent(nanos(clock::monotonic()));
+            let now = nanos(clock::monotonic());
+            self.change(now, |readings| {
+                readings.on_sent(now);
+                false
+            });
             self.wake();
         }
+        // A stall that the shedders ignore still counts as lag here.
+        let lag = Duration::from_nanos(tick.lag()).max(found.unwrap_or_default());
         // The code of the user comes last: a recorder that panics stops neither the probe nor the
         // law.
-        self.watches.look(now, lag, found, host_is_short);
-        (lag, is_needed)
+        self.report(at, lag, found, host_is_short);
+        (lag, followers.is_empty() || tick.gap < IDLE)
+    }
+
+    fn report(&self, now: Duration, lag: Duration, found: Option<Duration>, host_is_short: bool) {
+        let mut seen = lock(&self.seen);
+        seen.peak = seen.peak.max(lag);
+        seen.probes += u64::from(found.is_some());
+        seen.host_is_short = host_is_short;
+        drop(seen);
+        self.reporter.lag(lag);
+        if let Some(found) = found {
+            self.reporter.probe_returned(found, host_is_short);
+        }
+        let hooks: Vec<_> = lock(&self.hooks)
+            .iter()
+            .map(|hook| hook.0.clone())
+            .collect();
+        for hook in hooks {
+            hook.look(now, lag, host_is_short);
+        }
+    }
+
+    /// The live followers, which are called without the lock.
+    fn followers(&self) -> Vec<Arc<dyn Follow>> {
+        let mut followers = lock(&self.followers);
+        followers.retain(|follower| follower.strong_count() > 0);
+        followers.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// The age of the oldest queue. A thread without progress is blocked, and the other threads
+    /// steal from its queue.
+    fn oldest(&self, now: Nanos) -> Nanos {
+        let restarted = self.restarted.load(Relaxed);
+        let mut threads = lock(&self.threads);
+        threads.retain(|thread| Arc::strong_count(thread) > 1);
+        let ages = threads.iter().filter_map(|thread| {
+            let newest = thread.newest.load(Relaxed);
+            let age = now.saturating_sub(newest.max(restarted));
+            let moves = now.saturating_sub(thread.progressed.load(Relaxed)) <= age / 2;
+            (newest != 0 && moves).then_some(age)
+        });
+        ages.max().unwrap_or(0)
+    }
+
+    /// The time since the last progress.
+    fn gap(&self, now: Nanos) -> Nanos {
+        now.saturating_sub(self.progressed.load(Relaxed))
+    }
+
+    /// Changes the readings. The change returns `true` if a stall has ended.
+    fn change(&self, now: Nanos, change: impl FnOnce(&mut Readings) -> bool) {
+        let mut readings = lock(&self.readings);
+        if change(&mut readings) {
+            self.restarted.store(now, Relaxed);
+        }
+        let sent = readings.in_injection_queue().unwrap_or(NONE);
+        self.sent.store(sent, Relaxed);
+        let under_way = readings.under_way().unwrap_or(NONE);
+        self.under_way.store(under_way, Relaxed);
     }
 
     fn wake(&self) {
@@ -126,7 +306,17 @@ impl Probe {
             None => *known = Some(waker.clone()),
         }
         drop(known);
-        if self.lag.on_polled(nanos(clock::monotonic())) {
+        let now = nanos(clock::monotonic());
+        let mut goes_on = false;
+        self.change(now, |readings| {
+            if readings.is_idle() {
+                return false;
+            }
+            let has_stalled = readings.on_polled(now, self.gap(now), self.is_armed.load(Relaxed));
+            goes_on = !readings.is_idle();
+            has_stalled
+        });
+        if goes_on {
             // A task that wakes itself while it runs goes to the back of the queue, not to the
             // worker's slot for the task that was woken last.
             waker.wake_by_ref();
@@ -134,36 +324,16 @@ impl Probe {
     }
 
     fn close(&self) {
-        self.lag.close();
+        self.is_closed.store(true, Relaxed);
         drop(lock(&self.waker).take());
-        let mut followers = self.followers();
-        followers.closed = true;
-        let all = mem::take(&mut followers.all);
-        drop(followers);
-        self.watches.close();
-        for follower in all {
-            if let Some(follower) = follower.upgrade() {
-                follower.on_closed();
-            }
+        // A hook may hold a monitor, and so a reference to itself.
+        let hooks = mem::take(&mut *lock(&self.hooks));
+        observe::without_panics(|| drop(hooks));
+        for follower in self.followers() {
+            follower.on_closed();
         }
         // Threads that used this runtime read the next one.
         stamp::renew();
-    }
-
-    /// The live followers, which are called without the lock.
-    fn living(&self) -> Vec<Arc<dyn Follow>> {
-        let mut living = Vec::new();
-        self.followers().all.retain(|follower| {
-            let follower = follower.upgrade();
-            let lives = follower.is_some();
-            living.extend(follower);
-            lives
-        });
-        living
-    }
-
-    fn followers(&self) -> std::sync::MutexGuard<'_, Followers> {
-        lock(&self.followers)
     }
 }
 
@@ -174,13 +344,15 @@ impl Drop for Probe {
     }
 }
 
-impl fmt::Debug for Probe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Probe")
-            .field("runtime", &self.lag.runtime())
-            .field("is_closed", &self.is_closed())
-            .field("lag", &self.lag_now())
-            .finish_non_exhaustive()
+// === impl AtomicPolls ===
+
+impl AtomicPolls {
+    fn take(&self) -> Polls {
+        Polls {
+            number: self.number.swap(0, Relaxed),
+            sum: self.sum.swap(0, Relaxed) as f64,
+            squares: self.squares.swap(0, Relaxed) as f64 * SQUARE,
+        }
     }
 }
 
@@ -190,7 +362,7 @@ impl Future for Resident {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(probe) = self.probe.upgrade() else {
+        let Some(probe) = self.0.upgrade() else {
             return Poll::Ready(());
         };
         probe.polled(cx.waker());
@@ -200,7 +372,7 @@ impl Future for Resident {
 
 impl Drop for Resident {
     fn drop(&mut self) {
-        if let Some(probe) = self.probe.upgrade() {
+        if let Some(probe) = self.0.upgrade() {
             probe.close();
         }
     }

@@ -2,7 +2,6 @@
 //!
 //! It keeps neither a runtime nor a handle alive, and is parked while there is no probe.
 
-use std::num::NonZeroU64;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread;
@@ -12,7 +11,6 @@ use tokio::runtime;
 
 use super::host::Host;
 use super::probe::Probe;
-use super::runtime_lag::RuntimeLag;
 use super::stamp;
 use crate::sync::lock;
 use crate::{clock, observe};
@@ -38,83 +36,40 @@ const CALM_FOR: Duration = Duration::from_millis(500);
 /// A runtime that is this far behind is probably not driven, and needs no frequent readings.
 const GIVEN_UP: Duration = Duration::from_secs(10);
 
-static SAMPLER: Sampler = Sampler {
-    runtimes: Mutex::new(Runtimes {
-        all: Vec::new(),
-        is_running: false,
-    }),
-    more: Condvar::new(),
-};
+static RUNTIMES: Mutex<Runtimes> = Mutex::new(Runtimes {
+    probes: Vec::new(),
+    is_running: false,
+});
 
-struct Sampler {
-    runtimes: Mutex<Runtimes>,
-    more: Condvar,
-}
+/// A runtime was added.
+static ADDED: Condvar = Condvar::new();
 
 struct Runtimes {
-    all: Vec<Entry>,
+    probes: Vec<Weak<Probe>>,
     is_running: bool,
-}
-
-struct Entry {
-    probe: Weak<Probe>,
-    /// Keeps hooks until the runtime ends, even if all handles are dropped.
-    pinned: Option<Arc<Probe>>,
 }
 
 /// The probe of a runtime. The first call starts the probe, and the thread if necessary.
 pub(crate) fn probe(of: &runtime::Handle) -> Arc<Probe> {
-    let mut runtimes = lock(&SAMPLER.runtimes);
-    let known = runtimes.all.iter().find_map(|entry| {
-        let probe = entry.probe.upgrade()?;
-        (probe.lag().runtime() == of.id() && !probe.is_closed()).then_some(probe)
-    });
+    let mut runtimes = lock(&RUNTIMES);
+    let mut live = runtimes.probes.iter().filter_map(Weak::upgrade);
+    let known = live.find(|probe| probe.runtime == of.id() && !probe.is_closed());
+    drop(live);
     let probe = known.unwrap_or_else(|| {
         let probe = Probe::spawn(of);
-        runtimes.all.push(Entry {
-            probe: Arc::downgrade(&probe),
-            pinned: None,
-        });
+        runtimes.probes.push(Arc::downgrade(&probe));
         probe
     });
     if runtimes.is_running {
-        SAMPLER.more.notify_one();
+        ADDED.notify_one();
     } else {
-        runtimes.is_running = start();
-    }
-    probe
-}
-
-/// The runtime with this number, if it has not ended.
-pub(super) fn with_number(number: NonZeroU64) -> Option<Arc<RuntimeLag>> {
-    let runtimes = lock(&SAMPLER.runtimes);
-    let mut probes = runtimes
-        .all
-        .iter()
-        .filter_map(|entry| entry.probe.upgrade());
-    let found = probes.find(|probe| probe.lag().number() == number);
-    drop(runtimes);
-    found.map(|probe| probe.lag().clone())
-}
-
-/// Keeps a probe going until its runtime ends.
-pub(super) fn pin(probe: &Arc<Probe>) {
-    let mut runtimes = lock(&SAMPLER.runtimes);
-    let same = |entry: &&mut Entry| std::ptr::eq(entry.probe.as_ptr(), Arc::as_ptr(probe));
-    if let Some(entry) = runtimes.all.iter_mut().find(same) {
-        entry.pinned = Some(probe.clone());
-    }
-}
-
-fn start() -> bool {
-    let thread = thread::Builder::new().name(NAME.to_owned());
-    match thread.spawn(run) {
-        Ok(_) => true,
-        Err(error) => {
+        let thread = thread::Builder::new().name(NAME.to_owned()).spawn(run);
+        runtimes.is_running = thread.is_ok();
+        if let Err(error) = thread {
             observe::sampler_failed(&error.to_string());
-            false
         }
     }
+    probe
 }
 
 /// Reports the end of the thread on drop. The next runtime that is bound starts another thread.
@@ -122,7 +77,7 @@ struct Running;
 
 impl Drop for Running {
     fn drop(&mut self) {
-        lock(&SAMPLER.runtimes).is_running = false;
+        lock(&RUNTIMES).is_running = false;
         observe::sampler_failed("the thread ended");
     }
 }
@@ -131,13 +86,12 @@ fn run() {
     let _running = Running;
     let mut host = Host::new();
     let mut busy_at = Duration::ZERO;
-    let mut probes = Vec::new();
     loop {
-        wait_for_probes(&mut probes);
         let now = clock::monotonic();
         let host_is_short = host.is_short(now);
         let mut is_idle = true;
-        for probe in probes.drain(..) {
+        let probes = probes();
+        for probe in &probes {
             // The recorder, subscriber or signal of the user may panic here. The other probes are
             // still read.
             let tick = AssertUnwindSafe(|| probe.tick(now, host_is_short));
@@ -151,45 +105,42 @@ fn run() {
                 Err(_) => observe::sampler_failed("a reading panicked"),
             }
         }
-        stamp::renew();
+        stamp::on_readings();
+        let has_probes = !probes.is_empty();
+        drop(probes);
         let is_calm = now.saturating_sub(busy_at) >= CALM_FOR;
-        let tick = match (is_calm, is_idle) {
-            (false, _) => TICK,
-            (true, false) => CALM_TICK,
-            (true, true) => IDLE_TICK,
-        };
-        let next = now + tick;
-        let mut runtimes = lock(&SAMPLER.runtimes);
-        // A probe that is added in between is already under way. Only a tick reads probes.
-        while let Some(rest) = next
-            .checked_sub(clock::monotonic())
-            .filter(|rest| !rest.is_zero())
-        {
-            runtimes = SAMPLER
-                .more
-                .wait_timeout(runtimes, rest)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+        let next = now
+            + match (is_calm, is_idle) {
+                (false, _) => TICK,
+                (true, false) => CALM_TICK,
+                (true, true) => IDLE_TICK,
+            };
+        let mut runtimes = lock(&RUNTIMES);
+        if has_probes {
+            // A probe that is added in between is already under way. Only a tick reads probes.
+            loop {
+                let rest = next.saturating_sub(clock::monotonic());
+                if rest.is_zero() {
+                    break;
+                }
+                let woken = ADDED.wait_timeout(runtimes, rest);
+                runtimes = woken.unwrap_or_else(PoisonError::into_inner).0;
+            }
+        } else {
+            let is_unused = |runtimes: &mut Runtimes| runtimes.probes.is_empty();
+            drop(ADDED.wait_while(runtimes, is_unused));
         }
     }
 }
 
-/// Collects the probes in use, and waits until there is at least one.
-fn wait_for_probes(probes: &mut Vec<Arc<Probe>>) {
-    let mut runtimes = lock(&SAMPLER.runtimes);
-    loop {
-        runtimes.all.retain(|entry| {
-            let wanted = entry.probe.upgrade().filter(|probe| !probe.is_closed());
-            let is_wanted = wanted.is_some();
-            probes.extend(wanted);
-            is_wanted
-        });
-        if !probes.is_empty() {
-            return;
-        }
-        runtimes = SAMPLER
-            .more
-            .wait(runtimes)
-            .unwrap_or_else(PoisonError::into_inner);
-    }
+/// The probes in use.
+fn probes() -> Vec<Arc<Probe>> {
+    let mut probes = Vec::new();
+    lock(&RUNTIMES).probes.retain(|probe| {
+        let used = probe.upgrade().filter(|probe| !probe.is_closed());
+        let is_used = used.is_some();
+        probes.extend(used);
+        is_used
+    });
+    probes
 }

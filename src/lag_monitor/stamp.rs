@@ -7,15 +7,15 @@
 
 use std::cell::Cell;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use crate::sync::lock;
 
 /// An even stamp means that nothing is watched. A thread that has seen no stamp has 0.
 static STAMP: AtomicU64 = AtomicU64::new(2);
 
-/// The number of watchers: shedders by runtime, and those that are forced to shed.
-static WATCHED: AtomicUsize = AtomicUsize::new(0);
+/// A reading has found that requests need decisions.
+static WATCHED: AtomicBool = AtomicBool::new(false);
 
 /// The bits of the handles that exist.
 static BITS: Mutex<u64> = Mutex::new(0);
@@ -30,11 +30,11 @@ thread_local! {
 /// A handle, as a bit of a word. Handles after the first 64 have no bit, and check at every
 /// request. This costs some time and changes no decision.
 #[derive(Debug)]
-pub(crate) struct Bit(u64);
-
-/// Counts as watched until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Watched(());
+pub(crate) struct Bit {
+    bit: u64,
+    /// The bit, or 0 while every request checks.
+    mask: AtomicU64,
+}
 
 /// Returns whether anything is watched.
 #[inline(always)]
@@ -44,8 +44,20 @@ pub(crate) fn is_watched() -> bool {
 
 /// Makes every thread check again.
 pub(crate) fn renew() {
-    let next = |stamp: u64| (stamp | 1) + 1 + u64::from(WATCHED.load(Relaxed) > 0);
-    let _ = STAMP.fetch_update(Relaxed, Relaxed, |stamp| Some(next(stamp)));
+    STAMP.fetch_add(2, Relaxed);
+}
+
+/// Makes every request check until the next readings have ended.
+pub(crate) fn watch() {
+    WATCHED.store(true, Relaxed);
+    STAMP.fetch_or(1, Relaxed);
+}
+
+/// The readings of all runtimes have ended.
+pub(super) fn on_readings() {
+    let is_watched = WATCHED.swap(false, Relaxed);
+    let next = |stamp: u64| Some((stamp | 1) + 1 + u64::from(is_watched));
+    let _ = STAMP.fetch_update(Relaxed, Relaxed, next);
 }
 
 // === impl Bit ===
@@ -54,9 +66,10 @@ impl Bit {
     pub(crate) fn new() -> Self {
         let mut bits = lock(&BITS);
         // The lowest free bit, if there is one.
-        let free = !*bits & bits.wrapping_add(1);
-        *bits |= free;
-        Self(free)
+        let bit = !*bits & bits.wrapping_add(1);
+        *bits |= bit;
+        let mask = AtomicU64::new(bit);
+        Self { bit, mask }
     }
 
     /// Returns whether nothing is watched and this thread has checked since the last reading.
@@ -64,7 +77,7 @@ impl Bit {
     pub(crate) fn is_calm(&self) -> bool {
         let stamp = STAMP.load(Relaxed);
         // An odd stamp is never stored as it is, so that it does not compare equal.
-        SEEN.get() == stamp && LOOKED.get() & self.0 != 0
+        SEEN.get() == stamp && LOOKED.get() & self.mask.load(Relaxed) != 0
     }
 
     /// Checks on this thread. Returns `true` if it has not checked since the last reading.
@@ -76,8 +89,13 @@ impl Bit {
         } else {
             0
         };
-        LOOKED.set(looked | self.0);
-        looked & self.0 == 0
+        LOOKED.set(looked | self.bit);
+        looked & self.bit == 0
+    }
+
+    /// Makes every request check, or only those that must.
+    pub(crate) fn check_all(&self, all: bool) {
+        self.mask.store(if all { 0 } else { self.bit }, Relaxed);
     }
 
     /// This thread is in no runtime: it checks again at the next request.
@@ -88,23 +106,8 @@ impl Bit {
 
 impl Drop for Bit {
     fn drop(&mut self) {
-        *lock(&BITS) &= !self.0;
+        *lock(&BITS) &= !self.bit;
         // The next handle with this bit has not checked.
         renew();
-    }
-}
-
-// === impl Watched ===
-
-impl Watched {
-    pub(crate) fn new() -> Self {
-        WATCHED.fetch_add(1, Relaxed);
-        Self(())
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        WATCHED.fetch_sub(1, Relaxed);
     }
 }

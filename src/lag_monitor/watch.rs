@@ -1,11 +1,10 @@
-//! Reports the lag to hooks and metrics.
+//! Reports to the hooks of a monitor.
 
-use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::observe::{self, Reporter};
+use crate::observe;
 use crate::sync::lock;
 
 /// A report of a lag that went above a threshold, or is below it again. A hook of
@@ -36,34 +35,12 @@ pub struct LagReport {
     pub host_is_short: bool,
 }
 
-type Hook = Box<dyn Fn(&LagReport) + Send + Sync>;
-
-/// A hook, and the current time above its threshold.
+/// A hook.
 pub(super) struct Watch {
     threshold: Duration,
-    hook: Hook,
-    episode: Mutex<Option<Episode>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Episode {
-    since: Duration,
-    peak: Duration,
-}
-
-/// The hooks and counters of one probe.
-pub(super) struct Watches {
-    hooks: Mutex<Vec<Arc<Watch>>>,
-    seen: Mutex<Seen>,
-    pub(super) reporter: Reporter,
-}
-
-/// Sums since the probe was started.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen {
-    pub(super) peak: Duration,
-    pub(super) probes: u64,
-    pub(super) host_is_short: bool,
+    hook: Box<dyn Fn(&LagReport) + Send + Sync>,
+    /// While the lag is above the threshold: since when, and the peak.
+    above: Mutex<Option<(Duration, Duration)>>,
 }
 
 // === impl Watch ===
@@ -76,104 +53,30 @@ impl Watch {
         Self {
             threshold,
             hook: Box::new(hook),
-            episode: Mutex::new(None),
+            above: Mutex::default(),
         }
     }
 
-    fn look(&self, now: Duration, lag: Duration, host_is_short: bool) {
-        let mut episode = lock(&self.episode);
+    pub(super) fn look(&self, now: Duration, lag: Duration, host_is_short: bool) {
         let is_over = lag <= self.threshold;
-        let report = match &mut *episode {
-            None if is_over => return,
-            None => {
-                *episode = Some(Episode {
-                    since: now,
-                    peak: lag,
-                });
-                LagReport {
-                    lag,
-                    peak: lag,
-                    lasted: Duration::ZERO,
-                    is_over,
-                    host_is_short,
-                }
-            }
-            Some(running) => {
-                running.peak = running.peak.max(lag);
-                if !is_over {
-                    return;
-                }
-                let Episode { since, peak } = *running;
-                *episode = None;
-                LagReport {
-                    lag,
-                    peak,
-                    lasted: now.saturating_sub(since),
-                    is_over,
-                    host_is_short,
-                }
-            }
+        let mut above = lock(&self.above);
+        let was_above = above.is_some();
+        let (since, peak) = above.unwrap_or((now, lag));
+        let peak = peak.max(lag);
+        *above = (!is_over).then_some((since, peak));
+        drop(above);
+        if was_above != is_over {
+            return;
+        }
+        let report = LagReport {
+            lag,
+            peak,
+            lasted: now.saturating_sub(since),
+            is_over,
+            host_is_short,
         };
-        drop(episode);
         if panic::catch_unwind(AssertUnwindSafe(|| (self.hook)(&report))).is_err() {
             observe::sampler_failed("a hook panicked");
         }
-    }
-}
-
-// === impl Watches ===
-
-impl Watches {
-    pub(super) fn new() -> Self {
-        Self {
-            hooks: Mutex::default(),
-            seen: Mutex::default(),
-            reporter: Reporter::new("lag_monitor"),
-        }
-    }
-
-    pub(super) fn add(&self, watch: Watch) {
-        lock(&self.hooks).push(Arc::new(watch));
-    }
-
-    /// Drops the hooks. A hook may hold a monitor, and so a reference to itself.
-    pub(super) fn close(&self) {
-        let hooks = std::mem::take(&mut *lock(&self.hooks));
-        observe::without_panics(|| drop(hooks));
-    }
-
-    pub(super) fn seen(&self) -> Seen {
-        *lock(&self.seen)
-    }
-
-    /// Records a reading, and the result of a probe if one has finished.
-    pub(super) fn look(
-        &self,
-        now: Duration,
-        lag: Duration,
-        found: Option<Duration>,
-        host_is_short: bool,
-    ) {
-        let mut seen = lock(&self.seen);
-        seen.peak = seen.peak.max(lag);
-        seen.probes += u64::from(found.is_some());
-        seen.host_is_short = host_is_short;
-        drop(seen);
-        self.reporter.lag(lag);
-        if let Some(found) = found {
-            self.reporter.probe_returned(found, host_is_short);
-        }
-        let hooks = lock(&self.hooks).clone();
-        for hook in hooks {
-            hook.look(now, lag, host_is_short);
-        }
-    }
-}
-
-impl fmt::Debug for Watches {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watches")
-            .field("seen", &self.seen())
-            .finish_non_exhaustive()
     }
 }

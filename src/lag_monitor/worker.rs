@@ -1,18 +1,26 @@
-//! The queue of one thread as seen by that thread, and the polls of handlers on it.
+//! The queue of one thread as seen by that thread: the mark that goes around in it together with
+//! the requests, and the polls of handlers.
+//!
+//! The mark depends on four properties of Tokio's scheduler, each of which `tests/lag/marks.rs`
+//! tests: `yield_now` wakes its task after the next turn of the driver; the task that was woken
+//! last, and so the mark, is polled next; a task that wakes itself while it runs goes to the back
+//! of the local queue; and a local queue has 256 slots.
 
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroU64;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::runtime::Handle;
 
-use super::runtime_lag::{Published, RuntimeLag};
-use super::{sampler, stamp};
+use super::probe::{Probe, Thread};
+use super::stamp;
 use crate::clock::{self, nanos};
 use crate::control::lag::Nanos;
-use crate::control::lag::law::{Call, Decision, Terms};
+use crate::control::lag::law::{Decision, Terms};
 use crate::control::lag::queue::Queue;
 
 thread_local! {
@@ -22,120 +30,178 @@ thread_local! {
 
 /// A thread in a runtime.
 pub(crate) struct Worker {
-    pub(super) lag: Arc<RuntimeLag>,
-    pub(super) published: Arc<Published>,
+    probe: Weak<Probe>,
+    thread: Arc<Thread>,
     queue: Cell<Queue>,
-    /// The number of marks that were started on this thread.
-    marks: Cell<u64>,
+    /// The mark that was started last.
+    mark: RefCell<Weak<Mark>>,
+}
+
+/// The waker of a mark that awaits a turn of the driver. It is called right after the turn, and
+/// records the time. The mark is lost if nothing holds it any more.
+#[derive(Default)]
+struct Mark {
+    task: OnceLock<Waker>,
+}
+
+/// The task of a mark. It ends when no call has passed, and when another thread has stolen it.
+struct MarkTask {
+    mark: Arc<Mark>,
+    is_current_thread: bool,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Begins,
+    AwaitsTurn,
+    Queued,
 }
 
 /// A poll of a handler that is measured. The gate uses it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MeasuredPoll(NonZeroU64);
 
-/// A request that was admitted and whose first poll has not started, with the number of its
-/// runtime. It is plain data: the gate ends it at the first poll, or when the future is dropped
-/// without one.
-#[derive(Debug)]
-pub(crate) struct Unpolled(NonZeroU64);
+/// A request that was admitted and whose first poll has not started, until it is dropped.
+pub(crate) struct Unpolled(Arc<Probe>);
 
 // === impl Worker ===
 
 impl Worker {
     /// The worker of this thread in this runtime; `None` while the thread ends.
-    pub(crate) fn here(lag: &Arc<RuntimeLag>) -> Option<Rc<Self>> {
-        let here = WORKER.try_with(|worker| {
-            let mut worker = worker.borrow_mut();
-            if let Some(known) = worker.as_ref().filter(|known| Arc::ptr_eq(&known.lag, lag)) {
-                return known.clone();
-            }
-            let published = Arc::new(Published::default());
-            lag.add_thread(published.clone());
+    pub(crate) fn here(probe: &Arc<Probe>) -> Option<Rc<Self>> {
+        let known = Self::last().filter(|last| last.is_of(probe));
+        known.or_else(|| {
             let new = Rc::new(Self {
-                lag: lag.clone(),
-                published,
+                probe: Arc::downgrade(probe),
+                thread: probe.add_thread(),
                 queue: Cell::default(),
-                marks: Cell::new(0),
+                mark: RefCell::default(),
             });
-            *worker = Some(new.clone());
-            new
-        });
-        here.ok()
+            WORKER
+                .try_with(|worker| worker.replace(Some(new.clone())))
+                .ok()?;
+            Some(new)
+        })
     }
 
     /// The worker of this thread in the runtime that it used last.
     fn last() -> Option<Rc<Self>> {
-        let last = WORKER.try_with(|worker| worker.borrow().clone());
-        last.ok().flatten()
+        WORKER.try_with(|worker| worker.borrow().clone()).ok()?
     }
 
-    /// The worker of this thread, if `published` belongs to it.
-    pub(super) fn of(published: &Arc<Published>) -> Option<Rc<Self>> {
-        let here = Self::last()?;
-        Arc::ptr_eq(&here.published, published).then_some(here)
+    fn is_of(&self, probe: &Arc<Probe>) -> bool {
+        std::ptr::eq(self.probe.as_ptr(), Arc::as_ptr(probe))
     }
 
-    /// Notes that a call passes, or that the poll of a handler ends.
-    pub(crate) fn on_progress(&self, now: Nanos) {
-        self.published.on_progress(now);
-        self.lag.on_progress(now);
+    /// The worker of this thread, if the mark is its own.
+    fn of(mark: &Arc<Mark>) -> Option<Rc<Self>> {
+        Self::last().filter(|last| std::ptr::eq(last.mark.borrow().as_ptr(), Arc::as_ptr(mark)))
     }
 
-    /// Decides about a call that is watched. If there is no mark, also returns the number of the
-    /// mark that the caller must start.
-    pub(super) fn decide(
+    /// Notes that a call of its runtime passes.
+    pub(crate) fn on_call(&self, probe: &Probe, now: Nanos) {
+        probe.on_progress(&self.thread, now);
+    }
+
+    /// Decides about a call that is watched, and starts a mark if there is none.
+    pub(crate) fn decide(
         &self,
+        probe: &Probe,
         runtime: &Handle,
         terms: &Terms,
         now: Nanos,
-    ) -> (Decision, Option<u64>) {
+    ) -> Decision {
         let in_task = tokio::task::try_id().is_some();
-        let call = Call {
-            now,
-            restarted: self.lag.restarted(),
-            probe_age: self.lag.probe_age(now, in_task),
-            injected: runtime.metrics().global_queue_depth(),
-            pended: self.lag.pended(),
-            unpolled: self.lag.unpolled(),
-        };
-        let mut queue = self.queue.get();
-        if queue.has_mark() && self.published.mark.load(Relaxed) != self.marks.get() {
-            queue.on_mark_ended();
-        }
-        let decision = terms.on_call(&mut queue, &call);
-        // The mark of a call outside a task would go to the queue of another thread.
-        let starts = !queue.has_mark() && in_task;
-        if starts {
-            queue.on_mark_started(now);
-        }
-        self.set_queue(queue);
-        let number = starts.then(|| {
-            let number = self.marks.get() + 1;
-            self.marks.set(number);
-            self.published.mark.store(number, Relaxed);
-            number
+        let call = probe.call(runtime, in_task, now);
+        let (decision, starts) = self.change(|queue| {
+            if queue.has_mark() && self.mark.borrow().strong_count() == 0 {
+                queue.on_mark_ended();
+            }
+            let decision = terms.on_call(queue, &call);
+            // The mark of a call outside a task would go to the queue of another thread.
+            let starts = in_task && !queue.has_mark();
+            if starts {
+                queue.on_mark_started(now);
+            }
+            (decision, starts)
         });
-        (decision, number)
+        if starts {
+            let mark = Arc::new(Mark::default());
+            self.mark.replace(Arc::downgrade(&mark));
+            runtime.spawn(MarkTask {
+                mark,
+                is_current_thread: probe.is_current_thread,
+                stage: Stage::Begins,
+            });
+        }
+        decision
     }
 
-    /// Changes the state of the queue, if `number` is that of its mark.
-    pub(super) fn on_mark<T>(
-        &self,
-        number: u64,
-        change: impl FnOnce(&mut Queue) -> T,
-    ) -> Option<T> {
-        if self.marks.get() != number {
-            return None;
-        }
+    fn change<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
         let mut queue = self.queue.get();
         let result = change(&mut queue);
-        self.set_queue(queue);
-        Some(result)
+        let newest = queue.newest().unwrap_or(0);
+        self.thread.newest.store(newest, Relaxed);
+        self.queue.set(queue);
+        result
+    }
+}
+
+// === impl MarkTask ===
+
+impl Future for MarkTask {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(worker) = Worker::of(&self.mark) else {
+            return Poll::Ready(());
+        };
+        // On a current_thread runtime, the turn of the driver puts it at the back of the queue.
+        if self.stage == Stage::AwaitsTurn && !self.is_current_thread {
+            self.stage = Stage::Queued;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        // The call that started it has set the time.
+        if self.stage != Stage::Begins {
+            let goes_on = worker.change(|queue| {
+                let goes_on = queue.on_mark_returned();
+                if goes_on {
+                    queue.on_turn_awaited(now());
+                } else {
+                    queue.on_mark_ended();
+                }
+                goes_on
+            });
+            if !goes_on {
+                return Poll::Ready(());
+            }
+        }
+        self.stage = Stage::AwaitsTurn;
+        let _ = self.mark.task.set(cx.waker().clone());
+        let waker = Waker::from(self.mark.clone());
+        let turn = pin!(tokio::task::yield_now());
+        // It is woken once, whether or not the future is kept.
+        let _ = turn.poll(&mut Context::from_waker(&waker));
+        Poll::Pending
+    }
+}
+
+// === impl Mark ===
+
+impl Wake for Mark {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
     }
 
-    fn set_queue(&self, queue: Queue) {
-        self.published.set_queue(&queue);
-        self.queue.set(queue);
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Some(worker) = Worker::of(self) {
+            worker.change(|queue| queue.on_turn(now()));
+        }
+        if let Some(task) = self.task.get() {
+            task.wake_by_ref();
+        }
     }
 }
 
@@ -153,46 +219,18 @@ impl MeasuredPoll {
     }
 
     /// Ends the measurement. `pends` is true for a first poll of the handler that is pending.
-    #[inline(always)]
+    #[cold]
+    #[inline(never)]
     pub(crate) fn end(self, pends: bool) {
-        end(self.0.get(), pends);
-    }
-}
-
-// === impl Unpolled ===
-
-impl Unpolled {
-    /// Returns whether anything is watched.
-    #[inline(always)]
-    pub(crate) fn counts() -> bool {
-        stamp::is_watched()
-    }
-
-    /// Starts the measurement, if anything is watched.
-    #[inline(always)]
-    pub(crate) fn begin() -> Option<Self> {
-        if Self::counts() { Self::here() } else { None }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn here() -> Option<Self> {
-        let here = Worker::last()?;
-        here.lag.add_unpolled();
-        Some(Self(here.lag.number()))
-    }
-
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn end(self) {
-        if let Some(here) = Worker::last().filter(|here| here.lag.number() == self.0) {
-            here.lag.remove_unpolled();
-        } else if let Some(lag) = sampler::with_number(self.0) {
-            // The future has moved to a thread that has seen no call, or to another runtime.
-            lag.remove_unpolled();
-            if Handle::try_current().is_ok_and(|runtime| runtime.id() == lag.runtime()) {
-                Worker::here(&lag);
-            }
+        let now = now();
+        let Some(here) = Worker::last() else { return };
+        let Some(probe) = here.probe.upgrade() else {
+            return;
+        };
+        probe.on_poll(now.saturating_sub(self.0.get()));
+        probe.on_progress(&here.thread, now);
+        if pends {
+            probe.pended.fetch_add(1, Relaxed);
         }
     }
 }
@@ -203,15 +241,30 @@ fn now() -> Nanos {
     nanos(clock::monotonic())
 }
 
-#[cold]
-#[inline(never)]
-fn end(begun: Nanos, pends: bool) {
-    let now = now();
-    if let Some(here) = Worker::last() {
-        here.published.on_poll(now.saturating_sub(begun));
-        here.on_progress(now);
-        if pends {
-            here.lag.on_pended();
+// === impl Unpolled ===
+
+impl Unpolled {
+    /// Counts a request of this thread's runtime.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn begin() -> Option<Self> {
+        let probe = Worker::last()?.probe.upgrade()?;
+        probe.unpolled.fetch_add(1, Relaxed);
+        Some(Self(probe))
+    }
+}
+
+impl Drop for Unpolled {
+    #[cold]
+    #[inline(never)]
+    fn drop(&mut self) {
+        let Self(probe) = self;
+        probe.unpolled.fetch_sub(1, Relaxed);
+        let is_known = Worker::last().is_some_and(|last| last.is_of(probe));
+        let is_inside = |runtime: Handle| runtime.id() == probe.runtime;
+        if !is_known && Handle::try_current().is_ok_and(is_inside) {
+            // The future has moved to a thread that has seen no call.
+            Worker::here(probe);
         }
     }
 }

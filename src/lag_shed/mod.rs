@@ -108,17 +108,16 @@
 //! `tower::load_shed` rejects when the inner service is not ready, but an axum router is always
 //! ready.
 
-mod binding;
 mod shared;
 mod signal;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+pub use self::shared::LagShedSnapshot;
 use self::shared::Shared;
 pub use self::signal::LoadSignal;
 use crate::config::{ConfigError, Configurable, Current, Settings};
@@ -128,6 +127,7 @@ use crate::gate::GateLayer;
 use crate::policy::{Admission, NoWait, Policy, Polled};
 use crate::protocol::Http;
 use crate::request::RequestKind;
+use crate::sync::lock;
 
 /// A layer that sheds load with a [`LagShed`]: `LagShedLayer::new(LagShed::default())`, or
 /// `::new(lag.clone())`.
@@ -141,29 +141,6 @@ pub type LagShedLayer<X = Http> = GateLayer<LagShed, X>;
 #[derive(Clone)]
 pub struct LagShed {
     shared: Arc<Shared>,
-}
-
-/// The state of a [`LagShed`] at one moment.
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct LagShedSnapshot {
-    /// The worst state of any runtime.
-    pub state: LagState,
-    /// The longest lag of any runtime at the last reading. A stall that has ended does not count.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
-    pub lag: Duration,
-    /// The largest share of requests that was rejected in any runtime between the last two
-    /// readings, `0.0..=1.0`. It is at least the share for load signals.
-    pub shed: f64,
-    /// The number of runtimes that are measured.
-    pub runtimes: usize,
-    /// The number of requests rejected so far.
-    pub rejected: u64,
-    /// The number of requests so far that a layer in dry run would have rejected.
-    pub would_reject: u64,
-    /// The number of requests that were admitted only because the last reading was too old.
-    pub fail_open: u64,
 }
 
 // === impl LagShed ===
@@ -190,7 +167,7 @@ impl LagShed {
     /// to all clones of the handle.
     #[must_use]
     pub fn with_signal(self, signal: LoadSignal) -> Self {
-        self.shared.add_signal(signal);
+        lock(&self.shared.signals).push(signal);
         self
     }
 
@@ -198,7 +175,7 @@ impl LagShed {
     /// measures. A second call has no effect.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.shared.set_name(name);
+        self.shared.set_name(name.into());
         self
     }
 
@@ -209,7 +186,7 @@ impl LagShed {
 
     /// The current thresholds.
     pub fn settings(&self) -> LagThresholds {
-        self.current().get()
+        self.shared.settings.get()
     }
 
     /// Replaces the thresholds for the next reading. The measurements so far are kept.
@@ -235,16 +212,7 @@ impl LagShed {
 
     /// The state and the counters.
     pub fn snapshot(&self) -> LagShedSnapshot {
-        let worst = self.shared.worst();
-        LagShedSnapshot {
-            state: worst.state,
-            lag: worst.lag,
-            shed: worst.shed,
-            runtimes: self.shared.runtimes(),
-            rejected: self.shared.reporter.rejected(),
-            would_reject: self.shared.reporter.would_reject(),
-            fail_open: self.shared.fail_open(),
-        }
+        self.shared.snapshot()
     }
 }
 
@@ -252,7 +220,7 @@ impl Configurable for LagShed {
     type Settings = LagThresholds;
 
     fn current(&self) -> &Current<LagThresholds> {
-        self.shared.current()
+        &self.shared.settings
     }
 }
 
@@ -292,7 +260,11 @@ impl<R: RequestKind> Policy<R> for LagShed {
 
 impl fmt::Debug for LagShed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.shared.fmt(f)
+        f.debug_struct("LagShed")
+            .field("settings", &self.settings())
+            .field("signals", &*lock(&self.shared.signals))
+            .field("snapshot", &self.snapshot())
+            .finish_non_exhaustive()
     }
 }
 

@@ -50,7 +50,10 @@ impl Polling {
     #[inline(always)]
     pub(super) fn begin<P: Policy<R>, R: RequestKind>(unpolled: &mut PollsOf<P, R>) -> Self {
         if const { <NeedsOf<P, R> as Needs>::Polls::IS } {
-            let is_first = <NeedsOf<P, R> as Needs>::Polls::take(unpolled).is_some();
+            let is_first = <NeedsOf<P, R> as Needs>::Polls::get(unpolled).is_some();
+            if is_first {
+                *unpolled = PollsOf::<P, R>::default();
+            }
             Self {
                 begun: MeasuredPoll::begin(),
                 is_first,

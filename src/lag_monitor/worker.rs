@@ -7,8 +7,9 @@
 //! of the local queue; and a local queue has 256 slots.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::num::NonZeroU64;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock, Weak};
@@ -42,20 +43,6 @@ pub(crate) struct Worker {
 #[derive(Default)]
 struct Mark {
     task: OnceLock<Waker>,
-}
-
-/// The task of a mark. It ends when no call has passed, and when another thread has stolen it.
-struct MarkTask {
-    mark: Arc<Mark>,
-    is_current_thread: bool,
-    stage: Stage,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Begins,
-    AwaitsTurn,
-    Queued,
 }
 
 /// A poll of a handler that is measured. The gate uses it.
@@ -129,11 +116,7 @@ impl Worker {
         if starts {
             let mark = Arc::new(Mark::default());
             self.mark.replace(Arc::downgrade(&mark));
-            runtime.spawn(MarkTask {
-                mark,
-                is_current_thread: probe.is_current_thread,
-                stage: Stage::Begins,
-            });
+            runtime.spawn(go_around(mark, probe.is_current_thread));
         }
         decision
     }
@@ -148,47 +131,54 @@ impl Worker {
     }
 }
 
-// === impl MarkTask ===
-
-impl Future for MarkTask {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(worker) = Worker::of(&self.mark) else {
-            return Poll::Ready(());
-        };
+/// The task of a mark. It ends when no call has passed, and when another thread has stolen it.
+async fn go_around(mark: Arc<Mark>, is_current_thread: bool) {
+    loop {
+        pend(&mark, |waker| mark.await_turn(waker)).await;
         // On a current_thread runtime, the turn of the driver puts it at the back of the queue.
-        if self.stage == Stage::AwaitsTurn && !self.is_current_thread {
-            self.stage = Stage::Queued;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        if !is_current_thread {
+            pend(&mark, Waker::wake_by_ref).await;
         }
-        // The call that started it has set the time.
-        if self.stage != Stage::Begins {
-            let goes_on = worker.change(|queue| {
-                let goes_on = queue.on_mark_returned();
-                if goes_on {
-                    queue.on_turn_awaited(now());
-                } else {
-                    queue.on_mark_ended();
-                }
-                goes_on
-            });
-            if !goes_on {
-                return Poll::Ready(());
+        let returned = |queue: &mut Queue| {
+            let goes_on = queue.on_mark_returned();
+            if goes_on {
+                queue.on_turn_awaited(now());
+            } else {
+                queue.on_mark_ended();
             }
+            goes_on
+        };
+        let goes_on = Worker::of(&mark).is_some_and(|worker| worker.change(returned));
+        if !goes_on {
+            return;
         }
-        self.stage = Stage::AwaitsTurn;
-        let _ = self.mark.task.set(cx.waker().clone());
-        let waker = Waker::from(self.mark.clone());
-        let turn = pin!(tokio::task::yield_now());
-        // It is woken once, whether or not the future is kept.
-        let _ = turn.poll(&mut Context::from_waker(&waker));
-        Poll::Pending
     }
 }
 
+/// Arranges the next poll and waits for it, if the mark is not stolen.
+fn pend(mark: &Arc<Mark>, arrange: impl Fn(&Waker)) -> impl Future<Output = ()> {
+    let mut is_over = false;
+    poll_fn(move |cx| {
+        if is_over || Worker::of(mark).is_none() {
+            return Poll::Ready(());
+        }
+        is_over = true;
+        arrange(cx.waker());
+        Poll::Pending
+    })
+}
+
 // === impl Mark ===
+
+impl Mark {
+    fn await_turn(self: &Arc<Self>, task: &Waker) {
+        let _ = self.task.set(task.clone());
+        let waker = Waker::from(self.clone());
+        let turn = pin!(tokio::task::yield_now());
+        // It is woken once, whether or not the future is kept.
+        let _ = turn.poll(&mut Context::from_waker(&waker));
+    }
+}
 
 impl Wake for Mark {
     fn wake(self: Arc<Self>) {

@@ -16,7 +16,10 @@ use crate::observe;
 /// A load that a closure measures: 0 or less is no load, 1 is the highest acceptable load.
 ///
 /// In addition to the requests that have waited too long, a [`LagShed`](crate::LagShed) rejects
-/// this share of the requests, and all requests from 1 on. It averages the load over 25 ms.
+/// this share of the requests, and all requests from 1 on. It averages the load over 25 ms. The
+/// [state](crate::LagState) stays `Shedding` for
+/// [`disarm_after`](crate::LagThresholds::disarm_after()), so that a load near 0 does not change it
+/// often.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -46,19 +49,17 @@ struct Inner {
     due: AtomicU64,
 }
 
-/// The limit for the memory of the process.
-#[derive(Clone, Copy, Debug)]
-struct Memory {
-    limit: u64,
-}
+/// The time between two readings of the memory. A reading costs up to three system calls, and the
+/// memory changes slowly.
+const MEMORY_EVERY: Duration = Duration::from_millis(100);
+
+/// The shares of the memory limit from which on requests are rejected, and all requests.
+const MEMORY_FROM: f64 = 0.85;
+const MEMORY_TO: f64 = 0.95;
 
 // === impl LoadSignal ===
 
 impl LoadSignal {
-    /// The time between two readings of the memory. A reading costs up to three system calls, and
-    /// the memory changes slowly.
-    const MEMORY_EVERY: Duration = Duration::from_millis(100);
-
     /// Makes a signal with a name for `Debug` and logs.
     ///
     /// The thread that measures lag calls the closure at most every 10 ms. The closure must be fast
@@ -94,10 +95,9 @@ impl LoadSignal {
     pub fn memory_limit(bytes: u64) -> io::Result<Self> {
         let limit = ConfigError::check("bytes", bytes, 1..=u64::MAX)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let memory = Memory { limit };
         resident()?;
-        let read = move || resident().map_or(0.0, |used| memory.pressure(used));
-        Ok(Self::every("memory", Self::MEMORY_EVERY, read))
+        let read = move || resident().map_or(0.0, |used| memory_pressure(used, limit));
+        Ok(Self::every("memory", MEMORY_EVERY, read))
     }
 
     /// The same as [`memory_limit`](Self::memory_limit), with the smallest `memory.max` of the
@@ -146,15 +146,8 @@ impl fmt::Debug for LoadSignal {
     }
 }
 
-// === impl Memory ===
-
-impl Memory {
-    const FROM: f64 = 0.85;
-    const TO: f64 = 0.95;
-
-    fn pressure(self, used: u64) -> f64 {
-        (used as f64 / self.limit as f64 - Self::FROM) / (Self::TO - Self::FROM)
-    }
+fn memory_pressure(used: u64, limit: u64) -> f64 {
+    (used as f64 / limit as f64 - MEMORY_FROM) / (MEMORY_TO - MEMORY_FROM)
 }
 
 /// The resident memory of this process, in bytes.
@@ -204,12 +197,12 @@ mod tests {
 
     #[test]
     fn memory_presses_from_85_to_95_percent() {
-        let memory = Memory { limit: 1000 };
-        assert!(memory.pressure(850).abs() < 1e-9);
-        assert!((memory.pressure(900) - 0.5).abs() < 1e-9);
-        assert!((memory.pressure(950) - 1.0).abs() < 1e-9);
-        assert!(memory.pressure(400) < 0.0);
-        assert!((memory.pressure(1200) - 3.5).abs() < 1e-9);
+        let pressure = |used| memory_pressure(used, 1000);
+        assert!(pressure(850).abs() < 1e-9);
+        assert!((pressure(900) - 0.5).abs() < 1e-9);
+        assert!((pressure(950) - 1.0).abs() < 1e-9);
+        assert!(pressure(400) < 0.0);
+        assert!((pressure(1200) - 3.5).abs() < 1e-9);
     }
 
     #[test]

@@ -4,11 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use seawall::observe::METRICS;
-use seawall::{LagMonitor, LagShed};
+use seawall::{LagMonitor, LagShed, LagThresholds, LoadSignal};
 
 use crate::support::*;
 
@@ -59,7 +61,7 @@ fn metrics_and_events_are_those_of_the_docs() {
     monitor.on_lag(LagMonitor::WARN, |_| panic!("in a hook"));
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let stopped = Mutex::new(stopped);
-    monitor.on_lag(std::time::Duration::from_millis(800), move |report| {
+    monitor.on_lag(Duration::from_millis(800), move |report| {
         if !report.is_over {
             let _ = stopped.lock().unwrap().recv();
         }
@@ -120,4 +122,28 @@ fn metrics_and_events_are_those_of_the_docs() {
     ] {
         assert!(text.contains(words), "{words}\nis not in\n{text}");
     }
+}
+
+#[test]
+fn a_load_signal_near_its_threshold_is_reported_once() {
+    let _alone = alone();
+    let (_, log) = &*INSTALLED;
+    let runtime = workers(1);
+    let reads = Arc::new(AtomicU32::new(0));
+    let read = reads.clone();
+    // Above and below it for 20 readings each, so that the average reaches zero in between.
+    let signal = LoadSignal::new("hovers", move || {
+        f64::from(1 - read.fetch_add(1, SeqCst) / 20 % 2)
+    });
+    let day = Duration::from_secs(24 * 60 * 60);
+    let lag = LagShed::new(LagThresholds::default().disarm_after(day)).unwrap();
+    let lag = lag.named("hovers").with_signal(signal);
+    lag.start(runtime.handle());
+    until("it was admitted and rejected twice", || {
+        admits_in(runtime.handle(), &lag);
+        reads.load(SeqCst) > 120
+    });
+    let text = log.text();
+    let lines = text.lines().filter(|line| line.contains("hovers"));
+    assert_eq!(lines.count(), 1, "{text}");
 }

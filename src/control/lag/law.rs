@@ -15,6 +15,8 @@ pub(crate) struct Law {
     calm_since: Option<Nanos>,
     quota: Quota,
     pressure: f64,
+    /// The time until which the state is that of a share, although the share may be 0.
+    shares_until: Option<Nanos>,
 }
 
 /// The number of requests that may begin to await. A request whose first poll is pending leaves the
@@ -104,7 +106,7 @@ pub enum LagState {
     /// ago, and no request is rejected.
     Warn,
     /// The shedder rejects the requests that have waited too long, a share of all requests for a
-    /// load signal, or all requests.
+    /// load signal, or all requests; or it did so a moment ago.
     Shedding,
 }
 
@@ -139,7 +141,11 @@ impl Law {
         let read = self.terms.read;
         let passed = read.map_or(Nanos::MAX, |read| tick.now.saturating_sub(read));
         if passed > STALE {
-            *self = Self::default();
+            let shares_until = self.shares_until;
+            *self = Self {
+                shares_until,
+                ..Self::default()
+            };
             self.quota.pended = tick.pended;
         }
         let lag = tick.lag();
@@ -171,6 +177,10 @@ impl Law {
             .quota
             .on_tick(passed.min(STALE), tick, found.was_half_full);
         self.on_pressure(passed, found.pressure);
+        if self.pressure > 0.0 {
+            let until = tick.now.saturating_add(nanos(to.disarm_after));
+            self.shares_until = Some(until);
+        }
         self.terms = Terms {
             read: Some(tick.now),
             is_watching,
@@ -212,7 +222,7 @@ impl Law {
     }
 
     pub(crate) fn state(&self) -> LagState {
-        if self.terms.is_armed || self.terms.share > 0.0 {
+        if self.terms.is_armed || self.shares_until > self.terms.read {
             LagState::Shedding
         } else if self.terms.is_watching {
             LagState::Warn

@@ -408,6 +408,31 @@ fn a_load_signal_rejects_a_share() {
 }
 
 #[test]
+fn a_load_signal_near_its_threshold_changes_the_state_once() {
+    let mut fed = Fed::new();
+    let mut states = Vec::new();
+    let mut share_after = |pressure, readings| {
+        let found = Found {
+            pressure,
+            ..Found::default()
+        };
+        let mut last = Terms::default();
+        for _ in 0..readings {
+            last = fed.read_with(0, found);
+            states.push(fed.law.state());
+        }
+        last.share
+    };
+    for _ in 0..5 {
+        assert!(share_after(0.5, 20) > 0.0);
+        assert_eq!(share_after(0.0, 40), 0.0, "nothing is rejected in between");
+    }
+    share_after(0.0, 40);
+    states.dedup();
+    assert_eq!(states, [LagState::Shedding, LagState::Normal]);
+}
+
+#[test]
 fn what_makes_no_sense_is_named() {
     use std::time::Duration;
     let default = LagThresholds::default();

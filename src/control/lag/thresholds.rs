@@ -142,7 +142,9 @@ impl LagThresholds {
     /// The shedder is disarmed when the lag has stayed at or below [`target`](Self::target()), and
     /// no request was rejected, for this time, 1 ns to a day.
     ///
-    /// Default: 500 ms. An armed shedder rejects nothing while no request waits too long.
+    /// Default: 500 ms. An armed shedder rejects nothing while no request waits too long. After a
+    /// [`LoadSignal`](crate::LoadSignal) has rejected requests, the state stays
+    /// [`Shedding`](crate::LagState::Shedding) for this time as well.
     pub const fn disarm_after(mut self, time: Duration) -> Self {
         self.disarm_after = time;
         self

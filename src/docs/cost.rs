@@ -20,7 +20,7 @@
 //! | circuit breaker, open: reject | 207 | failsafe 83 | recloser 110 |
 //! | concurrency limit: admit and release | 154 | tower 262 | tower-resilience 1253, 3 allocations |
 //! | concurrency limit, reached: reject | 219 | tower 237 | |
-//! | lag shedder | 82 | tower-resilience's adaptive limit 869, 1 allocation | little-loadshedder 1291, 1 allocation |
+//! | lag shedder | 79 | tower-resilience's adaptive limit 869, 1 allocation | little-loadshedder 1291, 1 allocation |
 //! | timeout, ready at once | 43 | tower 197 | |
 //! | the same over HTTP | 269 | tower-http 729 | |
 //! | timeout, pending once | 756 | tower 683 | |

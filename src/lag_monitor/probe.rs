@@ -48,7 +48,6 @@ pub(crate) struct Probe {
     pub(super) pended: AtomicU64,
     /// The number of requests that wait for their first poll.
     pub(super) unpolled: AtomicU64,
-    polls: AtomicPolls,
 }
 
 /// The values that one thread publishes for the sampler.
@@ -57,14 +56,10 @@ pub(super) struct Thread {
     /// The result of `Queue::newest`; 0 is none.
     pub(super) newest: AtomicU64,
     progressed: AtomicU64,
-}
-
-/// The polls of handlers since the last reading.
-#[derive(Default)]
-struct AtomicPolls {
-    number: AtomicU64,
+    /// The polls of handlers since the last reading: their number, nanoseconds, and squares in
+    /// units of `SQUARE`, so that the squares of minutes fit.
+    polls: AtomicU64,
     sum: AtomicU64,
-    /// In units of `SQUARE`, so that the squares of minutes fit.
     squares: AtomicU64,
 }
 
@@ -122,7 +117,6 @@ impl Probe {
             under_way: AtomicU64::new(now),
             pended: AtomicU64::new(0),
             unpolled: AtomicU64::new(0),
-            polls: AtomicPolls::default(),
         });
         on.spawn(Resident(Arc::downgrade(&probe)));
         probe
@@ -189,14 +183,6 @@ impl Probe {
         }
     }
 
-    /// A handler was polled for this time.
-    pub(super) fn on_poll(&self, took: Nanos) {
-        let square = (took as f64).powi(2) / SQUARE;
-        self.polls.number.fetch_add(1, Relaxed);
-        self.polls.sum.fetch_add(took, Relaxed);
-        self.polls.squares.fetch_add(square as u64, Relaxed);
-    }
-
     /// Takes a reading, reports it, and sends the probe again if it has returned. Returns the lag,
     /// and whether frequent readings are needed: not if no request arrives for its shedders.
     pub(super) fn tick(&self, at: Duration, host_is_short: bool) -> (Duration, bool) {
@@ -209,7 +195,7 @@ impl Probe {
             pended: self.pended.load(Relaxed),
             ..Tick::default()
         };
-        let tick = lock(&self.readings).on_tick(tick, self.polls.take());
+        let tick = lock(&self.readings).on_tick(tick, self.take_polls());
         let followers = self.followers();
         let mut is_armed = false;
         for follower in &followers {
@@ -272,6 +258,17 @@ impl Probe {
             (newest != 0 && moves).then_some(age)
         });
         ages.max().unwrap_or(0)
+    }
+
+    /// The polls since the last reading.
+    fn take_polls(&self) -> Polls {
+        let mut polls = Polls::default();
+        for thread in lock(&self.threads).iter() {
+            polls.number += thread.polls.swap(0, Relaxed);
+            polls.sum += thread.sum.swap(0, Relaxed) as f64;
+            polls.squares += thread.squares.swap(0, Relaxed) as f64 * SQUARE;
+        }
+        polls
     }
 
     /// The time since the last progress.
@@ -344,15 +341,15 @@ impl Drop for Probe {
     }
 }
 
-// === impl AtomicPolls ===
+// === impl Thread ===
 
-impl AtomicPolls {
-    fn take(&self) -> Polls {
-        Polls {
-            number: self.number.swap(0, Relaxed),
-            sum: self.sum.swap(0, Relaxed) as f64,
-            squares: self.squares.swap(0, Relaxed) as f64 * SQUARE,
-        }
+impl Thread {
+    /// A handler was polled for this time.
+    pub(super) fn on_poll(&self, took: Nanos) {
+        let square = (took as f64).powi(2) / SQUARE;
+        self.polls.fetch_add(1, Relaxed);
+        self.sum.fetch_add(took, Relaxed);
+        self.squares.fetch_add(square as u64, Relaxed);
     }
 }
 

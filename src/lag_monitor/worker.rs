@@ -217,7 +217,7 @@ impl MeasuredPoll {
         let Some(probe) = here.probe.upgrade() else {
             return;
         };
-        probe.on_poll(now.saturating_sub(self.0.get()));
+        here.thread.on_poll(now.saturating_sub(self.0.get()));
         probe.on_progress(&here.thread, now);
         if pends {
             probe.pended.fetch_add(1, Relaxed);

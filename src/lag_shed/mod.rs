@@ -70,8 +70,11 @@
 //!
 //! A lag during which no request arrives and no poll of a handler ends is a stall and not a queue.
 //! The shedder ignores a stall, and the backlog that it leaves while that becomes shorter. A second
-//! stall right after the first is a queue of long handlers, and is not ignored. Between two
-//! readings of the probe, a request costs one load while nothing is watched.
+//! stall right after the first is a queue of long handlers, and is not ignored.
+//!
+//! While nothing is watched, a request only compares one word, which all threads share and which
+//! changes with each reading of the probe, with the word that its thread saw last. The clock is not
+//! read.
 //!
 //! The guide [`docs::numbers`](crate::docs::numbers#the-lag-shedder) has figures, and
 //! `cargo run --release --example overload` compares the shedder with other algorithms on a real

@@ -7,13 +7,12 @@ use std::future::poll_fn;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::open_duration::OpenDuration;
 use super::settings::{CircuitBreakerSettings, SlowCall};
 use super::shared::{CircuitToken, Shared};
-use super::{CircuitBreakerSnapshot, CircuitState, CircuitTotals, ThresholdsReached, Transition};
+use super::{CircuitBreakerSnapshot, CircuitState, Transition};
 use crate::clock::nanos;
 use crate::config::{ConfigError, Configurable, Current, Settings};
 use crate::control::circuit_breaker::word::Mode;
@@ -209,50 +208,15 @@ impl CircuitBreaker {
 
     /// The state that the next call finds.
     pub fn state(&self) -> CircuitState {
-        let now = self.shared.now();
-        CircuitState::of(&self.shared.look(now), now)
+        let (look, now) = self.shared.look();
+        CircuitState::of(&look, now)
     }
 
     /// The state, and what the breaker has counted. `rejected`, `would_reject`, `totals` and
     /// `thresholds_reached` count since the breaker was made. All other fields belong to the state
     /// that is shown.
     pub fn snapshot(&self) -> CircuitBreakerSnapshot {
-        let (shared, breaker) = (&self.shared, &self.shared.breaker);
-        let now = shared.now();
-        let look = shared.look(now);
-        let (circuit, counts) = (&look.circuit, &look.counts);
-        let totals = breaker.totals();
-        let [failure_rate, slow_call_rate, consecutive_failures] = breaker.reached_totals();
-        let is_enough = counts.calls >= breaker.rules.get().minimum_calls.into();
-        CircuitBreakerSnapshot {
-            state: CircuitState::of(&look, now),
-            in_state: Duration::from_nanos(now.saturating_sub(circuit.since)),
-            transitions: circuit.transitions,
-            failed_recoveries: circuit.failed_recoveries,
-            probes: look.outstanding,
-            calls: counts.calls,
-            failures: counts.failures,
-            slow_calls: counts.slow,
-            slow_failures: counts.slow_failures,
-            failure_rate: counts.failure_rate().filter(|_| is_enough),
-            slow_call_rate: counts.slow_rate().filter(|_| is_enough),
-            mean_duration: counts.mean_duration().map(Duration::from_micros),
-            rejected: shared.reporter.rejected(),
-            would_reject: shared.reporter.would_reject(),
-            totals: CircuitTotals {
-                successes: totals.calls - totals.failures,
-                failures: totals.failures,
-                ignored: breaker.ignored(),
-                slow_calls: totals.slow,
-                panicked: shared.panicked.load(Relaxed),
-                cancelled: shared.cancelled.load(Relaxed),
-            },
-            thresholds_reached: ThresholdsReached {
-                failure_rate,
-                slow_call_rate,
-                consecutive_failures,
-            },
-        }
+        CircuitBreakerSnapshot::of(&self.shared)
     }
 
     /// Calls the hook for every later change of state, one change after the other, outside any
@@ -295,7 +259,7 @@ impl CircuitBreaker {
     /// Closes the breaker in any state, and empties its window. The totals stay. A call that began
     /// before the reset counts in the totals only, even if the breaker was closed.
     pub fn reset(&self) {
-        self.shared.reset();
+        self.shared.force(Mode::Closed);
     }
 }
 

@@ -177,7 +177,8 @@
 //!   the end of each call.
 //! - Consecutive failures: one for each failure, and for the first success after it.
 //!
-//! No call allocates. Only a change of state, a snapshot and a change of the settings take a lock.
+//! No call allocates. These take a lock: a call while the breaker is half-open, a change of state,
+//! a snapshot, and a change of the settings.
 //!
 //! # Cancellation
 //!
@@ -218,15 +219,17 @@ pub mod ready;
 mod settings;
 mod shared;
 mod snapshot;
+mod window;
 
 pub use self::handle::{CircuitBreaker, CircuitBreakerLayer};
 #[cfg(feature = "keyed")]
 pub use self::keyed::{CircuitBreakers, CircuitBreakersLayer, CircuitBreakersSettings, PerKey};
 pub use self::open_duration::OpenDuration;
 pub use self::ready::{CircuitBreakerReady, CircuitBreakerReadyLayer};
-pub use self::settings::{CircuitBreakerSettings, SlowCall, Window};
+pub use self::settings::{CircuitBreakerSettings, SlowCall};
 pub use self::shared::CircuitToken;
 pub use self::snapshot::{
     CircuitBreakerSnapshot, CircuitState, CircuitTotals, ThresholdsReached, Transition,
 };
+pub use self::window::Window;
 pub use crate::control::circuit_breaker::word::TransitionCause;

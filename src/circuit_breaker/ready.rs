@@ -61,7 +61,7 @@ use tower_service::Service;
 use super::shared::CircuitToken;
 use super::{CircuitBreaker, CircuitBreakerLayer};
 use crate::clock;
-use crate::control::circuit_breaker::breaker::Refusal;
+use crate::control::circuit_breaker::state::Rejected;
 use crate::gate::GateFuture;
 use crate::gate::guard::{Guard, Shared};
 use crate::protocol::{Http, Plain, Protocol, Respond};
@@ -160,14 +160,8 @@ impl<S, X> CircuitBreakerReady<S, X> {
             return Poll::Ready(());
         }
         self.grant = None;
-        match &mut self.waiting {
-            Some(waiting) => ready!(waiting.as_mut().poll(cx)),
-            None => {
-                if let Ok(grant) = Grant::reserve(&self.shared.policy) {
-                    self.grant = Some(grant);
-                    return Poll::Ready(());
-                }
-            }
+        if let Some(waiting) = &mut self.waiting {
+            ready!(waiting.as_mut().poll(cx));
         }
         loop {
             let breaker = &self.shared.policy;
@@ -179,9 +173,9 @@ impl<S, X> CircuitBreakerReady<S, X> {
                     self.waiting = None;
                     return Poll::Ready(());
                 }
-                Err(refusal) => match &mut self.waiting {
-                    Some(waiting) => waiting.as_mut().rearm(changed, refusal),
-                    waiting => *waiting = Some(Box::pin(Waiting::new(changed, refusal))),
+                Err(rejected) => match &mut self.waiting {
+                    Some(waiting) => waiting.as_mut().rearm(changed, rejected),
+                    waiting => *waiting = Some(Box::pin(Waiting::new(changed, rejected))),
                 },
             }
             if let Some(waiting) = &mut self.waiting {
@@ -250,7 +244,7 @@ impl<S: fmt::Debug, X> fmt::Debug for CircuitBreakerReady<S, X> {
 // === impl Grant ===
 
 impl Grant {
-    fn reserve(breaker: &CircuitBreaker) -> Result<Self, Refusal> {
+    fn reserve(breaker: &CircuitBreaker) -> Result<Self, Rejected> {
         let token = breaker.shared.reserve()?;
         Ok(Self {
             breaker: breaker.clone(),
@@ -259,7 +253,7 @@ impl Grant {
     }
 
     fn is_current(&self) -> bool {
-        let token = self.token.as_ref();
+        let token = self.token;
         token.is_some_and(|token| self.breaker.shared.is_current(token))
     }
 
@@ -277,7 +271,7 @@ impl Grant {
 impl Drop for Grant {
     fn drop(&mut self) {
         if let Some(token) = self.token.take() {
-            self.breaker.shared.cancel_reservation(&token);
+            self.breaker.shared.cancel_reservation(token);
         }
     }
 }
@@ -285,17 +279,17 @@ impl Drop for Grant {
 // === impl Waiting ===
 
 impl Waiting {
-    fn new(changed: OwnedNotified, refusal: Refusal) -> Self {
+    fn new(changed: OwnedNotified, rejected: Rejected) -> Self {
         Self {
             changed,
-            over: clock::sleep(refusal.ends_in()),
+            over: clock::sleep(rejected.ends_in()),
         }
     }
 
-    fn rearm(self: Pin<&mut Self>, changed: OwnedNotified, refusal: Refusal) {
+    fn rearm(self: Pin<&mut Self>, changed: OwnedNotified, rejected: Rejected) {
         let mut this = self.project();
         this.changed.set(changed);
-        clock::rearm(this.over, refusal.ends_in());
+        clock::rearm(this.over, rejected.ends_in());
     }
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -1,15 +1,12 @@
 //! The settings of a breaker.
 
-use std::fmt;
 use std::time::Duration;
 
 use super::open_duration::{DAY, LEAST, OpenDuration};
+use super::window::Window;
 use crate::clock::nanos;
-#[cfg(feature = "http")]
-use crate::config::Fields;
 use crate::config::{ConfigError, Settings, fields};
-use crate::control::circuit_breaker::rules::{MAX_PROBES, Rules};
-use crate::control::circuit_breaker::window::{self, MAX_BUCKETS, MAX_CALLS};
+use crate::control::circuit_breaker::rules::Rules;
 
 /// The settings of a [`CircuitBreaker`](crate::CircuitBreaker): a value that you can read, compare,
 /// change, and apply to a breaker while it runs.
@@ -89,38 +86,6 @@ pub struct SlowCall {
     pub rate: f64,
 }
 
-/// Which calls count.
-///
-/// ```
-/// use std::time::Duration;
-/// use seawall::circuit_breaker::Window;
-///
-/// let last_hundred = Window::count_based(100);
-/// let half_a_minute = Window::time_based(Duration::from_secs(30)).buckets(30);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(transparent))]
-pub struct Window(Extent);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(untagged, deny_unknown_fields))]
-enum Extent {
-    Count {
-        calls: u32,
-    },
-    Time {
-        #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-        duration: Duration,
-        #[cfg_attr(
-            feature = "serde",
-            serde(default, skip_serializing_if = "Option::is_none")
-        )]
-        buckets: Option<u32>,
-    },
-}
-
 /// A rate that may be `"off"`, for formats without a null such as TOML.
 #[cfg(feature = "serde")]
 mod rate {
@@ -152,8 +117,8 @@ mod rate {
     }
 }
 
-/// The shortest bucket of a window.
-const BUCKET: Duration = Duration::from_millis(10);
+/// The upper bound for concurrent probes.
+const MAX_PROBES: u32 = 1000;
 
 // === impl CircuitBreakerSettings ===
 
@@ -269,7 +234,9 @@ impl CircuitBreakerSettings {
             minimum_calls: self.minimum(),
             consecutive_failures: self.consecutive_failures,
             probes: self.half_open_probes,
-            slow_call: self.slow_call.map_or(u64::MAX, |slow| nanos(slow.duration)),
+            slow_call: self
+                .slow_call
+                .map_or(Rules::NOT_TIMED, |slow| nanos(slow.duration)),
         }
     }
 
@@ -355,92 +322,4 @@ impl Default for CircuitBreakerSettings {
 
 fn check_rate(field: &'static str, rate: f64) -> Result<(), ConfigError> {
     ConfigError::check(field, rate, 0.0001..=1.0).map(|_| ())
-}
-
-// === impl Window ===
-
-impl Window {
-    const BUCKETS: u32 = 10;
-
-    /// The last `calls` calls, 1 to 4096, however old they are: if calls are few, failures of an
-    /// hour ago count. It reads no clock.
-    pub const fn count_based(calls: u32) -> Self {
-        Self(Extent::Count { calls })
-    }
-
-    /// The calls of the last `duration`, 10 ms to a day, in ten buckets. The window moves on by one
-    /// bucket at a time, so that a call stays in it for nine tenths of `duration` to all of it. A
-    /// window below 200 ms has one bucket by default, and drops all its calls at once.
-    pub const fn time_based(duration: Duration) -> Self {
-        Self(Extent::Time {
-            duration,
-            buckets: None,
-        })
-    }
-
-    /// Sets the number of buckets of a window of time: 1 to 60, each at least 10 ms long. It has no
-    /// effect on a window of calls.
-    #[must_use]
-    pub const fn buckets(self, buckets: u32) -> Self {
-        match self.0 {
-            Extent::Count { .. } => self,
-            Extent::Time { duration, .. } => Self(Extent::Time {
-                duration,
-                buckets: Some(buckets),
-            }),
-        }
-    }
-
-    fn check(self) -> Result<(), ConfigError> {
-        match self.0 {
-            Extent::Count { calls } => {
-                ConfigError::check("window", calls, 1..=MAX_CALLS)?;
-            }
-            Extent::Time { duration, buckets } => {
-                ConfigError::check("window", duration, BUCKET..=DAY)?;
-                let most = duration.as_nanos() / BUCKET.as_nanos();
-                let most = MAX_BUCKETS.min(u32::try_from(most).unwrap_or(MAX_BUCKETS));
-                ConfigError::check("window.buckets", buckets.unwrap_or(1), 1..=most)?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn make(self) -> window::Window {
-        match self.0 {
-            Extent::Count { calls } => window::Window::count_based(calls),
-            Extent::Time { duration, buckets } => {
-                let is_short = duration < Duration::from_millis(200);
-                let buckets = buckets.unwrap_or(if is_short { 1 } else { Self::BUCKETS });
-                window::Window::time_based(nanos(duration), buckets)
-            }
-        }
-    }
-
-    /// The most calls in the window.
-    const fn capacity(self) -> u32 {
-        match self.0 {
-            Extent::Count { calls } => calls,
-            Extent::Time { .. } => u32::MAX,
-        }
-    }
-}
-
-impl fmt::Display for Window {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Extent::Count { calls } => write!(f, "{calls} calls"),
-            Extent::Time { duration, buckets } => {
-                write!(f, "{duration:?}")?;
-                buckets.map_or(Ok(()), |buckets| write!(f, " in {buckets} buckets"))
-            }
-        }
-    }
-}
-
-#[cfg(feature = "http")]
-impl Fields for Window {
-    fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
-        each(path.to_owned(), self.to_string());
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -13,15 +13,18 @@ use super::settings::CircuitBreakerSettings;
 use super::{CircuitState, Transition};
 use crate::clock::{self, nanos};
 use crate::config::Current;
-use crate::control::circuit_breaker::breaker::{Breaker, Look, Pass, Refusal};
+use crate::control::circuit_breaker::breaker::{Breaker, Look};
 use crate::control::circuit_breaker::rules::Reached;
-use crate::control::circuit_breaker::state::Times;
+use crate::control::circuit_breaker::state::{Rejected, Times};
 use crate::control::circuit_breaker::window::Sample;
 use crate::control::circuit_breaker::word::{Mode, Word};
 use crate::observe::{self, Reporter, Setting};
 use crate::outcome::Outcome;
 use crate::reason::Reason;
 use crate::rejection::Rejection;
+use crate::sync::lock;
+#[cfg(feature = "http")]
+use crate::upload;
 
 type Hook = Arc<dyn Fn(&Transition) + Send + Sync>;
 
@@ -31,7 +34,7 @@ pub(super) struct Shared {
     /// The origin of the times in nanoseconds.
     origin: Instant,
     times: LiveTimes,
-    hooks: RwLock<Vec<Hook>>,
+    hooks: Mutex<Vec<Hook>>,
     /// Wakes the services that wait for the breaker in `poll_ready`.
     pub(super) changed: Arc<Notify>,
     pub(super) cancelled: AtomicU64,
@@ -49,20 +52,26 @@ struct LiveTimes {
 #[derive(Clone, Copy, Debug)]
 pub struct CircuitToken {
     word: Word,
-    /// In nanoseconds: the start of the call, and from the response head on its duration.
+    /// In nanoseconds: the start of the call, or its duration once that is known.
     time: u64,
-    stage: Stage,
 }
 
-/// It is as wide as the rest of a token, so that the token is moved in whole words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-enum Stage {
-    Called,
-    /// The duration is known.
-    Measured,
-    /// The duration is known, and the breaker knows that the response of this probe has begun.
-    Begun,
+/// Without request bodies, a service never waits for one.
+#[cfg(not(feature = "http"))]
+mod upload {
+    use std::time::Duration;
+
+    pub(super) const fn waited_before() -> Duration {
+        Duration::ZERO
+    }
+
+    pub(super) const fn waited() -> Duration {
+        Duration::ZERO
+    }
+
+    pub(super) const fn is_callers_fault(_: bool) -> bool {
+        false
+    }
 }
 
 // === impl LiveTimes ===
@@ -88,8 +97,7 @@ impl Times for LiveTimes {
 impl Shared {
     /// A breaker, after the settings are checked.
     pub(super) fn new(settings: CircuitBreakerSettings, reporter: Reporter) -> Self {
-        show(&reporter, &settings);
-        Self {
+        let shared = Self {
             breaker: Breaker::new(settings.window.make(), &settings.rules(), 0),
             reporter,
             origin: clock::now(),
@@ -97,58 +105,63 @@ impl Shared {
                 settings: Current::new(settings),
                 seed: fastrand::u64(..),
             },
-            hooks: RwLock::default(),
+            hooks: Mutex::default(),
             changed: Arc::default(),
             cancelled: AtomicU64::new(0),
             panicked: AtomicU64::new(0),
-        }
+        };
+        shared.show();
+        shared
     }
 
     pub(super) fn current(&self) -> &Current<CircuitBreakerSettings> {
         &self.times.settings
     }
 
-    /// Shows the settings as gauges.
+    /// Publishes the thresholds as gauges.
     pub(super) fn show(&self) {
-        show(&self.reporter, &self.current().get());
+        let settings = self.current().get();
+        let slow = settings.slow_call.map(|slow| slow.rate);
+        let consecutive = settings.consecutive_failures.map(f64::from);
+        let values = [settings.failure_rate, slow, consecutive];
+        for (cause, value) in Reached::CAUSES.into_iter().zip(values) {
+            let threshold = Setting::Threshold(cause.as_str());
+            self.reporter.set(threshold, value.unwrap_or(0.0));
+        }
     }
 
     #[inline]
-    pub(super) fn now(&self) -> u64 {
-        clock::now()
-            .saturating_duration_since(self.origin)
-            .as_nanos() as u64
+    fn now(&self) -> u64 {
+        let time = clock::now().saturating_duration_since(self.origin);
+        time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
     }
 
-    pub(super) fn look(&self, now: u64) -> Look {
-        self.breaker.look(now, &self.times)
-    }
-
-    fn mode(&self) -> Mode {
-        self.look(self.now()).circuit.mode
+    /// The present state, and the time now.
+    pub(super) fn look(&self) -> (Look, u64) {
+        let now = self.now();
+        (self.breaker.look(now, &self.times), now)
     }
 
     pub(super) fn hook(&self, hook: Hook) {
-        self.hooks
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(hook);
+        lock(&self.hooks).push(hook);
+    }
+
+    /// Registers the series, and publishes the state.
+    #[inline]
+    pub(super) fn register(&self) {
+        self.reporter.circuit_seen(|| self.look().0.circuit.mode);
     }
 
     /// Reports the changes of state, if there are any: one at a time, in order, outside any lock.
     /// It catches a panic of a hook or recorder, since most changes are found where a call is
     /// dropped.
     #[inline]
-    pub(super) fn report(&self) {
+    fn report(&self) {
         self.breaker.report(|change| {
             self.changed.notify_waiters();
             observe::without_panics(|| self.reporter.circuit_changed(&change));
             let transition = Transition::new(change);
-            let hooks = self
-                .hooks
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
+            let hooks = lock(&self.hooks).clone();
             for hook in hooks {
                 observe::without_panics(|| hook(&transition));
             }
@@ -164,11 +177,6 @@ impl Shared {
         self.breaker.force(to, self.now(), &self.times);
         self.report();
     }
-
-    pub(super) fn reset(&self) {
-        self.breaker.reset(self.now(), &self.times);
-        self.report();
-    }
 }
 
 // === admission ===
@@ -177,62 +185,56 @@ impl Shared {
     /// A token for a call that begins now, or a rejection.
     #[inline]
     pub(super) fn admit(&self) -> Result<CircuitToken, Rejection> {
-        if let Some(word) = self.breaker.admits_plainly() {
-            self.reporter.circuit_seen(|| self.mode());
-            return Ok(CircuitToken::new(word));
+        // This comes before the token, since a metrics recorder may panic.
+        self.register();
+        match self.breaker.admits_plainly() {
+            Some(word) => Ok(CircuitToken { word, time: 0 }),
+            None => self.decide(),
         }
-        self.decide()
-    }
-
-    /// Registers the series, and publishes the state.
-    pub(super) fn register(&self) {
-        self.reporter.circuit_seen(|| self.mode());
     }
 
     #[inline(never)]
     fn decide(&self) -> Result<CircuitToken, Rejection> {
-        // This comes before the token, since a metrics recorder may panic.
-        self.reporter.circuit_seen(|| self.mode());
         match self.reserve() {
             Ok(mut token) => {
                 self.begin(&mut token);
                 Ok(token)
             }
-            Err(refusal) => Err(self.refuse(refusal)),
+            Err(rejected) => Err(self.reject(rejected)),
         }
     }
 
     /// A token for a call that has not started; see [`begin`](Self::begin). Or the reason to reject
     /// the call.
-    pub(super) fn reserve(&self) -> Result<CircuitToken, Refusal> {
+    #[inline]
+    pub(super) fn reserve(&self) -> Result<CircuitToken, Rejected> {
         let admitted = self.breaker.admit(|| self.now(), &self.times);
         self.report();
-        admitted.map(CircuitToken::new)
+        admitted.map(|word| CircuitToken { word, time: 0 })
     }
 
-    fn refuse(&self, refusal: Refusal) -> Rejection {
+    fn reject(&self, rejected: Rejected) -> Rejection {
         /// The probes decide within the duration of a call, which is unknown. An earlier retry is
         /// not useful.
         const SOON: u64 = 1_000_000_000;
+        let nanos = match rejected {
+            Rejected::Open(nanos) => nanos,
+            Rejected::HalfOpen(nanos) => nanos.min(SOON),
+            Rejected::ForcedOpen => return self.reporter.reject(Reason::CircuitOpen),
+        };
         let rejection = self.reporter.reject(Reason::CircuitOpen);
-        match refusal {
-            Refusal::Open(nanos) => rejection.with_retry_after(Duration::from_nanos(nanos)),
-            Refusal::HalfOpen(nanos) => {
-                rejection.with_retry_after(Duration::from_nanos(nanos.min(SOON)))
-            }
-            Refusal::ForcedOpen => rejection,
-        }
+        rejection.with_retry_after(Duration::from_nanos(nanos))
     }
 
     /// Returns whether the breaker would grant a reserved token again.
-    pub(super) fn is_current(&self, token: &CircuitToken) -> bool {
+    pub(super) fn is_current(&self, token: CircuitToken) -> bool {
         self.breaker.is_current(token.word, || self.now())
     }
 
     /// Starts the call now.
     pub(super) fn begin(&self, token: &mut CircuitToken) {
         if token.word.is_timed() {
-            token.time = self.now().wrapping_sub(waited_before());
+            token.time = self.now().wrapping_sub(nanos(upload::waited_before()));
         }
     }
 
@@ -250,9 +252,10 @@ impl Shared {
     fn begin_response(&self, token: &mut CircuitToken) {
         let took = self.took(token);
         token.measured(took.unwrap_or(0));
-        let now = || self.now();
-        if !self.is_slow(took) && self.breaker.begin_response(token.word, now, &self.times) {
-            token.stage = Stage::Begun;
+        if !self.is_slow(took) {
+            let now = || self.now();
+            self.breaker
+                .begin_response(&mut token.word, now, &self.times);
         }
         self.report();
     }
@@ -264,15 +267,15 @@ impl Shared {
     #[inline]
     pub(super) fn settle(&self, token: &mut CircuitToken, outcome: Outcome) {
         if outcome == Outcome::Success && !token.word.is_timed() {
-            return self.count(Some(token.pass()), Sample::SUCCESS, outcome, None);
+            return self.count(Some(token.word), Sample::SUCCESS, outcome, None);
         }
-        self.record(Some(token.pass()), outcome, self.took(token));
+        self.record(Some(token.word), outcome, self.took(token));
     }
 
-    /// Records the outcome of a call. `pass` is `None` if the breaker did not admit the call, and
-    /// `took` is `None` if its duration was not measured.
+    /// Records the outcome of a call. `admitted` is `None` if the breaker did not admit the call,
+    /// and `took` is `None` if its duration was not measured.
     #[inline(never)]
-    pub(super) fn record(&self, pass: Option<Pass>, outcome: Outcome, took: Option<u64>) {
+    pub(super) fn record(&self, admitted: Option<Word>, outcome: Outcome, took: Option<u64>) {
         let slow = self.is_slow(took);
         let failed = match outcome {
             Outcome::Success => false,
@@ -283,22 +286,22 @@ impl Shared {
             }
             Outcome::Cancelled => {
                 self.cancelled.fetch_add(1, Relaxed);
-                if !slow || is_callers_fault() {
-                    return self.ignore(pass, outcome);
+                if !slow || upload::is_callers_fault(true) {
+                    return self.ignore(admitted, outcome);
                 }
                 true
             }
-            Outcome::Ignored => return self.ignore(pass, outcome),
+            Outcome::Ignored => return self.ignore(admitted, outcome),
         };
         let micros = took.map_or(0, |took| (took / 1000).max(1));
-        self.count(pass, Sample::new(failed, slow, micros), outcome, took);
+        self.count(admitted, Sample::new(failed, slow, micros), outcome, took);
     }
 
     #[inline]
-    fn count(&self, pass: Option<Pass>, sample: Sample, outcome: Outcome, took: Option<u64>) {
+    fn count(&self, admitted: Option<Word>, sample: Sample, outcome: Outcome, took: Option<u64>) {
         let (breaker, times, now) = (&self.breaker, &self.times, || self.now());
-        let reached = match pass {
-            Some(pass) => breaker.record(pass, now, sample, times),
+        let reached = match admitted {
+            Some(word) => breaker.record(word, now, sample, times),
             None => breaker.record_unadmitted(now, sample, times),
         };
         if reached.is_any() {
@@ -309,74 +312,43 @@ impl Shared {
     }
 
     #[cold]
-    fn ignore(&self, pass: Option<Pass>, outcome: Outcome) {
+    fn ignore(&self, admitted: Option<Word>, outcome: Outcome) {
         self.breaker.ignore();
-        if let Some(pass) = pass {
-            self.release(pass);
+        if let Some(word) = admitted {
+            self.release(word);
         }
         self.reporter.circuit_outcome(outcome, None);
     }
 
-    fn release(&self, pass: Pass) {
-        if self.breaker.release(pass, || self.now(), &self.times) {
+    fn release(&self, word: Word) {
+        if self.breaker.release(word, || self.now(), &self.times) {
             self.changed.notify_waiters();
         }
         self.report();
     }
 
     /// Releases a reserved token without a call.
-    pub(super) fn cancel_reservation(&self, token: &CircuitToken) {
-        self.release(token.pass());
+    pub(super) fn cancel_reservation(&self, token: CircuitToken) {
+        self.release(token.word);
     }
 
     fn is_slow(&self, took: Option<u64>) -> bool {
         took.is_some_and(|took| took > self.breaker.rules.slow_call())
     }
 
+    /// The nanoseconds for which a timed call has run, without those in which the service has
+    /// waited for the request body.
     fn took(&self, token: &CircuitToken) -> Option<u64> {
-        token.word.is_timed().then(|| match token.stage {
-            Stage::Measured | Stage::Begun => token.time,
-            Stage::Called => self.since(token.time),
-        })
-    }
-
-    /// The nanoseconds since `time`, without those in which the service has waited for the request
-    /// body meanwhile. The wait before the call is already subtracted from `time`.
-    fn since(&self, time: u64) -> u64 {
-        let took = self.now().wrapping_sub(time);
+        if !token.word.is_timed() {
+            return None;
+        }
+        if token.word.is_measured() {
+            return Some(token.time);
+        }
+        let took = self.now().wrapping_sub(token.time);
         // The clock was ahead, which is possible under paused time.
         let took = if took > u64::MAX / 2 { 0 } else { took };
-        #[cfg(feature = "http")]
-        return took.saturating_sub(nanos(crate::upload::waited()));
-        #[cfg(not(feature = "http"))]
-        took
-    }
-}
-
-/// The nanoseconds for which the service has waited for the request body before a call.
-fn waited_before() -> u64 {
-    #[cfg(feature = "http")]
-    return nanos(crate::upload::waited_before());
-    #[cfg(not(feature = "http"))]
-    0
-}
-
-/// Returns whether the caller caused that a slow call has no result.
-fn is_callers_fault() -> bool {
-    #[cfg(feature = "http")]
-    return crate::upload::is_callers_fault(true);
-    #[cfg(not(feature = "http"))]
-    false
-}
-
-/// Publishes the thresholds as gauges.
-fn show(reporter: &Reporter, settings: &CircuitBreakerSettings) {
-    let slow = settings.slow_call.map(|slow| slow.rate);
-    let consecutive = settings.consecutive_failures.map(f64::from);
-    let values = [settings.failure_rate, slow, consecutive];
-    for (cause, value) in Reached::CAUSES.into_iter().zip(values) {
-        let threshold = Setting::Threshold(cause.as_str());
-        reporter.set(threshold, value.unwrap_or(0.0));
+        Some(took.saturating_sub(nanos(upload::waited())))
     }
 }
 
@@ -388,9 +360,9 @@ impl Drop for Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let now = self.now();
+        let (look, now) = self.look();
         f.debug_struct("CircuitBreaker")
-            .field("state", &CircuitState::of(&self.look(now), now))
+            .field("state", &CircuitState::of(&look, now))
             .field("settings", &self.current().get())
             .field("reporter", &self.reporter)
             .finish_non_exhaustive()
@@ -400,25 +372,8 @@ impl fmt::Debug for Shared {
 // === impl CircuitToken ===
 
 impl CircuitToken {
-    #[inline]
-    const fn new(word: Word) -> Self {
-        Self {
-            word,
-            time: 0,
-            stage: Stage::Called,
-        }
-    }
-
     pub(super) fn measured(&mut self, took: u64) {
         self.time = took;
-        self.stage = Stage::Measured;
-    }
-
-    #[inline]
-    fn pass(&self) -> Pass {
-        Pass {
-            word: self.word,
-            has_begun: self.stage == Stage::Begun,
-        }
+        self.word = self.word.measured();
     }
 }

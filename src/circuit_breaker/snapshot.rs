@@ -1,8 +1,10 @@
 //! The state of a breaker as values: states, transitions and snapshots.
 
 use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use super::shared::Shared;
 use crate::control::circuit_breaker::breaker::Look;
 use crate::control::circuit_breaker::state::Change;
 use crate::control::circuit_breaker::word::{Mode, TransitionCause};
@@ -168,6 +170,48 @@ impl CircuitState {
 impl fmt::Display for CircuitState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+// === impl CircuitBreakerSnapshot ===
+
+impl CircuitBreakerSnapshot {
+    pub(super) fn of(shared: &Shared) -> Self {
+        let breaker = &shared.breaker;
+        let (look, now) = shared.look();
+        let (circuit, counts) = (&look.circuit, &look.counts);
+        let totals = breaker.totals();
+        let [failure_rate, slow_call_rate, consecutive_failures] = breaker.reached_totals();
+        let is_enough = counts.calls >= breaker.rules.get().minimum_calls.into();
+        Self {
+            state: CircuitState::of(&look, now),
+            in_state: Duration::from_nanos(now.saturating_sub(circuit.since)),
+            transitions: circuit.transitions,
+            failed_recoveries: circuit.failed_recoveries,
+            probes: circuit.probes.outstanding,
+            calls: counts.calls,
+            failures: counts.failures,
+            slow_calls: counts.slow,
+            slow_failures: counts.slow_failures,
+            failure_rate: counts.failure_rate().filter(|_| is_enough),
+            slow_call_rate: counts.slow_rate().filter(|_| is_enough),
+            mean_duration: counts.mean_duration().map(Duration::from_micros),
+            rejected: shared.reporter.rejected(),
+            would_reject: shared.reporter.would_reject(),
+            totals: CircuitTotals {
+                successes: totals.calls - totals.failures,
+                failures: totals.failures,
+                ignored: breaker.ignored(),
+                slow_calls: totals.slow,
+                panicked: shared.panicked.load(Relaxed),
+                cancelled: shared.cancelled.load(Relaxed),
+            },
+            thresholds_reached: ThresholdsReached {
+                failure_rate,
+                slow_call_rate,
+                consecutive_failures,
+            },
+        }
     }
 }
 

@@ -60,8 +60,9 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 pub use self::settings::CircuitBreakersSettings;
-use super::settings::{CircuitBreakerSettings, Window};
+use super::settings::CircuitBreakerSettings;
 use super::shared::CircuitToken;
+use super::window::Window;
 use super::{CircuitBreaker, CircuitBreakerSnapshot, Transition};
 use crate::config::{ConfigError, Configurable, Settings};
 use crate::gate::GateLayer;

@@ -1,9 +1,7 @@
-//! A circuit breaker without a clock. One word admits calls while the breaker is closed, another
-//! counts the probes, and a lock protects changes of state.
+//! A circuit breaker without a clock. One word admits calls while the breaker is closed, and a
+//! window counts them. A lock protects everything else: changes of state, and the probes.
 
-use std::collections::VecDeque;
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use crate::sync::{
     Mutex, MutexGuard,
@@ -11,62 +9,38 @@ use crate::sync::{
 };
 
 use super::probes::Probes;
-use super::rules::{LiveRules, MAX_PROBES, Reached, Rules};
-use super::state::{Change, Circuit, Times};
-use super::window::{Counts, Window};
-use super::word::{Mode, TransitionCause, Word};
+use super::rules::{LiveRules, Reached, Rules};
+use super::state::{Change, Circuit, Rejected, Times};
+use super::window::{Counts, Sample, Window};
+use super::word::{Mode, TransitionCause, Word, era, update_in_era};
 
 /// A breaker. Times are nanoseconds since an origin.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Breaker {
     /// It is the first of the words that every call reads and no call writes.
-    pub(super) word: AtomicU64,
+    word: AtomicU64,
     /// The number of changes that are not reported yet. It is written under the lock.
-    pub(super) unreported: AtomicU32,
-    /// The ends of the open time and of the half-open time. They are separate words: a call that
-    /// still reads the word of one state must not read the end of the other.
-    pub(super) open_until: AtomicU64,
-    pub(super) half_open_until: AtomicU64,
+    unreported: AtomicU32,
+    /// The end of the open time, so that a call is rejected without the lock.
+    open_until: AtomicU64,
     pub(crate) rules: LiveRules,
-    pub(super) probes: AtomicU64,
     /// `| era: 32 | consecutive failures: 32 |`.
-    pub(super) consecutive: AtomicU64,
+    consecutive: AtomicU64,
     /// `| era: 32 | thresholds that are reached: 32 |`.
-    pub(super) reached: AtomicU64,
+    reached: AtomicU64,
     /// The number of times that each threshold was reached.
-    pub(super) reached_totals: [AtomicU64; Reached::CAUSES.len()],
-    pub(super) ignored: AtomicU64,
-    pub(super) window: Window,
-    pub(super) locked: Mutex<Locked>,
+    reached_totals: [AtomicU64; Reached::CAUSES.len()],
+    ignored: AtomicU64,
+    window: Window,
+    locked: Mutex<Locked>,
 }
 
 #[derive(Debug)]
-pub(super) struct Locked {
-    pub(super) circuit: Circuit,
-    /// The changes that are not reported yet.
-    pub(super) unreported: VecDeque<Change>,
-    /// A call reports them now, in their order.
-    pub(super) is_reporting: bool,
-}
-
-/// The admission of a call: the state that admitted it and, for a probe, whether the breaker knows
-/// that its response has begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Pass {
-    pub(crate) word: Word,
-    pub(crate) has_begun: bool,
-}
-
-/// The reason to reject a call. Times are nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// The breaker stays open for this long.
-    Open(u64),
-    /// All probes are outstanding, and the breaker stays half-open for at most this long.
-    HalfOpen(u64),
-    /// The breaker stays open until it is reset.
-    ForcedOpen,
+struct Locked {
+    circuit: Circuit,
+    /// A call reports the changes now, in their order.
+    is_reporting: bool,
 }
 
 /// The state of a breaker at a time, whether or not a call has changed the state.
@@ -77,184 +51,139 @@ pub(crate) struct Look {
     /// The counts of the window in that state, or those of the probes; while the breaker is open,
     /// the counts on which it opened.
     pub(crate) counts: Counts,
-    /// The number of probes without an outcome.
-    pub(crate) outstanding: u32,
-}
-
-// === impl Refusal ===
-
-impl Refusal {
-    /// The longest time until the state ends by itself.
-    pub(crate) const fn ends_in(self) -> Duration {
-        match self {
-            Refusal::Open(nanos) | Refusal::HalfOpen(nanos) => Duration::from_nanos(nanos),
-            Refusal::ForcedOpen => Duration::MAX,
-        }
-    }
 }
 
 // === impl Breaker: its state ===
 
 impl Breaker {
     pub(crate) fn new(window: Window, rules: &Rules, now: u64) -> Self {
+        let circuit = Circuit::new(now);
         Self {
-            word: AtomicU64::new(Word::new(0, Mode::Closed, rules.is_timed()).0),
+            word: AtomicU64::new(Word::new(0, circuit.mode, rules.slow_call != Rules::NOT_TIMED).0),
             unreported: AtomicU32::new(0),
             open_until: AtomicU64::new(0),
-            half_open_until: AtomicU64::new(0),
             rules: LiveRules::new(rules),
-            // It belongs to no generation yet.
-            probes: AtomicU64::new(Probes::new(u64::MAX).0),
             consecutive: AtomicU64::new(0),
             reached: AtomicU64::new(0),
             reached_totals: std::array::from_fn(|_| AtomicU64::new(0)),
             ignored: AtomicU64::new(0),
             window,
             locked: Mutex::new(Locked {
-                circuit: Circuit::new(now),
-                unreported: VecDeque::new(),
+                circuit,
                 is_reporting: false,
             }),
         }
     }
 
     #[inline]
-    pub(super) fn word(&self) -> Word {
+    fn word(&self) -> Word {
         Word(self.word.load(Ordering::Acquire))
     }
 
-    pub(super) fn probes(&self) -> Probes {
-        Probes(self.probes.load(Ordering::Acquire))
+    fn word_of(&self, circuit: &Circuit) -> Word {
+        Word::new(circuit.generation, circuit.mode, self.rules.is_timed())
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Locked> {
+    fn lock(&self) -> MutexGuard<'_, Locked> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn until(&self, mode: Mode) -> Option<&AtomicU64> {
-        match mode {
-            Mode::Open => Some(&self.open_until),
-            Mode::HalfOpen => Some(&self.half_open_until),
-            _ => None,
-        }
-    }
-
-    /// The time at which a state ends. It may be that of a later generation; the lock checks what
-    /// follows from it.
-    fn ends(&self, mode: Mode) -> u64 {
-        let until = self.until(mode);
-        until.map_or(u64::MAX, |until| until.load(Ordering::Acquire))
-    }
-
-    /// Changes the state, if it is still that of `generation`. It makes the new state outside the
-    /// lock, where code of a user may run. Returns whether the state was that of `generation`.
-    pub(super) fn change(
-        &self,
-        generation: u64,
-        change: impl FnOnce(&mut Circuit) -> Option<Change>,
-    ) -> bool {
-        let mut circuit = self.lock().circuit.clone();
-        if circuit.generation != generation {
-            return false;
-        }
-        let changed = change(&mut circuit);
-        let mut locked = self.lock();
-        let is_current = locked.circuit.generation == generation;
-        if is_current {
-            locked.circuit = circuit;
-            locked.unreported.extend(changed);
-            self.publish(&locked);
-        }
-        is_current
-    }
-
-    /// Writes the values of a state before its word, so that a reader of the word reads no older
-    /// values.
-    fn publish(&self, locked: &Locked) {
-        let unreported = locked.unreported.len() as u32;
-        self.unreported.store(unreported, Ordering::Relaxed);
-        let circuit = &locked.circuit;
-        if let Some(until) = self.until(circuit.mode) {
-            until.store(circuit.until, Ordering::Release);
-        }
-        if circuit.mode == Mode::HalfOpen {
-            let probes = Probes::new(circuit.generation);
-            // A swap and not a store: it comes after the change of a stale probe.
-            self.probes.swap(probes.0, Ordering::AcqRel);
-        }
-        let word = Word::new(circuit.generation, circuit.mode, self.word().is_timed());
-        self.word.store(word.0, Ordering::Release);
-    }
-
-    /// Leaves the states whose time is over, and returns the word of the current state.
-    pub(super) fn advance(&self, now: u64, times: &impl Times) -> Word {
+    /// Changes the state. `change` runs outside the lock, since it may run code of a user, and runs
+    /// again if another thread has changed the state meanwhile.
+    fn update<T>(&self, change: impl Fn(&mut Circuit, &Rules) -> T) -> T {
         loop {
-            let word = self.word();
-            if now < self.ends(word.mode()) {
-                return word;
+            let before = self.lock().circuit.clone();
+            let mut circuit = before.clone();
+            let rules = self.rules.get();
+            let result = change(&mut circuit, &rules);
+            if circuit == before {
+                return result;
             }
-            self.expire(word, now, times);
+            let mut locked = self.lock();
+            if locked.circuit == before {
+                locked.circuit = circuit;
+                self.publish(&locked);
+                return result;
+            }
         }
     }
 
-    /// Leaves a half-open state whose time is over. The next half-open time starts with a call.
-    pub(super) fn end_half_open(&self, now: u64, times: &impl Times) -> Word {
-        let word = self.word();
-        if word.mode() == Mode::HalfOpen && now >= self.ends(Mode::HalfOpen) {
-            self.expire(word, now, times);
+    /// Writes the end of the open time before the word, so that a reader of the word does not read
+    /// an older one. It may read a later one.
+    fn publish(&self, locked: &Locked) {
+        let circuit = &locked.circuit;
+        let unreported = circuit.unreported.len() as u32;
+        self.unreported.store(unreported, Ordering::Relaxed);
+        if circuit.mode == Mode::Open {
+            self.open_until.store(circuit.until, Ordering::Release);
         }
-        self.word()
+        self.word.store(self.word_of(circuit).0, Ordering::Release);
     }
 
-    fn expire(&self, word: Word, now: u64, times: &impl Times) {
-        let rules = self.rules.get();
-        self.change(word.generation(), |circuit| {
-            circuit.expire(now, true, self.probes(), &rules, times)
+    /// Changes the rules. The caller makes one change at a time.
+    pub(crate) fn set_rules(&self, rules: &Rules) {
+        let locked = self.lock();
+        self.rules.set(rules);
+        self.publish(&locked);
+    }
+
+    /// Opens the breaker, if it is closed or half-open, as if a threshold were reached.
+    pub(crate) fn trip(&self, now: u64, times: &impl Times) {
+        self.update(|circuit, rules| {
+            circuit.advance(now, true, rules, times);
+            if let Mode::Closed | Mode::HalfOpen = circuit.mode {
+                circuit.open(TransitionCause::ByHand, now, Counts::default(), times);
+            }
         });
     }
 
-    pub(super) fn open(
-        &self,
-        word: Word,
-        now: u64,
-        cause: TransitionCause,
-        counts: Counts,
-        times: &impl Times,
-    ) -> bool {
-        self.change(word.generation(), |circuit| {
-            let lasts = times.open(circuit.next_recovery(), circuit.generation);
-            circuit.enter(Mode::Open, cause, now, Some(lasts), counts)
-        })
+    /// Forces a state, unless the breaker is in that state. A closed breaker that is closed again
+    /// has an empty window.
+    pub(crate) fn force(&self, to: Mode, now: u64, times: &impl Times) {
+        self.update(|circuit, rules| {
+            circuit.advance(now, true, rules, times);
+            if circuit.mode != to || to == Mode::Closed {
+                circuit.enter(to, TransitionCause::ByHand, now, None, Counts::default());
+            }
+        });
+    }
+
+    /// Reports the changes that are not reported yet, in their order and outside the lock. `report`
+    /// must not unwind.
+    #[inline]
+    pub(crate) fn report(&self, report: impl FnMut(Change)) {
+        if self.unreported.load(Ordering::Relaxed) > 0 {
+            self.report_all(report);
+        }
+    }
+
+    #[cold]
+    fn report_all(&self, mut report: impl FnMut(Change)) {
+        let mut locked = self.lock();
+        if std::mem::replace(&mut locked.is_reporting, true) {
+            return; // the thread that reports also reports these
+        }
+        while let Some(change) = locked.circuit.unreported.pop_front() {
+            let left = locked.circuit.unreported.len() as u32;
+            self.unreported.store(left, Ordering::Relaxed);
+            drop(locked);
+            report(change);
+            locked = self.lock();
+        }
+        locked.is_reporting = false;
     }
 
     /// The state at a time, with all values that belong to it.
     pub(crate) fn look(&self, now: u64, times: &impl Times) -> Look {
-        let rules = self.rules.get();
-        let (stored, probes) = {
-            let locked = self.lock();
-            (locked.circuit.clone(), self.probes())
+        let mut circuit = self.lock().circuit.clone();
+        circuit.advance(now, false, &self.rules.get(), times);
+        let counts = match circuit.mode {
+            Mode::Closed | Mode::ObserveOnly => self.window.counts(era(circuit.generation), now),
+            Mode::HalfOpen => circuit.probes.counts(),
+            Mode::Open => circuit.decided_on,
+            Mode::ForcedOpen | Mode::ForcedClosed => Counts::default(),
         };
-        let mut circuit = stored.clone();
-        while circuit.expire(now, false, probes, &rules, times).is_some() {}
-        let has_slots = probes.done() + probes.outstanding() < rules.probes;
-        if circuit.mode == Mode::HalfOpen && circuit.generation == stored.generation && !has_slots {
-            circuit.conclude(now, probes, &rules, times);
-        }
-        let is_stored = circuit.generation == stored.generation;
-        let word = Word::new(circuit.generation, circuit.mode, false);
-        Look {
-            counts: match circuit.mode {
-                Mode::Closed | Mode::ObserveOnly => self.window.counts(word.era(), now),
-                Mode::HalfOpen if is_stored => probes.counts(),
-                Mode::Open => circuit.decided_on,
-                Mode::HalfOpen | Mode::ForcedOpen | Mode::ForcedClosed => Counts::default(),
-            },
-            outstanding: match circuit.mode {
-                Mode::HalfOpen if is_stored => probes.outstanding(),
-                _ => 0,
-            },
-            circuit,
-        }
+        Look { circuit, counts }
     }
 
     /// The counts of all calls so far.
@@ -287,62 +216,224 @@ impl Breaker {
         &self,
         now: impl FnOnce() -> u64,
         times: &impl Times,
-    ) -> Result<Word, Refusal> {
+    ) -> Result<Word, Rejected> {
         let word = self.word();
-        match word.mode() {
-            Mode::Closed | Mode::ForcedClosed | Mode::ObserveOnly => Ok(word),
-            Mode::ForcedOpen => Err(Refusal::ForcedOpen),
-            Mode::Open => {
-                let now = now();
-                match self.ends(Mode::Open).checked_sub(now) {
-                    Some(left) if left > 0 => Err(Refusal::Open(left)),
-                    _ => self.admit_probe(now, times),
-                }
-            }
-            Mode::HalfOpen => self.admit_probe(now(), times),
+        if word.admits_all() {
+            return Ok(word);
         }
+        let now = now();
+        if word.mode() == Mode::Open {
+            let left = self.open_until.load(Ordering::Acquire).saturating_sub(now);
+            if left > 0 {
+                return Err(Rejected::Open(left));
+            }
+        }
+        self.admit_probe(now, times)
     }
 
     #[cold]
-    fn admit_probe(&self, now: u64, times: &impl Times) -> Result<Word, Refusal> {
-        loop {
-            let word = self.advance(now, times);
-            let left = self.ends(word.mode()).saturating_sub(now);
-            match word.mode() {
-                Mode::Closed | Mode::ForcedClosed | Mode::ObserveOnly => return Ok(word),
-                Mode::ForcedOpen => return Err(Refusal::ForcedOpen),
-                Mode::Open => return Err(Refusal::Open(left)),
-                Mode::HalfOpen => {}
-            }
-            let rules = self.rules.get();
-            let most = rules.probes.min(MAX_PROBES);
-            let generation = word.generation();
-            let is_admitted = self.update_probes(generation, |probes| probes.enter(most));
-            if is_admitted.is_some() {
-                return Ok(word);
-            }
-            // If the rules allow fewer probes than before, the finished ones may have decided.
-            self.conclude(word, now, self.probes(), times);
-            if self.word() == word {
-                return Err(Refusal::HalfOpen(left));
-            }
-        }
+    fn admit_probe(&self, now: u64, times: &impl Times) -> Result<Word, Rejected> {
+        self.update(|circuit, rules| {
+            circuit.admit(now, rules, times)?;
+            Ok(self.word_of(circuit))
+        })
     }
 
     /// Returns whether the state that admitted a call is the current one, and its time is not over.
     pub(crate) fn is_current(&self, word: Word, now: impl FnOnce() -> u64) -> bool {
         self.word().generation() == word.generation()
-            && (word.admits_all() || now() < self.ends(word.mode()))
+            && (word.admits_all() || now() < self.lock().circuit.until)
     }
 
-    /// Notes that the response of a call has begun. Returns whether that is recorded for a probe.
+    /// Notes in the breaker, and in the word of the call, that the response of a probe has begun.
     #[allow(dead_code, reason = "without a protocol nothing begins before it ends")]
     pub(crate) fn begin_response(
         &self,
+        word: &mut Word,
+        now: impl FnOnce() -> u64,
+        times: &impl Times,
+    ) {
+        if self.update_probe(*word, now, |probes| probes.begun += 1, times) {
+            *word = word.begun();
+        }
+    }
+
+    /// Changes a probe. Returns `false` if the call is none, or if its half-open time is over.
+    fn update_probe(
+        &self,
         word: Word,
+        now: impl FnOnce() -> u64,
+        change: impl Fn(&mut Probes),
+        times: &impl Times,
+    ) -> bool {
+        if word.mode() != Mode::HalfOpen {
+            return false;
+        }
+        let (generation, now) = (word.generation(), now());
+        self.update(|circuit, rules| circuit.update_probe(generation, now, &change, rules, times))
+    }
+}
+
+// === impl Breaker: outcomes ===
+
+impl Breaker {
+    /// Records the outcome of a call that was admitted with this word. It reads `now` for a window
+    /// of time, and if the state may change. Returns the thresholds that the outcome reached.
+    #[inline]
+    pub(crate) fn record(
+        &self,
+        admitted: Word,
+        now: impl Fn() -> u64,
+        sample: Sample,
+        times: &impl Times,
+    ) -> Reached {
+        let word = self.word();
+        if !word.counts() || word.generation() != admitted.generation() {
+            self.record_elsewhere(admitted, now, sample, times);
+            return Reached::default();
+        }
+        let consecutive = self.count_consecutive(word, sample.failed());
+        let counts = self.window.record(word.era(), &now, sample);
+        if counts.is_none() && consecutive == 0 && word.mode() == Mode::Closed {
+            return Reached::default();
+        }
+        self.judge(word, now, counts, consecutive, times)
+    }
+
+    /// Records the outcome of a probe, or of a call that belongs to no window.
+    #[cold]
+    fn record_elsewhere(
+        &self,
+        admitted: Word,
+        now: impl FnOnce() -> u64,
+        sample: Sample,
+        times: &impl Times,
+    ) {
+        self.window.record_past(sample);
+        let finish = |probes: &mut Probes| probes.finish(admitted.has_begun(), sample);
+        self.update_probe(admitted, now, finish, times);
+    }
+
+    /// Records a call that was not admitted. It counts in states that count every call.
+    pub(crate) fn record_unadmitted(
+        &self,
+        now: impl Fn() -> u64,
+        sample: Sample,
+        times: &impl Times,
+    ) -> Reached {
+        if self.word().mode() == Mode::HalfOpen {
+            let now = now();
+            self.update(|circuit, rules| circuit.end_half_open(now, rules, times));
+        }
+        let word = self.word();
+        if !word.counts() {
+            self.window.record_past(sample);
+            return Reached::default();
+        }
+        self.record(word, now, sample, times)
+    }
+
+    /// A call has no outcome.
+    pub(crate) fn ignore(&self) {
+        self.ignored.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call has no outcome, or is not made: a probe releases its slot. Returns whether the call
+    /// had one.
+    pub(crate) fn release(
+        &self,
+        admitted: Word,
         now: impl FnOnce() -> u64,
         times: &impl Times,
     ) -> bool {
-        self.update_probe(word, now, Probes::begin, times)
+        let release = |probes: &mut Probes| probes.release(admitted.has_begun());
+        self.update_probe(admitted, now, release, times)
+    }
+
+    /// The number of consecutive failures with this outcome, if the rules use it.
+    #[inline]
+    fn count_consecutive(&self, word: Word, failed: bool) -> u32 {
+        let is_any = self.consecutive.load(Ordering::Relaxed) as u32 > 0;
+        if failed || is_any {
+            return self.update_consecutive(word, failed);
+        }
+        0
+    }
+
+    #[cold]
+    fn update_consecutive(&self, word: Word, failed: bool) -> u32 {
+        if failed && self.rules.get().consecutive_failures.is_none() {
+            return 0;
+        }
+        let count = |count: u32| if failed { count.saturating_add(1) } else { 0 };
+        let changed = update_in_era(&self.consecutive, word.era(), count);
+        changed.map_or(0, |(_, count)| count)
+    }
+
+    /// Opens the breaker if a threshold is reached, or counts the threshold if the breaker only
+    /// observes.
+    #[cold]
+    fn judge(
+        &self,
+        word: Word,
+        now: impl Fn() -> u64,
+        counts: Option<Counts>,
+        consecutive: u32,
+        times: &impl Times,
+    ) -> Reached {
+        let is_closed = word.mode() == Mode::Closed;
+        let counts = match counts {
+            Some(counts) => counts,
+            // The window has only fast successes, or the sample is too late for it.
+            None if is_closed || self.reached.load(Ordering::Relaxed) as u32 == 0 => {
+                Counts::default()
+            }
+            None => self.window.counts(word.era(), now()),
+        };
+        let reached = self.rules.get().reached(&counts, consecutive);
+        if !is_closed {
+            return self.observe(word, reached);
+        }
+        let Some(cause) = reached.cause() else {
+            return Reached::default();
+        };
+        let now = now();
+        // Reads also the counts that the rates do not need.
+        let whole = self.window.counts(word.era(), now);
+        let counts = Counts {
+            slow_failures: whole.slow_failures.min(counts.slow),
+            timed: whole.timed,
+            took: whole.took,
+            ..counts
+        };
+        let is_opened = self.update(|circuit, _| {
+            let is_current = circuit.generation == word.generation();
+            if is_current {
+                circuit.open(cause, now, counts, times);
+            }
+            is_current
+        });
+        if is_opened {
+            self.count_reached(reached)
+        } else {
+            Reached::default()
+        }
+    }
+
+    /// Counts the thresholds that are newly reached while the breaker only observes.
+    fn observe(&self, word: Word, reached: Reached) -> Reached {
+        let changed = update_in_era(&self.reached, word.era(), |_| reached.0);
+        changed.map_or(Reached::default(), |(before, now)| {
+            self.count_reached(Reached(now & !before))
+        })
+    }
+
+    fn count_reached(&self, reached: Reached) -> Reached {
+        for (index, total) in self.reached_totals.iter().enumerate() {
+            if reached.has(index) {
+                total.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        reached
     }
 }

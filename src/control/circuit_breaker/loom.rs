@@ -3,7 +3,7 @@
 use loom::sync::Arc;
 use loom::thread;
 
-use super::breaker::{Breaker, Pass};
+use super::breaker::Breaker;
 use super::rules::{LiveRules, Rules};
 use super::state::Times;
 use super::window::{Sample, Window};
@@ -53,15 +53,8 @@ fn enter(breaker: &Breaker, now: u64) -> Option<Word> {
     breaker.admit(|| now, &Fixed).ok()
 }
 
-const fn pass(word: Word) -> Pass {
-    Pass {
-        word,
-        has_begun: false,
-    }
-}
-
 fn record(breaker: &Breaker, word: Word, now: u64, failed: bool) {
-    breaker.record(pass(word), || now, sample(failed), &Fixed);
+    breaker.record(word, || now, sample(failed), &Fixed);
 }
 
 fn mode(breaker: &Breaker, now: u64) -> Mode {
@@ -69,7 +62,7 @@ fn mode(breaker: &Breaker, now: u64) -> Mode {
 }
 
 fn outstanding(breaker: &Breaker, now: u64) -> u32 {
-    breaker.look(now, &Fixed).outstanding
+    breaker.look(now, &Fixed).circuit.probes.outstanding
 }
 
 /// All interleavings with at most three preemptions, for tests that read the rules: they are many
@@ -210,7 +203,7 @@ fn an_older_failure_is_not_in_the_row() {
             &breaker,
             move |breaker| record(&breaker, old, 0, true),
             |breaker| {
-                breaker.reset(0, &Fixed);
+                breaker.force(Mode::Closed, 0, &Fixed);
                 let new = enter(breaker, 0).unwrap();
                 record(&breaker, new, 0, true);
                 assert_eq!(mode(breaker, 0), Mode::Closed);
@@ -263,7 +256,7 @@ fn it_is_half_open_once_and_admits_no_more_than_its_probes() {
         );
         assert_eq!(outstanding(&breaker, over), 2);
         assert_eq!(changes(&breaker), [(Mode::Open, Mode::HalfOpen)]);
-        assert!(breaker.release(pass(probe), || over, &Fixed));
+        assert!(breaker.release(probe, || over, &Fixed));
         assert!(enter(&breaker, over).is_some());
     });
 }
@@ -292,7 +285,7 @@ fn a_place_that_is_given_back_is_not_lost() {
         let second = enter(&breaker, over).unwrap();
         race(
             &breaker,
-            move |breaker| assert!(breaker.release(pass(first), || over, &Fixed)),
+            move |breaker| assert!(breaker.release(first, || over, &Fixed)),
             |breaker| record(&breaker, second, over, false),
         );
         assert_eq!(outstanding(&breaker, over), 0);
@@ -312,9 +305,9 @@ fn a_stale_probe_gives_back_no_place_of_the_next() {
         let probe = enter(&breaker, over).unwrap();
         race(
             &breaker,
-            move |breaker| breaker.release(pass(probe), || over, &Fixed),
+            move |breaker| breaker.release(probe, || over, &Fixed),
             |breaker| {
-                breaker.reset(over, &Fixed);
+                breaker.force(Mode::Closed, over, &Fixed);
                 breaker.trip(over, &Fixed);
                 assert!(enter(breaker, over + 100).is_some());
             },

@@ -1,8 +1,6 @@
 //! Decisions of the circuit breaker.
 
 pub(crate) mod breaker;
-mod by_hand;
-mod outcomes;
 mod probes;
 pub(crate) mod rules;
 pub(crate) mod state;

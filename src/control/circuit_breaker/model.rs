@@ -3,9 +3,9 @@
 
 use proptest::prelude::*;
 
-use super::breaker::{Breaker, Pass, Refusal};
+use super::breaker::Breaker;
 use super::rules::Rules;
-use super::state::{Change, Times};
+use super::state::{Change, Rejected, Times};
 use super::window::{Sample, Window};
 use super::word::{Mode, Word};
 use crate::outcome::Outcome;
@@ -73,14 +73,14 @@ impl World {
                 let granted = (word, self.model.generation, self.model.now);
                 self.permits.push(granted);
             }
-            Err(Refusal::Open(nanos)) => {
+            Err(Rejected::Open(nanos)) => {
                 prop_assert_eq!(nanos, self.model.until * MILLI - self.now());
             }
-            Err(Refusal::HalfOpen(nanos)) => {
+            Err(Rejected::HalfOpen(nanos)) => {
                 prop_assert_eq!(nanos, self.model.until * MILLI - self.now());
                 prop_assert_eq!(self.model.mode, log::Mode::HalfOpen);
             }
-            Err(Refusal::ForcedOpen) => prop_assert_eq!(self.model.mode, log::Mode::ForcedOpen),
+            Err(Rejected::ForcedOpen) => prop_assert_eq!(self.model.mode, log::Mode::ForcedOpen),
         }
         Ok(())
     }
@@ -88,25 +88,21 @@ impl World {
     fn settle(&mut self, word: Option<Word>, outcome: Outcome, took: u64) {
         let (breaker, now) = (&self.breaker, || self.now());
         let slow = took > SLOW;
-        let pass = word.map(|word| Pass {
-            word,
-            has_begun: false,
-        });
         let failed = match outcome {
             Outcome::Success => false,
             Outcome::Failure | Outcome::Panicked => true,
             Outcome::Cancelled if slow => true,
             Outcome::Cancelled | Outcome::Ignored => {
                 breaker.ignore();
-                if let Some(pass) = pass {
-                    breaker.release(pass, now, &Fixed);
+                if let Some(word) = word {
+                    breaker.release(word, now, &Fixed);
                 }
                 return;
             }
         };
         let sample = Sample::new(failed, slow, took * 1000);
-        match pass {
-            Some(pass) => breaker.record(pass, now, sample, &Fixed),
+        match word {
+            Some(word) => breaker.record(word, now, sample, &Fixed),
             None => breaker.record_unadmitted(now, sample, &Fixed),
         };
     }
@@ -153,7 +149,7 @@ impl World {
                 self.model.force(log::Mode::ObserveOnly);
             }
             Step::Reset => {
-                self.breaker.reset(now, &Fixed);
+                self.breaker.force(Mode::Closed, now, &Fixed);
                 self.model.catch_up();
                 self.model.enter(log::Mode::Closed, self.model.now);
             }
@@ -184,7 +180,7 @@ impl World {
                 prop_assert!(is_same, "{mode:?} after {:?}", model.next());
             }
             (log::Mode::HalfOpen, Mode::HalfOpen) => {
-                prop_assert_eq!(look.outstanding as usize, model.outstanding);
+                prop_assert_eq!(look.circuit.probes.outstanding as usize, model.outstanding);
             }
             (log::Mode::Closed, Mode::Closed)
             | (log::Mode::ForcedOpen, Mode::ForcedOpen)

@@ -14,14 +14,13 @@ pub(crate) struct Rules {
     pub(crate) consecutive_failures: Option<u32>,
     /// The upper bound for concurrent probes.
     pub(crate) probes: u32,
-    /// The longest duration of a call that is not slow, in nanoseconds; `u64::MAX` for no
-    /// threshold.
+    /// The longest duration of a call that is not slow, in nanoseconds.
     pub(crate) slow_call: u64,
 }
 
 /// The thresholds that are reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reached(u32);
+pub(crate) struct Reached(pub(super) u32);
 
 /// The decision of the probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,15 +34,11 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct LiveRules(Published<5>);
 
-/// The upper bound for concurrent probes.
-pub(crate) const MAX_PROBES: u32 = 1000;
-
 // === impl Rules ===
 
 impl Rules {
-    pub(crate) const fn is_timed(&self) -> bool {
-        self.slow_call != u64::MAX
-    }
+    /// The value of `slow_call` without a threshold.
+    pub(crate) const NOT_TIMED: u64 = u64::MAX;
 
     /// The thresholds that these counts and this number of consecutive failures reach.
     pub(crate) fn reached(&self, counts: &Counts, consecutive_failures: u32) -> Reached {
@@ -62,24 +57,18 @@ impl Rules {
     /// the half-open time, a stream that began in time is a success, and every other probe without
     /// an outcome is failed and slow.
     pub(super) fn decide(&self, probes: Probes, is_over: bool) -> Verdict {
-        let begun = if is_over { probes.begun() } else { 0 };
-        let known = probes.done() + begun;
-        if known == 0 {
-            return if is_over {
-                Verdict::Open
-            } else {
-                Verdict::Undecided
-            };
-        }
-        let mut all = probes.outstanding() + probes.done();
-        if !is_over {
-            all = all.max(self.probes);
-        }
+        let begun = if is_over { probes.begun } else { 0 };
+        let known = probes.done + begun;
+        let all = if is_over {
+            probes.admitted()
+        } else {
+            probes.admitted().max(self.probes)
+        };
         let missing = all - known;
         let may_open = |failed, slow| self.failed(failed, all) || self.slow(slow, all);
-        if may_open(probes.failed(), probes.slow()) {
+        if known > 0 && may_open(probes.failed, probes.slow) {
             Verdict::Open
-        } else if !may_open(probes.failed() + missing, probes.slow() + missing) {
+        } else if known > 0 && !may_open(probes.failed + missing, probes.slow + missing) {
             Verdict::Close
         } else if is_over {
             Verdict::Open
@@ -117,14 +106,6 @@ impl Reached {
         TransitionCause::SlowCallRate,
         TransitionCause::ConsecutiveFailures,
     ];
-
-    pub(super) const fn from_bits(bits: u32) -> Self {
-        Self(bits)
-    }
-
-    pub(super) const fn bits(self) -> u32 {
-        self.0
-    }
 
     fn with(self, index: usize, is_reached: bool) -> Self {
         Self(self.0 | u32::from(is_reached) << index)
@@ -167,6 +148,10 @@ impl LiveRules {
     #[inline]
     pub(crate) fn slow_call(&self) -> u64 {
         self.0.word(4)
+    }
+
+    pub(super) fn is_timed(&self) -> bool {
+        self.slow_call() != Rules::NOT_TIMED
     }
 
     fn words(rules: &Rules) -> [u64; 5] {
@@ -258,14 +243,13 @@ mod tests {
     /// Makes probes: `done` have an outcome, of which `failed` failed and `slow` were slow;
     /// `outstanding` have none, and the response of `begun` of these has begun.
     fn probes(done: u32, failed: u32, slow: u32, outstanding: u32, begun: u32) -> Probes {
-        let mut probes = Probes::new(0);
-        for _ in 0..done + outstanding {
-            probes = probes.enter(1000).unwrap();
+        Probes {
+            outstanding,
+            begun,
+            done,
+            failed,
+            slow,
         }
-        for number in 0..done {
-            probes = probes.finish(false, number < failed, number < slow);
-        }
-        (0..begun).fold(probes, |probes, _| probes.begin())
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! The state of a circuit breaker, and its transitions, without atomics.
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
 use super::probes::Probes;
 use super::rules::{Rules, Verdict};
 use super::window::Counts;
 use super::word::{FLAP_BITS, Mode, TransitionCause, era};
 
-/// The state of a breaker, which changes under a lock. Times are nanoseconds.
+/// The state of a breaker. Times are nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Circuit {
     pub(crate) mode: Mode,
     /// Changes with every transition, to recognise results of earlier states.
-    pub(crate) generation: u64,
+    pub(super) generation: u64,
     pub(crate) since: u64,
     /// The end of the open or of the half-open time; `u64::MAX` for no end.
     pub(crate) until: u64,
@@ -18,7 +21,11 @@ pub(crate) struct Circuit {
     pub(crate) failed_recoveries: u32,
     pub(crate) transitions: u64,
     /// The counts on which the last transition was decided.
-    pub(crate) decided_on: Counts,
+    pub(super) decided_on: Counts,
+    /// Those of this half-open state.
+    pub(crate) probes: Probes,
+    /// The changes that are not reported yet.
+    pub(super) unreported: VecDeque<Change>,
 }
 
 /// A change of state.
@@ -34,6 +41,17 @@ pub(crate) struct Change {
     pub(crate) counts: Counts,
 }
 
+/// The reason to reject a call. Times are nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejected {
+    /// The breaker stays open for this long.
+    Open(u64),
+    /// All probes are outstanding, and the breaker stays half-open for at most this long.
+    HalfOpen(u64),
+    /// The breaker stays open until it is reset.
+    ForcedOpen,
+}
+
 /// The durations of states, in nanoseconds.
 pub(crate) trait Times {
     /// The open time after this number of failed recoveries. It must be the same each time for the
@@ -42,6 +60,18 @@ pub(crate) trait Times {
 
     /// The half-open time after this open time.
     fn half_open(&self, open: u64) -> u64;
+}
+
+// === impl Rejected ===
+
+impl Rejected {
+    /// The longest time until the state ends by itself.
+    pub(crate) const fn ends_in(self) -> Duration {
+        match self {
+            Rejected::Open(nanos) | Rejected::HalfOpen(nanos) => Duration::from_nanos(nanos),
+            Rejected::ForcedOpen => Duration::MAX,
+        }
+    }
 }
 
 // === impl Circuit ===
@@ -56,7 +86,67 @@ impl Circuit {
             failed_recoveries: 0,
             transitions: 0,
             decided_on: Counts::default(),
+            probes: Probes::default(),
+            unreported: VecDeque::new(),
         }
+    }
+
+    /// Admits a call in the state that it finds, or rejects it.
+    pub(super) fn admit(
+        &mut self,
+        now: u64,
+        rules: &Rules,
+        times: &impl Times,
+    ) -> Result<(), Rejected> {
+        self.advance(now, true, rules, times);
+        let left = self.until.saturating_sub(now);
+        match self.mode {
+            Mode::Closed | Mode::ForcedClosed | Mode::ObserveOnly => Ok(()),
+            Mode::Open => Err(Rejected::Open(left)),
+            Mode::ForcedOpen => Err(Rejected::ForcedOpen),
+            Mode::HalfOpen if self.probes.admitted() >= rules.probes => {
+                Err(Rejected::HalfOpen(left))
+            }
+            Mode::HalfOpen => {
+                self.probes.outstanding += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Changes a probe of this generation. If the half-open time is over, the probes decide without
+    /// it. Returns whether it was changed.
+    pub(super) fn update_probe(
+        &mut self,
+        generation: u64,
+        now: u64,
+        change: impl FnOnce(&mut Probes),
+        rules: &Rules,
+        times: &impl Times,
+    ) -> bool {
+        if self.generation != generation || self.expire(now, true, rules, times) {
+            return false;
+        }
+        change(&mut self.probes);
+        self.conclude(false, now, rules, times);
+        true
+    }
+
+    /// Opens now, for a time that depends on the failed recoveries.
+    pub(super) fn open(
+        &mut self,
+        cause: TransitionCause,
+        now: u64,
+        counts: Counts,
+        times: &impl Times,
+    ) {
+        let failed_recoveries = match self.mode {
+            Mode::HalfOpen => self.failed_recoveries.saturating_add(1),
+            _ => 0,
+        };
+        let lasts = times.open(failed_recoveries, self.generation);
+        self.enter(Mode::Open, cause, now, Some(lasts), counts);
+        self.failed_recoveries = failed_recoveries;
     }
 
     /// Changes the state, for this time if the state ends by itself. A change to the same state
@@ -68,96 +158,83 @@ impl Circuit {
         now: u64,
         lasts: Option<u64>,
         counts: Counts,
-    ) -> Option<Change> {
+    ) {
         let from = self.mode;
-        self.failed_recoveries = match (from, to) {
-            (Mode::HalfOpen, Mode::Open) => self.next_recovery(),
-            (Mode::Open, Mode::HalfOpen) => self.failed_recoveries,
-            _ => 0,
-        };
+        if to != Mode::HalfOpen {
+            self.failed_recoveries = 0;
+        }
         self.generation = match to {
             Mode::Closed | Mode::ObserveOnly => (era(self.generation) + 1) << FLAP_BITS,
             _ => self.generation + 1,
         };
         self.mode = to;
         self.until = lasts.map_or(u64::MAX, |lasts| now.saturating_add(lasts));
+        self.probes = Probes::default();
         if from == to {
-            return None;
+            return;
         }
         self.since = now;
         self.transitions += 1;
         self.decided_on = counts;
-        Some(Change {
+        self.unreported.push_back(Change {
             from,
             to,
             cause,
             number: self.transitions,
             lasts,
             counts,
-        })
+        });
     }
 
-    /// The number of failed recoveries if the breaker opens now.
-    pub(super) fn next_recovery(&self) -> u32 {
-        match self.mode {
-            Mode::HalfOpen => self.failed_recoveries.saturating_add(1),
-            _ => 0,
+    /// Changes to the state that a call finds now. If there is no call, because the state is only
+    /// read, a half-open time does not start.
+    pub(super) fn advance(&mut self, now: u64, is_call: bool, rules: &Rules, times: &impl Times) {
+        while self.expire(now, is_call, rules, times) {}
+        // If the rules allow fewer probes than before, the finished ones may have decided.
+        if self.mode == Mode::HalfOpen && self.probes.admitted() >= rules.probes {
+            self.conclude(false, now, rules, times);
         }
     }
 
-    /// Leaves the half-open state if the probes have decided.
-    pub(super) fn conclude(
-        &mut self,
-        now: u64,
-        probes: Probes,
-        rules: &Rules,
-        times: &impl Times,
-    ) -> Option<Change> {
-        match rules.decide(probes, false) {
-            Verdict::Undecided => None,
-            Verdict::Close => {
-                let cause = TransitionCause::ProbesSucceeded;
-                self.enter(Mode::Closed, cause, now, None, probes.counts())
-            }
-            Verdict::Open => {
-                let cause = TransitionCause::ProbesFailed;
-                let lasts = times.open(self.next_recovery(), self.generation);
-                self.enter(Mode::Open, cause, now, Some(lasts), probes.counts())
-            }
+    /// Leaves a half-open state whose time is over.
+    pub(super) fn end_half_open(&mut self, now: u64, rules: &Rules, times: &impl Times) {
+        if self.mode == Mode::HalfOpen {
+            self.expire(now, true, rules, times);
         }
     }
 
-    /// Leaves a state whose time is over by `now`; `None` if there is none. If a call finds it, the
-    /// half-open time starts now. If the state is only read, the half-open time has not started.
-    pub(super) fn expire(
-        &mut self,
-        now: u64,
-        is_call: bool,
-        probes: Probes,
-        rules: &Rules,
-        times: &impl Times,
-    ) -> Option<Change> {
+    /// Leaves a state whose time is over by `now`. Returns whether there was one.
+    fn expire(&mut self, now: u64, is_call: bool, rules: &Rules, times: &impl Times) -> bool {
         let over = self.until;
         if now < over {
-            return None;
+            return false;
         }
         match self.mode {
             Mode::Open => {
                 let lasts = is_call.then(|| times.half_open(over.saturating_sub(self.since)));
                 let at = if is_call { now } else { over };
                 let cause = TransitionCause::OpenTimeOver;
-                self.enter(Mode::HalfOpen, cause, at, lasts, Counts::default())
+                self.enter(Mode::HalfOpen, cause, at, lasts, Counts::default());
             }
-            Mode::HalfOpen if rules.decide(probes, true) == Verdict::Close => {
+            Mode::HalfOpen => self.conclude(true, over, rules, times),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Leaves the half-open state if the probes have decided.
+    fn conclude(&mut self, is_over: bool, now: u64, rules: &Rules, times: &impl Times) {
+        let counts = self.probes.counts();
+        match rules.decide(self.probes, is_over) {
+            Verdict::Undecided => {}
+            Verdict::Close => {
                 let cause = TransitionCause::ProbesSucceeded;
-                self.enter(Mode::Closed, cause, over, None, probes.counts())
+                self.enter(Mode::Closed, cause, now, None, counts);
             }
-            Mode::HalfOpen => {
-                let cause = TransitionCause::HalfOpenTimeOver;
-                let lasts = times.open(self.next_recovery(), self.generation);
-                self.enter(Mode::Open, cause, over, Some(lasts), probes.counts())
+            Verdict::Open if is_over => {
+                self.open(TransitionCause::HalfOpenTimeOver, now, counts, times);
             }
-            _ => None,
+            Verdict::Open => self.open(TransitionCause::ProbesFailed, now, counts, times),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The names of states and causes, and the word from which calls read the state.
 
+use crate::sync::atomic::{AtomicU64, Ordering};
+
 /// The mode of a breaker, without times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -35,7 +37,8 @@ pub enum TransitionCause {
     ByHand,
 }
 
-/// The state as calls read it: `| generation: 60 | calls are timed: 1 | mode: 3 |`.
+/// The state as calls read it, and as the token of a call keeps it: `| generation: 58 | duration is
+/// known: 1 | response has begun: 1 | calls are timed: 1 | mode: 3 |`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word(pub(super) u64);
 
@@ -50,10 +53,34 @@ pub(super) const fn era(generation: u64) -> u64 {
     generation >> FLAP_BITS
 }
 
+/// Changes a word `| era: 32 | value: 32 |`, whose value is 0 in a new era. Returns the values
+/// before and after, or `None` if the word is of a later era.
+pub(super) fn update_in_era(
+    word: &AtomicU64,
+    era: u64,
+    change: impl Fn(u32) -> u32,
+) -> Option<(u32, u32)> {
+    let tag = era as u32;
+    let value = |word: u64| {
+        if (word >> 32) as u32 == tag {
+            word as u32
+        } else {
+            0
+        }
+    };
+    let update = |word: u64| {
+        let ahead = ((word >> 32) as u32).wrapping_sub(tag);
+        let is_later = ahead != 0 && ahead < 1 << 31;
+        (!is_later).then(|| u64::from(tag) << 32 | u64::from(change(value(word))))
+    };
+    let (set, fetch) = (Ordering::AcqRel, Ordering::Acquire);
+    let before = value(word.fetch_update(set, fetch, update).ok()?);
+    Some((before, change(before)))
+}
+
 // === impl Mode ===
 
 impl Mode {
-    #[cfg(feature = "metrics")]
     pub(crate) const ALL: [Mode; 6] = [
         Mode::Closed,
         Mode::Open,
@@ -71,19 +98,6 @@ impl Mode {
             Mode::ForcedOpen => "forced_open",
             Mode::ForcedClosed => "forced_closed",
             Mode::ObserveOnly => "observe_only",
-        }
-    }
-
-    /// Three bits, with six valid values.
-    #[inline]
-    const fn of_index(index: u64) -> Mode {
-        match index {
-            0 => Mode::Closed,
-            1 => Mode::Open,
-            2 => Mode::HalfOpen,
-            3 => Mode::ForcedOpen,
-            4 => Mode::ForcedClosed,
-            _ => Mode::ObserveOnly,
         }
     }
 }
@@ -110,16 +124,19 @@ impl TransitionCause {
 
 impl Word {
     const MODE: u64 = 0b111;
-    const TIMED: u64 = 0b1000;
-    const GENERATION_SHIFT: u32 = 4;
+    const TIMED: u64 = 1 << 3;
+    const BEGUN: u64 = 1 << 4;
+    const MEASURED: u64 = 1 << 5;
+    const GENERATION_SHIFT: u32 = 6;
 
     pub(super) const fn new(generation: u64, mode: Mode, timed: bool) -> Self {
-        Self(generation << Self::GENERATION_SHIFT | (timed as u64) << 3 | mode as u64)
+        let timed = if timed { Self::TIMED } else { 0 };
+        Self(generation << Self::GENERATION_SHIFT | timed | mode as u64)
     }
 
     #[inline]
     pub(super) const fn mode(self) -> Mode {
-        Mode::of_index(self.0 & Self::MODE)
+        Mode::ALL[(self.0 & Self::MODE) as usize]
     }
 
     /// The breaker is closed, and calls are not timed: no decision is necessary.
@@ -132,6 +149,24 @@ impl Word {
     #[inline]
     pub(crate) const fn is_timed(self) -> bool {
         self.0 & Self::TIMED != 0
+    }
+
+    /// The breaker knows that the response of this probe has begun.
+    pub(super) const fn has_begun(self) -> bool {
+        self.0 & Self::BEGUN != 0
+    }
+
+    /// The token has the duration of the call instead of its start.
+    pub(crate) const fn is_measured(self) -> bool {
+        self.0 & Self::MEASURED != 0
+    }
+
+    pub(crate) const fn measured(self) -> Self {
+        Self(self.0 | Self::MEASURED)
+    }
+
+    pub(super) const fn begun(self) -> Self {
+        Self(self.0 | Self::BEGUN)
     }
 
     #[inline]
@@ -148,9 +183,12 @@ impl Word {
     /// Every call is admitted.
     #[inline]
     pub(crate) const fn admits_all(self) -> bool {
-        matches!(
-            self.mode(),
-            Mode::Closed | Mode::ForcedClosed | Mode::ObserveOnly
-        )
+        self.counts() || matches!(self.mode(), Mode::ForcedClosed)
+    }
+
+    /// The window counts every call.
+    #[inline]
+    pub(super) const fn counts(self) -> bool {
+        matches!(self.mode(), Mode::Closed | Mode::ObserveOnly)
     }
 }

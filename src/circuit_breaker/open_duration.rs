@@ -28,22 +28,26 @@ pub(super) const LEAST: Duration = Duration::from_millis(1);
 ///
 /// Two values are equal if their numbers are equal, or if they are clones with the same function.
 /// With the feature `serde`, a value with a function returns an error when it is serialized.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(from = "Form"))]
 pub struct OpenDuration {
     length: Length,
     jitter: f64,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 enum Length {
     Exponential {
         initial: Duration,
         factor: f64,
         max: Duration,
     },
-    FromFn(Arc<dyn Fn(u32) -> Duration + Send + Sync>),
+    FromFn(Function),
 }
+
+/// It is equal to its clones only.
+#[derive(Clone)]
+struct Function(Arc<dyn Fn(u32) -> Duration + Send + Sync>);
 
 /// How it is written: `"5s"`, or `{ initial = "5s", factor = 2.0, max = "1m", jitter = 0.1 }`.
 #[cfg(feature = "serde")]
@@ -88,11 +92,11 @@ impl OpenDuration {
     ///
     /// The breaker may call the function more than once, also when you read the state: the result
     /// should depend on the argument alone, and the function must not call the breaker. The breaker
-    /// holds no lock during the call. If the
-    /// function panics, the breaker stays open for five seconds.
+    /// holds no lock during the call. If the function panics, the breaker stays open for five
+    /// seconds.
     pub fn from_fn(length: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
         Self {
-            length: Length::FromFn(Arc::new(length)),
+            length: Length::FromFn(Function(Arc::new(length))),
             jitter: 0.0,
         }
     }
@@ -133,7 +137,7 @@ impl OpenDuration {
                 let length = Duration::try_from_secs_f64(initial.as_secs_f64() * times);
                 (length.unwrap_or(Duration::MAX), *max)
             }
-            Length::FromFn(length) => (length(failed_recoveries), Duration::MAX),
+            Length::FromFn(function) => (function.0(failed_recoveries), Duration::MAX),
         };
         let length = length.min(max);
         if self.jitter == 0.0 {
@@ -152,28 +156,6 @@ impl From<Duration> for OpenDuration {
     }
 }
 
-impl PartialEq for OpenDuration {
-    fn eq(&self, other: &Self) -> bool {
-        let is_same_length = match (&self.length, &other.length) {
-            (Length::FromFn(one), Length::FromFn(other)) => Arc::ptr_eq(one, other),
-            (
-                Length::Exponential {
-                    initial,
-                    factor,
-                    max,
-                },
-                Length::Exponential {
-                    initial: other_initial,
-                    factor: other_factor,
-                    max: other_max,
-                },
-            ) => (initial, factor, max) == (other_initial, other_factor, other_max),
-            _ => false,
-        };
-        is_same_length && self.jitter == other.jitter
-    }
-}
-
 #[cfg(feature = "http")]
 impl Fields for OpenDuration {
     fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
@@ -187,11 +169,7 @@ impl Fields for OpenDuration {
                 each(format!("{path}.factor"), format!("{factor:?}"));
                 each(format!("{path}.max"), format!("{max:?}"));
             }
-            // Two functions are equal if they are at the same address.
-            Length::FromFn(length) => {
-                let address = Arc::as_ptr(length).cast::<()>();
-                each(path.to_owned(), format!("a function at {address:?}"));
-            }
+            Length::FromFn(function) => each(path.to_owned(), format!("{function:?}")),
         }
         each(format!("{path}.jitter"), format!("{:?}", self.jitter));
     }
@@ -216,45 +194,38 @@ impl From<Form> for OpenDuration {
 impl serde::Serialize for OpenDuration {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let jitter = self.jitter;
-        let form = match self.length {
-            Length::Exponential {
-                initial,
-                factor: 1.0,
-                max,
-            } if max == DAY && jitter == 0.0 => Form::Fixed(initial),
-            Length::Exponential {
-                initial,
-                factor,
-                max,
-            } => Form::Exponential {
+        let Length::Exponential {
+            initial,
+            factor,
+            max,
+        } = self.length
+        else {
+            return Err(serde::ser::Error::custom("the open duration is a function"));
+        };
+        let form = if *self == initial.into() {
+            Form::Fixed(initial)
+        } else {
+            Form::Exponential {
                 initial,
                 factor,
                 max,
                 jitter,
-            },
-            Length::FromFn(_) => {
-                let message = "the open duration is a function";
-                return Err(serde::ser::Error::custom(message));
             }
         };
         form.serialize(serializer)
     }
 }
 
-impl fmt::Debug for OpenDuration {
+// === impl Function ===
+
+impl PartialEq for Function {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("OpenDuration");
-        match &self.length {
-            Length::Exponential {
-                initial,
-                factor,
-                max,
-            } => debug
-                .field("initial", initial)
-                .field("factor", factor)
-                .field("max", max),
-            Length::FromFn(_) => debug.field("from_fn", &"a function"),
-        };
-        debug.field("jitter", &self.jitter).finish()
+        write!(f, "a function at {:?}", Arc::as_ptr(&self.0).cast::<()>())
     }
 }

@@ -54,7 +54,7 @@ mod settings;
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
@@ -71,25 +71,27 @@ use crate::outcome::Outcome;
 use crate::policy::{Admission, NoWait, Policy, Settled};
 use crate::protocol::Http;
 use crate::request::RequestKind;
+use crate::sync::lock;
 
 /// A layer that puts a breaker per key in front of a service:
 /// `CircuitBreakersLayer::new(breakers.by_head(|head| ..))`.
 pub type CircuitBreakersLayer<K, F, X = Http> = GateLayer<PerKey<K, F>, X>;
 
 type Hook<K> = Arc<dyn Fn(&K, &Transition) + Send + Sync>;
-type Hooks<K> = Arc<RwLock<Vec<Hook<K>>>>;
+type Hooks<K> = Arc<Mutex<Vec<Hook<K>>>>;
 
 /// One [`CircuitBreaker`] per key, all with the same settings. A cheap `Clone`: all clones are the
 /// same family.
+#[derive(Clone)]
 pub struct CircuitBreakers<K> {
     family: Arc<Family<K>>,
 }
 
 struct Family<K> {
     breakers: Cache<K, CircuitBreaker>,
-    /// The settings of the next breaker. Locked for reading while a breaker is made, so that it
-    /// does not miss a change.
-    template: RwLock<Template>,
+    /// The settings of the next breaker. Locked while a breaker is made, so that it does not miss a
+    /// change.
+    template: Mutex<Template>,
     hooks: Hooks<K>,
     name: OnceLock<Cow<'static, str>>,
     label: OnceLock<fn(&K) -> String>,
@@ -109,6 +111,7 @@ pub struct KeyedToken {
 }
 
 /// The policy of [`CircuitBreakers`], with a closure that returns the key of a request.
+#[derive(Clone)]
 pub struct PerKey<K, F> {
     breakers: CircuitBreakers<K>,
     key: F,
@@ -137,7 +140,7 @@ where
                     // With this policy, a new key is as important as a frequent one.
                     .eviction_policy(EvictionPolicy::lru())
                     .build(),
-                template: RwLock::new(Template {
+                template: Mutex::new(Template {
                     settings: settings.breaker,
                     hand: |_| (),
                 }),
@@ -174,7 +177,7 @@ where
         if let Some(breaker) = family.breakers.get(key) {
             return breaker;
         }
-        let template = family.template();
+        let template = lock(&family.template);
         family
             .breakers
             .get_with_by_ref(key, || family.make(key, &template))
@@ -213,7 +216,7 @@ where
 
     /// The settings of future breakers.
     pub fn settings(&self) -> CircuitBreakerSettings {
-        self.family.template().settings.clone()
+        lock(&self.family.template).settings.clone()
     }
 
     /// Replaces the settings of all breakers, present and future, including those that you have
@@ -237,7 +240,7 @@ where
         &self,
         settings: impl FnOnce(Window) -> CircuitBreakerSettings,
     ) -> CircuitBreakerSettings {
-        let mut template = self.family.template_mut();
+        let mut template = lock(&self.family.template);
         let settings = settings(template.settings.window);
         let before = std::mem::replace(&mut template.settings, settings);
         for (_, breaker) in &self.family.breakers {
@@ -259,11 +262,7 @@ where
     /// [`CircuitBreaker::on_transition`] does. The hook must not hold a breaker, since the breaker
     /// would then outlive its key.
     pub fn on_transition(&self, hook: impl Fn(&K, &Transition) + Send + Sync + 'static) {
-        self.family
-            .hooks
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::new(hook));
+        lock(&self.family.hooks).push(Arc::new(hook));
     }
 
     /// [`CircuitBreaker::force_open`] for all breakers, present and future.
@@ -287,7 +286,7 @@ where
     }
 
     fn by_hand(&self, hand: fn(&CircuitBreaker)) {
-        self.family.template_mut().hand = hand;
+        lock(&self.family.template).hand = hand;
         // Hooks run here and may get a breaker, so the lock must not be held.
         for (_, breaker) in &self.family.breakers {
             hand(&breaker);
@@ -326,19 +325,11 @@ where
     }
 }
 
-impl<K> Clone for CircuitBreakers<K> {
-    fn clone(&self) -> Self {
-        Self {
-            family: self.family.clone(),
-        }
-    }
-}
-
 impl<K> fmt::Debug for CircuitBreakers<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreakers")
             .field("name", &self.family.name())
-            .field("settings", &self.family.template().settings)
+            .field("settings", &lock(&self.family.template).settings)
             .finish_non_exhaustive()
     }
 }
@@ -348,16 +339,6 @@ impl<K> fmt::Debug for CircuitBreakers<K> {
 impl<K> Family<K> {
     fn name(&self) -> Cow<'static, str> {
         self.name.get().cloned().unwrap_or_default()
-    }
-
-    fn template(&self) -> std::sync::RwLockReadGuard<'_, Template> {
-        self.template.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn template_mut(&self) -> std::sync::RwLockWriteGuard<'_, Template> {
-        self.template
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn make(&self, key: &K, template: &Template) -> CircuitBreaker
@@ -373,7 +354,7 @@ impl<K> Family<K> {
         (template.hand)(&breaker);
         let (key, hooks) = (key.clone(), self.hooks.clone());
         breaker.on_transition(move |transition| {
-            let hooks = hooks.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let hooks = lock(&hooks).clone();
             for hook in hooks {
                 hook(&key, transition);
             }
@@ -432,15 +413,6 @@ where
     #[inline]
     fn settle(&self, token: &mut KeyedToken, outcome: Outcome) {
         token.breaker.shared.settle(&mut token.token, outcome);
-    }
-}
-
-impl<K, F: Clone> Clone for PerKey<K, F> {
-    fn clone(&self) -> Self {
-        Self {
-            breakers: self.breakers.clone(),
-            key: self.key.clone(),
-        }
     }
 }
 

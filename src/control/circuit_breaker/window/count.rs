@@ -5,14 +5,12 @@ use crate::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 
-use super::Divisor;
 use super::counts::{Counts, Sample, Tallies};
 
 /// The last calls, one in each slot.
 #[derive(Debug)]
 pub(super) struct CountWindow {
     slots: Box<[AtomicU64]>,
-    size: Divisor,
     heads: Heads,
     /// The samples that were in a slot before, except fast successes: those are all other samples
     /// that have claimed a slot.
@@ -117,7 +115,6 @@ impl CountWindow {
     pub(super) fn new(calls: u32) -> Self {
         Self {
             slots: (0..calls).map(|_| AtomicU64::new(0)).collect(),
-            size: Divisor::new(u64::from(calls).max(2)),
             heads: Heads {
                 claims: AtomicU64::new(0),
                 earlier: AtomicU64::new(0),
@@ -169,14 +166,11 @@ impl CountWindow {
             self.heads.earlier.fetch_add(old & CLAIMS, Relaxed);
             return Some(0);
         }
-        if self.slots.len() == 1 {
-            return Some(0);
-        }
-        let claimed = old & CLAIMS;
-        Some((claimed - self.size.divide(claimed) * self.slots.len() as u64) as usize)
+        Some(((old & CLAIMS) % self.slots.len() as u64) as usize)
     }
 
     /// The sample has replaced `old` in its slot: changes the sums.
+    #[cold]
     fn replace(&self, tag: u64, old: u64, sample: Sample) -> Option<Counts> {
         let evicted = slot::sample(old);
         if let Some(evicted) = evicted {

@@ -164,57 +164,23 @@ impl TimeWindow {
     ) -> Option<Counts> {
         let slice = self.slice(era, now);
         let bucket = self.bucket(slice);
-        if sample != Sample::SUCCESS {
-            return self.record_other(bucket, slice, sample, past);
-        }
-        let counted = self.count(&bucket.counts[0], slice);
-        if counted.is_some_and(|before| self.layout.slice(before) == slice)
-            && self.judged(slice).is_none()
-        {
-            return None;
-        }
-        self.counted(counted, slice, 0, past)
-    }
-
-    #[cold]
-    fn record_other(
-        &self,
-        bucket: &Bucket,
-        slice: u64,
-        sample: Sample,
-        past: &Tallies,
-    ) -> Option<Counts> {
         let class = sample.class();
         if class != 0 && self.worst.load(Acquire) < slice {
             self.worst.fetch_max(slice, AcqRel);
         }
-        let counted = self.count(&bucket.counts[class], slice);
+        let before = self.count(&bucket.counts[class], slice);
         if sample.took > 0 {
             self.time(bucket, slice, sample.took);
         }
         if class != 0 {
             bucket.counts[0].fetch_add(0, AcqRel);
         }
-        self.counted(counted, slice, class, past)
-    }
-
-    /// The counts of the window, when a sample is counted in a word.
-    #[cold]
-    fn counted(
-        &self,
-        before: Option<u64>,
-        slice: u64,
-        class: usize,
-        past: &Tallies,
-    ) -> Option<Counts> {
-        let Some(before) = before else {
-            past.add(class, 1);
-            return None;
-        };
-        if self.layout.slice(before) != slice {
-            past.add(class, self.layout.count(before));
+        if before.is_none_or(|before| self.layout.slice(before) != slice) {
+            let evicted = before.map_or(1, |before| self.layout.count(before));
+            past.add(class, evicted);
         }
-        self.judged(slice).map(|last| self.rates(last))
+        let last = before.and_then(|_| self.judged(slice));
+        last.map(|last| self.rates(last))
     }
 
     /// Adds one. Returns the word before, or `None` if it is of a later slice.
@@ -224,6 +190,7 @@ impl TimeWindow {
         word.fetch_update(AcqRel, Acquire, increment).ok()
     }
 
+    #[inline(never)]
     fn time(&self, bucket: &Bucket, slice: u64, took: u64) {
         if self.count(&bucket.timed, slice).is_some() {
             let add = |word| Some(took::add(word, slice, took));
@@ -232,6 +199,7 @@ impl TimeWindow {
     }
 
     /// The counts that are compared with thresholds.
+    #[cold]
     fn rates(&self, last: u64) -> Counts {
         let mut counts = Counts::default();
         self.each(|class, word| {

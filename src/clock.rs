@@ -62,11 +62,6 @@ pub(crate) fn due(nanos: u64) -> tokio::time::Instant {
     now() + Duration::from_nanos(nanos).min(FAR)
 }
 
-/// Sets a timer to `after` from now.
-pub(crate) fn rearm(timer: Pin<&mut Sleep>, after: Duration) {
-    timer.reset(now() + after.min(FAR));
-}
-
 /// A duration in nanoseconds, for atomics. A duration above 584 years is the largest value.
 #[inline]
 pub(crate) fn nanos(time: Duration) -> u64 {
@@ -77,7 +72,7 @@ pub(crate) fn nanos(time: Duration) -> u64 {
 /// Polls a timer, even if the future beside it has used up the task's share of Tokio's cooperative
 /// budget. A timer needs a share too, and would never be due beside a busy future.
 #[inline]
-pub(crate) fn poll(mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+fn poll(mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
     if coop::has_budget_remaining() {
         return timer.as_mut().poll(cx);
     }

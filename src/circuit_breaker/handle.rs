@@ -24,6 +24,7 @@ use crate::policy::{Admission, NoWait, Permit, Policy, Settled};
 use crate::protocol::{Http, Rejections};
 use crate::rejection::Rejection;
 use crate::request::{PlainRequest, RequestKind};
+use crate::sync::lock;
 
 /// A layer that puts a [`CircuitBreaker`] in front of a service:
 /// `CircuitBreakerLayer::new(breaker.clone())`.
@@ -224,7 +225,7 @@ impl CircuitBreaker {
     /// of the hook is caught. A hook that holds a clone of the breaker keeps the breaker alive
     /// forever.
     pub fn on_transition(&self, hook: impl Fn(&Transition) + Send + Sync + 'static) {
-        self.shared.hook(Arc::new(hook));
+        lock(&self.shared.hooks).push(Arc::new(hook));
     }
 }
 
@@ -268,7 +269,7 @@ impl CircuitBreaker {
 impl CircuitBreaker {
     /// The current settings.
     pub fn settings(&self) -> CircuitBreakerSettings {
-        self.shared.current().get()
+        self.shared.settings.get()
     }
 
     /// Replaces all settings at once. The breaker uses a new open duration when it opens next, and
@@ -339,7 +340,7 @@ impl Configurable for CircuitBreaker {
     type Settings = CircuitBreakerSettings;
 
     fn current(&self) -> &Current<CircuitBreakerSettings> {
-        self.shared.current()
+        &self.shared.settings
     }
 
     fn publish(&self, settings: &CircuitBreakerSettings) {

@@ -43,6 +43,16 @@
 //!
 //! The service returns an error of the inner `poll_ready`, and does not count it as a call.
 //!
+//! # Cost
+//!
+//! The costs are [those of the breaker](super#cost), and a reference count for each reservation. A
+//! service that waits allocates its timer.
+//!
+//! # Cancellation
+//!
+//! A service that is dropped releases its reservation. A call is cancelled
+//! [as in the layer](super#cancellation).
+//!
 //! # Panics
 //!
 //! `call` panics without a `poll_ready` that was ready.
@@ -52,9 +62,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use pin_project_lite::pin_project;
-use tokio::sync::futures::OwnedNotified;
-use tokio::time::Sleep;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -83,7 +90,8 @@ pub struct CircuitBreakerReady<S, X = Http> {
     shared: Arc<Shared<CircuitBreaker>>,
     protocol: X,
     grant: Option<Grant>,
-    waiting: Option<Pin<Box<Waiting>>>,
+    /// Ends when the breaker may admit a call.
+    waiting: Option<Waiting>,
 }
 
 /// A token that is reserved for the next call.
@@ -92,15 +100,7 @@ struct Grant {
     token: Option<CircuitToken>,
 }
 
-pin_project! {
-    /// The wait until the breaker may admit a call.
-    struct Waiting {
-        #[pin]
-        changed: OwnedNotified,
-        #[pin]
-        over: Sleep,
-    }
-}
+type Waiting = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 // === impl CircuitBreakerReadyLayer ===
 
@@ -173,13 +173,12 @@ impl<S, X> CircuitBreakerReady<S, X> {
                     self.waiting = None;
                     return Poll::Ready(());
                 }
-                Err(rejected) => match &mut self.waiting {
-                    Some(waiting) => waiting.as_mut().rearm(changed, rejected),
-                    waiting => *waiting = Some(Box::pin(Waiting::new(changed, rejected))),
-                },
-            }
-            if let Some(waiting) = &mut self.waiting {
-                ready!(waiting.as_mut().poll(cx));
+                Err(rejected) => {
+                    let waiting = self.waiting.insert(Box::pin(async move {
+                        clock::within(rejected.ends_in(), changed).await;
+                    }));
+                    ready!(waiting.as_mut().poll(cx));
+                }
             }
         }
     }
@@ -273,30 +272,5 @@ impl Drop for Grant {
         if let Some(token) = self.token.take() {
             self.breaker.shared.cancel_reservation(token);
         }
-    }
-}
-
-// === impl Waiting ===
-
-impl Waiting {
-    fn new(changed: OwnedNotified, rejected: Rejected) -> Self {
-        Self {
-            changed,
-            over: clock::sleep(rejected.ends_in()),
-        }
-    }
-
-    fn rearm(self: Pin<&mut Self>, changed: OwnedNotified, rejected: Rejected) {
-        let mut this = self.project();
-        this.changed.set(changed);
-        clock::rearm(this.over, rejected.ends_in());
-    }
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        if this.changed.poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        clock::poll(this.over, cx)
     }
 }

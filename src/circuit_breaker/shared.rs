@@ -33,19 +33,14 @@ pub(super) struct Shared {
     pub(super) reporter: Reporter,
     /// The origin of the times in nanoseconds.
     origin: Instant,
-    times: LiveTimes,
-    hooks: Mutex<Vec<Hook>>,
+    pub(super) settings: Current<CircuitBreakerSettings>,
+    /// The seed of the jitter, together with a generation.
+    seed: u64,
+    pub(super) hooks: Mutex<Vec<Hook>>,
     /// Wakes the services that wait for the breaker in `poll_ready`.
     pub(super) changed: Arc<Notify>,
     pub(super) cancelled: AtomicU64,
     pub(super) panicked: AtomicU64,
-}
-
-/// The settings from which the durations of states are made.
-struct LiveTimes {
-    settings: Current<CircuitBreakerSettings>,
-    /// The seed of the jitter, together with a generation.
-    seed: u64,
 }
 
 /// The token of a call that a [`CircuitBreaker`](super::CircuitBreaker) admitted.
@@ -74,9 +69,9 @@ mod upload {
     }
 }
 
-// === impl LiveTimes ===
+// === impl Shared ===
 
-impl Times for LiveTimes {
+impl Times for Shared {
     fn open(&self, failed_recoveries: u32, generation: u64) -> u64 {
         let settings = self.settings.get();
         let dice = fastrand::Rng::with_seed(self.seed.wrapping_add(generation)).f64();
@@ -92,8 +87,6 @@ impl Times for LiveTimes {
     }
 }
 
-// === impl Shared ===
-
 impl Shared {
     /// A breaker, after the settings are checked.
     pub(super) fn new(settings: CircuitBreakerSettings, reporter: Reporter) -> Self {
@@ -101,10 +94,8 @@ impl Shared {
             breaker: Breaker::new(settings.window.make(), &settings.rules(), 0),
             reporter,
             origin: clock::now(),
-            times: LiveTimes {
-                settings: Current::new(settings),
-                seed: fastrand::u64(..),
-            },
+            settings: Current::new(settings),
+            seed: fastrand::u64(..),
             hooks: Mutex::default(),
             changed: Arc::default(),
             cancelled: AtomicU64::new(0),
@@ -114,13 +105,9 @@ impl Shared {
         shared
     }
 
-    pub(super) fn current(&self) -> &Current<CircuitBreakerSettings> {
-        &self.times.settings
-    }
-
     /// Publishes the thresholds as gauges.
     pub(super) fn show(&self) {
-        let settings = self.current().get();
+        let settings = self.settings.get();
         let slow = settings.slow_call.map(|slow| slow.rate);
         let consecutive = settings.consecutive_failures.map(f64::from);
         let values = [settings.failure_rate, slow, consecutive];
@@ -139,11 +126,7 @@ impl Shared {
     /// The present state, and the time now.
     pub(super) fn look(&self) -> (Look, u64) {
         let now = self.now();
-        (self.breaker.look(now, &self.times), now)
-    }
-
-    pub(super) fn hook(&self, hook: Hook) {
-        lock(&self.hooks).push(hook);
+        (self.breaker.look(now, self), now)
     }
 
     /// Registers the series, and publishes the state.
@@ -169,12 +152,12 @@ impl Shared {
     }
 
     pub(super) fn trip(&self) {
-        self.breaker.trip(self.now(), &self.times);
+        self.breaker.trip(self.now(), self);
         self.report();
     }
 
     pub(super) fn force(&self, to: Mode) {
-        self.breaker.force(to, self.now(), &self.times);
+        self.breaker.force(to, self.now(), self);
         self.report();
     }
 }
@@ -208,7 +191,7 @@ impl Shared {
     /// the call.
     #[inline]
     pub(super) fn reserve(&self) -> Result<CircuitToken, Rejected> {
-        let admitted = self.breaker.admit(|| self.now(), &self.times);
+        let admitted = self.breaker.admit(|| self.now(), self);
         self.report();
         admitted.map(|word| CircuitToken { word, time: 0 })
     }
@@ -254,8 +237,7 @@ impl Shared {
         token.measured(took.unwrap_or(0));
         if !self.is_slow(took) {
             let now = || self.now();
-            self.breaker
-                .begin_response(&mut token.word, now, &self.times);
+            self.breaker.begin_response(&mut token.word, now, self);
         }
         self.report();
     }
@@ -299,10 +281,10 @@ impl Shared {
 
     #[inline]
     fn count(&self, admitted: Option<Word>, sample: Sample, outcome: Outcome, took: Option<u64>) {
-        let (breaker, times, now) = (&self.breaker, &self.times, || self.now());
+        let now = || self.now();
         let reached = match admitted {
-            Some(word) => breaker.record(word, now, sample, times),
-            None => breaker.record_unadmitted(now, sample, times),
+            Some(word) => self.breaker.record(word, now, sample, self),
+            None => self.breaker.record_unadmitted(now, sample, self),
         };
         if reached.is_any() {
             self.reporter.circuit_reached(reached);
@@ -321,7 +303,7 @@ impl Shared {
     }
 
     fn release(&self, word: Word) {
-        if self.breaker.release(word, || self.now(), &self.times) {
+        if self.breaker.release(word, || self.now(), self) {
             self.changed.notify_waiters();
         }
         self.report();
@@ -363,7 +345,7 @@ impl fmt::Debug for Shared {
         let (look, now) = self.look();
         f.debug_struct("CircuitBreaker")
             .field("state", &CircuitState::of(&look, now))
-            .field("settings", &self.current().get())
+            .field("settings", &self.settings.get())
             .field("reporter", &self.reporter)
             .finish_non_exhaustive()
     }

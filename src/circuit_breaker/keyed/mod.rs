@@ -43,6 +43,16 @@
 //! The map is from [`moka`](https://docs.rs/moka). It reads its own clock, which paused time does
 //! not move.
 //!
+//! # Cost
+//!
+//! A request reads the map once, and clones its breaker, which is a reference count. A request with
+//! a new key takes a lock and makes a breaker. The rest is [that of one breaker](super#cost).
+//!
+//! # Cancellation and panics
+//!
+//! They are those of [one breaker](super#cancellation). If the closure that returns the key panics,
+//! the panic unwinds through the layer before a breaker has admitted the request.
+//!
 //! # Metrics
 //!
 //! The breakers of a family share the series of its name: `seawall_circuit_state` counts the

@@ -189,7 +189,7 @@ impl Shared {
 
     /// A token for a call that has not started; see [`begin`](Self::begin). Or the reason to reject
     /// the call.
-    #[inline]
+    #[inline(always)]
     pub(super) fn reserve(&self) -> Result<CircuitToken, Rejected> {
         let admitted = self.breaker.admit(|| self.now(), self);
         self.report();

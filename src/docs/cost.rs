@@ -15,9 +15,9 @@
 //!
 //! | | seawall | best peer | next peer |
 //! |---|---|---|---|
-//! | circuit breaker, closed: admit and record | 239 | recloser 131 | failsafe 389 |
-//! | the same as a layer | 406 | tower-resilience 1686, 3 allocations | |
-//! | circuit breaker, open: reject | 207 | failsafe 83 | recloser 110 |
+//! | circuit breaker, closed: admit and record | 230 | recloser 131 | failsafe 389 |
+//! | the same as a layer | 400 | tower-resilience 1686, 3 allocations | |
+//! | circuit breaker, open: reject | 193 | failsafe 83 | recloser 110 |
 //! | concurrency limit: admit and release | 154 | tower 262 | tower-resilience 1253, 3 allocations |
 //! | concurrency limit, reached: reject | 219 | tower 237 | |
 //! | lag shedder | 79 | tower-resilience's adaptive limit 869, 1 allocation | little-loadshedder 1291, 1 allocation |

@@ -222,7 +222,7 @@ impl Breaker {
             return Ok(word);
         }
         let now = now();
-        if word.mode() == Mode::Open {
+        if word.is(Mode::Open) {
             let left = self.open_until.load(Ordering::Acquire).saturating_sub(now);
             if left > 0 {
                 return Err(Rejected::Open(left));
@@ -266,7 +266,7 @@ impl Breaker {
         change: impl Fn(&mut Probes),
         times: &impl Times,
     ) -> bool {
-        if word.mode() != Mode::HalfOpen {
+        if !word.is(Mode::HalfOpen) {
             return false;
         }
         let (generation, now) = (word.generation(), now());
@@ -294,7 +294,7 @@ impl Breaker {
         }
         let consecutive = self.count_consecutive(word, sample.failed());
         let counts = self.window.record(word.era(), &now, sample);
-        if counts.is_none() && consecutive == 0 && word.mode() == Mode::Closed {
+        if counts.is_none() && consecutive == 0 && word.is(Mode::Closed) {
             return Reached::default();
         }
         self.judge(word, now, counts, consecutive, times)
@@ -321,7 +321,7 @@ impl Breaker {
         sample: Sample,
         times: &impl Times,
     ) -> Reached {
-        if self.word().mode() == Mode::HalfOpen {
+        if self.word().is(Mode::HalfOpen) {
             let now = now();
             self.update(|circuit, rules| circuit.end_half_open(now, rules, times));
         }
@@ -381,7 +381,7 @@ impl Breaker {
         consecutive: u32,
         times: &impl Times,
     ) -> Reached {
-        let is_closed = word.mode() == Mode::Closed;
+        let is_closed = word.is(Mode::Closed);
         let counts = match counts {
             Some(counts) => counts,
             // The window has only fast successes, or the sample is too late for it.

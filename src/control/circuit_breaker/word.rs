@@ -81,6 +81,7 @@ pub(super) fn update_in_era(
 // === impl Mode ===
 
 impl Mode {
+    #[cfg(feature = "metrics")]
     pub(crate) const ALL: [Mode; 6] = [
         Mode::Closed,
         Mode::Open,
@@ -135,8 +136,8 @@ impl Word {
     }
 
     #[inline]
-    pub(super) const fn mode(self) -> Mode {
-        Mode::ALL[(self.0 & Self::MODE) as usize]
+    pub(super) const fn is(self, mode: Mode) -> bool {
+        self.0 & Self::MODE == mode as u64
     }
 
     /// The breaker is closed, and calls are not timed: no decision is necessary.
@@ -183,12 +184,12 @@ impl Word {
     /// Every call is admitted.
     #[inline]
     pub(crate) const fn admits_all(self) -> bool {
-        self.counts() || matches!(self.mode(), Mode::ForcedClosed)
+        self.counts() || self.is(Mode::ForcedClosed)
     }
 
     /// The window counts every call.
     #[inline]
     pub(super) const fn counts(self) -> bool {
-        matches!(self.mode(), Mode::Closed | Mode::ObserveOnly)
+        self.is(Mode::Closed) || self.is(Mode::ObserveOnly)
     }
 }

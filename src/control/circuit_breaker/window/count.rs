@@ -56,6 +56,7 @@ mod slot {
     const CLASS_SHIFT: u32 = 39;
     const TOOK: u64 = (1 << CLASS_SHIFT) - 1;
 
+    #[inline(always)]
     pub(super) fn new(tag: u64, sample: Sample) -> u64 {
         let class = (sample.class() as u64) << CLASS_SHIFT;
         tag << tag::SHIFT | TAKEN | class | sample.took.min(TOOK)

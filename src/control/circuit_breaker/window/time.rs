@@ -168,19 +168,21 @@ impl TimeWindow {
         if class != 0 && self.worst.load(Acquire) < slice {
             self.worst.fetch_max(slice, AcqRel);
         }
-        let before = self.count(&bucket.counts[class], slice);
+        let Some(before) = self.count(&bucket.counts[class], slice) else {
+            past.add(class, 1);
+            return None;
+        };
+        if self.layout.slice(before) != slice {
+            past.add(class, self.layout.count(before));
+        }
         if sample.took > 0 {
             self.time(bucket, slice, sample.took);
         }
         if class != 0 {
             bucket.counts[0].fetch_add(0, AcqRel);
         }
-        if before.is_none_or(|before| self.layout.slice(before) != slice) {
-            let evicted = before.map_or(1, |before| self.layout.count(before));
-            past.add(class, evicted);
-        }
-        let last = before.and_then(|_| self.judged(slice));
-        last.map(|last| self.rates(last))
+        let last = self.judged(slice)?;
+        Some(self.rates(last))
     }
 
     /// Adds one. Returns the word before, or `None` if it is of a later slice.

@@ -92,7 +92,6 @@ type Hooks<K> = Arc<Mutex<Vec<Hook<K>>>>;
 
 /// One [`CircuitBreaker`] per key, all with the same settings. A cheap `Clone`: all clones are the
 /// same family.
-#[derive(Clone)]
 pub struct CircuitBreakers<K> {
     family: Arc<Family<K>>,
 }
@@ -121,13 +120,20 @@ pub struct KeyedToken {
 }
 
 /// The policy of [`CircuitBreakers`], with a closure that returns the key of a request.
-#[derive(Clone)]
 pub struct PerKey<K, F> {
     breakers: CircuitBreakers<K>,
     key: F,
 }
 
 // === impl CircuitBreakers ===
+
+impl<K> Clone for CircuitBreakers<K> {
+    fn clone(&self) -> Self {
+        Self {
+            family: self.family.clone(),
+        }
+    }
+}
 
 impl<K> CircuitBreakers<K>
 where
@@ -385,6 +391,15 @@ impl<K, F> CircuitBreakersLayer<K, F> {
 }
 
 // === impl PerKey ===
+
+impl<K, F: Clone> Clone for PerKey<K, F> {
+    fn clone(&self) -> Self {
+        Self {
+            breakers: self.breakers.clone(),
+            key: self.key.clone(),
+        }
+    }
+}
 
 impl<K, F> PerKey<K, F> {
     /// The breakers.

@@ -20,8 +20,8 @@ use seawall::policy::{Admission, NoWait, Policy};
 use seawall::{
     CatchPanic, CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings,
     Completion, ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, GateLayer,
-    HttpRequest, LagShed, LagShedLayer, Outcome, Reason, Rejection, Reporter, RequestHead,
-    RequestLimit, RequestLimitLayer, Timeout, TimeoutLayer,
+    HttpRequest, LagShed, LagShedLayer, LagThresholds, Outcome, Reason, Rejection, Reporter,
+    RequestHead, RequestLimit, RequestLimitLayer, Timeout, TimeoutLayer,
 };
 use tokio::task::yield_now;
 use tokio::time::advance;
@@ -30,6 +30,7 @@ use tower::{BoxError, Layer, Service, ServiceBuilder};
 use crate::support::{Script, Step, unwind};
 
 /// The steps of the script. Every thousandth step starts again with another seed.
+const DAY: Duration = Duration::from_secs(86400);
 const STEPS: u64 = 1_000_000;
 const STEPS_PER_SEED: u64 = 1000;
 const MAX_LIVE: usize = 8;
@@ -197,7 +198,8 @@ impl Parts {
             .half_open_probes(2);
         Self {
             catch_panic: CatchPanic::new(),
-            lag_shed: LagShed::default(),
+            // A machine that is short of CPU must not change an answer.
+            lag_shed: LagShed::new(LagThresholds::default().max_arm(DAY).arm(DAY)).unwrap(),
             shed: Shed {
                 sheds: sheds.clone(),
                 reporter: Reporter::new("shed"),

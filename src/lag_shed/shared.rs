@@ -55,7 +55,7 @@ pub(super) struct Binding {
     rejected: AtomicU64,
 }
 
-/// The state of a [`LagShed`] at one moment.
+/// The state of a [`LagShed`](crate::LagShed) at one moment.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -348,6 +348,8 @@ impl Configurable for CircuitBreaker {
     }
 
     fn replaced(&self) {
+        // There may be more probes now.
+        self.shared.changed.notify_waiters();
         self.shared.show();
     }
 }

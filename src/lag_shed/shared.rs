@@ -225,8 +225,11 @@ impl Shared {
 
     /// Starts or stops the rejection of all requests.
     pub(super) fn force(&self, is_forced: bool) {
+        let bound = lock(&self.bound);
+        // Both change together: of two calls at once, the later one wins.
         self.is_forced.store(is_forced, Relaxed);
         self.bit.check_all(is_forced);
+        drop(bound);
         self.report();
     }
 

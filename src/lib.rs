@@ -219,6 +219,7 @@ mod request;
 #[cfg(feature = "serde")]
 mod seconds;
 mod sync;
+mod unwind;
 #[cfg(feature = "http")]
 mod upload;
 

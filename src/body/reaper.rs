@@ -7,7 +7,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::unwind;
 
 /// The longest time between the end of a body's time and the end of the body. A body is never ended
 /// early.
@@ -206,7 +206,7 @@ impl Task {
             }
             for (cell, stamp, is_unread) in over.drain(..) {
                 // A body that panics when it is dropped must not prevent the end of the others.
-                let _ = panic::catch_unwind(AssertUnwindSafe(move || cell.end(stamp, is_unread)));
+                unwind::without_panics(move || cell.end(stamp, is_unread));
             }
             if !any {
                 self.0.wake.notified().await;

@@ -18,11 +18,12 @@ use crate::control::circuit_breaker::rules::Reached;
 use crate::control::circuit_breaker::state::{Rejected, Times};
 use crate::control::circuit_breaker::window::Sample;
 use crate::control::circuit_breaker::word::{Mode, Word};
-use crate::observe::{self, Reporter, Setting};
+use crate::observe::{Reporter, Setting};
 use crate::outcome::Outcome;
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::sync::lock;
+use crate::unwind;
 #[cfg(feature = "http")]
 use crate::upload;
 
@@ -77,8 +78,8 @@ impl Times for Shared {
         let dice = fastrand::Rng::with_seed(self.seed.wrapping_add(generation)).f64();
         let mut length = OpenDuration::DEFAULT;
         // A function of the user; it may run while a call unwinds.
-        observe::without_panics(|| length = settings.open_duration.after(failed_recoveries, dice));
-        observe::without_panics(|| drop(settings));
+        unwind::without_panics(|| length = settings.open_duration.after(failed_recoveries, dice));
+        unwind::without_panics(|| drop(settings));
         nanos(length.max(LEAST))
     }
 
@@ -141,12 +142,12 @@ impl Shared {
     #[inline]
     fn report(&self) {
         self.breaker.report(|change| {
-            self.changed.notify_waiters();
-            observe::without_panics(|| self.reporter.circuit_changed(&change));
+            unwind::without_panics(|| self.changed.notify_waiters());
+            unwind::without_panics(|| self.reporter.circuit_changed(&change));
             let transition = Transition::new(change);
             let hooks = lock(&self.hooks).clone();
             for hook in hooks {
-                observe::without_panics(|| hook(&transition));
+                unwind::without_panics(|| hook(&transition));
             }
         });
     }
@@ -336,7 +337,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        observe::without_panics(|| self.reporter.circuit_gone());
+        unwind::without_panics(|| self.reporter.circuit_gone());
     }
 }
 

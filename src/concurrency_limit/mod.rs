@@ -259,12 +259,13 @@ impl Configurable for ConcurrencyLimit {
     }
 
     fn replaced(&self) {
-        let (settings, reporter) = (self.settings(), &self.shared.reporter);
-        reporter.set(Setting::ConcurrencyLimit, settings.limit as f64);
-        reporter.set(Setting::QueueLimit, settings.max_queued as f64);
+        // This comes first, since a metrics recorder may panic.
         while let Some(waker) = self.shared.limiter.serve() {
             wake(waker);
         }
+        let (settings, reporter) = (self.settings(), &self.shared.reporter);
+        reporter.set(Setting::ConcurrencyLimit, settings.limit as f64);
+        reporter.set(Setting::QueueLimit, settings.max_queued as f64);
     }
 }
 

@@ -19,6 +19,7 @@ use crate::policy::{Choice, Isolation, Needs, NeedsOf, Parts, Policy};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::{RequestKind, Target};
+use crate::unwind;
 
 /// The state that all clones of a gate share, behind one reference count.
 #[derive(Clone)]
@@ -218,10 +219,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
             if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| call(self))) {
                 let outcome = self.caught(payload);
                 self.set_running(false);
-                let settle = AssertUnwindSafe(|| self.settle(outcome));
-                if let Err(payload) = panic::catch_unwind(settle) {
-                    discard(payload);
-                }
+                unwind::without_panics(|| self.settle(outcome));
             }
             return;
         }
@@ -244,21 +242,13 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     #[cold]
     #[inline(never)]
     fn settle_dropped(&mut self) {
-        /// Releases the token even if a policy panics in `settle`.
-        struct Releases<'a, P: Policy<R>, R: RequestKind>(&'a mut Guard<P, R>);
-
-        impl<P: Policy<R>, R: RequestKind> Drop for Releases<'_, P, R> {
-            fn drop(&mut self) {
-                self.0.release_dropped();
-            }
-        }
-
         let outcome = if self.owes(Flags::RUNNING) {
             Outcome::Panicked
         } else {
             Outcome::Cancelled
         };
-        Releases(self).0.settle(outcome);
+        let end = |guard: &mut Self| guard.settle(outcome);
+        unwind::in_drop(|| unwind::both(self, end, Self::release_dropped));
     }
 
     #[inline(always)]
@@ -269,7 +259,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
             } else {
                 Completion::Cancelled
             };
-            self.release(completion);
+            unwind::in_drop(|| self.release(completion));
         }
     }
 }
@@ -329,7 +319,7 @@ impl<'a> Isolation<'a> {
     #[cold]
     pub(crate) fn caught(&self, payload: Box<dyn Any + Send>) -> Rejection {
         let rejection = self.panics.reporter.reject(Reason::Panicked);
-        let reported = panic::catch_unwind(AssertUnwindSafe(|| {
+        unwind::without_panics(|| {
             rejection.count_panic(message(&*payload), self.target());
             if let Some(hook) = self.hook {
                 hook(&PanicReport::new(
@@ -338,23 +328,11 @@ impl<'a> Isolation<'a> {
                     self.request,
                 ));
             }
-        }));
-        if let Err(payload) = reported {
-            discard(payload);
-        }
+        });
         if let Some(escalation) = self.panics.escalation.get() {
-            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(escalation)) {
-                discard(payload);
-            }
+            unwind::without_panics(escalation);
         }
-        discard(payload);
+        unwind::discard(payload);
         rejection
-    }
-}
-
-/// Drops a payload. If that panics too, the payload of the second panic is leaked.
-fn discard(payload: Box<dyn Any + Send>) {
-    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(payload);
     }
 }

@@ -16,8 +16,9 @@ use crate::clock::{self, nanos};
 use crate::control::lag::Nanos;
 use crate::control::lag::law::Call;
 use crate::control::lag::readings::{Polls, Readings, STALL, Tick};
-use crate::observe::{self, Reporter};
+use crate::observe::Reporter;
 use crate::sync::lock;
+use crate::unwind;
 
 /// The state of one runtime, which its task, its threads, the sampler and the handles share.
 pub(crate) struct Probe {
@@ -325,7 +326,7 @@ impl Probe {
         drop(lock(&self.waker).take());
         // A hook may hold a monitor, and so a reference to itself.
         let hooks = mem::take(&mut *lock(&self.hooks));
-        observe::without_panics(|| drop(hooks));
+        unwind::without_panics(|| drop(hooks));
         for follower in self.followers() {
             follower.on_closed();
         }

@@ -2,7 +2,6 @@
 //!
 //! It keeps neither a runtime nor a handle alive, and is parked while there is no probe.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use super::host::Host;
 use super::probe::Probe;
 use super::stamp;
 use crate::sync::lock;
+use crate::unwind;
 use crate::{clock, observe};
 
 const NAME: &str = "seawall-lag";
@@ -65,6 +65,7 @@ pub(crate) fn probe(of: &runtime::Handle) -> Arc<Probe> {
     } else {
         let thread = thread::Builder::new().name(NAME.to_owned()).spawn(run);
         runtimes.is_running = thread.is_ok();
+        drop(runtimes);
         if let Err(error) = thread {
             observe::sampler_failed(&error.to_string());
         }
@@ -94,15 +95,14 @@ fn run() {
         for probe in &probes {
             // The recorder, subscriber or signal of the user may panic here. The other probes are
             // still read.
-            let tick = AssertUnwindSafe(|| probe.tick(now, host_is_short));
-            match panic::catch_unwind(tick) {
-                Ok((lag, is_needed)) => {
+            match unwind::without_panics(|| probe.tick(now, host_is_short)) {
+                Some((lag, is_needed)) => {
                     is_idle &= !is_needed;
                     if (CALM..GIVEN_UP).contains(&lag) {
                         busy_at = now;
                     }
                 }
-                Err(_) => observe::sampler_failed("a reading panicked"),
+                None => observe::sampler_failed("a reading panicked"),
             }
         }
         stamp::on_readings();

@@ -1,11 +1,11 @@
 //! Reports to the hooks of a monitor.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::observe;
 use crate::sync::lock;
+use crate::unwind;
 
 /// A report of a lag that went above a threshold, or is below it again. A hook of
 /// [`on_lag`](super::LagMonitor::on_lag) gets it.
@@ -75,7 +75,7 @@ impl Watch {
             is_over,
             host_is_short,
         };
-        if panic::catch_unwind(AssertUnwindSafe(|| (self.hook)(&report))).is_err() {
+        if unwind::without_panics(|| (self.hook)(&report)).is_none() {
             observe::sampler_failed("a hook panicked");
         }
     }

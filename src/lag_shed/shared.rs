@@ -19,10 +19,11 @@ use crate::control::lag::readings::Tick;
 use crate::control::lag::thresholds::LagThresholds;
 use crate::lag_monitor::stamp::{self, Bit};
 use crate::lag_monitor::{self, Follow, Probe, Worker};
-use crate::observe::{self, Reporter};
+use crate::observe::Reporter;
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::sync::{AfterChange, lock};
+use crate::unwind;
 
 pub(super) struct Shared {
     bit: Bit,
@@ -184,13 +185,22 @@ impl Shared {
 
     /// Starts to measure a runtime; `None` if it has ended.
     pub(super) fn bind(self: &Arc<Self>, runtime: &Handle) -> Option<Arc<Binding>> {
+        let known = |bound: &[Arc<Binding>]| {
+            let mut bound = bound.iter();
+            bound.find(|binding| binding.is(self, runtime)).cloned()
+        };
+        if let Some(known) = known(&lock(&self.bound)) {
+            return Some(known);
+        }
+        // It may report that no thread starts, so the lock must not be held.
+        let probe = lag_monitor::probe(runtime);
         let mut bound = lock(&self.bound);
-        if let Some(known) = bound.iter().find(|binding| binding.is(self, runtime)) {
-            return Some(known.clone());
+        if let Some(known) = known(&bound) {
+            return Some(known);
         }
         let binding = Arc::new(Binding {
             owner: Arc::downgrade(self),
-            probe: lag_monitor::probe(runtime),
+            probe,
             state: Mutex::default(),
             decides: AtomicBool::new(false),
             version: AtomicU64::new(0),
@@ -267,7 +277,7 @@ impl Shared {
                 state, lag, shed, ..
             } = self.snapshot();
             let before = mem::replace(&mut *lock(&self.reported), (state, shed));
-            observe::without_panics(|| {
+            unwind::without_panics(|| {
                 if before.1.to_bits() != shed.to_bits() {
                     self.reporter.shed(shed);
                 }

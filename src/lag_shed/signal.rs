@@ -3,7 +3,6 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,6 +11,7 @@ use std::time::Duration;
 use crate::config::ConfigError;
 use crate::control::lag::Nanos;
 use crate::observe;
+use crate::unwind;
 
 /// A load that a closure measures: 0 or less is no load, 1 is the highest acceptable load.
 ///
@@ -123,8 +123,7 @@ impl LoadSignal {
     /// The value, which is read again if it is due.
     pub(super) fn pressure(&self, now: Nanos) -> f64 {
         if now >= self.inner.due.load(Relaxed) {
-            let value = panic::catch_unwind(AssertUnwindSafe(&self.inner.read));
-            let value = value.unwrap_or_else(|_| {
+            let value = unwind::without_panics(&self.inner.read).unwrap_or_else(|| {
                 observe::sampler_failed("a load signal panicked");
                 f64::NAN
             });

@@ -82,6 +82,7 @@ use crate::outcome::Outcome;
 use crate::reason::Reason;
 use crate::request::Target;
 use crate::slow_poll::report::SlowPollReport;
+use crate::unwind;
 
 /// The identity of a handle in rejections, metrics and events, and its counters. A cheap `Clone`:
 /// all clones share the counters.
@@ -145,18 +146,12 @@ pub(crate) fn unnamed() -> &'static Reporter {
 
 /// Reports that lag is not measured, or that a hook on the thread was not called.
 pub(crate) fn sampler_failed(error: &str) {
-    without_panics(|| {
+    unwind::without_panics(|| {
         #[cfg(feature = "tracing")]
         tracing::error!(target: "seawall", layer = SAMPLER.layer(), error, "lag is not measured");
         let _ = error;
         SAMPLER.inner.series.sampler_failed(&SAMPLER);
     });
-}
-
-/// Runs code that may call a recorder or a subscriber of the user. A panic of theirs would end
-/// other work: the thread that measures, or the task that is measured.
-pub(crate) fn without_panics(report: impl FnOnce()) {
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(report));
 }
 
 // === impl Reporter ===

@@ -1,7 +1,5 @@
 //! The registration of series with a recorder.
 
-use std::panic::{self, AssertUnwindSafe};
-
 use metrics::{
     Counter, Gauge, Histogram, Label, Unit, counter, describe_counter, describe_gauge,
     describe_histogram, gauge, histogram,
@@ -9,6 +7,7 @@ use metrics::{
 
 use super::table::{self, Metric, MetricKind, MetricUnit};
 use super::{Reporter, Setting};
+use crate::unwind;
 
 // === impl Setting ===
 
@@ -75,7 +74,7 @@ impl Reporter {
 /// A recorder that panics has no series. The panic must not reach a request, which may hold a
 /// permit already.
 fn registered<T>(noop: fn() -> T, register: impl FnOnce() -> T) -> T {
-    panic::catch_unwind(AssertUnwindSafe(register)).unwrap_or_else(|_| noop())
+    unwind::without_panics(register).unwrap_or_else(noop)
 }
 
 // === impl Metric ===

@@ -109,7 +109,7 @@ impl Series {
     #[inline(never)]
     fn arrived_first(&self, reporter: &Reporter, register: impl FnOnce()) -> &Counter {
         // A request may hold its token already: a panic here would leak it.
-        super::without_panics(|| {
+        crate::unwind::without_panics(|| {
             register();
             self.register(reporter);
         });

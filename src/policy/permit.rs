@@ -5,9 +5,11 @@ use std::marker::PhantomData;
 use std::thread;
 
 use super::needs::{Choice, Needs};
+use super::tuple::each;
 use super::{NeedsOf, Policy};
 use crate::outcome::{Completion, Outcome};
 use crate::request::{PlainRequest, RequestKind};
+use crate::unwind;
 
 /// A token of a policy `P` for work that is not a request of a Tower service, for example a
 /// WebSocket connection. Dropping the permit releases the token.
@@ -41,7 +43,7 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
     }
 
     /// Makes a permit that is held while a later policy decides. If it is dropped, the later policy
-    /// has rejected.
+    /// has rejected, or has panicked.
     #[inline(always)]
     pub(crate) fn earlier(policy: P, token: P::Token) -> Self {
         Self {
@@ -80,13 +82,15 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
     }
 
     /// Settles the permit: the deadline has passed while a later policy waited.
-    pub(crate) fn expire(&mut self, outcome: Outcome) -> Outcome {
-        let Some(mut token) = self.token.take() else {
-            return outcome;
-        };
-        let next = self.policy.expire(&mut token, outcome);
-        self.policy.release(&mut token, Completion::Complete);
-        next
+    /// `outcome` becomes that for the policies after it.
+    pub(crate) fn expire(&mut self, outcome: &mut Outcome) {
+        if let Some(mut token) = self.token.take() {
+            each::<R, P, _>(
+                &mut token,
+                |token| *outcome = self.policy.expire(token, *outcome),
+                |token| self.policy.release(token, Completion::Complete),
+            );
+        }
     }
 
     /// Records a success, and releases the permit.
@@ -116,25 +120,33 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
     #[inline(always)]
     fn finish(&mut self, outcome: Outcome, completion: Completion) {
         if let Some(mut token) = self.token.take() {
-            if const { <NeedsOf<P, R> as Needs>::Settle::IS } {
-                self.policy.settle(&mut token, outcome);
-            }
-            if const { <NeedsOf<P, R> as Needs>::Release::IS } {
-                self.policy.release(&mut token, completion);
-            }
+            each::<R, P, _>(
+                &mut token,
+                |token| {
+                    if const { <NeedsOf<P, R> as Needs>::Settle::IS } {
+                        self.policy.settle(token, outcome);
+                    }
+                },
+                |token| {
+                    if const { <NeedsOf<P, R> as Needs>::Release::IS } {
+                        self.policy.release(token, completion);
+                    }
+                },
+            );
         }
     }
 
     #[cold]
     #[inline(never)]
     fn drop_unsettled(&mut self) {
-        if thread::panicking() && !self.during_panic {
-            self.finish(Outcome::Panicked, Completion::Panicked);
-        } else if self.unsettled == Outcome::Ignored {
-            self.finish(Outcome::Ignored, Completion::Complete);
+        let (outcome, completion) = if self.unsettled == Outcome::Ignored {
+            (Outcome::Ignored, Completion::Complete)
+        } else if thread::panicking() && !self.during_panic {
+            (Outcome::Panicked, Completion::Panicked)
         } else {
-            self.finish(self.unsettled, Completion::Cancelled);
-        }
+            (self.unsettled, Completion::Cancelled)
+        };
+        unwind::in_drop(|| self.finish(outcome, completion));
     }
 }
 

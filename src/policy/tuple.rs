@@ -14,6 +14,7 @@ use crate::http::head::ResponseHeadMut;
 use crate::outcome::{Completion, Outcome};
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
+use crate::unwind;
 
 pin_project! {
     /// The earlier tokens of a tuple, while its last policy waits.
@@ -55,9 +56,10 @@ macro_rules! settle {
         }
     };
     ($self:ident $token:ident $outcome:ident $first:tt $($rest:tt)+) => {
-        both::<R, Self>(
-            || settle!($self $token $outcome $first),
-            || settle!($self $token $outcome $($rest)+),
+        each::<R, Self, _>(
+            $token,
+            |token| settle!($self token $outcome $first),
+            |token| settle!($self token $outcome $($rest)+),
         )
     };
 }
@@ -72,36 +74,42 @@ macro_rules! release {
         }
     };
     ($self:ident $token:ident $completion:ident $first:tt $($rest:tt)+) => {
-        both::<R, Self>(
-            || release!($self $token $completion $($rest)+),
-            || release!($self $token $completion $first),
+        each::<R, Self, _>(
+            $token,
+            |token| release!($self token $completion $($rest)+),
+            |token| release!($self token $completion $first),
         )
     };
 }
 
-/// Calls both, also if the first panics: a policy of the user must not keep the tokens of the
-/// others. While the thread unwinds, a second panic is discarded.
-#[inline(always)]
-fn both<R: RequestKind, P: Policy<R>>(first: impl FnOnce(), second: impl FnOnce()) {
-    struct OnUnwind<F: FnOnce()>(Option<F>);
-
-    impl<F: FnOnce()> Drop for OnUnwind<F> {
-        fn drop(&mut self) {
-            if let Some(second) = self.0.take() {
-                let _ = panic::catch_unwind(AssertUnwindSafe(second));
-            }
+/// Settles the members in order. Each returns the outcome for the next.
+macro_rules! expire {
+    ($self:ident $state:ident ($name:ident $n:tt)) => {
+        if let Some(token) = &mut $state.0.$n {
+            $state.1 = $self.$n.expire(token, $state.1);
         }
-    }
+    };
+    ($self:ident $state:ident $first:tt $($rest:tt)+) => {
+        each::<R, Self, _>(
+            $state,
+            |state| expire!($self state $first),
+            |state| expire!($self state $($rest)+),
+        )
+    };
+}
 
+/// Calls both: a panic of a policy of the user must not keep the tokens of the others.
+#[inline(always)]
+pub(super) fn each<R: RequestKind, P: Policy<R>, T>(
+    shared: &mut T,
+    first: impl FnOnce(&mut T),
+    second: impl FnOnce(&mut T),
+) {
     if const { P::IS_OURS } {
-        first();
-        second();
-        return;
-    }
-    let mut on_unwind = OnUnwind(Some(second));
-    first();
-    if let Some(second) = on_unwind.0.take() {
-        second();
+        first(shared);
+        second(shared);
+    } else {
+        unwind::both(shared, first, second);
     }
 }
 
@@ -182,14 +190,10 @@ macro_rules! policies {
 
             #[inline]
             fn expire(&self, token: &mut Self::Token, outcome: Outcome) -> Outcome {
-                $(let outcome = match &mut token.$n {
-                    Some(token) => self.$n.expire(token, outcome),
-                    None => outcome,
-                };)+
-                match &mut token.$m {
-                    Some(token) => self.$m.expire(token, outcome),
-                    None => outcome,
-                }
+                let mut state = (token, outcome);
+                let all = &mut state;
+                expire!(self all $(($first $n))+ ($last $m));
+                state.1
             }
 
             #[inline(always)]
@@ -253,11 +257,16 @@ macro_rules! policies {
 
             fn expire(self: Pin<&mut Self>, outcome: Outcome) {
                 let this = self.project();
-                $(let outcome = match &mut this.earlier.$n {
-                    Some(permit) => permit.expire(outcome),
-                    None => outcome,
-                };)+
+                let mut outcome = outcome;
+                let mut unwound = None;
+                $(if let Some(permit) = &mut this.earlier.$n {
+                    let expire = AssertUnwindSafe(|| permit.expire(&mut outcome));
+                    unwound = panic::catch_unwind(expire).err().or(unwound);
+                })+
                 this.wait.expire(outcome);
+                if let Some(payload) = unwound {
+                    panic::resume_unwind(payload);
+                }
             }
 
             fn parts(&self) -> Parts<'_> {

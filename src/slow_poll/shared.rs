@@ -10,10 +10,11 @@ use super::report::SlowPollReport;
 use super::settings::SlowPollSettings;
 use crate::clock::nanos;
 use crate::config::{Configurable, Current};
-use crate::observe::{self, Reporter, Setting};
+use crate::observe::{Reporter, Setting};
 #[cfg(feature = "http")]
 use crate::panic_report::RequestSummary;
 use crate::sync::lock;
+use crate::unwind;
 
 /// The state of a [`SlowPoll`](super::SlowPoll) at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +84,7 @@ impl SlowPolls<'_> {
         };
         self.shared.polls.fetch_add(1, Relaxed);
         // A recorder or a subscriber that panics must not end the request.
-        observe::without_panics(|| self.shared.reporter.slow_poll(&report));
+        unwind::without_panics(|| self.shared.reporter.slow_poll(&report));
         self.shared.add(report);
     }
 }

@@ -182,6 +182,15 @@ fn a_ticket_of_a_destructor_is_cancelled_and_not_panicked() {
     assert_eq!((totals.cancelled, totals.panicked), (1, 0));
 }
 
+/// A payload of a panic that panics again.
+struct PanicsInDrop;
+
+impl Drop for PanicsInDrop {
+    fn drop(&mut self) {
+        unwind();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn hooks_are_told_in_order_and_may_do_what_they_like() {
     use std::sync::Mutex;
@@ -189,7 +198,7 @@ async fn hooks_are_told_in_order_and_may_do_what_they_like() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let telling = told.clone();
     let handle = breaker.clone();
-    breaker.on_transition(|_| panic!("a hook of a user's"));
+    breaker.on_transition(|_| std::panic::resume_unwind(Box::new(PanicsInDrop)));
     breaker.on_transition(move |transition| {
         telling.lock().unwrap().push(transition.to_string());
         // Reads and changes the breaker that calls the hook.

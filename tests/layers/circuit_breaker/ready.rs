@@ -131,6 +131,17 @@ async fn a_reserved_probe_is_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_is_woken_when_there_are_more_probes() {
+    let breaker = due(settings().half_open_probes(1)).await;
+    let (mut first, mut second) = (endpoint(&breaker), endpoint(&breaker));
+    assert_ready_ok!(poll_ready!(first));
+    assert_pending!(poll_ready!(second));
+    breaker.set(settings().half_open_probes(2)).unwrap();
+    assert!(second.is_woken());
+    assert_ready_ok!(poll_ready!(second));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reservation_that_is_not_used_expires() {
     let breaker = due(settings().half_open_probes(1)).await;
     let (mut idle, mut other) = (endpoint(&breaker), endpoint(&breaker));

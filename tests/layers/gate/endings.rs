@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use seawall::policy::{Admission, Mode, NoWait, Policy, RequestKind, Switch, Switched, WaitFor};
+use seawall::policy::{Admission, Mode, NoWait, Policy, RequestKind, Switch, Switched};
 use seawall::{
     CatchPanic, Completion, ConcurrencyLimit, ConcurrencyLimitSettings, GateLayer, LagShed,
-    Outcome, Reason, Rejection, RequestLimit, Timeout,
+    Outcome, Reason, RequestLimit, Timeout,
 };
 use tokio::time::advance;
 use tokio_test::task::spawn;
@@ -22,7 +22,7 @@ use crate::support::*;
 
 /// The behaviour of the inner service, its response body and the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
+pub(super) enum Ending {
     ReadToTheEnd,
     WithTrailers,
     WithoutBody,
@@ -49,7 +49,7 @@ enum Ending {
 use Ending::*;
 
 impl Ending {
-    const ALL: [(Self, Outcome, Completion); 21] = [
+    pub(super) const ALL: [(Self, Outcome, Completion); 21] = [
         (ReadToTheEnd, Outcome::Success, Completion::Complete),
         (WithTrailers, Outcome::Success, Completion::Complete),
         (WithoutBody, Outcome::Success, Completion::Complete),
@@ -112,7 +112,7 @@ impl Ending {
 
 /// A service that ends as scripted.
 #[derive(Clone)]
-struct Ends(Ending);
+pub(super) struct Ends(pub(super) Ending);
 
 impl<Req> Service<Req> for Ends {
     type Response = Response<Script>;
@@ -138,7 +138,7 @@ impl<Req> Service<Req> for Ends {
 }
 
 /// Sends one request to a service, as the caller. Returns whether it panicked.
-fn play<S, B>(mut service: S, ending: Ending) -> bool
+pub(super) fn play<S, B>(mut service: S, ending: Ending) -> bool
 where
     S: Service<Request<Script>, Response = Response<B>, Error = io::Error>,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>>,
@@ -174,13 +174,13 @@ where
 }
 
 /// All calls except `on_head`, which exists only if there is a head.
-fn ended(recorder: &Recorder) -> Vec<Told> {
+pub(super) fn ended(recorder: &Recorder) -> Vec<Told> {
     let mut told = recorder.told();
     told.retain(|told| *told != Told::Head);
     told
 }
 
-fn ends(outcome: Outcome, completion: Completion) -> [Told; 2] {
+pub(super) fn ends(outcome: Outcome, completion: Completion) -> [Told; 2] {
     [Told::Settled(outcome), Told::Released(completion)]
 }
 
@@ -545,179 +545,4 @@ async fn a_dry_run_ends_no_request() {
     switch.set(Mode::Enforce);
     let mut service = layer.layer(Ends(PollPanics));
     assert_eq!(service.call(get()).await.unwrap().status(), 500);
-}
-
-/// Panics in the named method.
-#[derive(Clone)]
-struct Panics(&'static str);
-
-impl Policy<seawall::HttpRequest> for Panics {
-    type Token = ();
-    type Wait = NoWait;
-
-    fn admit(&self, _: &seawall::RequestHead<'_>) -> Admission<(), NoWait> {
-        Admission::Admit(())
-    }
-
-    fn on_head(&self, (): &mut (), _: &mut seawall::ResponseHeadMut<'_>) {
-        assert_ne!(self.0, "on_head", "scripted");
-    }
-
-    fn settle(&self, (): &mut (), _: Outcome) {
-        assert_ne!(self.0, "settle", "scripted");
-    }
-
-    fn release(&self, (): &mut (), _: Completion) {
-        assert_ne!(self.0, "release", "scripted");
-    }
-}
-
-/// The policies and closures of a gate that isolates panics are isolated too.
-#[tokio::test(start_paused = true)]
-async fn a_panic_of_a_policy_is_answered_and_releases_the_others() {
-    for place in ["on_head", "settle", "release", "classify"] {
-        let (recorder, limit) = (Recorder::new(), ConcurrencyLimit::from(1));
-        let last = Recorder::new();
-        let policies = (
-            CatchPanic::new(),
-            recorder.clone(),
-            Panics(place),
-            last.clone(),
-            limit.clone(),
-        );
-        let layer = GateLayer::from_policy(policies).classify(move |_| {
-            assert_ne!(place, "classify", "scripted");
-            None::<Outcome>
-        });
-        let mut service = layer.layer(Ends(WithoutBody));
-        let response = service.call(get()).await.unwrap();
-        assert_eq!(response.status(), 500, "{place}");
-        assert_eq!(limit.in_flight(), 0, "{place}");
-        let ended = ended(&recorder);
-        assert_eq!(ended.len(), 2, "{place}: {ended:?}");
-        let panicked = ends(Outcome::Panicked, Completion::Panicked);
-        match place {
-            "settle" | "release" => assert_eq!(ended.len(), 2, "{place}: {ended:?}"),
-            _ => assert_eq!(ended, panicked, "{place}"),
-        }
-        let ended = self::ended(&last);
-        assert_eq!(ended.len(), 2, "{place}: {ended:?}");
-    }
-}
-
-/// Nor does a panic of a policy prevent the answer, or the end of the body, at any other time.
-#[tokio::test(start_paused = true)]
-async fn no_panic_of_a_policy_unwinds_past_an_isolation() {
-    for place in ["settle", "release"] {
-        let gate = || {
-            let (panics, recorder) = (CatchPanic::new(), Recorder::new());
-            let policies = (
-                panics.clone(),
-                recorder.clone(),
-                Panics(place),
-                Timeout::from(Duration::from_secs(1)),
-                RequestLimit::from(2),
-            );
-            (panics, recorder, GateLayer::from_policy(policies))
-        };
-        for (ending, _, _) in Ending::ALL {
-            if matches!(
-                ending,
-                DroppedUnread | DroppedMidway | DroppedBeforePoll | DroppedPending | GrpcDropped
-            ) {
-                continue; // in the destructor of the caller
-            }
-            let (panics, recorder, layer) = gate();
-            assert!(
-                !play(layer.layer(Ends(ending)), ending),
-                "{place} {ending:?}"
-            );
-            assert!(panics.snapshot().panics > 0, "{place} {ending:?}");
-            assert_eq!(ended(&recorder).len(), 2, "{place} {ending:?}");
-        }
-
-        let (panics, recorder, layer) = gate();
-        let response = layer.layer(Ends(DroppedPending)).call(get()).await.unwrap();
-        assert_eq!(response.status(), 504, "{place}");
-        assert_eq!(panics.snapshot().panics, 1, "{place}");
-        assert_eq!(ended(&recorder).len(), 2, "{place}");
-
-        let (panics, recorder, layer) = gate();
-        let large = post(Script::data(&["abc"]).exact(3));
-        let response = layer.layer(Ends(ReadToTheEnd)).call(large).await.unwrap();
-        assert_eq!(response.status(), 413, "{place}");
-        assert_eq!(panics.snapshot().panics, 1, "{place}");
-        assert_eq!(ended(&recorder).len(), 2, "{place}");
-    }
-}
-
-/// A policy that waits, and whose wait panics.
-#[derive(Clone)]
-struct PanicsInWait;
-
-impl<R: RequestKind> Policy<R> for PanicsInWait {
-    type Token = ();
-    type Wait = WaitFor<Pin<Box<dyn Future<Output = Result<(), Rejection>> + Send>>>;
-
-    fn admit(&self, _: &R::Head<'_>) -> Admission<(), Self::Wait> {
-        let wait = async { unwind() };
-        Admission::Wait(WaitFor::new(
-            Box::pin(wait),
-            Rejection::new(Reason::Overloaded),
-        ))
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_wait_that_panics_is_answered_and_releases_the_others() {
-    let recorder = Recorder::new();
-    let policies = (CatchPanic::new(), recorder.clone(), PanicsInWait);
-    let mut service = GateLayer::from_policy(policies).layer(Ends(WithoutBody));
-    assert_eq!(service.call(get()).await.unwrap().status(), 500);
-    assert_eq!(
-        ended(&recorder),
-        ends(Outcome::Cancelled, Completion::Cancelled)
-    );
-}
-
-/// A closure of the user makes the body that the inner service gets, also after a wait.
-#[tokio::test(start_paused = true)]
-async fn a_request_body_that_panics_is_answered() {
-    for is_queued in [false, true] {
-        let limit = ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(1));
-        let limit = ConcurrencyLimit::new(limit).unwrap();
-        let recorder = Recorder::new();
-        let policies = (
-            CatchPanic::new(),
-            recorder.clone(),
-            RequestLimit::from(9),
-            limit.clone(),
-        );
-        let layer = GateLayer::from_policy(policies)
-            .request_body(|_: seawall::RequestBody<Script>| -> Script { unwind() });
-        let mut service = layer.layer(Ends(WithoutBody));
-        let permit = is_queued.then(|| limit.try_acquire().unwrap());
-        let mut call = spawn(service.call(post(Script::data(&["abc"]))));
-        if let Some(permit) = permit {
-            assert_pending!(call.poll());
-            drop(permit);
-        }
-        assert_eq!(call.await.unwrap().status(), 500);
-        assert_eq!(limit.in_flight(), 0);
-        assert_eq!(
-            ended(&recorder),
-            ends(Outcome::Panicked, Completion::Panicked)
-        );
-    }
-}
-
-/// A policy that panics in `settle` during a drop leaks no permit.
-#[tokio::test(start_paused = true)]
-async fn a_panic_in_a_destructor_releases_the_others() {
-    let limit = ConcurrencyLimit::from(1);
-    let layer = GateLayer::from_policy((Panics("settle"), limit.clone()));
-    let mut call = spawn(layer.layer(Ends(DroppedPending)).call(get()));
-    assert_pending!(call.poll());
-    assert!(catch_unwind(AssertUnwindSafe(|| drop(call))).is_err());
-    assert_eq!(limit.in_flight(), 0);
 }

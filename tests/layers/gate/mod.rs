@@ -6,6 +6,7 @@ mod calls;
 mod contract;
 mod differential;
 mod endings;
+mod panics_of_policies;
 mod untracked;
 
 pub(crate) use self::calls::told;

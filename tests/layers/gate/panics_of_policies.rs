@@ -1,0 +1,280 @@
+//! Panics of the user's policies and closures, at every end of a request.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use seawall::policy::{Admission, NoWait, Policy, RequestKind, WaitFor};
+use seawall::{
+    CatchPanic, Completion, ConcurrencyLimit, ConcurrencyLimitSettings, GateLayer, Outcome, Reason,
+    Rejection, RequestLimit, Timeout,
+};
+use tokio_test::assert_pending;
+use tokio_test::task::spawn;
+use tower::{Layer, Service};
+
+use super::endings::Ending::{
+    DroppedBeforePoll, DroppedMidway, DroppedPending, DroppedUnread, GrpcDropped,
+};
+use super::endings::{Ending, Ends, ended, ends, play};
+use crate::support::*;
+
+/// Panics in the named method.
+#[derive(Clone)]
+struct Panics(&'static str);
+
+impl Policy<seawall::HttpRequest> for Panics {
+    type Token = ();
+    type Wait = NoWait;
+
+    fn admit(&self, _: &seawall::RequestHead<'_>) -> Admission<(), NoWait> {
+        Admission::Admit(())
+    }
+
+    fn on_head(&self, (): &mut (), _: &mut seawall::ResponseHeadMut<'_>) {
+        assert_ne!(self.0, "on_head", "scripted");
+    }
+
+    fn settle(&self, (): &mut (), _: Outcome) {
+        assert_ne!(self.0, "settle", "scripted");
+    }
+
+    fn release(&self, (): &mut (), _: Completion) {
+        assert_ne!(self.0, "release", "scripted");
+    }
+}
+
+/// The policies and closures of a gate that isolates panics are isolated too.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_policy_is_answered_and_releases_the_others() {
+    for place in ["on_head", "settle", "release", "classify"] {
+        let (recorder, limit) = (Recorder::new(), ConcurrencyLimit::from(1));
+        let last = Recorder::new();
+        let policies = (
+            CatchPanic::new(),
+            recorder.clone(),
+            Panics(place),
+            last.clone(),
+            limit.clone(),
+        );
+        let layer = GateLayer::from_policy(policies).classify(move |_| {
+            assert_ne!(place, "classify", "scripted");
+            None::<Outcome>
+        });
+        let mut service = layer.layer(Ends(Ending::WithoutBody));
+        let response = service.call(get()).await.unwrap();
+        assert_eq!(response.status(), 500, "{place}");
+        assert_eq!(limit.in_flight(), 0, "{place}");
+        let ended = ended(&recorder);
+        assert_eq!(ended.len(), 2, "{place}: {ended:?}");
+        let panicked = ends(Outcome::Panicked, Completion::Panicked);
+        match place {
+            "settle" | "release" => assert_eq!(ended.len(), 2, "{place}: {ended:?}"),
+            _ => assert_eq!(ended, panicked, "{place}"),
+        }
+        let ended = self::ended(&last);
+        assert_eq!(ended.len(), 2, "{place}: {ended:?}");
+    }
+}
+
+/// Nor does a panic of a policy prevent the answer, or the end of the body, at any other time.
+#[tokio::test(start_paused = true)]
+async fn no_panic_of_a_policy_unwinds_past_an_isolation() {
+    for place in ["settle", "release"] {
+        let gate = || {
+            let (panics, recorder) = (CatchPanic::new(), Recorder::new());
+            let after = Recorder::new();
+            let policies = (
+                panics.clone(),
+                recorder.clone(),
+                Panics(place),
+                after.clone(),
+                Timeout::from(Duration::from_secs(1)),
+                RequestLimit::from(2),
+            );
+            (panics, [recorder, after], GateLayer::from_policy(policies))
+        };
+        for (ending, _, _) in Ending::ALL {
+            if matches!(
+                ending,
+                DroppedUnread | DroppedMidway | DroppedBeforePoll | DroppedPending | GrpcDropped
+            ) {
+                continue; // in the destructor of the caller
+            }
+            let (panics, recorders, layer) = gate();
+            assert!(
+                !play(layer.layer(Ends(ending)), ending),
+                "{place} {ending:?}"
+            );
+            assert!(panics.snapshot().panics > 0, "{place} {ending:?}");
+            for recorder in recorders {
+                assert_eq!(ended(&recorder).len(), 2, "{place} {ending:?}");
+            }
+        }
+
+        let (panics, recorders, layer) = gate();
+        let response = layer.layer(Ends(DroppedPending)).call(get()).await.unwrap();
+        assert_eq!(response.status(), 504, "{place}");
+        assert_eq!(panics.snapshot().panics, 1, "{place}");
+        for recorder in recorders {
+            let late = ends(Outcome::Failure, Completion::Complete);
+            assert_eq!(ended(&recorder), late, "{place}");
+        }
+
+        let (panics, recorders, layer) = gate();
+        let large = post(Script::data(&["abc"]).exact(3));
+        let response = layer
+            .layer(Ends(Ending::ReadToTheEnd))
+            .call(large)
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 413, "{place}");
+        assert_eq!(panics.snapshot().panics, 1, "{place}");
+        for recorder in recorders {
+            assert_eq!(ended(&recorder).len(), 2, "{place}");
+        }
+    }
+}
+
+/// Counts its releases, and panics in `settle`.
+#[derive(Clone, Default)]
+struct PanicsInSettle(Arc<AtomicUsize>);
+
+impl<R: RequestKind> Policy<R> for PanicsInSettle {
+    type Token = ();
+    type Wait = NoWait;
+
+    fn admit(&self, _: &R::Head<'_>) -> Admission<(), NoWait> {
+        Admission::Admit(())
+    }
+
+    fn settle(&self, (): &mut (), _: Outcome) {
+        unwind();
+    }
+
+    fn release(&self, (): &mut (), _: Completion) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+/// A later policy rejects. The policies in between did not see a call, and the one that panics is
+/// released.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_policy_after_a_rejection_is_no_panic_of_the_call() {
+    let (first, between, last) = (
+        PanicsInSettle::default(),
+        Recorder::new(),
+        PanicsInSettle::default(),
+    );
+    let policies = (
+        first.clone(),
+        between.clone(),
+        last.clone(),
+        No::new(Reason::Overloaded),
+    );
+    assert!(play(
+        GateLayer::from_policy(policies).layer(Ends(Ending::WithoutBody)),
+        Ending::WithoutBody
+    ));
+    assert_eq!(between.told(), ends(Outcome::Ignored, Completion::Complete));
+    assert_eq!((first.0.load(Relaxed), last.0.load(Relaxed)), (1, 1));
+}
+
+/// The deadline passes in the queue.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_policy_in_the_queue_is_answered_and_releases_the_others() {
+    let settings = ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(60));
+    let limit = ConcurrencyLimit::new(settings).unwrap();
+    let (before, panics, after) = (Recorder::new(), PanicsInSettle::default(), Recorder::new());
+    let policies = (
+        CatchPanic::new(),
+        before.clone(),
+        panics.clone(),
+        after.clone(),
+        Timeout::from(Duration::from_secs(1)),
+        limit.clone(),
+    );
+    let mut service = GateLayer::from_policy(policies).layer(Ends(Ending::WithoutBody));
+    let _permit = limit.try_acquire().unwrap();
+    assert_eq!(service.call(get()).await.unwrap().status(), 504);
+    let late = ends(Outcome::Failure, Completion::Complete);
+    assert_eq!(
+        (before.told(), after.told()),
+        (late.to_vec(), late.to_vec())
+    );
+    assert_eq!(panics.0.load(Relaxed), 1);
+    assert_eq!(limit.snapshot().queued, 0);
+}
+
+/// A policy that waits, and whose wait panics.
+#[derive(Clone)]
+struct PanicsInWait;
+
+impl<R: RequestKind> Policy<R> for PanicsInWait {
+    type Token = ();
+    type Wait = WaitFor<Pin<Box<dyn Future<Output = Result<(), Rejection>> + Send>>>;
+
+    fn admit(&self, _: &R::Head<'_>) -> Admission<(), Self::Wait> {
+        let wait = async { unwind() };
+        Admission::Wait(WaitFor::new(
+            Box::pin(wait),
+            Rejection::new(Reason::Overloaded),
+        ))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_panics_is_answered_and_releases_the_others() {
+    let recorder = Recorder::new();
+    let policies = (CatchPanic::new(), recorder.clone(), PanicsInWait);
+    let mut service = GateLayer::from_policy(policies).layer(Ends(Ending::WithoutBody));
+    assert_eq!(service.call(get()).await.unwrap().status(), 500);
+    assert_eq!(
+        ended(&recorder),
+        ends(Outcome::Cancelled, Completion::Cancelled)
+    );
+}
+
+/// A closure of the user makes the body that the inner service gets, also after a wait.
+#[tokio::test(start_paused = true)]
+async fn a_request_body_that_panics_is_answered() {
+    for is_queued in [false, true] {
+        let limit = ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(1));
+        let limit = ConcurrencyLimit::new(limit).unwrap();
+        let recorder = Recorder::new();
+        let policies = (
+            CatchPanic::new(),
+            recorder.clone(),
+            RequestLimit::from(9),
+            limit.clone(),
+        );
+        let layer = GateLayer::from_policy(policies)
+            .request_body(|_: seawall::RequestBody<Script>| -> Script { unwind() });
+        let mut service = layer.layer(Ends(Ending::WithoutBody));
+        let permit = is_queued.then(|| limit.try_acquire().unwrap());
+        let mut call = spawn(service.call(post(Script::data(&["abc"]))));
+        if let Some(permit) = permit {
+            assert_pending!(call.poll());
+            drop(permit);
+        }
+        assert_eq!(call.await.unwrap().status(), 500);
+        assert_eq!(limit.in_flight(), 0);
+        assert_eq!(
+            ended(&recorder),
+            ends(Outcome::Panicked, Completion::Panicked)
+        );
+    }
+}
+
+/// A policy that panics in `settle` during a drop leaks no permit.
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_destructor_releases_the_others() {
+    let limit = ConcurrencyLimit::from(1);
+    let layer = GateLayer::from_policy((Panics("settle"), limit.clone()));
+    let mut call = spawn(layer.layer(Ends(DroppedPending)).call(get()));
+    assert_pending!(call.poll());
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(call))).is_err());
+    assert_eq!(limit.in_flight(), 0);
+}

@@ -10,7 +10,7 @@
 //! | [`TimeoutLayer`] | [`Timeout`] | requests and bodies that never end | 504 |
 //! | [`RequestLimitLayer`] | [`RequestLimit`] | bodies, headers and URIs that are too large, bodies that are too slow | 413, 431, 414, 408 |
 //! | [`CatchPanicLayer`] | [`CatchPanic`] | panics of handlers | 500 |
-//! | [`DrainLayer`] | [`Drain`] | deployments that cut requests off | 503 once the process is about to end |
+//! | [`DrainLayer`] | [`Drain`] | deployments that cut requests off | 503 from 5 s after the drain has begun |
 //! | [`SlowPollLayer`] | [`SlowPoll`] | nothing: it reports handlers that block the runtime | |
 //! | [`GateLayer`] | your [`Policy`](policy::Policy) | what your policy rejects | what your policy says |
 //!
@@ -101,9 +101,10 @@
 //! - **The error type stays.** A layer over HTTP answers a rejected request with a response. An
 //!   infallible service stays infallible, and needs no `HandleErrorLayer`.
 //! - [`exempt`](GateLayer::exempt) skips the layer's policy for some requests.
-//!   [`dry_run`](GateLayer::dry_run) admits everything, and counts what the layer would have
-//!   rejected. It turns a timeout, a request limit and panic isolation off.
-//!   [`switched_by`](GateLayer::switched_by) turns a layer on and off while the server runs.
+//!   [`dry_run`](GateLayer::dry_run) admits all requests, and counts those that the layer would
+//!   have rejected. A drain, a timeout, a request limit and panic isolation have no dry run:
+//!   `dry_run` turns them off. [`switched_by`](GateLayer::switched_by) turns a layer on and off
+//!   while the server runs.
 //! - [`plain`](GateLayer::plain) puts a layer around any `Service`, not only HTTP.
 //!
 //! # Answers

@@ -120,9 +120,9 @@ fn percent(ratio: f64) -> String {
 
 /// The meaning of the columns.
 const COLUMNS: &str = "\
-    Each value is from one run, and includes the first seconds of the overload. Goodput is what was\n\
-    answered within 1 s; its bound is the most that is possible, since a rejection costs time too.\n\
-    Above 1, the capacity was estimated too low.";
+    Each value is from one run, and includes the first seconds of the overload. Goodput counts the\n\
+    answers within 1 s. Its bound is the goodput of an ideal server, which answers all that it can,\n\
+    and needs time for each rejection. Above 1, the capacity was estimated too low.";
 
 // === impl Header ===
 

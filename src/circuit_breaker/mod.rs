@@ -5,8 +5,8 @@
 //! On a client, put the layer around the calls to one dependency, and outside the timeout, so that
 //! a call that takes too long counts as a failure. For many dependencies, `CircuitBreakers`
 //! (feature `keyed`) keeps one breaker per host. On a server, put the layer around the routes that
-//! need the same dependency, for example a database, and inside the lag shedder. See [the order of
-//! layers](crate#the-layers).
+//! need the same dependency, for example a database, and inside the lag shedder. See [the reasons
+//! for the order](crate::stack#the-parts-of-a-server).
 //!
 //! ```
 //! use std::time::Duration;

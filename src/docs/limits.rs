@@ -99,8 +99,8 @@
 //! - **`spawn_blocking`** has an unbounded queue in front of 512 threads by default, which is no
 //!   lag. Put a concurrency limit around the routes that use it, not larger than the number of
 //!   threads, or use a [`LoadSignal`](crate::LoadSignal) that reads the length of that queue.
-//! - **One blocked worker of several** is no lag by definition, since the other workers steal its
-//!   tasks. Other futures in the same task wait with it. Move code that blocks to `spawn_blocking`.
+//! - **One blocked worker of several** causes no lag, since the other workers steal its tasks.
+//!   Other futures of the task that blocks must wait. Move code that blocks to `spawn_blocking`.
 //! - **A `current_thread` runtime** has no other worker: a handler that blocks stops everything,
 //!   health checks included. If no request arrives during a lag, the shedder treats the lag as a
 //!   stall, and ignores it at the first request. It does not ignore a second stall right after the
@@ -161,12 +161,13 @@
 //! - **Side effects.** Data that the handler has sent or written before it is dropped stays, and a
 //!   dependency goes on working on its call. Use transactions and idempotency keys, and pass the
 //!   deadline on. A 504 means that the result is unknown, and not that nothing was done.
-//! - **Small responses to slow readers.** [`including_body`](crate::GateLayer::including_body) and
-//!   [`progress_timeout`](crate::GateLayer::progress_timeout) end a body of unknown size or above
-//!   64 KiB even if the client reads nothing and the connection does not poll the body. A smaller
-//!   body releases its permit with its last frame, although hyper may still keep it. For a smaller
-//!   body, `progress_timeout` does nothing, and `including_body` applies only while the connection
-//!   polls it.
+//! - **Small responses to slow readers.** A body of at most 64 KiB releases its permit with its
+//!   last frame, although hyper may still keep the body. Its
+//!   [`progress_timeout`](crate::GateLayer::progress_timeout) does nothing, and its
+//!   [`including_body`](crate::GateLayer::including_body) applies only while the connection polls
+//!   it. A body that is larger, or of unknown size, is ended by both, even if the client reads
+//!   nothing.
+//! - **Slow readers and `body_idle_timeout`.**
 //!   [`body_idle_timeout`](crate::GateLayer::body_idle_timeout) is for silent handlers: it applies
 //!   only while the connection waits for a frame.
 //! - **Upgraded connections.** A request ends with its 101. Give a WebSocket its own timeouts for
@@ -174,19 +175,19 @@
 //! - **The time before the call**: in the runtime's queue, in the connection's buffer, in the
 //!   kernel. Only the caller knows the whole time: use `grpc-timeout`, or a header of your own with
 //!   the time at which the call began.
-//! - **Clocks.** Time is monotonic: setting the clock moves no deadline. Whether it advances while
-//!   the machine sleeps depends on the system. On Linux it does not, so that a deadline is late by
-//!   the time that the machine slept.
+//! - **Suspended machines.** Deadlines use the monotonic clock, so that a change of the system time
+//!   does not move them. On Linux this clock stops while the machine is suspended, so that a
+//!   deadline is late by that time.
 //!
 //! # `ConcurrencyLimitLayer`
 //!
-//! - **Handlers that compute** do not reach the limit: they keep their worker, so that the server
-//!   does not even read the next request. Use [`LagShed`](crate::LagShed).
+//! - **Handlers that compute** do not reach the limit. They keep their worker, and the server does
+//!   not read the next request. Use [`LagShed`](crate::LagShed).
 //! - **Requests that never end** hold their permits. Put a timeout outside the limit, and set
-//!   timeouts for bodies: [`including_body`](crate::GateLayer::including_body) or
-//!   [`body_idle_timeout`](crate::GateLayer::body_idle_timeout) and
-//!   [`progress_timeout`](crate::GateLayer::progress_timeout) for responses, those of the request
-//!   limit for requests.
+//!   timeouts for bodies. For responses, use [`including_body`](crate::GateLayer::including_body),
+//!   or [`body_idle_timeout`](crate::GateLayer::body_idle_timeout) together with
+//!   [`progress_timeout`](crate::GateLayer::progress_timeout). For requests, use the timeouts of
+//!   [`RequestLimitSettings`](crate::RequestLimitSettings).
 //! - **Work that outlives the response**: spawned tasks, and upgraded connections, which release
 //!   the permit at the 101. Take a permit for them with
 //!   [`try_acquire`](crate::ConcurrencyLimit::try_acquire), and move it into the task.
@@ -199,13 +200,13 @@
 //!
 //! # `RequestLimitLayer`
 //!
-//! - **The answer to an upload that is rejected over HTTP/1** comes up to a second later, when the
-//!   rest is read. The gate that rejects has released its permit by then; a layer further out holds
-//!   its permit until the answer is sent.
+//! - **The delay of a rejected upload over HTTP/1.** The gate first reads the rest of the upload,
+//!   for up to a second, and then answers. It holds no permit while it reads; the layers outside it
+//!   hold theirs until the answer is sent.
 //! - **The memory of all requests.** It bounds one body. Multiply it by the limit of a
 //!   [`ConcurrencyLimit`](crate::ConcurrencyLimit) outside it to get the bound for all bodies that
-//!   handlers read whole: 512 bodies of 2 MiB are 1 GiB. Add the values that handlers decode from a
-//!   body, the responses, and hyper's buffers.
+//!   handlers read whole: 512 bodies of 2 MiB are 1 GiB. The values that handlers decode from a
+//!   body, the responses, and hyper's buffers need more memory.
 //! - **Compressed bodies**, if an inner layer decompresses them: the limit counts compressed bytes.
 //!   Decompress outside the limit, or limit the decompressed bytes.
 //! - **Slow bodies, large headers, long URIs** by default: `body_idle_timeout`, `body_timeout`,

@@ -71,10 +71,10 @@
 //!   around the routes that use the database.
 //! - **Memory may have a lower limit**: permits x the memory of a request, including its body if
 //!   the handler reads it whole (512 x 2 MiB is a gigabyte).
-//! - **The queue** smooths bursts and adds no capacity. If the queue is longer than the number of
-//!   requests that leave it within the queue timeout, the last requests only wait for their
-//!   rejection. Set the queue timeout to at most a tenth of the timeout, or to a time that a user
-//!   does not notice: 100 ms. Use no queue if a load balancer can try another process at once.
+//! - **The queue** smooths bursts and adds no capacity. Make it no longer than the number of
+//!   requests that leave it within the queue timeout: the others would wait and then be rejected.
+//!   Set the queue timeout to at most a tenth of the timeout, or to a time that a user does not
+//!   notice: 100 ms. Use no queue if a load balancer can try another process at once.
 //! - **When a dependency is ten times slower**, each request holds its permit ten times as long.
 //!   Responses per second fall to a tenth, and the other requests are rejected at once. If that is
 //!   too few, put a breaker and a timeout around that dependency. A higher limit only moves the
@@ -102,17 +102,17 @@
 //!
 //! # The lag shedder
 //!
-//! It holds the wait in the runtime's queue at 30 ms, and more for handlers that compute for more
-//! than 3 ms. Keep the defaults unless
+//! Under overload it keeps the wait in the runtime's queue at about 30 ms. For handlers that
+//! compute for more than 3 ms, the wait is longer. Change the defaults in these cases:
 //!
-//! - a slow response is worse than a rejection: use
-//!   [`LagThresholds::strict`](crate::LagThresholds::strict);
-//! - load comes in bursts that you prefer to wait for: use
-//!   [`LagThresholds::burst_tolerant`](crate::LagThresholds::burst_tolerant);
-//! - single handlers compute for longer than 20 ms: move them to `tokio::task::spawn_blocking` or
-//!   to a pool of threads, or else raise [`max_bound`](crate::LagThresholds::max_bound()) and
-//!   [`max_arm`](crate::LagThresholds::max_arm());
-//! - [`dry_run`](crate::GateLayer::dry_run) shows rejections at a load that the service can handle.
+//! - A rejection is better than a slow response: use
+//!   [`LagThresholds::strict`](crate::LagThresholds::strict).
+//! - The load comes in short bursts, and a slow response is better than a rejection: use
+//!   [`LagThresholds::burst_tolerant`](crate::LagThresholds::burst_tolerant). Use it also if a
+//!   [dry run](crate::GateLayer::dry_run) shows rejections at a load that the service can handle.
+//! - Handlers compute for longer than 20 ms: move that code to `tokio::task::spawn_blocking` or to
+//!   a pool of threads. If you cannot, raise [`max_bound`](crate::LagThresholds::max_bound()) and
+//!   [`max_arm`](crate::LagThresholds::max_arm()).
 //!
 //! A real server under overload, with the onset of the overload included:
 //!

@@ -1,6 +1,6 @@
 //! Where to put each layer, on servers and on clients, and why.
 //!
-//! [The order of layers](crate#the-layers) has the reasons for the order, and
+//! [The parts of a server](crate::stack#the-parts-of-a-server) gives the reasons for the order, and
 //! [`limits`](crate::docs::limits) lists what each layer does not protect from.
 //!
 //! # The stack or single layers
@@ -17,11 +17,11 @@
 //! | layer | scope | position | why |
 //! |---|---|---|---|
 //! | [`CatchPanicLayer`](crate::CatchPanicLayer) | the whole service, once | outside all other layers of this crate, inside request ids, traces and CORS | it catches the panics of all layers inside it; the layers outside add their headers to its 500 |
-//! | [`LagShedLayer`](crate::LagShedLayer) | the process: one handle, on every listener, before routing | next inside | all routes share the runtime; it rejects the most requests, so its rejections must be cheap |
-//! | [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) | the routes that need the same dependency | inside the lag shedder, outside a timeout | a breaker around all routes rejects all of them; a timeout is a failure only for layers outside it |
-//! | [`TimeoutLayer`](crate::TimeoutLayer) | the service, with [`per_request`](crate::TimeoutLayer::per_request) for exceptions, or [raisable](crate::TimeoutSettings::raisable_to()) by routes; a shorter one in each breaker | outside the concurrency limit | the time in the queue counts |
+//! | [`LagShedLayer`](crate::LagShedLayer) | the process: one handle, on every listener, before routing | inside panic isolation | all routes share the runtime; it rejects the most requests, so its rejections must be cheap |
+//! | [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) | the routes that need the same dependency | inside the lag shedder, outside a timeout of its own | around all routes, it would also reject those that do not need the dependency; a breaker counts only the timeouts that are inside it |
+//! | [`TimeoutLayer`](crate::TimeoutLayer) | the service; some requests get another time by [`per_request`](crate::TimeoutLayer::per_request), or from a layer on their route ([`raisable_to`](crate::TimeoutSettings::raisable_to())); a shorter one inside each breaker | outside the concurrency limit | the time in the queue counts |
 //! | [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer) | the process: one handle; more for groups of routes | outside the request limit | a request holds its permit while its body is read; a body that is too slow releases it |
-//! | [`RequestLimitLayer`](crate::RequestLimitLayer) | the router, with [`per_request`](crate::RequestLimitLayer::per_request) for exceptions, or [raisable](crate::RequestLimitSettings::raisable_to()) by routes; or one route | innermost | it replaces the response of a handler whose request body is too large |
+//! | [`RequestLimitLayer`](crate::RequestLimitLayer) | the router, or one route; some requests get another limit by [`per_request`](crate::RequestLimitLayer::per_request), or from a layer on their route ([`raisable_to`](crate::RequestLimitSettings::raisable_to())) | innermost | it replaces the response of a handler whose request body is too large |
 //!
 //! The handle is the state: a clone of it on a second listener is the same limit. Give a listener
 //! for operators a concurrency limit of its own, so that operators can connect while the public one
@@ -152,9 +152,11 @@
 //! [`exempt`](crate::GateLayer::exempt) health checks from the layers that reject because of load.
 //! Otherwise an orchestrator restarts a busy server, and the other servers get its load. Also
 //! exempt them from a breaker around them: otherwise their successes count for its dependency. An
-//! exempt request still waits in the runtime's queue. Give the check a timeout well above 240 ms,
-//! the longest time for which the shedder lets a request wait. Do not report "not ready" while
-//! `lag.state()` is `Shedding`: the load balancer would send the load to servers that are as busy.
+//! exempt request still waits in the runtime's queue: until the shedder is armed for up to
+//! [`max_arm`](crate::LagThresholds::max_arm()) (400 ms), then for up to
+//! [`max_bound`](crate::LagThresholds::max_bound()) (240 ms). Give the check a timeout well above
+//! both. Do not report "not ready" while `lag.state()` is `Shedding`: the load balancer would send
+//! the load to servers that are as busy.
 //!
 //! # Tonic and hyper
 //!
@@ -183,9 +185,9 @@
 //! From the outside:
 //!
 //! 1. **A timeout for all tries together.** Without it, three tries take up to three times as long.
-//! 2. **The retry**, outside the breaker, so that the breaker counts each try and decides about
-//!    each. Inside the breaker, a dependency that fails two calls of three looks healthy, at three
-//!    times its load.
+//! 2. **The retry**, outside the breaker, so that the breaker counts each try. If the retry is
+//!    inside, the breaker sees only the result of the last try: a dependency that fails two calls
+//!    of three looks healthy, and gets three times the load.
 //! 3. **The breaker.** A call that it rejects takes no permit and no time.
 //! 4. **A timeout for one try**, which the breaker counts as a failure.
 //! 5. **The concurrency limit.** A call that pauses between two tries holds no permit. The breaker

@@ -7,9 +7,9 @@
 //!    serves all requests, so that no client notices. It reports that it is not ready
 //!    ([`is_draining`](Drain::is_draining)), so that load balancers send new requests to other
 //!    servers. All HTTP/1 responses, also those to rejected requests, have `connection: close`, so
-//!    that clients open their next connection to another server too. An HTTP/2 client learns of the
-//!    end (`GOAWAY`) only when this time is over; [`Drain::serve`] still admits the requests of one
-//!    more second, since clients sent them before they read it.
+//!    that clients open their next connection to another server too. At the end of this time,
+//!    HTTP/2 connections send `GOAWAY`. [`Drain::serve`] serves the requests of one more second,
+//!    since HTTP/2 clients may send requests before they read the `GOAWAY`.
 //! 3. **Rejecting.** The drain rejects new requests with [`Reason::Draining`]: 503, over HTTP/1
 //!    with `connection: close`, over gRPC `UNAVAILABLE`. The requests in flight go on until they
 //!    have ended, or until the grace period is over.
@@ -18,8 +18,8 @@
 //!
 //! # Where it goes
 //!
-//! The stack of [`server`](crate::server) has a drain, after the lag shedder; see [the order of
-//! layers](crate#the-layers). With axum, one call serves and drains:
+//! The stack of [`server`](crate::server) has a drain, inside the lag shedder; see [the reasons for
+//! the order](crate::stack#the-parts-of-a-server). With axum, one call serves and drains:
 //!
 //! ```no_run
 //! use std::time::Duration;

@@ -83,7 +83,8 @@ impl<P, X> GateLayer<P, X> {
     /// [`Reporter::would_reject`]). It admits them without a token, and queues no request. To end
     /// the dry run while the service runs, use [`switched_by`](Self::switched_by).
     ///
-    /// A timeout, a request limit and panic isolation have no dry run: this turns them off.
+    /// A drain, a timeout, a request limit and panic isolation have no dry run: this turns them
+    /// off.
     #[must_use]
     pub fn dry_run(self) -> GateLayer<Switched<P>, X>
     where

@@ -26,10 +26,10 @@ pub struct LagReport {
     ///
     /// Linux reports that time as [pressure stall information][psi]: `cpu.pressure` of the
     /// process's own control group (cgroup v2), or else `/proc/pressure/cpu`. `false` where neither
-    /// can be read. The pressure does not say who had the cores, which is why the CPU time of the
-    /// process is compared: threads of this process that wait for each other in bursts, or for
-    /// the quota of its own control group, look like a host that is short while the process uses
-    /// less than nine tenths of its cores on average.
+    /// can be read. The pressure does not say which process had the cores, so that the CPU time of
+    /// this process is compared too. The comparison can be wrong: if the threads of this process
+    /// wait for each other in bursts, or for the quota of its own control group, the host looks
+    /// short of CPU as long as the process uses less than nine tenths of its cores on average.
     ///
     /// [psi]: https://docs.kernel.org/accounting/psi.html
     pub host_is_short: bool,

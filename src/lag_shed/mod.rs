@@ -6,8 +6,8 @@
 //! Outermost, before routing. Under overload, most requests are rejected, so that the cost of a
 //! rejection decides how much load the service withstands;
 //! [`docs::cost`](crate::docs::cost#rejections) has the figures. Only
-//! [`CatchPanicLayer`](crate::CatchPanicLayer) is around it; see [the order of
-//! layers](crate#the-layers).
+//! [`CatchPanicLayer`](crate::CatchPanicLayer) is around it; see [the reasons for the
+//! order](crate::stack#the-parts-of-a-server).
 //!
 //! ```no_run
 //! use axum::{Router, response::Response};
@@ -25,14 +25,14 @@
 //! ```
 //!
 //! It detects handlers that compute, which a concurrency limit and a timeout do not detect. Such
-//! handlers keep their worker, so that requests wait in the runtime's queue before the service is
-//! called, and no layer counts them there. For handlers that await, use a
+//! handlers keep their worker. Requests then wait in the runtime's queue before the service is
+//! called, where no layer counts them. For handlers that await, use a
 //! [`ConcurrencyLimit`](crate::ConcurrencyLimit) as well.
 //!
 //! # How it decides
 //!
-//! 1. A worker of the runtime serves its queue in order, and hyper calls the service when the
-//!    request has reached the head of the queue.
+//! 1. A worker of the runtime serves its queue in order. Hyper calls the service when the task of
+//!    the connection has reached the head of the queue.
 //! 2. A probe measures the lag of the runtime from outside; see
 //!    [`lag_monitor`](crate::lag_monitor).
 //! 3. While the lag is above [`target`](LagThresholds::target()), a mark goes around with the
@@ -49,8 +49,9 @@
 //!    ([`bound`](LagThresholds::bound())), or longer than 128 requests of their worker take. It
 //!    also rejects the requests that arrive while more than 32 tasks for each worker are in the
 //!    runtime's injection queue.
-//! 7. At any overload, the queue therefore holds the arrivals of the last 30 ms: the server always
-//!    has work, and the latency is the bound plus the service itself.
+//! 7. While it is armed, the queue therefore holds about the arrivals of the last 30 ms: the server
+//!    always has work, and an admitted request waits for about the bound before its own service
+//!    time. The requests of the onset, before the shedder is armed, wait longer.
 //! 8. Both thresholds grow with the residual service time of the handlers, up to a maximum, since
 //!    long handlers wait for each other at any load.
 //! 9. Requests that begin to await leave the queue. Their number is limited to 1.5 times its
@@ -68,13 +69,13 @@
 //!                                    at the head: from here
 //! ```
 //!
-//! A lag during which no request arrives and no poll of a handler ends is a stall and not a queue.
-//! The shedder ignores a stall, and the backlog that it leaves while that becomes shorter. A second
-//! stall right after the first is a queue of long handlers, and is not ignored.
+//! A lag during which no request arrives and no poll of a handler ends is a stall, and not a queue.
+//! The shedder ignores a stall. It also ignores the backlog after a stall, as long as the backlog
+//! becomes shorter. It does not ignore a second stall right after the first: that is a queue of
+//! long handlers.
 //!
-//! While nothing is watched, a request only compares one word, which all threads share and which
-//! changes with each reading of the probe, with the word that its thread saw last. The clock is not
-//! read.
+//! While the lag is low, a request does not read the clock. It compares one shared word, which each
+//! reading of the probe changes, with the word that its thread saw last.
 //!
 //! The guide [`docs::numbers`](crate::docs::numbers#the-lag-shedder) has figures, and
 //! `cargo run --release --example overload` compares the shedder with other algorithms on a real
@@ -82,10 +83,11 @@
 //!
 //! # What it does not detect
 //!
-//! - **Handlers that await.** They cause no lag. The quota bounds their p99 once the shedder is
-//!   armed, but only a [`ConcurrencyLimit`](crate::ConcurrencyLimit) bounds the onset: use both.
+//! - **Handlers that await.** They cause no lag. The limit of step 9 bounds their number only while
+//!   the shedder is armed. Only a [`ConcurrencyLimit`](crate::ConcurrencyLimit) bounds it before
+//!   that: use both.
 //! - **Tasks in a `LocalSet`.** They share one task of the runtime, and wait for each other in a
-//!   queue without a probe and without marks. Spawn the connections on the runtime (`tokio::spawn`
+//!   queue that the shedder does not measure. Spawn the connections on the runtime (`tokio::spawn`
 //!   on a `current_thread` runtime) instead, or use a concurrency limit.
 //! - **Requests in the buffers of a connection.** The age of a request starts when the task of its
 //!   connection is polled.
@@ -94,9 +96,10 @@
 //! Each runtime is measured separately, from its first request or from [`LagShed::start`], and
 //! sheds for itself. Outside a runtime, the shedder admits all requests. It also admits them if the
 //! last reading is older than half a second, and counts them as
-//! [`fail_open`](LagShedSnapshot::fail_open). A mark is lost if it does not return for half a
-//! second, while more requests pass than its queue can hold or the probe finds no lag. Another mark
-//! then starts.
+//! [`fail_open`](LagShedSnapshot::fail_open).
+//!
+//! A mark that does not return for half a second is lost if the probe finds no lag, or if more
+//! requests have passed than its queue can hold. Another mark then starts.
 //!
 //! # Cancellation
 //!

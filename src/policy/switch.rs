@@ -20,8 +20,8 @@ pub enum Mode {
     /// is admitted without a token: see `seawall_requests_would_reject_total` and
     /// [`Reporter::would_reject`].
     ///
-    /// A timeout, a request limit and panic isolation do not decide when a request arrives. In this
-    /// mode they are off.
+    /// A drain, a timeout, a request limit and panic isolation have no dry run. In this mode they
+    /// are off.
     ///
     /// [`Reporter::would_reject`]: crate::Reporter::would_reject
     DryRun,

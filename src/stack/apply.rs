@@ -52,8 +52,9 @@ impl<M, F, C: AsRef<CatchPanic>, X> Stack<Server<M, F, C>, X> {
     /// # Ok::<_, seawall::ConfigError>(())
     /// ```
     ///
-    /// A part without a mode in `settings` keeps its mode. Panic isolation, a timeout and a request
-    /// limit cannot be set to [`DryRun`](crate::policy::Mode::DryRun), since they have none.
+    /// A part without a mode in `settings` keeps its mode. Panic isolation, the drain, the timeout
+    /// and the request limit cannot be set to [`DryRun`](crate::policy::Mode::DryRun), since they
+    /// have none.
     ///
     /// Each part changes as by the `set` of its handle. A request that arrives during the call may
     /// find some parts with their new settings and others with their old ones. A part that becomes
@@ -87,26 +88,16 @@ impl<M, F, C: AsRef<CatchPanic>, X> Stack<Server<M, F, C>, X> {
             )
             .switch("catch_panic", &on.catch_panic, catch_panic.as_ref())
             .part("lag_shed", &on.lag_shed, shed, lag_shed.as_ref())
-            .part("drain", &on.drain, self.drain(), drain.as_ref())
+            .part_without_dry_run("drain", &on.drain, self.drain(), drain.as_ref())
             .absent("circuit_breaker", circuit_breaker.is_some())
-            .no_dry_run(
-                "timeout",
-                &on.timeout,
-                timeout.as_ref().and_then(|part| part.mode),
-            )
-            .part("timeout", &on.timeout, self.timeout(), timeout.as_ref())
+            .part_without_dry_run("timeout", &on.timeout, self.timeout(), timeout.as_ref())
             .part(
                 "concurrency_limit",
                 &on.concurrency_limit,
                 limit,
                 concurrency_limit.as_ref(),
             )
-            .no_dry_run(
-                "request_limit",
-                &on.request_limit,
-                request_limit.as_ref().and_then(|part| part.mode),
-            )
-            .part(
+            .part_without_dry_run(
                 "request_limit",
                 &on.request_limit,
                 requests,
@@ -210,12 +201,7 @@ where
             breaker,
             circuit_breaker.as_ref(),
         )
-        .no_dry_run(
-            "timeout",
-            &on.timeout,
-            timeout.as_ref().and_then(|part| part.mode),
-        )
-        .part("timeout", &on.timeout, stack.timeout(), timeout.as_ref())
+        .part_without_dry_run("timeout", &on.timeout, stack.timeout(), timeout.as_ref())
         .part(
             "concurrency_limit",
             &on.concurrency_limit,

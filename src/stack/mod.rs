@@ -28,7 +28,7 @@
 //! │ ┌───────────▼─────────────────────────────────────────────┴──────────────┐ │
 //! │ │ lag shedding       rejects most under overload, so it rejects first    │ │
 //! │ │ ┌─────────▼─────────────────────────────────────────────┴────────────┐ │ │
-//! │ │ │ drain            rejects once the process is about to end          │ │ │
+//! │ │ │ drain            rejects 5 s after the drain has begun             │ │ │
 //! │ │ │ ┌───────▼─────────────────────────────────────────────┴──────────┐ │ │ │
 //! │ │ │ │ your policies  see a timeout as a failure                      │ │ │ │
 //! │ │ │ │ ┌─────▼─────────────────────────────────────────────┴────────┐ │ │ │ │
@@ -46,8 +46,8 @@
 //! - **Panic isolation** is outermost, so that a panic of any other part is answered too.
 //! - **Lag shedding** comes next. Under overload it rejects more requests than any other part, and
 //!   an early rejection costs less.
-//! - **The drain** counts the requests that may be served, until their bodies have ended. It is
-//!   outside your policies, so that they decide about no request of a process that is about to end.
+//! - **The drain** counts the requests that the shedder admits, until their bodies have ended. It
+//!   is outside your policies, so that they do not see the requests that it rejects.
 //! - **Your policies** come after it, so that they decide only about requests that the runtime can
 //!   serve, and before the timeout, so that a timeout is a failure for them.
 //! - **The timeout** is outside the concurrency limit, so that the time in its queue counts.
@@ -70,7 +70,7 @@
 //! | panic isolation | on | a panic costs one request and not a connection |
 //! | lag shedding | [`LagShed::default`] | it rejects nothing while the runtime keeps up |
 //! | drain | 5 s of lame-duck time | clients and load balancers notice within it that the service is not ready |
-//! | timeout | 30 s to the response head | longer than most clients wait |
+//! | timeout | 30 s to the response head | longer than most people wait; set it below the timeout of your callers |
 //! | progress timeout of responses | 60 s | the default of nginx's `send_timeout`: a client that does not read releases its permit after a minute |
 //! | concurrency limit | 1024, no queue | about 10 000 requests a second at 100 ms each; set it from a load test |
 //! | request body | 2 MiB | the default of axum's extractors |
@@ -131,8 +131,8 @@
 //!
 //! | part | default | why |
 //! |---|---|---|
-//! | circuit breaker | [`CircuitBreaker::default`] | opens when half of at least 20 calls in 10 s fail, for 5 s |
-//! | timeout | 10 s to the response head | a dependency that takes longer is not worth waiting for |
+//! | circuit breaker | [`CircuitBreaker::default`] | opens for 5 s when at least 20 calls were made in the last 10 s, and half of them failed |
+//! | timeout | 10 s to the response head | set it below the timeout of your own callers |
 //! | concurrency limit | 128 | one slow dependency does not tie up every task |
 //!
 //! # Settings while it runs
@@ -168,18 +168,17 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What is fixed when the stack is built is not among them: names, exemptions, your policies,
-//! `progress_timeout` and the other bounds of response bodies, and the window of a breaker.
-//! `examples/reload.rs` reads the file again when it changes.
+//! The settings do not include what is fixed when the stack is built: names, exemptions, your
+//! policies, `progress_timeout` and the other bounds of response bodies, and the window of a
+//! breaker. `examples/reload.rs` reads the file again when it changes.
 //!
 //! # Turning parts off
 //!
-//! [`Switch`]es turn each part on and off while the service runs, as the field `mode` of its
-//! settings does. The lag shedder, the breaker and the concurrency limit also have a dry run.
-//! [`Stack::apply`] returns an error for the dry run of panic isolation, a timeout or a request
-//! limit; a switch in that mode turns these parts off, and the drain too. A drain that is off
-//! neither counts requests nor rejects them, and [`Drain::wait_idle`] does not wait for
-//! them.
+//! A [`Switch`] turns a part on and off while the service runs, and so does the field `mode` of its
+//! settings. The lag shedder, the breaker and the concurrency limit also have a dry run. The other
+//! parts have none: [`Stack::apply`] returns an error for it, and a switch in that mode turns the
+//! part off. A drain that is off neither counts requests nor rejects them, and
+//! [`Drain::wait_idle`] does not wait for them.
 //!
 //! ```
 //! use seawall::policy::Mode;

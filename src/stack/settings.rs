@@ -226,8 +226,8 @@ impl<S> PartSettings<S> {
     /// Whether the part decides, only counts, or is off. Default: `None`, which keeps the mode that
     /// the part has.
     ///
-    /// A timeout and a request limit have no dry run: [`apply`](super::Stack::apply) returns an
-    /// error.
+    /// A drain, a timeout and a request limit have no dry run: [`apply`](super::Stack::apply)
+    /// returns an error.
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = Some(mode);
         self

@@ -124,6 +124,18 @@ impl<'a> Steps<'a> {
         self
     }
 
+    /// A part that has no dry run.
+    pub(super) fn part_without_dry_run<H: Handle>(
+        self,
+        name: &'static str,
+        switch: &'a Switch,
+        handle: &'a H,
+        new: Option<&'a PartSettings<H::Settings>>,
+    ) -> Self {
+        self.no_dry_run(name, switch, new.and_then(|new| new.mode))
+            .part(name, switch, handle, new)
+    }
+
     /// The part has no dry run: the mode is an error, unless the part has it already.
     pub(super) fn no_dry_run(
         mut self,

@@ -111,9 +111,8 @@ impl LagThresholds {
 
     /// The upper bound to which long handlers raise the bound, `bound` to a day.
     ///
-    /// Default: 240 ms. The bound is 20 times the residual service time. Handlers of 20 ms at 80 %
-    /// of the capacity, which wait for each other by chance, then lose less than 0.2 % of the
-    /// requests instead of 20 %.
+    /// Default: 240 ms. The bound is 20 times the residual service time, since long handlers wait
+    /// for each other by chance at any load.
     pub const fn max_bound(mut self, max_bound: Duration) -> Self {
         self.max_bound = max_bound;
         self

@@ -228,6 +228,10 @@ fn a_dry_run_of_a_part_that_has_none_is_an_error() {
             "catch_panic.mode",
         ),
         (
+            Settings::default().drain(dry(DrainSettings::default())),
+            "drain.mode",
+        ),
+        (
             Settings::default().timeout(dry(TimeoutSettings::new(SECOND))),
             "timeout.mode",
         ),

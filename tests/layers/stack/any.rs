@@ -65,7 +65,7 @@ fn settings_of_a_server() -> BoxedStrategy<Settings> {
     let parts = (
         catch_panic,
         part(&MODES, thresholds),
-        part(&MODES, drain),
+        part(&NO_DRY_RUN, drain),
         part(&NO_DRY_RUN, timeout),
         part(&MODES, limit),
         part(&NO_DRY_RUN, requests),

@@ -31,7 +31,7 @@ fn every_field_of_a_server_is_applied_read_back_and_reported() {
             "lag_shed.arm: 80ms -> 81ms",
             "lag_shed.max_arm: 400ms -> 401ms",
             "lag_shed.disarm_after: 500ms -> 501ms",
-            "drain.mode: enforce -> dry_run",
+            "drain.mode: enforce -> off",
             "drain.lame_duck: 5s -> 6s",
             "timeout.mode: enforce -> off",
             "timeout.duration: 30s -> 1s",
@@ -68,7 +68,7 @@ fn every_field_of_a_server_is_applied_read_back_and_reported() {
     for (switch, mode) in [
         (switches.catch_panic, Mode::Off),
         (switches.lag_shed, Mode::DryRun),
-        (switches.drain, Mode::DryRun),
+        (switches.drain, Mode::Off),
         (switches.timeout, Mode::Off),
         (switches.concurrency_limit, Mode::DryRun),
         (switches.request_limit, Mode::Off),

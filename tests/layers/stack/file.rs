@@ -38,7 +38,7 @@ fn a_file_has_what_a_stack_has() {
         disarm_after = "501ms"
 
         [drain]
-        mode = "dry_run"
+        mode = "off"
         lame_duck = "6s"
 
         [timeout]

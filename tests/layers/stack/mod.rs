@@ -49,7 +49,7 @@ fn all_of_a_server() -> Settings {
     Settings::default()
         .catch_panic(Mode::Off)
         .lag_shed(dry(thresholds))
-        .drain(dry(DrainSettings::default().lame_duck(6 * SECOND)))
+        .drain(off(DrainSettings::default().lame_duck(6 * SECOND)))
         .timeout(off(TimeoutSettings::new(SECOND).raisable_to(2 * SECOND)))
         .concurrency_limit(dry(ConcurrencyLimitSettings::fixed(5).queue(6, 100 * MS)))
         .request_limit(off(requests))

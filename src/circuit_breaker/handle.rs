@@ -97,7 +97,7 @@ impl CircuitBreaker {
     fn acquire(&self) -> Result<CircuitToken, Rejection> {
         let admitted = self.shared.admit();
         match &admitted {
-            Ok(_) => self.shared.reporter.admitted(|| ()),
+            Ok(_) => self.shared.reporter.admitted(&|| ()),
             Err(rejection) => rejection.count(None),
         }
         admitted

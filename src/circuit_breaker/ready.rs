@@ -208,7 +208,7 @@ where
         let grant = self.grant.take();
         let grant = grant.expect("`poll_ready` must have been ready before `call`");
         let memo = X::glance(&request);
-        self.shared.reporter.admitted(|| ());
+        self.shared.reporter.admitted(&|| ());
         let guard = Guard::<_, X::Kind>::running(self.shared.clone(), grant.into_token());
         let kept = X::Kept::default();
         let future = self

@@ -76,7 +76,7 @@ where
             let kept = X::Kept::default();
             (protocol.pass(request, u64::MAX, &kept), kept)
         };
-        shared.reporter.admitted(|| shared.policy.register());
+        shared.reporter.admitted(&|| shared.policy.register());
         let polls = polls::begin::<P, X::Kind>();
         Ok((service.call(request), kept, polls))
     };

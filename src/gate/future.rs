@@ -14,7 +14,7 @@ use super::guard::{FutureGuard, Guard, Shared};
 use super::polls::{Polling, PollsOf, SlowPolling};
 use super::timer::TimerOf;
 use crate::policy::needs::InFuture;
-use crate::policy::{Choice, Needs, NeedsOf, Policy, WaitWith};
+use crate::policy::{Choice, Needs, NeedsOf, Policy, Wait, WaitWith};
 use crate::protocol::{Protocol, Respond, responder};
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
@@ -284,6 +284,9 @@ where
                 }
                 StateProj::Queued { queued } => {
                     let parked = P::Wait::queued(queued);
+                    if const { P::Wait::NEVER } {
+                        unreachable!("it never waits");
+                    }
                     let timer = &mut *this.timer;
                     let next = ready!(poll_queued::<S, Req, P, X>(
                         parked,

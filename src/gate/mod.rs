@@ -181,7 +181,7 @@ where
             Admission::Bypass => None,
             Admission::Wait(wait) => return self.call_early(request, Early::Wait(wait)),
             Admission::Reject(rejection) => {
-                shared.reporter.arrived(|| shared.policy.register());
+                shared.reporter.arrived(&|| shared.policy.register());
                 X::with_head(&request, memo, |head| {
                     rejection.count(X::Kind::target(head));
                 });
@@ -216,7 +216,7 @@ where
             X::Kept::default()
         };
         let timer = timer::<Req, P, X>(&parts, &mut request);
-        shared.reporter.admitted(|| shared.policy.register());
+        shared.reporter.admitted(&|| shared.policy.register());
         let (inner, protocol) = (&mut self.inner, &self.protocol);
         let mut guard = FutureGuard::<P, X::Kind>::default();
         if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
@@ -368,7 +368,7 @@ impl<S, P, X> Gate<S, P, X> {
             ),
             Early::Wait(wait) => {
                 let shared = &*self.shared;
-                shared.reporter.arrived(|| shared.policy.register());
+                shared.reporter.arrived(&|| shared.policy.register());
                 let timer = timer::<Req, P, X>(&wait.parts(), &mut request);
                 let parked = Parked {
                     wait,
@@ -386,6 +386,15 @@ impl<S, P, X> Gate<S, P, X> {
                     polls: PollsOf::<P, X::Kind>::default(),
                     protocol: self.protocol.clone(),
                 }
+            }
+            // No other gate asks for it, and none compiles it in vain.
+            Early::Start(_)
+                if const {
+                    !<NeedsOf<P, X::Kind> as Needs>::Limit::IS
+                        && !<NeedsOf<P, X::Kind> as Needs>::Polls::IS
+                } =>
+            {
+                unreachable!("it starts at once")
             }
             Early::Start(token) => {
                 let guard = token.map(|token| Guard::running(self.shared.clone(), token));

@@ -233,14 +233,14 @@ impl Reporter {
     /// Counts an admitted request, unless it is exempt. Without the feature `metrics` it does
     /// nothing. It calls `register` at the first request.
     #[inline(always)]
-    pub(crate) fn admitted(&self, register: impl FnOnce()) {
+    pub(crate) fn admitted(&self, register: &dyn Fn()) {
         self.inner.series.admitted(self, register);
     }
 
     /// Registers the series of a gate at its first request, as [`admitted`](Self::admitted) does,
     /// for a request that may be rejected.
     #[inline(always)]
-    pub(crate) fn arrived(&self, register: impl FnOnce()) {
+    pub(crate) fn arrived(&self, register: &dyn Fn()) {
         self.inner.series.arrived(self, register);
     }
 

@@ -10,10 +10,10 @@ pub(super) struct Series {}
 #[allow(clippy::unused_self, reason = "the other module needs it")]
 impl Series {
     #[inline(always)]
-    pub(super) fn admitted(&self, _: &Reporter, _: impl FnOnce()) {}
+    pub(super) fn admitted(&self, _: &Reporter, _: &dyn Fn()) {}
 
     #[inline(always)]
-    pub(super) fn arrived(&self, _: &Reporter, _: impl FnOnce()) {}
+    pub(super) fn arrived(&self, _: &Reporter, _: &dyn Fn()) {}
 
     pub(super) fn register(&self, _: &Reporter) {}
 

@@ -78,7 +78,7 @@ impl Series {
     }
 
     #[inline(always)]
-    pub(super) fn admitted(&self, reporter: &Reporter, register: impl FnOnce()) {
+    pub(super) fn admitted(&self, reporter: &Reporter, register: &dyn Fn()) {
         match self.admitted.get() {
             Some(admitted) if self.uncounted.load(Relaxed) == 0 => admitted.increment(1),
             _ => self.admitted_rarely(reporter, register),
@@ -88,7 +88,7 @@ impl Series {
     /// The first request, or an exempt one.
     #[cold]
     #[inline(never)]
-    fn admitted_rarely(&self, reporter: &Reporter, register: impl FnOnce()) {
+    fn admitted_rarely(&self, reporter: &Reporter, register: &dyn Fn()) {
         let admitted = self.arrived(reporter, register);
         let less = |uncounted: u64| uncounted.checked_sub(1);
         if self.uncounted.fetch_update(Relaxed, Relaxed, less).is_err() {
@@ -96,9 +96,10 @@ impl Series {
         }
     }
 
-    /// Registers the series of a gate at its first request.
+    /// Registers the series of a gate at its first request. The type of `register` is erased: gates
+    /// have many types, and the compiler would make this code for each of them.
     #[inline(always)]
-    pub(super) fn arrived(&self, reporter: &Reporter, register: impl FnOnce()) -> &Counter {
+    pub(super) fn arrived(&self, reporter: &Reporter, register: &dyn Fn()) -> &Counter {
         match self.admitted.get() {
             Some(admitted) => admitted,
             None => self.arrived_first(reporter, register),
@@ -107,7 +108,7 @@ impl Series {
 
     #[cold]
     #[inline(never)]
-    fn arrived_first(&self, reporter: &Reporter, register: impl FnOnce()) -> &Counter {
+    fn arrived_first(&self, reporter: &Reporter, register: &dyn Fn()) -> &Counter {
         // A request may hold its token already: a panic here would leak it.
         crate::unwind::without_panics(|| {
             register();

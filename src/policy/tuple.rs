@@ -248,6 +248,8 @@ macro_rules! policies {
         {
             type Needs = needs!($($first::Wait,)+ W);
 
+            const NEVER: bool = W::NEVER;
+
             fn give_up(self) -> Rejection {
                 $(if let Some(permit) = self.earlier.$n {
                     permit.ignore();

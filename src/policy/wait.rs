@@ -42,6 +42,10 @@ pub trait Wait: Future + sealed::Sealed {
     #[doc(hidden)]
     type Needs: Needs;
 
+    /// The wait has no values, so that the gate need not compile the code for it.
+    #[doc(hidden)]
+    const NEVER: bool = false;
+
     /// Stops the wait. The rejection is that of a request that cannot wait.
     #[doc(hidden)]
     fn give_up(self) -> Rejection;
@@ -109,6 +113,8 @@ impl<T, N> Future for NoWait<T, N> {
 
 impl<T, N: Needs> Wait for NoWait<T, N> {
     type Needs = N;
+
+    const NEVER: bool = true;
 
     fn give_up(self) -> Rejection {
         match self.0 {}

@@ -17,12 +17,22 @@ trap cleanup EXIT
 # A low limit and short times, so that a check is short.
 few="--concurrency 16 --queue 0 --timeout-ms 1000"
 
-# start EXAMPLE arguments…: on a free port.
+# find_server NAME: a server of the testbed, or an example of the crate as the tests build it.
+find_server() {
+    local name
+    for name in target/release/"$1" target/debug/examples/"$1"; do
+        [ ! -x "$name" ] || { echo "$name" && return; }
+    done
+    echo "$1 is not built" >&2
+    return 1
+}
+
+# start NAME arguments…: on a free port.
 start() {
     local example=$1
     shift
     : >"$log" # now, or the loop below may read the address of the server before
-    target/release/examples/"$example" --port 0 "$@" >>"$log" 2>&1 &
+    "$(find_server "$example")" --port 0 "$@" >>"$log" 2>&1 &
     server=$!
     url=
     for _ in $(seq 100); do

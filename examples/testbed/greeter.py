@@ -1,7 +1,7 @@
-"""A gRPC client for examples/tonic.rs: Python's grpcio, with the messages encoded in this file.
+"""A gRPC client for the tonic server: Python's grpcio, with the messages encoded in this file.
 
     python3 -m pip install grpcio
-    python3 examples/greeter.py localhost:3000 hello --delay-ms 100
+    python3 examples/testbed/greeter.py localhost:3000 hello --delay-ms 100
 """
 
 import argparse

@@ -16,7 +16,7 @@
 //! - **Slow headers.** Hyper's `header_read_timeout` closes the connection if hyper has a timer.
 //!   Over HTTP/1 it bounds idle connections too. `axum::serve` sets no timer. Hyper-util's
 //!   automatic builder has no timeout for the first bytes, which distinguish HTTP/1 from HTTP/2;
-//!   `examples/common` adds one.
+//!   `examples/testbed` adds one.
 //! - **Silent HTTP/2 connections.** Hyper's `keep_alive_interval` closes connections whose peer
 //!   does not answer pings. A peer that answers pings may stay: use a proxy, or shut connections
 //!   down at a maximum age.

@@ -12,7 +12,7 @@
 //! such as `hey`:
 //!
 //! ```text
-//! cargo run --release --example axum -- --concurrency 4096
+//! cargo run --release -p testbed --bin axum -- --concurrency 4096
 //! for c in 1 2 4 8 16 32 64; do hey -c $c -z 5s 'http://localhost:3000/work?ms=2'; done
 //! for c in 1 4 16 64 256; do hey -c $c -z 5s 'http://localhost:3000/sleep?ms=20'; done
 //! ```
@@ -128,7 +128,7 @@
 //! | 2 ms, on a `current_thread` runtime | 2x | 1.00 | 78 ms |
 //! | 2 ms, over HTTP/2 | 10x | 1.08 | 115 ms |
 //!
-//! - `cargo run --release --example overload -- --full --out DIR` measures these figures, in eight
+//! - `cargo run --release -p overload -- --full --out DIR` measures these figures, in eight
 //!   minutes. They are from 2026-11-28, from a quiet machine with two cores, which the server
 //!   shares with the client. Each is the median of five runs.
 //! - The load is a multiple of what the server can answer. The bound is the goodput that is
@@ -147,7 +147,7 @@
 //! gave up.
 //!
 //! ```text
-//! cargo run --release --example overload -- --service-us 1000 --await-ms 20 --workers 1
+//! cargo run --release -p overload -- --service-us 1000 --await-ms 20 --workers 1
 //! ```
 //!
 //! # The circuit breaker

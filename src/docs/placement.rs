@@ -163,7 +163,7 @@
 //! - Tonic's `Server::builder().layer(..)` is around all services and before tonic's routing.
 //!   `named_layer` (of `tonic::service::LayerExt`) is around one service:
 //!   `ConcurrencyLimitLayer::new(64).named_layer(GreeterServer::new(greeter))`. See
-//!   `examples/tonic.rs`.
+//!   `examples/testbed/src/bin/tonic.rs`.
 //! - Do not use tonic's `timeout`, which answers `CANCELLED`, nor its
 //!   `concurrency_limit_per_connection`, which is one limit for each connection with an unbounded
 //!   queue.
@@ -174,11 +174,12 @@
 //! - Under hyper, put the service with its layers into hyper-util's `TowerToHyperService`. Set two
 //!   things that no layer replaces: on `http1()`, `.timer(TokioTimer::new())` and
 //!   `.header_read_timeout(..)`, which does nothing without the timer; on `http2()`, `.timer(..)`
-//!   and `.keep_alive_interval(..)`. `axum::serve` sets none of them. `examples/common` has such a
+//!   and `.keep_alive_interval(..)`. `axum::serve` sets none of them. `examples/testbed` has such a
 //!   server.
 //! - REST and gRPC on one port are one router behind one stack: `rest.fallback_service(grpc)`,
 //!   where `grpc` is from tonic's `Routes::into_axum_router`. It is the fallback since it answers
-//!   unknown paths in gRPC. Each request gets its own kind of answer. See `examples/mixed.rs`.
+//!   unknown paths in gRPC. Each request gets its own kind of answer. See `mixed` in
+//!   `examples/testbed`.
 //!
 //! # On a client
 //!
@@ -203,7 +204,7 @@
 //!
 //! For a client that calls many hosts, use one breaker per host: `seawall::client().per_host()`, or
 //! [`CircuitBreakers`](crate::circuit_breaker) (feature `keyed`). One host that fails then stops no
-//! calls to the others; see `examples/client`. Under a load balancer, put a
+//! calls to the others; see `client` in `examples/testbed`. Under a load balancer, put a
 //! [`CircuitBreakerReadyLayer`](crate::circuit_breaker::CircuitBreakerReadyLayer) around each
 //! endpoint: while its breaker is open, the endpoint is not ready, and `tower::balance` calls
 //! another one. Put `tower::load_shed` or a timeout around the balancer for the case that all are

@@ -78,7 +78,7 @@
 //! reading of the probe changes, with the word that its thread saw last.
 //!
 //! The guide [`docs::numbers`](crate::docs::numbers#the-lag-shedder) has figures, and
-//! `cargo run --release --example overload` compares the shedder with other algorithms on a real
+//! `cargo run --release -p overload` compares the shedder with other algorithms on a real
 //! server.
 //!
 //! # What it does not detect

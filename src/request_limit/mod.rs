@@ -90,7 +90,7 @@
 //! permit of a [`ConcurrencyLimit`](crate::ConcurrencyLimit).
 //!
 //! No layer sees a client that sends its headers slowly, since there is no request yet. Set hyper's
-//! `header_read_timeout` with its timer, as `examples/axum.rs` does. `axum::serve` sets none.
+//! `header_read_timeout` with its timer, as `examples/testbed` does. `axum::serve` sets none.
 //!
 //! # Cost
 //!

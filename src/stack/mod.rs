@@ -111,7 +111,7 @@
 //! | buffer of an HTTP/1 connection | 400 kB | hyper: `http1().max_buf_size(..)` |
 //!
 //! [Limits](crate::docs::limits#before-there-is-a-request) shows the code for HTTP/2 windows and
-//! for connections; `examples/common` shows the rest.
+//! for connections; `examples/testbed` shows the rest.
 //!
 //! # Clients that read slowly
 //!

@@ -14,6 +14,15 @@ use seawall::policy::{Admission, NoWait, Policy, RequestKind};
 use seawall::{Completion, Outcome, Reason, Rejection, Reporter, ResponseHeadMut};
 use tower::Service;
 
+/// The length of a long test: a million steps in CI, which sets `SEAWALL_LONG_TESTS`, and a tenth
+/// otherwise.
+pub(crate) fn steps() -> u64 {
+    match std::env::var_os("SEAWALL_LONG_TESTS") {
+        Some(_) => 1_000_000,
+        None => 100_000,
+    }
+}
+
 /// The result of a poll of a body.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {

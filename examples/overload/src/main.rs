@@ -1,12 +1,12 @@
 //! To see what an overload does to a service, without and with a load shedder:
 //!
 //! ```text
-//! cargo run --release --example overload                                     # 90 seconds at most
-//! cargo run --release --example overload -- --law latch,toobusy,codel,seawall
-//! cargo run --release --example overload -- --service-us 100 --loads 0.8,2,5
-//! cargo run --release --example overload -- --await-ms 20 --loads 5 --limit 64
-//! cargo run --release --example overload -- --http2 --workers 2
-//! cargo run --release --example overload -- --full                           # 8 minutes at most
+//! cargo run --release -p overload                                     # 90 seconds at most
+//! cargo run --release -p overload -- --law latch,toobusy,codel,seawall
+//! cargo run --release -p overload -- --service-us 100 --loads 0.8,2,5
+//! cargo run --release -p overload -- --await-ms 20 --loads 5 --limit 64
+//! cargo run --release -p overload -- --http2 --workers 2
+//! cargo run --release -p overload -- --full                           # 8 minutes at most
 //! ```
 //!
 //! It starts a second process of itself, a small axum server whose handler computes, and measures

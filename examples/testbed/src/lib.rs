@@ -1,5 +1,6 @@
-//! The common code of the example servers: flags, the accept loop, and the shutdown.
-#![allow(dead_code, reason = "no example uses all of it")]
+//! The common code of the servers: flags, the accept loop, the shutdown, and a gRPC service.
+
+pub mod patient;
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,75 +24,80 @@ use tower::{BoxError, Service, ServiceExt};
 use tracing_subscriber::EnvFilter;
 
 /// The number of streams of an HTTP/2 connection: hyper's default.
-pub(crate) const STREAMS: u32 = 200;
+pub const STREAMS: u32 = 200;
 /// The window of a stream. The window of the connection is `STREAMS` times as large, so that no
 /// upload has to wait until another one is read.
-pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
+pub const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// The flags that all servers have.
 #[derive(clap::Args, Clone, Debug)]
-pub(crate) struct Common {
+pub struct Common {
     /// Port on 127.0.0.1; 0 picks a free one.
     #[arg(long, default_value_t = 3000)]
-    pub(crate) port: u16,
+    pub port: u16,
     /// The upper bound for the requests in flight. Start from the result of a load test, and round
     /// up.
     #[arg(long, default_value_t = 512)]
-    pub(crate) concurrency: usize,
+    pub concurrency: usize,
     /// The upper bound for queued requests: enough for a burst, not for an overload.
     #[arg(long, default_value_t = 128)]
-    pub(crate) queue: usize,
+    pub queue: usize,
     /// The longest time in the queue, in milliseconds: less than a caller notices.
     #[arg(long, default_value_t = 100)]
-    pub(crate) queue_timeout_ms: u64,
+    pub queue_timeout_ms: u64,
     /// The time that a request has until its response head, in milliseconds.
     #[arg(long, default_value_t = 5000)]
-    pub(crate) timeout_ms: u64,
+    pub timeout_ms: u64,
     /// The longest time for which a response waits for a client that does not read, in
     /// milliseconds.
     #[arg(long, default_value_t = 60_000)]
-    pub(crate) progress_ms: u64,
+    pub progress_ms: u64,
     /// The largest request body, in bytes.
     #[arg(long, default_value_t = 2 * 1024 * 1024)]
-    pub(crate) body_limit: u64,
+    pub body_limit: u64,
     /// The largest headers, in bytes, names and values together.
     #[arg(long, default_value_t = 8 * 1024)]
-    pub(crate) max_headers: u64,
+    pub max_headers: u64,
     /// The longest path and query, in bytes.
     #[arg(long, default_value_t = 8 * 1024)]
-    pub(crate) max_uri: u64,
+    pub max_uri: u64,
     /// The time that a client has to send its headers, in milliseconds.
     #[arg(long, default_value_t = 5000)]
-    pub(crate) header_read_ms: u64,
+    pub header_read_ms: u64,
     /// The time for which the server still serves after SIGTERM, in milliseconds, at least 1000. A
     /// load balancer needs about 5000 to notice.
     #[arg(long, default_value_t = 1000)]
-    pub(crate) lame_duck_ms: u64,
+    pub lame_duck_ms: u64,
     /// The time that the requests in flight have after that, in milliseconds.
     #[arg(long, default_value_t = 10_000)]
-    pub(crate) grace_ms: u64,
+    pub grace_ms: u64,
 }
 
 impl Common {
-    pub(crate) fn timeout(&self) -> Duration {
+    /// The time that a request has until its response head.
+    pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
     }
 
-    pub(crate) fn progress(&self) -> Duration {
+    /// The longest time for which a response waits for a client that does not read.
+    pub fn progress(&self) -> Duration {
         Duration::from_millis(self.progress_ms)
     }
 
-    pub(crate) fn drain(&self) -> Result<Drain, ConfigError> {
+    /// A drain with the lame-duck time of the flags.
+    pub fn drain(&self) -> Result<Drain, ConfigError> {
         Drain::new(Duration::from_millis(self.lame_duck_ms))
     }
 
-    pub(crate) fn concurrency_limit(&self) -> Result<ConcurrencyLimit, ConfigError> {
+    /// The concurrency limit of the flags.
+    pub fn concurrency_limit(&self) -> Result<ConcurrencyLimit, ConfigError> {
         let queue_timeout = Duration::from_millis(self.queue_timeout_ms);
         let settings = ConcurrencyLimitSettings::fixed(self.concurrency);
         ConcurrencyLimit::new(settings.queue(self.queue, queue_timeout))
     }
 
-    pub(crate) fn request_limit(&self) -> RequestLimitSettings {
+    /// The limits of the flags for requests.
+    pub fn request_limit(&self) -> RequestLimitSettings {
         RequestLimitSettings::new(self.body_limit)
             .max_header_bytes(self.max_headers)
             .max_headers(100)
@@ -99,7 +105,7 @@ impl Common {
     }
 
     /// Starts logging to the standard output, and prints the address it listens on.
-    pub(crate) async fn listen(&self) -> std::io::Result<TcpListener> {
+    pub async fn listen(&self) -> std::io::Result<TcpListener> {
         // The layers limit their own events. H2 logs faults of clients: show only its errors.
         let default = || "info,seawall=debug,h2=error".into();
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| default());
@@ -115,7 +121,7 @@ impl Common {
     ///
     /// Unlike `axum::serve`, it bounds the time for the headers. No layer can do that, since there
     /// is no request yet.
-    pub(crate) async fn serve<S, B>(&self, drain: &Drain, listener: TcpListener, service: S)
+    pub async fn serve<S, B>(&self, drain: &Drain, listener: TcpListener, service: S)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
             + Clone
@@ -181,7 +187,7 @@ impl Common {
     }
 
     /// Runs a server until Ctrl-C or SIGTERM, and then drains it.
-    pub(crate) async fn drained<F, S, T, E>(&self, drain: &Drain, server: F) -> Result<(), E>
+    pub async fn drained<F, S, T, E>(&self, drain: &Drain, server: F) -> Result<(), E>
     where
         F: FnOnce(DrainSignal) -> S,
         S: IntoFuture<Output = Result<T, E>>,
@@ -202,7 +208,7 @@ impl Common {
 }
 
 /// Ends at Ctrl-C, or at SIGTERM where the system has it.
-pub(crate) async fn stopped() {
+pub async fn stopped() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
@@ -237,7 +243,7 @@ fn limit_panic_messages() {
 /// Keeps a worker busy, like a handler that computes. It takes at most a second, so that no request
 /// delays the shutdown for longer.
 #[expect(clippy::disallowed_methods, reason = "burning time is the purpose")]
-pub(crate) fn compute(time: Duration) -> u64 {
+pub fn compute(time: Duration) -> u64 {
     let time = time.min(Duration::from_secs(1));
     let start = std::time::Instant::now();
     let mut rounds = 0;

@@ -1,16 +1,8 @@
-//! The gRPC service of the examples: each request contains its delay and the behaviour of the
+//! The gRPC service of the servers: each request contains its delay and the behaviour of the
 //! handler.
 
-#[path = "../proto/greeter.rs"]
-#[allow(
-    clippy::all,
-    clippy::pedantic,
-    missing_docs,
-    unreachable_pub,
-    dead_code,
-    reason = "generated"
-)]
-mod greeter;
+#[allow(clippy::all, clippy::pedantic, missing_docs, reason = "generated")]
+pub mod greeter;
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -20,18 +12,17 @@ use seawall::Deadline;
 use tonic::{Request, Response, Status, Streaming};
 
 use self::greeter::greeter_server::Greeter;
-#[allow(unused_imports, reason = "a server needs no client")]
-pub(crate) use self::greeter::{
+pub use self::greeter::{
     HelloReply, HelloRequest, greeter_client::GreeterClient, greeter_server::GreeterServer,
 };
 
 /// Behaves as the request asks, after its delay.
-#[derive(Clone, Copy)]
-pub(crate) struct Patient;
+#[derive(Clone, Copy, Debug)]
+pub struct Patient;
 
 async fn reply(request: HelloRequest, what: &str) -> HelloReply {
     tokio::time::sleep(Duration::from_millis(request.delay_ms)).await;
-    super::common::compute(Duration::from_millis(request.work_ms));
+    super::compute(Duration::from_millis(request.work_ms));
     assert!(!request.panic, "as you wished");
     let name = request.name.chars().take(100).collect::<String>();
     HelloReply {

@@ -27,11 +27,10 @@ use tokio::task::yield_now;
 use tokio::time::advance;
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 
-use crate::support::{Script, Step, unwind};
+use crate::support::{Script, Step, steps, unwind};
 
-/// The steps of the script. Every thousandth step starts again with another seed.
 const DAY: Duration = Duration::from_secs(86400);
-const STEPS: u64 = 1_000_000;
+/// Every thousandth step of the script starts again with another seed.
 const STEPS_PER_SEED: u64 = 1000;
 const MAX_LIVE: usize = 8;
 const MAX_BODY: u64 = 10;
@@ -581,11 +580,11 @@ async fn play_seeds(seeds: impl Iterator<Item = u64>) {
 
 #[tokio::test(start_paused = true)]
 async fn one_gate_does_what_nested_layers_do() {
-    play_seeds((0..STEPS / STEPS_PER_SEED).step_by(2)).await;
+    play_seeds((0..steps() / STEPS_PER_SEED).step_by(2)).await;
 }
 
 /// The other half of the steps, for the other core.
 #[tokio::test(start_paused = true)]
 async fn one_gate_does_what_nested_layers_do_again() {
-    play_seeds((1..STEPS / STEPS_PER_SEED).step_by(2)).await;
+    play_seeds((1..steps() / STEPS_PER_SEED).step_by(2)).await;
 }

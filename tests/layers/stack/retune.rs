@@ -1,4 +1,4 @@
-//! Settings are applied in a loop while a million requests pass through the stack.
+//! Settings are applied in a loop while up to a million requests pass through the stack.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -18,7 +18,6 @@ use tower::{Layer, Service, service_fn};
 use crate::support::*;
 
 const SECOND: Duration = Duration::from_secs(1);
-const REQUESTS: u64 = 1_000_000;
 
 /// What a request found of the timeout, or why it was rejected.
 type Found = Result<Duration, Reason>;
@@ -37,7 +36,8 @@ const LENGTHS: [u64; 3] = [10, 20, 21];
 /// Each request finds the old or the new value of each setting: the timeout, the largest body, and
 /// the limit, of which the test holds one permit. No request is counted twice or not at all.
 #[tokio::test(start_paused = true)]
-async fn a_million_requests_while_settings_change() {
+async fn requests_while_settings_change() {
+    let requests = steps();
     let stack = seawall::server().expose_deadline().build().unwrap();
     // The thread below keeps this one from the runtime: the lag is real.
     let settings = |many: usize| {
@@ -86,7 +86,7 @@ async fn a_million_requests_while_settings_change() {
                 }
             }
         });
-        for number in 0..REQUESTS {
+        for number in 0..requests {
             let which = number as usize % LENGTHS.len();
             let (outcome, response) = call(LENGTHS[which]);
             let is_it = |expected: &Found| *expected == outcome;
@@ -103,7 +103,7 @@ async fn a_million_requests_while_settings_change() {
 
     let sums = [0, 1, 2, 3].map(|outcome| found.iter().map(|of_length| of_length[outcome]).sum());
     let [first, second, full, large]: [u64; 4] = sums;
-    assert_eq!(first + second + full + large, REQUESTS, "{found:?}");
+    assert_eq!(first + second + full + large, requests, "{found:?}");
     let [fits, _, never] = found;
     assert_eq!((fits[3], never[0] + never[1]), (0, 0), "{found:?}");
     let now = stack.snapshot();
@@ -124,7 +124,7 @@ async fn a_million_requests_while_settings_change() {
         now.lag_shed.state.rejected + now.catch_panic.state.panics,
         0
     );
-    assert!(applied.into_inner() >= REQUESTS / 1000 - 1);
+    assert!(applied.into_inner() >= requests / 1000 - 1);
 
     // The last ones that were applied.
     let all = stack.settings();

@@ -1,7 +1,7 @@
 //! For manual tests and load tests of every layer under axum; start with `quickstart.rs`.
 //!
 //! ```text
-//! cargo run --release --example axum -- --concurrency 16
+//! cargo run --release -p testbed --bin axum -- --concurrency 16
 //!
 //! url=localhost:3000
 //! curl -i $url/                                      # 200
@@ -25,10 +25,8 @@
 //! curl -i $url/health                                # 200, meanwhile
 //! ```
 //!
-//! The flags are in `--help`. With `--features tracing`, the layers log. At Ctrl-C or SIGTERM the
+//! The flags are in `--help`. The layers log. At Ctrl-C or SIGTERM the
 //! server drains: it serves for one more second, and then waits for the requests in flight.
-
-mod common;
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -47,7 +45,7 @@ use tower::{BoxError, Layer};
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
-    common: common::Common,
+    common: testbed::Common,
     /// Puts the layers around the router instead of into it: a rejection then comes before routing.
     #[arg(long)]
     outside: bool,
@@ -141,7 +139,7 @@ fn routes() -> Router {
 }
 
 async fn work(Query(Millis { ms }): Query<Millis>) -> String {
-    let rounds = common::compute(Duration::from_millis(ms));
+    let rounds = testbed::compute(Duration::from_millis(ms));
     format!("{rounds} rounds\n")
 }
 

@@ -1,7 +1,7 @@
 //! For manual tests and load tests of every layer under bare hyper, HTTP/1 and HTTP/2 on one port.
 //!
 //! ```text
-//! cargo run --release --example hyper -- --concurrency 16
+//! cargo run --release -p testbed --bin hyper -- --concurrency 16
 //!
 //! curl -i localhost:3000/                            # 200
 //! curl -i --http2-prior-knowledge localhost:3000/    # 200, HTTP/2
@@ -15,10 +15,8 @@
 //! curl -i localhost:3000/health                      # 200, meanwhile
 //! ```
 //!
-//! The flags are in `--help`. With `--features tracing`, the layers log. At Ctrl-C or SIGTERM the
+//! The flags are in `--help`. The layers log. At Ctrl-C or SIGTERM the
 //! server drains: it serves for one more second, and then waits for the requests in flight.
-
-mod common;
 
 use std::time::Duration;
 
@@ -34,7 +32,7 @@ use tower::{BoxError, Layer, service_fn};
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
-    common: common::Common,
+    common: testbed::Common,
 }
 
 #[tokio::main]

@@ -1,25 +1,21 @@
 //! For manual tests of REST and gRPC on one port behind one stack: the answer fits each request.
 //!
 //! ```text
-//! cargo run --release --example mixed -- --concurrency 16
+//! cargo run --release -p testbed --bin mixed -- --concurrency 16
 //!
 //! curl -i localhost:3000/                    # 200
 //! curl -i localhost:3000/sleep?ms=6000       # 504 after 5 s, application/problem+json
-//! python3 examples/greeter.py localhost:3000 \
+//! python3 examples/testbed/greeter.py localhost:3000 \
 //!     hello --delay-ms 6000                  # DEADLINE_EXCEEDED after 5 s
 //! hey -c 1440 -z 5s \
 //!     'http://localhost:3000/sleep?ms=100'   # 200 and 503: too many at once
-//! python3 examples/greeter.py localhost:3000 \
+//! python3 examples/testbed/greeter.py localhost:3000 \
 //!     hello --calls 200 --delay-ms 500       # OK and RESOURCE_EXHAUSTED
 //! curl -i localhost:3000/health              # 200, meanwhile
 //! ```
 //!
-//! The flags are in `--help`. With `--features tracing`, the layers log. At Ctrl-C or SIGTERM the
+//! The flags are in `--help`. The layers log. At Ctrl-C or SIGTERM the
 //! server drains: it serves for one more second, and then waits for the requests in flight.
-
-mod common;
-#[path = "common/patient.rs"]
-mod patient;
 
 use std::time::Duration;
 
@@ -31,13 +27,13 @@ use seawall::RequestLimit;
 use tonic::service::Routes;
 use tower::{BoxError, Layer};
 
-use self::patient::{GreeterServer, Patient};
+use testbed::patient::{GreeterServer, Patient};
 
 /// An axum router and a tonic service behind the recommended stack of seawall.
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
-    common: common::Common,
+    common: testbed::Common,
 }
 
 #[derive(serde::Deserialize)]

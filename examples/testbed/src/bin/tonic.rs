@@ -1,12 +1,12 @@
 //! For manual tests and load tests of every layer under tonic, with a breaker and a health service.
 //!
-//! Call it with Python's grpcio, or any gRPC client for `examples/proto/greeter.proto`:
+//! Call it with Python's grpcio, or any gRPC client for `examples/testbed/greeter.proto`:
 //!
 //! ```text
-//! cargo run --release --example tonic -- --concurrency 16
+//! cargo run --release -p testbed --bin tonic -- --concurrency 16
 //!
 //! python3 -m pip install grpcio
-//! greeter='python3 examples/greeter.py localhost:3000'
+//! greeter='python3 examples/testbed/greeter.py localhost:3000'
 //! $greeter hello                              # OK, and the time that is left
 //! $greeter hello --timeout-ms 1000            # OK, and less time is left
 //! $greeter hello --delay-ms 6000              # DEADLINE_EXCEEDED after 5 s
@@ -18,21 +18,17 @@
 //! $greeter hello --calls 200 --delay-ms 500   # OK and RESOURCE_EXHAUSTED, with a pushback
 //!
 //! # Started again, with more permits than calls:
-//! cargo run --release --example tonic -- --concurrency 4096
+//! cargo run --release -p testbed --bin tonic -- --concurrency 4096
 //! $greeter hello --calls 1000 --work-ms 20    # OK and UNAVAILABLE: the runtime is behind
 //!
 //! # Started again, as successful calls stay in the breaker's window for ten seconds:
-//! cargo run --release --example tonic
+//! cargo run --release -p testbed --bin tonic
 //! $greeter hello --calls 20 --panic           # INTERNAL, often enough for the breaker
 //! $greeter hello                              # UNAVAILABLE: the circuit is open
 //! ```
 //!
-//! The flags are in `--help`. With `--features tracing`, the layers log. At Ctrl-C or SIGTERM the
+//! The flags are in `--help`. The layers log. At Ctrl-C or SIGTERM the
 //! server drains: it serves for one more second, and then waits for the calls in flight.
-
-mod common;
-#[path = "common/patient.rs"]
-mod patient;
 
 use std::time::Duration;
 
@@ -44,13 +40,13 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tower::{BoxError, ServiceBuilder};
 
-use self::patient::{GreeterServer, Patient};
+use testbed::patient::{GreeterServer, Patient};
 
 /// A tonic server behind the recommended stack of seawall.
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
-    common: common::Common,
+    common: testbed::Common,
     /// The longest silence of a request that a handler waits for, in milliseconds; 0 is no limit,
     /// as chats may be silent.
     #[arg(long, default_value_t = 0)]
@@ -98,7 +94,7 @@ async fn main() -> Result<(), BoxError> {
     });
 
     let incoming = TcpListenerStream::new(common.listen().await?);
-    let (streams, window) = (common::STREAMS, common::STREAM_WINDOW);
+    let (streams, window) = (testbed::STREAMS, testbed::STREAM_WINDOW);
     let server = Server::builder()
         .max_concurrent_streams(streams)
         .initial_stream_window_size(window)

@@ -11,8 +11,8 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tower::{BoxError, ServiceBuilder};
 
-use super::patient::{GreeterClient, GreeterServer, HelloRequest, Patient};
 use super::{Hosts, Mood, Parts};
+use testbed::patient::{GreeterClient, GreeterServer, HelloRequest, Patient};
 
 pub(super) fn routes(mood: Mood) -> Router {
     let failed = || Status::internal("as requested").into_http();

@@ -4,9 +4,9 @@
 //! change of state of the breakers. It ends after about ten seconds:
 //!
 //! ```text
-//! cargo run --release --example client --features keyed
-//! cargo run --release --example client --features keyed -- --grpc
-//! cargo run --release --example client --features keyed -- --phase-ms 5000 --open-ms 500
+//! cargo run --release -p testbed --bin client
+//! cargo run --release -p testbed --bin client -- --grpc
+//! cargo run --release -p testbed --bin client -- --phase-ms 5000 --open-ms 500
 //! ```
 //!
 //! `http.rs` is a hyper client, whose stack finds the breaker of each host by the URI; `grpc.rs`
@@ -19,12 +19,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "it shows when things happen")]
 
-#[path = "../common/mod.rs"]
-mod common;
 mod grpc;
 mod http;
-#[path = "../common/patient.rs"]
-mod patient;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

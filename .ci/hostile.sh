@@ -1,10 +1,6 @@
 # Sourced by the scripts that attack an example server: `server.sh`, and the clients of `attack.py`.
 # shellcheck shell=bash
-python=target/grpcio/bin/python3
-if ! $python -c 'import grpc, h2' 2>/dev/null; then
-    python3 -m venv target/grpcio
-    $python -m pip install -q --disable-pip-version-check 'grpcio>=1.60' 'h2>=4.1'
-fi
+source .ci/python
 # A log has then no escape sequences but those of clients, and no backtraces.
 export NO_COLOR=1 RUST_BACKTRACE=0
 source .ci/server.sh

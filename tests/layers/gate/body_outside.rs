@@ -393,22 +393,26 @@ fn a_body_outlives_its_runtime() {
     });
 }
 
-/// A timer that is pending when its runtime shuts down is dropped without a panic.
+/// A timer that is pending when its runtime shuts down is dropped without a panic, on a thread
+/// without a runtime and in another runtime.
 #[test]
 fn a_pending_timer_outlives_its_runtime() {
     seawall::pool_timers_when_paused();
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().start_paused(true).build().unwrap();
-    let layer = TimeoutLayer::new(SECOND);
-    let never = service_fn(async |_: Request<Script>| {
-        std::future::pending::<Result<Response<Script>, Infallible>>().await
-    });
-    let mut call = Box::pin(layer.layer(never).call(get()));
-    runtime.block_on(std::future::poll_fn(|cx| {
-        assert!(call.as_mut().poll(cx).is_pending());
-        Poll::Ready(())
-    }));
-    drop(runtime);
+    let pending = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+        let layer = TimeoutLayer::new(SECOND);
+        let never = service_fn(async |_: Request<Script>| {
+            std::future::pending::<Result<Response<Script>, Infallible>>().await
+        });
+        let mut call = Box::pin(layer.layer(never).call(get()));
+        runtime.block_on(std::future::poll_fn(|cx| {
+            assert!(call.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        }));
+        call
+    };
+    let (first, second) = (pending(), pending());
 
     thread_local! {
         static PANICS: Cell<bool> = const { Cell::new(false) };
@@ -418,8 +422,12 @@ fn a_pending_timer_outlives_its_runtime() {
         PANICS.set(true);
         others(panic);
     }));
-    drop(call);
-    assert!(!PANICS.get());
+    drop(first);
+    assert!(!PANICS.get(), "without a runtime");
+    let other = tokio::runtime::Builder::new_current_thread().build();
+    let _entered = other.as_ref().unwrap().enter();
+    drop(second);
+    assert!(!PANICS.get(), "in another runtime");
 }
 
 /// Polled, dropped and ended at once, on two threads: each body is released once.

@@ -321,6 +321,25 @@ fn an_escalation_is_checked_and_the_first_stays() {
     assert!(!second.is_draining());
 }
 
+/// The drain begins and the panic is answered, although a task that waits for the drain cannot be
+/// woken.
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_the_escalation_is_swallowed() {
+    use seawall::catch_panic::PanicEscalation;
+    use seawall::{CatchPanic, Drain};
+
+    let drain = Drain::default();
+    let escalation = PanicEscalation::new(1, std::time::Duration::from_secs(1)).drain(&drain);
+    let layer = CatchPanicLayer::from(CatchPanic::new().escalate(escalation).unwrap());
+    let mut service = layer.layer(answers(|| unwind()));
+    let mut waits = Box::pin(drain.started());
+    let waker = waker_that_panics();
+    let mut cx = std::task::Context::from_waker(&waker);
+    assert!(waits.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(service.call(get()).await.unwrap().status(), 500);
+    assert!(drain.is_draining());
+}
+
 /// The process of [`too_many_panics_abort_the_process`], whose runtime hangs.
 #[tokio::test]
 #[ignore = "it aborts its process"]

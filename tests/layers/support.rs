@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
@@ -118,6 +118,19 @@ impl http_body::Body for Script {
 /// Panics without a message on the terminal.
 pub(crate) fn unwind() -> ! {
     std::panic::resume_unwind(Box::new("scripted"))
+}
+
+/// A waker that panics when it wakes its task.
+pub(crate) fn waker_that_panics() -> Waker {
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            unwind();
+        }
+    }
+
+    Arc::new(Panics).into()
 }
 
 /// An HTTP/1.1 `GET /` without a body.

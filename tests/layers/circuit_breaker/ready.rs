@@ -130,6 +130,24 @@ async fn a_reserved_probe_is_given_back() {
     );
 }
 
+/// The hooks are called, although a task that waits cannot be woken.
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_does_not_stop_a_transition() {
+    let breaker = breaker();
+    let told = Arc::new(AtomicUsize::new(0));
+    let tells = told.clone();
+    breaker.on_transition(move |_| {
+        tells.fetch_add(1, Relaxed);
+    });
+    breaker.force_open();
+    let mut endpoint = endpoint(&breaker).into_inner();
+    let waker = waker_that_panics();
+    let polled = endpoint.poll_ready(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    breaker.force_closed();
+    assert_eq!(told.load(Relaxed), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_is_woken_when_there_are_more_probes() {
     let breaker = due(settings().half_open_probes(1)).await;

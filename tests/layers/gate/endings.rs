@@ -244,6 +244,9 @@ every_ending! {
     after_a_deadline: |witness| {
         GateLayer::from_policy((Timeout::from(Duration::from_secs(1)), witness))
     };
+    beside_a_request_limit: |witness| {
+        GateLayer::from_policy((witness, RequestLimit::from(1000)))
+    };
     beside_every_part: |witness| {
         GateLayer::from_policy((
             CatchPanic::new(),

@@ -1,19 +1,23 @@
 //! Panics of the user's policies and closures, at every end of a request.
 
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use http::Request;
+use http_body_util::BodyExt;
 use seawall::policy::{Admission, NoWait, Policy, RequestKind, WaitFor};
 use seawall::{
     CatchPanic, Completion, ConcurrencyLimit, ConcurrencyLimitSettings, GateLayer, Outcome, Reason,
-    Rejection, RequestLimit, Timeout,
+    Rejection, RequestBody, RequestLimit, Timeout, TimeoutLayer,
 };
 use tokio_test::assert_pending;
 use tokio_test::task::spawn;
-use tower::{Layer, Service};
+use tower::{Layer, Service, service_fn};
 
 use super::endings::Ending::{
     DroppedBeforePoll, DroppedMidway, DroppedPending, DroppedUnread, GrpcDropped,
@@ -135,6 +139,117 @@ async fn no_panic_of_a_policy_unwinds_past_an_isolation() {
         for recorder in recorders {
             assert_eq!(ended(&recorder).len(), 2, "{place}");
         }
+
+        // The same if the service has read too much of a body whose length is unknown.
+        let (panics, recorders, layer) = gate();
+        let reads = service_fn(async |request: Request<RequestBody<Script>>| {
+            assert!(request.into_body().collect().await.is_err());
+            Ok::<_, Infallible>(ok(Script::default()))
+        });
+        let long = post(Script::data(&["abc"]));
+        let response = layer.layer(reads).call(long).await.unwrap();
+        assert_eq!(response.status(), 413, "{place}");
+        assert_eq!(panics.snapshot().panics, 1, "{place}");
+        for recorder in recorders {
+            let large = ends(Outcome::Ignored, Completion::Complete);
+            assert_eq!(ended(&recorder), large, "{place}");
+        }
+    }
+}
+
+/// The deadline of a response body passes.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_policy_at_the_deadline_of_a_body_is_reported() {
+    for place in ["settle", "release"] {
+        let (panics, before, after) = (CatchPanic::new(), Recorder::new(), Recorder::new());
+        let timeout = TimeoutLayer::new(Duration::from_secs(1)).including_body();
+        let policies = (
+            panics.clone(),
+            before.clone(),
+            Panics(place),
+            after.clone(),
+            timeout.policy().clone(),
+        );
+        let mut service = GateLayer::from_policy(policies).layer(answers(|| {
+            let mut response = ok(Script::new([Step::Silent]));
+            let grpc = "application/grpc".parse().unwrap();
+            response.headers_mut().insert("content-type", grpc);
+            response
+        }));
+        let mut body = service.call(grpc()).await.unwrap().into_body();
+        let frame = body.frame().await.unwrap().unwrap();
+        assert_eq!(frame.trailers_ref().unwrap()["grpc-status"], "4", "{place}");
+        assert_eq!(panics.snapshot().panics, 1, "{place}");
+        let late = ends(Outcome::Failure, Completion::Failed);
+        assert_eq!(ended(&before), late, "{place}");
+        assert_eq!(ended(&after), late, "{place}");
+    }
+}
+
+/// A gate whose isolation is left out at start. The panic unwinds to the caller.
+#[tokio::test(start_paused = true)]
+async fn without_an_isolation_a_panic_of_a_policy_unwinds() {
+    for place in ["settle", "release"] {
+        for ending in [
+            Ending::ReadToTheEnd,
+            Ending::GrpcSucceeds,
+            Ending::CallFails,
+        ] {
+            let recorder = Recorder::new();
+            let policies = (None::<CatchPanic>, recorder.clone(), Panics(place));
+            let service = GateLayer::from_policy(policies).layer(Ends(ending));
+            assert!(play(service, ending), "{place} {ending:?}");
+            assert_eq!(ended(&recorder).len(), 2, "{place} {ending:?}");
+        }
+    }
+}
+
+/// A classifier whose verdict about the end of a body panics.
+#[cfg(feature = "tower-http")]
+#[derive(Clone)]
+struct PanicsAtTheEnd;
+
+#[cfg(feature = "tower-http")]
+impl tower_http::classify::ClassifyResponse for PanicsAtTheEnd {
+    type FailureClass = ();
+    type ClassifyEos = Self;
+
+    fn classify_response<B>(
+        self,
+        _: &http::Response<B>,
+    ) -> tower_http::classify::ClassifiedResponse<(), Self> {
+        tower_http::classify::ClassifiedResponse::RequiresEos(self)
+    }
+
+    fn classify_error<E: std::fmt::Display + 'static>(self, _: &E) {}
+}
+
+#[cfg(feature = "tower-http")]
+impl tower_http::classify::ClassifyEos for PanicsAtTheEnd {
+    type FailureClass = ();
+
+    fn classify_eos(self, _: Option<&http::HeaderMap>) -> Result<(), ()> {
+        unwind()
+    }
+
+    fn classify_error<E: std::fmt::Display + 'static>(self, _: &E) {}
+}
+
+#[cfg(feature = "tower-http")]
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_classifier_at_the_end_of_a_body_is_reported() {
+    for ending in [
+        Ending::ReadToTheEnd,
+        Ending::WithTrailers,
+        Ending::GrpcSucceeds,
+    ] {
+        let (panics, recorder) = (CatchPanic::new(), Recorder::new());
+        let layer = GateLayer::from_policy((panics.clone(), recorder.clone()))
+            .classify_with(PanicsAtTheEnd);
+        assert!(!play(layer.layer(Ends(ending)), ending), "{ending:?}");
+        assert_eq!(panics.snapshot().panics, 1, "{ending:?}");
+        let panicked = ends(Outcome::Panicked, Completion::Complete);
+        assert_eq!(ended(&recorder), panicked, "{ending:?}");
     }
 }
 
@@ -182,30 +297,51 @@ async fn a_panic_of_a_policy_after_a_rejection_is_no_panic_of_the_call() {
     assert_eq!((first.0.load(Relaxed), last.0.load(Relaxed)), (1, 1));
 }
 
-/// The deadline passes in the queue.
+/// Two policies panic. The second panic is discarded, and all are released.
+#[tokio::test(start_paused = true)]
+async fn two_policies_that_panic_release_the_others() {
+    let (first, second) = (PanicsInSettle::default(), PanicsInSettle::default());
+    let (panics, last) = (CatchPanic::new(), Recorder::new());
+    let policies = (panics.clone(), first.clone(), second.clone(), last.clone());
+    let mut service = GateLayer::from_policy(policies).layer(Ends(Ending::WithoutBody));
+    assert_eq!(service.call(get()).await.unwrap().status(), 500);
+    assert_eq!(panics.snapshot().panics, 1);
+    assert_eq!((first.0.load(Relaxed), second.0.load(Relaxed)), (1, 1));
+    assert_eq!(ended(&last).len(), 2);
+}
+
+/// The deadline passes in the queue. Without an isolation, the panic unwinds to the caller.
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_a_policy_in_the_queue_is_answered_and_releases_the_others() {
-    let settings = ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(60));
-    let limit = ConcurrencyLimit::new(settings).unwrap();
-    let (before, panics, after) = (Recorder::new(), PanicsInSettle::default(), Recorder::new());
-    let policies = (
-        CatchPanic::new(),
-        before.clone(),
-        panics.clone(),
-        after.clone(),
-        Timeout::from(Duration::from_secs(1)),
-        limit.clone(),
-    );
-    let mut service = GateLayer::from_policy(policies).layer(Ends(Ending::WithoutBody));
-    let _permit = limit.try_acquire().unwrap();
-    assert_eq!(service.call(get()).await.unwrap().status(), 504);
-    let late = ends(Outcome::Failure, Completion::Complete);
-    assert_eq!(
-        (before.told(), after.told()),
-        (late.to_vec(), late.to_vec())
-    );
-    assert_eq!(panics.0.load(Relaxed), 1);
-    assert_eq!(limit.snapshot().queued, 0);
+    for isolation in [Some(CatchPanic::new()), None] {
+        let settings = ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(60));
+        let limit = ConcurrencyLimit::new(settings).unwrap();
+        let (before, panics, after) = (Recorder::new(), PanicsInSettle::default(), Recorder::new());
+        let policies = (
+            isolation.clone(),
+            before.clone(),
+            panics.clone(),
+            after.clone(),
+            Timeout::from(Duration::from_secs(1)),
+            limit.clone(),
+        );
+        let mut service = GateLayer::from_policy(policies).layer(Ends(Ending::WithoutBody));
+        let _permit = limit.try_acquire().unwrap();
+        let called = AssertUnwindSafe(service.call(get())).catch_unwind().await;
+        if let Some(isolation) = &isolation {
+            assert_eq!(called.unwrap().unwrap().status(), 504);
+            assert_eq!(isolation.snapshot().panics, 1);
+        } else {
+            assert!(called.is_err());
+        }
+        let late = ends(Outcome::Failure, Completion::Complete);
+        assert_eq!(
+            (before.told(), after.told()),
+            (late.to_vec(), late.to_vec())
+        );
+        assert_eq!(panics.0.load(Relaxed), 1);
+        assert_eq!(limit.snapshot().queued, 0);
+    }
 }
 
 /// A policy that waits, and whose wait panics.
@@ -235,6 +371,12 @@ async fn a_wait_that_panics_is_answered_and_releases_the_others() {
         ended(&recorder),
         ends(Outcome::Cancelled, Completion::Cancelled)
     );
+
+    // Without an isolation, the panic unwinds to the caller.
+    let policies = (None::<CatchPanic>, Recorder::new(), PanicsInWait);
+    let mut service = GateLayer::from_policy(policies).layer(Ends(Ending::WithoutBody));
+    let called = AssertUnwindSafe(service.call(get())).catch_unwind();
+    assert!(called.now_or_never().unwrap().is_err());
 }
 
 /// A closure of the user makes the body that the inner service gets, also after a wait.
@@ -276,5 +418,34 @@ async fn a_panic_in_a_destructor_releases_the_others() {
     let mut call = spawn(layer.layer(Ends(DroppedPending)).call(get()));
     assert_pending!(call.poll());
     assert!(catch_unwind(AssertUnwindSafe(|| drop(call))).is_err());
+    assert_eq!(limit.in_flight(), 0);
+}
+
+/// A request or a body is dropped while the thread unwinds, where a second panic that leaves the
+/// destructor would abort the process.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_policy_while_the_thread_unwinds_is_discarded() {
+    fn drops_while_it_unwinds<T>(value: T) {
+        let unwinds = || {
+            let _value = value;
+            unwind()
+        };
+        assert!(catch_unwind(AssertUnwindSafe(unwinds)).is_err());
+    }
+
+    for place in ["settle", "release"] {
+        let limit = ConcurrencyLimit::from(1);
+        let layer = GateLayer::from_policy((Panics(place), limit.clone()));
+        let mut call = spawn(layer.layer(Ends(DroppedPending)).call(get()));
+        assert_pending!(call.poll());
+        drops_while_it_unwinds(call);
+        assert_eq!(limit.in_flight(), 0, "{place}");
+    }
+
+    let limit = ConcurrencyLimit::from(1);
+    let layer = GateLayer::from_policy((Panics("release"), limit.clone()));
+    let response = layer.layer(Ends(DroppedUnread)).call(get()).await.unwrap();
+    assert_eq!(limit.in_flight(), 1);
+    drops_while_it_unwinds(response);
     assert_eq!(limit.in_flight(), 0);
 }

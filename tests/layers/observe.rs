@@ -149,6 +149,36 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
 }
 
 /// The value of a series.
+/// However a permit was taken, it counts while it is held.
+#[tokio::test(start_paused = true)]
+async fn every_permit_is_in_flight() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let settings = ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(1));
+    let limit = ConcurrencyLimit::new(settings).unwrap().named("db");
+    let series = r#"seawall_requests_in_flight{layer="concurrency_limit",name="db"}"#;
+    let shows = |count: u8, when| {
+        let (page, line) = (handle.render(), format!("{series} {count}\n"));
+        assert!(page.contains(&line), "{when}: {page}");
+    };
+    let mut limited =
+        ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
+    let permit = limit.try_acquire().unwrap();
+    shows(1, "taken by hand");
+    let mut queued = tokio_test::task::spawn(limited.call(get()));
+    tokio_test::assert_pending!(queued.poll());
+    assert_eq!(limit.snapshot().queued, 1);
+    tokio::time::advance(Duration::from_millis(500)).await;
+    drop(permit);
+    let response = tokio_test::assert_ready!(queued.poll()).unwrap();
+    shows(1, "taken after the queue");
+    let waited = r#"seawall_queue_seconds_sum{layer="concurrency_limit",name="db"} 0.5"#;
+    assert!(handle.render().contains(waited), "{}", handle.render());
+    drop(response);
+    shows(0, "released");
+}
+
 fn value(page: &str, series: &str) -> u64 {
     let line = page.lines().find_map(|line| line.strip_prefix(series));
     let value = line.unwrap_or_else(|| panic!("{series}\nis not in\n{page}"));

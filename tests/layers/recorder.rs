@@ -1,19 +1,32 @@
 //! Layers in front of recorders of the user, and the series that a recorder gets.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use metrics::{
-    Counter, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString,
+    Unit,
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
-use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, LagShed, Reason};
+use seawall::{
+    CircuitBreaker, ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, LagShed,
+    Reason,
+};
+use tokio_test::task::spawn;
+use tokio_test::{assert_pending, assert_ready};
 use tower::{Layer, Service};
 
 use crate::support::*;
 
 /// A recorder that panics when a series is registered.
 struct Panics;
+
+/// A recorder whose counters and gauges panic when they change, from a moment on.
+#[derive(Clone, Default)]
+struct PanicsLater(Arc<AtomicBool>);
 
 /// A recorder of gauges. A gauge that is set to 7 raises the limit before it has the value.
 #[derive(Clone)]
@@ -42,6 +55,53 @@ impl Recorder for Panics {
     }
     fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
         unwind()
+    }
+}
+
+// === impl PanicsLater ===
+
+impl PanicsLater {
+    fn change(&self) {
+        if self.0.load(Relaxed) {
+            unwind();
+        }
+    }
+}
+
+impl Recorder for PanicsLater {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(Arc::new(self.clone()))
+    }
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(Arc::new(self.clone()))
+    }
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+impl CounterFn for PanicsLater {
+    fn increment(&self, _: u64) {
+        self.change();
+    }
+    fn absolute(&self, _: u64) {
+        self.change();
+    }
+}
+
+impl GaugeFn for PanicsLater {
+    fn increment(&self, _: f64) {
+        self.change();
+    }
+    fn decrement(&self, _: f64) {
+        self.change();
+    }
+    fn set(&self, _: f64) {
+        self.change();
     }
 }
 
@@ -101,6 +161,41 @@ async fn a_recorder_that_panics_costs_no_permit() {
     assert_eq!(limit.in_flight(), 1);
     drop(permit);
     assert_eq!(limit.in_flight(), 0);
+}
+
+/// A higher limit admits the queued requests before a gauge shows it.
+#[tokio::test(start_paused = true)]
+async fn a_gauge_that_panics_does_not_keep_the_queue() {
+    let recorder = PanicsLater::default();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let settings = ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(1));
+    let limit = ConcurrencyLimit::new(settings).unwrap();
+    let layer = ConcurrencyLimitLayer::new(limit.clone());
+    let mut service = layer.layer(answers(|| ok(Script::data(&["a"]))));
+    let _permit = limit.try_acquire().unwrap();
+    let mut queued = spawn(service.call(get()));
+    assert_pending!(queued.poll());
+    recorder.0.store(true, Relaxed);
+    assert!(catch_unwind(AssertUnwindSafe(|| limit.set_limit(2))).is_err());
+    recorder.0.store(false, Relaxed);
+    assert!(queued.is_woken());
+    assert_eq!(assert_ready!(queued.poll()).unwrap().status(), 200);
+}
+
+/// A breaker calls its hooks, and is dropped, although its series panic.
+#[tokio::test(start_paused = true)]
+async fn a_gauge_that_panics_does_not_stop_a_breaker() {
+    let recorder = PanicsLater::default();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let breaker = CircuitBreaker::default();
+    let told = Arc::new(AtomicBool::new(false));
+    let tells = told.clone();
+    breaker.on_transition(move |_| tells.store(true, Relaxed));
+    breaker.try_acquire().unwrap().success(); // registers the series
+    recorder.0.store(true, Relaxed);
+    breaker.trip();
+    assert!(told.load(Relaxed));
+    drop(breaker);
 }
 
 /// The last of two changes is shown, also if the second one is made while the first one is shown.

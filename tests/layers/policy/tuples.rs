@@ -144,3 +144,47 @@ async fn a_rejection_in_the_middle_releases_those_before_it() {
     assert_eq!(after.told(), []);
     assert_eq!(limit.in_flight(), 0);
 }
+
+/// In a dry run, a request that would wait passes at once, and the earlier policies saw no call.
+#[tokio::test(start_paused = true)]
+async fn in_a_dry_run_nothing_waits_and_nothing_is_held() {
+    let recorder = Recorder::new();
+    let second = std::time::Duration::from_secs(1);
+    let settings = ConcurrencyLimitSettings::fixed(1).queue(1, second);
+    let limit = ConcurrencyLimit::new(settings).unwrap();
+    let mut gate = GateLayer::from_policy((recorder.clone(), limit.clone()))
+        .dry_run()
+        .layer(answers(|| ok(Script::default())));
+    let _permit = limit.try_acquire().unwrap();
+    let mut call = spawn(gate.call(get()));
+    assert_eq!(assert_ready_ok!(call.poll()).status(), 200);
+    assert_eq!(
+        recorder.told(),
+        [
+            Told::Settled(Outcome::Ignored),
+            Told::Released(Completion::Complete),
+        ]
+    );
+    assert_eq!((limit.queued(), limit.snapshot().would_reject), (0, 1));
+}
+
+/// The deadline and the queue are in a tuple within a tuple.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_in_the_queue_settles_the_policies_of_an_inner_tuple() {
+    let (before, after) = (Recorder::new(), Recorder::new());
+    let [second, minute] = [1, 60].map(std::time::Duration::from_secs);
+    let settings = ConcurrencyLimitSettings::fixed(1).queue(1, minute);
+    let limit = ConcurrencyLimit::new(settings).unwrap();
+    let timeout = seawall::Timeout::from(second);
+    let inner = (timeout.clone(), after.clone(), limit.clone());
+    let mut gate =
+        GateLayer::from_policy((before.clone(), inner)).layer(answers(|| ok(Script::default())));
+    let _permit = limit.try_acquire().unwrap();
+    let response = gate.call(get()).await.unwrap();
+    assert_eq!(reason(&response), Some(Reason::Timeout));
+    assert_eq!(timeout.snapshot().timed_out, 1);
+    let complete = Told::Released(Completion::Complete);
+    assert_eq!(before.told(), [Told::Settled(Outcome::Failure), complete]);
+    assert_eq!(after.told(), [Told::Settled(Outcome::Cancelled), complete]);
+    assert_eq!(limit.queued(), 0);
+}

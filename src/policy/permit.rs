@@ -81,6 +81,13 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
         self
     }
 
+    /// Marks that a later policy has rejected. If several permits are dropped and a policy panics,
+    /// this is still the end of the others.
+    pub(crate) fn into_ignored(mut self) -> Self {
+        self.unsettled = Outcome::Ignored;
+        self
+    }
+
     /// Settles the permit: the deadline has passed while a later policy waited.
     /// `outcome` becomes that for the policies after it.
     pub(crate) fn expire(&mut self, outcome: &mut Outcome) {

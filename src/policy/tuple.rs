@@ -231,9 +231,7 @@ macro_rules! policies {
                         Poll::Ready(Ok(($(earlier.$n,)+ Some(last))))
                     }
                     Err(rejection) => {
-                        $(if let Some(permit) = this.earlier.$n.take() {
-                            permit.ignore();
-                        })+
+                        drop(($(this.earlier.$n.take().map(Permit::into_ignored),)+));
                         Poll::Ready(Err(rejection))
                     }
                 }
@@ -251,9 +249,7 @@ macro_rules! policies {
             const NEVER: bool = W::NEVER;
 
             fn give_up(self) -> Rejection {
-                $(if let Some(permit) = self.earlier.$n {
-                    permit.ignore();
-                })+
+                drop(($(self.earlier.$n.map(Permit::into_ignored),)+));
                 self.wait.give_up()
             }
 

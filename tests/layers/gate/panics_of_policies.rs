@@ -379,6 +379,33 @@ async fn a_wait_that_panics_is_answered_and_releases_the_others() {
     assert!(called.now_or_never().unwrap().is_err());
 }
 
+/// The queue rejects. The policies around it did not see a call, as with any later policy.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_policy_at_the_end_of_the_queue_is_no_end_of_the_others() {
+    for is_dry in [false, true] {
+        let settings = ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(1));
+        let limit = ConcurrencyLimit::new(settings).unwrap();
+        let (first, last) = (PanicsInSettle::default(), PanicsInSettle::default());
+        let between = Recorder::new();
+        let policies = (first.clone(), between.clone(), last.clone(), limit.clone());
+        let _permit = limit.try_acquire().unwrap();
+        let layer = GateLayer::from_policy(policies);
+        let unwound = if is_dry {
+            let mut service = layer.dry_run().layer(Ends(Ending::WithoutBody));
+            catch_unwind(AssertUnwindSafe(|| drop(service.call(get())))).is_err()
+        } else {
+            let mut service = layer.layer(Ends(Ending::WithoutBody));
+            let called = AssertUnwindSafe(service.call(get())).catch_unwind().await;
+            called.is_err()
+        };
+        assert!(unwound, "dry: {is_dry}");
+        let ignored = ends(Outcome::Ignored, Completion::Complete);
+        assert_eq!(between.told(), ignored, "dry: {is_dry}");
+        assert_eq!((first.0.load(Relaxed), last.0.load(Relaxed)), (1, 1));
+        assert_eq!(limit.queued(), 0);
+    }
+}
+
 /// A closure of the user makes the body that the inner service gets, also after a wait.
 #[tokio::test(start_paused = true)]
 async fn a_request_body_that_panics_is_answered() {

@@ -356,14 +356,20 @@ fn judge<P: Policy<HttpRequest>>(
 /// The body is complete.
 #[inline(always)]
 fn complete<P: Policy<HttpRequest>>(guard: &mut Guard<P, HttpRequest>, at_end: Option<AtEnd>) {
-    let settle = |guard: &mut Guard<P, HttpRequest>| {
-        if const { Settles::<P>::IS } && !guard.is_settled() {
-            // Without a classifier, this is gRPC: a stream that ends without a status is a failure.
-            let outcome = at_end.map_or(Outcome::Failure, |at_end| judge(guard, at_end, None));
-            guard.settle(upload::judged(outcome, false));
-        }
-    };
-    guard.finish(settle, Completion::Complete);
+    if const { Settles::<P>::IS } && !guard.is_settled() {
+        settle_at_end(guard, at_end);
+    }
+    guard.isolated(|guard| guard.release(Completion::Complete));
+}
+
+#[cold]
+#[inline(never)]
+fn settle_at_end<P: Policy<HttpRequest>>(guard: &mut Guard<P, HttpRequest>, at_end: Option<AtEnd>) {
+    guard.isolated(|guard| {
+        // Without a classifier, this is gRPC: a stream that ends without a status is a failure.
+        let outcome = at_end.map_or(Outcome::Failure, |at_end| judge(guard, at_end, None));
+        guard.settle(upload::judged(outcome, false));
+    });
 }
 
 #[cold]

@@ -16,21 +16,21 @@
 //! | | seawall | best peer | next peer |
 //! |---|---|---|---|
 //! | circuit breaker, closed: admit and record | 230 | recloser 131 | failsafe 389 |
-//! | the same as a layer | 401 | tower-resilience 1686, 3 allocations | |
+//! | the same as a layer | 400 | tower-resilience 1686, 3 allocations | |
 //! | circuit breaker, open: reject | 193 | failsafe 83 | recloser 110 |
-//! | concurrency limit: admit and release | 155 | tower 262 | tower-resilience 1253, 3 allocations |
-//! | concurrency limit, reached: reject | 221 | tower 237 | |
-//! | lag shedder | 79 | tower-resilience's adaptive limit 869, 1 allocation | little-loadshedder 1291, 1 allocation |
+//! | concurrency limit: admit and release | 154 | tower 262 | tower-resilience 1253, 3 allocations |
+//! | concurrency limit, reached: reject | 219 | tower 237 | |
+//! | lag shedder | 78 | tower-resilience's adaptive limit 869, 1 allocation | little-loadshedder 1291, 1 allocation |
 //! | timeout, ready at once | 43 | tower 197 | |
-//! | the same over HTTP | 289 | tower-http 729 | |
-//! | timeout, pending once | 808 | tower 683 | |
-//! | request limit, declared length among six headers | 874 | tower-http 353 | |
-//! | request limit, no headers | 442 | tower-http 188 | |
-//! | panic isolation over HTTP | 341 | tower-http 340, 1 allocation | |
-//! | six policies in one gate around an axum router | 1407, 0 allocations | tower and tower-http 4884, 6 allocations | tower-resilience's three 6427, 11 |
-//! | `seawall::server()` around an axum router | 1505, 0 allocations | | |
-//! | the same six as nested layers | 3298, 0 allocations | | |
-//! | one gate through `Router::layer` | 2871, 4 allocations | 6279, 10 allocations | 7794, 15 |
+//! | the same over HTTP | 272 | tower-http 729 | |
+//! | timeout, pending once | 807 | tower 683 | |
+//! | request limit, declared length among six headers | 856 | tower-http 353 | |
+//! | request limit, no headers | 424 | tower-http 188 | |
+//! | panic isolation over HTTP | 328 | tower-http 340, 1 allocation | |
+//! | six policies in one gate around an axum router | 1349, 0 allocations | tower and tower-http 4884, 6 allocations | tower-resilience's three 6427, 11 |
+//! | `seawall::server()` around an axum router | 1494, 0 allocations | | |
+//! | the same six as nested layers | 3168, 0 allocations | | |
+//! | one gate through `Router::layer` | 2828, 4 allocations | 6279, 10 allocations | 7794, 15 |
 //!
 //! - The six are panic isolation, lag shedder, circuit breaker, timeout, concurrency limit and
 //!   request limit. The peers are tower-http's panic, body and timeout layers, tower's limit and

@@ -211,15 +211,13 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
         self.isolated(|guard| guard.release(completion));
     }
 
-    /// Makes calls of policies that a panic of the user's policy must not interrupt: with isolation
-    /// it is reported, and the outcome is that of a panic, unless there was one.
+    /// Calls a policy. With isolation, a panic of the user's policy is reported, and interrupts
+    /// nothing.
     #[inline(always)]
     pub(crate) fn isolated(&mut self, call: impl FnOnce(&mut Self)) {
         if const { <NeedsOf<P, R> as Needs>::Isolation::IS && !P::IS_OURS } {
             if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| call(self))) {
-                let outcome = self.caught(payload);
-                self.set_running(false);
-                unwind::without_panics(|| self.settle(outcome));
+                self.caught(payload);
             }
             return;
         }

@@ -40,7 +40,8 @@ macro_rules! admit {
                 $(drop($done);)*
                 return Admission::Reject(rejection);
             }
-            Admission::Wait(_) => unreachable!("only the last policy may wait"),
+            // Only the last policy may wait.
+            Admission::Wait(wait) => return Admission::Reject(wait.give_up()),
         };
         admit!($request [$($done)* $next] $($rest)*);
     };

@@ -1,8 +1,7 @@
 //! The one Tower service of this crate: it puts a policy in front of an inner service.
 //!
 //! Every layer is a gate over one policy, and the recommended stack is a gate over a tuple of
-//! policies. The position of a gate depends on its policy; see [the order of
-//! layers](crate#the-layers).
+//! policies. See [the reasons for the order](crate::stack#the-parts-of-a-server).
 //!
 //! # Order inside a gate
 //!
@@ -387,15 +386,7 @@ impl<S, P, X> Gate<S, P, X> {
                     protocol: self.protocol.clone(),
                 }
             }
-            // No other gate asks for it, and none compiles it in vain.
-            Early::Start(_)
-                if const {
-                    !<NeedsOf<P, X::Kind> as Needs>::Limit::IS
-                        && !<NeedsOf<P, X::Kind> as Needs>::Polls::IS
-                } =>
-            {
-                unreachable!("it starts at once")
-            }
+            Early::Start(_) if const { !cold::starts::<P, X::Kind>() } => unreachable!(),
             Early::Start(token) => {
                 let guard = token.map(|token| Guard::running(self.shared.clone(), token));
                 let timer = match &guard {

@@ -43,13 +43,13 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
     }
 
     /// Makes a permit that is held while a later policy decides. If it is dropped, the later policy
-    /// has rejected, or has panicked.
+    /// has panicked; one that rejects marks it first.
     #[inline(always)]
     pub(crate) fn earlier(policy: P, token: P::Token) -> Self {
         Self {
             policy,
             token: Some(token),
-            unsettled: Outcome::Ignored,
+            unsettled: Outcome::Cancelled,
             during_panic: false,
             kind: PhantomData,
         }
@@ -83,6 +83,7 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
 
     /// Marks that a later policy has rejected. If several permits are dropped and a policy panics,
     /// this is still the end of the others.
+    #[inline(always)]
     pub(crate) fn into_ignored(mut self) -> Self {
         self.unsettled = Outcome::Ignored;
         self

@@ -1,6 +1,5 @@
 //! A tuple of policies is a policy.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -29,7 +28,7 @@ pin_project! {
 impl<E, W> sealed::Sealed for Beside<E, W> {}
 
 /// Calls the policies that never wait, one after the other. If a later one rejects, the earlier
-/// tokens are settled with `Ignored`; if one panics, their permits are dropped.
+/// tokens are settled with `Ignored`; if one panics, with `Panicked`.
 macro_rules! admit {
     ($request:ident [$($done:ident)*]) => {};
     ($request:ident [$($done:ident)*] $next:ident $($rest:ident)*) => {
@@ -37,7 +36,7 @@ macro_rules! admit {
             Admission::Admit(token) => Some(Permit::<&$next, R>::earlier($next, token)),
             Admission::Bypass => None,
             Admission::Reject(rejection) => {
-                $(drop($done);)*
+                let _end = ($($done.map(Permit::into_ignored),)*);
                 return Admission::Reject(rejection);
             }
             // Only the last policy may wait.
@@ -99,6 +98,24 @@ macro_rules! expire {
     };
 }
 
+/// Settles the earlier members in order, and ends the wait of the last one.
+macro_rules! expire_beside {
+    ($state:ident) => {
+        $state.1.as_mut().expire($state.2)
+    };
+    ($state:ident $n:tt $($rest:tt)*) => {
+        unwind::both(
+            $state,
+            |state| {
+                if let Some(permit) = &mut state.0.$n {
+                    permit.expire(&mut state.2);
+                }
+            },
+            |state| expire_beside!(state $($rest)*),
+        )
+    };
+}
+
 /// Calls both: a panic of a policy of the user must not keep the tokens of the others.
 #[inline(always)]
 pub(super) fn each<R: RequestKind, P: Policy<R>, T>(
@@ -143,14 +160,14 @@ macro_rules! policies {
                     Admission::Admit(token) => Some(token),
                     Admission::Bypass => None,
                     Admission::Reject(rejection) => {
-                        $(drop($first);)+
+                        drop(($($first.map(Permit::into_ignored),)+));
                         return Admission::Reject(rejection);
                     }
                     Admission::Wait(wait) => {
                         let earlier = ($($first.and_then(|permit| {
                             let policy = <$first as Clone>::clone(permit.policy());
                             let token = permit.into_token()?;
-                            // If it is dropped while the thread unwinds, another call has panicked.
+                            // A drop during a panic of the wait or of other work cancels it.
                             Some(Permit::new(policy, token).known_to_unwind())
                         }),)+);
                         return Admission::Wait(Beside { earlier, wait });
@@ -256,16 +273,9 @@ macro_rules! policies {
 
             fn expire(self: Pin<&mut Self>, outcome: Outcome) {
                 let this = self.project();
-                let mut outcome = outcome;
-                let mut unwound = None;
-                $(if let Some(permit) = &mut this.earlier.$n {
-                    let expire = AssertUnwindSafe(|| permit.expire(&mut outcome));
-                    unwound = panic::catch_unwind(expire).err().or(unwound);
-                })+
-                this.wait.expire(outcome);
-                if let Some(payload) = unwound {
-                    panic::resume_unwind(payload);
-                }
+                let mut state = (this.earlier, this.wait, outcome);
+                let all = &mut state;
+                expire_beside!(all $($n)+);
             }
 
             fn parts(&self) -> Parts<'_> {

@@ -148,7 +148,6 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
     }
 }
 
-/// The value of a series.
 /// However a permit was taken, it counts while it is held.
 #[tokio::test(start_paused = true)]
 async fn every_permit_is_in_flight() {
@@ -179,6 +178,7 @@ async fn every_permit_is_in_flight() {
     shows(0, "released");
 }
 
+/// The value of a series.
 fn value(page: &str, series: &str) -> u64 {
     let line = page.lines().find_map(|line| line.strip_prefix(series));
     let value = line.unwrap_or_else(|| panic!("{series}\nis not in\n{page}"));

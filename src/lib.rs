@@ -10,7 +10,7 @@
 //! | [`TimeoutLayer`] | [`Timeout`] | requests and bodies that never end | 504 |
 //! | [`RequestLimitLayer`] | [`RequestLimit`] | bodies, headers and URIs that are too large, bodies that are too slow | 413, 431, 414, 408 |
 //! | [`CatchPanicLayer`] | [`CatchPanic`] | panics of handlers | 500 |
-//! | [`DrainLayer`] | [`Drain`] | deployments that cut requests off | 503 from 5 s after the drain has begun |
+//! | [`DrainLayer`] | [`Drain`] | deployments that cut requests off | 503 once the lame-duck time of the drain is over |
 //! | [`SlowPollLayer`] | [`SlowPoll`] | nothing: it reports handlers that block the runtime | |
 //! | [`GateLayer`] | your [`Policy`](policy::Policy) | what your policy rejects | what your policy says |
 //!

@@ -62,7 +62,8 @@
 //!                                      └───────────┘
 //! ```
 //!
-//! - **Closed**: the breaker admits and counts all calls. It opens when the window has at least
+//! - **Closed**: the breaker admits and counts all calls. It opens when the window (by default, the
+//!   calls of the last 10 s) has at least
 //!   [`minimum_calls`](CircuitBreakerSettings::minimum_calls()) and the share of failures or of
 //!   slow calls reaches its threshold, or after a number of consecutive failures. It compares every
 //!   outcome with the thresholds, so that a success may open it too.
@@ -92,7 +93,7 @@
 //! | the breaker | opens and probes, with hooks and events | keeps its state |
 //! | what it would have done | calls that it would have rejected: `would_reject` | thresholds that were reached: [`thresholds_reached`](CircuitBreakerSnapshot::thresholds_reached), and a metric |
 //! | scope | this layer | every layer with the breaker |
-//! | while it runs | with [`switched_by`](crate::GateLayer::switched_by) | switched on and off |
+//! | change it while the server runs | with [`switched_by`](crate::GateLayer::switched_by) | with `observe_only` and [`reset`](CircuitBreaker::reset) |
 //!
 //! # What counts
 //!
@@ -109,8 +110,8 @@
 //! [`classify`](crate::GateLayer::classify) changes this for responses, and `classify_error` for
 //! errors. Over HTTP, the breaker records the outcome at the response head; over gRPC, at the
 //! trailers. The duration of a call ends at the head in both cases. A long stream does not delay
-//! the half-open state: a stream that begins in time counts as a success if the half-open time ends
-//! before the stream.
+//! the half-open state: if the half-open time ends while a stream is open, the stream counts as a
+//! success, as long as its head came in time.
 //!
 //! # What the caller caused
 //!
@@ -124,13 +125,12 @@
 //! - A gRPC service answers `INTERNAL` because it could not decode the request. The specification
 //!   has no code for that, so the breaker compares the message with those of tonic 0.14. It also
 //!   ignores a handler that returns the same message.
-//! - The status is 501 or 505, which depend on the request alone.
 //!
 //! The first two conditions need a [`RequestLimit`](crate::RequestLimit): in the same gate, or in a
-//! layer around the breaker or inside it, as in `seawall::server()`. They also apply to the layers
-//! of a client that the handler calls. They do not apply to `run`, to `try_acquire`, or in a
-//! spawned task. If the service fails while it waits for a body, the breaker ignores that call;
-//! other calls count.
+//! layer outside or inside the breaker, for example in a `seawall::server()` around the router.
+//! They also apply to the layers of a client that the handler calls. They do not apply to `run`, to
+//! `try_acquire`, or in a spawned task. If the service fails while it waits for a body, the breaker
+//! ignores that call; other calls count.
 //!
 //! All other failures count: if one request makes a handler panic or answer 500, its callers can
 //! open the breaker.

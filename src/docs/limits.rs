@@ -143,8 +143,7 @@
 //!   [`minimum_calls`](crate::CircuitBreakerSettings::minimum_calls), or a longer window.
 //! - **The time until it opens.** Calls hang and hold permits until then. A timeout and a
 //!   concurrency limit bound for how long, and how many.
-//! - **Load.** It counts failures, not calls: it does not limit how often callers call a healthy
-//!   dependency.
+//! - **Load.** It does not limit how often callers call a healthy dependency.
 //! - **Several processes.** Each has its own breaker, which sends its own probes and is closed
 //!   after a restart.
 //! - **Many keys.** Clients that choose the key of `CircuitBreakers` freely can evict the breakers

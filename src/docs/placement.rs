@@ -17,7 +17,7 @@
 //! | layer | scope | position | why |
 //! |---|---|---|---|
 //! | [`CatchPanicLayer`](crate::CatchPanicLayer) | the whole service, once | outside all other layers of this crate, inside request ids, traces and CORS | it catches the panics of all layers inside it; the layers outside add their headers to its 500 |
-//! | [`LagShedLayer`](crate::LagShedLayer) | the process: one handle, on every listener, before routing | inside panic isolation | all routes share the runtime; it rejects the most requests, so its rejections must be cheap |
+//! | [`LagShedLayer`](crate::LagShedLayer) | the process: one handle, on every listener | inside panic isolation; around the router is cheaper than `Router::layer` | all routes share the runtime; it rejects the most requests, so its rejections must be cheap |
 //! | [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) | the routes that need the same dependency | inside the lag shedder, outside a timeout of its own | around all routes, it would also reject those that do not need the dependency; a breaker counts only the timeouts that are inside it |
 //! | [`TimeoutLayer`](crate::TimeoutLayer) | the service; some requests get another time by [`per_request`](crate::TimeoutLayer::per_request), or from a layer on their route ([`raisable_to`](crate::TimeoutSettings::raisable_to())); a shorter one inside each breaker | outside the concurrency limit | the time in the queue counts |
 //! | [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer) | the process: one handle; more for groups of routes | outside the request limit | a request holds its permit while its body is read; a body that is too slow releases it |
@@ -58,7 +58,7 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! The same with single layers:
+//! Single layers in the same order, without the drain and the breaker:
 //!
 //! ```
 //! use std::time::Duration;
@@ -87,7 +87,8 @@
 //! The breaker needs the timeout inside it. When an outer deadline passes, the outer layer drops
 //! the call, and the breaker records a cancelled call. A cancelled call is ignored, unless it took
 //! longer than [`slow_call`](crate::CircuitBreakerSettings::slow_call). The breaker does not see
-//! requests that the lag shedder or the concurrency limit rejects. It counts a panic as a failure.
+//! requests that a layer outside it rejects, and ignores the rejections of a limit inside it. It
+//! counts a panic as a failure.
 //!
 //! If all routes need the dependency, add the breaker to the stack with
 //! [`policy`](crate::stack::ServerBuilder::policy): in a stack, the timeout is a failure for your
@@ -107,9 +108,10 @@
 //! - Around the router, a layer runs before routing. There a rejection costs least, which matters
 //!   most for the lag shedder.
 //!
-//! For a layer around a router under `axum::serve`, keep the types of the bodies, and call
-//! `with_state(())` on the router. `axum::serve` does that only for a router without a layer around
-//! it. Otherwise axum builds the routes anew for each request.
+//! For a layer around a router under `axum::serve`, keep the types of the bodies with
+//! `request_body(Body::new)` and `response_body(Body::new)`. Also call `with_state(())` on the
+//! router: without it, axum builds the routes anew for each request. `axum::serve` calls it only
+//! for a router without a layer around it.
 //!
 //! ```no_run
 //! use axum::{Router, body::Body};

@@ -1,4 +1,4 @@
-//! Ends the process without cutting requests off.
+//! Stops a server without cutting requests off, as far as they end within a grace period.
 //!
 //! A drain has three states, [`DrainState`]:
 //!
@@ -8,11 +8,12 @@
 //!    ([`is_draining`](Drain::is_draining)), so that load balancers send new requests to other
 //!    servers. All HTTP/1 responses, also those to rejected requests, have `connection: close`, so
 //!    that clients open their next connection to another server too. At the end of this time,
-//!    HTTP/2 connections send `GOAWAY`. [`Drain::serve`] serves the requests of one more second,
-//!    since HTTP/2 clients may send requests before they read the `GOAWAY`.
-//! 3. **Rejecting.** The drain rejects new requests with [`Reason::Draining`]: 503, over HTTP/1
-//!    with `connection: close`, over gRPC `UNAVAILABLE`. The requests in flight go on until they
-//!    have ended, or until the grace period is over.
+//!    HTTP/2 connections send `GOAWAY`.
+//! 3. **Rejecting.** With [`Drain::serve`], the drain first admits requests for one more second,
+//!    since HTTP/2 clients may send some before they read the `GOAWAY`. Then it rejects new
+//!    requests with [`Reason::Draining`]: 503, over HTTP/1 with `connection: close`, over gRPC
+//!    `UNAVAILABLE`. The requests in flight go on until they have ended, or until the grace period
+//!    is over.
 //!
 //! You cannot cancel a drain: it ends with the process.
 //!

@@ -3,11 +3,11 @@
 //!
 //! # Where it goes
 //!
-//! Outermost, before routing. Under overload, most requests are rejected, so that the cost of a
-//! rejection decides how much load the service withstands;
-//! [`docs::cost`](crate::docs::cost#rejections) has the figures. Only
-//! [`CatchPanicLayer`](crate::CatchPanicLayer) is around it; see [the reasons for the
-//! order](crate::stack#the-parts-of-a-server).
+//! Outside all other layers of this crate except [`CatchPanicLayer`](crate::CatchPanicLayer); see
+//! [the reasons for the order](crate::stack#the-parts-of-a-server). Under overload, most requests
+//! are rejected, so that the cost of a rejection decides how much load the service withstands.
+//! Around the router, as below, it costs less than with `Router::layer`;
+//! [`docs::cost`](crate::docs::cost#rejections) has the figures.
 //!
 //! ```no_run
 //! use axum::{Router, response::Response};
@@ -35,9 +35,10 @@
 //!    the connection has reached the head of the queue.
 //! 2. A probe measures the lag of the runtime from outside; see
 //!    [`lag_monitor`](crate::lag_monitor).
-//! 3. While the lag is above [`target`](LagThresholds::target()), a mark goes around with the
-//!    requests of each worker. The mark waits for a turn of the driver, which reads the sockets,
-//!    then goes to the back of the queue, and starts again when it is polled.
+//! 3. While the lag is above [`target`](LagThresholds::target()), each worker has a mark in its
+//!    queue: a task that measures how long the queue takes. It waits until the worker next reads
+//!    its sockets (a turn of Tokio's driver), then goes to the back of the queue, and starts again
+//!    when it is polled.
 //! 4. A request that is served between two marks arrived between their two turns. The number of
 //!    requests since the last mark gives the position in between, and so the wait of the request.
 //!    An HTTP/2 connection spawns a task for each request, so that requests also wait after the
@@ -46,16 +47,17 @@
 //! 5. A lag of 80 ms ([`arm`](LagThresholds::arm())) in two readings while requests arrive arms the
 //!    shedder. So does one request that has waited for this long.
 //! 6. While it is armed, the shedder rejects the requests that have waited longer than 30 ms
-//!    ([`bound`](LagThresholds::bound())), or longer than 128 requests of their worker take. It
-//!    also rejects the requests that arrive while more than 32 tasks for each worker are in the
-//!    runtime's injection queue.
+//!    ([`bound`](LagThresholds::bound())), or longer than their worker takes for 128 requests.
+//!    It also rejects the requests that arrive while the queue that all workers share has more than
+//!    32 tasks for each worker.
 //! 7. While it is armed, the queue therefore holds about the arrivals of the last 30 ms: the server
 //!    always has work, and an admitted request waits for about the bound before its own service
 //!    time. The requests of the onset, before the shedder is armed, wait longer.
-//! 8. Both thresholds grow with the residual service time of the handlers, up to a maximum, since
-//!    long handlers wait for each other at any load.
-//! 9. Requests that begin to await leave the queue. Their number is limited to 1.5 times its
-//!    average, which grows while no request waits for long.
+//! 8. Both thresholds grow with the residual service time, up to a maximum, since long handlers
+//!    wait for each other at any load. This is the mean time that a handler still computes when
+//!    another request arrives.
+//! 9. Requests that begin to await leave the queue. A quota limits their number to 1.5 times its
+//!    average. The quota grows while no request waits for long.
 //! 10. The shedder is disarmed when the lag has been low, and no request was rejected, for half a
 //!     second ([`disarm_after`](LagThresholds::disarm_after())).
 //!
@@ -83,7 +85,7 @@
 //!
 //! # What it does not detect
 //!
-//! - **Handlers that await.** They cause no lag. The limit of step 9 bounds their number only while
+//! - **Handlers that await.** They cause no lag. The quota of step 9 bounds their number only while
 //!   the shedder is armed. Only a [`ConcurrencyLimit`](crate::ConcurrencyLimit) bounds it before
 //!   that: use both.
 //! - **Tasks in a `LocalSet`.** They share one task of the runtime, and wait for each other in a

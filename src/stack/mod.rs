@@ -28,7 +28,7 @@
 //! │ ┌───────────▼─────────────────────────────────────────────┴──────────────┐ │
 //! │ │ lag shedding       rejects most under overload, so it rejects first    │ │
 //! │ │ ┌─────────▼─────────────────────────────────────────────┴────────────┐ │ │
-//! │ │ │ drain            rejects 5 s after the drain has begun             │ │ │
+//! │ │ │ drain            rejects once its lame-duck time is over           │ │ │
 //! │ │ │ ┌───────▼─────────────────────────────────────────────┴──────────┐ │ │ │
 //! │ │ │ │ your policies  see a timeout as a failure                      │ │ │ │
 //! │ │ │ │ ┌─────▼─────────────────────────────────────────────┴────────┐ │ │ │ │
@@ -69,14 +69,14 @@
 //! |---|---|---|
 //! | panic isolation | on | a panic costs one request and not a connection |
 //! | lag shedding | [`LagShed::default`] | it rejects nothing while the runtime keeps up |
-//! | drain | 5 s of lame-duck time | clients and load balancers notice within it that the service is not ready |
+//! | drain | 5 s of lame-duck time | in this time, clients and load balancers notice that the service is not ready |
 //! | timeout | 30 s to the response head | longer than most people wait; set it below the timeout of your callers |
 //! | progress timeout of responses | 60 s | the default of nginx's `send_timeout`: a client that does not read releases its permit after a minute |
 //! | concurrency limit | 1024, no queue | about 10 000 requests a second at 100 ms each; set it from a load test |
 //! | request body | 2 MiB | the default of axum's extractors |
 //!
 //! Server-sent events and other streams of responses are not ended by these defaults: the timeout
-//! ends with the response head, and the progress timeout applies only while a frame is ready. A
+//! applies until the response head, and the progress timeout applies only while a frame is ready. A
 //! stream holds its permit as long as it lives.
 //!
 //! The request limit counts all bytes of a request, also those of a gRPC call with a stream of

@@ -219,6 +219,15 @@
 //!   handlers that compute.
 //! - **Responses.** Nothing limits their size.
 //!
+//! # `DrainLayer`
+//!
+//! - **The process itself.** The drain does not read SIGTERM and does not end the process: call
+//!   [`begin`](crate::Drain::begin), and return from `main` after [`serve`](crate::Drain::serve).
+//! - **Work without a request**: spawned tasks, timers, and connections after an upgrade. Take a
+//!   permit for them with [`try_acquire`](crate::Drain::try_acquire).
+//! - **Handlers without a response head** at the end of the grace period end with the process.
+//! - **A process that is killed**, or a grace period that is longer than that of the orchestrator.
+//!
 //! # All of them
 //!
 //! - **One process.** Each handle counts in its own process: four processes with a limit of 512

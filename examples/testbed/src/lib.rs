@@ -16,8 +16,10 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use seawall::drain::DrainSignal;
+use seawall::stack::ServerBuilder;
 use seawall::{
-    ConcurrencyLimit, ConcurrencyLimitSettings, ConfigError, Drain, RequestLimitSettings,
+    ConcurrencyLimit, ConcurrencyLimitSettings, ConfigError, Drain, RequestLimit,
+    RequestLimitSettings,
 };
 use tokio::net::TcpListener;
 use tower::{BoxError, Service, ServiceExt};
@@ -102,6 +104,20 @@ impl Common {
             .max_header_bytes(self.max_headers)
             .max_headers(100)
             .max_uri(self.max_uri)
+    }
+
+    /// The stack of the flags. A server adds what it needs besides.
+    pub fn server(
+        &self,
+        drain: &Drain,
+        requests: RequestLimitSettings,
+    ) -> Result<ServerBuilder, ConfigError> {
+        Ok(seawall::server()
+            .timeout(self.timeout())
+            .progress_timeout(self.progress())
+            .drain(drain.clone())
+            .concurrency_limit(self.concurrency_limit()?)
+            .request_limit(RequestLimit::new(requests)?))
     }
 
     /// Starts logging to the standard output, and prints the address it listens on.

@@ -1,6 +1,6 @@
 //! The settings of a stack: read, applied as a whole or not at all, and reported.
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::thread::ScopedJoinHandle;
 
 use seawall::circuit_breaker::Window;
 use seawall::stack::{Change, Changes};
@@ -481,18 +481,15 @@ fn two_threads_that_apply_leave_no_mixture() {
         )
     };
     let second = all_of_a_server();
-    let done = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        for (stack, settings) in stacks.iter().zip([&first, &second]) {
-            let done = &done;
+        let threads = [(&stacks[0], &first), (&stacks[1], &second)].map(|(stack, settings)| {
             scope.spawn(move || {
                 for _ in 0..ROUNDS {
                     stack.apply(settings).unwrap();
                 }
-                done.fetch_add(1, SeqCst);
-            });
-        }
-        while done.load(SeqCst) < 2 {
+            })
+        });
+        while !threads.iter().all(ScopedJoinHandle::is_finished) {
             let found = handles(stacks[0].settings());
             assert!(found == handles(first.clone()) || found == handles(second.clone()));
         }

@@ -77,7 +77,7 @@ async fn requests_while_settings_change() {
     let mut found = [[0; OUTCOMES.len()]; LENGTHS.len()];
     let (is_over, applied) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let thread = scope.spawn(|| {
             while !is_over.load(SeqCst) {
                 for settings in [&narrow, &wide] {
                     // All fields of the five parts that differ, each time.
@@ -95,6 +95,7 @@ async fn requests_while_settings_change() {
             drop(response);
             // The other thread makes progress, also on one core.
             while number % 1000 == 0 && applied.load(SeqCst) < number / 1000 {
+                assert!(!thread.is_finished(), "the other thread has panicked");
                 std::thread::yield_now();
             }
         }

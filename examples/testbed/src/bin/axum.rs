@@ -38,7 +38,7 @@ use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use clap::Parser;
 use futures_util::{StreamExt, stream};
-use seawall::{CircuitBreaker, CircuitBreakerLayer, Deadline, RequestLimit};
+use seawall::{CircuitBreaker, CircuitBreakerLayer, Deadline};
 use tower::{BoxError, Layer};
 
 /// An axum server behind the recommended stack of seawall.
@@ -94,14 +94,10 @@ async fn main() -> Result<(), BoxError> {
         .body_timeout(Duration::from_millis(args.body_timeout_ms))
         .min_body_rate(args.min_body_rate, Duration::from_secs(5));
     let drain = common.drain()?;
-    let mut stack = seawall::server()
-        .timeout(common.timeout())
-        .progress_timeout(common.progress())
+    let mut stack = common
+        .server(&drain, requests)?
         .body_idle_timeout(body_idle)
         .expose_deadline()
-        .drain(drain.clone())
-        .concurrency_limit(common.concurrency_limit()?)
-        .request_limit(RequestLimit::new(requests)?)
         .exempt(|head| head.path() == "/health")
         .keep_requests();
     if args.including_body {

@@ -25,7 +25,6 @@ use clap::Parser;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use seawall::RequestLimit;
 use tower::{BoxError, Layer, service_fn};
 
 /// A hyper server behind the recommended stack of seawall.
@@ -39,12 +38,8 @@ struct Args {
 async fn main() -> Result<(), BoxError> {
     let Args { common } = Args::parse();
     let drain = common.drain()?;
-    let stack = seawall::server()
-        .timeout(common.timeout())
-        .progress_timeout(common.progress())
-        .drain(drain.clone())
-        .concurrency_limit(common.concurrency_limit()?)
-        .request_limit(RequestLimit::new(common.request_limit())?)
+    let stack = common
+        .server(&drain, common.request_limit())?
         .exempt(|head| head.path() == "/health")
         .keep_requests()
         .build()?;

@@ -23,7 +23,6 @@ use axum::Router;
 use axum::extract::Query;
 use axum::routing::get;
 use clap::Parser;
-use seawall::RequestLimit;
 use tonic::service::Routes;
 use tower::{BoxError, Layer};
 
@@ -45,14 +44,10 @@ struct Millis {
 async fn main() -> Result<(), BoxError> {
     let Args { common } = Args::parse();
     let drain = common.drain()?;
-    let stack = seawall::server()
-        .timeout(common.timeout())
-        .progress_timeout(common.progress())
+    let stack = common
+        .server(&drain, common.request_limit())?
         .including_body()
         .expose_deadline()
-        .drain(drain.clone())
-        .concurrency_limit(common.concurrency_limit()?)
-        .request_limit(RequestLimit::new(common.request_limit())?)
         .exempt(|head| head.path() == "/health")
         .keep_requests()
         .build()?;

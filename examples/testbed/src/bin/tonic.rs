@@ -33,7 +33,7 @@
 use std::time::Duration;
 
 use clap::Parser;
-use seawall::{CircuitBreaker, CircuitBreakerLayer, RequestLimit};
+use seawall::{CircuitBreaker, CircuitBreakerLayer};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::LayerExt;
 use tonic::transport::Server;
@@ -64,14 +64,10 @@ async fn main() -> Result<(), BoxError> {
         requests = requests.body_idle_timeout(Duration::from_millis(body_idle_ms));
     }
     let drain = common.drain()?;
-    let stack = seawall::server()
-        .timeout(common.timeout())
-        .progress_timeout(common.progress())
+    let stack = common
+        .server(&drain, requests)?
         .including_body()
         .expose_deadline()
-        .drain(drain.clone())
-        .concurrency_limit(common.concurrency_limit()?)
-        .request_limit(RequestLimit::new(requests)?)
         .keep_requests()
         .build()?;
 

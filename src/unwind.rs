@@ -6,9 +6,17 @@ use std::thread;
 
 /// Runs code that may panic, and discards its panic. `None` if it panicked.
 pub(crate) fn without_panics<T>(run: impl FnOnce() -> T) -> Option<T> {
-    panic::catch_unwind(AssertUnwindSafe(run))
-        .map_err(discard)
-        .ok()
+    let mut run = Some(run);
+    let mut value = None;
+    catch(&mut || value = run.take().map(|run| run()));
+    value
+}
+
+/// It takes any closure, so that the compiler makes it once.
+fn catch(run: &mut dyn FnMut()) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(run)) {
+        discard(payload);
+    }
 }
 
 /// Drops a payload. If that panics too, the payload of the second panic is leaked.

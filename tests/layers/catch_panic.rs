@@ -11,8 +11,9 @@ use seawall::{
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_ready_err, assert_ready_ok};
-use tower::{BoxError, Layer, Service, service_fn};
+use tower::{BoxError, Layer, Service};
 
+use crate::handler::service_fn;
 use crate::support::*;
 
 type Answer = Result<Response<Script>, Infallible>;

@@ -12,8 +12,9 @@ use http_body_util::BodyExt;
 use seawall::policy::Mode;
 use seawall::{BodyError, Drain, DrainLayer, DrainSettings, DrainState, Reason, Rejection};
 use tokio::time::{advance, sleep};
-use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
 
+use crate::handler::service_fn;
 use crate::support::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -332,7 +333,7 @@ async fn every_end_is_an_end() {
         #[expect(unreachable_code, reason = "the type of the response")]
         Ok::<_, Infallible>(ok(Script::default()))
     });
-    let mut dropped = tokio_test::task::spawn(layer.layer(never).oneshot(get()));
+    let mut dropped = tokio_test::task::spawn(layer.layer(never.clone()).oneshot(get()));
     assert!(dropped.poll().is_pending());
     assert_eq!(drain.in_flight(), 1);
     drop(dropped);

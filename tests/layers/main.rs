@@ -12,6 +12,7 @@
 //! the most expensive part of a test run.
 
 mod circuit_breaker;
+mod handler;
 mod plain;
 mod purity;
 

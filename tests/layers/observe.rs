@@ -35,8 +35,9 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
     limit.set_limit(1).unwrap();
     let waiting = limited.call(get());
 
-    let never =
-        tower::service_fn(|_| std::future::pending::<Result<_, std::convert::Infallible>>());
+    let never = crate::handler::service_fn(|_| {
+        std::future::pending::<Result<_, std::convert::Infallible>>()
+    });
     let timeout = Timeout::from(Duration::from_secs(1)).named("api");
     let mut late = TimeoutLayer::new(timeout).layer(never);
     let mut malformed = grpc();
@@ -272,19 +273,21 @@ async fn counts_add_up() {
     let limit = ConcurrencyLimit::from(3);
     let layer = GateLayer::from_policy((breaker.clone(), limit.clone()))
         .exempt(|head| head.path() == "/exempt");
-    let mut service = layer.layer(tower::service_fn(async |request: http::Request<Script>| {
-        let path = request.uri().path().to_owned();
-        match path.as_str() {
-            "/panics" => std::panic::resume_unwind(Box::new("scripted")),
-            "/hangs" => std::future::pending().await,
-            _ => {}
-        }
-        let mut response = ok(Script::data(&["a"]));
-        if path == "/fails" {
-            *response.status_mut() = http::StatusCode::BAD_GATEWAY;
-        }
-        Ok::<_, std::convert::Infallible>(response)
-    }));
+    let mut service = layer.layer(crate::handler::service_fn(
+        async |request: http::Request<Script>| {
+            let path = request.uri().path().to_owned();
+            match path.as_str() {
+                "/panics" => std::panic::resume_unwind(Box::new("scripted")),
+                "/hangs" => std::future::pending().await,
+                _ => {}
+            }
+            let mut response = ok(Script::data(&["a"]));
+            if path == "/fails" {
+                *response.status_mut() = http::StatusCode::BAD_GATEWAY;
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        },
+    ));
     let mut dice = fastrand::Rng::with_seed(1);
     let (mut exempt, mut rejected, mut panicked, mut kept) = (0, 0, 0, Vec::new());
     for call in 0..CALLS {
@@ -495,7 +498,7 @@ async fn one_event_per_rejection_and_panic() {
         ]
     );
 
-    let mut late = TimeoutLayer::new(Duration::ZERO).layer(tower::service_fn(|_| {
+    let mut late = TimeoutLayer::new(Duration::ZERO).layer(crate::handler::service_fn(|_| {
         std::future::pending::<Result<http::Response<Script>, std::convert::Infallible>>()
     }));
     late.call(get()).await.unwrap();
@@ -537,7 +540,7 @@ async fn a4_five_events_of_a_reason_each_second_and_a_summary() {
     let mut panics = seawall::CatchPanicLayer::new()
         .on_panic(|_| {})
         .layer(answers(panic));
-    let mut late = TimeoutLayer::new(Duration::ZERO).layer(tower::service_fn(|_| {
+    let mut late = TimeoutLayer::new(Duration::ZERO).layer(crate::handler::service_fn(|_| {
         std::future::pending::<Result<http::Response<Script>, std::convert::Infallible>>()
     }));
     // Lets the summary of earlier events pass.

@@ -8,7 +8,9 @@ use seawall::{
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};
-use tower::{BoxError, Service, ServiceBuilder, service_fn};
+use tower::{BoxError, Service, ServiceBuilder};
+
+use crate::handler::service_fn;
 
 /// An error type of a user, which needs no box.
 #[derive(Debug, PartialEq)]

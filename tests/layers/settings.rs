@@ -10,8 +10,9 @@ use seawall::{
     LagShed, LagThresholds, RequestBody, RequestLimit, RequestLimitLayer, RequestLimitSettings,
     SlowPoll, SlowPollSettings, Timeout, TimeoutLayer, TimeoutSettings,
 };
-use tower::{Layer, Service, ServiceBuilder, service_fn};
+use tower::{Layer, Service, ServiceBuilder};
 
+use crate::handler::service_fn;
 use crate::support::*;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -6,7 +6,9 @@ use std::time::Duration;
 use http::{Request, Response};
 use seawall::policy::{Mode, Switch};
 use seawall::{CatchPanicLayer, GateLayer, SlowPoll, SlowPollLayer, SlowPollSettings};
-use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service, ServiceExt};
+
+use crate::handler::service_fn;
 
 /// Every poll is slow.
 fn all() -> SlowPoll {

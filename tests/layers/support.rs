@@ -14,6 +14,8 @@ use seawall::policy::{Admission, NoWait, Policy, RequestKind};
 use seawall::{Completion, Outcome, Reason, Rejection, Reporter, ResponseHeadMut};
 use tower::Service;
 
+use crate::handler::{Handler, service_fn};
+
 /// The length of a long test: a million steps in CI, which sets `SEAWALL_LONG_TESTS`, and a tenth
 /// otherwise.
 pub(crate) fn steps() -> u64 {
@@ -171,11 +173,10 @@ pub(crate) fn reason<B>(response: &Response<B>) -> Option<Reason> {
 }
 
 /// Answers at once.
-pub(crate) fn answers<B>(
-    response: impl Fn() -> Response<Script> + Clone,
-) -> impl Service<Request<B>, Response = Response<Script>, Error = Infallible, Future: Unpin + Send>
-+ Clone {
-    tower::service_fn(move |_: Request<B>| std::future::ready(Ok(response())))
+pub(crate) fn answers<B: 'static>(
+    response: impl Fn() -> Response<Script> + Send + Sync + 'static,
+) -> Handler<Request<B>, Response<Script>, Infallible> {
+    service_fn(move |_: Request<B>| std::future::ready(Ok(response())))
 }
 
 pub(crate) fn ok(body: Script) -> Response<Script> {

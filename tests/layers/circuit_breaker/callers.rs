@@ -18,9 +18,10 @@ use seawall::{
 use tokio::time::advance;
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};
-use tower::{BoxError, Layer, Service, ServiceBuilder, service_fn};
+use tower::{BoxError, Layer, Service, ServiceBuilder};
 
 use crate::circuit_breaker::layer::{SECOND, breaker, settings};
+use crate::handler::service_fn;
 use crate::support::*;
 
 type Call = std::pin::Pin<Box<dyn Future<Output = Result<Response<AnyBody>, Infallible>> + Send>>;

@@ -15,9 +15,10 @@ use tokio::runtime::Handle;
 use tokio::time::{advance, sleep, timeout};
 use tokio_test::assert_pending;
 use tokio_test::task::spawn;
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service};
 
 use crate::circuit_breaker::layer::{SECOND, due, is_open, settings, status};
+use crate::handler::service_fn;
 use crate::support::*;
 
 /// A breaker that samples everything since its start would need hours to notice an outage after 100

@@ -7,9 +7,10 @@ use std::time::Duration;
 use http::{Request, Response};
 use seawall::circuit_breaker::{CircuitBreakers, CircuitBreakersLayer, CircuitBreakersSettings};
 use seawall::{CircuitBreaker, CircuitState, Reason};
-use tower::{BoxError, Layer, Service, service_fn};
+use tower::{BoxError, Layer, Service};
 
 use crate::circuit_breaker::layer::{SECOND, is_open, settings, status};
+use crate::handler::service_fn;
 use crate::support::*;
 
 fn family() -> CircuitBreakersSettings {

@@ -12,8 +12,9 @@ use seawall::{
 use tokio::time::advance;
 use tokio_test::task::spawn;
 use tokio_test::{assert_ready, assert_ready_ok};
-use tower::{BoxError, Layer, Service, service_fn};
+use tower::{BoxError, Layer, Service};
 
+use crate::handler::service_fn;
 use crate::support::*;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);

@@ -15,9 +15,10 @@ use tokio_test::{assert_pending, assert_ready_ok};
 use tower::balance::p2c::Balance;
 use tower::discover::ServiceList;
 use tower::load::Constant;
-use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service, ServiceExt};
 
 use crate::circuit_breaker::layer::{SECOND, breaker, due, is_open, settings, status};
+use crate::handler::service_fn;
 use crate::support::*;
 
 fn endpoint(
@@ -244,7 +245,7 @@ async fn no_probe_is_reserved_for_what_is_not_ready() {
 async fn it_counts_as_the_layer_it_is_made_of() {
     let breaker = CircuitBreaker::new(settings().minimum_calls(1)).unwrap();
     let service = service_fn(async |_: Request<Script>| Ok::<_, Infallible>(status(404)));
-    let mut plain = CircuitBreakerReadyLayer::new(breaker.clone()).layer(service);
+    let mut plain = CircuitBreakerReadyLayer::new(breaker.clone()).layer(service.clone());
     plain.ready().await.unwrap().call(get()).await.unwrap();
     assert_eq!(breaker.state(), CircuitState::Closed);
     breaker.reset();

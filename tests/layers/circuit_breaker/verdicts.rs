@@ -11,9 +11,10 @@ use seawall::{
     Outcome, Reason, Rejection, TimeoutLayer,
 };
 use tokio::time::advance;
-use tower::{Layer, Service, ServiceBuilder, service_fn};
+use tower::{Layer, Service, ServiceBuilder};
 
 use crate::circuit_breaker::layer::{SECOND, breaker, due, is_open, settings, status};
+use crate::handler::service_fn;
 use crate::support::*;
 
 /// The outcome of each response, by its effect on a probe.

@@ -3,7 +3,8 @@
 
 use std::convert::Infallible;
 use std::hint::black_box;
-use std::task::{Context, Waker};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use allocation_counter::measure;
@@ -33,23 +34,56 @@ where
             let mut cx = Context::from_waker(Waker::noop());
             let mut call = std::pin::pin!(service.call(request));
             let response = loop {
-                if let std::task::Poll::Ready(result) = call.as_mut().poll(&mut cx) {
+                if let Poll::Ready(result) = call.as_mut().poll(&mut cx) {
                     break result.ok().expect("the mocks do not fail");
                 }
             };
             let mut body = std::pin::pin!(response.into_body());
-            while !matches!(
-                body.as_mut().poll_frame(&mut cx),
-                std::task::Poll::Ready(None)
-            ) {}
+            while !matches!(body.as_mut().poll_frame(&mut cx), Poll::Ready(None)) {}
         });
         count = info.count_total;
     }
     count
 }
 
-fn empty<B>() -> impl Service<Request<B>, Response = Response<Script>, Error = Infallible> + Clone {
-    service_fn(|_| std::future::ready(Ok(ok(Script::default()))))
+/// Answers at once, or is pending once, so that timers and queue slots are used. It is one type, so
+/// that each gate over it is compiled once.
+#[derive(Clone, Copy)]
+struct Answers {
+    is_pending: bool,
+}
+
+impl<B> Service<Request<B>> for Answers {
+    type Response = Response<Script>;
+    type Error = Infallible;
+    type Future = Self;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<B>) -> Self {
+        *self
+    }
+}
+
+impl Future for Answers {
+    type Output = Result<Response<Script>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        if std::mem::take(&mut self.is_pending) {
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(ok(Script::default())))
+    }
+}
+
+fn empty() -> Answers {
+    Answers { is_pending: false }
+}
+
+fn later() -> Answers {
+    Answers { is_pending: true }
 }
 
 /// A policy of a user.
@@ -63,22 +97,6 @@ impl<R: RequestKind> Policy<R> for Free {
     fn admit(&self, _: &R::Head<'_>) -> Admission<(), NoWait> {
         Admission::Admit(())
     }
-}
-
-/// Pending once, so that timers and queue slots are used.
-fn later<B>() -> impl Service<Request<B>, Response = Response<Script>, Error = Infallible> + Clone {
-    service_fn(async |_| {
-        let mut polled = false;
-        std::future::poll_fn(|_| {
-            if std::mem::replace(&mut polled, true) {
-                std::task::Poll::Ready(())
-            } else {
-                std::task::Poll::Pending
-            }
-        })
-        .await;
-        Ok(ok(Script::default()))
-    })
 }
 
 #[tokio::test]
@@ -229,7 +247,7 @@ fn a_plain_rejection_costs_none() {
     let mut reject = || {
         let mut call = std::pin::pin!(service.call(1));
         let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        assert!(matches!(polled, std::task::Poll::Ready(Err(Refused))));
+        assert!(matches!(polled, Poll::Ready(Err(Refused))));
     };
     reject(); // registers the counter
     assert_eq!(measure(reject).count_total, 0);
@@ -240,7 +258,7 @@ async fn a_waiter_costs_one_allocation_and_a_slot_that_is_used_again() {
     let limit =
         ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(8, Duration::from_secs(1)))
             .unwrap();
-    let mut service = ConcurrencyLimitLayer::new(limit.clone()).layer(empty::<Script>());
+    let mut service = ConcurrencyLimitLayer::new(limit.clone()).layer(empty());
     let _permit = limit.try_acquire().unwrap();
     let _other = service.call(get()); // keeps the queue from being emptied
     drop([service.call(get()), service.call(get())]);

@@ -19,8 +19,9 @@ use seawall::{
 };
 use tokio::task::yield_now;
 use tokio::time::advance;
-use tower::{BoxError, Layer, Service, service_fn};
+use tower::{BoxError, Layer, Service};
 
+use crate::handler::service_fn;
 use crate::support::*;
 
 const SECOND: Duration = Duration::from_secs(1);

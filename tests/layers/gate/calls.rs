@@ -11,15 +11,16 @@ use seawall::{
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok};
-use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service, ServiceExt};
 
+use crate::handler::service_fn;
 use crate::support::*;
 
 /// Calls a gate with a recording policy over a service that answers at once, and passes the
 /// response to `then`.
 fn recorded(
     request: http::Request<Script>,
-    response: impl Fn() -> Response<Script> + Clone,
+    response: impl Fn() -> Response<Script> + Send + Sync + 'static,
     then: impl AsyncFnOnce(seawall::Body<Script, Recorder>),
 ) -> Vec<Told> {
     let recorder = Recorder::new();
@@ -155,7 +156,7 @@ fn what_comes_after_the_promised_bytes_is_passed_on() {
         assert!(frame.is_ok_and(|frame| frame.is_trailers()));
     }
     let steps = || [Step::Data("abc"), Step::Trailers("x", "y")];
-    let response = || ok(Script::new(steps()).exact(3));
+    let response = move || ok(Script::new(steps()).exact(3));
     let complete = told(Outcome::Success, Completion::Complete);
     assert_eq!(recorded(get(), response, two_frames), complete);
 }
@@ -301,8 +302,8 @@ fn a_call_that_is_dropped_or_unwinds_is_told_once() {
 
     fn gate<F, Fut>(call: F) -> (Recorder, impl FnMut() -> tokio_test::task::Spawn<Call>)
     where
-        F: Fn() -> Fut + Clone + 'static,
-        Fut: Future<Output = Result<Response<Script>, BoxError>> + 'static,
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Response<Script>, BoxError>> + Send + 'static,
     {
         let recorder = Recorder::new();
         let call = service_fn(move |_| call());

@@ -24,8 +24,9 @@ use seawall::{
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready_ok};
-use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
 
+use crate::handler::service_fn;
 use crate::support::*;
 
 /// A service polled ready, which some layers need.
@@ -282,7 +283,7 @@ fn futures_are_small() {
     }
     fn inner<B>()
     -> impl Service<Request<B>, Response = Response<Script>, Error = Infallible> + Clone {
-        service_fn(async |request: Request<B>| {
+        tower::service_fn(async |request: Request<B>| {
             tokio::task::yield_now().await;
             drop(request);
             Ok(ok(Script::default()))

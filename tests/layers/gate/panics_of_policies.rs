@@ -17,12 +17,13 @@ use seawall::{
 };
 use tokio_test::assert_pending;
 use tokio_test::task::spawn;
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service};
 
 use super::endings::Ending::{
     DroppedBeforePoll, DroppedMidway, DroppedPending, DroppedUnread, GrpcDropped,
 };
 use super::endings::{Ending, Ends, ended, ends, play};
+use crate::handler::service_fn;
 use crate::support::*;
 
 /// Panics in the named method.

@@ -10,8 +10,9 @@ use seawall::{
 };
 use tokio_test::assert_ready_ok;
 use tokio_test::task::spawn;
-use tower::{BoxError, Layer, Service, service_fn};
+use tower::{BoxError, Layer, Service};
 
+use crate::handler::service_fn;
 use crate::support::*;
 
 #[tokio::test]

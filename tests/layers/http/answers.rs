@@ -93,7 +93,7 @@ async fn b7_the_content_type_decides_what_is_grpc_and_not_the_version() {
 
 #[tokio::test(start_paused = true)]
 async fn b7_a_caller_over_http_1_may_give_the_time() {
-    let never = tower::service_fn(|_| {
+    let never = crate::handler::service_fn(|_| {
         std::future::pending::<Result<Response<Script>, std::convert::Infallible>>()
     });
     let mut timeout = seawall::TimeoutLayer::new(Duration::from_secs(60)).layer(never);
@@ -110,7 +110,7 @@ async fn b7_a_caller_over_http_1_may_give_the_time() {
 /// answers `CANCELLED`. Tokio rounds both times up to its next millisecond, which may differ.
 #[tokio::test(start_paused = true)]
 async fn a_callers_time_is_over_before_that_of_a_framework_outside() {
-    let never = tower::service_fn(|_| {
+    let never = crate::handler::service_fn(|_| {
         std::future::pending::<Result<Response<Script>, std::convert::Infallible>>()
     });
     let mut timeout = seawall::TimeoutLayer::new(Duration::from_secs(60)).layer(never);

@@ -11,8 +11,9 @@ use http_body_util::BodyExt;
 use seawall::{
     CatchPanicLayer, ConcurrencyLimit, ConcurrencyLimitLayer, IgnoreRejections, TimeoutLayer,
 };
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service};
 
+use crate::handler::service_fn;
 use crate::support::*;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -14,8 +14,9 @@ use seawall::{
     TimeoutLayer, TimeoutSettings,
 };
 use tokio::time::sleep;
-use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
+use crate::handler::service_fn;
 use crate::support::*;
 
 const DATA: &str = "0123456789012345678901234567890123456789";

@@ -15,8 +15,9 @@ use seawall::{
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready_ok};
-use tower::{BoxError, Layer, Service, service_fn};
+use tower::{BoxError, Layer, Service};
 
+use crate::handler::service_fn;
 use crate::support::*;
 
 /// A request body behind one layer, and behind two.
@@ -26,7 +27,7 @@ type Twice = seawall::RequestBody<Once>;
 /// Reads the body to its end and returns its length; answers an error with 400, as extractors do.
 async fn reads<B>(request: Request<B>, read: Arc<AtomicU64>) -> Result<Response<Script>, Infallible>
 where
-    B: http_body::Body<Data = Bytes, Error = BodyError> + Unpin,
+    B: http_body::Body<Data = Bytes, Error = BodyError> + Send + Unpin,
 {
     let mut body = request.into_body();
     while let Some(frame) = body.frame().await {
@@ -48,7 +49,7 @@ where
 
 fn handler<B>() -> impl Service<Request<B>, Response = Response<Script>, Error = Infallible> + Clone
 where
-    B: http_body::Body<Data = Bytes, Error = BodyError> + Unpin,
+    B: http_body::Body<Data = Bytes, Error = BodyError> + Send + Unpin + 'static,
 {
     service_fn(|request| reads(request, Arc::default()))
 }

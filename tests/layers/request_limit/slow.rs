@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,8 +15,9 @@ use seawall::{
     RequestLimitLayer, RequestLimitSettings,
 };
 use tokio::time::{advance, sleep};
-use tower::{Layer, Service, ServiceBuilder, service_fn};
+use tower::{Layer, Service, ServiceBuilder};
 
+use crate::handler::service_fn;
 use crate::support::*;
 
 const TENTH: Duration = Duration::from_millis(100);
@@ -145,12 +147,12 @@ async fn the_answer_closes_and_says_why() {
 #[tokio::test(start_paused = true)]
 async fn after_the_head_only_the_body_ends() {
     let (told, read) = tokio::sync::oneshot::channel();
-    let mut told = Some(told);
+    let told = Mutex::new(Some(told));
     let mut service = RequestLimitLayer::new(
         RequestLimit::new(RequestLimitSettings::new(1 << 20).body_idle_timeout(SECOND)).unwrap(),
     )
     .layer(service_fn(move |request: Request<_>| {
-        let told = told.take().unwrap();
+        let told = told.lock().unwrap().take().unwrap();
         tokio::task::spawn_local(async move {
             let body: seawall::RequestBody<Upload> = request.into_body();
             let error = body.collect().await.map(drop).unwrap_err();

@@ -13,8 +13,9 @@ use seawall::{
     RequestLimitSettings, TimeoutSettings,
 };
 use tokio_test::task::spawn;
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service};
 
+use crate::handler::service_fn;
 use crate::support::*;
 
 const SECOND: Duration = Duration::from_secs(1);

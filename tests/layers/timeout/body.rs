@@ -13,8 +13,9 @@ use seawall::{
     Rejection, Timeout, TimeoutLayer,
 };
 use tokio::time::{advance, sleep};
-use tower::{Layer, Service, ServiceBuilder, service_fn};
+use tower::{Layer, Service, ServiceBuilder};
 
+use crate::handler::service_fn;
 use crate::support::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -401,27 +402,27 @@ async fn whoever_works_on_it_sees_when_it_is_due() {
         Ok::<_, Infallible>(response)
     });
     let of = |seconds: u32| TimeoutLayer::new(seconds * SECOND).expose_deadline();
-    let response = of(1).layer(sees).call(get()).await.unwrap();
+    let response = of(1).layer(sees.clone()).call(get()).await.unwrap();
     assert_eq!(response.headers()["left"], "900ms");
     assert_eq!(response.headers()["grpc-timeout"], "900000u");
     // The shortest of all timeouts applies, wherever it is set.
     let mut nested = ServiceBuilder::new()
         .layer(of(1))
         .layer(of(2))
-        .service(sees);
+        .service(sees.clone());
     assert_eq!(nested.call(get()).await.unwrap().headers()["left"], "900ms");
     let mut nested = ServiceBuilder::new()
         .layer(of(2))
         .layer(of(1))
-        .service(sees);
+        .service(sees.clone());
     assert_eq!(nested.call(get()).await.unwrap().headers()["left"], "900ms");
-    let response = of(5).layer(sees).call(asking("1S")).await.unwrap();
+    let response = of(5).layer(sees.clone()).call(asking("1S")).await.unwrap();
     assert_eq!(response.headers()["left"], "900ms");
     let none = TimeoutLayer::new(Duration::MAX).expose_deadline();
-    let response = none.layer(sees).call(get()).await.unwrap();
+    let response = none.layer(sees.clone()).call(get()).await.unwrap();
     assert!(!response.headers().contains_key("left"));
     let quiet = TimeoutLayer::new(SECOND)
-        .layer(sees)
+        .layer(sees.clone())
         .call(get())
         .await
         .unwrap();

@@ -9,8 +9,9 @@ use seawall::{Reason, Rejection, RequestHead, Timeout, TimeoutLayer, WireProtoco
 use tokio::time::{advance, sleep};
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok};
-use tower::{BoxError, Layer, Service, service_fn};
+use tower::{BoxError, Layer, Service};
 
+use crate::handler::service_fn;
 use crate::support::*;
 
 const SECOND: Duration = Duration::from_secs(1);

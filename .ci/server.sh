@@ -20,7 +20,7 @@ few="--concurrency 16 --queue 0 --timeout-ms 1000"
 # find_server NAME: a server of the testbed, or an example of the crate as the tests build it.
 find_server() {
     local name
-    for name in target/release/"$1" target/debug/examples/"$1"; do
+    for name in "${SERVERS:-target/debug}/$1" target/debug/examples/"$1"; do
         [ ! -x "$name" ] || { echo "$name" && return; }
     done
     echo "$1 is not built" >&2

@@ -86,8 +86,8 @@
 //! ```
 //!
 //! The breaker needs the timeout inside it. When an outer deadline passes, the outer layer drops
-//! the call, and the breaker records a cancelled call. A cancelled call is ignored, unless it took
-//! longer than [`slow_call`](crate::CircuitBreakerSettings::slow_call). The breaker does not see
+//! the call. The breaker records the call as cancelled, and so ignores it, unless it took longer
+//! than [`slow_call`](crate::CircuitBreakerSettings::slow_call). The breaker does not see
 //! requests that a layer outside it rejects, and ignores the rejections of a limit inside it. It
 //! counts a panic as a failure.
 //!

@@ -103,6 +103,13 @@
 //! A mark that does not return for half a second is lost if the probe finds no lag, or if more
 //! requests have passed than its queue can hold. Another mark then starts.
 //!
+//! # Cost
+//!
+//! While the lag is low, an admitted request costs the comparison above: no allocation, no lock and
+//! no clock read. While the lag is above its target, the shedder reads the clock once for each call
+//! and twice for each poll of a handler. A thread outside the runtime takes the readings. See
+//! [`cost`](crate::docs::cost) for figures.
+//!
 //! # Cancellation
 //!
 //! A request holds no permit, so that there is nothing to release.

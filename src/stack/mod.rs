@@ -135,6 +135,13 @@
 //! | timeout | 10 s to the response head | set it below the timeout of your own callers |
 //! | concurrency limit | 128 | one slow dependency does not tie up every task |
 //!
+//! # Cost
+//!
+//! A stack moves each request and each response once, and has one reference count: about half the
+//! cost of the same layers nested. An admitted request allocates nothing, except for a response of
+//! unknown size or above 64 KiB, which the progress timeout and the drain can end from outside. See
+//! [`cost`](crate::docs::cost) for figures.
+//!
 //! # Settings while it runs
 //!
 //! A stack is a handle: [`Stack::settings`] reads the [`Settings`] of all parts as one value, and

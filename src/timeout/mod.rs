@@ -61,6 +61,13 @@
 //! If you nest timeouts, the shorter one applies, and its layer answers. An inner layer can raise
 //! an outer timeout that is [`raisable`](TimeoutSettings::raisable_to()).
 //!
+//! # Cost
+//!
+//! A call that is ready at its first poll costs one atomic load for the duration. A pending call
+//! also costs a clock read and a timer from a pool of its thread: no allocation, unless the pool is
+//! empty. An exposed deadline costs an allocation. For response bodies, see above. The figures are
+//! in [`cost`](crate::docs::cost).
+//!
 //! # Cancellation
 //!
 //! Dropping the future drops the inner future and releases the timer. When the deadline passes, the
@@ -78,6 +85,8 @@
 //! Its timeout for bodies is a second layer with its own timer; it has no deadline for the whole
 //! response, and runs only while the connection polls the body.
 
+#[cfg(feature = "http")]
+mod body;
 mod layer;
 mod settings;
 
@@ -87,6 +96,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+#[cfg(feature = "http")]
+pub(crate) use self::body::BodyBounds;
+#[cfg(feature = "http")]
+pub use self::body::BodyTimeout;
 pub use self::settings::TimeoutSettings;
 use crate::clock;
 use crate::config::{ConfigError, Configurable, Current, Settings};
@@ -94,8 +107,6 @@ use crate::gate::GateLayer;
 use crate::observe::{Reporter, Setting};
 use crate::outcome::Outcome;
 use crate::policy::{Admission, Budget, NoWait, Parts, PerRequest, Policy, Time, Timed};
-#[cfg(feature = "http")]
-use crate::policy::{Ended, Ending};
 use crate::protocol::Http;
 use crate::request::{CallersTime, RequestKind};
 
@@ -134,26 +145,6 @@ pub struct TimeoutSnapshot {
     pub timed_out: u64,
     /// The number of requests so far whose `grpc-timeout` was not readable.
     pub malformed: u64,
-}
-
-/// A policy that bounds the time of response bodies. The setters of [`TimeoutLayer`] make it.
-#[cfg(feature = "http")]
-#[derive(Clone, Debug)]
-pub struct BodyTimeout {
-    reporter: Reporter,
-    bounds: BodyBounds,
-}
-
-/// The bounds for the time of a response body.
-#[cfg(feature = "http")]
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct BodyBounds {
-    /// The deadline of the head applies to the body too.
-    pub(crate) has_deadline: bool,
-    /// The longest time without a frame of the inner body.
-    pub(crate) idle: Option<Duration>,
-    /// The longest time without a frame that the connection takes.
-    pub(crate) progress: Option<Duration>,
 }
 
 // === impl Timeout ===
@@ -404,47 +395,5 @@ impl fmt::Debug for Timeout {
             .field("duration", &self.duration())
             .field("reporter", &self.shared.reporter)
             .finish_non_exhaustive()
-    }
-}
-
-// === impl BodyTimeout ===
-
-#[cfg(feature = "http")]
-impl BodyTimeout {
-    fn new(timeout: &Timeout) -> Self {
-        Self::with_bounds(timeout, BodyBounds::default())
-    }
-
-    pub(crate) fn with_bounds(timeout: &Timeout, bounds: BodyBounds) -> Self {
-        Self {
-            reporter: timeout.shared.reporter.clone(),
-            bounds,
-        }
-    }
-}
-
-#[cfg(feature = "http")]
-impl<R: RequestKind> Policy<R> for BodyTimeout {
-    type Token = ();
-    type Wait = NoWait<(), Ended>;
-
-    const IS_OURS: bool = true;
-
-    #[inline(always)]
-    fn admit(&self, _: &R::Head<'_>) -> Admission<(), Self::Wait> {
-        Admission::Admit(())
-    }
-
-    #[inline(always)]
-    fn parts<'a>(&'a self, _: Option<&'a ()>) -> Parts<'a> {
-        Parts {
-            ending: Some(Ending {
-                reporter: &self.reporter,
-                has_deadline: self.bounds.has_deadline,
-                idle: self.bounds.idle,
-                progress: self.bounds.progress,
-            }),
-            ..Parts::default()
-        }
     }
 }

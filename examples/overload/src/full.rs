@@ -122,7 +122,7 @@ fn table(rows: &[Row]) -> comfy_table::Table {
     let header = [
         "",
         "load",
-        "goodput of the bound",
+        "goodput / bound",
         "p50 ms",
         "p99 ms",
         "rejected %",

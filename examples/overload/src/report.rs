@@ -188,7 +188,7 @@ impl Report {
                 header.push("rejected".to_owned());
             }
             header.push("gave up".to_owned());
-            header.push("goodput of the bound".to_owned());
+            header.push("goodput / bound".to_owned());
         }
         let row = |load: f64| {
             let mut row = vec![format!("{load}x")];

@@ -201,7 +201,7 @@ fn goals() -> [Goals; 9] {
 #[test]
 fn an_overload_moves_neither_the_goodput_nor_p99() {
     println!(
-        "| handlers | workers | law | load | goodput of the bound | p50 ms | p99 ms | rejected | \
+        "| handlers | workers | law | load | goodput / bound | p50 ms | p99 ms | rejected | \
          gave up | recovery ms |\n|---|---|---|---|---|---|---|---|---|---|"
     );
     for goals in goals() {

@@ -1,0 +1,68 @@
+//! The policy that bounds the time of response bodies.
+
+use std::time::Duration;
+
+use super::Timeout;
+#[cfg(doc)]
+use super::TimeoutLayer;
+use crate::observe::Reporter;
+use crate::policy::{Admission, Ended, Ending, NoWait, Parts, Policy};
+use crate::request::RequestKind;
+
+/// A policy that bounds the time of response bodies. The setters of [`TimeoutLayer`] make it.
+#[derive(Clone, Debug)]
+pub struct BodyTimeout {
+    reporter: Reporter,
+    pub(super) bounds: BodyBounds,
+}
+
+/// The bounds for the time of a response body.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BodyBounds {
+    /// The deadline of the head applies to the body too.
+    pub(crate) has_deadline: bool,
+    /// The longest time without a frame of the inner body.
+    pub(crate) idle: Option<Duration>,
+    /// The longest time without a frame that the connection takes.
+    pub(crate) progress: Option<Duration>,
+}
+
+// === impl BodyTimeout ===
+
+impl BodyTimeout {
+    pub(super) fn new(timeout: &Timeout) -> Self {
+        Self::with_bounds(timeout, BodyBounds::default())
+    }
+
+    pub(crate) fn with_bounds(timeout: &Timeout, bounds: BodyBounds) -> Self {
+        Self {
+            reporter: timeout.shared.reporter.clone(),
+            bounds,
+        }
+    }
+}
+
+impl<R: RequestKind> Policy<R> for BodyTimeout {
+    type Token = ();
+    type Wait = NoWait<(), Ended>;
+
+    const IS_OURS: bool = true;
+
+    #[inline(always)]
+    fn admit(&self, _: &R::Head<'_>) -> Admission<(), Self::Wait> {
+        Admission::Admit(())
+    }
+
+    #[inline(always)]
+    fn parts<'a>(&'a self, _: Option<&'a ()>) -> Parts<'a> {
+        Parts {
+            ending: Some(Ending {
+                reporter: &self.reporter,
+                has_deadline: self.bounds.has_deadline,
+                idle: self.bounds.idle,
+                progress: self.bounds.progress,
+            }),
+            ..Parts::default()
+        }
+    }
+}

@@ -5,12 +5,12 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 
 /// The atomics of decisions: those of loom in its tests of all interleavings.
-#[cfg(all(test, seawall_loom))]
+#[cfg(seawall_loom)]
 pub(crate) use loom::{
     hint,
     sync::{Mutex, MutexGuard, atomic},
 };
-#[cfg(not(all(test, seawall_loom)))]
+#[cfg(not(seawall_loom))]
 pub(crate) use std::{
     hint,
     sync::{Mutex, MutexGuard, atomic},

@@ -137,7 +137,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, seawall_loom))]
+#[cfg(seawall_loom)]
 mod loom_tests {
     use loom::sync::Arc;
     use loom::thread;

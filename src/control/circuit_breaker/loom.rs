@@ -169,8 +169,8 @@ fn it_opens_once() {
         record(&breaker, word, 0, true);
         race(
             &breaker,
-            move |breaker| record(&breaker, word, 1, true),
-            |breaker| record(&breaker, word, 1, true),
+            move |breaker| record(breaker, word, 1, true),
+            |breaker| record(breaker, word, 1, true),
         );
         assert_eq!(changes(&breaker), [(Mode::Closed, Mode::Open)]);
         assert_eq!(breaker.totals().failures, 3);
@@ -185,8 +185,8 @@ fn two_failures_in_a_row_at_once_open_it() {
         let word = enter(&breaker, 0).unwrap();
         race(
             &breaker,
-            move |breaker| record(&breaker, word, 1, true),
-            |breaker| record(&breaker, word, 1, true),
+            move |breaker| record(breaker, word, 1, true),
+            |breaker| record(breaker, word, 1, true),
         );
         assert_eq!(changes(&breaker), [(Mode::Closed, Mode::Open)]);
     });
@@ -201,13 +201,13 @@ fn an_older_failure_is_not_in_the_row() {
         let old = enter(&breaker, 0).unwrap();
         race(
             &breaker,
-            move |breaker| record(&breaker, old, 0, true),
+            move |breaker| record(breaker, old, 0, true),
             |breaker| {
                 breaker.force(Mode::Closed, 0, &Fixed);
                 let new = enter(breaker, 0).unwrap();
-                record(&breaker, new, 0, true);
+                record(breaker, new, 0, true);
                 assert_eq!(mode(breaker, 0), Mode::Closed);
-                record(&breaker, new, 0, true);
+                record(breaker, new, 0, true);
                 assert_eq!(mode(breaker, 0), Mode::Open);
             },
         );
@@ -222,8 +222,8 @@ fn a_failure_and_a_success_at_once_open_it() {
         let word = enter(&breaker, 0).unwrap();
         race(
             &breaker,
-            move |breaker| record(&breaker, word, 100, true),
-            |breaker| record(&breaker, word, 100, false),
+            move |breaker| record(breaker, word, 100, true),
+            |breaker| record(breaker, word, 100, false),
         );
         assert_eq!(changes(&breaker), [(Mode::Closed, Mode::Open)]);
     });
@@ -236,8 +236,8 @@ fn two_failures_at_once_open_it() {
         let word = enter(&breaker, 0).unwrap();
         race(
             &breaker,
-            move |breaker| record(&breaker, word, 1, true),
-            |breaker| record(&breaker, word, 1, true),
+            move |breaker| record(breaker, word, 1, true),
+            |breaker| record(breaker, word, 1, true),
         );
         assert_eq!(changes(&breaker), [(Mode::Closed, Mode::Open)]);
     });
@@ -286,7 +286,7 @@ fn a_place_that_is_given_back_is_not_lost() {
         race(
             &breaker,
             move |breaker| assert!(breaker.release(first, || over, &Fixed)),
-            |breaker| record(&breaker, second, over, false),
+            |breaker| record(breaker, second, over, false),
         );
         assert_eq!(outstanding(&breaker, over), 0);
         let third = enter(&breaker, over).unwrap();
@@ -325,8 +325,8 @@ fn two_verdicts_make_one_decision() {
         let second = enter(&breaker, over).unwrap();
         race(
             &breaker,
-            move |breaker| record(&breaker, first, over, true),
-            |breaker| record(&breaker, second, over, false),
+            move |breaker| record(breaker, first, over, true),
+            |breaker| record(breaker, second, over, false),
         );
         let half_open = (Mode::Open, Mode::HalfOpen);
         let reopened = (Mode::HalfOpen, Mode::Open);
@@ -343,7 +343,7 @@ fn a_late_probe_races_with_the_end_of_the_half_open_time() {
         let end = over + 100;
         race(
             &breaker,
-            move |breaker| record(&breaker, probe, end, false),
+            move |breaker| record(breaker, probe, end, false),
             |breaker| enter(breaker, end),
         );
         let mut told = changes(&breaker);
@@ -361,7 +361,7 @@ fn a_hand_and_a_threshold_race() {
         record(&breaker, word, 0, true);
         race(
             &breaker,
-            move |breaker| record(&breaker, word, 0, true),
+            move |breaker| record(breaker, word, 0, true),
             |breaker| breaker.force(Mode::ForcedOpen, 0, &Fixed),
         );
         let told = changes(&breaker);
@@ -428,7 +428,7 @@ fn a_late_failure_of_an_older_state_changes_nothing() {
         let over = opened(&breaker);
         race(
             &breaker,
-            move |breaker| record(&breaker, old, over, true),
+            move |breaker| record(breaker, old, over, true),
             |breaker| {
                 for _ in 0..2 {
                     let probe = enter(breaker, over).unwrap();

@@ -7,7 +7,7 @@ pub(crate) mod state;
 pub(crate) mod window;
 pub(crate) mod word;
 
-#[cfg(all(test, seawall_loom))]
+#[cfg(seawall_loom)]
 mod loom;
 #[cfg(all(test, not(seawall_loom)))]
 mod model;

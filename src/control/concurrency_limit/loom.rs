@@ -1,4 +1,4 @@
-//! All interleavings of a few threads: `RUSTFLAGS="--cfg seawall_loom" cargo test --lib loom`.
+//! All interleavings of a few threads at the concurrency limit.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};

@@ -3,5 +3,5 @@
 pub(crate) mod limit;
 pub(crate) mod queue;
 
-#[cfg(all(test, seawall_loom))]
+#[cfg(seawall_loom)]
 mod loom;

@@ -225,7 +225,7 @@ impl CountWindow {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(seawall_loom)))]
 mod tests {
     use super::*;
 

@@ -121,7 +121,7 @@ impl Divisor {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(seawall_loom)))]
 mod tests {
     use proptest::prelude::*;
 

@@ -244,7 +244,7 @@ impl TimeWindow {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(seawall_loom)))]
 mod tests {
     use super::*;
 

@@ -1,4 +1,4 @@
-"""Hostile clients for the example servers. `.ci/attack` starts them and checks the results.
+"""Hostile clients for the example servers. `.ci/attack` and `.ci/flood` start them.
 
     python3 -m pip install h2
     python3 .ci/attack.py localhost:3000 streams '/blob?bytes=1048576' --window 0

@@ -11,7 +11,7 @@ use recloser::Recloser;
 use seawall::circuit_breaker::Window;
 use seawall::{
     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
-    ConcurrencyLimitLayer, LagShed, LagShedLayer, RequestLimitLayer, TimeoutLayer,
+    ConcurrencyLimitLayer, LagShedLayer, RequestLimitLayer, TimeoutLayer,
 };
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 use tower_resilience_adaptive as adaptive;
@@ -64,12 +64,17 @@ fn breaker(bench: &mut Bench) {
     bench.service(CLOSED, "seawall, last 100 calls", "plain", plain, || {
         layer(calls.clone()).layer(Plain::new())
     });
-    bench.case(CLOSED, "seawall, handle", None, || {
-        let breaker = CircuitBreaker::default();
+    let handle = |breaker: CircuitBreaker| {
         move || match breaker.try_acquire() {
             Ok(permit) => permit.success(),
             Err(_) => unreachable!("it is closed"),
         }
+    };
+    bench.case(CLOSED, "seawall, handle", None, || {
+        handle(CircuitBreaker::default())
+    });
+    bench.case(CLOSED, "seawall, handle, last 100 calls", None, || {
+        handle(calls.clone())
     });
     bench.case(CLOSED, "recloser", None, || {
         let breaker = Recloser::default();
@@ -198,11 +203,7 @@ fn limit(bench: &mut Bench) {
 
 fn lag(bench: &mut Bench) {
     const LAG: &str = "lag_shed";
-    let layer = || {
-        let lag = LagShed::default();
-        lag.start(runtime().handle());
-        LagShedLayer::new(lag)
-    };
+    let layer = || LagShedLayer::new(stacks::lag());
     bench.service(LAG, "seawall", "plain", plain, || {
         layer().plain().layer(Plain::new())
     });

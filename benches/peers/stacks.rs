@@ -11,8 +11,8 @@ use axum::http::StatusCode;
 use axum::routing::{any, get};
 use seawall::{
     CatchPanic, CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit,
-    ConcurrencyLimitLayer, GateLayer, LagShed, LagShedLayer, RequestLimit, RequestLimitLayer,
-    Stack, Timeout, TimeoutLayer, stack::Server,
+    ConcurrencyLimitLayer, GateLayer, LagShed, LagShedLayer, LagThresholds, RequestLimit,
+    RequestLimitLayer, Stack, Timeout, TimeoutLayer, stack::Server,
 };
 use tower::{BoxError, ServiceBuilder};
 use tower_resilience_bulkhead as bulkhead;
@@ -48,8 +48,12 @@ fn later() -> Router {
     Router::new().route("/", any(handler))
 }
 
-fn lag() -> LagShed {
-    let lag = LagShed::default();
+/// A shedder that finds no lag, also on a machine that does other work: with lag, a request reads
+/// the clock.
+pub(crate) fn lag() -> LagShed {
+    let day = Duration::from_secs(24 * 60 * 60);
+    let calm = LagThresholds::default().max_arm(day).arm(day).target(day);
+    let lag = LagShed::new(calm).expect("a shedder");
     lag.start(runtime().handle());
     lag
 }
@@ -65,11 +69,10 @@ pub(crate) fn one_gate() -> GateLayer<Six> {
     ))
 }
 
-/// The recommended stack with its defaults.
+/// The recommended stack with its defaults, but for the [lag](lag).
 pub(crate) fn server() -> Stack<Server> {
-    let stack = seawall::server().build().expect("a stack");
-    stack.lag_shed().start(runtime().handle());
-    stack
+    let stack = seawall::server().lag_shed(lag()).build();
+    stack.expect("a stack")
 }
 
 /// The same six as nested layers.

@@ -43,7 +43,8 @@ pin_project! {
     }
 }
 
-pub(crate) type AtEndOf<P> = <<NeedsOf<P, HttpRequest> as Needs>::Settle as Choice>::Maybe<AtEnd>;
+pub(crate) type AtEndOf<P> =
+    <<NeedsOf<P, HttpRequest> as Needs>::Settle as Choice>::Maybe<Box<AtEnd>>;
 /// A policy limits the request body.
 type Uploads<P> = <NeedsOf<P, HttpRequest> as Needs>::Limit;
 /// A policy needs the outcome.
@@ -202,15 +203,18 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
                     let is_last =
                         frame.is_trailers() || body.is_some_and(|body| body.is_end_stream());
                     let size = frame.data_ref().map_or(0, Buf::remaining) as u64;
-                    let is_delivered = delivered::<P>(this.promised, size);
-                    // Hyper keeps a frame that its client does not read, and with it the body.
-                    let is_small = size <= LARGE || const { Completes::<P>::IS };
-                    if completes && is_small && (is_last || is_delivered) {
+                    let is_delivered = delivered::<P>(this.promised, this.at_end, size);
+                    if completes && (is_last || is_delivered) {
                         let at_end = Settles::<P>::take(this.at_end);
                         if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
                             // Trailers, an error or a panic may still follow. The guard stays, and
-                            // its tokens are already released.
-                            complete(guard, at_end);
+                            // its tokens are already released. Hyper keeps a large frame that its
+                            // client does not read: its tokens are released with the body.
+                            if size <= LARGE {
+                                complete(guard, at_end);
+                            } else {
+                                deliver(guard, at_end);
+                            }
                         }
                     }
                     if is_last {
@@ -239,7 +243,7 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
 
     /// Returns whether every byte that an HTTP/1 response declares is delivered.
     pub(super) fn is_delivered(&mut self) -> bool {
-        Completes::<P>::get(&mut self.promised).is_some_and(|promised| *promised == 0)
+        delivered::<P>(&mut self.promised, &mut self.at_end, 0)
     }
 
     /// Every frame is delivered: settles and releases the tokens.
@@ -307,12 +311,19 @@ fn enter<P: Policy<HttpRequest>>(upload: &mut UploadOf<P>) -> <Uploads<P> as Cho
     }
 }
 
-/// Counts `sent` bytes, and returns whether they were the last that were declared.
-fn delivered<P: Policy<HttpRequest>>(promised: &mut Promised<P>, sent: u64) -> bool {
-    match Completes::<P>::get(promised) {
-        Some(promised) if *promised != u64::MAX => {
-            *promised = promised.saturating_sub(sent);
-            *promised == 0
+/// Counts `sent` bytes, and returns whether the last that were declared are sent.
+#[inline(always)]
+fn delivered<P: Policy<HttpRequest>>(
+    promised: &mut Promised<P>,
+    at_end: &mut AtEndOf<P>,
+    sent: u64,
+) -> bool {
+    let left = Completes::<P>::get(promised);
+    let left = left.or_else(|| Some(&mut Settles::<P>::get(at_end)?.left));
+    match left {
+        Some(left) if *left != u64::MAX => {
+            *left = left.saturating_sub(sent);
+            *left == 0
         }
         _ => false,
     }
@@ -328,7 +339,7 @@ fn settle_at_trailers<P: Policy<HttpRequest>, D>(
 ) {
     if let Some(trailers) = frame.trailers_ref() {
         let outcome = match Settles::<P>::take(at_end) {
-            Some(at_end) => Some(judge(guard, at_end, Some(trailers))),
+            Some(at_end) => Some(judge(guard, *at_end, Some(trailers))),
             None => grpc::outcome(trailers),
         };
         if let Some(outcome) = outcome {
@@ -344,30 +355,43 @@ fn judge<P: Policy<HttpRequest>>(
     trailers: Option<&HeaderMap>,
 ) -> Outcome {
     if const { <NeedsOf<P, HttpRequest> as Needs>::Isolation::IS } {
-        let judged = panic::catch_unwind(AssertUnwindSafe(|| at_end(trailers)));
+        let judged = panic::catch_unwind(AssertUnwindSafe(|| at_end.outcome(trailers)));
         return judged.unwrap_or_else(|payload| guard.caught(payload));
     }
     guard.set_running(true);
-    let outcome = at_end(trailers);
+    let outcome = at_end.outcome(trailers);
     guard.set_running(false);
     outcome
 }
 
 /// The body is complete.
 #[inline(always)]
-fn complete<P: Policy<HttpRequest>>(guard: &mut Guard<P, HttpRequest>, at_end: Option<AtEnd>) {
+fn complete<P: Policy<HttpRequest>>(guard: &mut Guard<P, HttpRequest>, at_end: Option<Box<AtEnd>>) {
     if const { Settles::<P>::IS } && !guard.is_settled() {
         settle_at_end(guard, at_end);
     }
     guard.isolated(|guard| guard.release(Completion::Complete));
 }
 
+/// The last frame is large: settles the tokens, which the drop of the body releases.
 #[cold]
 #[inline(never)]
-fn settle_at_end<P: Policy<HttpRequest>>(guard: &mut Guard<P, HttpRequest>, at_end: Option<AtEnd>) {
+fn deliver<P: Policy<HttpRequest>>(guard: &mut Guard<P, HttpRequest>, at_end: Option<Box<AtEnd>>) {
+    if const { Settles::<P>::IS } && !guard.is_settled() {
+        settle_at_end(guard, at_end);
+    }
+    guard.set_delivered();
+}
+
+#[cold]
+#[inline(never)]
+fn settle_at_end<P: Policy<HttpRequest>>(
+    guard: &mut Guard<P, HttpRequest>,
+    at_end: Option<Box<AtEnd>>,
+) {
     guard.isolated(|guard| {
         // Without a classifier, this is gRPC: a stream that ends without a status is a failure.
-        let outcome = at_end.map_or(Outcome::Failure, |at_end| judge(guard, at_end, None));
+        let outcome = at_end.map_or(Outcome::Failure, |at_end| judge(guard, *at_end, None));
         guard.settle(upload::judged(outcome, false));
     });
 }

@@ -63,6 +63,8 @@ impl Flags {
     /// during another panic.
     const RUNNING: u64 = 1 << 2;
     const ALWAYS: u64 = 1 << 3;
+    /// The response is complete. A drop of the guard releases the token as such.
+    const DELIVERED: u64 = 1 << 4;
 
     #[inline(always)]
     const fn new(bits: u64) -> Self {
@@ -166,6 +168,15 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
         }
     }
 
+    /// The response is complete: only the release is left.
+    #[cfg(feature = "http")]
+    pub(crate) fn set_delivered(&mut self) {
+        if const { Self::RELEASES } {
+            let owed = self.owed();
+            *owed = Flags::new(owed.bits() | Flags::DELIVERED);
+        }
+    }
+
     #[cfg(feature = "http")]
     #[inline(always)]
     pub(crate) fn on_head<B>(&mut self, response: &mut http::Response<B>) {
@@ -250,10 +261,18 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     }
 
     #[inline(always)]
+    fn is_delivered(&mut self) -> bool {
+        let is_needed = const { <NeedsOf<P, R> as Needs>::Completion::IS };
+        is_needed && self.owes(Flags::DELIVERED)
+    }
+
+    #[inline(always)]
     fn release_dropped(&mut self) {
         if const { Self::RELEASES } && self.owes(Flags::RELEASE) {
             let completion = if const { Self::MARKS } && self.owes(Flags::RUNNING) {
                 Completion::Panicked
+            } else if self.is_delivered() {
+                Completion::Complete
             } else {
                 Completion::Cancelled
             };

@@ -10,9 +10,17 @@ use crate::outcome::Outcome;
 /// Classifies a response by its head.
 pub(crate) type Classifier = Arc<dyn Fn(&mut ResponseHeadMut<'_>) -> Verdict + Send + Sync>;
 
-/// Classifies a response at the end of its body, by its trailers if it has any. It is boxed twice,
-/// so that it is one word in a body, which rarely has one.
-pub(crate) type AtEnd = Box<Box<dyn FnOnce(Option<&HeaderMap>) -> Outcome + Send + Sync>>;
+/// Classifies a response at the end of its body. It is boxed, so that it is one word in a body,
+/// which rarely has one.
+pub(crate) struct AtEnd {
+    classify: ByTrailers,
+    /// The bytes that are left of the length that an HTTP/1 response declares; `u64::MAX` if it
+    /// declares none.
+    pub(crate) left: u64,
+}
+
+/// The outcome, from the trailers if the body has any.
+pub(crate) type ByTrailers = Box<dyn FnOnce(Option<&HeaderMap>) -> Outcome + Send + Sync>;
 
 /// The classification of a head.
 pub(crate) enum Verdict {
@@ -23,9 +31,26 @@ pub(crate) enum Verdict {
         not(any(feature = "tower-http", feature = "tower-http-07")),
         expect(dead_code, reason = "the feature is off")
     )]
-    AtEnd(AtEnd),
+    AtEnd(Box<AtEnd>),
     /// The default of the protocol.
     Default,
+}
+
+// === impl AtEnd ===
+
+impl From<ByTrailers> for AtEnd {
+    fn from(classify: ByTrailers) -> Self {
+        Self {
+            classify,
+            left: u64::MAX,
+        }
+    }
+}
+
+impl AtEnd {
+    pub(crate) fn outcome(self, trailers: Option<&HeaderMap>) -> Outcome {
+        (self.classify)(trailers)
+    }
 }
 
 pub(crate) fn by_head<O: Into<Option<Outcome>>>(

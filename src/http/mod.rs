@@ -284,7 +284,8 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
                 };
                 guard.settle(outcome);
             }
-            Verdict::AtEnd(at_end) => {
+            Verdict::AtEnd(mut at_end) => {
+                at_end.left = promised(response, memo);
                 carried.carried.at_end = <NeedsOf<P, HttpRequest> as Needs>::Settle::some(at_end);
             }
             Verdict::Default => {}
@@ -373,7 +374,7 @@ fn verdict<B, P: Policy<HttpRequest>>(
     if let Some(classifier) = &guard.shared().classifier {
         match classifier(&mut ResponseHeadMut::new(response)) {
             Verdict::Default => {}
-            Verdict::AtEnd(at_end) if is_over => return Verdict::Now(at_end(None)),
+            Verdict::AtEnd(at_end) if is_over => return Verdict::Now(at_end.outcome(None)),
             verdict => return verdict,
         }
     }

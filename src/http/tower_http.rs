@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::{Request, Response};
 
 use self::sealed::Judge;
-use super::classify::{AtEnd, Classifier, Verdict};
+use super::classify::{AtEnd, ByTrailers, Classifier, Verdict};
 use crate::outcome::Outcome;
 use crate::rejection::Rejection;
 
@@ -79,12 +79,12 @@ fn is_ignored<B>(response: &Response<B>) -> bool {
 // === impl Judge ===
 
 mod sealed {
-    use super::{AtEnd, Outcome, Response};
+    use super::{ByTrailers, Outcome, Response};
 
     #[expect(unnameable_types, reason = "what is sealed has no other implementor")]
     pub trait Judge<const MINOR: u8>: Send + Sync + 'static {
         /// The outcome, or the classifier of the end of the body.
-        fn judge(&self, response: &Response<()>) -> Result<Outcome, AtEnd>;
+        fn judge(&self, response: &Response<()>) -> Result<Outcome, ByTrailers>;
     }
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn by_classifier<const MINOR: u8>(classifier: impl Judge<MINOR>) -> C
         // The classifier needs a response: it gets one without a body.
         match head.with_response(|response| classifier.judge(response)) {
             Ok(outcome) => Verdict::Now(outcome),
-            Err(at_end) => Verdict::AtEnd(at_end),
+            Err(by_trailers) => Verdict::AtEnd(Box::new(AtEnd::from(by_trailers))),
         }
     })
 }
@@ -113,7 +113,7 @@ macro_rules! version {
             C: ::$tower_http::classify::ClassifyResponse + Clone + Send + Sync + 'static,
             C::ClassifyEos: Send + 'static,
         {
-            fn judge(&self, response: &Response<()>) -> Result<Outcome, AtEnd> {
+            fn judge(&self, response: &Response<()>) -> Result<Outcome, ByTrailers> {
                 use ::$tower_http::classify::{ClassifiedResponse, ClassifyEos};
 
                 match self.clone().classify_response(response) {
@@ -121,10 +121,10 @@ macro_rules! version {
                     ClassifiedResponse::RequiresEos(eos) => {
                         // The classifier need not be `Sync`, but the body that contains it must be.
                         let eos = Mutex::new(eos);
-                        Err(Box::new(Box::new(move |trailers| {
+                        Err(Box::new(move |trailers| {
                             let eos = eos.into_inner().unwrap_or_else(PoisonError::into_inner);
                             outcome(eos.classify_eos(trailers))
-                        })))
+                        }))
                     }
                 }
             }

@@ -285,6 +285,26 @@ macro_rules! a_classifier_has_the_say {
             let now = breaker.snapshot();
             assert_eq!((now.calls, now.failures), (2, 1));
 
+            // A response that is delivered, though its body is dropped before its end: a large last
+            // frame, and the declared length of an HTTP/1 response.
+            for body in [
+                |large| Script::data(&[large]).exact(100_000).knowing_its_end(),
+                |large| Script::data(&[large, "rest"]).exact(100_000),
+                |_| Script::data(&["abc", "rest"]).exact(3),
+            ] {
+                let large: &'static str = "x".repeat(100_000).leak();
+                let breaker = self::breaker();
+                let response = CircuitBreakerLayer::new(breaker.clone())
+                    .classify_with(GrpcErrorsAsFailures::new())
+                    .layer(answers(move || ok(body(large))))
+                    .call(get());
+                let mut body = response.await.unwrap().into_body();
+                body.frame().await.unwrap().unwrap();
+                drop(body);
+                let now = breaker.snapshot();
+                assert_eq!((now.calls, now.totals.cancelled), (1, 0));
+            }
+
             // At the end of the body, in all versions: by its trailers, or without any.
             for (steps, wanted) in [
                 (

@@ -633,3 +633,25 @@ async fn a1_a_large_frame_holds_its_permit_until_the_body_is_dropped() {
     drop(body);
     assert_eq!(limit.in_flight(), 0);
 }
+
+/// A policy of the user beside the limit changes nothing of that, and the request is complete.
+#[tokio::test(start_paused = true)]
+async fn a1_also_beside_a_policy_that_needs_the_completion() {
+    let (limit, recorder) = (ConcurrencyLimit::from(1), Recorder::new());
+    let large: &'static str = "x".repeat(100_000).leak();
+    for is_polled_again in [false, true] {
+        let inner = answers(move || ok(Script::data(&[large]).exact(100_000).knowing_its_end()));
+        let layer = GateLayer::from_policy((recorder.clone(), limit.clone()));
+        let response = layer.layer(inner).call(get()).await.unwrap();
+        let mut body = Box::pin(response.into_body());
+        body.frame().await.unwrap().unwrap();
+        if is_polled_again {
+            assert!(body.frame().await.is_none());
+        }
+        assert_eq!(limit.in_flight(), 1);
+        drop(body);
+        assert_eq!(limit.in_flight(), 0);
+        let last = recorder.told().pop();
+        assert_eq!(last, Some(Told::Released(Completion::Complete)));
+    }
+}

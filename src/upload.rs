@@ -13,7 +13,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU8, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{AtomicU16, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::request_limit::bounds::Bounds;
 
 /// The state of a request body. The body, the gate's future and the response body share it.
 pub(crate) struct Upload {
-    flags: AtomicU8,
+    flags: AtomicU16,
     /// `None` in the pool.
     bounds: Option<Arc<Bounds>>,
     state: Mutex<State>,
@@ -50,21 +50,25 @@ struct State {
 /// The rest of a body. The code that takes it knows its type.
 pub(crate) type Rest = Box<dyn Any + Send>;
 
-/// The last poll of the body was pending.
-const WAITS: u8 = 1;
+/// The service waits for the body: the last poll of the body was pending.
+const WAITS: u16 = 1;
 /// The body ended with an error.
-const FAILED: u8 = 2;
+const FAILED: u16 = 1 << 1;
 /// A layer ended it.
-const ENDED: u8 = 4;
+const ENDED: u16 = 1 << 2;
 /// An earlier poll was pending.
-const WAITED: u8 = 8;
+const WAITED: u16 = 1 << 3;
 /// The body was dropped, and the gate has the rest.
-const GIVEN_BACK: u8 = 16;
-/// Its size is raisable.
-const RAISABLE: u8 = 64;
+const GIVEN_BACK: u16 = 1 << 4;
 /// The body was dropped while the service waited for it: from the next poll on, the service does
 /// not wait for it.
-const DROPPED: u8 = 32;
+const DROPPED: u16 = 1 << 5;
+/// Its size is raisable.
+const RAISABLE: u16 = 1 << 6;
+/// The service itself polled the body last, and not another task.
+const INSIDE: u16 = 1 << 7;
+/// The present poll of the service has polled the body.
+const POLLED: u16 = 1 << 8;
 
 /// A reference to an [`Upload`]. The last one puts it into the thread's pool.
 #[derive(Clone)]
@@ -91,6 +95,8 @@ thread_local! {
     static REPORTED: Cell<u64> = const { Cell::new(0) };
     /// The number of gates that wait for a report.
     static LISTENERS: Cell<u32> = const { Cell::new(0) };
+    /// The thread polls the rest of a body and drops its frames.
+    static DISCARDS: Cell<bool> = const { Cell::new(false) };
 }
 
 const BLAMED: u64 = 1 << 63;
@@ -165,6 +171,25 @@ pub(crate) fn is_callers_fault(is_late: bool) -> bool {
         || served().is_some_and(|upload| upload.is_callers_fault(is_late))
 }
 
+/// Polls a body whose frames are dropped, so that they count for none of the gates around it.
+pub(crate) fn discard<T>(poll: impl FnOnce() -> T) -> T {
+    struct Reset(bool);
+
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            DISCARDS.set(self.0);
+        }
+    }
+
+    let _reset = Reset(DISCARDS.replace(true));
+    poll()
+}
+
+/// Returns whether the frames of the body that this thread polls are dropped.
+pub(crate) fn is_discarded() -> bool {
+    DISCARDS.get()
+}
+
 /// Returns the outcome, or `Ignored` for a failure that the caller caused.
 #[inline(always)]
 pub(crate) fn judged(outcome: Outcome, is_late: bool) -> Outcome {
@@ -189,7 +214,7 @@ impl Upload {
             }
         }
         UploadRef(Some(Arc::new(Self {
-            flags: AtomicU8::new(0),
+            flags: AtomicU16::new(0),
             bounds,
             state: Mutex::default(),
         })))
@@ -218,15 +243,6 @@ impl Upload {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The body is pending.
-    #[cold]
-    pub(crate) fn wait(&self) {
-        if self.flags.load(Relaxed) & WAITS == 0 {
-            self.state().since = Some(clock::now());
-            self.flags.fetch_or(WAITS, Relaxed);
-        }
-    }
-
     /// The body has a frame, or has ended.
     #[inline(always)]
     pub(crate) fn receive(&self) {
@@ -245,7 +261,7 @@ impl Upload {
         self.flags.fetch_and(!WAITS, Relaxed);
     }
 
-    fn waited(&self) -> Duration {
+    pub(crate) fn waited(&self) -> Duration {
         let state = self.state();
         let now = |since| clock::now().saturating_duration_since(since);
         state.waited + state.since.map_or(Duration::ZERO, now)
@@ -311,7 +327,7 @@ impl Upload {
 
     #[cold]
     #[inline(never)]
-    fn report_flags(&self, flags: u8) {
+    fn report_flags(&self, flags: u16) {
         if LISTENERS.get() == 0 {
             return;
         }
@@ -351,12 +367,38 @@ impl UploadRef {
             .unwrap_or(false)
     }
 
+    /// The body is pending.
+    #[cold]
+    pub(crate) fn wait(&self) {
+        if self.flags.load(Relaxed) & WAITS == 0 {
+            self.state().since = Some(clock::now());
+            self.flags.fetch_or(WAITS, Relaxed);
+        }
+        if self.is_served() {
+            self.flags.fetch_or(INSIDE | POLLED, Relaxed);
+        } else {
+            self.flags.fetch_and(!INSIDE, Relaxed);
+        }
+    }
+
+    /// Returns whether the body is not dropped, and not at its end. The caller has one reference.
+    pub(crate) fn has_body(&self) -> bool {
+        let ours = 1 + usize::from(self.is_served());
+        self.0.as_ref().map_or(0, Arc::strong_count) > ours
+    }
+
     /// Makes this the upload of the request that this thread serves.
     #[inline(never)]
     pub(crate) fn enter(&self) -> Option<Scope> {
-        if self.flags.load(Relaxed) & DROPPED != 0 {
+        let flags = self.flags.load(Relaxed);
+        if flags & DROPPED != 0 {
             self.flags.fetch_and(!(WAITS | DROPPED), Relaxed);
         }
+        if flags & POLLED != 0 {
+            self.flags.fetch_and(!POLLED, Relaxed);
+        }
+        // The reports of gates that are not inside this one are over.
+        REPORTED.set(0);
         let entered = SERVED.try_with(|served| served.borrow_mut().push(self.clone()));
         entered.ok().map(|()| Scope(()))
     }
@@ -437,12 +479,29 @@ impl Drop for Scope {
 
 #[inline(never)]
 fn leave() {
-    if let Ok(Some(upload)) = SERVED.try_with(|served| served.borrow_mut().pop()) {
-        upload.report();
-        if upload.flags.load(Relaxed) & GIVEN_BACK != 0 {
-            // This gate does not answer. It drops the rest, so that the server sees that the body
-            // is not read.
-            drop(upload.take_rest());
-        }
+    let Ok(Some(upload)) = SERVED.try_with(|served| served.borrow_mut().pop()) else {
+        return;
+    };
+    let flags = upload.flags.load(Acquire);
+    if flags == 0 {
+        return;
     }
+    // The service has polled the body before, and now does something else.
+    if flags & (WAITS | INSIDE | POLLED | DROPPED) == WAITS | INSIDE {
+        upload.stop_waiting();
+    }
+    let inner = REPORTED.get();
+    upload.report();
+    REPORTED.set(both_reports(inner, REPORTED.get()));
+    if flags & GIVEN_BACK != 0 {
+        // This gate does not answer. It drops the rest, so that the server sees that the body is
+        // not read.
+        drop(upload.take_rest());
+    }
+}
+
+/// The report of a gate and of one inside it.
+fn both_reports(one: u64, other: u64) -> u64 {
+    const FLAGS: u64 = BLAMED | BLAMED_IF_LATE;
+    (one | other) & FLAGS | (one & !FLAGS).max(other & !FLAGS)
 }

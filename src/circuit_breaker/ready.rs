@@ -71,6 +71,7 @@ use crate::clock;
 use crate::control::circuit_breaker::state::Rejected;
 use crate::gate::GateFuture;
 use crate::gate::guard::{Guard, Shared};
+use crate::policy::Policy;
 use crate::protocol::{Http, Plain, Protocol, Respond};
 
 /// A layer that puts a [`CircuitBreaker`] around an endpoint. The endpoint is not ready while the
@@ -208,7 +209,9 @@ where
         let grant = self.grant.take();
         let grant = grant.expect("`poll_ready` must have been ready before `call`");
         let memo = X::glance(&request);
-        self.shared.reporter.admitted(&|| ());
+        let shared = &*self.shared;
+        let register = || Policy::<X::Kind>::register(&shared.policy);
+        shared.reporter.admitted(&register);
         let guard = Guard::<_, X::Kind>::running(self.shared.clone(), grant.into_token());
         let kept = X::Kept::default();
         let future = self

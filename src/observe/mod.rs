@@ -23,8 +23,12 @@
 //! the series that exist by then: install it first.
 //!
 //! A gate counts each request that reaches it once: as exempt, as admitted, or as rejected before
-//! the inner service is called. An exempt or admitted request may still time out, panic, or have a
-//! body that is too large. A circuit breaker changes its state when it is called, so that the gauge
+//! the inner service is called. A request that leaves a queue without a permit, because its time is
+//! over or its caller has left, is none of these. If its time is over, it counts as a timeout.
+//!
+//! An exempt or admitted request may still time out, panic, or have a body that is too large.
+//!
+//! A circuit breaker changes its state when it is called, so that the gauge
 //! of a breaker without calls shows an old state. To alert on every outage, use the counter:
 //! `increase(seawall_circuit_transitions_total{state="open"}[5m]) > 0`.
 //!

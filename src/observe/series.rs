@@ -297,7 +297,11 @@ impl Series {
 
     #[inline]
     pub(super) fn circuit_seen(&self, reporter: &Reporter, mode: impl FnOnce() -> Mode) {
-        if self.own.get().is_none() {
+        let is_shown = self.own.get().is_some_and(|own| match &own.kind {
+            Kind::Circuit(circuit) => circuit.is_shown.load(Relaxed),
+            _ => true,
+        });
+        if !is_shown {
             self.show_mode(reporter, mode(), true);
         }
     }
@@ -315,6 +319,7 @@ impl Series {
             circuit.states[before as usize].decrement(1.0);
         }
         circuit.states[mode as usize].increment(1.0);
+        circuit.is_shown.store(true, Relaxed);
     }
 
     pub(super) fn circuit_changed(&self, reporter: &Reporter, change: &Change) {

@@ -68,6 +68,8 @@ pub enum Kept<B> {
     Read,
     /// The request is rejected, and its client waits for a 100 before it sends the body.
     Unwanted,
+    /// The request is rejected, and another task has its body.
+    Elsewhere,
     /// The request is rejected, and the rest of its body is not read yet.
     Unread(Box<Unread<B>>),
 }
@@ -202,7 +204,12 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<B> for Kept<B> {
 
     fn reclaim(&mut self) {
         if let Kept::Sent(sent) = self {
-            *self = Self::of_rest(sent.upload.take_rest());
+            let rest = sent.upload.take_rest();
+            *self = if rest.is_none() && sent.upload.has_body() {
+                Kept::Elsewhere
+            } else {
+                Self::of_rest(rest)
+            };
         }
     }
 
@@ -210,7 +217,7 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<B> for Kept<B> {
         Poll::Ready(match self {
             Kept::Nothing | Kept::Sent(_) => None,
             Kept::Read => Some(true),
-            Kept::Unwanted => Some(false),
+            Kept::Unwanted | Kept::Elsewhere => Some(false),
             Kept::Unread(unread) => Some(ready!(unread.poll_before_answer(cx))),
         })
     }
@@ -268,6 +275,7 @@ impl<B> fmt::Debug for Kept<B> {
             Kept::Sent(_) => "Sent",
             Kept::Read => "Read",
             Kept::Unwanted => "Unwanted",
+            Kept::Elsewhere => "Elsewhere",
             Kept::Unread(_) => "Unread",
         })
     }

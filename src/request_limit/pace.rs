@@ -3,8 +3,6 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::settings::MinBodyRate;
 use crate::clock::{self, Lent};
 
@@ -18,13 +16,11 @@ pub(super) struct Pace {
     pub(super) rate: Option<MinBodyRate>,
 }
 
-/// The time for which the handler has waited for a body.
+/// The time for which the handler may wait for a body.
 pub(super) struct Waited {
     pace: Pace,
-    /// The total so far.
-    total: Duration,
-    /// The start of the current wait; the timer is set relative to it.
-    since: Option<Instant>,
+    /// The timer of the current wait is set.
+    is_set: bool,
     lent: Lent,
 }
 
@@ -56,26 +52,28 @@ impl Waited {
     pub(super) fn new(pace: Pace) -> Self {
         Self {
             pace,
-            total: Duration::ZERO,
-            since: None,
+            is_set: false,
             lent: Lent::default(),
         }
     }
 
     /// Notes that bytes have arrived.
     pub(super) fn receive(&mut self) {
-        if let Some(since) = self.since.take() {
-            self.total += clock::now().saturating_duration_since(since);
-        }
+        self.is_set = false;
     }
 
     /// Polls the wait for the next bytes, after `received` bytes: ready when the body is too slow.
-    pub(super) fn poll_wait(&mut self, received: u64, cx: &mut Context<'_>) -> Poll<()> {
-        if self.since.is_none() {
-            let now = clock::now();
-            self.since = Some(now);
-            let patience = self.pace.patience(self.total, received);
-            self.lent.set(now + patience.min(clock::FAR));
+    /// `waited` is the total of all waits.
+    pub(super) fn poll_wait(
+        &mut self,
+        waited: impl FnOnce() -> Duration,
+        received: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        if !self.is_set {
+            self.is_set = true;
+            let patience = self.pace.patience(waited(), received);
+            self.lent.set(clock::now() + patience.min(clock::FAR));
         }
         self.lent.poll(clock::now, cx)
     }

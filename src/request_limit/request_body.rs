@@ -12,7 +12,7 @@ use super::pace::Waited;
 use crate::body::BodyError;
 use crate::reason::Reason;
 use crate::rejection::{BoxError, Rejection};
-use crate::upload::{Rest, Upload, UploadRef};
+use crate::upload::{self, Rest, Upload, UploadRef};
 
 /// The request body that the inner service of a [`RequestLimit`](crate::RequestLimit) reads. It
 /// counts the bytes, and ends with a [`BodyError`] if the body is too large or too slow.
@@ -74,7 +74,7 @@ where
             return Poll::Ready(None);
         };
         let Poll::Ready(polled) = Pin::new(body).poll_frame(cx) else {
-            let upload = this.upload.as_deref();
+            let upload = this.upload.as_ref();
             ready!(poll_slow(upload, &mut this.waited, this.received, cx));
             this.body = None;
             let rejection = end(this.upload.as_deref(), Reason::BodyTooSlow, None::<B>);
@@ -94,6 +94,7 @@ where
             }
             None => {
                 this.body = None;
+                this.upload = None;
                 return Poll::Ready(None);
             }
         };
@@ -154,16 +155,19 @@ impl<B> Drop for RequestBody<B> {
 }
 
 /// The bytes that are left of the limit after a frame that exceeds it, if an inner gate has raised
-/// the limit.
+/// the limit, or discards the rest.
 #[cold]
 fn raised(upload: Option<&Upload>, left: u64, size: u64) -> Option<u64> {
+    if upload::is_discarded() {
+        return Some(left);
+    }
     left.saturating_add(upload?.take_more()).checked_sub(size)
 }
 
 /// Ready when the body is too slow.
 #[cold]
 fn poll_slow(
-    upload: Option<&Upload>,
+    upload: Option<&UploadRef>,
     waited: &mut Option<Box<Waited>>,
     received: u64,
     cx: &mut Context<'_>,
@@ -171,6 +175,9 @@ fn poll_slow(
     let Some(upload) = upload else {
         return Poll::Pending;
     };
+    if upload::is_discarded() {
+        return Poll::Pending;
+    }
     upload.wait();
     let waited = match waited {
         Some(waited) => waited,
@@ -182,7 +189,7 @@ fn poll_slow(
             none.insert(Box::new(Waited::new(pace)))
         }
     };
-    waited.poll_wait(received, cx)
+    waited.poll_wait(|| upload.waited(), received, cx)
 }
 
 /// Notifies the future of the call, passes the rest of the body to it, and counts the rejection.

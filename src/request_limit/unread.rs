@@ -16,6 +16,7 @@ use http_body::Body;
 use tokio::runtime::Handle;
 
 use crate::clock::{self, Lent};
+use crate::upload;
 
 /// The rest of a request body that the gate reads and drops.
 #[doc(hidden)]
@@ -67,7 +68,8 @@ impl<B: Body + Unpin> Unread<B> {
     /// Reads until at most `left` bytes of the budget remain, or until the time is over.
     fn poll_until(&mut self, left: usize, time: Duration, cx: &mut Context<'_>) -> Poll<()> {
         while self.left > left && !self.is_at_end {
-            let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(cx) else {
+            let body = Pin::new(&mut self.body);
+            let Poll::Ready(polled) = upload::discard(|| body.poll_frame(cx)) else {
                 return self.lent.poll(|| clock::due(clock::nanos(time)), cx);
             };
             match polled {

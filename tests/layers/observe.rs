@@ -9,7 +9,7 @@ use seawall::{
     CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
     ConcurrencyLimitLayer, ConcurrencyLimitSettings, GateLayer, Reason, Rejection, TimeoutLayer,
 };
-use tower::{Layer, Service};
+use tower::{Layer, Service, ServiceExt};
 
 use crate::support::*;
 
@@ -146,6 +146,30 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
         r#"seawall_requests_queued{layer="concurrency_limit",name="db"} 0"#,
     ] {
         assert!(page.contains(line), "{line}\nis not in\n{page}");
+    }
+}
+
+/// The state is shown from the first call on, also after an outcome that the breaker did not admit,
+/// and with the layer for load balancers.
+#[tokio::test]
+async fn a_breaker_shows_its_state_from_its_first_call_on() {
+    use seawall::circuit_breaker::CircuitBreakerReadyLayer;
+
+    for is_ready_layer in [false, true] {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        let _guard = metrics::set_default_local_recorder(&recorder);
+        let breaker = CircuitBreaker::default().named("api");
+        let inner = answers(|| ok(Script::default()));
+        if is_ready_layer {
+            let mut service = CircuitBreakerReadyLayer::new(breaker.clone()).layer(inner);
+            service.ready().await.unwrap().call(get()).await.unwrap();
+        } else {
+            breaker.record(seawall::Outcome::Success);
+            let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(inner);
+            service.call(get()).await.unwrap();
+        }
+        assert_states(&handle.render(), Some("closed"));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The series of each kind of layer.
 
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use metrics::{Counter, Gauge, Histogram};
 
@@ -34,6 +35,8 @@ pub(super) struct Circuit {
     pub(super) states: [Gauge; Mode::ALL.len()],
     pub(super) transitions: [Counter; Mode::ALL.len()],
     pub(super) shown: Mutex<Option<Mode>>,
+    /// A state is shown.
+    pub(super) is_shown: AtomicBool,
     pub(super) reached: [Counter; Reached::CAUSES.len()],
     pub(super) outcomes: [Counter; OUTCOMES.len()],
     pub(super) calls: Histogram,
@@ -99,6 +102,7 @@ impl Kind {
                     reporter.counter(table::CIRCUIT_TRANSITIONS, &[("state", mode.as_str())])
                 }),
                 shown: Mutex::new(None),
+                is_shown: AtomicBool::new(false),
                 reached: Reached::CAUSES.map(|cause| {
                     reporter.counter(table::CIRCUIT_REACHED, &[("threshold", cause.as_str())])
                 }),

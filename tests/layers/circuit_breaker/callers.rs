@@ -506,3 +506,32 @@ async fn an_upload_does_not_make_a_call_of_another_task_fast() {
     assert!(assert_ready!(query.poll()).is_ok());
     assert_eq!(counted(&breaker), (1, 0, 1));
 }
+
+/// A limit in between, which has nothing to report, keeps the report of an inner one.
+#[tokio::test(start_paused = true)]
+async fn a_report_passes_the_limits_in_between() {
+    let breaker = breaker();
+    let inner = service_fn(async |request: Request<RequestBody<RequestBody<Script>>>| {
+        let mut request = request.into_body();
+        let frames = futures_util::stream::once(async move {
+            while request.frame().await.is_some_and(|frame| frame.is_ok()) {}
+            let status = [("grpc-status".parse().unwrap(), "13".parse().unwrap())];
+            let trailers = http::HeaderMap::from_iter(status);
+            Ok::<_, Infallible>(http_body::Frame::<bytes::Bytes>::trailers(trailers))
+        });
+        let mut response = Response::new(http_body_util::StreamBody::new(Box::pin(frames)));
+        let grpc = "application/grpc".parse().unwrap();
+        response.headers_mut().insert("content-type", grpc);
+        Ok::<_, Infallible>(response)
+    });
+    let mut service = ServiceBuilder::new()
+        .layer(CircuitBreakerLayer::new(breaker.clone()))
+        .layer(RequestLimitLayer::new(1000))
+        .layer(RequestLimitLayer::new(3))
+        .service(inner);
+    let request = grpc().map(|_| Script::data(&["ab", "cd"]));
+    let response = service.call(request).await.unwrap();
+    let _ = response.into_body().collect().await;
+    let totals = breaker.snapshot().totals;
+    assert_eq!((totals.failures, totals.ignored), (0, 1));
+}

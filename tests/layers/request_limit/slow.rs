@@ -343,3 +343,46 @@ async fn nested_limits() {
         assert_eq!((response.unwrap().status().as_u16(), took), (408, SECOND));
     }
 }
+
+/// Polls the body once, which is pending, and then does something else for a minute.
+async fn works<B>(request: Request<B>) -> Result<Response<Script>, Infallible>
+where
+    B: http_body::Body<Data = Bytes, Error = BodyError> + Send,
+{
+    let (parts, body) = request.into_parts();
+    let mut body = Box::pin(body);
+    let is_pending = std::future::poll_fn(|cx| {
+        let polled = http_body::Body::poll_frame(body.as_mut(), cx);
+        std::task::Poll::Ready(polled.is_pending())
+    });
+    assert!(is_pending.await);
+    sleep(60 * SECOND).await;
+    reads(Request::from_parts(parts, body)).await
+}
+
+/// A handler that has begun to wait for the body, and then works, does not wait.
+#[tokio::test(start_paused = true)]
+async fn work_after_a_poll_of_the_body_does_not_count() {
+    for settings in [
+        RequestLimitSettings::new(1 << 20).body_timeout(SECOND),
+        RequestLimitSettings::new(1 << 20).min_body_rate(10, SECOND),
+    ] {
+        let layer = RequestLimitLayer::new(RequestLimit::new(settings).unwrap());
+        let mut service = layer.layer(service_fn(works));
+        let response = service.call(upload(vec![(3, 1); 2])).await.unwrap();
+        assert_eq!(response.status(), 200);
+    }
+    // The wait after the work counts, and the time until the service is polled without the body:
+    // three tenths, after which the first chunk arrives.
+    let settings = RequestLimitSettings::new(1 << 20).body_timeout(SECOND);
+    let mut service =
+        RequestLimitLayer::new(RequestLimit::new(settings).unwrap()).layer(service_fn(works));
+    let (response, took) = timed(service.call(upload(vec![(3, 1), (20, 1)]))).await;
+    assert_eq!(response.unwrap().status(), 408);
+    assert_eq!(took, 60 * SECOND + 7 * TENTH);
+    // The service caused a timeout that passes while it works.
+    let policies = (seawall::Timeout::from(SECOND), RequestLimit::from(1 << 20));
+    let mut service = seawall::GateLayer::from_policy(policies).layer(service_fn(works));
+    let response = service.call(upload(vec![(3, 1); 2])).await.unwrap();
+    assert_eq!(response.status(), 504);
+}

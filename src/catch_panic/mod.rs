@@ -19,8 +19,8 @@
 //! ```
 //!
 //! The layer catches panics in `call`, in the future, in the response body, in `respond_with`, and
-//! in the policies and closures of the same gate. It answers a panic in `poll_ready` at the next
-//! `call` of that instance.
+//! in the policies and closures of the same gate, except the closure of `response_body`. It answers
+//! a panic in `poll_ready` at the next `call` of that instance.
 //!
 //! - Before the response head is sent, the client reads 500 (gRPC `INTERNAL`), and the connection
 //!   stays open. Over HTTP/1 it stays open only if the request body was read.

@@ -331,6 +331,11 @@ impl<P, In, E> GateLayer<P, Http<In, Wrapped, E>> {
     ///     .layer(ServiceBuilder::new().option_layer(layer));
     /// # let _ = app;
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// A panic of the closure unwinds out of the gate, also with panic isolation: the tokens of the
+    /// request are then settled already.
     #[must_use]
     pub fn response_body<F>(self, convert: F) -> GateLayer<P, Http<In, Converted<F>, E>> {
         self.with_protocol(|http| Http {

@@ -9,8 +9,10 @@
 //! another. A failure, a passed deadline and a slow call read both. The head of a gRPC response,
 //! and a request body that is dropped, read the first one.
 
+mod report;
+
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU16, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
@@ -19,6 +21,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(crate) use self::report::{Listening, blame_caller, discard, is_discarded};
+use self::report::{Report, forget, is_heard, report, reported};
 use crate::clock;
 use crate::outcome::Outcome;
 use crate::raise::RaisableSize;
@@ -90,17 +94,7 @@ thread_local! {
     static UPLOADS: RefCell<Vec<Arc<Upload>>> = const { RefCell::new(Vec::new()) };
     /// The uploads of the requests that this thread serves, the outermost first.
     static SERVED: RefCell<Vec<UploadRef>> = const { RefCell::new(Vec::new()) };
-    /// The report of an inner gate: `| the caller caused it: 1 | the caller causes a timeout: 1 |
-    /// nanoseconds for which it has waited for the body: 62 |`.
-    static REPORTED: Cell<u64> = const { Cell::new(0) };
-    /// The number of gates that wait for a report.
-    static LISTENERS: Cell<u32> = const { Cell::new(0) };
-    /// The thread polls the rest of a body and drops its frames.
-    static DISCARDS: Cell<bool> = const { Cell::new(false) };
 }
-
-const BLAMED: u64 = 1 << 63;
-const BLAMED_IF_LATE: u64 = 1 << 62;
 
 /// The upload of the request that this thread serves.
 fn served() -> Option<UploadRef> {
@@ -108,43 +102,6 @@ fn served() -> Option<UploadRef> {
         .try_with(|served| served.borrow().last().cloned())
         .ok()
         .flatten()
-}
-
-/// While it lives, a gate waits for reports of inner gates. It discards earlier reports.
-#[derive(Debug)]
-pub(crate) struct Listening(());
-
-impl Listening {
-    #[inline(always)]
-    pub(crate) fn new() -> Self {
-        LISTENERS.set(LISTENERS.get() + 1);
-        REPORTED.set(0);
-        Self(())
-    }
-}
-
-impl Drop for Listening {
-    #[inline(always)]
-    fn drop(&mut self) {
-        let others = LISTENERS.get() - 1;
-        LISTENERS.set(others);
-        if others == 0 {
-            REPORTED.set(0);
-        }
-    }
-}
-
-/// Reports, if a gate waits for reports.
-fn report(what: u64) {
-    if LISTENERS.get() > 0 {
-        REPORTED.set(what);
-    }
-}
-
-/// Reports that a layer has ended a response because of its caller.
-#[cold]
-pub(crate) fn blame_caller() {
-    report(BLAMED);
 }
 
 /// The time for which the service waited, before this call, for the body of the request that this
@@ -157,37 +114,15 @@ pub(crate) fn waited_before() -> Duration {
 #[cold]
 pub(crate) fn waited() -> Duration {
     let served = served().map_or(Duration::ZERO, |upload| upload.waited());
-    let reported = REPORTED.get() & !(BLAMED | BLAMED_IF_LATE);
-    served.max(Duration::from_nanos(reported))
+    served.max(reported().waited())
 }
 
 /// Returns whether the caller caused a failure of the request that this thread serves: the request
 /// body failed, or the deadline has passed and the service waits for the body.
 #[cold]
 pub(crate) fn is_callers_fault(is_late: bool) -> bool {
-    let reported = REPORTED.get();
-    reported & BLAMED != 0
-        || is_late && reported & BLAMED_IF_LATE != 0
+    reported().blames_caller(is_late)
         || served().is_some_and(|upload| upload.is_callers_fault(is_late))
-}
-
-/// Polls a body whose frames are dropped, so that they count for none of the gates around it.
-pub(crate) fn discard<T>(poll: impl FnOnce() -> T) -> T {
-    struct Reset(bool);
-
-    impl Drop for Reset {
-        fn drop(&mut self) {
-            DISCARDS.set(self.0);
-        }
-    }
-
-    let _reset = Reset(DISCARDS.replace(true));
-    poll()
-}
-
-/// Returns whether the frames of the body that this thread polls are dropped.
-pub(crate) fn is_discarded() -> bool {
-    DISCARDS.get()
 }
 
 /// Returns the outcome, or `Ignored` for a failure that the caller caused.
@@ -316,29 +251,22 @@ impl Upload {
         self.state().given_back.take()
     }
 
-    /// Reports to the outer gates, when the request has ended or its response head is ready.
+    /// The report to the outer gates, when the request has ended or its response head is ready.
     #[inline(always)]
-    fn report(&self) {
+    fn to_report(&self) -> Report {
         match self.flags.load(Acquire) {
-            0 => report(0),
+            0 => Report::NOTHING,
             flags => self.report_flags(flags),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn report_flags(&self, flags: u16) {
-        if LISTENERS.get() == 0 {
-            return;
+    fn report_flags(&self, flags: u16) -> Report {
+        if !is_heard() {
+            return Report::NOTHING;
         }
-        let mut what = clock::nanos(self.waited()).min(BLAMED_IF_LATE - 1);
-        if flags & FAILED != 0 {
-            what |= BLAMED;
-        }
-        if flags & WAITS != 0 {
-            what |= BLAMED_IF_LATE;
-        }
-        report(what);
+        Report::new(self.waited(), flags & FAILED != 0, flags & WAITS != 0)
     }
 
     fn is_callers_fault(&self, is_late: bool) -> bool {
@@ -398,7 +326,7 @@ impl UploadRef {
             self.flags.fetch_and(!POLLED, Relaxed);
         }
         // The reports of gates that are not inside this one are over.
-        REPORTED.set(0);
+        forget();
         let entered = SERVED.try_with(|served| served.borrow_mut().push(self.clone()));
         entered.ok().map(|()| Scope(()))
     }
@@ -464,7 +392,7 @@ impl BodyUpload {
 
 impl Drop for BodyUpload {
     fn drop(&mut self) {
-        self.0.report();
+        report(self.0.to_report());
     }
 }
 
@@ -490,18 +418,10 @@ fn leave() {
     if flags & (WAITS | INSIDE | POLLED | DROPPED) == WAITS | INSIDE {
         upload.stop_waiting();
     }
-    let inner = REPORTED.get();
-    upload.report();
-    REPORTED.set(both_reports(inner, REPORTED.get()));
+    report(upload.to_report().and(reported()));
     if flags & GIVEN_BACK != 0 {
         // This gate does not answer. It drops the rest, so that the server sees that the body is
         // not read.
         drop(upload.take_rest());
     }
-}
-
-/// The report of a gate and of one inside it.
-fn both_reports(one: u64, other: u64) -> u64 {
-    const FLAGS: u64 = BLAMED | BLAMED_IF_LATE;
-    (one | other) & FLAGS | (one & !FLAGS).max(other & !FLAGS)
 }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use crate::observe::Reporter;
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::rejection::{BoxError, Rejection};
+use crate::sync::lock;
 
 /// The size of a slice.
 const SLICE: usize = 16 * 1024;
@@ -183,7 +184,7 @@ impl<B> fmt::Debug for Remote<B> {
 
 impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
     fn lock(&self) -> MutexGuard<'_, State<B, P>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Takes the live values out of the cell, and sets the rejection. It calls the waker and drops
@@ -385,7 +386,7 @@ where
         if self.rest.is_some() {
             return Poll::Ready(Some(Ok(self.next_slice())));
         }
-        let polled = ready!(Pin::new(&mut self.watched).poll_frame_in_cell(cx));
+        let polled = ready!(Pin::new(&mut self.watched).poll_frame(cx, false));
         match &polled {
             Some(Ok(frame)) if is_large(frame) => {}
             _ => return Poll::Ready(polled),

@@ -142,11 +142,11 @@ where
         let mut this = self.project();
         if const { !<NeedsOf<P, HttpRequest> as Needs>::Ending::IS } {
             if let SourceProj::Passing { watched } = this.source.as_mut().project() {
-                return watched.poll_frame(cx);
+                return watched.poll_frame(cx, true);
             }
         }
         let polled = match this.source.as_mut().project() {
-            SourceProj::Passing { watched } => watched.poll_frame(cx),
+            SourceProj::Passing { watched } => watched.poll_frame(cx, true),
             SourceProj::Remote { remote } => remote.poll_frame(cx),
             SourceProj::Answer { bytes } => {
                 let bytes = std::mem::take(bytes);
@@ -168,12 +168,7 @@ where
 
     #[inline]
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Passing { watched } => watched.is_end_stream(),
-            Source::Remote { remote } => remote.is_end_stream(),
-            Source::Answer { bytes } => bytes.is_empty(),
-            Source::Over => true,
-        }
+        self.source.is_end_stream()
     }
 
     #[inline]
@@ -229,6 +224,7 @@ pub(crate) fn last_frame<D>(rejection: Rejection, is_grpc: bool) -> Result<Frame
 // === impl Source ===
 
 impl<B, P: Policy<HttpRequest>> Source<B, P> {
+    #[inline]
     fn is_end_stream(&self) -> bool
     where
         B: http_body::Body,
@@ -236,7 +232,8 @@ impl<B, P: Policy<HttpRequest>> Source<B, P> {
         match self {
             Source::Passing { watched } => watched.is_end_stream(),
             Source::Remote { remote } => remote.is_end_stream(),
-            _ => true,
+            Source::Answer { bytes } => bytes.is_empty(),
+            Source::Over => true,
         }
     }
 

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Id};
@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::sync::lock;
 use crate::unwind;
 
 /// The longest time between the end of a body's time and the end of the body. A body is never ended
@@ -101,7 +102,7 @@ impl Reaper {
 
     #[cold]
     fn of(runtime: &Handle) -> Arc<Self> {
-        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&ALL);
         all.retain(|_, reaper| reaper.strong_count() > 0);
         if let Some(reaper) = all.get(&runtime.id()).and_then(Weak::upgrade) {
             return reaper;
@@ -117,7 +118,7 @@ impl Reaper {
     }
 
     fn cells(&self) -> MutexGuard<'_, Cells> {
-        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.cells)
     }
 
     /// Watches a cell until it is removed.

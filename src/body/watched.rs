@@ -80,12 +80,6 @@ impl<P: Policy<HttpRequest>> Default for Carried<P> {
     }
 }
 
-impl<P: Policy<HttpRequest>> fmt::Debug for Carried<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Carried").finish_non_exhaustive()
-    }
-}
-
 impl<P: Policy<HttpRequest>> Carried<P> {
     /// The parts of the gate that the policies use for the body.
     pub(crate) fn parts(&mut self) -> Parts<'_> {
@@ -117,34 +111,12 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         }
     }
 
-    /// The next frame of the inner body, which is not polled again after its end or an error. The
-    /// last frame releases the token, since hyper keeps a body whose client does not read.
+    /// The next frame of the inner body, which is not polled again after its end or an error. With
+    /// `completes`, the last frame releases the token, since hyper keeps a body whose client does
+    /// not read. A cell calls [`complete`](Self::complete) instead, because it may deliver a frame
+    /// in slices.
     #[inline(always)]
     pub(super) fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
-    where
-        B: http_body::Body<Error: Into<BoxError>>,
-    {
-        self.poll_next(cx, true)
-    }
-
-    /// The same for a body in a cell. The cell calls [`complete`](Self::complete), because it may
-    /// deliver a frame in slices.
-    #[inline]
-    pub(super) fn poll_frame_in_cell(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
-    where
-        B: http_body::Body<Error: Into<BoxError>>,
-    {
-        self.poll_next(cx, false)
-    }
-
-    #[inline(always)]
-    fn poll_next(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         completes: bool,

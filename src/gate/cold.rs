@@ -17,7 +17,7 @@ use super::timer::TimerOf;
 use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InFuture;
 use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy, Wait, WaitWith};
-use crate::protocol::{Protocol, Respond, Responder, by_default};
+use crate::protocol::{Protocol, Respond, by_default, responder};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
@@ -126,10 +126,7 @@ pub(crate) fn caught<P: Policy<R>, R: RequestKind>(
         |guard| guard.settle(Outcome::Panicked),
         Completion::Panicked,
     );
-    match guard.parts().isolation {
-        Some(isolation) => isolation.caught(payload),
-        None => panic::resume_unwind(payload),
-    }
+    guard.parts().caught(payload)
 }
 
 #[cold]
@@ -207,10 +204,7 @@ where
         match panic::catch_unwind(AssertUnwindSafe(|| wait.poll(cx))) {
             Ok(polled) => polled,
             Err(payload) => {
-                let Some(isolation) = this.wait.parts().isolation else {
-                    panic::resume_unwind(payload);
-                };
-                let rejection = isolation.caught(payload);
+                let rejection = this.wait.parts().caught(payload);
                 let (_, request) = this.call.take().expect(OVER);
                 return Poll::Ready(Err((rejection, X::unread(request), shared)));
             }
@@ -243,10 +237,7 @@ where
             if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS && !P::IS_OURS } {
                 let expire = || this.wait.as_mut().expire(outcome);
                 if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(expire)) {
-                    match this.wait.parts().isolation {
-                        Some(isolation) => drop(isolation.caught(payload)),
-                        None => panic::resume_unwind(payload),
-                    }
+                    this.wait.parts().caught(payload);
                 }
             } else {
                 this.wait.as_mut().expire(outcome);
@@ -267,7 +258,6 @@ pub(super) fn answer<S, Req, P, X>(
     protocol: &X,
     rejection: Rejection,
     memo: X::Memo,
-    responder: Responder,
     kept: X::Kept,
     shared: &Shared<P>,
 ) -> Result<<X as Respond<Req, S::Response, S::Error, P>>::Response, S::Error>
@@ -276,6 +266,7 @@ where
     X: Protocol<Req, P> + Respond<Req, S::Response, S::Error, P>,
     P: Policy<<X as Protocol<Req, P>>::Kind>,
 {
+    let responder = responder(shared);
     let closes = const { <NeedsOf<P, X::Kind> as Needs>::Ending::IS }
         && shared.policy.parts(None).closes_connections();
     let memo = if closes { X::closing(memo) } else { memo };

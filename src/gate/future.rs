@@ -15,7 +15,7 @@ use super::polls::{Polling, PollsOf, SlowPolling};
 use super::timer::TimerOf;
 use crate::policy::needs::InFuture;
 use crate::policy::{Choice, Needs, NeedsOf, Policy, Wait, WaitWith};
-use crate::protocol::{Protocol, Respond, responder};
+use crate::protocol::{Protocol, Respond};
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
 
@@ -270,16 +270,9 @@ where
                     ready!(X::poll_rest(rejection.as_ref(), this.kept, this.memo, cx));
                     let memo = *this.memo;
                     let rejection = rejection.take().expect(OVER);
-                    let responder = responder(shared);
                     let kept = std::mem::take(this.kept);
-                    let answer = answer::<S, Req, P, X>(
-                        this.protocol,
-                        rejection,
-                        memo,
-                        responder,
-                        kept,
-                        shared,
-                    );
+                    let answer =
+                        answer::<S, Req, P, X>(this.protocol, rejection, memo, kept, shared);
                     return Poll::Ready(answer);
                 }
                 StateProj::Queued { queued } => {

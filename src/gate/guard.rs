@@ -240,10 +240,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     #[cold]
     #[inline(never)]
     pub(crate) fn caught(&self, payload: Box<dyn Any + Send>) -> Outcome {
-        match self.parts().isolation {
-            Some(isolation) => drop(isolation.caught(payload)),
-            None => panic::resume_unwind(payload),
-        }
+        self.parts().caught(payload);
         Outcome::Panicked
     }
 
@@ -297,13 +294,18 @@ impl<P: Policy<R>, R: RequestKind> fmt::Debug for Guard<P, R> {
     }
 }
 
-impl<P> fmt::Debug for Shared<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
+// === impl Parts, Isolation ===
+
+impl Parts<'_> {
+    /// Makes a rejection of a panic, and reports it. Without isolation for this request, the panic
+    /// unwinds further.
+    pub(crate) fn caught(&self, payload: Box<dyn Any + Send>) -> Rejection {
+        match self.isolation {
+            Some(isolation) => isolation.caught(payload),
+            None => panic::resume_unwind(payload),
+        }
     }
 }
-
-// === impl Isolation ===
 
 impl<'a> Isolation<'a> {
     /// For a request that has no token.

@@ -209,8 +209,15 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
     where
         P: Clone,
     {
+        self.with_shared(|shared| shared.classifier = Some(classifier))
+    }
+
+    fn with_shared(self, change: impl FnOnce(&mut Shared<P>)) -> Self
+    where
+        P: Clone,
+    {
         let mut shared = Arc::unwrap_or_clone(self.shared);
-        shared.classifier = Some(classifier);
+        change(&mut shared);
         Self {
             shared: Arc::new(shared),
             protocol: self.protocol,
@@ -276,12 +283,7 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         P: Clone,
         F: Fn(&Rejection, WireProtocol) -> ::http::Response<bytes::Bytes> + Send + Sync + 'static,
     {
-        let mut shared = Arc::unwrap_or_clone(self.shared);
-        shared.responder = http::Responder::new(respond);
-        Self {
-            shared: Arc::new(shared),
-            protocol: self.protocol,
-        }
+        self.with_shared(|shared| shared.responder = http::Responder::new(respond))
     }
 }
 

@@ -48,17 +48,12 @@ pub trait Endings<B, P: Policy<HttpRequest>> {
 pub struct CarriedBody<P: Policy<HttpRequest>> {
     pub(super) carried: Carried<P>,
     clock: ClockOf<P>,
-    remote: <Ends<P> as Choice>::Maybe<EndsFromOutside>,
+    /// Whether it is gRPC, if the body can be ended from outside.
+    remote: <Ends<P> as Choice>::Maybe<bool>,
 }
 
 /// Response bodies have bounds.
 type Ends<P> = <NeedsOf<P, HttpRequest> as Needs>::Ending;
-
-/// The body can be ended from outside.
-#[derive(Clone, Copy, Debug)]
-struct EndsFromOutside {
-    is_grpc: bool,
-}
 
 // === impl CarriedBody ===
 
@@ -85,7 +80,7 @@ impl<P: Policy<HttpRequest>> CarriedBody<P> {
             }
         }
         if is_bounded && body.size_hint().exact().is_none_or(|size| size > LARGE) {
-            self.remote = Ends::<P>::some(EndsFromOutside { is_grpc });
+            self.remote = Ends::<P>::some(is_grpc);
         }
     }
 }
@@ -204,7 +199,7 @@ where
     #[inline(always)]
     fn body(body: B, mut carried: CarriedBody<P>) -> Body<B, P> {
         match Ends::<P>::take(&mut carried.remote) {
-            Some(remote) => remote_body(body, carried, remote),
+            Some(is_grpc) => remote_body(body, carried, is_grpc),
             None => Body::passing(body, carried.carried, carried.clock),
         }
     }
@@ -212,7 +207,7 @@ where
 
 /// A body that can be ended from outside.
 #[inline(never)]
-fn remote_body<B, P>(body: B, carried: CarriedBody<P>, remote: EndsFromOutside) -> Body<B, P>
+fn remote_body<B, P>(body: B, carried: CarriedBody<P>, is_grpc: bool) -> Body<B, P>
 where
     B: http_body::Body<Data: From<Bytes> + Send, Error: Into<BoxError>> + Send + Unpin + 'static,
     P: Policy<HttpRequest> + 'static,
@@ -236,7 +231,7 @@ where
         progress: ending.and_then(|ending| ending.progress),
         cutoff: cutoff.cloned(),
         is_callers: parts.has_callers_deadline(),
-        is_grpc: remote.is_grpc,
+        is_grpc,
     };
     Body::remote(body, carried, clock, bounds)
 }

@@ -20,12 +20,6 @@ pub trait Choice: 'static {
 
     /// Takes the value, if there is one.
     fn take<T>(maybe: &mut Self::Maybe<T>) -> Option<T>;
-
-    /// `B`, or `A`.
-    type Pick<A, B>;
-
-    /// `wrap(value)`, or the value.
-    fn pick<A, B>(value: A, wrap: impl FnOnce(A) -> B) -> Self::Pick<A, B>;
 }
 
 /// A part that is present.
@@ -163,7 +157,6 @@ impl Choice for Yes {
 
     type Or<O: Choice> = Yes;
     type Maybe<T> = Option<T>;
-    type Pick<A, B> = B;
 
     #[inline(always)]
     fn some<T>(value: T) -> Option<T> {
@@ -179,11 +172,6 @@ impl Choice for Yes {
     fn take<T>(maybe: &mut Option<T>) -> Option<T> {
         maybe.take()
     }
-
-    #[inline(always)]
-    fn pick<A, B>(value: A, wrap: impl FnOnce(A) -> B) -> B {
-        wrap(value)
-    }
 }
 
 impl Choice for No {
@@ -191,7 +179,6 @@ impl Choice for No {
 
     type Or<O: Choice> = O;
     type Maybe<T> = ();
-    type Pick<A, B> = A;
 
     #[inline(always)]
     fn some<T>(_: T) {}
@@ -204,10 +191,5 @@ impl Choice for No {
     #[inline(always)]
     fn take<T>((): &mut ()) -> Option<T> {
         None
-    }
-
-    #[inline(always)]
-    fn pick<A, B>(value: A, _: impl FnOnce(A) -> B) -> A {
-        value
     }
 }

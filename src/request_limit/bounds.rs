@@ -154,12 +154,3 @@ impl Limits {
         (bytes as u64 > max_bytes).then_some(Reason::HeadersTooLarge)
     }
 }
-
-impl std::fmt::Debug for Bounds {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bounds")
-            .field("max_body", &self.max_body())
-            .field("reporter", &self.reporter)
-            .finish_non_exhaustive()
-    }
-}

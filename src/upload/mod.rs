@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU16, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -28,6 +28,7 @@ use crate::outcome::Outcome;
 use crate::raise::RaisableSize;
 use crate::rejection::Rejection;
 use crate::request_limit::bounds::Bounds;
+use crate::sync::lock;
 
 /// The state of a request body. The body, the gate's future and the response body share it.
 pub(crate) struct Upload {
@@ -175,7 +176,7 @@ impl Upload {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The body has a frame, or has ended.
@@ -272,12 +273,6 @@ impl Upload {
     fn is_callers_fault(&self, is_late: bool) -> bool {
         let flags = self.flags.load(Acquire);
         flags & FAILED != 0 || is_late && flags & WAITS != 0
-    }
-}
-
-impl fmt::Debug for Upload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upload").finish_non_exhaustive()
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) fn without_panics<T>(run: impl FnOnce() -> T) -> Option<T> {
     value
 }
 
-/// It takes any closure, so that the compiler makes it once.
+/// It is not generic, so that it is compiled once.
 fn catch(run: &mut dyn FnMut()) {
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(run)) {
         discard(payload);

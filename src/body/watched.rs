@@ -283,7 +283,7 @@ fn enter<P: Policy<HttpRequest>>(upload: &mut UploadOf<P>) -> <Uploads<P> as Cho
     }
 }
 
-/// Counts `sent` bytes, and returns whether the last that were declared are sent.
+/// Counts `sent` bytes, and returns whether all declared bytes are sent.
 #[inline(always)]
 fn delivered<P: Policy<HttpRequest>>(
     promised: &mut Promised<P>,
@@ -345,7 +345,7 @@ fn complete<P: Policy<HttpRequest>>(guard: &mut Guard<P, HttpRequest>, at_end: O
     guard.isolated(|guard| guard.release(Completion::Complete));
 }
 
-/// The last frame is large: settles the tokens, which the drop of the body releases.
+/// The last frame is large: settles the tokens. They are released when the body is dropped.
 #[cold]
 #[inline(never)]
 fn deliver<P: Policy<HttpRequest>>(guard: &mut Guard<P, HttpRequest>, at_end: Option<Box<AtEnd>>) {

@@ -86,10 +86,10 @@
 //! ```
 //!
 //! The breaker needs the timeout inside it. When an outer deadline passes, the outer layer drops
-//! the call. The breaker records the call as cancelled, and so ignores it, unless it took longer
-//! than [`slow_call`](crate::CircuitBreakerSettings::slow_call). The breaker does not see
-//! requests that a layer outside it rejects, and ignores the rejections of a limit inside it. It
-//! counts a panic as a failure.
+//! the call. The breaker records the call as cancelled. It ignores cancelled calls, unless they
+//! took longer than [`slow_call`](crate::CircuitBreakerSettings::slow_call). The breaker does not
+//! see requests that a layer outside it rejects, and ignores the rejections of a limit inside it.
+//! It counts a panic as a failure.
 //!
 //! If all routes need the dependency, add the breaker to the stack with
 //! [`policy`](crate::stack::ServerBuilder::policy): in a stack, the timeout is a failure for your

@@ -63,7 +63,7 @@ impl Flags {
     /// during another panic.
     const RUNNING: u64 = 1 << 2;
     const ALWAYS: u64 = 1 << 3;
-    /// The response is complete. A drop of the guard releases the token as such.
+    /// The response is complete. If the guard is dropped, it releases the token as complete.
     const DELIVERED: u64 = 1 << 4;
 
     #[inline(always)]

@@ -336,8 +336,8 @@ impl<P, In, E> GateLayer<P, Http<In, Wrapped, E>> {
     ///
     /// # Panics
     ///
-    /// A panic of the closure unwinds out of the gate, also with panic isolation: the tokens of the
-    /// request are then settled already.
+    /// A panic of the closure unwinds out of the gate, also with panic isolation. The tokens of the
+    /// request are already settled by then.
     #[must_use]
     pub fn response_body<F>(self, convert: F) -> GateLayer<P, Http<In, Converted<F>, E>> {
         self.with_protocol(|http| Http {

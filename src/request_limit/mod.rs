@@ -75,8 +75,8 @@
 //! # What the caller caused
 //!
 //! The gate knows whether its service waits for the request body, and whether the body failed. The
-//! service waits if its last poll has polled the body, or if another task has the body and waits
-//! for it. The gate answers a timeout with 408 if the service waits for the body. For a [circuit
+//! service waits if its last poll has polled the body, which had no data, or if another task has
+//! the body and waits for it. The gate then answers a timeout with 408. For a [circuit
 //! breaker](crate::circuit_breaker#what-the-caller-caused), such a timeout is not a failure of the
 //! service, whether the breaker is in this gate, around it or inside it.
 //!
@@ -221,8 +221,8 @@ impl RequestLimit {
         self.current().get()
     }
 
-    /// Replaces the settings for later requests. The new pace also applies to a body for which its
-    /// handler has not waited yet.
+    /// Replaces the settings for later requests. The new pace also applies to bodies that no
+    /// handler has waited for yet.
     ///
     /// # Errors
     ///

@@ -21,7 +21,7 @@ pub struct RequestBody<B> {
     body: Option<B>,
     left: u64,
     received: u64,
-    /// `None` for a request without a body.
+    /// `None` if the request has no body, or if the end was read.
     upload: Option<UploadRef>,
     /// Boxes the rest of the body for the gate, if the gate may still answer.
     gives_back: Option<fn(B) -> Option<Rest>>,
@@ -88,7 +88,9 @@ where
             Some(Err(error)) => {
                 this.body = None;
                 if let Some(upload) = &this.upload {
-                    upload.fail();
+                    if !upload::is_discarded() {
+                        upload.fail();
+                    }
                 }
                 return Poll::Ready(Some(Err(BodyError::inner(error))));
             }
@@ -155,7 +157,7 @@ impl<B> Drop for RequestBody<B> {
 }
 
 /// The bytes that are left of the limit after a frame that exceeds it, if an inner gate has raised
-/// the limit, or discards the rest.
+/// the limit. If an inner gate discards the rest, the limit does not apply.
 #[cold]
 fn raised(upload: Option<&Upload>, left: u64, size: u64) -> Option<u64> {
     if upload::is_discarded() {
@@ -175,10 +177,10 @@ fn poll_slow(
     let Some(upload) = upload else {
         return Poll::Pending;
     };
+    upload.wait();
     if upload::is_discarded() {
         return Poll::Pending;
     }
-    upload.wait();
     let waited = match waited {
         Some(waited) => waited,
         none => {

@@ -535,3 +535,27 @@ async fn a_report_passes_the_limits_in_between() {
     let totals = breaker.snapshot().totals;
     assert_eq!((totals.failures, totals.ignored), (0, 1));
 }
+
+/// An inner limit reads the rest of a body that it rejects: that waits for the caller too.
+#[tokio::test(start_paused = true)]
+async fn a_slow_rest_of_a_rejected_body_is_the_callers() {
+    let slow = settings().slow_call(SECOND / 10, 0.5);
+    let breaker = CircuitBreaker::new(slow).unwrap();
+    let policies = (breaker.clone(), RequestLimit::from(1000));
+    let mut service = ServiceBuilder::new()
+        .layer(GateLayer::from_policy(policies))
+        .layer(RequestLimitLayer::new(3))
+        .service(service_fn(
+            async |request: Request<RequestBody<RequestBody<Script>>>| {
+                let _ = request.into_body().collect().await;
+                Ok::<_, Infallible>(ok(Script::default()))
+            },
+        ));
+    let body = Script::new([Step::Data("four"), Step::Silent]);
+    let mut call = spawn(service.call(post(body)));
+    assert_pending!(call.poll());
+    advance(SECOND / 3).await;
+    drop(call);
+    let totals = breaker.snapshot().totals;
+    assert_eq!((totals.failures, totals.cancelled), (0, 1));
+}

@@ -304,7 +304,8 @@ impl UploadRef {
         }
     }
 
-    /// Returns whether the body is not dropped, and not at its end. The caller has one reference.
+    /// Returns whether something still has the body, which is not at its end. It counts the
+    /// references, of which the caller has one.
     pub(crate) fn has_body(&self) -> bool {
         let ours = 1 + usize::from(self.is_served());
         self.0.as_ref().map_or(0, Arc::strong_count) > ours
@@ -320,7 +321,7 @@ impl UploadRef {
         if flags & POLLED != 0 {
             self.flags.fetch_and(!POLLED, Relaxed);
         }
-        // The reports of gates that are not inside this one are over.
+        // Earlier reports come from gates that are not inside this one.
         forget();
         let entered = SERVED.try_with(|served| served.borrow_mut().push(self.clone()));
         entered.ok().map(|()| Scope(()))

@@ -1,6 +1,6 @@
-//! A handler whose type shows only what it takes and returns. The compiler makes each gate once for
-//! each type of its inner service, and `tower::service_fn` has a type for each closure: with it,
-//! these tests take three times as long to build.
+//! A handler whose type shows only its request, its response and its error. The compiler makes each
+//! gate once for each type of its inner service, and `tower::service_fn` has a type for each
+//! closure: with it, these tests take a third longer to build.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! The request limit: sizes and times of request bodies.
 
+mod rest;
 mod size;
 mod slow;

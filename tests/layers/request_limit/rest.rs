@@ -1,0 +1,52 @@
+//! The rest of a request body whose request is answered.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use seawall::{GateLayer, Rejection, RequestLimit, RequestLimitLayer, Timeout};
+use tower::{Layer, Service};
+
+use super::size::{Once, Twice, handler};
+use crate::handler::service_fn;
+use crate::support::*;
+
+/// The rest of a body that an inner limit has rejected counts for no outer limit.
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_rejected_body_is_not_counted_again() {
+    let outer = RequestLimit::from(100).named("outer");
+    let inner = RequestLimit::from(10).named("inner");
+    let mut service = RequestLimitLayer::new(outer.clone())
+        .layer(RequestLimitLayer::new(inner.clone()).layer(handler::<Twice>()));
+    let large: &'static str = "x".repeat(200).leak();
+    let body = Script::data(&["eleven bytes", large, large]);
+    let response = service.call(post(body)).await.unwrap();
+    assert_eq!(response.status(), 413);
+    let rejection: &Rejection = response.extensions().get().unwrap();
+    assert_eq!(rejection.name(), "inner");
+    let rejected = (outer.snapshot().rejected, inner.snapshot().rejected);
+    assert_eq!(rejected, (0, 1));
+}
+
+/// Another task has the body and does not read it: the connection cannot go on after the answer.
+#[tokio::test(start_paused = true)]
+async fn an_answer_closes_if_another_task_has_the_body() {
+    let second = Duration::from_secs(1);
+    for (is_read, closes) in [(false, true), (true, false)] {
+        let policies = (Timeout::from(second), RequestLimit::from(100_000));
+        let service = service_fn(move |request: Request<Once>| async move {
+            let mut body = request.into_body();
+            tokio::spawn(async move {
+                while is_read && body.frame().await.is_some() {}
+                std::future::pending::<()>().await;
+                drop(body);
+            });
+            std::future::pending::<Result<Response<Script>, Infallible>>().await
+        });
+        let mut service = GateLayer::from_policy(policies).layer(service);
+        let response = service.call(post(Script::data(&["ab"]))).await.unwrap();
+        assert_eq!(response.status(), 504);
+        assert_eq!(response.headers().contains_key("connection"), closes);
+    }
+}

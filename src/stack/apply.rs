@@ -81,11 +81,6 @@ impl<M, F, C: AsRef<CatchPanic>, X> Stack<Server<M, F, C>, X> {
             self.request_limit(),
         );
         Steps::default()
-            .no_dry_run(
-                "catch_panic",
-                &on.catch_panic,
-                catch_panic.and_then(|part| part.mode),
-            )
             .switch("catch_panic", &on.catch_panic, catch_panic.as_ref())
             .part("lag_shed", &on.lag_shed, shed, lag_shed.as_ref())
             .part_without_dry_run("drain", &on.drain, self.drain(), drain.as_ref())

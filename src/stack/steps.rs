@@ -30,49 +30,20 @@ pub(super) trait Handle {
     fn replaced(&self);
 }
 
-/// A part of a stack, and the settings that it is to have.
-trait Step {
-    fn check(&self) -> Result<(), ConfigError>;
-
-    /// Changes the part. It cannot fail once everything is checked.
-    fn replace(&mut self);
-
-    /// Reports what has changed, outside the lock.
-    fn finish(self: Box<Self>, changes: &mut Changes);
+/// The change of one part.
+struct Step<'a> {
+    check: Box<dyn Fn() -> Result<(), ConfigError> + 'a>,
+    /// Cannot fail once everything is checked.
+    replace: Box<dyn FnOnce() -> Report<'a> + 'a>,
 }
 
-/// A part with a switch and a handle.
-struct Part<'a, H: Handle> {
-    name: &'static str,
-    switch: &'a Switch,
-    handle: &'a H,
-    new: &'a PartSettings<H::Settings>,
-    old: Option<PartSettings<H::Settings>>,
-}
+/// Reports what has changed, outside the lock.
+type Report<'a> = Box<dyn FnOnce(&mut Changes) + 'a>;
 
-/// A part with a switch only.
-struct SwitchPart<'a> {
-    name: &'static str,
-    switch: &'a Switch,
-    new: &'a SwitchSettings,
-    old: Option<SwitchSettings>,
-}
-
-/// The mode of a part that has no dry run.
-struct ModeStep<'a> {
-    name: &'static str,
-    switch: &'a Switch,
-    new: Option<Mode>,
-}
-
-/// A part that the stack does not have.
-struct Absent {
-    name: &'static str,
-}
-
-/// What [`Stack::apply`] does, in the order of the fields of [`Settings`].
+/// What [`Stack::apply`] does, in the order of the fields of [`Settings`]. A part that cannot have
+/// its settings is an error.
 #[derive(Default)]
-pub(super) struct Steps<'a>(Vec<Box<dyn Step + 'a>>);
+pub(super) struct Steps<'a>(Vec<Result<Step<'a>, ConfigError>>);
 
 pub(super) fn one_at_a_time() -> MutexGuard<'static, ()> {
     lock(&ONE_AT_A_TIME)
@@ -86,6 +57,7 @@ pub(super) fn present<H: Handle>(switch: &Switch, handle: &H) -> PartSettings<H:
 // === impl Steps ===
 
 impl<'a> Steps<'a> {
+    /// A part with a switch and a handle.
     pub(super) fn part<H: Handle>(
         mut self,
         name: &'static str,
@@ -94,32 +66,30 @@ impl<'a> Steps<'a> {
         new: Option<&'a PartSettings<H::Settings>>,
     ) -> Self {
         self.0.extend(new.map(|new| {
-            let old = None;
-            Box::new(Part {
-                name,
-                switch,
-                handle,
-                new,
-                old,
-            }) as Box<dyn Step>
-        }));
-        self
-    }
-
-    pub(super) fn switch(
-        mut self,
-        name: &'static str,
-        switch: &'a Switch,
-        new: Option<&'a SwitchSettings>,
-    ) -> Self {
-        self.0.extend(new.map(|new| {
-            let old = None;
-            Box::new(SwitchPart {
-                name,
-                switch,
-                new,
-                old,
-            }) as Box<dyn Step>
+            let check = move || {
+                let checked = handle.check(&new.settings);
+                checked.map_err(|error| error.of_part(name))
+            };
+            let replace = move || {
+                let mode = switch.mode();
+                // A part that is turned off or into a dry run does not enforce its new settings,
+                // and one that becomes enforced has them first.
+                if let Some(new @ (Mode::DryRun | Mode::Off)) = new.mode {
+                    switch.set(new);
+                }
+                let old = PartSettings::from(handle.replace(new.settings.clone())).mode(mode);
+                if let Some(new) = new.mode {
+                    switch.set(new);
+                }
+                Box::new(move |changes: &mut Changes| {
+                    handle.replaced();
+                    changes.add(name, &old, &new.clone().or(&old));
+                }) as Report<'a>
+            };
+            Ok(Step {
+                check: Box::new(check),
+                replace: Box::new(replace),
+            })
         }));
         self
     }
@@ -136,35 +106,64 @@ impl<'a> Steps<'a> {
             .part(name, switch, handle, new)
     }
 
-    /// The part has no dry run: the mode is an error, unless the part has it already.
-    pub(super) fn no_dry_run(
-        mut self,
+    /// A part that has a switch only, and no dry run.
+    pub(super) fn switch(
+        self,
         name: &'static str,
         switch: &'a Switch,
-        new: Option<Mode>,
+        new: Option<&'a SwitchSettings>,
     ) -> Self {
-        self.0.push(Box::new(ModeStep { name, switch, new }));
+        let mut this = self.no_dry_run(name, switch, new.and_then(|new| new.mode));
+        this.0.extend(new.map(|new| {
+            let replace = move || {
+                let mode = Some(switch.mode());
+                if let Some(new) = new.mode {
+                    switch.set(new);
+                }
+                let old = SwitchSettings { mode };
+                Box::new(move |changes: &mut Changes| changes.add(name, &old, &new.or(old)))
+                    as Report<'a>
+            };
+            Ok(Step {
+                check: Box::new(|| Ok(())),
+                replace: Box::new(replace),
+            })
+        }));
+        this
+    }
+
+    /// The part has no dry run: the mode is an error, unless the part has it already.
+    fn no_dry_run(mut self, name: &'static str, switch: &Switch, new: Option<Mode>) -> Self {
+        if new == Some(Mode::DryRun) && switch.mode() != Mode::DryRun {
+            let allowed = "`enforce` or `off`, since the part has no dry run";
+            let error = ConfigError::new("mode", Mode::DryRun.to_string(), allowed);
+            self.0.push(Err(error.of_part(name)));
+        }
         self
     }
 
     /// A part that the stack does not have.
     pub(super) fn absent(mut self, name: &'static str, is_given: bool) -> Self {
-        let absent = is_given.then(|| Box::new(Absent { name }) as Box<dyn Step>);
-        self.0.extend(absent);
+        let allowed = "left out, since the stack has no such part";
+        let error = is_given.then(|| Err(ConfigError::new(name, "given", allowed)));
+        self.0.extend(error);
         self
     }
 
-    pub(super) fn apply(mut self) -> Result<Changes, ConfigError> {
-        {
+    pub(super) fn apply(self) -> Result<Changes, ConfigError> {
+        let reports: Vec<_> = {
             let _one = one_at_a_time();
-            self.0.iter().try_for_each(|step| step.check())?;
-            for step in &mut self.0 {
-                step.replace();
-            }
-        }
+            let checked = self.0.into_iter().map(|step| {
+                let step = step?;
+                (step.check)()?;
+                Ok(step.replace)
+            });
+            let checked: Vec<_> = checked.collect::<Result<_, ConfigError>>()?;
+            checked.into_iter().map(|replace| replace()).collect()
+        };
         let mut changes = Changes::default();
-        for step in self.0 {
-            step.finish(&mut changes);
+        for report in reports {
+            report(&mut changes);
         }
         Ok(changes)
     }
@@ -215,81 +214,4 @@ impl Handle for super::PerHost {
     fn replaced(&self) {
         self.breakers().replaced();
     }
-}
-
-// === impl Step ===
-
-impl<H: Handle> Step for Part<'_, H> {
-    fn check(&self) -> Result<(), ConfigError> {
-        let checked = self.handle.check(&self.new.settings);
-        checked.map_err(|error| error.of_part(self.name))
-    }
-
-    fn replace(&mut self) {
-        let mode = self.switch.mode();
-        let new = self.new.mode;
-        // A part that is turned off or into a dry run does not enforce its new settings, and one
-        // that becomes enforced has them first.
-        if let Some(new @ (Mode::DryRun | Mode::Off)) = new {
-            self.switch.set(new);
-        }
-        let settings = self.handle.replace(self.new.settings.clone());
-        if let Some(new) = new {
-            self.switch.set(new);
-        }
-        self.old = Some(PartSettings::from(settings).mode(mode));
-    }
-
-    fn finish(self: Box<Self>, changes: &mut Changes) {
-        self.handle.replaced();
-        if let Some(old) = &self.old {
-            changes.add(self.name, old, &self.new.clone().or(old));
-        }
-    }
-}
-
-impl Step for SwitchPart<'_> {
-    fn check(&self) -> Result<(), ConfigError> {
-        Ok(())
-    }
-
-    fn replace(&mut self) {
-        let mode = Some(self.switch.mode());
-        if let Some(new) = self.new.mode {
-            self.switch.set(new);
-        }
-        self.old = Some(SwitchSettings { mode });
-    }
-
-    fn finish(self: Box<Self>, changes: &mut Changes) {
-        if let Some(old) = &self.old {
-            changes.add(self.name, old, &self.new.or(*old));
-        }
-    }
-}
-
-impl Step for ModeStep<'_> {
-    fn check(&self) -> Result<(), ConfigError> {
-        if self.new != Some(Mode::DryRun) || self.switch.mode() == Mode::DryRun {
-            return Ok(());
-        }
-        let allowed = "`enforce` or `off`, since the part has no dry run";
-        let error = ConfigError::new("mode", Mode::DryRun.to_string(), allowed);
-        Err(error.of_part(self.name))
-    }
-
-    fn replace(&mut self) {}
-
-    fn finish(self: Box<Self>, _: &mut Changes) {}
-}
-
-impl Step for Absent {
-    fn check(&self) -> Result<(), ConfigError> {
-        let allowed = "left out, since the stack has no such part";
-        Err(ConfigError::new(self.name, "given", allowed))
-    }
-
-    fn replace(&mut self) {}
-
-    fn finish(self: Box<Self>, _: &mut Changes) {}
 }

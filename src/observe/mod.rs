@@ -66,7 +66,6 @@ mod series;
 
 #[cfg(feature = "tracing")]
 mod events;
-mod operation;
 #[cfg(feature = "metrics")]
 mod register;
 mod states;
@@ -78,6 +77,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
+#[cfg(feature = "metrics")]
 use self::series::Series;
 pub use self::table::{BUCKETS, METRICS, Metric, MetricKind, MetricUnit};
 use crate::control::circuit_breaker::{rules::Reached, state::Change, word::Mode};
@@ -110,6 +110,7 @@ struct Inner {
     rejected: AtomicU64,
     would_reject: AtomicU64,
     exempt: AtomicU64,
+    #[cfg(feature = "metrics")]
     series: Series,
 }
 
@@ -154,7 +155,7 @@ pub(crate) fn sampler_failed(error: &str) {
         #[cfg(feature = "tracing")]
         tracing::error!(target: "seawall", layer = SAMPLER.layer(), error, "lag is not measured");
         let _ = error;
-        SAMPLER.inner.series.sampler_failed(&SAMPLER);
+        SAMPLER.count_sampler_failure();
     });
 }
 
@@ -181,6 +182,7 @@ impl Reporter {
                 rejected: AtomicU64::new(0),
                 would_reject: AtomicU64::new(0),
                 exempt: AtomicU64::new(0),
+                #[cfg(feature = "metrics")]
                 series: Series::default(),
             }),
         }
@@ -234,38 +236,11 @@ impl Reporter {
         self.inner.exempt.load(Relaxed)
     }
 
-    /// Counts an admitted request, unless it is exempt. Without the feature `metrics` it does
-    /// nothing. It calls `register` at the first request.
-    #[inline(always)]
-    pub(crate) fn admitted(&self, register: &dyn Fn()) {
-        self.inner.series.admitted(self, register);
-    }
-
-    /// Registers the series of a gate at its first request, as [`admitted`](Self::admitted) does,
-    /// for a request that may be rejected.
-    #[inline(always)]
-    pub(crate) fn arrived(&self, register: &dyn Fn()) {
-        self.inner.series.arrived(self, register);
-    }
-
-    /// Registers the series of the handle, each with 0, if they are not registered yet. Without the
-    /// feature `metrics` it does nothing. Call it in [`Policy::register`] of your own policy.
-    ///
-    /// [`Policy::register`]: crate::policy::Policy::register
-    pub fn register(&self) {
-        self.inner.series.register(self);
-    }
-
     /// Counts an exempt request.
     #[cold]
     pub(crate) fn count_exempt(&self) {
         self.inner.exempt.fetch_add(1, Relaxed);
-        self.inner.series.exempt(self);
-    }
-
-    /// Publishes a setting of the handle.
-    pub(crate) fn set(&self, setting: Setting, value: f64) {
-        self.inner.series.set(setting, value);
+        self.exempted();
     }
 
     /// Counts a rejection, and writes an event.
@@ -276,11 +251,7 @@ impl Reporter {
         request: Option<Target<'_>>,
     ) {
         self.inner.rejected.fetch_add(1, Relaxed);
-        match reason {
-            Reason::Panicked => self.inner.series.panicked(self),
-            Reason::Timeout => self.inner.series.timed_out(self),
-            _ => self.inner.series.rejected(self, reason, false),
-        }
+        self.rejected_for(reason);
         #[cfg(feature = "tracing")]
         events::rejected(self, reason, retry_after, false, request);
         let _ = (retry_after, request);
@@ -294,7 +265,7 @@ impl Reporter {
         request: Option<Target<'_>>,
     ) {
         self.inner.would_reject.fetch_add(1, Relaxed);
-        self.inner.series.rejected(self, reason, true);
+        self.would_reject_for(reason);
         #[cfg(feature = "tracing")]
         events::rejected(self, reason, retry_after, true, request);
         let _ = (retry_after, request);
@@ -310,38 +281,16 @@ impl Reporter {
 
     /// A poll of the inner future was slow.
     pub(crate) fn slow_poll(&self, report: &SlowPollReport) {
-        self.inner.series.slow_poll(self, report.took);
+        self.record_slow_poll(report.took);
         #[cfg(feature = "tracing")]
         events::slow_poll(self, report);
     }
 
-    /// A request acquired a permit.
-    #[inline]
-    pub(crate) fn entered(&self) {
-        self.inner.series.entered(self);
-    }
-
-    /// A request released its permit.
-    #[inline]
-    pub(crate) fn left(&self) {
-        self.inner.series.left(self);
-    }
-
     /// Counts a `grpc-timeout` that is not readable.
     pub(crate) fn malformed_timeout(&self) {
-        self.inner.series.malformed_timeout(self);
+        self.count_malformed_timeout();
         #[cfg(feature = "tracing")]
         events::malformed_timeout(self);
-    }
-
-    /// A request was queued.
-    pub(crate) fn queued(&self) {
-        self.inner.series.queued(self);
-    }
-
-    /// A request left the queue after this time.
-    pub(crate) fn left_queue(&self, waited: Duration) {
-        self.inner.series.left_queue(self, waited);
     }
 }
 

@@ -1,69 +1,68 @@
-//! The same functions without the feature `metrics`: they do nothing.
+//! The functions of `series.rs` without the feature `metrics`: they do nothing.
 
 use std::time::Duration;
 
 use super::{Change, LagState, Mode, Outcome, Reached, Reason, Reporter, Setting};
 
-#[derive(Default)]
-pub(super) struct Series {}
-
 #[allow(clippy::unused_self, reason = "the other module needs it")]
-impl Series {
-    #[inline(always)]
-    pub(super) fn admitted(&self, _: &Reporter, _: &dyn Fn()) {}
+impl Reporter {
+    /// Registers the series of the handle, each with 0, if they are not registered yet. Without the
+    /// feature `metrics` it does nothing. Call it in [`Policy::register`] of your own policy.
+    ///
+    /// [`Policy::register`]: crate::policy::Policy::register
+    pub fn register(&self) {}
 
     #[inline(always)]
-    pub(super) fn arrived(&self, _: &Reporter, _: &dyn Fn()) {}
+    pub(crate) fn admitted(&self, _: &dyn Fn()) {}
 
-    pub(super) fn register(&self, _: &Reporter) {}
+    #[inline(always)]
+    pub(crate) fn arrived(&self, _: &dyn Fn()) {}
 
-    pub(super) fn exempt(&self, _: &Reporter) {}
+    pub(super) fn exempted(&self) {}
 
-    pub(super) fn rejected(&self, _: &Reporter, _: Reason, _: bool) {}
+    pub(super) fn rejected_for(&self, _: Reason) {}
 
-    pub(super) fn timed_out(&self, _: &Reporter) {}
+    pub(super) fn would_reject_for(&self, _: Reason) {}
 
-    pub(super) fn malformed_timeout(&self, _: &Reporter) {}
+    pub(super) fn count_malformed_timeout(&self) {}
 
-    pub(super) fn panicked(&self, _: &Reporter) {}
+    pub(crate) fn set(&self, _: Setting, _: f64) {}
 
-    pub(super) fn set(&self, _: Setting, _: f64) {}
+    pub(super) fn record_slow_poll(&self, _: Duration) {}
 
-    pub(super) fn slow_poll(&self, _: &Reporter, _: Duration) {}
-
-    pub(super) fn draining(&self, _: &Reporter) {}
-
-    #[inline]
-    pub(super) fn entered(&self, _: &Reporter) {}
+    pub(super) fn show_draining(&self) {}
 
     #[inline]
-    pub(super) fn left(&self, _: &Reporter) {}
-
-    pub(super) fn queued(&self, _: &Reporter) {}
-
-    pub(super) fn left_queue(&self, _: &Reporter, _: Duration) {}
-
-    pub(super) fn lag(&self, _: &Reporter, _: Duration) {}
-
-    pub(super) fn probe_returned(&self, _: &Reporter, _: Duration, _: bool) {}
-
-    pub(super) fn shed(&self, _: &Reporter, _: f64) {}
-
-    pub(super) fn lag_state(&self, _: &Reporter, _: LagState) {}
-
-    pub(super) fn failed_open(&self, _: &Reporter) {}
-
-    pub(super) fn sampler_failed(&self, _: &Reporter) {}
+    pub(crate) fn entered(&self) {}
 
     #[inline]
-    pub(super) fn circuit_seen(&self, _: &Reporter, _: impl FnOnce() -> Mode) {}
+    pub(crate) fn left(&self) {}
+
+    pub(crate) fn queued(&self) {}
+
+    pub(crate) fn left_queue(&self, _: Duration) {}
+
+    pub(crate) fn lag(&self, _: Duration) {}
+
+    pub(crate) fn probe_returned(&self, _: Duration, _: bool) {}
+
+    pub(super) fn count_sampler_failure(&self) {}
+
+    pub(super) fn show_lag_state(&self, _: LagState) {}
+
+    pub(crate) fn shed(&self, _: f64) {}
+
+    pub(crate) fn failed_open(&self) {}
 
     #[inline]
-    pub(super) fn circuit_outcome(&self, _: &Reporter, _: Outcome, _: Option<u64>) {}
+    pub(crate) fn circuit_seen(&self, _: impl FnOnce() -> Mode) {}
 
-    pub(super) fn circuit_reached(&self, _: &Reporter, _: Reached) {}
+    pub(super) fn show_circuit_change(&self, _: &Change) {}
 
-    pub(super) fn circuit_changed(&self, _: &Reporter, _: &Change) {}
+    pub(crate) fn circuit_reached(&self, _: Reached) {}
 
-    pub(super) fn circuit_gone(&self) {}
+    #[inline]
+    pub(crate) fn circuit_outcome(&self, _: Outcome, _: Option<u64>) {}
+
+    pub(crate) fn circuit_gone(&self) {}
 }

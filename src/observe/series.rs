@@ -1,4 +1,5 @@
-//! The series of one handle behind the `metrics` facade.
+//! The series of one handle behind the `metrics` facade. Without the feature `metrics`,
+//! `no_series.rs` has the same functions, which do nothing.
 
 mod kind;
 
@@ -8,10 +9,11 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge};
 
-use self::kind::{Circuit, Kind, Monitor, OUTCOMES, Permits, Shed, reasons};
+use self::kind::{Circuit, Kind, OUTCOMES, reasons};
 use super::table::{self, Metric};
 use super::{Change, LagState, Mode, Outcome, Reached, Reason, Reporter, Setting};
 use crate::sync::lock;
+use crate::unwind;
 
 /// The series of one handle. They are registered at the first request of the handle; from then on,
 /// each update is one atomic operation.
@@ -59,116 +61,124 @@ impl Own {
     }
 }
 
-// === impl Series: requests ===
+// === impl Reporter: requests ===
 
-impl Series {
-    /// Registers all series of the handle, each with 0.
+impl Reporter {
+    /// Registers the series of the handle, each with 0, if they are not registered yet. Without the
+    /// feature `metrics` it does nothing. Call it in [`Policy::register`] of your own policy.
+    ///
+    /// [`Policy::register`]: crate::policy::Policy::register
+    pub fn register(&self) {
+        self.own();
+    }
+
     #[inline]
-    fn own(&self, reporter: &Reporter) -> &Own {
-        self.own.get_or_init(|| self.make_own(reporter))
+    fn own(&self) -> &Own {
+        self.inner.series.own.get_or_init(|| self.make_own())
+    }
+
+    #[inline]
+    fn kind(&self) -> &Kind {
+        &self.own().kind
     }
 
     #[cold]
-    fn make_own(&self, reporter: &Reporter) -> Own {
-        for (setting, value, gauge) in &mut *lock(&self.settings) {
-            let gauge = gauge.get_or_insert_with(|| setting.gauge(reporter));
+    fn make_own(&self) -> Own {
+        for (setting, value, gauge) in &mut *lock(&self.inner.series.settings) {
+            let gauge = gauge.get_or_insert_with(|| setting.gauge(self));
             gauge.set(*value);
         }
-        Own::new(reporter)
+        Own::new(self)
     }
 
+    /// Counts an admitted request, unless it is exempt. It calls `register` at the first request.
     #[inline(always)]
-    pub(super) fn admitted(&self, reporter: &Reporter, register: &dyn Fn()) {
-        match self.admitted.get() {
-            Some(admitted) if self.uncounted.load(Relaxed) == 0 => admitted.increment(1),
-            _ => self.admitted_rarely(reporter, register),
+    pub(crate) fn admitted(&self, register: &dyn Fn()) {
+        let series = &self.inner.series;
+        match series.admitted.get() {
+            Some(admitted) if series.uncounted.load(Relaxed) == 0 => admitted.increment(1),
+            _ => self.admitted_rarely(register),
         }
     }
 
     /// The first request, or an exempt one.
     #[cold]
     #[inline(never)]
-    fn admitted_rarely(&self, reporter: &Reporter, register: &dyn Fn()) {
-        let admitted = self.arrived(reporter, register);
+    fn admitted_rarely(&self, register: &dyn Fn()) {
+        self.arrived(register);
+        let series = &self.inner.series;
         let less = |uncounted: u64| uncounted.checked_sub(1);
-        if self.uncounted.fetch_update(Relaxed, Relaxed, less).is_err() {
+        let is_counted = series.uncounted.fetch_update(Relaxed, Relaxed, less);
+        if let (Err(_), Some(admitted)) = (is_counted, series.admitted.get()) {
             admitted.increment(1);
         }
     }
 
-    /// Registers the series of a gate at its first request. The type of `register` is erased: gates
-    /// have many types, and the compiler would make this code for each of them.
+    /// Registers the series of a gate at its first request, as [`admitted`](Self::admitted) does,
+    /// for a request that may be rejected. The type of `register` is erased: gates have many types,
+    /// and the compiler would make this code for each of them.
     #[inline(always)]
-    pub(super) fn arrived(&self, reporter: &Reporter, register: &dyn Fn()) -> &Counter {
-        match self.admitted.get() {
-            Some(admitted) => admitted,
-            None => self.arrived_first(reporter, register),
+    pub(crate) fn arrived(&self, register: &dyn Fn()) {
+        if self.inner.series.admitted.get().is_none() {
+            self.arrived_first(register);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn arrived_first(&self, reporter: &Reporter, register: &dyn Fn()) -> &Counter {
+    fn arrived_first(&self, register: &dyn Fn()) {
         // A request may hold its token already: a panic here would leak it.
-        crate::unwind::without_panics(|| {
+        unwind::without_panics(|| {
             register();
-            self.register(reporter);
+            self.register();
         });
-        self.exempt
-            .get_or_init(|| reporter.counter(table::EXEMPT, &[]));
-        self.admitted
-            .get_or_init(|| reporter.counter(table::ADMITTED, &[]))
+        self.exempt_series();
+        let admitted = || self.counter(table::ADMITTED, &[]);
+        self.inner.series.admitted.get_or_init(admitted);
     }
 
-    pub(super) fn register(&self, reporter: &Reporter) {
-        self.own(reporter);
+    fn exempt_series(&self) -> &Counter {
+        let exempt = || self.counter(table::EXEMPT, &[]);
+        self.inner.series.exempt.get_or_init(exempt)
     }
 
-    /// The gate is about to admit the request, and must not count it again.
-    pub(super) fn exempt(&self, reporter: &Reporter) {
-        self.uncounted.fetch_add(1, Relaxed);
-        self.exempt
-            .get_or_init(|| reporter.counter(table::EXEMPT, &[]))
-            .increment(1);
+    /// Counts an exempt request, which the gate is about to admit and must not count again.
+    pub(super) fn exempted(&self) {
+        self.inner.series.uncounted.fetch_add(1, Relaxed);
+        self.exempt_series().increment(1);
     }
 
-    pub(super) fn rejected(&self, reporter: &Reporter, reason: Reason, dry_run: bool) {
-        let own = self.own(reporter);
-        let (counters, metric) = if dry_run {
-            (&own.would_reject, table::WOULD_REJECT)
-        } else {
-            (&own.rejected, table::REJECTED)
-        };
-        let register = || reporter.counter(metric, &[("reason", reason.as_str())]);
+    pub(super) fn rejected_for(&self, reason: Reason) {
+        match (reason, self.kind()) {
+            (Reason::Panicked, Kind::Panics(panics)) => panics.increment(1),
+            (Reason::Panicked, _) => self.counter(table::PANICS, &[]).increment(1),
+            (Reason::Timeout, Kind::Timeout(series)) => series.timeouts.increment(1),
+            (Reason::Timeout, _) => self.counter(table::TIMEOUTS, &[]).increment(1),
+            _ => self.count_reason(&self.own().rejected, table::REJECTED, reason),
+        }
+    }
+
+    pub(super) fn would_reject_for(&self, reason: Reason) {
+        self.count_reason(&self.own().would_reject, table::WOULD_REJECT, reason);
+    }
+
+    fn count_reason(&self, counters: &ByReason, metric: Metric, reason: Reason) {
+        let register = || self.counter(metric, &[("reason", reason.as_str())]);
         match reason.index() {
             Some(index) => counters[index].get_or_init(register).increment(1),
             None => register().increment(1),
         }
     }
 
-    pub(super) fn timed_out(&self, reporter: &Reporter) {
-        match &self.own(reporter).kind {
-            Kind::Timeout(series) => series.timeouts.increment(1),
-            _ => reporter.counter(table::TIMEOUTS, &[]).increment(1),
-        }
-    }
-
-    pub(super) fn malformed_timeout(&self, reporter: &Reporter) {
-        if let Kind::Timeout(series) = &self.own(reporter).kind {
+    pub(super) fn count_malformed_timeout(&self) {
+        if let Kind::Timeout(series) = self.kind() {
             series.malformed.increment(1);
         }
     }
 
-    pub(super) fn panicked(&self, reporter: &Reporter) {
-        match &self.own(reporter).kind {
-            Kind::Panics(panics) => panics.increment(1),
-            _ => reporter.counter(table::PANICS, &[]).increment(1),
-        }
-    }
-
-    /// Publishes a setting.
-    pub(super) fn set(&self, setting: Setting, value: f64) {
-        let mut settings = lock(&self.settings);
+    /// Publishes a setting of the handle.
+    pub(crate) fn set(&self, setting: Setting, value: f64) {
+        let mut settings = lock(&self.inner.series.settings);
         match settings.iter_mut().find(|(each, ..)| *each == setting) {
             Some((_, old, gauge)) => {
                 *old = value;
@@ -180,135 +190,120 @@ impl Series {
         }
     }
 
-    pub(super) fn slow_poll(&self, reporter: &Reporter, took: Duration) {
-        if let Kind::SlowPolls(polls) = &self.own(reporter).kind {
+    pub(super) fn record_slow_poll(&self, took: Duration) {
+        if let Kind::SlowPolls(polls) = self.kind() {
             polls.record(took.as_secs_f64());
         }
     }
 
-    pub(super) fn draining(&self, reporter: &Reporter) {
-        if let Kind::Drain(draining) = &self.own(reporter).kind {
+    pub(super) fn show_draining(&self) {
+        if let Kind::Drain(draining) = self.kind() {
             draining.set(1.0);
         }
     }
 
+    /// A request acquired a permit.
     #[inline]
-    fn permits(&self, reporter: &Reporter) -> Option<&Permits> {
-        match &self.own(reporter).kind {
-            Kind::Limit(permits) => Some(permits),
-            _ => None,
-        }
-    }
-
-    #[inline]
-    pub(super) fn entered(&self, reporter: &Reporter) {
-        if let Some(permits) = self.permits(reporter) {
+    pub(crate) fn entered(&self) {
+        if let Kind::Limit(permits) = self.kind() {
             permits.in_flight.increment(1.0);
         }
     }
 
+    /// A request released its permit.
     #[inline]
-    pub(super) fn left(&self, reporter: &Reporter) {
-        if let Some(permits) = self.permits(reporter) {
+    pub(crate) fn left(&self) {
+        if let Kind::Limit(permits) = self.kind() {
             permits.in_flight.decrement(1.0);
         }
     }
 
-    pub(super) fn queued(&self, reporter: &Reporter) {
-        if let Some(permits) = self.permits(reporter) {
+    /// A request was queued.
+    pub(crate) fn queued(&self) {
+        if let Kind::Limit(permits) = self.kind() {
             permits.queued.increment(1.0);
         }
     }
 
-    pub(super) fn left_queue(&self, reporter: &Reporter, waited: Duration) {
-        if let Some(permits) = self.permits(reporter) {
+    /// A request left the queue after this time.
+    pub(crate) fn left_queue(&self, waited: Duration) {
+        if let Kind::Limit(permits) = self.kind() {
             permits.queued.decrement(1.0);
             permits.queue_time.record(waited.as_secs_f64());
         }
     }
 }
 
-// === impl Series: lag ===
+// === impl Reporter: lag ===
 
-impl Series {
-    fn monitor(&self, reporter: &Reporter) -> Option<&Monitor> {
-        match &self.own(reporter).kind {
-            Kind::Monitor(monitor) => Some(monitor),
-            _ => None,
-        }
-    }
-
-    fn shedder(&self, reporter: &Reporter) -> Option<&Shed> {
-        match &self.own(reporter).kind {
-            Kind::Shed(shed) => Some(shed),
-            _ => None,
-        }
-    }
-
-    pub(super) fn lag(&self, reporter: &Reporter, lag: Duration) {
-        if let Some(monitor) = self.monitor(reporter) {
+impl Reporter {
+    /// Publishes the lag of the runtime.
+    pub(crate) fn lag(&self, lag: Duration) {
+        if let Kind::Monitor(monitor) = self.kind() {
             monitor.lag.set(lag.as_secs_f64());
         }
     }
 
-    pub(super) fn probe_returned(&self, reporter: &Reporter, lag: Duration, host_is_short: bool) {
-        if let Some(monitor) = self.monitor(reporter) {
+    /// Records the lag that a probe found.
+    pub(crate) fn probe_returned(&self, lag: Duration, host_is_short: bool) {
+        if let Kind::Monitor(monitor) = self.kind() {
             monitor.probes[usize::from(host_is_short)].record(lag.as_secs_f64());
         }
     }
 
-    pub(super) fn sampler_failed(&self, reporter: &Reporter) {
-        if let Some(monitor) = self.monitor(reporter) {
+    pub(super) fn count_sampler_failure(&self) {
+        if let Kind::Monitor(monitor) = self.kind() {
             monitor.failures.increment(1);
         }
     }
 
-    pub(super) fn lag_state(&self, reporter: &Reporter, now: LagState) {
-        if let Some(shed) = self.shedder(reporter) {
+    pub(super) fn show_lag_state(&self, now: LagState) {
+        if let Kind::Shed(shed) = self.kind() {
             for (state, gauge) in &shed.states {
                 gauge.set(f64::from(u8::from(*state == now)));
             }
         }
     }
 
-    pub(super) fn shed(&self, reporter: &Reporter, share: f64) {
-        if let Some(shed) = self.shedder(reporter) {
+    /// Publishes the share of requests that is shed.
+    pub(crate) fn shed(&self, share: f64) {
+        if let Kind::Shed(shed) = self.kind() {
             shed.ratio.set(share);
         }
     }
 
-    pub(super) fn failed_open(&self, reporter: &Reporter) {
-        if let Some(shed) = self.shedder(reporter) {
+    /// Counts a request that was admitted because there was no recent reading.
+    pub(crate) fn failed_open(&self) {
+        if let Kind::Shed(shed) = self.kind() {
             shed.fail_open.increment(1);
         }
     }
 }
 
-// === impl Series: circuit breakers ===
+// === impl Reporter: circuit breakers ===
 
-impl Series {
+impl Reporter {
+    /// The series of a circuit breaker, if they are registered.
     #[inline]
-    fn circuit(&self, reporter: &Reporter) -> Option<&Circuit> {
-        match &self.own(reporter).kind {
+    fn known_circuit(&self) -> Option<&Circuit> {
+        match &self.inner.series.own.get()?.kind {
             Kind::Circuit(circuit) => Some(circuit),
             _ => None,
         }
     }
 
+    /// Registers a circuit breaker that is called. Its state is read when the gauge is registered.
     #[inline]
-    pub(super) fn circuit_seen(&self, reporter: &Reporter, mode: impl FnOnce() -> Mode) {
-        let is_shown = self.own.get().is_some_and(|own| match &own.kind {
-            Kind::Circuit(circuit) => circuit.is_shown.load(Relaxed),
-            _ => true,
-        });
-        if !is_shown {
-            self.show_mode(reporter, mode(), true);
+    pub(crate) fn circuit_seen(&self, mode: impl FnOnce() -> Mode) {
+        let circuit = self.known_circuit();
+        if circuit.is_none_or(|circuit| !circuit.is_shown.load(Relaxed)) {
+            self.show_mode(mode(), true);
         }
     }
 
     /// Moves the handle from the state that the gauges show to its current state.
-    fn show_mode(&self, reporter: &Reporter, mode: Mode, is_first: bool) {
-        let Some(circuit) = self.circuit(reporter) else {
+    fn show_mode(&self, mode: Mode, is_first: bool) {
+        let Kind::Circuit(circuit) = self.kind() else {
             return;
         };
         let mut shown = lock(&circuit.shown);
@@ -322,48 +317,45 @@ impl Series {
         circuit.is_shown.store(true, Relaxed);
     }
 
-    pub(super) fn circuit_changed(&self, reporter: &Reporter, change: &Change) {
-        self.show_mode(reporter, change.to, false);
-        if let Some(circuit) = self.circuit(reporter) {
+    pub(super) fn show_circuit_change(&self, change: &Change) {
+        self.show_mode(change.to, false);
+        if let Kind::Circuit(circuit) = self.kind() {
             circuit.transitions[change.to as usize].increment(1);
         }
     }
 
-    pub(super) fn circuit_reached(&self, reporter: &Reporter, reached: Reached) {
-        let Some(circuit) = self.circuit(reporter) else {
-            return;
-        };
-        for (index, counter) in circuit.reached.iter().enumerate() {
-            if reached.has(index) {
+    /// Counts the thresholds that a circuit breaker reached.
+    #[cold]
+    pub(crate) fn circuit_reached(&self, reached: Reached) {
+        if let Kind::Circuit(circuit) = self.kind() {
+            let counters = circuit.reached.iter().enumerate();
+            for (_, counter) in counters.filter(|(index, _)| reached.has(*index)) {
                 counter.increment(1);
             }
         }
     }
 
-    /// `took` is the duration in nanoseconds, if it was measured.
+    /// Records the outcome of a call of a circuit breaker, and its duration in nanoseconds if that
+    /// is known.
     #[inline]
-    pub(super) fn circuit_outcome(&self, reporter: &Reporter, outcome: Outcome, took: Option<u64>) {
+    pub(crate) fn circuit_outcome(&self, outcome: Outcome, took: Option<u64>) {
         let index = OUTCOMES.iter().position(|(each, _)| *each == outcome);
-        if let (Some(circuit), Some(index)) = (self.circuit(reporter), index) {
+        if let (Kind::Circuit(circuit), Some(index)) = (self.kind(), index) {
             circuit.outcomes[index].increment(1);
             if let Some(took) = took {
-                circuit
-                    .calls
-                    .record(Duration::from_nanos(took).as_secs_f64());
+                let took = Duration::from_nanos(took);
+                circuit.calls.record(took.as_secs_f64());
             }
         }
     }
 
-    /// The handle leaves its state.
-    pub(super) fn circuit_gone(&self) {
-        if let Some(Own {
-            kind: Kind::Circuit(circuit),
-            ..
-        }) = self.own.get()
-        {
-            if let Some(before) = lock(&circuit.shown).take() {
-                circuit.states[before as usize].decrement(1.0);
-            }
+    /// Removes a dropped circuit breaker from the gauges.
+    pub(crate) fn circuit_gone(&self) {
+        let shown = self
+            .known_circuit()
+            .map(|circuit| (circuit, lock(&circuit.shown).take()));
+        if let Some((circuit, Some(before))) = shown {
+            circuit.states[before as usize].decrement(1.0);
         }
     }
 }

@@ -1,35 +1,18 @@
-//! The states of lag shedders and circuit breakers, in metrics and events.
+//! The changes of state of lag shedders, circuit breakers, drains and processes, in metrics and
+//! events.
 
 use std::time::Duration;
 
-use super::{Change, LagState, Mode, Outcome, Reached, Reporter};
+use super::{Change, LagState, Reporter};
 
-// === impl Reporter: lag ===
-
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(clippy::unused_self, reason = "the feature is off")
+)]
 impl Reporter {
-    /// Publishes the lag of the runtime.
-    pub(crate) fn lag(&self, lag: Duration) {
-        self.inner.series.lag(self, lag);
-    }
-
-    /// Records the lag that a probe found.
-    pub(crate) fn probe_returned(&self, lag: Duration, host_is_short: bool) {
-        self.inner.series.probe_returned(self, lag, host_is_short);
-    }
-
-    /// Publishes the share of requests that is shed.
-    pub(crate) fn shed(&self, share: f64) {
-        self.inner.series.shed(self, share);
-    }
-
-    /// Counts a request that was admitted because there was no recent reading.
-    pub(crate) fn failed_open(&self) {
-        self.inner.series.failed_open(self);
-    }
-
     /// Records a change of state of a lag shedder.
     pub(crate) fn lag_state(&self, before: LagState, after: LagState, lag: Duration) {
-        self.inner.series.lag_state(self, after);
+        self.show_lag_state(after);
         #[cfg(feature = "tracing")]
         {
             let (layer, name, state) = (self.layer(), self.name(), after.as_str());
@@ -44,33 +27,10 @@ impl Reporter {
         }
         let _ = (before, lag);
     }
-}
-
-// === impl Reporter: circuit breakers ===
-
-impl Reporter {
-    /// Registers a circuit breaker that is called. Its state is read when the gauge is registered.
-    #[inline]
-    pub(crate) fn circuit_seen(&self, mode: impl FnOnce() -> Mode) {
-        self.inner.series.circuit_seen(self, mode);
-    }
-
-    /// Records the outcome of a call of a circuit breaker, and its duration in nanoseconds if that
-    /// is known.
-    #[inline]
-    pub(crate) fn circuit_outcome(&self, outcome: Outcome, took: Option<u64>) {
-        self.inner.series.circuit_outcome(self, outcome, took);
-    }
-
-    /// Counts the thresholds that a circuit breaker reached.
-    #[cold]
-    pub(crate) fn circuit_reached(&self, reached: Reached) {
-        self.inner.series.circuit_reached(self, reached);
-    }
 
     /// Records a change of state of a circuit breaker.
     pub(crate) fn circuit_changed(&self, change: &Change) {
-        self.inner.series.circuit_changed(self, change);
+        self.show_circuit_change(change);
         #[cfg(feature = "tracing")]
         {
             let (layer, name, key) = (self.layer(), self.name(), self.key());
@@ -80,7 +40,7 @@ impl Reporter {
                 change.cause.as_str(),
             );
             let open_ms = change.lasts.map(|nanos| nanos / 1_000_000);
-            if change.to == Mode::Open {
+            if change.to == super::Mode::Open {
                 tracing::warn!(target: "seawall", layer, name, key, from, state, cause, open_ms, "circuit opened");
             } else {
                 tracing::info!(target: "seawall", layer, name, key, from, state, cause, "circuit changed");
@@ -88,8 +48,40 @@ impl Reporter {
         }
     }
 
-    /// Removes a dropped circuit breaker from the gauges.
-    pub(crate) fn circuit_gone(&self) {
-        self.inner.series.circuit_gone();
+    /// Writes that there were this many panics within a window.
+    pub(crate) fn panics_escalated(&self, panics: u32, window: Duration) {
+        #[cfg(feature = "tracing")]
+        {
+            let (layer, name) = (self.layer(), self.name());
+            let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+            tracing::error!(target: "seawall", layer, name, panics, window_ms, "panics escalated");
+        }
+        let _ = (panics, window);
+    }
+
+    /// A drain has begun.
+    pub(crate) fn drain_began(&self, lame_duck: Duration) {
+        self.show_draining();
+        #[cfg(feature = "tracing")]
+        {
+            let (layer, name) = (self.layer(), self.name());
+            let lame_duck_ms = u64::try_from(lame_duck.as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(target: "seawall", layer, name, lame_duck_ms, "drain began");
+        }
+        let _ = lame_duck;
+    }
+
+    /// A drain is over.
+    pub(crate) fn drain_ended(&self, cut: u64, left: u64) {
+        #[cfg(feature = "tracing")]
+        {
+            let (layer, name) = (self.layer(), self.name());
+            if cut == 0 && left == 0 {
+                tracing::info!(target: "seawall", layer, name, cut, left, "drain ended");
+            } else {
+                tracing::warn!(target: "seawall", layer, name, cut, left, "drain ended before all requests had");
+            }
+        }
+        let _ = (cut, left);
     }
 }

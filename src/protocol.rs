@@ -133,7 +133,7 @@ where
 /// `HEAD`, 204 and 304 at once. A request that is upgraded (101) ends at the head.
 ///
 /// `In` and `Out` convert request and response bodies, and `E` classifies errors.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Http<In = Wrapped, Out = Wrapped, E = Opaque> {
     #[cfg_attr(
         not(feature = "http"),
@@ -158,7 +158,7 @@ pub struct Http<In = Wrapped, Out = Wrapped, E = Opaque> {
 /// `Ok` is a success and `Err` is a failure, unless the error is a [`Rejection`] of an inner layer,
 /// or a box around one. `E` classifies results; see
 /// [`GateLayer::classify`](crate::GateLayer::classify).
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Plain<E = Rejections> {
     pub(crate) results: E,
 }
@@ -221,19 +221,7 @@ pub(crate) fn responder<P>(shared: &Shared<P>) -> Responder {
     }
 }
 
-// === impl Http, Plain ===
-
-impl<In, Out, E> fmt::Debug for Http<In, Out, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Http").finish_non_exhaustive()
-    }
-}
-
-impl<E> fmt::Debug for Plain<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plain").finish_non_exhaustive()
-    }
-}
+// === impl Converted ===
 
 impl<F> fmt::Debug for Converted<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

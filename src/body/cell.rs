@@ -4,7 +4,6 @@
 //! cell through a [`Remote`]. The [`Reaper`] of the runtime ends the body when its time is over.
 //! This drops the body and releases the permit, even if the client reads nothing.
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
@@ -171,12 +170,6 @@ impl<B> Drop for Remote<B> {
             reaper.forget(key);
         }
         self.cell.drop_body();
-    }
-}
-
-impl<B> fmt::Debug for Remote<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remote").finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,5 @@
 //! The time of a response body while the connection polls it.
 
-use std::fmt;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -130,14 +129,5 @@ impl BodyClock {
     /// A gRPC body ends with trailers.
     pub(super) fn is_grpc(&self) -> bool {
         self.is_grpc
-    }
-}
-
-impl fmt::Debug for BodyClock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BodyClock")
-            .field("deadline", &self.deadline)
-            .field("idle", &self.idle)
-            .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,6 @@
 //! A response body with the guard of its request.
 
 use std::any::Any;
-use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -263,14 +262,6 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
             Some(body) => body.size_hint(),
             None => SizeHint::with_exact(0),
         }
-    }
-}
-
-impl<B, P: Policy<HttpRequest>> fmt::Debug for Watched<B, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched")
-            .field("is_over", &self.body.is_none())
-            .finish_non_exhaustive()
     }
 }
 

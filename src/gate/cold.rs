@@ -2,7 +2,6 @@
 //! or is rejected.
 
 use std::any::Any;
-use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -48,12 +47,6 @@ pub(super) type Started<S, Req, P, X> =
     Result<Call<S, Req, P, X>, (Rejection, <X as Protocol<Req, P>>::Kept)>;
 
 pub(super) const OVER: &str = "a future is not polled after it is ready";
-
-impl<S, Req, P, W> fmt::Debug for Parked<S, Req, P, W> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parked").finish_non_exhaustive()
-    }
-}
 
 /// Whether a gate calls [`start`] for a request that does not wait. The others do not compile it.
 pub(super) const fn starts<P: Policy<R>, R: RequestKind>() -> bool {

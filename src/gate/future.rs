@@ -338,12 +338,6 @@ impl<F, Q, P> State<F, Q, P> {
     }
 }
 
-impl<F, Q, P> fmt::Debug for State<F, Q, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").finish_non_exhaustive()
-    }
-}
-
 /// Waits for reports of inner gates, if a policy is settled.
 #[inline(always)]
 fn listen<P: Policy<R>, R: RequestKind>()

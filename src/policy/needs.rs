@@ -66,13 +66,18 @@ pub(crate) type InCall<N> =
 /// A future may carry a guard. The future of a limited request has one only if its body is counted.
 pub(crate) type InFuture<N> = <InCall<N> as Choice>::Or<<N as Needs>::Limit>;
 
-/// One call after `admit`, or all of them.
+/// A table: one row for each kind of policy.
 macro_rules! needs {
-    ($(#[$doc:meta])* $name:ident: $($need:ident $choice:ident),+) => {
-        $(#[$doc])*
-        #[derive(Debug)]
-        pub enum $name {}
+    ($needs:tt $($(#[$doc:meta])* $name:ident: $choices:tt;)+) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug)]
+            pub enum $name {}
 
+            needs!(@row $name $needs $choices);
+        )+
+    };
+    (@row $name:ident [$($need:ident)+] [$($choice:ident)+]) => {
         impl Needs for $name {
             $(type $need = $choice;)+
         }
@@ -80,60 +85,29 @@ macro_rules! needs {
 }
 
 needs! {
+                [Settle Release Completion Head Isolation Deadline Ending Limit Polls SlowPolls]
     /// Nothing after `admit`.
-    Nothing: Settle No, Release No, Completion No, Head No,
-    Isolation No, Deadline No, Ending No, Limit No, Polls No, SlowPolls No
-}
-needs! {
+    Nothing:    [No     No      No         No   No        No       No     No    No    No];
     /// Every call, but none of the sealed parts.
-    Everything: Settle Yes, Release Yes, Completion Yes, Head Yes,
-    Isolation No, Deadline No, Ending No, Limit No, Polls No, SlowPolls No
-}
-needs! {
+    Everything: [Yes    Yes     Yes        Yes  No        No       No     No    No    No];
     /// `release` alone.
-    Released: Settle No, Release Yes, Completion No, Head No,
-    Isolation No, Deadline No, Ending No, Limit No, Polls No, SlowPolls No
-}
-needs! {
+    Released:   [No     Yes     No         No   No        No       No     No    No    No];
     /// The outcome, and the time of the response head.
-    Settled: Settle Yes, Release No, Completion No, Head Yes,
-    Isolation No, Deadline No, Ending No, Limit No, Polls No, SlowPolls No
-}
-needs! {
+    Settled:    [Yes    No      No         Yes  No        No       No     No    No    No];
     /// Panic isolation.
-    Isolated: Settle No, Release No, Completion No, Head No,
-    Isolation Yes, Deadline No, Ending No, Limit No, Polls No, SlowPolls No
-}
-needs! {
+    Isolated:   [No     No      No         No   Yes       No       No     No    No    No];
     /// A deadline for the response head.
-    Timed: Settle No, Release No, Completion No, Head No,
-    Isolation No, Deadline Yes, Ending No, Limit No, Polls No, SlowPolls No
-}
-needs! {
+    Timed:      [No     No      No         No   No        Yes      No     No    No    No];
     /// Bounds for the response body.
-    Ended: Settle No, Release No, Completion No, Head No,
-    Isolation No, Deadline No, Ending Yes, Limit No, Polls No, SlowPolls No
-}
-needs! {
+    Ended:      [No     No      No         No   No        No       Yes    No    No    No];
     /// The needs of a drain: the end of each request, and an end for its body.
-    Drained: Settle No, Release Yes, Completion No, Head No,
-    Isolation No, Deadline No, Ending Yes, Limit No, Polls No, SlowPolls No
-}
-needs! {
+    Drained:    [No     Yes     No         No   No        No       Yes    No    No    No];
     /// Bounds for the request.
-    Limited: Settle No, Release No, Completion No, Head No,
-    Isolation No, Deadline No, Ending No, Limit Yes, Polls No, SlowPolls No
-}
-
-needs! {
+    Limited:    [No     No      No         No   No        No       No     Yes   No    No];
     /// The polls of the inner future.
-    Polled: Settle No, Release No, Completion No, Head No,
-    Isolation No, Deadline No, Ending No, Limit No, Polls Yes, SlowPolls No
-}
-needs! {
+    Polled:     [No     No      No         No   No        No       No     No    Yes   No];
     /// The polls of the inner future that take too long.
-    SlowPolled: Settle No, Release No, Completion No, Head No,
-    Isolation No, Deadline No, Ending No, Limit No, Polls No, SlowPolls Yes
+    SlowPolled: [No     No      No         No   No        No       No     No    No    Yes];
 }
 
 /// The needs of both.

@@ -52,7 +52,7 @@ pub struct Switch {
 /// [`GateLayer::dry_run`](crate::GateLayer::dry_run) make it.
 ///
 /// A change of the mode does not affect requests that have a token.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Switched<P> {
     policy: P,
     switch: Switch,
@@ -172,14 +172,5 @@ impl<R: RequestKind, P: Policy<R>> Policy<R> for Switched<P> {
             return Parts::default();
         }
         self.policy.parts(token)
-    }
-}
-
-impl<P: fmt::Debug> fmt::Debug for Switched<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Switched")
-            .field("policy", &self.policy)
-            .field("switch", &self.switch)
-            .finish()
     }
 }

@@ -83,9 +83,7 @@ impl PanicEscalation {
     ) -> Result<Box<dyn Fn() + Send + Sync>, ConfigError> {
         ConfigError::check("panics", self.panics, 1..=Self::MOST)?;
         ConfigError::check("window", self.window, Self::LEAST_WINDOW..=Self::DAY)?;
-        if let Some(time) = self.abort_after {
-            ConfigError::check("abort_after", time, Duration::ZERO..=Self::DAY)?;
-        }
+        ConfigError::check("abort_after", self.abort_after, Duration::ZERO..=Self::DAY)?;
         let origin = clock::now();
         let window = PanicWindow::new(self.panics, clock::nanos(self.window));
         let window = Mutex::new(window);

@@ -121,8 +121,7 @@ impl OpenDuration {
             ConfigError::check("open_duration.factor", factor, 1.0..=100.0)?;
             ConfigError::check("open_duration.max", max, initial..=DAY)?;
         }
-        ConfigError::check("open_duration.jitter", self.jitter, 0.0..=1.0)?;
-        Ok(())
+        ConfigError::check("open_duration.jitter", self.jitter, 0.0..=1.0)
     }
 
     /// `dice` within `0.0..1.0` decides on the jitter.

@@ -268,16 +268,19 @@ impl Settings for CircuitBreakerSettings {
     fn check(&self) -> Result<(), ConfigError> {
         self.window.check()?;
         self.open_duration.check()?;
-        if let Some(rate) = self.failure_rate {
-            check_rate("failure_rate", rate)?;
-        }
-        if let Some(slow) = self.slow_call {
-            ConfigError::check("slow_call.duration", slow.duration, LEAST..=DAY)?;
-            check_rate("slow_call.rate", slow.rate)?;
-        }
-        if let Some(most) = self.consecutive_failures {
-            ConfigError::check("consecutive_failures", most, 1..=u32::MAX)?;
-        }
+        let (rates, slow) = (0.0001..=1.0, self.slow_call);
+        ConfigError::check("failure_rate", self.failure_rate, rates.clone())?;
+        ConfigError::check(
+            "slow_call.duration",
+            slow.map(|slow| slow.duration),
+            LEAST..=DAY,
+        )?;
+        ConfigError::check("slow_call.rate", slow.map(|slow| slow.rate), rates)?;
+        ConfigError::check(
+            "consecutive_failures",
+            self.consecutive_failures,
+            1..=u32::MAX,
+        )?;
         let has_rate = self.failure_rate.is_some() || self.slow_call.is_some();
         if !has_rate && self.consecutive_failures.is_none() {
             return Err(ConfigError::new(
@@ -289,10 +292,7 @@ impl Settings for CircuitBreakerSettings {
         let most = self.window.capacity();
         ConfigError::check("minimum_calls", self.minimum(), 1..=most)?;
         ConfigError::check("half_open_probes", self.half_open_probes, 1..=MAX_PROBES)?;
-        if let Some(timeout) = self.half_open_timeout {
-            ConfigError::check("half_open_timeout", timeout, LEAST..=DAY)?;
-        }
-        Ok(())
+        ConfigError::check("half_open_timeout", self.half_open_timeout, LEAST..=DAY)
     }
 
     fn check_against(&self, current: &Self) -> Result<(), ConfigError> {
@@ -318,8 +318,4 @@ impl Default for CircuitBreakerSettings {
             half_open_timeout: None,
         }
     }
-}
-
-fn check_rate(field: &'static str, rate: f64) -> Result<(), ConfigError> {
-    ConfigError::check(field, rate, 0.0001..=1.0).map(|_| ())
 }

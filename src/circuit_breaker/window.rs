@@ -81,17 +81,14 @@ impl Window {
 
     pub(super) fn check(self) -> Result<(), ConfigError> {
         match self.0 {
-            Extent::Count { calls } => {
-                ConfigError::check("window", calls, 1..=MAX_CALLS)?;
-            }
+            Extent::Count { calls } => ConfigError::check("window", calls, 1..=MAX_CALLS),
             Extent::Time { duration, buckets } => {
                 ConfigError::check("window", duration, BUCKET..=DAY)?;
                 let most = duration.as_nanos() / BUCKET.as_nanos();
                 let most = MAX_BUCKETS.min(u32::try_from(most).unwrap_or(MAX_BUCKETS));
-                ConfigError::check("window.buckets", buckets.unwrap_or(1), 1..=most)?;
+                ConfigError::check("window.buckets", buckets, 1..=most)
             }
         }
-        Ok(())
     }
 
     pub(super) fn make(self) -> window::Window {

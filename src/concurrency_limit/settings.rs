@@ -89,11 +89,9 @@ fields!(ConcurrencyLimitSettings {
 impl Settings for ConcurrencyLimitSettings {
     fn check(&self) -> Result<(), ConfigError> {
         ConfigError::check("limit", self.limit, 1..=limit::MAX as usize)?;
-        if self.max_queued > 0 {
-            let least = Duration::from_nanos(1);
-            ConfigError::check("queue_timeout", self.queue_timeout, least..=Duration::MAX)?;
-        }
-        Ok(())
+        let timeout = (self.max_queued > 0).then_some(self.queue_timeout);
+        let allowed = Duration::from_nanos(1)..=Duration::MAX;
+        ConfigError::check("queue_timeout", timeout, allowed)
     }
 }
 

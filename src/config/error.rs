@@ -22,18 +22,18 @@ pub struct ConfigError {
 // === impl ConfigError ===
 
 impl ConfigError {
-    /// Returns `value` if it is in the range `allowed`.
+    /// Whether the value, if there is one, is in the range `allowed`.
     pub(crate) fn check<T>(
         field: &'static str,
-        value: T,
+        value: impl Into<Option<T>>,
         allowed: RangeInclusive<T>,
-    ) -> Result<T, ConfigError>
+    ) -> Result<(), ConfigError>
     where
         T: PartialOrd + fmt::Debug,
     {
-        if allowed.contains(&value) {
-            return Ok(value);
-        }
+        let Some(value) = value.into().filter(|value| !allowed.contains(value)) else {
+            return Ok(());
+        };
         let allowed = format!("within {allowed:?}");
         Err(Self::new(field, format!("{value:?}"), allowed))
     }

@@ -63,7 +63,7 @@ fields!(DrainSettings { lame_duck });
 
 impl Settings for DrainSettings {
     fn check(&self) -> Result<(), ConfigError> {
-        ConfigError::check("lame_duck", self.lame_duck, Self::LEAST..=Self::MOST).map(|_| ())
+        ConfigError::check("lame_duck", self.lame_duck, Self::LEAST..=Self::MOST)
     }
 }
 

@@ -32,7 +32,8 @@ pub(crate) struct Probe {
     followers: Mutex<Vec<Weak<dyn Follow>>>,
     /// Hooks stay until the runtime ends, even if all handles are dropped.
     hooks: Mutex<Vec<(Arc<Watch>, Arc<Self>)>>,
-    pub(super) seen: Mutex<Seen>,
+    /// The results of all readings so far.
+    seen: Mutex<LagMonitorSnapshot>,
     pub(crate) reporter: Reporter,
     /// A shedder is armed.
     pub(crate) is_armed: AtomicBool,
@@ -64,12 +65,24 @@ pub(super) struct Thread {
     squares: AtomicU64,
 }
 
-/// The results of all readings so far.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Seen {
-    pub(super) peak: Duration,
-    pub(super) probes: u64,
-    pub(super) host_is_short: bool,
+/// The state of a [`LagMonitor`](super::LagMonitor) at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct LagMonitorSnapshot {
+    /// The current lag.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
+    pub lag: Duration,
+    /// The longest lag so far.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
+    pub peak: Duration,
+    /// The number of finished probes.
+    pub probes: u64,
+    /// Whether the host rather than the service was short of CPU in the last second; see
+    /// [`LagReport::host_is_short`](super::LagReport::host_is_short).
+    pub host_is_short: bool,
+    /// Whether the runtime has ended.
+    pub is_closed: bool,
 }
 
 /// Gets the readings of a runtime, on the sampler's thread.
@@ -141,6 +154,14 @@ impl Probe {
         }
     }
 
+    pub(super) fn snapshot(&self) -> LagMonitorSnapshot {
+        LagMonitorSnapshot {
+            lag: self.lag(),
+            is_closed: self.is_closed(),
+            ..lock(&self.seen).clone()
+        }
+    }
+
     /// The current lag of the runtime; zero after it has ended.
     pub(super) fn lag(&self) -> Duration {
         if self.is_closed() {
@@ -180,7 +201,7 @@ impl Probe {
         self.progressed.fetch_max(now, Relaxed);
         if gap > STALL {
             let is_armed = self.is_armed.load(Relaxed);
-            self.change(now, |readings| readings.on_progress(now, gap, is_armed));
+            self.change(|readings| readings.on_progress(now, gap, is_armed));
         }
     }
 
@@ -205,11 +226,7 @@ impl Probe {
         self.is_armed.store(is_armed, Relaxed);
         let found = tick.returned.map(Duration::from_nanos);
         if found.is_some() {
-            let now = nanos(clock::monotonic());
-            self.change(now, |readings| {
-                readings.on_sent(now);
-                false
-            });
+            self.change(|readings| readings.on_sent(nanos(clock::monotonic())));
             self.wake();
         }
         // A stall that the shedders ignore still counts as lag here.
@@ -230,11 +247,8 @@ impl Probe {
         if let Some(found) = found {
             self.reporter.probe_returned(found, host_is_short);
         }
-        let hooks: Vec<_> = lock(&self.hooks)
-            .iter()
-            .map(|hook| hook.0.clone())
-            .collect();
-        for hook in hooks {
+        let hooks = lock(&self.hooks).clone();
+        for (hook, _) in hooks {
             hook.look(now, lag, host_is_short);
         }
     }
@@ -277,16 +291,16 @@ impl Probe {
         now.saturating_sub(self.progressed.load(Relaxed))
     }
 
-    /// Changes the readings. The change returns `true` if a stall has ended.
-    fn change(&self, now: Nanos, change: impl FnOnce(&mut Readings) -> bool) {
+    /// Changes the readings, and publishes what calls need of them.
+    fn change<T>(&self, change: impl FnOnce(&mut Readings) -> T) -> T {
         let mut readings = lock(&self.readings);
-        if change(&mut readings) {
-            self.restarted.store(now, Relaxed);
-        }
+        let result = change(&mut readings);
+        self.restarted.store(readings.restarted(), Relaxed);
         let sent = readings.in_injection_queue().unwrap_or(NONE);
         self.sent.store(sent, Relaxed);
         let under_way = readings.under_way().unwrap_or(NONE);
         self.under_way.store(under_way, Relaxed);
+        result
     }
 
     fn wake(&self) {
@@ -305,14 +319,9 @@ impl Probe {
         }
         drop(known);
         let now = nanos(clock::monotonic());
-        let mut goes_on = false;
-        self.change(now, |readings| {
-            if readings.is_idle() {
-                return false;
-            }
-            let has_stalled = readings.on_polled(now, self.gap(now), self.is_armed.load(Relaxed));
-            goes_on = !readings.is_idle();
-            has_stalled
+        let goes_on = self.change(|readings| {
+            readings.on_polled(now, self.gap(now), self.is_armed.load(Relaxed));
+            !readings.is_idle()
         });
         if goes_on {
             // A task that wakes itself while it runs goes to the back of the queue, not to the

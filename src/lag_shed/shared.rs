@@ -246,15 +246,10 @@ impl Shared {
     /// The state in the worst runtime.
     pub(super) fn snapshot(&self) -> LagShedSnapshot {
         let bound = lock(&self.bound).clone();
-        let is_forced = self.is_forced.load(Relaxed);
         let mut worst = LagShedSnapshot {
-            state: if is_forced {
-                LagState::Shedding
-            } else {
-                LagState::Normal
-            },
+            state: LagState::Normal,
             lag: Duration::ZERO,
-            shed: f64::from(u8::from(is_forced)),
+            shed: 0.0,
             runtimes: bound.len(),
             rejected: self.reporter.rejected(),
             would_reject: self.reporter.would_reject(),
@@ -265,6 +260,9 @@ impl Shared {
             worst.state = worst.state.max(one.law.state());
             worst.lag = worst.lag.max(Duration::from_nanos(one.lag));
             worst.shed = worst.shed.max(one.shed);
+        }
+        if self.is_forced.load(Relaxed) {
+            (worst.state, worst.shed) = (LagState::Shedding, 1.0);
         }
         worst
     }

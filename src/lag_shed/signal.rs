@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -93,10 +93,10 @@ impl LoadSignal {
     /// Returns an error if the limit is 0, or if the system does not report the memory of the
     /// process (Linux does, in `/proc/self/status`).
     pub fn memory_limit(bytes: u64) -> io::Result<Self> {
-        let limit = ConfigError::check("bytes", bytes, 1..=u64::MAX)
+        ConfigError::check("bytes", bytes, 1..=u64::MAX)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         resident()?;
-        let read = move || resident().map_or(0.0, |used| memory_pressure(used, limit));
+        let read = move || resident().map_or(0.0, |used| memory_pressure(used, bytes));
         Ok(Self::every("memory", MEMORY_EVERY, read))
     }
 
@@ -167,19 +167,16 @@ fn parse_resident(status: &str) -> Option<u64> {
 /// The smallest limit from the group of version 2 (`0::/path`) up to the root.
 fn cgroup_limit(root: &Path, groups: &str) -> Option<u64> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let mut group: PathBuf = root.join(path);
-    let mut least = None;
-    while group.starts_with(root) {
+    let group = root.join(path);
+    let groups = group
+        .ancestors()
+        .take_while(|group| group.starts_with(root));
+    let limits = groups.filter_map(|group| {
+        let limit = fs::read_to_string(group.join("memory.max")).ok()?;
         // "max" is not a number: there is no limit.
-        let limit = fs::read_to_string(group.join("memory.max"))
-            .ok()
-            .and_then(|limit| limit.trim().parse().ok());
-        least = [least, limit].into_iter().flatten().min();
-        if !group.pop() {
-            break;
-        }
-    }
-    least
+        limit.trim().parse().ok()
+    });
+    limits.min()
 }
 
 #[cfg(test)]

@@ -259,27 +259,12 @@ fields!(MinBodyRate {
 
 impl Settings for RequestLimitSettings {
     fn check(&self) -> Result<(), ConfigError> {
-        if let Some(most) = self.raisable_to {
-            ConfigError::check("raisable_to", most, self.max_body..=u64::MAX)?;
-        }
-        let least = Duration::from_nanos(1);
-        for (field, timeout) in [
-            ("body_idle_timeout", self.body_idle_timeout),
-            ("body_timeout", self.body_timeout),
-        ] {
-            ConfigError::check(field, timeout.unwrap_or(least), least..=Duration::MAX)?;
-        }
-        if let Some(MinBodyRate {
-            bytes_per_second, ..
-        }) = self.min_body_rate
-        {
-            ConfigError::check(
-                "min_body_rate.bytes_per_second",
-                bytes_per_second,
-                1..=u64::MAX,
-            )?;
-        }
-        Ok(())
+        let times = Duration::from_nanos(1)..=Duration::MAX;
+        let rate = self.min_body_rate.map(|rate| rate.bytes_per_second);
+        ConfigError::check("raisable_to", self.raisable_to, self.max_body..=u64::MAX)?;
+        ConfigError::check("body_idle_timeout", self.body_idle_timeout, times.clone())?;
+        ConfigError::check("body_timeout", self.body_timeout, times)?;
+        ConfigError::check("min_body_rate.bytes_per_second", rate, 1..=u64::MAX)
     }
 }
 

@@ -106,10 +106,8 @@ fields!(TimeoutSettings {
 
 impl Settings for TimeoutSettings {
     fn check(&self) -> Result<(), ConfigError> {
-        if let Some(most) = self.raisable_to {
-            ConfigError::check("raisable_to", most, self.duration..=Duration::MAX)?;
-        }
-        Ok(())
+        let allowed = self.duration..=Duration::MAX;
+        ConfigError::check("raisable_to", self.raisable_to, allowed)
     }
 }
 

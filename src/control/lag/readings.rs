@@ -16,7 +16,9 @@ pub(crate) struct Readings {
     /// The same, with the stalls included.
     whole: Waits,
     has_forgiven: bool,
-    stall: Option<Stall>,
+    stall: Stall,
+    /// The backlog of the stall is being served.
+    is_draining: bool,
     service: ServiceTime,
 }
 
@@ -40,8 +42,8 @@ struct Waits {
     last: Nanos,
 }
 
-/// A stall whose backlog is being served.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// The last stall.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Stall {
     ended: Nanos,
     length: Nanos,
@@ -115,9 +117,9 @@ impl Readings {
         }
     }
 
-    /// The probe is polled, `gap` after the last progress. Returns `true` if that ends a stall.
-    pub(crate) fn on_polled(&mut self, now: Nanos, gap: Nanos, is_armed: bool) -> bool {
-        let has_stalled = self.on_progress(now, gap, is_armed);
+    /// The probe is polled, `gap` after the last progress. That may end a stall.
+    pub(crate) fn on_polled(&mut self, now: Nanos, gap: Nanos, is_armed: bool) {
+        self.on_progress(now, gap, is_armed);
         for waits in [&mut self.counted, &mut self.whole] {
             let waited = now.saturating_sub(waits.since);
             match self.stage {
@@ -134,38 +136,38 @@ impl Readings {
             Stage::Sent => Stage::Again,
             Stage::Again | Stage::Idle => Stage::Idle,
         };
-        has_stalled
     }
 
-    /// A call passes, or the poll of a handler ends, `gap` after the last progress. Returns `true`
-    /// if that ends a stall.
-    pub(crate) fn on_progress(&mut self, now: Nanos, gap: Nanos, is_armed: bool) -> bool {
+    /// A call passes, or the poll of a handler ends, `gap` after the last progress. That may end a
+    /// stall.
+    pub(crate) fn on_progress(&mut self, now: Nanos, gap: Nanos, is_armed: bool) {
         let length = gap.min(self.waited(now));
         let is_queue = (self.has_forgiven || is_armed) && length < LONG;
-        if length <= STALL || is_queue {
-            return false;
+        if length > STALL && !is_queue {
+            (self.has_forgiven, self.is_draining) = (true, true);
+            self.stall = Stall { ended: now, length };
+            self.counted = Waits {
+                since: now,
+                ..Waits::default()
+            };
         }
-        self.has_forgiven = true;
-        self.stall = Some(Stall { ended: now, length });
-        self.counted = Waits {
-            since: now,
-            ..Waits::default()
-        };
-        true
+    }
+
+    /// The end of the last stall.
+    pub(crate) fn restarted(&self) -> Nanos {
+        self.stall.ended
     }
 
     /// Completes a reading, from the polls since the last one.
     pub(crate) fn on_tick(&mut self, tick: Tick, polls: Polls) -> Tick {
         self.service.on_polls(polls);
-        self.stall = self.stall.filter(|stall| {
-            let gone = tick.now.saturating_sub(stall.ended) / DRAINED;
-            let allowed = (stall.length + MARGIN).saturating_sub(gone);
-            allowed > 0 && tick.oldest <= allowed
-        });
+        let gone = tick.now.saturating_sub(self.stall.ended) / DRAINED;
+        let allowed = (self.stall.length + MARGIN).saturating_sub(gone);
+        self.is_draining &= allowed > 0 && tick.oldest <= allowed;
         Tick {
             probe_lag: self.lag(tick.now),
             returned: self.is_idle().then_some(self.whole.last),
-            is_draining: self.stall.is_some(),
+            is_draining: self.is_draining,
             residual: self.service.residual(tick.workers),
             interval: self.service.interval(tick.workers),
             ..tick

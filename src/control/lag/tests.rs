@@ -147,21 +147,18 @@ fn the_lag_is_the_longer_wait_or_the_age_of_the_probe() {
 fn a_stall_is_forgiven_once_and_its_backlog_drains() {
     let mut readings = Readings::default();
     readings.on_sent(0);
-    assert!(
-        !readings.on_progress(200 * MS, 50 * MS, false),
-        "it made progress"
-    );
-    assert!(
-        !readings.on_progress(200 * MS, 200 * MS, true),
-        "it is armed"
-    );
-    assert!(readings.on_progress(200 * MS, 200 * MS, false));
+    readings.on_progress(200 * MS, 50 * MS, false);
+    assert_eq!(readings.restarted(), 0, "it made progress");
+    readings.on_progress(200 * MS, 200 * MS, true);
+    assert_eq!(readings.restarted(), 0, "it is armed");
+    readings.on_progress(200 * MS, 200 * MS, false);
+    assert_eq!(readings.restarted(), 200 * MS);
     assert_eq!(readings.lag(210 * MS), 10 * MS);
-    assert!(!readings.on_progress(400 * MS, 200 * MS, false), "again");
-    assert!(
-        readings.on_progress(1400 * MS, 1200 * MS, true),
-        "no queue stands for so long"
-    );
+    readings.on_progress(400 * MS, 200 * MS, false);
+    assert_eq!(readings.restarted(), 200 * MS, "again");
+    readings.on_progress(1400 * MS, 1200 * MS, true);
+    let restarted = readings.restarted();
+    assert_eq!(restarted, 1400 * MS, "no queue stands for so long");
     // 1200 ms and a margin of 50 ms, less a quarter of the time that passes.
     assert!(read(&mut readings, 1800, 1150).is_draining);
     assert!(!read(&mut readings, 1800, 1151).is_draining);

@@ -180,8 +180,7 @@ impl Settings for LagThresholds {
         ConfigError::check("max_bound", self.max_bound, self.bound..=most)?;
         ConfigError::check("arm", self.arm, self.target..=most)?;
         ConfigError::check("max_arm", self.max_arm, self.arm..=most)?;
-        ConfigError::check("disarm_after", self.disarm_after, least..=most)?;
-        Ok(())
+        ConfigError::check("disarm_after", self.disarm_after, least..=most)
     }
 }
 

@@ -49,7 +49,6 @@ pub(super) struct Seawall {
     /// The calls of a worker are noted once between two readings, unless they are watched.
     stamp: u64,
     progressed: Nanos,
-    restarted: Nanos,
     polls: Polls,
     pended: u64,
     unpolled: u64,
@@ -105,7 +104,6 @@ impl Seawall {
             workers: vec![Worker::default(); workers],
             stamp: 1,
             progressed: 0,
-            restarted: 0,
             polls: Polls::default(),
             pended: 0,
             unpolled: 0,
@@ -114,7 +112,7 @@ impl Seawall {
 
     fn oldest(&self, now: Nanos) -> Nanos {
         let ages = self.workers.iter().filter_map(|worker| {
-            let age = now.saturating_sub(worker.queue.newest()?.max(self.restarted));
+            let age = now.saturating_sub(worker.queue.newest()?.max(self.readings.restarted()));
             (now.saturating_sub(worker.progressed) <= age / 2).then_some(age)
         });
         ages.max().unwrap_or(0)
@@ -124,9 +122,7 @@ impl Seawall {
         self.workers[w].progressed = now;
         let gap = now.saturating_sub(self.progressed);
         self.progressed = self.progressed.max(now);
-        if self.readings.on_progress(now, gap, self.terms.is_armed) {
-            self.restarted = now;
-        }
+        self.readings.on_progress(now, gap, self.terms.is_armed);
     }
 }
 
@@ -145,7 +141,7 @@ impl Law for Seawall {
         let sent = self.readings.in_injection_queue().unwrap_or(now);
         let call = Call {
             now,
-            restarted: self.restarted,
+            restarted: self.readings.restarted(),
             probe_age: now.saturating_sub(sent),
             injected,
             pended: self.pended,
@@ -185,9 +181,7 @@ impl Law for Seawall {
     fn on_probe_polled(&mut self, now: Us) {
         let now = nanos(now);
         let gap = now.saturating_sub(self.progressed);
-        if self.readings.on_polled(now, gap, self.terms.is_armed) {
-            self.restarted = now;
-        }
+        self.readings.on_polled(now, gap, self.terms.is_armed);
     }
 
     fn starts_mark(&mut self, w: usize, now: Us) -> bool {

@@ -221,7 +221,7 @@ mod request;
 mod seconds;
 mod sync;
 mod unwind;
-#[cfg(feature = "http")]
+#[cfg_attr(not(feature = "http"), path = "no_upload.rs")]
 mod upload;
 
 #[doc(inline)]

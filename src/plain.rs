@@ -118,7 +118,6 @@ where
         if let Some(held) = InFuture::<NeedsOf<P, PlainRequest<Req>>>::get(guard) {
             if const { <NeedsOf<P, PlainRequest<Req>> as Needs>::Settle::IS } {
                 let outcome = outcome(&self.results, result);
-                #[cfg(feature = "http")]
                 let outcome = crate::upload::judged(outcome, true);
                 held.settle(outcome);
             }

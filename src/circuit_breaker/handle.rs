@@ -209,8 +209,7 @@ impl CircuitBreaker {
 
     /// The state that the next call finds.
     pub fn state(&self) -> CircuitState {
-        let (look, now) = self.shared.look();
-        CircuitState::of(&look, now)
+        CircuitState::of(&self.shared.look())
     }
 
     /// The state, and what the breaker has counted. `rejected`, `would_reject`, `totals` and

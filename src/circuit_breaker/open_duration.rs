@@ -29,20 +29,19 @@ pub(super) const LEAST: Duration = Duration::from_millis(1);
 /// Two values are equal if their numbers are equal, or if they are clones with the same function.
 /// With the feature `serde`, a value with a function returns an error when it is serialized.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(from = "Form"))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(remote = "Self", deny_unknown_fields))]
 pub struct OpenDuration {
-    length: Length,
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    initial: Duration,
+    factor: f64,
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    max: Duration,
+    #[cfg_attr(feature = "serde", serde(default))]
     jitter: f64,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Length {
-    Exponential {
-        initial: Duration,
-        factor: f64,
-        max: Duration,
-    },
-    FromFn(Function),
+    /// Replaces the three durations.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    function: Option<Function>,
 }
 
 /// It is equal to its clones only.
@@ -52,18 +51,10 @@ struct Function(Arc<dyn Fn(u32) -> Duration + Send + Sync>);
 /// How it is written: `"5s"`, or `{ initial = "5s", factor = 2.0, max = "1m", jitter = 0.1 }`.
 #[cfg(feature = "serde")]
 #[derive(serde::Serialize, serde::Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
+#[serde(untagged)]
 enum Form {
     Fixed(#[serde(with = "humantime_serde")] Duration),
-    Exponential {
-        #[serde(with = "humantime_serde")]
-        initial: Duration,
-        factor: f64,
-        #[serde(with = "humantime_serde")]
-        max: Duration,
-        #[serde(default)]
-        jitter: f64,
-    },
+    Grows(#[serde(with = "OpenDuration")] OpenDuration),
 }
 
 // === impl OpenDuration ===
@@ -78,12 +69,11 @@ impl OpenDuration {
     /// `initial` is 1 ms to a day, `max` is `initial` to a day, `factor` is 1 to 100.
     pub const fn exponential(initial: Duration, factor: f64, max: Duration) -> Self {
         Self {
-            length: Length::Exponential {
-                initial,
-                factor,
-                max,
-            },
+            initial,
+            factor,
+            max,
             jitter: 0.0,
+            function: None,
         }
     }
 
@@ -96,8 +86,8 @@ impl OpenDuration {
     /// seconds.
     pub fn from_fn(length: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
         Self {
-            length: Length::FromFn(Function(Arc::new(length))),
-            jitter: 0.0,
+            function: Some(Function(Arc::new(length))),
+            ..Self::exponential(Self::DEFAULT, 1.0, DAY)
         }
     }
 
@@ -111,32 +101,21 @@ impl OpenDuration {
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        if let Length::Exponential {
-            initial,
-            factor,
-            max,
-        } = self.length
-        {
-            ConfigError::check("open_duration", initial, LEAST..=DAY)?;
-            ConfigError::check("open_duration.factor", factor, 1.0..=100.0)?;
-            ConfigError::check("open_duration.max", max, initial..=DAY)?;
-        }
+        ConfigError::check("open_duration", self.initial, LEAST..=DAY)?;
+        ConfigError::check("open_duration.factor", self.factor, 1.0..=100.0)?;
+        ConfigError::check("open_duration.max", self.max, self.initial..=DAY)?;
         ConfigError::check("open_duration.jitter", self.jitter, 0.0..=1.0)
     }
 
     /// `dice` within `0.0..1.0` decides on the jitter.
     pub(super) fn after(&self, failed_recoveries: u32, dice: f64) -> Duration {
-        let (length, max) = match &self.length {
-            Length::Exponential {
-                initial,
-                factor,
-                max,
-            } => {
-                let times = factor.powi(i32::try_from(failed_recoveries).unwrap_or(i32::MAX));
-                let length = Duration::try_from_secs_f64(initial.as_secs_f64() * times);
-                (length.unwrap_or(Duration::MAX), *max)
-            }
-            Length::FromFn(function) => (function.0(failed_recoveries), Duration::MAX),
+        let (length, max) = if let Some(Function(function)) = &self.function {
+            (function(failed_recoveries), Duration::MAX)
+        } else {
+            let times = i32::try_from(failed_recoveries).unwrap_or(i32::MAX);
+            let length = self.initial.as_secs_f64() * self.factor.powi(times);
+            let length = Duration::try_from_secs_f64(length);
+            (length.unwrap_or(Duration::MAX), self.max)
         };
         let length = length.min(max);
         if self.jitter == 0.0 {
@@ -158,60 +137,39 @@ impl From<Duration> for OpenDuration {
 #[cfg(feature = "http")]
 impl Fields for OpenDuration {
     fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
-        match &self.length {
-            Length::Exponential {
-                initial,
-                factor,
-                max,
-            } => {
-                each(path.to_owned(), format!("{initial:?}"));
-                each(format!("{path}.factor"), format!("{factor:?}"));
-                each(format!("{path}.max"), format!("{max:?}"));
-            }
-            Length::FromFn(function) => each(path.to_owned(), format!("{function:?}")),
+        if let Some(function) = &self.function {
+            each(path.to_owned(), format!("{function:?}"));
+        } else {
+            each(path.to_owned(), format!("{:?}", self.initial));
+            each(format!("{path}.factor"), format!("{:?}", self.factor));
+            each(format!("{path}.max"), format!("{:?}", self.max));
         }
         each(format!("{path}.jitter"), format!("{:?}", self.jitter));
     }
 }
 
 #[cfg(feature = "serde")]
-impl From<Form> for OpenDuration {
-    fn from(form: Form) -> Self {
-        match form {
-            Form::Fixed(duration) => duration.into(),
-            Form::Exponential {
-                initial,
-                factor,
-                max,
-                jitter,
-            } => Self::exponential(initial, factor, max).jitter(jitter),
+impl serde::Serialize for OpenDuration {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if self.function.is_some() {
+            return Err(serde::ser::Error::custom("the open duration is a function"));
         }
+        let form = if *self == self.initial.into() {
+            Form::Fixed(self.initial)
+        } else {
+            Form::Grows(self.clone())
+        };
+        form.serialize(to)
     }
 }
 
 #[cfg(feature = "serde")]
-impl serde::Serialize for OpenDuration {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let jitter = self.jitter;
-        let Length::Exponential {
-            initial,
-            factor,
-            max,
-        } = self.length
-        else {
-            return Err(serde::ser::Error::custom("the open duration is a function"));
-        };
-        let form = if *self == initial.into() {
-            Form::Fixed(initial)
-        } else {
-            Form::Exponential {
-                initial,
-                factor,
-                max,
-                jitter,
-            }
-        };
-        form.serialize(serializer)
+impl<'de> serde::Deserialize<'de> for OpenDuration {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(match Form::deserialize(from)? {
+            Form::Fixed(length) => length.into(),
+            Form::Grows(duration) => duration,
+        })
     }
 }
 

@@ -80,7 +80,7 @@ use crate::protocol::{Http, Plain, Protocol, Respond};
 /// To classify outcomes, make it from a [`CircuitBreakerLayer`]:
 /// `CircuitBreakerReadyLayer::from(CircuitBreakerLayer::new(breaker).classify(..))`. It does not
 /// use the answers of that layer, since it rejects nothing.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct CircuitBreakerReadyLayer<X = Http> {
     gate: CircuitBreakerLayer<X>,
 }
@@ -136,14 +136,6 @@ impl<S, X: Clone> Layer<S> for CircuitBreakerReadyLayer<X> {
             grant: None,
             waiting: None,
         }
-    }
-}
-
-impl<X> fmt::Debug for CircuitBreakerReadyLayer<X> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("CircuitBreakerReadyLayer")
-            .field(self.gate.policy())
-            .finish()
     }
 }
 

@@ -24,7 +24,6 @@ use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::sync::lock;
 use crate::unwind;
-#[cfg(feature = "http")]
 use crate::upload;
 
 type Hook = Arc<dyn Fn(&Transition) + Send + Sync>;
@@ -52,27 +51,15 @@ pub struct CircuitToken {
     time: u64,
 }
 
-/// Without request bodies, a service never waits for one.
-#[cfg(not(feature = "http"))]
-mod upload {
-    use std::time::Duration;
-
-    pub(super) const fn waited_before() -> Duration {
-        Duration::ZERO
-    }
-
-    pub(super) const fn waited() -> Duration {
-        Duration::ZERO
-    }
-
-    pub(super) const fn is_callers_fault(_: bool) -> bool {
-        false
-    }
-}
-
 // === impl Shared ===
 
 impl Times for Shared {
+    #[inline]
+    fn now(&self) -> u64 {
+        let time = clock::now().saturating_duration_since(self.origin);
+        time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
+    }
+
     fn open(&self, failed_recoveries: u32, generation: u64) -> u64 {
         let settings = self.settings.get();
         let dice = fastrand::Rng::with_seed(self.seed.wrapping_add(generation)).f64();
@@ -118,22 +105,15 @@ impl Shared {
         }
     }
 
-    #[inline]
-    fn now(&self) -> u64 {
-        let time = clock::now().saturating_duration_since(self.origin);
-        time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
-    }
-
-    /// The present state, and the time now.
-    pub(super) fn look(&self) -> (Look, u64) {
-        let now = self.now();
-        (self.breaker.look(now, self), now)
+    /// The present state.
+    pub(super) fn look(&self) -> Look {
+        self.breaker.look(self)
     }
 
     /// Registers the series, and publishes the state.
     #[inline]
     pub(super) fn register(&self) {
-        self.reporter.circuit_seen(|| self.look().0.circuit.mode);
+        self.reporter.circuit_seen(|| self.look().circuit.mode);
     }
 
     /// Reports the changes of state, if there are any: one at a time, in order, outside any lock.
@@ -153,12 +133,12 @@ impl Shared {
     }
 
     pub(super) fn trip(&self) {
-        self.breaker.trip(self.now(), self);
+        self.breaker.trip(self);
         self.report();
     }
 
     pub(super) fn force(&self, to: Mode) {
-        self.breaker.force(to, self.now(), self);
+        self.breaker.force(to, self);
         self.report();
     }
 }
@@ -192,7 +172,7 @@ impl Shared {
     /// the call.
     #[inline(always)]
     pub(super) fn reserve(&self) -> Result<CircuitToken, Rejected> {
-        let admitted = self.breaker.admit(|| self.now(), self);
+        let admitted = self.breaker.admit(self);
         self.report();
         admitted.map(|word| CircuitToken { word, time: 0 })
     }
@@ -212,7 +192,7 @@ impl Shared {
 
     /// Returns whether the breaker would grant a reserved token again.
     pub(super) fn is_current(&self, token: CircuitToken) -> bool {
-        self.breaker.is_current(token.word, || self.now())
+        self.breaker.is_current(token.word, self)
     }
 
     /// Starts the call now.
@@ -237,8 +217,7 @@ impl Shared {
         let took = self.took(token);
         token.measured(took.unwrap_or(0));
         if !self.is_slow(took) {
-            let now = || self.now();
-            self.breaker.begin_response(&mut token.word, now, self);
+            self.breaker.begin_response(&mut token.word, self);
         }
         self.report();
     }
@@ -282,10 +261,9 @@ impl Shared {
 
     #[inline]
     fn count(&self, admitted: Option<Word>, sample: Sample, outcome: Outcome, took: Option<u64>) {
-        let now = || self.now();
         let reached = match admitted {
-            Some(word) => self.breaker.record(word, now, sample, self),
-            None => self.breaker.record_unadmitted(now, sample, self),
+            Some(word) => self.breaker.record(word, sample, self),
+            None => self.breaker.record_unadmitted(sample, self),
         };
         if reached.is_any() {
             self.reporter.circuit_reached(reached);
@@ -304,7 +282,7 @@ impl Shared {
     }
 
     fn release(&self, word: Word) {
-        if self.breaker.release(word, || self.now(), self) {
+        if self.breaker.release(word, self) {
             self.changed.notify_waiters();
         }
         self.report();
@@ -343,9 +321,8 @@ impl Drop for Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (look, now) = self.look();
         f.debug_struct("CircuitBreaker")
-            .field("state", &CircuitState::of(&look, now))
+            .field("state", &CircuitState::of(&self.look()))
             .field("settings", &self.settings.get())
             .field("reporter", &self.reporter)
             .finish_non_exhaustive()

@@ -162,8 +162,9 @@ impl CircuitState {
         }
     }
 
-    pub(super) fn of(look: &Look, now: u64) -> Self {
-        Self::new(look.circuit.mode, look.circuit.until.saturating_sub(now))
+    pub(super) fn of(look: &Look) -> Self {
+        let left = look.circuit.until.saturating_sub(look.now);
+        Self::new(look.circuit.mode, left)
     }
 }
 
@@ -178,14 +179,14 @@ impl fmt::Display for CircuitState {
 impl CircuitBreakerSnapshot {
     pub(super) fn of(shared: &Shared) -> Self {
         let breaker = &shared.breaker;
-        let (look, now) = shared.look();
+        let look = shared.look();
         let (circuit, counts) = (&look.circuit, &look.counts);
         let totals = breaker.totals();
         let [failure_rate, slow_call_rate, consecutive_failures] = breaker.reached_totals();
         let is_enough = counts.calls >= breaker.rules.get().minimum_calls.into();
         Self {
-            state: CircuitState::of(&look, now),
-            in_state: Duration::from_nanos(now.saturating_sub(circuit.since)),
+            state: CircuitState::of(&look),
+            in_state: Duration::from_nanos(look.now.saturating_sub(circuit.since)),
             transitions: circuit.transitions,
             failed_recoveries: circuit.failed_recoveries,
             probes: circuit.probes.outstanding,

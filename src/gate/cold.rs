@@ -20,7 +20,6 @@ use crate::protocol::{Protocol, Respond, by_default, responder};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
-#[cfg(feature = "http")]
 pub(super) use crate::upload::Listening;
 
 pin_project! {
@@ -277,15 +276,4 @@ where
         isolation.caught(payload);
         protocol.reject(again, memo, &default, X::Kept::default())
     })
-}
-
-/// Without the feature `http` there is no upload.
-#[cfg(not(feature = "http"))]
-pub(super) struct Listening;
-
-#[cfg(not(feature = "http"))]
-impl Listening {
-    pub(super) fn new() -> Self {
-        Self
-    }
 }

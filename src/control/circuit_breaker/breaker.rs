@@ -10,7 +10,7 @@ use crate::sync::{
 
 use super::probes::Probes;
 use super::rules::{LiveRules, Reached, Rules};
-use super::state::{Change, Circuit, Rejected, Times};
+use super::state::{At, Change, Circuit, Rejected, Times};
 use super::window::{Counts, Sample, Window};
 use super::word::{Mode, TransitionCause, Word, era, update_in_era};
 
@@ -48,6 +48,7 @@ struct Locked {
 pub(crate) struct Look {
     /// The state that the next call finds.
     pub(crate) circuit: Circuit,
+    pub(crate) now: u64,
     /// The counts of the window in that state, or those of the probes; while the breaker is open,
     /// the counts on which it opened.
     pub(crate) counts: Counts,
@@ -90,12 +91,17 @@ impl Breaker {
 
     /// Changes the state. `change` runs outside the lock, since it may run code of a user, and runs
     /// again if another thread has changed the state meanwhile.
-    fn update<T>(&self, change: impl Fn(&mut Circuit, &Rules) -> T) -> T {
+    fn update<R, T: Times>(
+        &self,
+        now: u64,
+        times: &T,
+        change: impl Fn(&mut Circuit, &At<'_, T>) -> R,
+    ) -> R {
         loop {
             let before = self.lock().circuit.clone();
             let mut circuit = before.clone();
-            let rules = self.rules.get();
-            let result = change(&mut circuit, &rules);
+            let rules = &self.rules.get();
+            let result = change(&mut circuit, &At { now, rules, times });
             if circuit == before {
                 return result;
             }
@@ -128,22 +134,22 @@ impl Breaker {
     }
 
     /// Opens the breaker, if it is closed or half-open, as if a threshold were reached.
-    pub(crate) fn trip(&self, now: u64, times: &impl Times) {
-        self.update(|circuit, rules| {
-            circuit.advance(now, true, rules, times);
+    pub(crate) fn trip(&self, times: &impl Times) {
+        self.update(times.now(), times, |circuit, at| {
+            circuit.advance(true, at);
             if let Mode::Closed | Mode::HalfOpen = circuit.mode {
-                circuit.open(TransitionCause::ByHand, now, Counts::default(), times);
+                circuit.open(TransitionCause::ByHand, Counts::default(), at);
             }
         });
     }
 
     /// Forces a state, unless the breaker is in that state. A closed breaker that is closed again
     /// has an empty window.
-    pub(crate) fn force(&self, to: Mode, now: u64, times: &impl Times) {
-        self.update(|circuit, rules| {
-            circuit.advance(now, true, rules, times);
+    pub(crate) fn force(&self, to: Mode, times: &impl Times) {
+        self.update(times.now(), times, |circuit, at| {
+            circuit.advance(true, at);
             if circuit.mode != to || to == Mode::Closed {
-                circuit.enter(to, TransitionCause::ByHand, now, None, Counts::default());
+                circuit.enter(to, TransitionCause::ByHand, at.now, None, Counts::default());
             }
         });
     }
@@ -173,17 +179,22 @@ impl Breaker {
         locked.is_reporting = false;
     }
 
-    /// The state at a time, with all values that belong to it.
-    pub(crate) fn look(&self, now: u64, times: &impl Times) -> Look {
+    /// The present state, with all values that belong to it.
+    pub(crate) fn look(&self, times: &impl Times) -> Look {
+        let (now, rules) = (times.now(), &self.rules.get());
         let mut circuit = self.lock().circuit.clone();
-        circuit.advance(now, false, &self.rules.get(), times);
+        circuit.advance(false, &At { now, rules, times });
         let counts = match circuit.mode {
             Mode::Closed | Mode::ObserveOnly => self.window.counts(era(circuit.generation), now),
             Mode::HalfOpen => circuit.probes.counts(),
             Mode::Open => circuit.decided_on,
             Mode::ForcedOpen | Mode::ForcedClosed => Counts::default(),
         };
-        Look { circuit, counts }
+        Look {
+            circuit,
+            now,
+            counts,
+        }
     }
 
     /// The counts of all calls so far.
@@ -211,17 +222,13 @@ impl Breaker {
         Some(self.word()).filter(|word| word.is_plain())
     }
 
-    /// Decides about a call. It reads `now` unless the state admits all calls.
-    pub(crate) fn admit(
-        &self,
-        now: impl FnOnce() -> u64,
-        times: &impl Times,
-    ) -> Result<Word, Rejected> {
+    /// Decides about a call. It reads the time unless the state admits all calls.
+    pub(crate) fn admit(&self, times: &impl Times) -> Result<Word, Rejected> {
         let word = self.word();
         if word.admits_all() {
             return Ok(word);
         }
-        let now = now();
+        let now = times.now();
         if word.is(Mode::Open) {
             let left = self.open_until.load(Ordering::Acquire).saturating_sub(now);
             if left > 0 {
@@ -233,104 +240,78 @@ impl Breaker {
 
     #[cold]
     fn admit_probe(&self, now: u64, times: &impl Times) -> Result<Word, Rejected> {
-        self.update(|circuit, rules| {
-            circuit.admit(now, rules, times)?;
+        self.update(now, times, |circuit, at| {
+            circuit.admit(at)?;
             Ok(self.word_of(circuit))
         })
     }
 
     /// Returns whether the state that admitted a call is the current one, and its time is not over.
-    pub(crate) fn is_current(&self, word: Word, now: impl FnOnce() -> u64) -> bool {
+    pub(crate) fn is_current(&self, word: Word, times: &impl Times) -> bool {
         self.word().generation() == word.generation()
-            && (word.admits_all() || now() < self.lock().circuit.until)
+            && (word.admits_all() || times.now() < self.lock().circuit.until)
     }
 
     /// Notes in the breaker, and in the word of the call, that the response of a probe has begun.
     #[allow(dead_code, reason = "without a protocol nothing begins before it ends")]
-    pub(crate) fn begin_response(
-        &self,
-        word: &mut Word,
-        now: impl FnOnce() -> u64,
-        times: &impl Times,
-    ) {
-        if self.update_probe(*word, now, |probes| probes.begun += 1, times) {
+    pub(crate) fn begin_response(&self, word: &mut Word, times: &impl Times) {
+        if self.update_probe(*word, |probes| probes.begun += 1, times) {
             *word = word.begun();
         }
     }
 
     /// Changes a probe. Returns `false` if the call is none, or if its half-open time is over.
-    fn update_probe(
-        &self,
-        word: Word,
-        now: impl FnOnce() -> u64,
-        change: impl Fn(&mut Probes),
-        times: &impl Times,
-    ) -> bool {
+    fn update_probe(&self, word: Word, change: impl Fn(&mut Probes), times: &impl Times) -> bool {
         if !word.is(Mode::HalfOpen) {
             return false;
         }
-        let (generation, now) = (word.generation(), now());
-        self.update(|circuit, rules| circuit.update_probe(generation, now, &change, rules, times))
+        let generation = word.generation();
+        self.update(times.now(), times, |circuit, at| {
+            circuit.update_probe(generation, &change, at)
+        })
     }
 }
 
 // === impl Breaker: outcomes ===
 
 impl Breaker {
-    /// Records the outcome of a call that was admitted with this word. It reads `now` for a window
-    /// of time, and if the state may change. Returns the thresholds that the outcome reached.
+    /// Records the outcome of a call that was admitted with this word. It reads the time for a
+    /// window of time, and if the state may change. Returns the thresholds that the outcome
+    /// reached.
     #[inline]
-    pub(crate) fn record(
-        &self,
-        admitted: Word,
-        now: impl Fn() -> u64,
-        sample: Sample,
-        times: &impl Times,
-    ) -> Reached {
+    pub(crate) fn record(&self, admitted: Word, sample: Sample, times: &impl Times) -> Reached {
         let word = self.word();
         if !word.counts() || word.generation() != admitted.generation() {
-            self.record_elsewhere(admitted, now, sample, times);
+            self.record_elsewhere(admitted, sample, times);
             return Reached::default();
         }
         let consecutive = self.count_consecutive(word, sample.failed());
-        let counts = self.window.record(word.era(), &now, sample);
+        let counts = self.window.record(word.era(), || times.now(), sample);
         if counts.is_none() && consecutive == 0 && word.is(Mode::Closed) {
             return Reached::default();
         }
-        self.judge(word, now, counts, consecutive, times)
+        self.judge(word, counts, consecutive, times)
     }
 
     /// Records the outcome of a probe, or of a call that belongs to no window.
     #[cold]
-    fn record_elsewhere(
-        &self,
-        admitted: Word,
-        now: impl FnOnce() -> u64,
-        sample: Sample,
-        times: &impl Times,
-    ) {
+    fn record_elsewhere(&self, admitted: Word, sample: Sample, times: &impl Times) {
         self.window.record_past(sample);
         let finish = |probes: &mut Probes| probes.finish(admitted.has_begun(), sample);
-        self.update_probe(admitted, now, finish, times);
+        self.update_probe(admitted, finish, times);
     }
 
     /// Records a call that was not admitted. It counts in states that count every call.
-    pub(crate) fn record_unadmitted(
-        &self,
-        now: impl Fn() -> u64,
-        sample: Sample,
-        times: &impl Times,
-    ) -> Reached {
+    pub(crate) fn record_unadmitted(&self, sample: Sample, times: &impl Times) -> Reached {
         if self.word().is(Mode::HalfOpen) {
-            let now = now();
-            self.update(|circuit, rules| circuit.end_half_open(now, rules, times));
+            self.update(times.now(), times, Circuit::end_half_open);
         }
         let word = self.word();
         if !word.counts() {
             self.window.record_past(sample);
             return Reached::default();
         }
-        self.record(word, now, sample, times)
+        self.record(word, sample, times)
     }
 
     /// A call has no outcome.
@@ -340,14 +321,9 @@ impl Breaker {
 
     /// A call has no outcome, or is not made: a probe releases its slot. Returns whether the call
     /// had one.
-    pub(crate) fn release(
-        &self,
-        admitted: Word,
-        now: impl FnOnce() -> u64,
-        times: &impl Times,
-    ) -> bool {
+    pub(crate) fn release(&self, admitted: Word, times: &impl Times) -> bool {
         let release = |probes: &mut Probes| probes.release(admitted.has_begun());
-        self.update_probe(admitted, now, release, times)
+        self.update_probe(admitted, release, times)
     }
 
     /// The number of consecutive failures with this outcome, if the rules use it.
@@ -376,7 +352,6 @@ impl Breaker {
     fn judge(
         &self,
         word: Word,
-        now: impl Fn() -> u64,
         counts: Option<Counts>,
         consecutive: u32,
         times: &impl Times,
@@ -388,7 +363,7 @@ impl Breaker {
             None if is_closed || self.reached.load(Ordering::Relaxed) as u32 == 0 => {
                 Counts::default()
             }
-            None => self.window.counts(word.era(), now()),
+            None => self.window.counts(word.era(), times.now()),
         };
         let reached = self.rules.get().reached(&counts, consecutive);
         if !is_closed {
@@ -397,7 +372,7 @@ impl Breaker {
         let Some(cause) = reached.cause() else {
             return Reached::default();
         };
-        let now = now();
+        let now = times.now();
         // Reads also the counts that the rates do not need.
         let whole = self.window.counts(word.era(), now);
         let counts = Counts {
@@ -406,10 +381,10 @@ impl Breaker {
             took: whole.took,
             ..counts
         };
-        let is_opened = self.update(|circuit, _| {
+        let is_opened = self.update(now, times, |circuit, at| {
             let is_current = circuit.generation == word.generation();
             if is_current {
-                circuit.open(cause, now, counts, times);
+                circuit.open(cause, counts, at);
             }
             is_current
         });

@@ -9,9 +9,13 @@ use super::state::Times;
 use super::window::{Sample, Window};
 use super::word::{Mode, TransitionCause, Word};
 
-struct Fixed;
+struct Fixed(u64);
 
 impl Times for Fixed {
+    fn now(&self) -> u64 {
+        self.0
+    }
+
     fn open(&self, _: u32, _: u64) -> u64 {
         100
     }
@@ -50,19 +54,19 @@ fn with(rules: &Rules) -> Arc<Breaker> {
 }
 
 fn enter(breaker: &Breaker, now: u64) -> Option<Word> {
-    breaker.admit(|| now, &Fixed).ok()
+    breaker.admit(&Fixed(now)).ok()
 }
 
 fn record(breaker: &Breaker, word: Word, now: u64, failed: bool) {
-    breaker.record(word, || now, sample(failed), &Fixed);
+    breaker.record(word, sample(failed), &Fixed(now));
 }
 
 fn mode(breaker: &Breaker, now: u64) -> Mode {
-    breaker.look(now, &Fixed).circuit.mode
+    breaker.look(&Fixed(now)).circuit.mode
 }
 
 fn outstanding(breaker: &Breaker, now: u64) -> u32 {
-    breaker.look(now, &Fixed).circuit.probes.outstanding
+    breaker.look(&Fixed(now)).circuit.probes.outstanding
 }
 
 /// All interleavings with at most three preemptions, for tests that read the rules: they are many
@@ -80,7 +84,7 @@ fn changes(breaker: &Breaker) -> Vec<(Mode, Mode)> {
 }
 
 fn opened(breaker: &Breaker) -> u64 {
-    breaker.trip(0, &Fixed);
+    breaker.trip(&Fixed(0));
     assert_eq!(changes(breaker), [(Mode::Closed, Mode::Open)]);
     100
 }
@@ -203,7 +207,7 @@ fn an_older_failure_is_not_in_the_row() {
             &breaker,
             move |breaker| record(breaker, old, 0, true),
             |breaker| {
-                breaker.force(Mode::Closed, 0, &Fixed);
+                breaker.force(Mode::Closed, &Fixed(0));
                 let new = enter(breaker, 0).unwrap();
                 record(breaker, new, 0, true);
                 assert_eq!(mode(breaker, 0), Mode::Closed);
@@ -256,7 +260,7 @@ fn it_is_half_open_once_and_admits_no_more_than_its_probes() {
         );
         assert_eq!(outstanding(&breaker, over), 2);
         assert_eq!(changes(&breaker), [(Mode::Open, Mode::HalfOpen)]);
-        assert!(breaker.release(probe, || over, &Fixed));
+        assert!(breaker.release(probe, &Fixed(over)));
         assert!(enter(&breaker, over).is_some());
     });
 }
@@ -277,7 +281,7 @@ fn two_find_the_open_time_over() {
 }
 
 #[test]
-fn a_place_that_is_given_back_is_not_lost() {
+fn a_slot_that_is_released_is_not_lost() {
     loom::model(|| {
         let breaker = breaker();
         let over = opened(&breaker);
@@ -285,7 +289,7 @@ fn a_place_that_is_given_back_is_not_lost() {
         let second = enter(&breaker, over).unwrap();
         race(
             &breaker,
-            move |breaker| assert!(breaker.release(first, || over, &Fixed)),
+            move |breaker| assert!(breaker.release(first, &Fixed(over))),
             |breaker| record(breaker, second, over, false),
         );
         assert_eq!(outstanding(&breaker, over), 0);
@@ -298,17 +302,17 @@ fn a_place_that_is_given_back_is_not_lost() {
 
 /// A probe of an earlier half-open time takes no slot of the next one, however soon that begins.
 #[test]
-fn a_stale_probe_gives_back_no_place_of_the_next() {
+fn a_stale_probe_releases_no_slot_of_the_next() {
     loom::model(|| {
         let breaker = breaker();
         let over = opened(&breaker);
         let probe = enter(&breaker, over).unwrap();
         race(
             &breaker,
-            move |breaker| breaker.release(probe, || over, &Fixed),
+            move |breaker| breaker.release(probe, &Fixed(over)),
             |breaker| {
-                breaker.force(Mode::Closed, over, &Fixed);
-                breaker.trip(over, &Fixed);
+                breaker.force(Mode::Closed, &Fixed(over));
+                breaker.trip(&Fixed(over));
                 assert!(enter(breaker, over + 100).is_some());
             },
         );
@@ -346,9 +350,9 @@ fn a_late_probe_races_with_the_end_of_the_half_open_time() {
             move |breaker| record(breaker, probe, end, false),
             |breaker| enter(breaker, end),
         );
-        let mut told = changes(&breaker);
-        assert_eq!(told.remove(0), (Mode::Open, Mode::HalfOpen));
-        assert_eq!(told, [(Mode::HalfOpen, Mode::Open)]);
+        let mut reported = changes(&breaker);
+        assert_eq!(reported.remove(0), (Mode::Open, Mode::HalfOpen));
+        assert_eq!(reported, [(Mode::HalfOpen, Mode::Open)]);
         assert_eq!(enter(&breaker, end), None);
     });
 }
@@ -362,40 +366,40 @@ fn a_hand_and_a_threshold_race() {
         race(
             &breaker,
             move |breaker| record(breaker, word, 0, true),
-            |breaker| breaker.force(Mode::ForcedOpen, 0, &Fixed),
+            |breaker| breaker.force(Mode::ForcedOpen, &Fixed(0)),
         );
-        let told = changes(&breaker);
-        assert_eq!(told.last().unwrap().1, Mode::ForcedOpen);
-        assert!(told.windows(2).all(|pair| pair[0].1 == pair[1].0));
+        let reported = changes(&breaker);
+        assert_eq!(reported.last().unwrap().1, Mode::ForcedOpen);
+        assert!(reported.windows(2).all(|pair| pair[0].1 == pair[1].0));
     });
 }
 
 /// A thread that finds changes reports them, those of other threads included: each change is
 /// reported exactly once, in order.
 #[test]
-fn every_change_is_told_once_and_in_order() {
+fn every_change_is_reported_once_and_in_order() {
     loom::model(|| {
         let breaker = breaker();
-        let told = Arc::new(loom::sync::Mutex::new(Vec::new()));
-        let tell = |breaker: &Breaker, told: &loom::sync::Mutex<Vec<u64>>| {
+        let reported = Arc::new(loom::sync::Mutex::new(Vec::new()));
+        let report = |breaker: &Breaker, reported: &loom::sync::Mutex<Vec<u64>>| {
             breaker.report(|change| {
                 assert_eq!(change.cause, TransitionCause::ByHand);
-                told.lock().unwrap().push(change.number);
+                reported.lock().unwrap().push(change.number);
             });
         };
-        let theirs = told.clone();
+        let theirs = reported.clone();
         race(
             &breaker,
             move |breaker| {
-                breaker.force(Mode::ForcedOpen, 0, &Fixed);
-                tell(breaker, &theirs);
+                breaker.force(Mode::ForcedOpen, &Fixed(0));
+                report(breaker, &theirs);
             },
             |breaker| {
-                breaker.force(Mode::ObserveOnly, 0, &Fixed);
-                tell(breaker, &told);
+                breaker.force(Mode::ObserveOnly, &Fixed(0));
+                report(breaker, &reported);
             },
         );
-        assert_eq!(*told.lock().unwrap(), [1, 2]);
+        assert_eq!(*reported.lock().unwrap(), [1, 2]);
     });
 }
 
@@ -437,7 +441,7 @@ fn a_late_failure_of_an_older_state_changes_nothing() {
             },
         );
         assert_eq!(mode(&breaker, over), Mode::Closed);
-        assert_eq!(breaker.look(over, &Fixed).counts.calls, 0);
+        assert_eq!(breaker.look(&Fixed(over)).counts.calls, 0);
         assert_eq!(breaker.totals().failures, 1);
     });
 }

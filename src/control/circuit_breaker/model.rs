@@ -26,9 +26,13 @@ const RULES: Rules = Rules {
     slow_call: SLOW * MILLI,
 };
 
-struct Fixed;
+struct Fixed(u64);
 
 impl Times for Fixed {
+    fn now(&self) -> u64 {
+        self.0
+    }
+
     fn open(&self, _: u32, _: u64) -> u64 {
         OPEN * MILLI
     }
@@ -61,12 +65,12 @@ impl World {
         }
     }
 
-    fn now(&self) -> u64 {
-        self.model.now * MILLI
+    fn now(&self) -> Fixed {
+        Fixed(self.model.now * MILLI)
     }
 
     fn admit(&mut self) -> Result<(), TestCaseError> {
-        let admitted = self.breaker.admit(|| self.now(), &Fixed);
+        let admitted = self.breaker.admit(&self.now());
         prop_assert_eq!(admitted.is_ok(), self.model.acquire());
         match admitted {
             Ok(word) => {
@@ -74,10 +78,10 @@ impl World {
                 self.permits.push(granted);
             }
             Err(Rejected::Open(nanos)) => {
-                prop_assert_eq!(nanos, self.model.until * MILLI - self.now());
+                prop_assert_eq!(nanos, self.model.until * MILLI - self.now().0);
             }
             Err(Rejected::HalfOpen(nanos)) => {
-                prop_assert_eq!(nanos, self.model.until * MILLI - self.now());
+                prop_assert_eq!(nanos, self.model.until * MILLI - self.now().0);
                 prop_assert_eq!(self.model.mode, log::Mode::HalfOpen);
             }
             Err(Rejected::ForcedOpen) => prop_assert_eq!(self.model.mode, log::Mode::ForcedOpen),
@@ -86,7 +90,7 @@ impl World {
     }
 
     fn settle(&mut self, word: Option<Word>, outcome: Outcome, took: u64) {
-        let (breaker, now) = (&self.breaker, || self.now());
+        let (breaker, now) = (&self.breaker, self.now());
         let slow = took > SLOW;
         let failed = match outcome {
             Outcome::Success => false,
@@ -95,15 +99,15 @@ impl World {
             Outcome::Cancelled | Outcome::Ignored => {
                 breaker.ignore();
                 if let Some(word) = word {
-                    breaker.release(word, now, &Fixed);
+                    breaker.release(word, &now);
                 }
                 return;
             }
         };
         let sample = Sample::new(failed, slow, took * 1000);
         match word {
-            Some(word) => breaker.record(word, now, sample, &Fixed),
-            None => breaker.record_unadmitted(now, sample, &Fixed),
+            Some(word) => breaker.record(word, sample, &now),
+            None => breaker.record_unadmitted(sample, &now),
         };
     }
 
@@ -130,26 +134,26 @@ impl World {
             }
             Step::Advance(millis) => self.model.now += millis,
             Step::Trip => {
-                self.breaker.trip(now, &Fixed);
+                self.breaker.trip(&now);
                 self.model.catch_up();
                 if matches!(self.model.mode, log::Mode::Closed | log::Mode::HalfOpen) {
                     self.model.enter(log::Mode::Open, self.model.now);
                 }
             }
             Step::ForceOpen => {
-                self.breaker.force(Mode::ForcedOpen, now, &Fixed);
+                self.breaker.force(Mode::ForcedOpen, &now);
                 self.model.force(log::Mode::ForcedOpen);
             }
             Step::ForceClosed => {
-                self.breaker.force(Mode::ForcedClosed, now, &Fixed);
+                self.breaker.force(Mode::ForcedClosed, &now);
                 self.model.force(log::Mode::ForcedClosed);
             }
             Step::ObserveOnly => {
-                self.breaker.force(Mode::ObserveOnly, now, &Fixed);
+                self.breaker.force(Mode::ObserveOnly, &now);
                 self.model.force(log::Mode::ObserveOnly);
             }
             Step::Reset => {
-                self.breaker.force(Mode::Closed, now, &Fixed);
+                self.breaker.force(Mode::Closed, &now);
                 self.model.catch_up();
                 self.model.enter(log::Mode::Closed, self.model.now);
             }
@@ -159,8 +163,8 @@ impl World {
     }
 
     fn compare(&self) -> Result<(), TestCaseError> {
-        let (model, now) = (&self.model, self.now());
-        let look = self.breaker.look(now, &Fixed);
+        let model = &self.model;
+        let look = self.breaker.look(&self.now());
         let (mode, until) = (look.circuit.mode, look.circuit.until);
         let is_over = model.now >= model.until;
         match (model.mode, mode) {

@@ -52,14 +52,24 @@ pub(crate) enum Rejected {
     ForcedOpen,
 }
 
-/// The durations of states, in nanoseconds.
+/// The time now, and the durations of states, in nanoseconds.
 pub(crate) trait Times {
+    /// It is read only if a decision needs it.
+    fn now(&self) -> u64;
+
     /// The open time after this number of failed recoveries. It must be the same each time for the
     /// generation that ends. It may run code of a user.
     fn open(&self, failed_recoveries: u32, generation: u64) -> u64;
 
     /// The half-open time after this open time.
     fn half_open(&self, open: u64) -> u64;
+}
+
+/// The circumstances of a change: the time, the rules, and the durations of states.
+pub(super) struct At<'a, T> {
+    pub(super) now: u64,
+    pub(super) rules: &'a Rules,
+    pub(super) times: &'a T,
 }
 
 // === impl Rejected ===
@@ -92,19 +102,14 @@ impl Circuit {
     }
 
     /// Admits a call in the state that it finds, or rejects it.
-    pub(super) fn admit(
-        &mut self,
-        now: u64,
-        rules: &Rules,
-        times: &impl Times,
-    ) -> Result<(), Rejected> {
-        self.advance(now, true, rules, times);
-        let left = self.until.saturating_sub(now);
+    pub(super) fn admit(&mut self, at: &At<'_, impl Times>) -> Result<(), Rejected> {
+        self.advance(true, at);
+        let left = self.until.saturating_sub(at.now);
         match self.mode {
             Mode::Closed | Mode::ForcedClosed | Mode::ObserveOnly => Ok(()),
             Mode::Open => Err(Rejected::Open(left)),
             Mode::ForcedOpen => Err(Rejected::ForcedOpen),
-            Mode::HalfOpen if self.probes.admitted() >= rules.probes => {
+            Mode::HalfOpen if self.probes.admitted() >= at.rules.probes => {
                 Err(Rejected::HalfOpen(left))
             }
             Mode::HalfOpen => {
@@ -119,33 +124,25 @@ impl Circuit {
     pub(super) fn update_probe(
         &mut self,
         generation: u64,
-        now: u64,
         change: impl FnOnce(&mut Probes),
-        rules: &Rules,
-        times: &impl Times,
+        at: &At<'_, impl Times>,
     ) -> bool {
-        if self.generation != generation || self.expire(now, true, rules, times) {
+        if self.generation != generation || self.expire(true, at) {
             return false;
         }
         change(&mut self.probes);
-        self.conclude(false, now, rules, times);
+        self.conclude(false, at);
         true
     }
 
     /// Opens now, for a time that depends on the failed recoveries.
-    pub(super) fn open(
-        &mut self,
-        cause: TransitionCause,
-        now: u64,
-        counts: Counts,
-        times: &impl Times,
-    ) {
+    pub(super) fn open(&mut self, cause: TransitionCause, counts: Counts, at: &At<'_, impl Times>) {
         let failed_recoveries = match self.mode {
             Mode::HalfOpen => self.failed_recoveries.saturating_add(1),
             _ => 0,
         };
-        let lasts = times.open(failed_recoveries, self.generation);
-        self.enter(Mode::Open, cause, now, Some(lasts), counts);
+        let lasts = at.times.open(failed_recoveries, self.generation);
+        self.enter(Mode::Open, cause, at.now, Some(lasts), counts);
         self.failed_recoveries = failed_recoveries;
     }
 
@@ -188,53 +185,51 @@ impl Circuit {
 
     /// Changes to the state that a call finds now. If there is no call, because the state is only
     /// read, a half-open time does not start.
-    pub(super) fn advance(&mut self, now: u64, is_call: bool, rules: &Rules, times: &impl Times) {
-        while self.expire(now, is_call, rules, times) {}
+    pub(super) fn advance(&mut self, is_call: bool, at: &At<'_, impl Times>) {
+        while self.expire(is_call, at) {}
         // If the rules allow fewer probes than before, the finished ones may have decided.
-        if self.mode == Mode::HalfOpen && self.probes.admitted() >= rules.probes {
-            self.conclude(false, now, rules, times);
+        if self.mode == Mode::HalfOpen && self.probes.admitted() >= at.rules.probes {
+            self.conclude(false, at);
         }
     }
 
     /// Leaves a half-open state whose time is over.
-    pub(super) fn end_half_open(&mut self, now: u64, rules: &Rules, times: &impl Times) {
+    pub(super) fn end_half_open(&mut self, at: &At<'_, impl Times>) {
         if self.mode == Mode::HalfOpen {
-            self.expire(now, true, rules, times);
+            self.expire(true, at);
         }
     }
 
-    /// Leaves a state whose time is over by `now`. Returns whether there was one.
-    fn expire(&mut self, now: u64, is_call: bool, rules: &Rules, times: &impl Times) -> bool {
+    /// Leaves a state whose time is over. Returns whether there was one.
+    fn expire(&mut self, is_call: bool, at: &At<'_, impl Times>) -> bool {
         let over = self.until;
-        if now < over {
+        if at.now < over {
             return false;
         }
         match self.mode {
             Mode::Open => {
-                let lasts = is_call.then(|| times.half_open(over.saturating_sub(self.since)));
-                let at = if is_call { now } else { over };
+                let lasts = is_call.then(|| at.times.half_open(over.saturating_sub(self.since)));
+                let begins = if is_call { at.now } else { over };
                 let cause = TransitionCause::OpenTimeOver;
-                self.enter(Mode::HalfOpen, cause, at, lasts, Counts::default());
+                self.enter(Mode::HalfOpen, cause, begins, lasts, Counts::default());
             }
-            Mode::HalfOpen => self.conclude(true, over, rules, times),
+            Mode::HalfOpen => self.conclude(true, &At { now: over, ..*at }),
             _ => return false,
         }
         true
     }
 
     /// Leaves the half-open state if the probes have decided.
-    fn conclude(&mut self, is_over: bool, now: u64, rules: &Rules, times: &impl Times) {
+    fn conclude(&mut self, is_over: bool, at: &At<'_, impl Times>) {
         let counts = self.probes.counts();
-        match rules.decide(self.probes, is_over) {
+        match at.rules.decide(self.probes, is_over) {
             Verdict::Undecided => {}
             Verdict::Close => {
                 let cause = TransitionCause::ProbesSucceeded;
-                self.enter(Mode::Closed, cause, now, None, counts);
+                self.enter(Mode::Closed, cause, at.now, None, counts);
             }
-            Verdict::Open if is_over => {
-                self.open(TransitionCause::HalfOpenTimeOver, now, counts, times);
-            }
-            Verdict::Open => self.open(TransitionCause::ProbesFailed, now, counts, times),
+            Verdict::Open if is_over => self.open(TransitionCause::HalfOpenTimeOver, counts, at),
+            Verdict::Open => self.open(TransitionCause::ProbesFailed, counts, at),
         }
     }
 }

@@ -125,7 +125,7 @@ impl CountWindow {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn record(&self, era: u64, sample: Sample, past: &Tallies) -> Option<Counts> {
         let tag = tag::of_era(era);
         let Some(index) = self.claim(tag) else {

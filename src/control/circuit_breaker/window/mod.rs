@@ -65,7 +65,7 @@ impl Window {
 
     /// Counts a call, and returns the counts of the window with it. Returns `None` if the window
     /// has only fast successes, or if the sample is too late for it. A window of time reads `now`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn record(
         &self,
         era: u64,

@@ -4,6 +4,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::request::Target;
+
 /// A closure that is called for every panic.
 pub(crate) type Hook = Arc<dyn Fn(&PanicReport<'_>) + Send + Sync>;
 
@@ -20,25 +22,42 @@ pub struct RequestSummary {
     pub request_id: Option<::http::HeaderValue>,
 }
 
+/// Without the feature `http`, no request is kept.
+#[cfg(not(feature = "http"))]
+#[doc(hidden)]
+#[expect(unnameable_types, reason = "it has no values")]
+#[derive(Clone, Debug)]
+pub enum RequestSummary {}
+
 /// The report of a caught panic.
 pub struct PanicReport<'a> {
     payload: &'a (dyn Any + Send),
-    #[cfg(feature = "http")]
     request: Option<&'a RequestSummary>,
+}
+
+// === impl RequestSummary ===
+
+impl RequestSummary {
+    /// The properties of the request in events.
+    #[cfg(feature = "http")]
+    pub(crate) fn target(&self) -> Target<'_> {
+        Target {
+            method: self.method.as_str(),
+            path: self.uri.path(),
+        }
+    }
+
+    #[cfg(not(feature = "http"))]
+    pub(crate) fn target(&self) -> Target<'_> {
+        match *self {}
+    }
 }
 
 // === impl PanicReport ===
 
 impl<'a> PanicReport<'a> {
-    pub(crate) fn new(
-        payload: &'a (dyn Any + Send),
-        #[cfg(feature = "http")] request: Option<&'a RequestSummary>,
-    ) -> Self {
-        Self {
-            payload,
-            #[cfg(feature = "http")]
-            request,
-        }
+    pub(crate) fn new(payload: &'a (dyn Any + Send), request: Option<&'a RequestSummary>) -> Self {
+        Self { payload, request }
     }
 
     /// The payload of the panic.
@@ -60,11 +79,10 @@ impl<'a> PanicReport<'a> {
 
 impl fmt::Debug for PanicReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("PanicReport");
-        debug.field("message", &self.message());
-        #[cfg(feature = "http")]
-        debug.field("request", &self.request);
-        debug.finish()
+        f.debug_struct("PanicReport")
+            .field("message", &self.message())
+            .field("request", &self.request)
+            .finish()
     }
 }
 

@@ -1,12 +1,10 @@
 //! The plain protocol: any `Service`, with rejections as errors.
 
-use std::task::{Context, Poll};
-
 use crate::gate::guard::FutureGuard;
-use crate::gate::timer::{Timer, TimerOf};
+use crate::gate::timer::TimerOf;
 use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InFuture;
-use crate::policy::{Budget, Choice, Needs, NeedsOf, Parts, Policy};
+use crate::policy::{Choice, Needs, NeedsOf, Policy};
 use crate::protocol::{Classify, Plain, Protocol, Respond, Responder};
 use crate::rejection::Rejection;
 use crate::request::{PlainRequest, RequestKind, sealed};
@@ -33,7 +31,6 @@ impl<Req, P, E: Clone> Protocol<Req, P> for Plain<E> {
     type Inner = Req;
     type Memo = ();
     type Kept = ();
-    type Scope = ();
 
     #[inline(always)]
     fn with_head<T>(
@@ -51,44 +48,8 @@ impl<Req, P, E: Clone> Protocol<Req, P> for Plain<E> {
     fn inspect(_: &Req) {}
 
     #[inline(always)]
-    fn length(_: &Req) -> u64 {
-        0
-    }
-
-    #[inline(always)]
-    fn sent(_: &Parts<'_>, _: u64) {}
-
-    #[inline(always)]
     fn pass(&self, request: Req, _: u64, (): &()) -> Req {
         request
-    }
-
-    fn limit(&self, request: Req, _: &Parts<'_>) -> Result<(Req, ()), (Rejection, ())> {
-        Ok((request, ()))
-    }
-
-    #[inline(always)]
-    fn enter((): &()) {}
-
-    fn unread(_: Req) {}
-
-    #[inline(always)]
-    fn overrun((): &mut ()) -> Option<Rejection> {
-        None
-    }
-
-    fn reclaim((): &mut ()) {}
-
-    fn closing((): ()) {}
-
-    fn poll_rest(_: Option<&Rejection>, (): &mut (), (): &mut (), _: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn set_timer(timer: &mut Timer, budget: Budget<'_>, _: &mut Req) {
-        timer.set(budget, None);
     }
 }
 

@@ -26,10 +26,7 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
     type Memo: Copy + fmt::Debug;
 
     /// The part of a request body that a future keeps.
-    type Kept: Default;
-
-    /// The value that is lent while the inner service runs.
-    type Scope;
+    type Kept: KeptBody<Req>;
 
     /// Passes the head to `look`, with what is known of it.
     fn with_head<T>(
@@ -44,40 +41,13 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
     /// The properties that classify the response and answer the request.
     fn inspect(request: &Req) -> Self::Memo;
 
-    /// The exact length of the body; `u64::MAX` if it is unknown.
-    fn length(request: &Req) -> u64;
-
-    /// The part that the future keeps of a body of this length, which is within the limit.
-    fn sent(parts: &Parts<'_>, length: u64) -> Self::Kept;
-
     /// The request for the inner service. `max` is the limit for its body.
     fn pass(&self, request: Req, max: u64, kept: &Self::Kept) -> Self::Inner;
 
-    /// The request for the inner service, with a body that is counted, or the reason to reject it.
-    #[expect(
-        clippy::type_complexity,
-        reason = "a request and what is kept of it, or why not"
-    )]
-    fn limit(
-        &self,
-        request: Req,
-        parts: &Parts<'_>,
-    ) -> Result<(Self::Inner, Self::Kept), (Rejection, Self::Kept)>;
-
-    /// Lends the state of the request body to the code that runs on this thread.
-    fn enter(kept: &Self::Kept) -> Self::Scope;
-
-    /// The rest of a request that is rejected.
-    fn unread(request: Req) -> Self::Kept;
-
-    /// The rejection, if the request body was ended.
-    fn overrun(kept: &mut Self::Kept) -> Option<Rejection>;
-
-    /// Takes the rest of the request body from an inner service that is dropped.
-    fn reclaim(kept: &mut Self::Kept);
-
     /// The properties of a request whose answer closes its HTTP/1 connection.
-    fn closing(memo: Self::Memo) -> Self::Memo;
+    fn closing(memo: Self::Memo) -> Self::Memo {
+        memo
+    }
 
     /// Ready when the gate can answer a rejected request: reads as much as the connection needs to
     /// go on.
@@ -86,11 +56,75 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
         kept: &mut Self::Kept,
         memo: &mut Self::Memo,
         cx: &mut Context<'_>,
-    ) -> Poll<()>;
+    ) -> Poll<()> {
+        let _ = (rejection, kept, memo, cx);
+        Poll::Ready(())
+    }
 
     /// Sets the timer of a request now, if it must not wait for the first poll, and exposes the
     /// deadline.
-    fn set_timer(timer: &mut Timer, budget: Budget<'_>, request: &mut Req);
+    #[cold]
+    #[inline(never)]
+    fn set_timer(timer: &mut Timer, budget: Budget<'_>, request: &mut Req) {
+        let _ = request;
+        timer.set(budget, None);
+    }
+}
+
+/// The part of a request body that a future keeps, if a policy limits the body. By default, and for
+/// `()`, it keeps nothing.
+pub trait KeptBody<Req>: Default {
+    /// The value that is lent while the inner service runs.
+    type Scope;
+
+    /// The exact length of the body; `u64::MAX` if it is unknown.
+    #[inline(always)]
+    fn length(request: &Req) -> u64 {
+        let _ = request;
+        0
+    }
+
+    /// For a body of this length, which is within the limit.
+    #[inline(always)]
+    fn sent(parts: &Parts<'_>, length: u64) -> Self {
+        let _ = (parts, length);
+        Self::default()
+    }
+
+    /// For a request whose size is not known to be small: what the future keeps and the limit for
+    /// its body, or the reason to reject it.
+    fn limit(request: Req, parts: &Parts<'_>) -> Result<(Req, Self, u64), (Rejection, Self)> {
+        let _ = parts;
+        Ok((request, Self::default(), u64::MAX))
+    }
+
+    /// For a request that is rejected: the rest of its body, if the client sends it.
+    fn unread(request: Req) -> Self {
+        drop(request);
+        Self::default()
+    }
+
+    /// Lends the state of the body to the code that runs on this thread.
+    fn enter(&self) -> Self::Scope;
+
+    /// The rejection, if the body was ended because it was too large or too slow.
+    #[inline(always)]
+    fn overrun(&mut self) -> Option<Rejection> {
+        None
+    }
+
+    /// Takes the rest of the body from an inner service that is dropped.
+    fn reclaim(&mut self) {}
+
+    /// Reads as much as an HTTP/1 connection needs to go on. Returns whether the end of the body
+    /// was reached, or `None` if the body is not here.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<bool>> {
+        let _ = cx;
+        Poll::Ready(None)
+    }
+
+    /// Reads on while the answer is sent.
+    fn linger(self) {}
 }
 
 /// Makes responses, for any response and error of the inner service.
@@ -219,6 +253,15 @@ pub(crate) fn responder<P>(shared: &Shared<P>) -> Responder {
         let _ = shared;
         Responder
     }
+}
+
+// === impl KeptBody ===
+
+impl<Req> KeptBody<Req> for () {
+    type Scope = ();
+
+    #[inline(always)]
+    fn enter(&self) {}
 }
 
 // === impl Converted ===

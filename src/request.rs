@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
+use crate::panic_report::RequestSummary;
 
 /// The kind of request that a policy reads: [`HttpRequest`](crate::HttpRequest) or
 /// [`PlainRequest`].
@@ -14,18 +15,11 @@ pub trait RequestKind: sealed::Sealed {
     /// A [`RequestHead`](crate::RequestHead) over HTTP, the request itself over `Plain`.
     type Head<'a>;
 
-    /// The part of a request that is kept for a hook which runs after the request has ended.
+    /// The part of a request that is kept for a hook which runs after the request has ended; `None`
+    /// over `Plain`.
     #[doc(hidden)]
-    type Summary;
-
-    #[doc(hidden)]
-    fn summary(head: &Self::Head<'_>) -> Self::Summary;
-
-    /// The summary of an HTTP request; `None` over `Plain`.
-    #[doc(hidden)]
-    #[cfg(feature = "http")]
-    fn http(summary: &Self::Summary) -> Option<&crate::panic_report::RequestSummary> {
-        let _ = summary;
+    fn summary(head: &Self::Head<'_>) -> Option<RequestSummary> {
+        let _ = head;
         None
     }
 
@@ -59,10 +53,6 @@ pub struct PlainRequest<Req>(PhantomData<fn(&Req)>);
 #[doc(hidden)]
 #[expect(unnameable_types, reason = "what is sealed is not called")]
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(
-    not(feature = "tracing"),
-    expect(dead_code, reason = "the feature is off")
-)]
 pub struct Target<'a> {
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
@@ -91,9 +81,6 @@ impl<Req> sealed::Sealed for PlainRequest<Req> {}
 
 impl<Req> RequestKind for PlainRequest<Req> {
     type Head<'a> = Req;
-    type Summary = ();
-
-    fn summary(_: &Req) {}
 }
 
 impl<Req> fmt::Debug for PlainRequest<Req> {

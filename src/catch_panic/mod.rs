@@ -64,8 +64,8 @@ pub use self::escalation::PanicEscalation;
 use crate::config::ConfigError;
 use crate::gate::GateLayer;
 use crate::observe::Reporter;
-use crate::panic_report::Hook;
 pub use crate::panic_report::PanicReport;
+use crate::panic_report::{Hook, RequestSummary};
 use crate::policy::{Admission, Isolated, Isolation, NoWait, Panics, Parts, Policy};
 use crate::protocol::Http;
 use crate::request::RequestKind;
@@ -156,7 +156,6 @@ impl CatchPanic {
         Isolation {
             panics: &self.panics,
             hook: None,
-            #[cfg(feature = "http")]
             request: None,
         }
     }
@@ -215,13 +214,13 @@ impl AsRef<CatchPanic> for OnPanic {
 
 impl<R: RequestKind> Policy<R> for OnPanic {
     /// The part of the request that the gate keeps for the hook.
-    type Token = R::Summary;
-    type Wait = NoWait<R::Summary, Isolated>;
+    type Token = Option<RequestSummary>;
+    type Wait = NoWait<Self::Token, Isolated>;
 
     const IS_OURS: bool = true;
 
     #[inline]
-    fn admit(&self, head: &R::Head<'_>) -> Admission<R::Summary, Self::Wait> {
+    fn admit(&self, head: &R::Head<'_>) -> Admission<Self::Token, Self::Wait> {
         Admission::Admit(R::summary(head))
     }
 
@@ -230,12 +229,10 @@ impl<R: RequestKind> Policy<R> for OnPanic {
     }
 
     #[inline(always)]
-    fn parts<'a>(&'a self, summary: Option<&'a R::Summary>) -> Parts<'a> {
-        let _ = summary;
+    fn parts<'a>(&'a self, summary: Option<&'a Self::Token>) -> Parts<'a> {
         let isolation = Isolation {
             hook: Some(&self.hook),
-            #[cfg(feature = "http")]
-            request: summary.and_then(R::http),
+            request: summary.and_then(Option::as_ref),
             ..self.handle.isolation()
         };
         Parts {

@@ -16,7 +16,7 @@ use super::timer::TimerOf;
 use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InFuture;
 use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy, Wait, WaitWith};
-use crate::protocol::{Protocol, Respond, by_default, responder};
+use crate::protocol::{KeptBody, Protocol, Respond, by_default, responder};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
@@ -67,12 +67,11 @@ where
     P: Policy<X::Kind>,
 {
     let start = || {
-        let (request, kept) = if let Some(guard) = &guard {
-            protocol.limit(request, &guard.parts())?
-        } else {
-            let kept = X::Kept::default();
-            (protocol.pass(request, u64::MAX, &kept), kept)
+        let (request, kept, max) = match &guard {
+            Some(guard) => X::Kept::limit(request, &guard.parts())?,
+            None => (request, X::Kept::default(), u64::MAX),
         };
+        let request = protocol.pass(request, max, &kept);
         shared.reporter.admitted(&|| shared.policy.register());
         let polls = polls::begin::<P, X::Kind>();
         Ok((service.call(request), kept, polls))
@@ -198,7 +197,7 @@ where
             Err(payload) => {
                 let rejection = this.wait.parts().caught(payload);
                 let (_, request) = this.call.take().expect(OVER);
-                return Poll::Ready(Err((rejection, X::unread(request), shared)));
+                return Poll::Ready(Err((rejection, X::Kept::unread(request), shared)));
             }
         }
     } else {
@@ -238,7 +237,7 @@ where
         }
     };
     let (_, request) = this.call.take().expect(OVER);
-    Poll::Ready(Err((rejection, X::unread(request), shared)))
+    Poll::Ready(Err((rejection, X::Kept::unread(request), shared)))
 }
 
 /// The answer to a rejected request. With isolation, the default answer replaces that of a

@@ -15,7 +15,7 @@ use super::polls::{Polling, PollsOf, SlowPolling};
 use super::timer::TimerOf;
 use crate::policy::needs::InFuture;
 use crate::policy::{Choice, Needs, NeedsOf, Policy, Wait, WaitWith};
-use crate::protocol::{Protocol, Respond};
+use crate::protocol::{KeptBody, Protocol, Respond};
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
 
@@ -76,7 +76,7 @@ fn drop_early<S, Req, P, X>(
 {
     // The values that it drops may read the upload: its own, or the one that is reported.
     let _listening = Listening::new();
-    let _scope = X::enter(kept);
+    let _scope = kept.enter();
     state.set(State::Done);
     drop(std::mem::take(guard));
 }
@@ -192,7 +192,7 @@ where
                     let slow = SlowPolling::begin::<P, X::Kind>(guard);
                     let mut polling = Polling::begin::<P, X::Kind>(this.polls);
                     let _listening = listen::<P, X::Kind>();
-                    let _scope = X::enter(kept);
+                    let _scope = kept.enter();
                     if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
                         // The response is wrapped inside the closure, so that it is moved out once
                         // and as a whole.
@@ -203,7 +203,7 @@ where
                                 return Ok(Poll::Pending);
                             };
                             if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
-                                if let Some(rejection) = X::overrun(kept) {
+                                if let Some(rejection) = kept.overrun() {
                                     return Err(rejection);
                                 }
                             }
@@ -222,7 +222,7 @@ where
                                 let guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);
                                 let (rejection, shared) = unwound(guard, payload);
                                 this.state.set(State::Done);
-                                X::reclaim(this.kept);
+                                this.kept.reclaim();
                                 this.state.set(State::rejected(rejection, shared));
                                 continue;
                             }
@@ -235,7 +235,7 @@ where
                         slow.end::<P, X::Kind>(guard);
                         if let Poll::Ready(result) = &mut polled {
                             if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
-                                if let Some(rejection) = X::overrun(kept) {
+                                if let Some(rejection) = kept.overrun() {
                                     let shared = overrun::<P, X::Kind>(guard);
                                     this.state.set(State::rejected(rejection, shared));
                                     continue;
@@ -263,7 +263,7 @@ where
                     this.state.set(State::Done);
                     let guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);
                     let (rejection, shared) = expired(guard);
-                    X::reclaim(this.kept);
+                    this.kept.reclaim();
                     this.state.set(State::rejected(rejection, shared));
                 }
                 StateProj::Rejected { rejection, shared } => {

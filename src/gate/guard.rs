@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::http::{answer::Responder, classify::Classifier, head::ResponseHeadMut};
 use crate::observe::Reporter;
 use crate::outcome::{Completion, Outcome};
-use crate::panic_report::{PanicReport, message};
+use crate::panic_report::{PanicReport, RequestSummary, message};
 #[cfg(feature = "http")]
 use crate::policy::needs::InBody;
 use crate::policy::needs::{InFuture, Owed};
@@ -308,29 +308,9 @@ impl Parts<'_> {
 }
 
 impl<'a> Isolation<'a> {
-    /// For a request that has no token.
-    pub(crate) fn for_request<R: RequestKind>(self, summary: &'a R::Summary) -> Self {
-        let _ = summary;
-        Self {
-            #[cfg(feature = "http")]
-            request: R::http(summary),
-            ..self
-        }
-    }
-
     /// The properties of the request for events, if a policy keeps them.
-    #[cfg_attr(
-        not(feature = "http"),
-        expect(clippy::unused_self, reason = "the feature is off")
-    )]
     pub(crate) fn target(&self) -> Option<Target<'a>> {
-        #[cfg(feature = "http")]
-        return self.request.map(|request| Target {
-            method: request.method.as_str(),
-            path: request.uri.path(),
-        });
-        #[cfg(not(feature = "http"))]
-        None
+        self.request.map(RequestSummary::target)
     }
 
     /// Makes a rejection of a panic, and reports it. The payload goes to the hook and not to the
@@ -341,11 +321,7 @@ impl<'a> Isolation<'a> {
         unwind::without_panics(|| {
             rejection.count_panic(message(&*payload), self.target());
             if let Some(hook) = self.hook {
-                hook(&PanicReport::new(
-                    &*payload,
-                    #[cfg(feature = "http")]
-                    self.request,
-                ));
+                hook(&PanicReport::new(&*payload, self.request));
             }
         });
         if let Some(escalation) = self.panics.escalation.get() {

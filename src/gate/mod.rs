@@ -50,7 +50,7 @@ use self::timer::TimerOf;
 use crate::Outcome;
 use crate::policy::needs::{InCall, InFuture, Owed};
 use crate::policy::{Admission, Choice, Needs, NeedsOf, Parts, Policy, Wait, WaitWith};
-use crate::protocol::{Http, Protocol, Respond};
+use crate::protocol::{Http, KeptBody, Protocol, Respond};
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
 
@@ -158,7 +158,7 @@ where
         };
         // This calls foreign code, and so comes before there is a token.
         let length = if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
-            X::length(&request)
+            X::Kept::length(&request)
         } else {
             0
         };
@@ -210,7 +210,7 @@ where
             }
         }
         let kept = if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
-            X::sent(&parts, length)
+            X::Kept::sent(&parts, length)
         } else {
             X::Kept::default()
         };
@@ -336,10 +336,11 @@ impl<S, P, X> Gate<S, P, X> {
         P: Policy<X::Kind>,
     {
         let summary = X::with_head(request, X::glance(request), |head| X::Kind::summary(head));
-        match self.shared.policy.parts(None).isolation {
-            Some(isolation) => isolation.for_request::<X::Kind>(&summary).caught(payload),
-            None => panic::resume_unwind(payload),
+        let mut parts = self.shared.policy.parts(None);
+        if let Some(isolation) = &mut parts.isolation {
+            isolation.request = summary.as_ref();
         }
+        parts.caught(payload)
     }
 
     /// It takes the whole request, so that the hot path need not have it in memory.
@@ -362,7 +363,7 @@ impl<S, P, X> Gate<S, P, X> {
                 rejection,
                 &self.shared,
                 memo,
-                X::unread(request),
+                X::Kept::unread(request),
                 &self.protocol,
             ),
             Early::Wait(wait) => {

@@ -9,9 +9,9 @@ use super::head::HttpRequest;
 use crate::body::{Body, BodyClock, Bounds, Carried, ClockOf, LARGE, Watched};
 use crate::gate::timer::TimerOf;
 use crate::policy::{Choice, Needs, NeedsOf, No, Parts, Policy, Yes};
-use crate::protocol::{Converted, Wrapped};
+use crate::protocol::{Converted, KeptBody, Wrapped};
 use crate::rejection::BoxError;
-use crate::request_limit::kept::{Kept, KeptBody};
+use crate::request_limit::kept::Kept;
 use crate::request_limit::request_body::RequestBody;
 
 /// Converts request bodies. `C` is [`Yes`] if a policy of the gate limits them.
@@ -19,7 +19,7 @@ pub trait RequestBodies<B, C>: Clone {
     /// The body for the inner service.
     type Body;
     /// The part of a body that the future keeps.
-    type Kept: KeptBody<B>;
+    type Kept: KeptBody<Request<B>>;
 
     /// A request whose body has at most `max` bytes.
     fn pass(&self, request: Request<B>, max: u64, kept: &Self::Kept) -> Request<Self::Body>;

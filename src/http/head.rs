@@ -68,14 +68,13 @@ impl sealed::Sealed for HttpRequest {}
 
 impl RequestKind for HttpRequest {
     type Head<'a> = RequestHead<'a>;
-    type Summary = RequestSummary;
 
-    fn summary(head: &RequestHead<'_>) -> RequestSummary {
-        RequestSummary {
+    fn summary(head: &RequestHead<'_>) -> Option<RequestSummary> {
+        Some(RequestSummary {
             method: head.method.clone(),
             uri: head.uri.clone(),
             request_id: head.headers.get("x-request-id").cloned(),
-        }
+        })
     }
 
     fn target<'a>(head: &'a RequestHead<'_>) -> Option<Target<'a>> {
@@ -83,10 +82,6 @@ impl RequestKind for HttpRequest {
             method: head.method.as_str(),
             path: head.uri.path(),
         })
-    }
-
-    fn http(summary: &RequestSummary) -> Option<&RequestSummary> {
-        Some(summary)
     }
 
     fn deadline(head: &RequestHead<'_>) -> Option<Deadline> {

@@ -27,11 +27,10 @@ use crate::gate::timer::{Timer, TimerOf};
 use crate::outcome::{Completion, Outcome};
 pub use crate::panic_report::RequestSummary;
 use crate::policy::needs::{InBody, InFuture};
-use crate::policy::{Budget, Choice, Needs, NeedsOf, Parts, Policy};
-use crate::protocol::{Classify, Http, Protocol, Respond};
+use crate::policy::{Budget, Choice, Needs, NeedsOf, Policy};
+use crate::protocol::{Classify, Http, KeptBody, Protocol, Respond};
 use crate::raise;
 use crate::rejection::Rejection;
-use crate::request_limit::kept::KeptBody;
 use crate::upload::{self, BodyUpload};
 
 // === impl Http ===
@@ -49,7 +48,6 @@ where
     type Inner = Request<In::Body>;
     type Memo = Memo;
     type Kept = In::Kept;
-    type Scope = <In::Kept as KeptBody<B>>::Scope;
 
     #[inline(always)]
     fn with_head<T>(
@@ -77,45 +75,8 @@ where
     }
 
     #[inline(always)]
-    fn length(request: &Request<B>) -> u64 {
-        In::Kept::length(request.body())
-    }
-
-    #[inline(always)]
-    fn sent(parts: &Parts<'_>, length: u64) -> In::Kept {
-        In::Kept::sent(parts, length)
-    }
-
-    #[inline(always)]
     fn pass(&self, request: Request<B>, max: u64, kept: &In::Kept) -> Self::Inner {
         self.request.pass(request, max, kept)
-    }
-
-    fn limit(
-        &self,
-        request: Request<B>,
-        parts: &Parts<'_>,
-    ) -> Result<(Self::Inner, Self::Kept), (Rejection, Self::Kept)> {
-        let (request, kept, max) = In::Kept::limit(request, parts)?;
-        Ok((self.request.pass(request, max, &kept), kept))
-    }
-
-    #[inline(always)]
-    fn enter(kept: &In::Kept) -> Self::Scope {
-        kept.enter()
-    }
-
-    fn unread(request: Request<B>) -> Self::Kept {
-        In::Kept::unread(request)
-    }
-
-    #[inline(always)]
-    fn overrun(kept: &mut Self::Kept) -> Option<Rejection> {
-        kept.overrun()
-    }
-
-    fn reclaim(kept: &mut In::Kept) {
-        kept.reclaim();
     }
 
     fn closing(memo: Memo) -> Memo {

@@ -10,9 +10,7 @@ use super::time::Time;
 #[cfg(feature = "http")]
 use crate::cutoff::Cutoff;
 use crate::observe::Reporter;
-use crate::panic_report::Hook;
-#[cfg(feature = "http")]
-use crate::panic_report::RequestSummary;
+use crate::panic_report::{Hook, RequestSummary};
 #[cfg(feature = "http")]
 use crate::request_limit::bounds::Bounds;
 use crate::slow_poll::shared::SlowPolls;
@@ -38,7 +36,6 @@ pub struct Parts<'a> {
 pub(crate) struct Isolation<'a> {
     pub(crate) panics: &'a Panics,
     pub(crate) hook: Option<&'a Hook>,
-    #[cfg(feature = "http")]
     pub(crate) request: Option<&'a RequestSummary>,
 }
 

@@ -10,51 +10,12 @@ use http_body::Body;
 use super::unread::Unread;
 use crate::http::head::{HttpRequest, RequestHead};
 use crate::policy::Parts;
+use crate::protocol::KeptBody;
 use crate::raise::{self, RaisableSize};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
 use crate::upload::{Rest, Scope, Upload, UploadRef};
-
-/// The part of a request body that a future keeps: a [`Kept`] if a policy limits the body, else
-/// nothing.
-#[doc(hidden)]
-pub trait KeptBody<B>: Default {
-    /// The value that is lent while the inner service runs.
-    type Scope;
-
-    /// The exact length of a body; `u64::MAX` if it is unknown.
-    fn length(body: &B) -> u64;
-
-    /// For a body of this length, which is within the limit.
-    fn sent(parts: &Parts<'_>, length: u64) -> Self;
-
-    /// For a request whose size is not known to be small: what the future keeps and the limit for
-    /// its body, or the reason to reject it.
-    fn limit(
-        request: Request<B>,
-        parts: &Parts<'_>,
-    ) -> Result<(Request<B>, Self, u64), (Rejection, Self)>;
-
-    /// For a request that is rejected: the rest of its body, if the client sends it.
-    fn unread(request: Request<B>) -> Self;
-
-    /// Lends the state of the body to the code that runs on this thread.
-    fn enter(&self) -> Self::Scope;
-
-    /// The rejection, if the body was ended because it was too large or too slow.
-    fn overrun(&mut self) -> Option<Rejection>;
-
-    /// Takes the rest of the body from an inner service that is dropped.
-    fn reclaim(&mut self);
-
-    /// Reads as much as an HTTP/1 connection needs to go on. Returns whether the end of the body
-    /// was reached, or `None` if the body is not here.
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<bool>>;
-
-    /// Reads on while the answer is sent.
-    fn linger(self);
-}
 
 /// The part of a request body that a future keeps if a policy limits the body.
 #[doc(hidden)]
@@ -85,46 +46,12 @@ pub struct Sent {
 
 // === impl KeptBody ===
 
-impl<B> KeptBody<B> for () {
-    type Scope = ();
-
-    #[inline(always)]
-    fn length(_: &B) -> u64 {
-        0
-    }
-
-    #[inline(always)]
-    fn sent(_: &Parts<'_>, _: u64) {}
-
-    fn limit(request: Request<B>, _: &Parts<'_>) -> Result<(Request<B>, (), u64), (Rejection, ())> {
-        Ok((request, (), u64::MAX))
-    }
-
-    fn unread(_: Request<B>) {}
-
-    #[inline(always)]
-    fn enter(&self) {}
-
-    #[inline(always)]
-    fn overrun(&mut self) -> Option<Rejection> {
-        None
-    }
-
-    fn reclaim(&mut self) {}
-
-    fn poll_rest(&mut self, _: &mut Context<'_>) -> Poll<Option<bool>> {
-        Poll::Ready(None)
-    }
-
-    fn linger(self) {}
-}
-
-impl<B: Body + Send + Unpin + 'static> KeptBody<B> for Kept<B> {
+impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
     type Scope = Option<Scope>;
 
     #[inline(always)]
-    fn length(body: &B) -> u64 {
-        body.size_hint().exact().unwrap_or(u64::MAX)
+    fn length(request: &Request<B>) -> u64 {
+        request.body().size_hint().exact().unwrap_or(u64::MAX)
     }
 
     #[inline(always)]

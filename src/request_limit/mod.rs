@@ -130,7 +130,7 @@ use std::time::Duration;
 
 use self::bounds::Bounds;
 #[doc(hidden)]
-pub use self::kept::{Kept, KeptBody, Sent};
+pub use self::kept::{Kept, Sent};
 pub use self::request_body::RequestBody;
 pub use self::settings::{MinBodyRate, RequestLimitSettings};
 #[doc(hidden)]

@@ -74,7 +74,6 @@ pub use self::shared::SlowPollSnapshot;
 use self::shared::{Shared, SlowPolls};
 use crate::config::{ConfigError, Configurable, Settings};
 use crate::gate::GateLayer;
-#[cfg(feature = "http")]
 use crate::panic_report::RequestSummary;
 #[cfg(feature = "http")]
 use crate::policy::HttpRequest;
@@ -173,13 +172,13 @@ impl Default for SlowPoll {
 
 impl<R: RequestKind> Policy<R> for SlowPoll {
     /// The part of the request that the gate keeps for the reports.
-    type Token = R::Summary;
-    type Wait = NoWait<R::Summary, SlowPolled>;
+    type Token = Option<RequestSummary>;
+    type Wait = NoWait<Self::Token, SlowPolled>;
 
     const IS_OURS: bool = true;
 
     #[inline]
-    fn admit(&self, head: &R::Head<'_>) -> Admission<R::Summary, Self::Wait> {
+    fn admit(&self, head: &R::Head<'_>) -> Admission<Self::Token, Self::Wait> {
         Admission::Admit(R::summary(head))
     }
 
@@ -188,16 +187,11 @@ impl<R: RequestKind> Policy<R> for SlowPoll {
     }
 
     #[inline(always)]
-    fn parts<'a>(&'a self, summary: Option<&'a R::Summary>) -> Parts<'a> {
-        let slow_polls = summary.map(|summary| {
-            let _ = summary;
-            SlowPolls {
-                shared: &self.shared,
-                #[cfg(feature = "http")]
-                request: R::http(summary),
-                #[cfg(feature = "http")]
-                route: None,
-            }
+    fn parts<'a>(&'a self, summary: Option<&'a Self::Token>) -> Parts<'a> {
+        let slow_polls = summary.map(|summary| SlowPolls {
+            shared: &self.shared,
+            request: summary.as_ref(),
+            route: None,
         });
         Parts {
             slow_polls,
@@ -213,7 +207,7 @@ impl<F> Policy<HttpRequest> for RoutedSlowPoll<F>
 where
     F: Fn(&crate::RequestHead<'_>) -> Option<Arc<str>> + Clone,
 {
-    type Token = (RequestSummary, Option<Arc<str>>);
+    type Token = (Option<RequestSummary>, Option<Arc<str>>);
     type Wait = NoWait<Self::Token, SlowPolled>;
 
     #[inline]
@@ -230,7 +224,7 @@ where
     fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {
         let slow_polls = token.map(|(summary, route)| SlowPolls {
             shared: &self.handle.shared,
-            request: Some(summary),
+            request: summary.as_ref(),
             route: route.as_ref(),
         });
         Parts {

@@ -1,6 +1,5 @@
 //! The polls of one request, and the state that all clones of a handle share.
 
-#[cfg(feature = "http")]
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,7 +10,6 @@ use super::settings::SlowPollSettings;
 use crate::clock::nanos;
 use crate::config::{Configurable, Current};
 use crate::observe::{Reporter, Setting};
-#[cfg(feature = "http")]
 use crate::panic_report::RequestSummary;
 use crate::sync::lock;
 use crate::unwind;
@@ -31,9 +29,7 @@ pub struct SlowPollSnapshot {
 #[derive(Clone, Copy)]
 pub(crate) struct SlowPolls<'a> {
     pub(super) shared: &'a Shared,
-    #[cfg(feature = "http")]
     pub(super) request: Option<&'a RequestSummary>,
-    #[cfg(feature = "http")]
     pub(super) route: Option<&'a Arc<str>>,
 }
 
@@ -65,22 +61,12 @@ impl SlowPolls<'_> {
     #[cold]
     #[inline(never)]
     fn report(self, took: Duration) {
-        #[cfg(feature = "http")]
-        let request = self.request;
+        let request = self.request.map(RequestSummary::target);
         let report = SlowPollReport {
             took,
-            #[cfg(feature = "http")]
-            method: request.map(|request| request.method.to_string()),
-            #[cfg(feature = "http")]
-            path: request.map(|request| request.uri.path().to_owned()),
-            #[cfg(feature = "http")]
+            method: request.map(|request| request.method.to_owned()),
+            path: request.map(|request| request.path.to_owned()),
             route: self.route.map(|route| route.as_ref().to_owned()),
-            #[cfg(not(feature = "http"))]
-            method: None,
-            #[cfg(not(feature = "http"))]
-            path: None,
-            #[cfg(not(feature = "http"))]
-            route: None,
         };
         self.shared.polls.fetch_add(1, Relaxed);
         // A recorder or a subscriber that panics must not end the request.

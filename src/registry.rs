@@ -31,6 +31,7 @@ use crate::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitSnapshot};
 use crate::config::ConfigError;
 use crate::drain::{Drain, DrainSnapshot};
 use crate::lag_shed::{LagShed, LagShedSnapshot};
+use crate::request::sealed;
 use crate::request_limit::{RequestLimit, RequestLimitSnapshot};
 use crate::slow_poll::{SlowPoll, SlowPollSnapshot};
 use crate::stack::{Client, ClientSnapshot, Server, ServerSnapshot, Stack};
@@ -79,11 +80,6 @@ pub enum HandleSnapshot {
 pub trait Snapshot: sealed::Sealed + Clone + Send + Sync + 'static {
     #[doc(hidden)]
     fn handle_snapshot(&self) -> HandleSnapshot;
-}
-
-mod sealed {
-    #[expect(unnameable_types, reason = "what is sealed has no other implementor")]
-    pub trait Sealed {}
 }
 
 // === impl Registry ===

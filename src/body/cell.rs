@@ -31,12 +31,12 @@ const SLICE: usize = 16 * 1024;
 
 /// The body that the connection owns. It polls the body in the cell.
 pub(super) struct Remote<B> {
-    cell: Arc<dyn RemoteBody<B>>,
+    pub(super) cell: Arc<dyn RemoteBody<B>>,
     reaper: Option<(Arc<Reaper>, usize)>,
 }
 
 /// The operations of a [`Remote`] on its cell, independent of the policies of the gate.
-trait RemoteBody<B>: Send + Sync {
+pub(super) trait RemoteBody<B>: Send + Sync {
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
     where
         B: http_body::Body<Data: From<Bytes>, Error: Into<BoxError>>;
@@ -132,35 +132,6 @@ impl<B> Remote<B> {
             (reaper, key)
         });
         Self { cell, reaper }
-    }
-
-    #[inline]
-    pub(super) fn poll_frame(
-        &self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
-    where
-        B: http_body::Body<Data: From<Bytes>, Error: Into<BoxError>>,
-    {
-        self.cell.poll_frame(cx)
-    }
-
-    pub(super) fn expire(&self, rejection: Rejection) -> (bool, Rejection) {
-        self.cell.expire(rejection)
-    }
-
-    pub(super) fn is_end_stream(&self) -> bool
-    where
-        B: http_body::Body,
-    {
-        self.cell.is_end_stream()
-    }
-
-    pub(super) fn size_hint(&self) -> SizeHint
-    where
-        B: http_body::Body,
-    {
-        self.cell.size_hint()
     }
 }
 

@@ -147,7 +147,7 @@ where
         }
         let polled = match this.source.as_mut().project() {
             SourceProj::Passing { watched } => watched.poll_frame(cx, true),
-            SourceProj::Remote { remote } => remote.poll_frame(cx),
+            SourceProj::Remote { remote } => remote.cell.poll_frame(cx),
             SourceProj::Answer { bytes } => {
                 let bytes = std::mem::take(bytes);
                 this.source.set(Source::Over);
@@ -175,7 +175,7 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Passing { watched } => watched.size_hint(),
-            Source::Remote { remote } => remote.size_hint(),
+            Source::Remote { remote } => remote.cell.size_hint(),
             Source::Answer { bytes } => SizeHint::with_exact(bytes.len() as u64),
             Source::Over => SizeHint::with_exact(0),
         }
@@ -231,7 +231,7 @@ impl<B, P: Policy<HttpRequest>> Source<B, P> {
     {
         match self {
             Source::Passing { watched } => watched.is_end_stream(),
-            Source::Remote { remote } => remote.is_end_stream(),
+            Source::Remote { remote } => remote.cell.is_end_stream(),
             Source::Answer { bytes } => bytes.is_empty(),
             Source::Over => true,
         }
@@ -248,7 +248,7 @@ impl<B, P: Policy<HttpRequest>> Source<B, P> {
                 watched.expire(rejection.outcome());
                 (true, rejection)
             }
-            SourceProj::Remote { remote } => remote.expire(rejection),
+            SourceProj::Remote { remote } => remote.cell.expire(rejection),
             _ => (false, rejection),
         };
         if is_live {

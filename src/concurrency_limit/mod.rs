@@ -181,7 +181,7 @@ impl ConcurrencyLimit {
 
     /// The number of requests that are queued for a permit.
     pub fn queued(&self) -> usize {
-        self.shared.limiter.waiting()
+        self.shared.limiter.queued()
     }
 
     /// The settings, the requests in flight and the counters.
@@ -230,10 +230,10 @@ impl ConcurrencyLimit {
                 Admission::Admit(())
             }
             Joined::Full => Admission::Reject(rejection()),
-            Joined::Waiting(place) => {
+            Joined::Queued(position) => {
                 let queued = Queued {
                     shared: shared.clone(),
-                    place: Some(place),
+                    position: Some(position),
                     since: clock::now(),
                     timeout: Duration::from_nanos(queue_nanos),
                     deadline,

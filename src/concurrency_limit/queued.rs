@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::shared::Shared;
 use crate::clock::{self, Lent};
-use crate::control::concurrency_limit::queue::Place;
+use crate::control::concurrency_limit::queue::Position;
 use crate::deadline::Deadline;
 use crate::reason::Reason;
 use crate::rejection::Rejection;
@@ -19,7 +19,7 @@ use crate::rejection::Rejection;
 #[must_use = "futures do nothing unless polled"]
 pub struct Queued {
     pub(super) shared: Arc<Shared>,
-    pub(super) place: Option<Place>,
+    pub(super) position: Option<Position>,
     pub(super) since: Instant,
     pub(super) timeout: Duration,
     pub(super) deadline: Option<Deadline>,
@@ -30,8 +30,8 @@ pub struct Queued {
 
 impl Queued {
     /// Removes the request from the queue. Returns whether it had been granted a permit.
-    fn leave_queue(&self, place: Place) -> bool {
-        let granted = self.shared.limiter.forget(place);
+    fn leave_queue(&self, position: Position) -> bool {
+        let granted = self.shared.limiter.forget(position);
         let waited = clock::now().saturating_duration_since(self.since);
         self.shared.reporter.left_queue(waited);
         granted
@@ -43,11 +43,14 @@ impl Future for Queued {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let place = this.place.as_ref().expect("polled after completion");
-        let granted = this.shared.limiter.is_served(place, |waker| match waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => *waker = Some(cx.waker().clone()),
-        });
+        let position = this.position.as_ref().expect("polled after completion");
+        let granted = this
+            .shared
+            .limiter
+            .is_served(position, |waker| match waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                None => *waker = Some(cx.waker().clone()),
+            });
         if !granted {
             let (since, timeout, deadline) = (this.since, this.timeout, this.deadline);
             ready!(this.lent.poll(
@@ -60,9 +63,12 @@ impl Future for Queued {
                 cx
             ));
         }
-        let place = this.place.take().expect("it is there until it is granted");
+        let position = this
+            .position
+            .take()
+            .expect("it is there until it is granted");
         // The lock decides: a permit that is granted at the last moment is kept.
-        Poll::Ready(if this.leave_queue(place) {
+        Poll::Ready(if this.leave_queue(position) {
             this.shared.entered();
             Ok(())
         } else {
@@ -73,8 +79,8 @@ impl Future for Queued {
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            if self.leave_queue(place) {
+        if let Some(position) = self.position.take() {
+            if self.leave_queue(position) {
                 self.shared.leave();
             }
         }

@@ -197,11 +197,11 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     }
 
     /// The deadline has passed: settles the token, unless it is settled.
-    pub(crate) fn expire(&mut self, outcome: Outcome) {
+    pub(crate) fn expire(&mut self, mut outcome: Outcome) {
         if const { Self::SETTLES } && self.owes(Flags::SETTLE) {
             let owed = self.owed();
             *owed = Flags::new(owed.bits() & !Flags::SETTLE);
-            self.shared.policy.expire(&mut self.token, outcome);
+            self.shared.policy.expire(&mut self.token, &mut outcome);
         }
     }
 

@@ -161,8 +161,8 @@ macro_rules! pass_on {
         }
 
         #[inline(always)]
-        fn expire(&$self, token: &mut Self::Token, outcome: $crate::Outcome) -> $crate::Outcome {
-            $inner.expire(token, outcome)
+        fn expire(&$self, token: &mut Self::Token, outcome: &mut $crate::Outcome) {
+            $inner.expire(token, outcome);
         }
     };
 }
@@ -198,6 +198,8 @@ pub(crate) use self::parts::Ending;
 pub(crate) use self::parts::Isolation;
 #[doc(hidden)]
 pub use self::parts::{Budget, Parts};
+#[doc(hidden)]
+pub use self::per_request::Adjustable;
 pub use self::per_request::PerRequest;
 pub use self::permit::Permit;
 pub use self::switch::{Mode, Switch, Switched};
@@ -267,13 +269,12 @@ pub trait Policy<R: RequestKind>: Clone {
         let _ = (token, completion);
     }
 
-    /// Settles a request whose deadline has passed, and returns the outcome for the policies after
+    /// Settles a request whose deadline has passed. `outcome` becomes that for the policies after
     /// this one.
     #[doc(hidden)]
     #[inline]
-    fn expire(&self, token: &mut Self::Token, outcome: Outcome) -> Outcome {
-        self.settle(token, outcome);
-        outcome
+    fn expire(&self, token: &mut Self::Token, outcome: &mut Outcome) {
+        self.settle(token, *outcome);
     }
 
     /// The parts of the gate that the policy needs: for an admitted request, or (`None`) before

@@ -1,9 +1,6 @@
 //! An optional policy is a policy: `None` leaves it out.
 
 use super::{Admission, Parts, Policy};
-#[cfg(feature = "http")]
-use crate::http::head::ResponseHeadMut;
-use crate::outcome::{Completion, Outcome};
 use crate::request::RequestKind;
 
 impl<R: RequestKind, P: Policy<R>> Policy<R> for Option<P> {
@@ -20,41 +17,10 @@ impl<R: RequestKind, P: Policy<R>> Policy<R> for Option<P> {
         }
     }
 
-    #[cfg(feature = "http")]
-    #[inline(always)]
-    fn on_head(&self, token: &mut Self::Token, head: &mut ResponseHeadMut<'_>) {
-        if let Some(policy) = self {
-            policy.on_head(token, head);
-        }
-    }
-
-    fn register(&self) {
-        if let Some(policy) = self {
-            policy.register();
-        }
-    }
-
-    #[inline(always)]
-    fn settle(&self, token: &mut Self::Token, outcome: Outcome) {
-        if let Some(policy) = self {
-            policy.settle(token, outcome);
-        }
-    }
-
-    #[inline(always)]
-    fn release(&self, token: &mut Self::Token, completion: Completion) {
-        if let Some(policy) = self {
-            policy.release(token, completion);
-        }
-    }
-
-    #[inline(always)]
-    fn expire(&self, token: &mut Self::Token, outcome: Outcome) -> Outcome {
-        match self {
-            Some(policy) => policy.expire(token, outcome),
-            None => outcome,
-        }
-    }
+    pass_on!(self => {
+        let Some(policy) = self else { return };
+        policy
+    });
 
     #[inline(always)]
     fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {

@@ -95,7 +95,7 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
         if let Some(mut token) = self.token.take() {
             each::<R, P, _>(
                 &mut token,
-                |token| *outcome = self.policy.expire(token, *outcome),
+                |token| self.policy.expire(token, outcome),
                 |token| self.policy.release(token, Completion::Complete),
             );
         }

@@ -6,13 +6,12 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 
 use super::needs::{Choice, Needs};
-use super::wait::sealed;
 use super::{Admission, NeedsOf, NeverWaits, Parts, Permit, Policy, Wait, WaitWith};
 #[cfg(feature = "http")]
 use crate::http::head::ResponseHeadMut;
 use crate::outcome::{Completion, Outcome};
 use crate::rejection::Rejection;
-use crate::request::RequestKind;
+use crate::request::{RequestKind, sealed};
 use crate::unwind;
 
 pin_project! {
@@ -82,11 +81,11 @@ macro_rules! release {
     };
 }
 
-/// Settles the members in order. Each returns the outcome for the next.
+/// Settles the members in order. Each may change the outcome for the next.
 macro_rules! expire {
     ($self:ident $state:ident ($name:ident $n:tt)) => {
         if let Some(token) = &mut $state.0.$n {
-            $state.1 = $self.$n.expire(token, $state.1);
+            $self.$n.expire(token, $state.1);
         }
     };
     ($self:ident $state:ident $first:tt $($rest:tt)+) => {
@@ -207,11 +206,9 @@ macro_rules! policies {
             }
 
             #[inline]
-            fn expire(&self, token: &mut Self::Token, outcome: Outcome) -> Outcome {
-                let mut state = (token, outcome);
-                let all = &mut state;
+            fn expire(&self, token: &mut Self::Token, outcome: &mut Outcome) {
+                let all = &mut (token, outcome);
                 expire!(self all $(($first $n))+ ($last $m));
-                state.1
             }
 
             #[inline(always)]

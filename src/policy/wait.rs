@@ -15,6 +15,7 @@ use super::needs::{Everything, Needs};
 use super::parts::Parts;
 use crate::outcome::Outcome;
 use crate::rejection::Rejection;
+use crate::request::sealed;
 
 /// The [`Wait`](super::Policy::Wait) of a policy that never waits. It has no values.
 ///
@@ -93,11 +94,6 @@ pub trait WaitWith<S>: Wait {
 pub trait NeverWaits: WaitWith<(), Queued<()> = Infallible> {}
 
 impl<W: WaitWith<(), Queued<()> = Infallible>> NeverWaits for W {}
-
-pub(super) mod sealed {
-    #[expect(unnameable_types, reason = "what is sealed has no other implementor")]
-    pub trait Sealed {}
-}
 
 // === impl NoWait ===
 

@@ -106,7 +106,9 @@ use crate::config::{ConfigError, Configurable, Current, Settings};
 use crate::gate::GateLayer;
 use crate::observe::{Reporter, Setting};
 use crate::outcome::Outcome;
-use crate::policy::{Admission, Budget, NoWait, Parts, PerRequest, Policy, Time, Timed};
+use crate::policy::{
+    Adjustable, Admission, Budget, NoWait, Parts, PerRequest, Policy, Time, Timed,
+};
 use crate::protocol::Http;
 use crate::request::{CallersTime, RequestKind};
 
@@ -242,19 +244,6 @@ impl Timeout {
         Time(self.shared.time.load(Relaxed))
     }
 
-    /// The time of a request: `ours`, or less if the caller asks for less.
-    #[inline(always)]
-    fn time<R: RequestKind>(&self, ours: Time, head: &R::Head<'_>) -> Time {
-        let time = match R::callers_time(head) {
-            CallersTime::None => ours,
-            callers => self.callers_time(ours, callers),
-        };
-        if self.exposes {
-            return Time(time.0 | Time::UNUSUAL);
-        }
-        time
-    }
-
     #[cold]
     fn callers_time(&self, ours: Time, callers: CallersTime) -> Time {
         match callers {
@@ -265,22 +254,6 @@ impl Timeout {
                 self.shared.reporter.malformed_timeout();
                 ours
             }
-        }
-    }
-
-    #[inline(always)]
-    fn parts_of(&self, time: Option<&Time>) -> Parts<'_> {
-        let time = time.copied().unwrap_or(Time(0));
-        Parts {
-            deadline: Some(Budget {
-                reporter: &self.shared.reporter,
-                time,
-                #[cfg(feature = "http")]
-                most: self.shared.most.load(Relaxed),
-                #[cfg(feature = "http")]
-                is_exposed: self.exposes,
-            }),
-            ..Parts::default()
         }
     }
 }
@@ -326,7 +299,7 @@ impl<R: RequestKind> Policy<R> for Timeout {
 
     #[inline(always)]
     fn admit(&self, head: &R::Head<'_>) -> Admission<Time, Self::Wait> {
-        Admission::Admit(self.time::<R>(self.usual(), head))
+        Admission::Admit(Adjustable::<R>::token(self, None, head))
     }
 
     fn register(&self) {
@@ -334,46 +307,41 @@ impl<R: RequestKind> Policy<R> for Timeout {
     }
 
     #[inline]
-    fn expire(&self, _: &mut Time, _: Outcome) -> Outcome {
-        Outcome::Cancelled
+    fn expire(&self, _: &mut Time, outcome: &mut Outcome) {
+        *outcome = Outcome::Cancelled;
     }
 
     #[inline(always)]
     fn parts<'a>(&'a self, time: Option<&'a Time>) -> Parts<'a> {
-        self.parts_of(time)
+        let time = time.copied().unwrap_or(Time(0));
+        Parts {
+            deadline: Some(Budget {
+                reporter: &self.shared.reporter,
+                time,
+                #[cfg(feature = "http")]
+                most: self.shared.most.load(Relaxed),
+                #[cfg(feature = "http")]
+                is_exposed: self.exposes,
+            }),
+            ..Parts::default()
+        }
     }
 }
 
-impl<R, F, O> Policy<R> for PerRequest<Timeout, F>
-where
-    R: RequestKind,
-    F: Fn(&R::Head<'_>) -> O + Clone,
-    O: Into<Option<Duration>>,
-{
-    type Token = Time;
-    type Wait = NoWait<Time, Timed>;
+impl<R: RequestKind> Adjustable<R> for Timeout {
+    type Value = Duration;
 
     #[inline(always)]
-    fn admit(&self, head: &R::Head<'_>) -> Admission<Time, Self::Wait> {
-        let time = match (self.rule)(head).into() {
-            Some(duration) => Time::ours(duration),
-            None => self.policy.usual(),
+    fn token(&self, ours: Option<Duration>, head: &R::Head<'_>) -> Time {
+        let ours = ours.map_or_else(|| self.usual(), Time::ours);
+        let time = match R::callers_time(head) {
+            CallersTime::None => ours,
+            callers => self.callers_time(ours, callers),
         };
-        Admission::Admit(self.policy.time::<R>(time, head))
-    }
-
-    fn register(&self) {
-        self.policy.shared.reporter.register();
-    }
-
-    #[inline]
-    fn expire(&self, _: &mut Time, _: Outcome) -> Outcome {
-        Outcome::Cancelled
-    }
-
-    #[inline(always)]
-    fn parts<'a>(&'a self, time: Option<&'a Time>) -> Parts<'a> {
-        self.policy.parts_of(time)
+        if self.exposes {
+            return Time(time.0 | Time::UNUSUAL);
+        }
+        time
     }
 }
 

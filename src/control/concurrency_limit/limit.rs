@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use crate::sync::{Mutex, MutexGuard, atomic::AtomicU64, atomic::Ordering};
 
-use super::queue::{Place, Queue};
+use super::queue::{Position, Queue};
 
 /// The largest limit.
 pub(crate) const MAX: u32 = u32::MAX >> 1;
@@ -14,7 +14,7 @@ pub(crate) const MAX: u32 = u32::MAX >> 1;
 #[derive(Debug)]
 pub(crate) struct Limiter<W> {
     word: AtomicU64,
-    room: Mutex<Queue<W>>,
+    queue: Mutex<Queue<W>>,
 }
 
 /// The whole state in one word, so that every decision reads a consistent value: `| requests are
@@ -27,14 +27,14 @@ pub(crate) struct Occupancy(u64);
 pub(crate) enum Joined {
     /// A permit was released in between.
     Entered,
-    Waiting(Place),
+    Queued(Position),
     Full,
 }
 
 // === impl Occupancy ===
 
 impl Occupancy {
-    const WAITED_FOR: u64 = 1 << 63;
+    const QUEUED: u64 = 1 << 63;
     const LIMIT_SHIFT: u32 = 32;
 
     pub(super) const fn new(limit: u32) -> Self {
@@ -46,16 +46,16 @@ impl Occupancy {
     }
 
     pub(crate) const fn limit(self) -> u32 {
-        ((self.0 & !Self::WAITED_FOR) >> Self::LIMIT_SHIFT) as u32
+        ((self.0 & !Self::QUEUED) >> Self::LIMIT_SHIFT) as u32
     }
 
-    const fn is_waited_for(self) -> bool {
-        self.0 & Self::WAITED_FOR != 0
+    const fn has_queued(self) -> bool {
+        self.0 & Self::QUEUED != 0
     }
 
     /// Adds a request in flight, if a permit is free and no earlier request is queued.
     const fn enter(self) -> Option<Self> {
-        if self.is_waited_for() {
+        if self.has_queued() {
             None
         } else {
             self.grant()
@@ -71,12 +71,12 @@ impl Occupancy {
         }
     }
 
-    const fn waited_for(self) -> Self {
-        Self(self.0 | Self::WAITED_FOR)
+    const fn with_queued(self) -> Self {
+        Self(self.0 | Self::QUEUED)
     }
 
     const fn with_limit(self, limit: u32) -> Self {
-        let rest = self.0 & (Self::WAITED_FOR | u32::MAX as u64);
+        let rest = self.0 & (Self::QUEUED | u32::MAX as u64);
         Self(rest | Self::new(limit).0)
     }
 }
@@ -87,7 +87,7 @@ impl<W> Limiter<W> {
     pub(crate) fn new(limit: u32) -> Self {
         Self {
             word: AtomicU64::new(Occupancy::new(limit).0),
-            room: Mutex::new(Queue::new()),
+            queue: Mutex::new(Queue::new()),
         }
     }
 
@@ -96,8 +96,8 @@ impl<W> Limiter<W> {
         Occupancy(self.word.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn waiting(&self) -> usize {
-        self.room().len()
+    pub(crate) fn queued(&self) -> usize {
+        self.queue().len()
     }
 
     /// Takes a permit, if one is free and no request is queued for it.
@@ -107,23 +107,23 @@ impl<W> Limiter<W> {
     }
 
     /// Takes a permit if one is free by now, or joins the queue.
-    pub(crate) fn join(&self, max_waiting: usize, waiter: W) -> Joined {
-        let mut room = self.room();
+    pub(crate) fn join(&self, max_queued: usize, waiter: W) -> Joined {
+        let mut queue = self.queue();
         loop {
             // The flag in the word is set exactly while requests are queued. Both change under the
             // lock.
             if self.try_enter() {
                 return Joined::Entered;
             }
-            if room.len() >= max_waiting {
+            if queue.len() >= max_queued {
                 return Joined::Full;
             }
             // The update succeeds only for a word without a free permit. If a permit was released
             // in between, the update fails, and the permit is not lost.
-            if self.update(|now| now.grant().is_none().then(|| now.waited_for()))
-                || self.occupancy().is_waited_for()
+            if self.update(|now| now.grant().is_none().then(|| now.with_queued()))
+                || self.occupancy().has_queued()
             {
-                return Joined::Waiting(room.push(waiter));
+                return Joined::Queued(queue.push(waiter));
             }
         }
     }
@@ -133,7 +133,7 @@ impl<W> Limiter<W> {
     #[must_use]
     pub(crate) fn leave(&self) -> Option<W> {
         let before = Occupancy(self.word.fetch_sub(1, Ordering::Release));
-        if before.is_waited_for() {
+        if before.has_queued() {
             self.serve()
         } else {
             None
@@ -145,18 +145,18 @@ impl<W> Limiter<W> {
     #[cold]
     #[must_use]
     pub(crate) fn serve(&self) -> Option<W> {
-        let mut room = self.room();
-        if room.len() == 0 || !self.update(Occupancy::grant) {
+        let mut queue = self.queue();
+        if queue.len() == 0 || !self.update(Occupancy::grant) {
             return None;
         }
-        let waiter = room.serve();
-        self.clear_if_empty(&room);
+        let waiter = queue.serve();
+        self.clear_if_empty(&queue);
         waiter
     }
 
     /// Returns whether the queued request has a permit. If not, `wait` may replace its waker.
-    pub(crate) fn is_served(&self, place: &Place, wait: impl FnOnce(&mut W)) -> bool {
-        match self.room().waiter(place) {
+    pub(crate) fn is_served(&self, position: &Position, wait: impl FnOnce(&mut W)) -> bool {
+        match self.queue().waiter(position) {
             Some(waiter) => {
                 wait(waiter);
                 false
@@ -168,10 +168,10 @@ impl<W> Limiter<W> {
     /// Leaves the queue. Returns `true` if the request had been granted a permit: the caller then
     /// keeps or releases it.
     #[must_use]
-    pub(crate) fn forget(&self, place: Place) -> bool {
-        let mut room = self.room();
-        let served = room.remove(place);
-        self.clear_if_empty(&room);
+    pub(crate) fn forget(&self, position: Position) -> bool {
+        let mut queue = self.queue();
+        let served = queue.remove(position);
+        self.clear_if_empty(&queue);
         served
     }
 
@@ -181,10 +181,9 @@ impl<W> Limiter<W> {
         self.update(|now| Some(now.with_limit(limit)));
     }
 
-    fn clear_if_empty(&self, room: &Queue<W>) {
-        if room.len() == 0 {
-            self.word
-                .fetch_and(!Occupancy::WAITED_FOR, Ordering::Relaxed);
+    fn clear_if_empty(&self, queue: &Queue<W>) {
+        if queue.len() == 0 {
+            self.word.fetch_and(!Occupancy::QUEUED, Ordering::Relaxed);
         }
     }
 
@@ -206,8 +205,8 @@ impl<W> Limiter<W> {
         false
     }
 
-    fn room(&self) -> MutexGuard<'_, Queue<W>> {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, Queue<W>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -239,20 +238,20 @@ mod tests {
     struct World {
         limiter: Limiter<u32>,
         limit: u32,
-        inside: Vec<Option<Place>>,
-        waiting: Vec<(u32, Place)>,
+        inside: Vec<Option<Position>>,
+        waiting: Vec<(u32, Position)>,
     }
 
     impl World {
         fn called(&mut self, who: u32) {
             assert_eq!(who, self.waiting[0].0, "first come, first served");
-            let (_, place) = self.waiting.remove(0);
-            self.inside.push(Some(place));
+            let (_, position) = self.waiting.remove(0);
+            self.inside.push(Some(position));
         }
 
-        fn leave(&mut self, place: Option<Place>) {
-            if let Some(place) = place {
-                assert!(self.limiter.forget(place));
+        fn leave(&mut self, position: Option<Position>) {
+            if let Some(position) = position {
+                assert!(self.limiter.forget(position));
             }
             if let Some(who) = self.limiter.leave() {
                 self.called(who);
@@ -265,7 +264,7 @@ mod tests {
         fn never_above_the_limit_never_idle_while_somebody_waits(
             steps in proptest::collection::vec(step(), 0..300),
             limit in 1..6_u32,
-            room in 0..5_usize,
+            max_queued in 0..5_usize,
         ) {
             let mut world = World {
                 limiter: Limiter::new(limit),
@@ -281,20 +280,20 @@ mod tests {
                             prop_assert!(!full && world.waiting.is_empty());
                             world.inside.push(None);
                         } else {
-                            match world.limiter.join(room, who) {
+                            match world.limiter.join(max_queued, who) {
                                 Joined::Entered => prop_assert!(false, "nobody else is here"),
-                                Joined::Waiting(place) => world.waiting.push((who, place)),
-                                Joined::Full => prop_assert_eq!(world.waiting.len(), room),
+                                Joined::Queued(position) => world.waiting.push((who, position)),
+                                Joined::Full => prop_assert_eq!(world.waiting.len(), max_queued),
                             }
                         }
                     }
                     Step::Leave(at) if !world.inside.is_empty() => {
-                        let place = world.inside.swap_remove(at % world.inside.len());
-                        world.leave(place);
+                        let position = world.inside.swap_remove(at % world.inside.len());
+                        world.leave(position);
                     }
                     Step::GiveUp(at) if !world.waiting.is_empty() => {
-                        let (_, place) = world.waiting.remove(at % world.waiting.len());
-                        prop_assert!(!world.limiter.forget(place));
+                        let (_, position) = world.waiting.remove(at % world.waiting.len());
+                        prop_assert!(!world.limiter.forget(position));
                     }
                     Step::SetLimit(limit) => {
                         world.limit = limit;
@@ -308,12 +307,12 @@ mod tests {
                 let now = world.limiter.occupancy();
                 prop_assert_eq!(now.in_flight() as usize, world.inside.len());
                 prop_assert_eq!(now.limit(), world.limit);
-                prop_assert_eq!(now.is_waited_for(), !world.waiting.is_empty());
-                prop_assert_eq!(world.limiter.waiting(), world.waiting.len());
+                prop_assert_eq!(now.has_queued(), !world.waiting.is_empty());
+                prop_assert_eq!(world.limiter.queued(), world.waiting.len());
                 prop_assert!(world.waiting.is_empty() || now.in_flight() >= now.limit());
             }
-            while let Some(place) = world.inside.pop() {
-                world.leave(place);
+            while let Some(position) = world.inside.pop() {
+                world.leave(position);
             }
             prop_assert_eq!(world.limiter.occupancy(), Occupancy::new(world.limit));
         }
@@ -321,10 +320,10 @@ mod tests {
 
     #[test]
     fn the_largest_limit_fits_beside_the_flag() {
-        let full = Occupancy::new(MAX).waited_for();
+        let full = Occupancy::new(MAX).with_queued();
         assert_eq!(full.limit(), MAX);
         assert_eq!(full.with_limit(1).limit(), 1);
-        assert!(full.with_limit(1).is_waited_for());
+        assert!(full.with_limit(1).has_queued());
         assert_eq!(full.in_flight(), 0);
     }
 }

@@ -21,12 +21,12 @@ fn visit(limiter: &Limiter<Flag>) {
         let flag = Flag::new(AtomicBool::new(false));
         match limiter.join(8, flag.clone()) {
             Joined::Entered => {}
-            Joined::Full => unreachable!("the room is large enough"),
-            Joined::Waiting(place) => {
+            Joined::Full => unreachable!("the queue is large enough"),
+            Joined::Queued(position) => {
                 while !flag.load(Ordering::Acquire) {
                     thread::yield_now();
                 }
-                assert!(limiter.forget(place));
+                assert!(limiter.forget(position));
             }
         }
     }
@@ -50,12 +50,12 @@ fn giving_up_races_with_being_served() {
     loom::model(|| {
         let limiter = Arc::new(Limiter::<Flag>::new(1));
         assert!(limiter.try_enter());
-        let Joined::Waiting(place) = limiter.join(1, Flag::new(AtomicBool::new(false))) else {
+        let Joined::Queued(position) = limiter.join(1, Flag::new(AtomicBool::new(false))) else {
             unreachable!("the limit is reached");
         };
         let other = limiter.clone();
         let thread = thread::spawn(move || leave(&other));
-        if limiter.forget(place) {
+        if limiter.forget(position) {
             leave(&limiter);
         }
         thread.join().unwrap();
@@ -68,14 +68,14 @@ fn nobody_overtakes_who_waits() {
     loom::model(|| {
         let limiter = Arc::new(Limiter::<Flag>::new(1));
         assert!(limiter.try_enter());
-        let Joined::Waiting(place) = limiter.join(1, Flag::new(AtomicBool::new(false))) else {
+        let Joined::Queued(position) = limiter.join(1, Flag::new(AtomicBool::new(false))) else {
             unreachable!("the limit is reached");
         };
         let other = limiter.clone();
         let thread = thread::spawn(move || leave(&other));
-        assert!(!limiter.try_enter(), "the place is the waiter's");
+        assert!(!limiter.try_enter(), "the position is the waiter's");
         thread.join().unwrap();
-        assert!(limiter.forget(place));
+        assert!(limiter.forget(position));
     });
 }
 

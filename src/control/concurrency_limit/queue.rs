@@ -32,7 +32,7 @@ enum Slot<W> {
 
 /// The position of a request in the queue. [`Queue::remove`] frees it.
 #[derive(Debug)]
-pub(crate) struct Place(usize);
+pub(crate) struct Position(usize);
 
 // === impl Queue ===
 
@@ -58,7 +58,7 @@ impl<W> Queue<W> {
     }
 
     /// Joins the queue at its end.
-    pub(crate) fn push(&mut self, waiter: W) -> Place {
+    pub(crate) fn push(&mut self, waiter: W) -> Position {
         let slot = Slot::Waiting {
             waiter,
             before: self.last,
@@ -76,7 +76,7 @@ impl<W> Queue<W> {
         self.set_behind(self.last, at);
         self.last = at;
         self.waiting += 1;
-        Place(at)
+        Position(at)
     }
 
     /// Grants the permit to the first request. Its position remains until it is removed.
@@ -87,19 +87,19 @@ impl<W> Queue<W> {
     }
 
     /// The value at a position; `None` once the request has been granted a permit.
-    pub(crate) fn waiter(&mut self, place: &Place) -> Option<&mut W> {
-        match &mut self.slots[place.0] {
+    pub(crate) fn waiter(&mut self, position: &Position) -> Option<&mut W> {
+        match &mut self.slots[position.0] {
             Slot::Waiting { waiter, .. } => Some(waiter),
             _ => None,
         }
     }
 
     /// Leaves the queue. Returns `true` if the request had been granted a permit, which it keeps.
-    pub(crate) fn remove(&mut self, place: Place) -> bool {
-        let served = self.unlink(place.0).is_none();
+    pub(crate) fn remove(&mut self, position: Position) -> bool {
+        let served = self.unlink(position.0).is_none();
         self.served -= usize::from(served);
-        self.slots[place.0] = Slot::Free { next: self.free };
-        self.free = place.0;
+        self.slots[position.0] = Slot::Free { next: self.free };
+        self.free = position.0;
         if self.waiting + self.served == 0 {
             self.slots.clear();
             self.slots.shrink_to(Self::KEPT);
@@ -180,7 +180,7 @@ mod tests {
         fn behaves_like_a_searched_deque(steps in proptest::collection::vec(step(), 0..200)) {
             let mut queue = Queue::new();
             let mut line = VecDeque::new();
-            let mut places: Vec<(u32, Place)> = Vec::new();
+            let mut places: Vec<(u32, Position)> = Vec::new();
             let mut next = 0;
             for step in steps {
                 match step {
@@ -191,10 +191,10 @@ mod tests {
                     }
                     Step::Serve => prop_assert_eq!(queue.serve(), line.pop_front()),
                     Step::Remove(at) if !places.is_empty() => {
-                        let (waiter, place) = places.swap_remove(at % places.len());
+                        let (waiter, position) = places.swap_remove(at % places.len());
                         let waits = line.iter().position(|&w| w == waiter);
-                        prop_assert_eq!(queue.waiter(&place).copied(), waits.map(|_| waiter));
-                        prop_assert_eq!(queue.remove(place), waits.is_none());
+                        prop_assert_eq!(queue.waiter(&position).copied(), waits.map(|_| waiter));
+                        prop_assert_eq!(queue.remove(position), waits.is_none());
                         waits.map(|at| line.remove(at));
                     }
                     Step::Remove(_) => {}
@@ -202,8 +202,8 @@ mod tests {
                 prop_assert_eq!(queue.len(), line.len());
                 prop_assert!(queue.slots.len() <= next as usize);
             }
-            for (_, place) in places {
-                queue.remove(place);
+            for (_, position) in places {
+                queue.remove(position);
             }
             prop_assert_eq!(queue.len(), 0);
             prop_assert!(queue.slots.is_empty());
@@ -215,14 +215,14 @@ mod tests {
         let mut queue = Queue::new();
         let first = queue.push(());
         for _ in 0..10_000 {
-            let place = queue.push(());
-            queue.remove(place);
+            let position = queue.push(());
+            queue.remove(position);
         }
         assert_eq!(queue.slots.len(), 2);
         let crowd: Vec<_> = (0..10_000).map(|_| queue.push(())).collect();
         assert!(queue.slots.capacity() >= 10_000);
-        for place in crowd {
-            queue.remove(place);
+        for position in crowd {
+            queue.remove(position);
         }
         queue.remove(first);
         assert!(queue.slots.capacity() <= Queue::<()>::KEPT);

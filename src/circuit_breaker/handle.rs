@@ -51,12 +51,16 @@ impl CircuitBreaker {
     pub fn new(settings: CircuitBreakerSettings) -> Result<Self, ConfigError> {
         settings.check()?;
         let reporter = Reporter::new("circuit_breaker");
-        Ok(Self::from_checked(settings, reporter))
+        Ok(Self::from_checked(settings, reporter, Mode::Closed))
     }
 
-    pub(super) fn from_checked(settings: CircuitBreakerSettings, reporter: Reporter) -> Self {
+    pub(super) fn from_checked(
+        settings: CircuitBreakerSettings,
+        reporter: Reporter,
+        mode: Mode,
+    ) -> Self {
         Self {
-            shared: Arc::new(Shared::new(settings, reporter)),
+            shared: Arc::new(Shared::new(settings, reporter, mode)),
         }
     }
 
@@ -348,7 +352,7 @@ impl Configurable for CircuitBreaker {
 
     fn replaced(&self) {
         // There may be more probes now.
-        self.shared.changed.notify_waiters();
+        self.shared.notify();
         self.shared.show();
     }
 }

@@ -76,10 +76,10 @@ impl Times for Shared {
 }
 
 impl Shared {
-    /// A breaker, after the settings are checked.
-    pub(super) fn new(settings: CircuitBreakerSettings, reporter: Reporter) -> Self {
+    /// A breaker in this mode, after the settings are checked.
+    pub(super) fn new(settings: CircuitBreakerSettings, reporter: Reporter, mode: Mode) -> Self {
         let shared = Self {
-            breaker: Breaker::new(settings.window.make(), &settings.rules(), 0),
+            breaker: Breaker::new(settings.window.make(), &settings.rules(), mode, 0),
             reporter,
             origin: clock::now(),
             settings: Current::new(settings),
@@ -122,7 +122,7 @@ impl Shared {
     #[inline]
     fn report(&self) {
         self.breaker.report(|change| {
-            unwind::without_panics(|| self.changed.notify_waiters());
+            self.notify();
             unwind::without_panics(|| self.reporter.circuit_changed(&change));
             let transition = Transition::new(change);
             let hooks = lock(&self.hooks).clone();
@@ -130,6 +130,11 @@ impl Shared {
                 unwind::without_panics(|| hook(&transition));
             }
         });
+    }
+
+    /// Wakes the services that wait. A waker that panics must not end a call.
+    pub(super) fn notify(&self) {
+        unwind::without_panics(|| self.changed.notify_waiters());
     }
 
     pub(super) fn trip(&self) {
@@ -283,7 +288,7 @@ impl Shared {
 
     fn release(&self, word: Word) {
         if self.breaker.release(word, self) {
-            self.changed.notify_waiters();
+            self.notify();
         }
         self.report();
     }

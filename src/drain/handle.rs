@@ -21,6 +21,7 @@ use crate::protocol::Http;
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
+use crate::unwind;
 
 /// A layer that puts a [`Drain`] in front of a service: `DrainLayer::new(drain.clone())`.
 pub type DrainLayer<X = Http> = GateLayer<Drain, X>;
@@ -135,7 +136,7 @@ impl Drain {
         let lame_duck = self.settings().lame_duck;
         if shared.state.begin(shared.now(), clock::nanos(lame_duck)) {
             shared.cutoff.close_connections();
-            shared.changed.notify_waiters();
+            shared.notify();
             shared.reporter.drain_began(lame_duck);
         }
     }
@@ -329,13 +330,14 @@ impl Shared {
     #[inline(always)]
     fn leave(&self) {
         if self.state.leave() {
-            self.notify_idle();
+            self.notify();
         }
     }
 
+    /// Wakes the futures that wait. A waker that panics must not end a request.
     #[cold]
     #[inline(never)]
-    fn notify_idle(&self) {
-        self.changed.notify_waiters();
+    fn notify(&self) {
+        unwind::without_panics(|| self.changed.notify_waiters());
     }
 }

@@ -75,6 +75,7 @@ use super::shared::CircuitToken;
 use super::window::Window;
 use super::{CircuitBreaker, CircuitBreakerSnapshot, Transition};
 use crate::config::{ConfigError, Configurable, Settings};
+use crate::control::circuit_breaker::word::Mode;
 use crate::gate::GateLayer;
 use crate::observe::Reporter;
 use crate::outcome::Outcome;
@@ -108,8 +109,8 @@ struct Family<K> {
 
 struct Template {
     settings: CircuitBreakerSettings,
-    /// Forces the state that was last forced on all breakers.
-    hand: fn(&CircuitBreaker),
+    /// The state that was last forced on all breakers, or closed.
+    mode: Mode,
 }
 
 /// The token of a call, and the breaker that admitted it.
@@ -158,7 +159,7 @@ where
                     .build(),
                 template: Mutex::new(Template {
                     settings: settings.breaker,
-                    hand: |_| (),
+                    mode: Mode::Closed,
                 }),
                 hooks: Hooks::default(),
                 name: OnceLock::new(),
@@ -283,29 +284,29 @@ where
 
     /// [`CircuitBreaker::force_open`] for all breakers, present and future.
     pub fn force_open(&self) {
-        self.by_hand(CircuitBreaker::force_open);
+        self.force(Mode::ForcedOpen);
     }
 
     /// [`CircuitBreaker::force_closed`] for all breakers, present and future.
     pub fn force_closed(&self) {
-        self.by_hand(CircuitBreaker::force_closed);
+        self.force(Mode::ForcedClosed);
     }
 
     /// [`CircuitBreaker::observe_only`] for all breakers, present and future.
     pub fn observe_only(&self) {
-        self.by_hand(CircuitBreaker::observe_only);
+        self.force(Mode::ObserveOnly);
     }
 
     /// [`CircuitBreaker::reset`] for all breakers; future ones are closed.
     pub fn reset(&self) {
-        self.by_hand(CircuitBreaker::reset);
+        self.force(Mode::Closed);
     }
 
-    fn by_hand(&self, hand: fn(&CircuitBreaker)) {
-        lock(&self.family.template).hand = hand;
+    fn force(&self, mode: Mode) {
+        lock(&self.family.template).mode = mode;
         // Hooks run here and may get a breaker, so the lock must not be held.
         for (_, breaker) in &self.family.breakers {
-            hand(&breaker);
+            breaker.shared.force(mode);
         }
     }
 
@@ -366,8 +367,9 @@ impl<K> Family<K> {
         if let Some(name) = self.name.get() {
             reporter.set_name(name.clone());
         }
-        let breaker = CircuitBreaker::from_checked(template.settings.clone(), reporter);
-        (template.hand)(&breaker);
+        // It begins in the forced state: a change would be reported under the lock.
+        let settings = template.settings.clone();
+        let breaker = CircuitBreaker::from_checked(settings, reporter, template.mode);
         let (key, hooks) = (key.clone(), self.hooks.clone());
         breaker.on_transition(move |transition| {
             let hooks = lock(&hooks).clone();

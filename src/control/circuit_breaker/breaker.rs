@@ -57,10 +57,11 @@ pub(crate) struct Look {
 // === impl Breaker: its state ===
 
 impl Breaker {
-    pub(crate) fn new(window: Window, rules: &Rules, now: u64) -> Self {
-        let circuit = Circuit::new(now);
+    /// A breaker that begins in this mode.
+    pub(crate) fn new(window: Window, rules: &Rules, mode: Mode, now: u64) -> Self {
+        let circuit = Circuit::new(mode, now);
         Self {
-            word: AtomicU64::new(Word::new(0, circuit.mode, rules.slow_call != Rules::NOT_TIMED).0),
+            word: AtomicU64::new(Word::new(0, mode, rules.slow_call != Rules::NOT_TIMED).0),
             unreported: AtomicU32::new(0),
             open_until: AtomicU64::new(0),
             rules: LiveRules::new(rules),

@@ -50,7 +50,8 @@ fn breaker() -> Arc<Breaker> {
 }
 
 fn with(rules: &Rules) -> Arc<Breaker> {
-    Arc::new(Breaker::new(Window::time_based(20, 2), rules, 0))
+    let window = Window::time_based(20, 2);
+    Arc::new(Breaker::new(window, rules, Mode::Closed, 0))
 }
 
 fn enter(breaker: &Breaker, now: u64) -> Option<Word> {

@@ -58,7 +58,7 @@ impl World {
             None => Window::time_based(1000 * MILLI, 10),
         };
         Self {
-            breaker: Breaker::new(window, &RULES, 0),
+            breaker: Breaker::new(window, &RULES, Mode::Closed, 0),
             model: Model::new(last),
             permits: Vec::new(),
             changes: Vec::new(),

@@ -87,9 +87,9 @@ impl Rejected {
 // === impl Circuit ===
 
 impl Circuit {
-    pub(super) fn new(now: u64) -> Self {
+    pub(super) fn new(mode: Mode, now: u64) -> Self {
         Self {
-            mode: Mode::Closed,
+            mode,
             generation: 0,
             since: now,
             until: u64::MAX,

@@ -143,6 +143,22 @@ async fn settings_hooks_and_hands_are_for_all_and_those_to_come() {
     assert!(!is_open(&old) && is_open(&new));
 }
 
+/// Nothing is reported while the family is locked.
+#[test]
+fn a_breaker_of_a_forced_family_begins_in_that_state() {
+    let breakers = upstream(family());
+    breakers.force_open();
+    let one = breakers.get(&"one".to_owned());
+    assert_eq!(one.state(), CircuitState::ForcedOpen);
+    assert_eq!(one.snapshot().transitions, 0);
+    assert!(one.try_acquire().is_err());
+    breakers.reset();
+    assert_eq!(one.state(), CircuitState::Closed);
+    let other = breakers.get(&"other".to_owned());
+    assert_eq!(other.state(), CircuitState::Closed);
+    assert_eq!(other.snapshot().transitions, 0);
+}
+
 #[test]
 fn keys_are_bounded() {
     let breakers = upstream(family().max_keys(10));

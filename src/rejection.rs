@@ -223,6 +223,7 @@ impl Rejection {
         self.reporter().count_panic(message, request);
     }
 
+    #[inline]
     fn reporter(&self) -> &Reporter {
         match &self.reporter {
             Some(reporter) => reporter,

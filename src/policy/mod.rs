@@ -198,8 +198,6 @@ pub(crate) use self::parts::Ending;
 pub(crate) use self::parts::Isolation;
 #[doc(hidden)]
 pub use self::parts::{Budget, Parts};
-#[doc(hidden)]
-pub use self::per_request::Adjustable;
 pub use self::per_request::PerRequest;
 pub use self::permit::Permit;
 pub use self::switch::{Mode, Switch, Switched};

@@ -138,7 +138,7 @@ pub use self::unread::Unread;
 use crate::config::{ConfigError, Configurable, Current, Settings};
 use crate::gate::GateLayer;
 use crate::http::head::RequestHead;
-use crate::policy::{Adjustable, Admission, Limited, NoWait, Parts, PerRequest, Policy};
+use crate::policy::{Admission, Limited, NoWait, Parts, PerRequest, Policy};
 use crate::protocol::Http;
 use crate::request::RequestKind;
 #[doc(hidden)]
@@ -307,12 +307,28 @@ impl<R: RequestKind> Policy<R> for RequestLimit {
     }
 }
 
-impl<R: RequestKind> Adjustable<R> for RequestLimit {
-    type Value = u64;
+impl<R, F, O> Policy<R> for PerRequest<RequestLimit, F>
+where
+    R: RequestKind,
+    F: Fn(&R::Head<'_>) -> O + Clone,
+    O: Into<Option<u64>>,
+{
+    type Token = u64;
+    type Wait = NoWait<u64, Limited>;
 
     #[inline(always)]
-    fn token(&self, max: Option<u64>, _: &R::Head<'_>) -> u64 {
-        max.unwrap_or_else(|| self.bounds.max_body())
+    fn admit(&self, head: &R::Head<'_>) -> Admission<u64, Self::Wait> {
+        let max = (self.rule)(head).into();
+        Admission::Admit(max.unwrap_or_else(|| self.policy.bounds.max_body()))
+    }
+
+    fn register(&self) {
+        self.policy.bounds.reporter().register();
+    }
+
+    #[inline(always)]
+    fn parts<'a>(&'a self, max: Option<&'a u64>) -> Parts<'a> {
+        Policy::<R>::parts(&self.policy, max)
     }
 }
 

@@ -106,9 +106,7 @@ use crate::config::{ConfigError, Configurable, Current, Settings};
 use crate::gate::GateLayer;
 use crate::observe::{Reporter, Setting};
 use crate::outcome::Outcome;
-use crate::policy::{
-    Adjustable, Admission, Budget, NoWait, Parts, PerRequest, Policy, Time, Timed,
-};
+use crate::policy::{Admission, Budget, NoWait, Parts, PerRequest, Policy, Time, Timed};
 use crate::protocol::Http;
 use crate::request::{CallersTime, RequestKind};
 
@@ -244,6 +242,21 @@ impl Timeout {
         Time(self.shared.time.load(Relaxed))
     }
 
+    /// The time of a request: `ours`, by default the usual one, or less if the caller asks for
+    /// less.
+    #[inline(always)]
+    fn token<R: RequestKind>(&self, ours: Option<Duration>, head: &R::Head<'_>) -> Time {
+        let ours = ours.map_or_else(|| self.usual(), Time::ours);
+        let time = match R::callers_time(head) {
+            CallersTime::None => ours,
+            callers => self.callers_time(ours, callers),
+        };
+        if self.exposes {
+            return Time(time.0 | Time::UNUSUAL);
+        }
+        time
+    }
+
     #[cold]
     fn callers_time(&self, ours: Time, callers: CallersTime) -> Time {
         match callers {
@@ -299,7 +312,7 @@ impl<R: RequestKind> Policy<R> for Timeout {
 
     #[inline(always)]
     fn admit(&self, head: &R::Head<'_>) -> Admission<Time, Self::Wait> {
-        Admission::Admit(Adjustable::<R>::token(self, None, head))
+        Admission::Admit(self.token::<R>(None, head))
     }
 
     fn register(&self) {
@@ -328,20 +341,33 @@ impl<R: RequestKind> Policy<R> for Timeout {
     }
 }
 
-impl<R: RequestKind> Adjustable<R> for Timeout {
-    type Value = Duration;
+impl<R, F, O> Policy<R> for PerRequest<Timeout, F>
+where
+    R: RequestKind,
+    F: Fn(&R::Head<'_>) -> O + Clone,
+    O: Into<Option<Duration>>,
+{
+    type Token = Time;
+    type Wait = NoWait<Time, Timed>;
 
     #[inline(always)]
-    fn token(&self, ours: Option<Duration>, head: &R::Head<'_>) -> Time {
-        let ours = ours.map_or_else(|| self.usual(), Time::ours);
-        let time = match R::callers_time(head) {
-            CallersTime::None => ours,
-            callers => self.callers_time(ours, callers),
-        };
-        if self.exposes {
-            return Time(time.0 | Time::UNUSUAL);
-        }
-        time
+    fn admit(&self, head: &R::Head<'_>) -> Admission<Time, Self::Wait> {
+        let time = (self.rule)(head).into();
+        Admission::Admit(self.policy.token::<R>(time, head))
+    }
+
+    fn register(&self) {
+        self.policy.shared.reporter.register();
+    }
+
+    #[inline]
+    fn expire(&self, _: &mut Time, outcome: &mut Outcome) {
+        *outcome = Outcome::Cancelled;
+    }
+
+    #[inline(always)]
+    fn parts<'a>(&'a self, time: Option<&'a Time>) -> Parts<'a> {
+        Policy::<R>::parts(&self.policy, time)
     }
 }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use super::Gate;
 use super::cold::{Listening, OVER, Parked, answer, expired, overrun, poll_queued, unwound};
 use super::guard::{FutureGuard, Guard, Shared};
 use super::polls::{Polling, PollsOf, SlowPolling};
@@ -151,20 +152,19 @@ where
     /// The future of a request that is rejected.
     #[inline]
     pub(super) fn rejected(
+        gate: &Gate<S, P, X>,
         rejection: Rejection,
-        shared: &Arc<Shared<P>>,
         memo: X::Memo,
         kept: X::Kept,
-        protocol: &X,
     ) -> Self {
         Self {
-            state: State::rejected(rejection, shared.clone()),
+            state: State::rejected(rejection, gate.shared.clone()),
             guard: FutureGuard::<P, X::Kind>::default(),
             timer: TimerOf::<P, X::Kind>::default(),
             memo,
             kept,
             polls: PollsOf::<P, X::Kind>::default(),
-            protocol: protocol.clone(),
+            protocol: gate.protocol.clone(),
         }
     }
 }

@@ -249,13 +249,7 @@ where
                         None => InFuture::<NeedsOf<P, X::Kind>>::take(&mut guard),
                     };
                     let rejection = cold::caught(guard, payload);
-                    GateFuture::rejected(
-                        rejection,
-                        &self.shared,
-                        memo,
-                        X::Kept::default(),
-                        &self.protocol,
-                    )
+                    GateFuture::rejected(self, rejection, memo, X::Kept::default())
                 }
             }
         } else {
@@ -305,13 +299,7 @@ impl<S, P, X> Gate<S, P, X> {
         if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
             return self.call_early(request, Early::Reject(rejection));
         }
-        GateFuture::rejected(
-            rejection,
-            &self.shared,
-            X::inspect(&request),
-            X::Kept::default(),
-            &self.protocol,
-        )
+        GateFuture::rejected(self, rejection, X::inspect(&request), X::Kept::default())
     }
 
     /// The answer to a request after a panic in `poll_ready`.
@@ -359,13 +347,9 @@ impl<S, P, X> Gate<S, P, X> {
     {
         let memo = X::inspect(&request);
         match early {
-            Early::Reject(rejection) => GateFuture::rejected(
-                rejection,
-                &self.shared,
-                memo,
-                X::Kept::unread(request),
-                &self.protocol,
-            ),
+            Early::Reject(rejection) => {
+                GateFuture::rejected(self, rejection, memo, X::Kept::unread(request))
+            }
             Early::Wait(wait) => {
                 let shared = &*self.shared;
                 shared.reporter.arrived(&|| shared.policy.register());
@@ -399,9 +383,7 @@ impl<S, P, X> Gate<S, P, X> {
                     Ok((future, guard, kept, polls)) => {
                         GateFuture::called(future, guard, timer, memo, kept, polls, protocol)
                     }
-                    Err((rejection, kept)) => {
-                        GateFuture::rejected(rejection, &self.shared, memo, kept, protocol)
-                    }
+                    Err((rejection, kept)) => GateFuture::rejected(self, rejection, memo, kept),
                 }
             }
         }

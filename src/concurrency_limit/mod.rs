@@ -218,12 +218,17 @@ impl ConcurrencyLimit {
         &self,
         deadline: Option<Deadline>,
     ) -> Admission<(), WaitFor<Queued, Released>> {
+        if self.shared.queue.word(0) == 0 {
+            return Admission::Reject(self.shared.rejection(Reason::ConcurrencyLimit));
+        }
+        self.join_queue(deadline)
+    }
+
+    #[inline(never)]
+    fn join_queue(&self, deadline: Option<Deadline>) -> Admission<(), WaitFor<Queued, Released>> {
         let shared = &self.shared;
         let [max_queued, queue_nanos] = shared.queue.get();
         let rejection = || shared.rejection(Reason::ConcurrencyLimit);
-        if max_queued == 0 {
-            return Admission::Reject(rejection());
-        }
         match shared.limiter.join(max_queued as usize, None) {
             Joined::Entered => {
                 shared.entered();

@@ -15,11 +15,19 @@ pub trait RequestKind: sealed::Sealed {
     /// A [`RequestHead`](crate::RequestHead) over HTTP, the request itself over `Plain`.
     type Head<'a>;
 
-    /// The part of a request that is kept for a hook which runs after the request has ended; `None`
-    /// over `Plain`.
+    /// The part of a request that is kept for a hook which runs after the request has ended:
+    /// nothing over `Plain`.
     #[doc(hidden)]
-    fn summary(head: &Self::Head<'_>) -> Option<RequestSummary> {
-        let _ = head;
+    type Summary;
+
+    #[doc(hidden)]
+    fn summary(head: &Self::Head<'_>) -> Self::Summary;
+
+    /// The summary, if there is one.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn kept(summary: &Self::Summary) -> Option<&RequestSummary> {
+        let _ = summary;
         None
     }
 
@@ -81,6 +89,9 @@ impl<Req> sealed::Sealed for PlainRequest<Req> {}
 
 impl<Req> RequestKind for PlainRequest<Req> {
     type Head<'a> = Req;
+    type Summary = ();
+
+    fn summary(_: &Req) {}
 }
 
 impl<Req> fmt::Debug for PlainRequest<Req> {

@@ -29,19 +29,20 @@ pub(super) const LEAST: Duration = Duration::from_millis(1);
 /// Two values are equal if their numbers are equal, or if they are clones with the same function.
 /// With the feature `serde`, a value with a function returns an error when it is serialized.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(remote = "Self", deny_unknown_fields))]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(from = "Form"))]
 pub struct OpenDuration {
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    initial: Duration,
-    factor: f64,
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    max: Duration,
-    #[cfg_attr(feature = "serde", serde(default))]
+    length: Length,
     jitter: f64,
-    /// Replaces the three durations.
-    #[cfg_attr(feature = "serde", serde(skip))]
-    function: Option<Function>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Length {
+    Exponential {
+        initial: Duration,
+        factor: f64,
+        max: Duration,
+    },
+    FromFn(Function),
 }
 
 /// It is equal to its clones only.
@@ -51,10 +52,18 @@ struct Function(Arc<dyn Fn(u32) -> Duration + Send + Sync>);
 /// How it is written: `"5s"`, or `{ initial = "5s", factor = 2.0, max = "1m", jitter = 0.1 }`.
 #[cfg(feature = "serde")]
 #[derive(serde::Serialize, serde::Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 enum Form {
     Fixed(#[serde(with = "humantime_serde")] Duration),
-    Grows(#[serde(with = "OpenDuration")] OpenDuration),
+    Exponential {
+        #[serde(with = "humantime_serde")]
+        initial: Duration,
+        factor: f64,
+        #[serde(with = "humantime_serde")]
+        max: Duration,
+        #[serde(default)]
+        jitter: f64,
+    },
 }
 
 // === impl OpenDuration ===
@@ -69,11 +78,12 @@ impl OpenDuration {
     /// `initial` is 1 ms to a day, `max` is `initial` to a day, `factor` is 1 to 100.
     pub const fn exponential(initial: Duration, factor: f64, max: Duration) -> Self {
         Self {
-            initial,
-            factor,
-            max,
+            length: Length::Exponential {
+                initial,
+                factor,
+                max,
+            },
             jitter: 0.0,
-            function: None,
         }
     }
 
@@ -86,8 +96,8 @@ impl OpenDuration {
     /// seconds.
     pub fn from_fn(length: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
         Self {
-            function: Some(Function(Arc::new(length))),
-            ..Self::exponential(Self::DEFAULT, 1.0, DAY)
+            length: Length::FromFn(Function(Arc::new(length))),
+            jitter: 0.0,
         }
     }
 
@@ -101,21 +111,32 @@ impl OpenDuration {
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        ConfigError::check("open_duration", self.initial, LEAST..=DAY)?;
-        ConfigError::check("open_duration.factor", self.factor, 1.0..=100.0)?;
-        ConfigError::check("open_duration.max", self.max, self.initial..=DAY)?;
+        if let Length::Exponential {
+            initial,
+            factor,
+            max,
+        } = self.length
+        {
+            ConfigError::check("open_duration", initial, LEAST..=DAY)?;
+            ConfigError::check("open_duration.factor", factor, 1.0..=100.0)?;
+            ConfigError::check("open_duration.max", max, initial..=DAY)?;
+        }
         ConfigError::check("open_duration.jitter", self.jitter, 0.0..=1.0)
     }
 
     /// `dice` within `0.0..1.0` decides on the jitter.
     pub(super) fn after(&self, failed_recoveries: u32, dice: f64) -> Duration {
-        let (length, max) = if let Some(Function(function)) = &self.function {
-            (function(failed_recoveries), Duration::MAX)
-        } else {
-            let times = i32::try_from(failed_recoveries).unwrap_or(i32::MAX);
-            let length = self.initial.as_secs_f64() * self.factor.powi(times);
-            let length = Duration::try_from_secs_f64(length);
-            (length.unwrap_or(Duration::MAX), self.max)
+        let (length, max) = match &self.length {
+            Length::Exponential {
+                initial,
+                factor,
+                max,
+            } => {
+                let times = factor.powi(i32::try_from(failed_recoveries).unwrap_or(i32::MAX));
+                let length = Duration::try_from_secs_f64(initial.as_secs_f64() * times);
+                (length.unwrap_or(Duration::MAX), *max)
+            }
+            Length::FromFn(function) => (function.0(failed_recoveries), Duration::MAX),
         };
         let length = length.min(max);
         if self.jitter == 0.0 {
@@ -137,39 +158,60 @@ impl From<Duration> for OpenDuration {
 #[cfg(feature = "http")]
 impl Fields for OpenDuration {
     fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
-        if let Some(function) = &self.function {
-            each(path.to_owned(), format!("{function:?}"));
-        } else {
-            each(path.to_owned(), format!("{:?}", self.initial));
-            each(format!("{path}.factor"), format!("{:?}", self.factor));
-            each(format!("{path}.max"), format!("{:?}", self.max));
+        match &self.length {
+            Length::Exponential {
+                initial,
+                factor,
+                max,
+            } => {
+                each(path.to_owned(), format!("{initial:?}"));
+                each(format!("{path}.factor"), format!("{factor:?}"));
+                each(format!("{path}.max"), format!("{max:?}"));
+            }
+            Length::FromFn(function) => each(path.to_owned(), format!("{function:?}")),
         }
         each(format!("{path}.jitter"), format!("{:?}", self.jitter));
     }
 }
 
 #[cfg(feature = "serde")]
-impl serde::Serialize for OpenDuration {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        if self.function.is_some() {
-            return Err(serde::ser::Error::custom("the open duration is a function"));
+impl From<Form> for OpenDuration {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Fixed(duration) => duration.into(),
+            Form::Exponential {
+                initial,
+                factor,
+                max,
+                jitter,
+            } => Self::exponential(initial, factor, max).jitter(jitter),
         }
-        let form = if *self == self.initial.into() {
-            Form::Fixed(self.initial)
-        } else {
-            Form::Grows(self.clone())
-        };
-        form.serialize(to)
     }
 }
 
 #[cfg(feature = "serde")]
-impl<'de> serde::Deserialize<'de> for OpenDuration {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Ok(match Form::deserialize(from)? {
-            Form::Fixed(length) => length.into(),
-            Form::Grows(duration) => duration,
-        })
+impl serde::Serialize for OpenDuration {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let jitter = self.jitter;
+        let Length::Exponential {
+            initial,
+            factor,
+            max,
+        } = self.length
+        else {
+            return Err(serde::ser::Error::custom("the open duration is a function"));
+        };
+        let form = if *self == initial.into() {
+            Form::Fixed(initial)
+        } else {
+            Form::Exponential {
+                initial,
+                factor,
+                max,
+                jitter,
+            }
+        };
+        form.serialize(serializer)
     }
 }
 

@@ -132,7 +132,8 @@ impl Shared {
         });
     }
 
-    /// Wakes the services that wait. A waker that panics must not end a call.
+    /// Wakes the services that wait. A waker that panics does not end the call of this thread;
+    /// Tokio may then not wake others of the same batch.
     pub(super) fn notify(&self) {
         unwind::without_panics(|| self.changed.notify_waiters());
     }

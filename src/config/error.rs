@@ -22,7 +22,7 @@ pub struct ConfigError {
 // === impl ConfigError ===
 
 impl ConfigError {
-    /// Whether the value, if there is one, is in the range `allowed`.
+    /// Returns an error if there is a value, and it is not in the range `allowed`.
     pub(crate) fn check<T>(
         field: &'static str,
         value: impl Into<Option<T>>,

@@ -334,7 +334,8 @@ impl Shared {
         }
     }
 
-    /// Wakes the futures that wait. A waker that panics must not end a request.
+    /// Wakes the futures that wait. A waker that panics does not end the request of this thread;
+    /// Tokio may then not wake others of the same batch.
     #[cold]
     #[inline(never)]
     fn notify(&self) {

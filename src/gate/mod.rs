@@ -326,7 +326,7 @@ impl<S, P, X> Gate<S, P, X> {
         let summary = X::with_head(request, X::glance(request), |head| X::Kind::summary(head));
         let mut parts = self.shared.policy.parts(None);
         if let Some(isolation) = &mut parts.isolation {
-            isolation.request = summary.as_ref();
+            isolation.request = X::Kind::kept(&summary);
         }
         parts.caught(payload)
     }

@@ -32,8 +32,7 @@ pub(crate) struct Probe {
     followers: Mutex<Vec<Weak<dyn Follow>>>,
     /// Hooks stay until the runtime ends, even if all handles are dropped.
     hooks: Mutex<Vec<(Arc<Watch>, Arc<Self>)>>,
-    /// The results of all readings so far.
-    seen: Mutex<LagMonitorSnapshot>,
+    pub(super) seen: Mutex<Seen>,
     pub(crate) reporter: Reporter,
     /// A shedder is armed.
     pub(crate) is_armed: AtomicBool,
@@ -65,24 +64,12 @@ pub(super) struct Thread {
     squares: AtomicU64,
 }
 
-/// The state of a [`LagMonitor`](super::LagMonitor) at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct LagMonitorSnapshot {
-    /// The current lag.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
-    pub lag: Duration,
-    /// The longest lag so far.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
-    pub peak: Duration,
-    /// The number of finished probes.
-    pub probes: u64,
-    /// Whether the host rather than the service was short of CPU in the last second; see
-    /// [`LagReport::host_is_short`](super::LagReport::host_is_short).
-    pub host_is_short: bool,
-    /// Whether the runtime has ended.
-    pub is_closed: bool,
+/// The results of all readings so far.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Seen {
+    pub(super) peak: Duration,
+    pub(super) probes: u64,
+    pub(super) host_is_short: bool,
 }
 
 /// Gets the readings of a runtime, on the sampler's thread.
@@ -154,14 +141,6 @@ impl Probe {
         }
     }
 
-    pub(super) fn snapshot(&self) -> LagMonitorSnapshot {
-        LagMonitorSnapshot {
-            lag: self.lag(),
-            is_closed: self.is_closed(),
-            ..lock(&self.seen).clone()
-        }
-    }
-
     /// The current lag of the runtime; zero after it has ended.
     pub(super) fn lag(&self) -> Duration {
         if self.is_closed() {
@@ -200,8 +179,7 @@ impl Probe {
         let gap = self.gap(now);
         self.progressed.fetch_max(now, Relaxed);
         if gap > STALL {
-            let is_armed = self.is_armed.load(Relaxed);
-            self.change(|readings| readings.on_progress(now, gap, is_armed));
+            self.change(|readings| readings.on_progress(now, gap, self.is_armed.load(Relaxed)));
         }
     }
 
@@ -296,10 +274,10 @@ impl Probe {
         let mut readings = lock(&self.readings);
         let result = change(&mut readings);
         self.restarted.store(readings.restarted(), Relaxed);
-        let sent = readings.in_injection_queue().unwrap_or(NONE);
-        self.sent.store(sent, Relaxed);
-        let under_way = readings.under_way().unwrap_or(NONE);
-        self.under_way.store(under_way, Relaxed);
+        self.sent
+            .store(readings.in_injection_queue().unwrap_or(NONE), Relaxed);
+        self.under_way
+            .store(readings.under_way().unwrap_or(NONE), Relaxed);
         result
     }
 

@@ -15,8 +15,6 @@ use crate::sync::lock;
 use crate::unwind;
 use crate::{clock, observe};
 
-const NAME: &str = "seawall-lag";
-
 /// The time between two readings if the lag was high recently.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -63,7 +61,9 @@ pub(crate) fn probe(of: &runtime::Handle) -> Arc<Probe> {
     if runtimes.is_running {
         ADDED.notify_one();
     } else {
-        let thread = thread::Builder::new().name(NAME.to_owned()).spawn(run);
+        let thread = thread::Builder::new()
+            .name("seawall-lag".to_owned())
+            .spawn(run);
         runtimes.is_running = thread.is_ok();
         drop(runtimes);
         if let Err(error) = thread {

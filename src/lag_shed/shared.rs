@@ -271,16 +271,14 @@ impl Shared {
     /// code runs.
     fn report(&self) {
         self.reporting.run(|| {
-            let LagShedSnapshot {
-                state, lag, shed, ..
-            } = self.snapshot();
-            let before = mem::replace(&mut *lock(&self.reported), (state, shed));
+            let now = self.snapshot();
+            let before = mem::replace(&mut *lock(&self.reported), (now.state, now.shed));
             unwind::without_panics(|| {
-                if before.1.to_bits() != shed.to_bits() {
-                    self.reporter.shed(shed);
+                if before.1.to_bits() != now.shed.to_bits() {
+                    self.reporter.shed(now.shed);
                 }
-                if before.0 != state {
-                    self.reporter.lag_state(before.0, state, lag);
+                if before.0 != now.state {
+                    self.reporter.lag_state(before.0, now.state, now.lag);
                 }
             });
         });

@@ -74,6 +74,7 @@ pub use self::shared::SlowPollSnapshot;
 use self::shared::{Shared, SlowPolls};
 use crate::config::{ConfigError, Configurable, Settings};
 use crate::gate::GateLayer;
+#[cfg(feature = "http")]
 use crate::panic_report::RequestSummary;
 #[cfg(feature = "http")]
 use crate::policy::HttpRequest;
@@ -172,7 +173,7 @@ impl Default for SlowPoll {
 
 impl<R: RequestKind> Policy<R> for SlowPoll {
     /// The part of the request that the gate keeps for the reports.
-    type Token = Option<RequestSummary>;
+    type Token = R::Summary;
     type Wait = NoWait<Self::Token, SlowPolled>;
 
     const IS_OURS: bool = true;
@@ -190,7 +191,7 @@ impl<R: RequestKind> Policy<R> for SlowPoll {
     fn parts<'a>(&'a self, summary: Option<&'a Self::Token>) -> Parts<'a> {
         let slow_polls = summary.map(|summary| SlowPolls {
             shared: &self.shared,
-            request: summary.as_ref(),
+            request: R::kept(summary),
             route: None,
         });
         Parts {
@@ -207,7 +208,7 @@ impl<F> Policy<HttpRequest> for RoutedSlowPoll<F>
 where
     F: Fn(&crate::RequestHead<'_>) -> Option<Arc<str>> + Clone,
 {
-    type Token = (Option<RequestSummary>, Option<Arc<str>>);
+    type Token = (RequestSummary, Option<Arc<str>>);
     type Wait = NoWait<Self::Token, SlowPolled>;
 
     #[inline]
@@ -224,7 +225,7 @@ where
     fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {
         let slow_polls = token.map(|(summary, route)| SlowPolls {
             shared: &self.handle.shared,
-            request: summary.as_ref(),
+            request: Some(summary),
             route: route.as_ref(),
         });
         Parts {

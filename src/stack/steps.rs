@@ -40,10 +40,9 @@ struct Step<'a> {
 /// Reports what has changed, outside the lock.
 type Report<'a> = Box<dyn FnOnce(&mut Changes) + 'a>;
 
-/// What [`Stack::apply`] does, in the order of the fields of [`Settings`]. A part that cannot have
-/// its settings is an error.
+/// What [`Stack::apply`] does, in the order of the fields of [`Settings`].
 #[derive(Default)]
-pub(super) struct Steps<'a>(Vec<Result<Step<'a>, ConfigError>>);
+pub(super) struct Steps<'a>(Vec<Step<'a>>);
 
 pub(super) fn one_at_a_time() -> MutexGuard<'static, ()> {
     lock(&ONE_AT_A_TIME)
@@ -86,10 +85,10 @@ impl<'a> Steps<'a> {
                     changes.add(name, &old, &new.clone().or(&old));
                 }) as Report<'a>
             };
-            Ok(Step {
+            Step {
                 check: Box::new(check),
                 replace: Box::new(replace),
-            })
+            }
         }));
         self
     }
@@ -124,42 +123,50 @@ impl<'a> Steps<'a> {
                 Box::new(move |changes: &mut Changes| changes.add(name, &old, &new.or(old)))
                     as Report<'a>
             };
-            Ok(Step {
+            Step {
                 check: Box::new(|| Ok(())),
                 replace: Box::new(replace),
-            })
+            }
         }));
         this
     }
 
     /// The part has no dry run: the mode is an error, unless the part has it already.
-    fn no_dry_run(mut self, name: &'static str, switch: &Switch, new: Option<Mode>) -> Self {
-        if new == Some(Mode::DryRun) && switch.mode() != Mode::DryRun {
+    fn no_dry_run(self, name: &'static str, switch: &'a Switch, new: Option<Mode>) -> Self {
+        self.check(move || {
+            if new != Some(Mode::DryRun) || switch.mode() == Mode::DryRun {
+                return Ok(());
+            }
             let allowed = "`enforce` or `off`, since the part has no dry run";
             let error = ConfigError::new("mode", Mode::DryRun.to_string(), allowed);
-            self.0.push(Err(error.of_part(name)));
-        }
-        self
+            Err(error.of_part(name))
+        })
     }
 
     /// A part that the stack does not have.
-    pub(super) fn absent(mut self, name: &'static str, is_given: bool) -> Self {
+    pub(super) fn absent(self, name: &'static str, is_given: bool) -> Self {
+        if !is_given {
+            return self;
+        }
         let allowed = "left out, since the stack has no such part";
-        let error = is_given.then(|| Err(ConfigError::new(name, "given", allowed)));
-        self.0.extend(error);
+        self.check(move || Err(ConfigError::new(name, "given", allowed)))
+    }
+
+    /// A step that only checks.
+    fn check(mut self, check: impl Fn() -> Result<(), ConfigError> + 'a) -> Self {
+        self.0.push(Step {
+            check: Box::new(check),
+            replace: Box::new(|| Box::new(|_| ())),
+        });
         self
     }
 
     pub(super) fn apply(self) -> Result<Changes, ConfigError> {
         let reports: Vec<_> = {
             let _one = one_at_a_time();
-            let checked = self.0.into_iter().map(|step| {
-                let step = step?;
-                (step.check)()?;
-                Ok(step.replace)
-            });
-            let checked: Vec<_> = checked.collect::<Result<_, ConfigError>>()?;
-            checked.into_iter().map(|replace| replace()).collect()
+            self.0.iter().try_for_each(|step| (step.check)())?;
+            let steps = self.0.into_iter();
+            steps.map(|step| (step.replace)()).collect()
         };
         let mut changes = Changes::default();
         for report in reports {

@@ -122,7 +122,7 @@ async fn waiters_are_served_in_the_order_they_came() {
     assert_eq!(
         reason(&third),
         Some(Reason::ConcurrencyLimit),
-        "the room is full"
+        "the queue is full"
     );
 
     drop(running);
@@ -225,7 +225,7 @@ async fn the_limit_moves_both_ways_while_requests_run() {
     assert_eq!(figures(&limit), (1, 3), "nobody comes in above the limit");
 
     limit.set_limit(3).unwrap();
-    assert_eq!(figures(&limit), (3, 1), "as many as there is room for");
+    assert_eq!(figures(&limit), (3, 1), "as many as there are permits");
     assert!(waiting[0].is_woken() && waiting[1].is_woken() && !waiting[2].is_woken());
 
     let error = limit.set_limit(0).unwrap_err();

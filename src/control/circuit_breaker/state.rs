@@ -54,7 +54,7 @@ pub(crate) enum Rejected {
 
 /// The time now, and the durations of states, in nanoseconds.
 pub(crate) trait Times {
-    /// It is read only if a decision needs it.
+    /// A call reads it only if its decision needs it.
     fn now(&self) -> u64;
 
     /// The open time after this number of failed recoveries. It must be the same each time for the

@@ -73,7 +73,7 @@ fn nobody_overtakes_who_waits() {
         };
         let other = limiter.clone();
         let thread = thread::spawn(move || leave(&other));
-        assert!(!limiter.try_enter(), "the position is the waiter's");
+        assert!(!limiter.try_enter(), "the permit is the waiter's");
         thread.join().unwrap();
         assert!(limiter.forget(position));
     });

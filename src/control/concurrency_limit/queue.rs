@@ -180,18 +180,18 @@ mod tests {
         fn behaves_like_a_searched_deque(steps in proptest::collection::vec(step(), 0..200)) {
             let mut queue = Queue::new();
             let mut line = VecDeque::new();
-            let mut places: Vec<(u32, Position)> = Vec::new();
+            let mut positions: Vec<(u32, Position)> = Vec::new();
             let mut next = 0;
             for step in steps {
                 match step {
                     Step::Push => {
-                        places.push((next, queue.push(next)));
+                        positions.push((next, queue.push(next)));
                         line.push_back(next);
                         next += 1;
                     }
                     Step::Serve => prop_assert_eq!(queue.serve(), line.pop_front()),
-                    Step::Remove(at) if !places.is_empty() => {
-                        let (waiter, position) = places.swap_remove(at % places.len());
+                    Step::Remove(at) if !positions.is_empty() => {
+                        let (waiter, position) = positions.swap_remove(at % positions.len());
                         let waits = line.iter().position(|&w| w == waiter);
                         prop_assert_eq!(queue.waiter(&position).copied(), waits.map(|_| waiter));
                         prop_assert_eq!(queue.remove(position), waits.is_none());
@@ -202,7 +202,7 @@ mod tests {
                 prop_assert_eq!(queue.len(), line.len());
                 prop_assert!(queue.slots.len() <= next as usize);
             }
-            for (_, position) in places {
+            for (_, position) in positions {
                 queue.remove(position);
             }
             prop_assert_eq!(queue.len(), 0);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_reused_and_given_back_when_the_room_is_empty() {
+    fn slots_are_reused_and_freed_when_the_queue_is_empty() {
         let mut queue = Queue::new();
         let first = queue.push(());
         for _ in 0..10_000 {

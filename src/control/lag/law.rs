@@ -173,9 +173,7 @@ impl Law {
             is_armed &= !is_over;
             is_watching &= !is_over;
         }
-        let quota = self
-            .quota
-            .on_tick(passed.min(STALE), tick, found.was_half_full);
+        let quota = self.quota.on_tick(passed.min(STALE), tick, &found);
         self.on_pressure(passed, found.pressure);
         if self.pressure > 0.0 {
             let until = tick.now.saturating_add(nanos(to.disarm_after));
@@ -249,13 +247,13 @@ impl Law {
 // === impl Quota ===
 
 impl Quota {
-    fn on_tick(&mut self, passed: Nanos, tick: &Tick, was_half_full: bool) -> u64 {
+    fn on_tick(&mut self, passed: Nanos, tick: &Tick, found: &Found) -> u64 {
         let passed = passed.max(1) as f64;
         let pended = tick.pended.saturating_sub(self.pended) as f64;
         self.pended = tick.pended;
         let weight = 1.0 - (-passed / AVERAGED).exp();
         self.average += weight * (pended / passed - self.average);
-        self.boost = if was_half_full {
+        self.boost = if found.was_half_full {
             1.0
         } else {
             (self.boost.max(1.0) * BOOST).min(MAX_BOOST)

@@ -173,8 +173,7 @@ fields!(LagThresholds {
 
 impl Settings for LagThresholds {
     fn check(&self) -> Result<(), ConfigError> {
-        let least = Duration::from_nanos(1);
-        let most = Duration::from_secs(24 * 60 * 60);
+        let (least, most) = (Duration::from_nanos(1), Duration::from_secs(24 * 60 * 60));
         ConfigError::check("target", self.target, least..=most)?;
         ConfigError::check("bound", self.bound, least..=most)?;
         ConfigError::check("max_bound", self.max_bound, self.bound..=most)?;

@@ -143,7 +143,7 @@ async fn settings_hooks_and_hands_are_for_all_and_those_to_come() {
     assert!(!is_open(&old) && is_open(&new));
 }
 
-/// Nothing is reported while the family is locked.
+/// It makes no transition, which would be reported while the family is locked.
 #[test]
 fn a_breaker_of_a_forced_family_begins_in_that_state() {
     let breakers = upstream(family());

@@ -119,18 +119,18 @@
 //!
 //! | service | load | goodput, as a share of the bound | p99 of the accepted requests |
 //! |---|---|---|---|
-//! | handlers that compute for 2 ms | 0.8x | 1.02 | 31 ms, nothing is shed |
-//! | | 2x | 0.99 | 57 ms |
-//! | | 5x | 1.00 | 93 ms (60 to 106 ms) |
-//! | | 10x | 1.01 | 64 ms |
-//! | | 20x | 1.03 | 55 ms |
-//! | handlers that compute for 100 µs | 2x | 1.02 | 43 ms |
-//! | handlers that await 10 ms and compute for 2 ms, behind a concurrency limit of 32 | 5x | 1.02 | 119 ms |
-//! | 2 ms, on a `current_thread` runtime | 2x | 0.99 | 76 ms |
-//! | 2 ms, over HTTP/2 | 10x | 1.05 | 118 ms |
+//! | handlers that compute for 2 ms | 0.8x | 1.02 | 33 ms, nothing is shed |
+//! | | 2x | 0.99 | 60 ms |
+//! | | 5x | 1.00 | 73 ms (56 to 103 ms) |
+//! | | 10x | 0.99 | 87 ms (52 to 88 ms) |
+//! | | 20x | 1.00 | 55 ms |
+//! | handlers that compute for 100 µs | 2x | 1.03 | 46 ms |
+//! | handlers that await 10 ms and compute for 2 ms, behind a concurrency limit of 32 | 5x | 1.03 | 119 ms |
+//! | 2 ms, on a `current_thread` runtime | 2x | 0.99 | 79 ms |
+//! | 2 ms, over HTTP/2 | 10x | 1.09 | 118 ms |
 //!
 //! - `cargo run --release -p overload -- --full --out DIR` measures these figures, in six to eight
-//!   minutes. They are from 2026-11-28, from a quiet machine with two cores, which the server
+//!   minutes. They are from 2026-11-29, from a quiet machine with two cores, which the server
 //!   shares with the client. Each is the median of five runs.
 //! - The load is a multiple of what the server can answer. The bound is the goodput that is
 //!   possible at this load: a rejection costs time too. The example measures the bound, with an

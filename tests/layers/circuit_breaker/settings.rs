@@ -184,6 +184,7 @@ mod serialized {
         assert_eq!(read("").unwrap(), CircuitBreakerSettings::default());
         assert!(read("failure_rates = 0.5").is_err());
         assert!(read("open_duration = 5").is_err());
+        assert!(read(r#"open_duration = ["5s", 2.0, "1m"]"#).is_err());
         assert!(read("window = { call = 5 }").is_err());
         let rate = read("failure_rate = 7").unwrap();
         assert_eq!(

@@ -4,8 +4,6 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::request::Target;
-
 /// A closure that is called for every panic.
 pub(crate) type Hook = Arc<dyn Fn(&PanicReport<'_>) + Send + Sync>;
 
@@ -33,24 +31,6 @@ pub enum RequestSummary {}
 pub struct PanicReport<'a> {
     payload: &'a (dyn Any + Send),
     request: Option<&'a RequestSummary>,
-}
-
-// === impl RequestSummary ===
-
-impl RequestSummary {
-    /// The properties of the request in events.
-    #[cfg(feature = "http")]
-    pub(crate) fn target(&self) -> Target<'_> {
-        Target {
-            method: self.method.as_str(),
-            path: self.uri.path(),
-        }
-    }
-
-    #[cfg(not(feature = "http"))]
-    pub(crate) fn target(&self) -> Target<'_> {
-        match *self {}
-    }
 }
 
 // === impl PanicReport ===

@@ -83,6 +83,24 @@ pub(crate) mod sealed {
     pub trait Sealed {}
 }
 
+// === impl RequestSummary ===
+
+impl RequestSummary {
+    /// The properties of the request in events.
+    #[cfg(feature = "http")]
+    pub(crate) fn target(&self) -> Target<'_> {
+        Target {
+            method: self.method.as_str(),
+            path: self.uri.path(),
+        }
+    }
+
+    #[cfg(not(feature = "http"))]
+    pub(crate) fn target(&self) -> Target<'_> {
+        match *self {}
+    }
+}
+
 // === impl PlainRequest ===
 
 impl<Req> sealed::Sealed for PlainRequest<Req> {}

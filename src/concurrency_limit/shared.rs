@@ -11,6 +11,7 @@ use crate::control::published::Published;
 use crate::observe::Reporter;
 use crate::reason::Reason;
 use crate::rejection::Rejection;
+use crate::unwind;
 
 /// The time after which a rejected client may retry, before jitter. Permits are released within
 /// one service time, which is rarely above a second, and one second is the least value of
@@ -57,9 +58,9 @@ impl fmt::Debug for Shared {
 }
 
 /// Wakes a queued request. One that has not been polled yet has no waker: it finds the permit at
-/// its first poll.
+/// its first poll. A waker that panics must not end the request that releases the permit.
 pub(super) fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
-        waker.wake();
+        unwind::without_panics(|| waker.wake());
     }
 }

@@ -79,7 +79,10 @@ where
     let begun = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
         match panic::catch_unwind(AssertUnwindSafe(start)) {
             Ok(begun) => begun,
-            Err(payload) => return Err((caught(guard, payload), X::Kept::default())),
+            Err(payload) => {
+                shared.reporter.arrived(&|| shared.policy.register());
+                return Err((caught(guard, payload), X::Kept::default()));
+            }
         }
     } else {
         start()
@@ -87,6 +90,7 @@ where
     let (future, kept, polls) = match begun {
         Ok(begun) => begun,
         Err((rejection, kept)) => {
+            shared.reporter.arrived(&|| shared.policy.register());
             if let Some(mut guard) = guard {
                 guard.finish(|guard| guard.settle(Outcome::Ignored), Completion::Complete);
             }

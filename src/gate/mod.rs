@@ -323,8 +323,10 @@ impl<S, P, X> Gate<S, P, X> {
         X: Protocol<Req, P>,
         P: Policy<X::Kind>,
     {
+        let shared = &*self.shared;
+        shared.reporter.arrived(&|| shared.policy.register());
         let summary = X::with_head(request, X::glance(request), |head| X::Kind::summary(head));
-        let mut parts = self.shared.policy.parts(None);
+        let mut parts = shared.policy.parts(None);
         if let Some(isolation) = &mut parts.isolation {
             isolation.request = X::Kind::kept(&summary);
         }

@@ -1,13 +1,64 @@
 //! The registration of series with a recorder.
 
+use std::panic::{self, AssertUnwindSafe};
+
 use metrics::{
-    Counter, Gauge, Histogram, Label, Unit, counter, describe_counter, describe_gauge,
-    describe_histogram, gauge, histogram,
+    Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
 use super::table::{self, Metric, MetricKind, MetricUnit};
 use super::{Reporter, Setting};
 use crate::unwind;
+
+/// A counter of the recorder.
+pub(super) struct Counter(metrics::Counter);
+
+/// A gauge of the recorder.
+#[derive(Clone)]
+pub(super) struct Gauge(metrics::Gauge);
+
+/// A histogram of the recorder.
+pub(super) struct Histogram(metrics::Histogram);
+
+/// Calls the recorder. A panic of it must not reach a request, which may hold a permit.
+#[inline(always)]
+fn isolated(write: impl FnOnce()) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(write)) {
+        unwind::discard(payload);
+    }
+}
+
+// === impl Counter, Gauge, Histogram ===
+
+impl Counter {
+    #[inline]
+    pub(super) fn increment(&self, by: u64) {
+        isolated(|| self.0.increment(by));
+    }
+}
+
+impl Gauge {
+    #[inline]
+    pub(super) fn increment(&self, by: f64) {
+        isolated(|| self.0.increment(by));
+    }
+
+    #[inline]
+    pub(super) fn decrement(&self, by: f64) {
+        isolated(|| self.0.decrement(by));
+    }
+
+    pub(super) fn set(&self, value: f64) {
+        isolated(|| self.0.set(value));
+    }
+}
+
+impl Histogram {
+    #[inline]
+    pub(super) fn record(&self, value: f64) {
+        isolated(|| self.0.record(value));
+    }
+}
 
 // === impl Setting ===
 
@@ -46,33 +97,32 @@ impl Reporter {
     }
 
     pub(super) fn counter(&self, metric: Metric, labels: Labels<'_>) -> Counter {
-        registered(Counter::noop, || {
+        Counter(registered(metrics::Counter::noop, || {
             metric.describe();
             let counter = counter!(metric.name, self.labels(metric, labels));
             counter.increment(0);
             counter
-        })
+        }))
     }
 
     pub(super) fn gauge(&self, metric: Metric, labels: Labels<'_>) -> Gauge {
-        registered(Gauge::noop, || {
+        Gauge(registered(metrics::Gauge::noop, || {
             metric.describe();
             let gauge = gauge!(metric.name, self.labels(metric, labels));
             gauge.increment(0.0);
             gauge
-        })
+        }))
     }
 
     pub(super) fn histogram(&self, metric: Metric, labels: Labels<'_>) -> Histogram {
-        registered(Histogram::noop, || {
+        Histogram(registered(metrics::Histogram::noop, || {
             metric.describe();
             histogram!(metric.name, self.labels(metric, labels))
-        })
+        }))
     }
 }
 
-/// A recorder that panics has no series. The panic must not reach a request, which may hold a
-/// permit already.
+/// A recorder that panics has no series.
 fn registered<T>(noop: fn() -> T, register: impl FnOnce() -> T) -> T {
     unwind::without_panics(register).unwrap_or_else(noop)
 }

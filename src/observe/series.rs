@@ -3,13 +3,13 @@
 
 mod kind;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::cell::Cell;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use metrics::{Counter, Gauge};
-
 use self::kind::{Circuit, Kind, OUTCOMES, reasons};
+use super::register::{Counter, Gauge};
 use super::table::{self, Metric};
 use super::{Change, LagState, Mode, Outcome, Reached, Reason, Reporter, Setting};
 use crate::sync::lock;
@@ -21,12 +21,14 @@ use crate::unwind;
 pub(super) struct Series {
     admitted: OnceLock<Counter>,
     exempt: OnceLock<Counter>,
-    /// Exempt requests that the gate has not admitted yet. It leaves out as many when it counts
-    /// admitted ones, whichever they are.
-    uncounted: AtomicU64,
     own: OnceLock<Own>,
     /// The settings, and their gauges once these are registered.
     settings: Mutex<Vec<(Setting, f64, Option<Gauge>)>>,
+}
+
+thread_local! {
+    /// The gate that decides on this thread has counted its request as exempt.
+    static IS_EXEMPT: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The series of the handle that depend on its kind.
@@ -84,9 +86,15 @@ impl Reporter {
 
     #[cold]
     fn make_own(&self) -> Own {
-        for (setting, value, gauge) in &mut *lock(&self.inner.series.settings) {
-            let gauge = gauge.get_or_insert_with(|| setting.gauge(self));
-            gauge.set(*value);
+        let settings = lock(&self.inner.series.settings).clone();
+        for (setting, value, _) in settings {
+            let gauge = setting.gauge(self);
+            for (each, _, known) in &mut *lock(&self.inner.series.settings) {
+                if *each == setting {
+                    *known = Some(gauge.clone());
+                }
+            }
+            self.show_setting(setting, value, &gauge);
         }
         Own::new(self)
     }
@@ -96,7 +104,7 @@ impl Reporter {
     pub(crate) fn admitted(&self, register: &dyn Fn()) {
         let series = &self.inner.series;
         match series.admitted.get() {
-            Some(admitted) if series.uncounted.load(Relaxed) == 0 => admitted.increment(1),
+            Some(admitted) if !IS_EXEMPT.get() => admitted.increment(1),
             _ => self.admitted_rarely(register),
         }
     }
@@ -105,20 +113,19 @@ impl Reporter {
     #[cold]
     #[inline(never)]
     fn admitted_rarely(&self, register: &dyn Fn()) {
+        let is_exempt = IS_EXEMPT.get();
         self.arrived(register);
-        let series = &self.inner.series;
-        let less = |uncounted: u64| uncounted.checked_sub(1);
-        let is_counted = series.uncounted.fetch_update(Relaxed, Relaxed, less);
-        if let (Err(_), Some(admitted)) = (is_counted, series.admitted.get()) {
+        if let Some(admitted) = self.inner.series.admitted.get().filter(|_| !is_exempt) {
             admitted.increment(1);
         }
     }
 
     /// Registers the series of a gate at its first request, as [`admitted`](Self::admitted) does,
-    /// for a request that may be rejected. The type of `register` is erased: gates have many types,
+    /// for a request that is not admitted now. The type of `register` is erased: gates have many types,
     /// and the compiler would make this code for each of them.
     #[inline(always)]
     pub(crate) fn arrived(&self, register: &dyn Fn()) {
+        IS_EXEMPT.set(false);
         if self.inner.series.admitted.get().is_none() {
             self.arrived_first(register);
         }
@@ -144,7 +151,7 @@ impl Reporter {
 
     /// Counts an exempt request, which the gate is about to admit and must not count again.
     pub(super) fn exempted(&self) {
-        self.inner.series.uncounted.fetch_add(1, Relaxed);
+        IS_EXEMPT.set(true);
         self.exempt_series().increment(1);
     }
 
@@ -179,14 +186,31 @@ impl Reporter {
     /// Publishes a setting of the handle.
     pub(crate) fn set(&self, setting: Setting, value: f64) {
         let mut settings = lock(&self.inner.series.settings);
-        match settings.iter_mut().find(|(each, ..)| *each == setting) {
-            Some((_, old, gauge)) => {
-                *old = value;
-                if let Some(gauge) = gauge {
-                    gauge.set(value);
-                }
+        let known = settings.iter_mut().find(|(each, ..)| *each == setting);
+        let gauge = if let Some((_, old, gauge)) = known {
+            *old = value;
+            gauge.clone()
+        } else {
+            settings.push((setting, value, None));
+            None
+        };
+        drop(settings);
+        if let Some(gauge) = gauge {
+            self.show_setting(setting, value, &gauge);
+        }
+    }
+
+    /// Shows a setting, outside the lock: the recorder may change the setting, as may other
+    /// threads. The last value is shown last.
+    fn show_setting(&self, setting: Setting, mut value: f64, gauge: &Gauge) {
+        loop {
+            gauge.set(value);
+            let settings = lock(&self.inner.series.settings);
+            let mut known = settings.iter().filter(|(each, ..)| *each == setting);
+            match known.next() {
+                Some((_, now, _)) if now.to_bits() != value.to_bits() => value = *now,
+                _ => return,
             }
-            None => settings.push((setting, value, None)),
         }
     }
 
@@ -310,11 +334,12 @@ impl Reporter {
         if is_first && shown.is_some() {
             return; // a change was faster
         }
+        // This comes first: the recorder may call the breaker.
+        circuit.is_shown.store(true, Relaxed);
         if let Some(before) = shown.replace(mode) {
             circuit.states[before as usize].decrement(1.0);
         }
         circuit.states[mode as usize].increment(1.0);
-        circuit.is_shown.store(true, Relaxed);
     }
 
     pub(super) fn show_circuit_change(&self, change: &Change) {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, Ordering::Acquire, Ordering::Release};
 
 use super::{Admission, Choice, Needs, NeedsOf, Parts, Permit, Policy, Wait};
 use crate::request::RequestKind;
@@ -71,16 +71,16 @@ impl Switch {
     /// The mode.
     #[inline]
     pub fn mode(&self) -> Mode {
-        match self.mode.load(Relaxed) {
+        match self.mode.load(Acquire) {
             0 => Mode::Enforce,
             1 => Mode::DryRun,
             _ => Mode::Off,
         }
     }
 
-    /// Changes the mode for later requests.
+    /// Changes the mode for later requests. They find what was changed before it.
     pub fn set(&self, mode: Mode) {
-        self.mode.store(mode as u8, Relaxed);
+        self.mode.store(mode as u8, Release);
     }
 }
 

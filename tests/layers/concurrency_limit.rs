@@ -369,3 +369,27 @@ async fn a_waiter_that_moves_to_another_task_is_woken_there() {
     assert!(moved.is_woken());
     assert_eq!(limit.snapshot().rejected, 0);
 }
+
+/// A queued request whose waker panics: neither the request that ends nor the other requests in the
+/// queue wait for it, and the earlier policies of the gate release their tokens.
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_keeps_no_permit() {
+    let drain = seawall::Drain::default();
+    let settings = ConcurrencyLimitSettings::fixed(1).queue(3, Duration::from_secs(1));
+    let limit = ConcurrencyLimit::new(settings).unwrap();
+    let mut service = seawall::GateLayer::from_policy((drain.clone(), limit.clone()))
+        .layer(answers(|| ok(Script::data(&["a"]))));
+    let first = service.call(get()).await.unwrap();
+    let waker = waker_that_panics();
+    let mut bad = Box::pin(service.call(get()));
+    let mut cx = std::task::Context::from_waker(&waker);
+    assert!(bad.as_mut().poll(&mut cx).is_pending());
+    let mut good = spawn(service.call(get()));
+    assert_pending!(good.poll());
+    drop(first);
+    assert_eq!((drain.in_flight(), limit.in_flight()), (2, 1));
+    limit.set_limit(2).unwrap();
+    assert!(good.is_woken());
+    drop((bad, good));
+    assert_eq!((drain.in_flight(), limit.in_flight()), (0, 0));
+}

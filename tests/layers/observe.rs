@@ -279,6 +279,37 @@ async fn the_series_of_a_stack_begin_with_0() {
     }
 }
 
+/// A request that is exempt and has too large a body does not hide another one.
+#[tokio::test(start_paused = true)]
+async fn an_exempt_request_that_the_limit_rejects_counts_once() {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let stack = seawall::server()
+        .named("api")
+        .request_body_limit(1)
+        .exempt(|head| head.method == http::Method::POST)
+        .build()
+        .unwrap();
+    let mut service = stack.layer(answers(|| ok(Script::default())));
+    let large = service
+        .call(post(Script::default().exact(2)))
+        .await
+        .unwrap();
+    assert_eq!(reason(&large), Some(Reason::BodyTooLarge));
+    service.call(get()).await.unwrap();
+    let page = handle.render();
+    for line in [
+        r#"seawall_requests_admitted_total{layer="stack",name="api"} 1"#,
+        r#"seawall_requests_exempt_total{layer="stack",name="api"} 1"#,
+        r#"seawall_requests_rejected_total{layer="request_limit",name="api",reason="body_too_large"} 1"#,
+    ] {
+        assert!(page.contains(line), "{line}\nis not in\n{page}");
+    }
+}
+
 /// After any mixture of ends: each request was admitted, rejected or exempt once, each admitted one
 /// has one outcome, and the snapshots agree.
 #[tokio::test(start_paused = true)]

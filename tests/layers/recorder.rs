@@ -1,7 +1,6 @@
 //! Layers in front of recorders of the user, and the series that a recorder gets.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,8 +11,8 @@ use metrics::{
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
 use seawall::{
-    CircuitBreaker, ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, LagShed,
-    Reason,
+    CircuitBreaker, ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Drain,
+    DrainLayer, GateLayer, LagShed, Reason,
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};
@@ -176,10 +175,46 @@ async fn a_gauge_that_panics_does_not_keep_the_queue() {
     let mut queued = spawn(service.call(get()));
     assert_pending!(queued.poll());
     recorder.0.store(true, Relaxed);
-    assert!(catch_unwind(AssertUnwindSafe(|| limit.set_limit(2))).is_err());
+    limit.set_limit(2).unwrap();
     recorder.0.store(false, Relaxed);
     assert!(queued.is_woken());
     assert_eq!(assert_ready!(queued.poll()).unwrap().status(), 200);
+}
+
+/// A counter that panics ends no request: neither a permit nor the count of a drain stays.
+#[tokio::test(start_paused = true)]
+async fn counters_that_panic_cost_no_token() {
+    let recorder = PanicsLater::default();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let (drain, limit) = (Drain::default(), ConcurrencyLimit::from(1));
+    let service =
+        ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
+    let mut service = DrainLayer::new(drain.clone()).layer(service);
+    for panics in [false, true, false] {
+        recorder.0.store(panics, Relaxed);
+        let response = service.call(get()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!((drain.in_flight(), limit.in_flight()), (1, 1));
+        drop(response);
+        assert_eq!((drain.in_flight(), limit.in_flight()), (0, 0));
+        drop(limit.try_acquire().unwrap());
+        assert_eq!(limit.in_flight(), 0);
+    }
+
+    let settings = ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(1));
+    let limit = ConcurrencyLimit::new(settings).unwrap();
+    let mut service = GateLayer::from_policy((drain.clone(), limit.clone()))
+        .layer(answers(|| ok(Script::data(&["a"]))));
+    drop(service.call(get()).await.unwrap());
+    recorder.0.store(true, Relaxed);
+    let first = service.call(get()).await.unwrap();
+    let mut queued = spawn(service.call(get()));
+    assert_pending!(queued.poll());
+    drop(first);
+    let second = assert_ready!(queued.poll()).unwrap();
+    assert_eq!((drain.in_flight(), limit.in_flight()), (1, 1));
+    drop((queued, second));
+    assert_eq!((drain.in_flight(), limit.in_flight()), (0, 0));
 }
 
 /// A breaker calls its hooks, and is dropped, although its series panic.
@@ -198,22 +233,25 @@ async fn a_gauge_that_panics_does_not_stop_a_breaker() {
     drop(breaker);
 }
 
-/// The last of two changes is shown, also if the second one is made while the first one is shown.
+/// The last of two changes is shown, also if the second one is made while the first one is shown:
+/// by a change, or when the gauge is registered.
 #[test]
 fn a_gauge_has_the_last_setting() {
-    let limit = ConcurrencyLimit::from(1);
-    let values = Arc::default();
-    let recorder = Gauges {
-        limit: limit.clone(),
-        values: Arc::clone(&values),
-    };
-    metrics::with_local_recorder(&recorder, || {
-        drop(limit.try_acquire()); // registers the gauges
-        limit.set_limit(7).unwrap();
-    });
-    assert_eq!(limit.limit(), 8);
-    let shown = values.lock().unwrap()["seawall_concurrency_limit"];
-    assert!((shown - 8.0).abs() < 0.1, "{shown}");
+    for first in [1, 7] {
+        let limit = ConcurrencyLimit::from(first);
+        let values = Arc::default();
+        let recorder = Gauges {
+            limit: limit.clone(),
+            values: Arc::clone(&values),
+        };
+        metrics::with_local_recorder(&recorder, || {
+            drop(limit.try_acquire()); // registers the gauges
+            limit.set_limit(7).unwrap();
+        });
+        assert_eq!(limit.limit(), 8);
+        let shown = values.lock().unwrap()["seawall_concurrency_limit"];
+        assert!((shown - 8.0).abs() < 0.1, "{shown}");
+    }
 }
 
 /// A gate whose first requests are rejected has all of its series, so that a share of them can be

@@ -3,8 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use metrics::{Counter, Gauge, Histogram};
-
+use super::super::register::{Counter, Gauge, Histogram};
 use super::super::{LagState, Mode, Outcome, Reached, Reason, Reporter, table};
 
 pub(super) enum Kind {

@@ -102,7 +102,7 @@ impl Drain {
             Some(result) => {
                 result?;
                 if !self.is_draining() {
-                    return Ok(self.report());
+                    return Ok(self.counts());
                 }
                 lame_duck_over.await;
                 true
@@ -125,11 +125,16 @@ impl Drain {
         Ok(self.report())
     }
 
-    fn report(&self) -> DrainReport {
-        let report = DrainReport {
+    fn counts(&self) -> DrainReport {
+        DrainReport {
             cut: self.shared.cutoff.ended(),
             left: self.in_flight(),
-        };
+        }
+    }
+
+    /// The drain is over.
+    fn report(&self) -> DrainReport {
+        let report = self.counts();
         self.shared.reporter.drain_ended(report.cut, report.left);
         report
     }

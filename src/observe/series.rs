@@ -121,8 +121,8 @@ impl Reporter {
     }
 
     /// Registers the series of a gate at its first request, as [`admitted`](Self::admitted) does,
-    /// for a request that is not admitted now. The type of `register` is erased: gates have many types,
-    /// and the compiler would make this code for each of them.
+    /// for a request that is not admitted now. The type of `register` is erased: gates have many
+    /// types, and the compiler would make this code for each of them.
     #[inline(always)]
     pub(crate) fn arrived(&self, register: &dyn Fn()) {
         IS_EXEMPT.set(false);

@@ -522,6 +522,21 @@ fn logged() -> (impl Fn() -> Vec<String>, impl Sized) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_ends_without_a_drain_writes_no_event() {
+    let (lines, _guards) = logged();
+    let drain = seawall::Drain::default();
+    let _permit = drain.try_acquire().unwrap();
+    let server = |_| async { Ok::<_, std::io::Error>(()) };
+    let report = drain.serve(server, Duration::from_secs(1)).await.unwrap();
+    assert_eq!(report.left, 1);
+    let lines = lines();
+    assert!(
+        lines.iter().all(|line| !line.contains("drain")),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_event_per_rejection_and_panic() {
     let (lines, _guards) = logged();
     let lines = || {

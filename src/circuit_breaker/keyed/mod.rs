@@ -190,14 +190,12 @@ where
 
     /// The breaker of a key; a new one if the key has none. You can change its settings separately.
     pub fn get(&self, key: &K) -> CircuitBreaker {
-        let family = &self.family;
-        if let Some(breaker) = family.breakers.get(key) {
+        let breakers = &self.family.breakers;
+        if let Some(breaker) = breakers.get(key) {
             return breaker;
         }
-        let template = lock(&family.template);
-        family
-            .breakers
-            .get_with_by_ref(key, || family.make(key, &template))
+        let template = lock(&self.family.template);
+        breakers.get_with_by_ref(key, || self.family.make(key, &template))
     }
 
     /// The breaker of a key, if it has one. Use this to read: [`get`](Self::get) makes a breaker,
@@ -257,13 +255,14 @@ where
         &self,
         settings: impl FnOnce(Window) -> CircuitBreakerSettings,
     ) -> CircuitBreakerSettings {
+        // It is dropped after the lock, since it may hold functions of the user.
+        let mut replaced = Vec::new();
         let mut template = lock(&self.family.template);
         let settings = settings(template.settings.window);
         let before = std::mem::replace(&mut template.settings, settings);
         for (_, breaker) in &self.family.breakers {
-            let publish = |settings: &_| breaker.publish(settings);
-            let settings = template.settings.clone();
-            drop(breaker.current().replace(settings, publish));
+            let (current, settings) = (breaker.current(), template.settings.clone());
+            replaced.push(current.replace(settings, |settings| breaker.publish(settings)));
         }
         before
     }

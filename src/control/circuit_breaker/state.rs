@@ -187,16 +187,20 @@ impl Circuit {
     /// read, a half-open time does not start.
     pub(super) fn advance(&mut self, is_call: bool, at: &At<'_, impl Times>) {
         while self.expire(is_call, at) {}
-        // If the rules allow fewer probes than before, the finished ones may have decided.
-        if self.mode == Mode::HalfOpen && self.probes.admitted() >= at.rules.probes {
-            self.conclude(false, at);
+        self.end_by_probes(at);
+    }
+
+    /// Leaves a half-open state whose time is over, or whose probes have decided.
+    pub(super) fn end_half_open(&mut self, at: &At<'_, impl Times>) {
+        if self.mode == Mode::HalfOpen && !self.expire(true, at) {
+            self.end_by_probes(at);
         }
     }
 
-    /// Leaves a half-open state whose time is over.
-    pub(super) fn end_half_open(&mut self, at: &At<'_, impl Times>) {
-        if self.mode == Mode::HalfOpen {
-            self.expire(true, at);
+    /// If the rules allow fewer probes than before, the finished ones may have decided.
+    fn end_by_probes(&mut self, at: &At<'_, impl Times>) {
+        if self.mode == Mode::HalfOpen && self.probes.admitted() >= at.rules.probes {
+            self.conclude(false, at);
         }
     }
 

@@ -129,6 +129,22 @@ async fn c4_what_is_recorded_while_it_shows_closed_counts() {
     assert_eq!(breaker.snapshot().failures, 1);
 }
 
+/// The probes have decided, since the settings allow fewer of them now.
+#[tokio::test(start_paused = true)]
+async fn c4_what_is_recorded_after_fewer_probes_counts() {
+    let (breaker, _) = breaker();
+    opened(&breaker);
+    advance(10 * SECOND).await;
+    for _ in 0..2 {
+        breaker.try_acquire().unwrap().success();
+    }
+    let settings = breaker.settings().half_open_probes(2);
+    breaker.set(settings).unwrap();
+    assert_eq!(breaker.state(), CircuitState::Closed);
+    breaker.record(Outcome::Failure);
+    assert_eq!(breaker.snapshot().failures, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn c5_a_trip_while_it_shows_open_changes_nothing() {
     let (breaker, seen) = breaker();

@@ -41,10 +41,11 @@ mod tag {
     }
 
     /// Returns whether the tag is of a later era. The comparison wraps around at the end of the
-    /// range.
+    /// range. A record that is late is late by a few eras only, while a word that was not written
+    /// for long may be older than half of the range.
     pub(super) const fn is_later(tag: u64, than: u64) -> bool {
         let ahead = of_era(tag.wrapping_sub(than));
-        ahead != 0 && ahead < 1 << 21
+        ahead != 0 && ahead < 1 << 16
     }
 }
 
@@ -153,7 +154,7 @@ impl CountWindow {
     #[inline]
     fn claim(&self, tag: u64) -> Option<usize> {
         let claim = |old| {
-            if tag::of(old) == tag {
+            if tag::of(old) == tag && old & CLAIMS != CLAIMS {
                 Some(old + 1)
             } else if tag::is_later(tag::of(old), tag) {
                 None
@@ -163,7 +164,7 @@ impl CountWindow {
         };
         let old = self.heads.claims.fetch_update(Relaxed, Relaxed, claim);
         let old = old.ok()?;
-        if tag::of(old) != tag {
+        if tag::of(old) != tag || old & CLAIMS == CLAIMS {
             self.heads.earlier.fetch_add(old & CLAIMS, Relaxed);
             return Some(0);
         }
@@ -240,5 +241,21 @@ mod tests {
         assert_eq!(window.claim(1), Some(0));
         window.slots[0].store(slot::new(1, Sample::SUCCESS), Relaxed);
         assert_eq!(window.record(1, Sample::SUCCESS, &past), None);
+    }
+
+    /// Half of all eras later, and when the number of claims is at its end.
+    #[test]
+    fn a_window_that_was_idle_or_full_counts() {
+        let (window, past) = (CountWindow::new(2), Tallies::new());
+        let failed = Sample::new(true, false, 0);
+        for era in [0, (1 << 21) + 1, (1 << 21) + 2] {
+            assert_eq!(window.record(era, failed, &past).unwrap().failures, 1);
+            assert_eq!(window.record(era, failed, &past).unwrap().failures, 2);
+        }
+        let tag = tag::of_era((1 << 21) + 2);
+        let full = tag << tag::SHIFT | CLAIMS;
+        window.heads.claims.store(full, Relaxed);
+        assert_eq!(window.claim(tag), Some(0));
+        assert_eq!(window.claim(tag), Some(1));
     }
 }

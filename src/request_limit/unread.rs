@@ -16,6 +16,7 @@ use http_body::Body;
 use tokio::runtime::Handle;
 
 use crate::clock::{self, Lent};
+use crate::unwind;
 use crate::upload;
 
 /// The rest of a request body that the gate reads and drops.
@@ -69,18 +70,19 @@ impl<B: Body + Unpin> Unread<B> {
     fn poll_until(&mut self, left: usize, time: Duration, cx: &mut Context<'_>) -> Poll<()> {
         while self.left > left && !self.is_at_end {
             let body = Pin::new(&mut self.body);
-            let Poll::Ready(polled) = upload::discard(|| body.poll_frame(cx)) else {
-                return self.lent.poll(|| clock::due(clock::nanos(time)), cx);
-            };
-            match polled {
-                Some(Ok(frame)) => {
+            let poll = || upload::discard(|| body.poll_frame(cx));
+            match unwind::without_panics(poll) {
+                Some(Poll::Pending) => {
+                    return self.lent.poll(|| clock::due(clock::nanos(time)), cx);
+                }
+                Some(Poll::Ready(Some(Ok(frame)))) => {
                     // Counts an empty frame as one byte, so that a body of empty frames ends too.
                     let size = frame.data_ref().map_or(0, Buf::remaining).max(1);
                     self.left = self.left.saturating_sub(size);
                     self.is_at_end = self.body.is_end_stream();
                 }
-                None => self.is_at_end = true,
-                Some(Err(_)) => self.left = 0,
+                Some(Poll::Ready(None)) => self.is_at_end = true,
+                Some(Poll::Ready(Some(Err(_)))) | None => self.left = 0,
             }
         }
         Poll::Ready(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use seawall::{GateLayer, Rejection, RequestLimit, RequestLimitLayer, Timeout};
+use seawall::{CatchPanic, GateLayer, Rejection, RequestLimit, RequestLimitLayer, Timeout};
 use tower::{Layer, Service};
 
 use super::size::{Once, Twice, handler};
@@ -48,5 +48,20 @@ async fn an_answer_closes_if_another_task_has_the_body() {
         let response = service.call(post(Script::data(&["ab"]))).await.unwrap();
         assert_eq!(response.status(), 504);
         assert_eq!(response.headers().contains_key("connection"), closes);
+    }
+}
+
+/// A body that panics also panics when the gate reads its rest for the answer. The client gets the
+/// answer.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_panics_is_isolated_also_when_the_gate_reads_it() {
+    let panics = || [Step::Panic, Step::Panic];
+    let read_by_handler = Script::new(panics());
+    let read_by_gate = Script::new([Step::Data("eleven bytes")].into_iter().chain(panics()));
+    for (body, status) in [(read_by_handler, 500), (read_by_gate, 413)] {
+        let policies = (CatchPanic::default(), RequestLimit::from(10));
+        let mut service = GateLayer::from_policy(policies).layer(handler::<Once>());
+        let response = service.call(post(body)).await.unwrap();
+        assert_eq!(response.status(), status);
     }
 }

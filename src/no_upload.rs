@@ -5,12 +5,36 @@ use std::time::Duration;
 
 use crate::outcome::Outcome;
 
+#[derive(Clone, Copy)]
+pub(crate) struct Report(u64);
+
 pub(crate) struct Listening;
 
+impl Report {
+    pub(crate) const NOTHING: Self = Self(0);
+    pub(crate) const UNKEPT: u32 = 6;
+
+    pub(crate) const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) const fn is_any(self) -> bool {
+        self.0 != 0
+    }
+
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
+}
+
 impl Listening {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(_: Report) -> Self {
         Self
     }
+}
+
+pub(crate) const fn reported() -> Report {
+    Report::NOTHING
 }
 
 pub(crate) const fn waited_before() -> Duration {

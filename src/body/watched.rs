@@ -19,7 +19,7 @@ use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InBody;
 use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy};
 use crate::rejection::BoxError;
-use crate::upload::{self, BodyUpload, Listening, Scope};
+use crate::upload::{self, BodyUpload, Listening, Report, Scope};
 
 /// A frame that is larger than this does not release its permit when hyper takes it: a cell passes
 /// it on in slices. A body of known length that is larger than this is in a cell.
@@ -127,12 +127,12 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         let Some(body) = this.body.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let mut _listening = None;
         let _scope = enter::<P>(this.upload);
+        let mut _listening = <Settles<P> as Choice>::Maybe::<Listening>::default();
         if const { Settles::<P>::IS } {
             if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
                 if !guard.is_settled() {
-                    _listening = Some(Listening::new());
+                    _listening = Settles::<P>::some(Listening::new(guard.report()));
                 }
             }
         }
@@ -156,11 +156,19 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
             polled
         };
         match polled {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                if const { Settles::<P>::IS } {
+                    if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
+                        guard.keep_report();
+                    }
+                }
+                Poll::Pending
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 if const { Settles::<P>::IS } {
                     if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
                         if !guard.is_settled() {
+                            guard.keep_report();
                             settle_at_trailers(guard, this.at_end, &frame);
                         }
                     }
@@ -232,7 +240,8 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
     pub(super) fn drop_late(self: Pin<&mut Self>) -> bool {
         let mut this = self.project();
         let _scope = enter::<P>(this.upload);
-        let _listening = Listening::new();
+        let guard = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard);
+        let _listening = Listening::new(guard.map_or(Report::NOTHING, Guard::report));
         this.body.set(None);
         upload::is_callers_fault(true)
     }

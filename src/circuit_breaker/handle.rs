@@ -25,6 +25,7 @@ use crate::protocol::{Http, Rejections};
 use crate::rejection::Rejection;
 use crate::request::{PlainRequest, RequestKind};
 use crate::sync::lock;
+use crate::upload::{self, Listening, Report};
 
 /// A layer that puts a [`CircuitBreaker`] in front of a service:
 /// `CircuitBreakerLayer::new(breaker.clone())`.
@@ -184,11 +185,16 @@ impl CircuitBreaker {
             panic::resume_unwind(payload)
         };
         let mut future = pin!(future);
+        let mut report = Report::NOTHING;
         let result = poll_fn(|cx| {
+            let _listening = Listening::new(report);
             let poll = AssertUnwindSafe(|| future.as_mut().poll(cx));
-            panic::catch_unwind(poll).unwrap_or_else(|payload| panicked(payload))
+            let polled = panic::catch_unwind(poll).unwrap_or_else(|payload| panicked(payload));
+            report = upload::reported();
+            polled
         })
         .await;
+        let _listening = Listening::new(report);
         let classify = AssertUnwindSafe(|| classify(&result).into());
         let classified = panic::catch_unwind(classify).unwrap_or_else(|payload| panicked(payload));
         let outcome = classified.unwrap_or_else(|| plain::outcome(&Rejections, &result));

@@ -20,7 +20,7 @@ use crate::protocol::{KeptBody, Protocol, Respond, by_default, responder};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
-pub(super) use crate::upload::Listening;
+use crate::upload::{Listening, Report};
 
 pin_project! {
     /// A request that waits, with the service that was polled ready for it.
@@ -227,7 +227,7 @@ where
                 Some(timer) => ready!(timer.poll(cx)),
                 None => return Poll::Pending,
             }
-            let _listening = Listening::new();
+            let _listening = Listening::new(Report::NOTHING);
             let (rejection, outcome) = late(&this.wait.parts());
             if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS && !P::IS_OURS } {
                 let expire = || this.wait.as_mut().expire(outcome);

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::Gate;
-use super::cold::{Listening, OVER, Parked, answer, expired, overrun, poll_queued, unwound};
+use super::cold::{OVER, Parked, answer, expired, overrun, poll_queued, unwound};
 use super::guard::{FutureGuard, Guard, Shared};
 use super::polls::{Polling, PollsOf, SlowPolling};
 use super::timer::TimerOf;
@@ -19,6 +19,7 @@ use crate::policy::{Choice, Needs, NeedsOf, Policy, Wait, WaitWith};
 use crate::protocol::{KeptBody, Protocol, Respond};
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
+use crate::upload::{Listening, Report};
 
 pin_project! {
     /// The future of a [`Gate`](super::Gate).
@@ -76,8 +77,8 @@ fn drop_early<S, Req, P, X>(
     P::Wait: WaitWith<S>,
 {
     // The values that it drops may read the upload: its own, or the one that is reported.
-    let _listening = Listening::new();
     let _scope = kept.enter();
+    let _listening = Listening::new(report::<P, X::Kind>(guard));
     state.set(State::Done);
     drop(std::mem::take(guard));
 }
@@ -191,8 +192,8 @@ where
                     let kept = &mut *this.kept;
                     let slow = SlowPolling::begin::<P, X::Kind>(guard);
                     let mut polling = Polling::begin::<P, X::Kind>(this.polls);
-                    let _listening = listen::<P, X::Kind>();
                     let _scope = kept.enter();
+                    let _listening = listen::<P, X::Kind>(guard);
                     if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
                         // The response is wrapped inside the closure, so that it is moved out once
                         // and as a whole.
@@ -248,6 +249,11 @@ where
                             guard.set_running(false);
                         }
                     }
+                    if const { <NeedsOf<P, X::Kind> as Needs>::Settle::IS } {
+                        if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(this.guard) {
+                            guard.keep_report();
+                        }
+                    }
                     polling.pend();
                     drop(polling);
                     if const { !<NeedsOf<P, X::Kind> as Needs>::Deadline::IS } {
@@ -259,7 +265,7 @@ where
                     }
                     // Drops the inner future first: this releases what it holds before the answer
                     // is made.
-                    let _listening = Listening::new();
+                    let _listening = Listening::new(report::<P, X::Kind>(this.guard));
                     this.state.set(State::Done);
                     let guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);
                     let (rejection, shared) = expired(guard);
@@ -340,11 +346,18 @@ impl<F, Q, P> State<F, Q, P> {
 
 /// Waits for reports of inner gates, if a policy is settled.
 #[inline(always)]
-fn listen<P: Policy<R>, R: RequestKind>()
--> <<NeedsOf<P, R> as Needs>::Settle as Choice>::Maybe<Listening> {
+fn listen<P: Policy<R>, R: RequestKind>(
+    guard: &mut FutureGuard<P, R>,
+) -> <<NeedsOf<P, R> as Needs>::Settle as Choice>::Maybe<Listening> {
     if const { <NeedsOf<P, R> as Needs>::Settle::IS } {
-        <NeedsOf<P, R> as Needs>::Settle::some(Listening::new())
+        <NeedsOf<P, R> as Needs>::Settle::some(Listening::new(report::<P, R>(guard)))
     } else {
         Default::default()
     }
+}
+
+/// The report of inner gates in earlier polls.
+#[inline(always)]
+fn report<P: Policy<R>, R: RequestKind>(guard: &mut FutureGuard<P, R>) -> Report {
+    InFuture::<NeedsOf<P, R>>::get(guard).map_or(Report::NOTHING, Guard::report)
 }

@@ -20,6 +20,7 @@ use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::{RequestKind, Target};
 use crate::unwind;
+use crate::upload::{self, Report};
 
 /// The state that all clones of a gate share, behind one reference count.
 #[derive(Clone)]
@@ -65,6 +66,8 @@ impl Flags {
     const ALWAYS: u64 = 1 << 3;
     /// The response is complete. If the guard is dropped, it releases the token as complete.
     const DELIVERED: u64 = 1 << 4;
+    /// The bits above the flags: the [`Report`] of earlier polls.
+    const REPORT: u32 = Report::UNKEPT;
 
     #[inline(always)]
     const fn new(bits: u64) -> Self {
@@ -128,6 +131,29 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
             } else {
                 owed.bits() & !Flags::RUNNING
             });
+        }
+    }
+
+    /// The report of inner gates in earlier polls.
+    #[inline(always)]
+    pub(crate) fn report(&mut self) -> Report {
+        if const { Self::SETTLES } {
+            Report::from_bits(self.owed().bits() >> Flags::REPORT)
+        } else {
+            Report::NOTHING
+        }
+    }
+
+    /// Keeps the report of inner gates for later polls, unless the token is settled.
+    #[inline(always)]
+    pub(crate) fn keep_report(&mut self) {
+        if const { Self::SETTLES } && self.owes(Flags::SETTLE) {
+            let report = upload::reported();
+            if report.is_any() {
+                let owed = self.owed();
+                let flags = owed.bits() & ((1 << Flags::REPORT) - 1);
+                *owed = Flags::new(report.bits() << Flags::REPORT | flags);
+            }
         }
     }
 

@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(crate) use self::report::{Listening, blame_caller, discard, is_discarded};
-use self::report::{Report, forget, is_heard, report, reported};
+pub(crate) use self::report::{Listening, Report, blame_caller, discard, is_discarded, reported};
+use self::report::{hide, is_heard, report, restore};
 use crate::clock;
 use crate::outcome::Outcome;
 use crate::raise::RaisableSize;
@@ -86,7 +86,10 @@ pub(crate) struct BodyUpload(UploadRef);
 /// While it lives, the upload belongs to the request that this thread serves.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Scope(());
+pub struct Scope {
+    /// The report for the gates around the one that serves the request.
+    outer: Report,
+}
 
 /// The upper bound for the uploads in the pool of a thread.
 const POOL: usize = 64;
@@ -321,10 +324,8 @@ impl UploadRef {
         if flags & POLLED != 0 {
             self.flags.fetch_and(!POLLED, Relaxed);
         }
-        // Earlier reports come from gates that are not inside this one.
-        forget();
         let entered = SERVED.try_with(|served| served.borrow_mut().push(self.clone()));
-        entered.ok().map(|()| Scope(()))
+        entered.ok().map(|()| Scope { outer: hide() })
     }
 }
 
@@ -398,6 +399,7 @@ impl Drop for Scope {
     #[inline(always)]
     fn drop(&mut self) {
         leave();
+        restore(self.outer);
     }
 }
 

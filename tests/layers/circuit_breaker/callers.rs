@@ -125,7 +125,7 @@ where
     ]
 }
 
-fn counted(breaker: &CircuitBreaker) -> (u64, u64, u64) {
+pub(super) fn counted(breaker: &CircuitBreaker) -> (u64, u64, u64) {
     let now = breaker.snapshot();
     (now.calls, now.failures, now.slow_calls)
 }

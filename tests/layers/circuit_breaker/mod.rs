@@ -1,6 +1,8 @@
 //! The circuit breaker.
 
 #[cfg(feature = "http")]
+mod between;
+#[cfg(feature = "http")]
 mod callers;
 #[cfg(feature = "http")]
 mod faults;

@@ -85,7 +85,10 @@ impl CircuitBreaker {
     /// [`retry_after`](Rejection::retry_after) is the time until the next probe.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<&Self>, Rejection> {
-        Ok(Permit::new(self, self.acquire()?))
+        match self.acquire() {
+            Ok(token) => Ok(Permit::new(self, token)),
+            Err(rejection) => Err(rejection),
+        }
     }
 
     /// Takes a permit that you can send to another task. It costs a reference count.
@@ -98,14 +101,17 @@ impl CircuitBreaker {
         Ok(Permit::new(self.clone(), self.acquire()?))
     }
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&self) -> Result<CircuitToken, Rejection> {
-        let admitted = self.shared.admit();
-        match &admitted {
-            Ok(_) => self.shared.reporter.admitted(&|| ()),
-            Err(rejection) => rejection.count(None),
-        }
-        admitted
+        let token = match self.shared.admit_plainly() {
+            Some(token) => token,
+            None => self
+                .shared
+                .decide()
+                .inspect_err(|rejection| rejection.count(None))?,
+        };
+        self.shared.reporter.admitted(&|| ());
+        Ok(token)
     }
 
     /// Runs a future if the breaker admits it, and records its result as [`Plain`](crate::Plain)

@@ -153,18 +153,25 @@ impl Shared {
 
 impl Shared {
     /// A token for a call that begins now, or a rejection.
-    #[inline]
+    #[inline(always)]
     pub(super) fn admit(&self) -> Result<CircuitToken, Rejection> {
-        // This comes before the token, since a metrics recorder may panic.
-        self.register();
-        match self.breaker.admits_plainly() {
-            Some(word) => Ok(CircuitToken { word, time: 0 }),
+        match self.admit_plainly() {
+            Some(token) => Ok(token),
             None => self.decide(),
         }
     }
 
+    /// A token for a call that begins now, if the breaker is closed and no call is timed.
+    #[inline(always)]
+    pub(super) fn admit_plainly(&self) -> Option<CircuitToken> {
+        self.register();
+        let word = self.breaker.word();
+        word.is_plain().then_some(CircuitToken { word, time: 0 })
+    }
+
+    /// Decides about a call in any state.
     #[inline(never)]
-    fn decide(&self) -> Result<CircuitToken, Rejection> {
+    pub(super) fn decide(&self) -> Result<CircuitToken, Rejection> {
         match self.reserve() {
             Ok(mut token) => {
                 self.begin(&mut token);
@@ -271,11 +278,13 @@ impl Shared {
             Some(word) => self.breaker.record(word, sample, self),
             None => self.breaker.record_unadmitted(sample, self),
         };
-        if reached.is_any() {
-            self.reporter.circuit_reached(reached);
-        }
         self.reporter.circuit_outcome(outcome, took);
-        self.report();
+        if let Some(reached) = reached {
+            if reached.is_any() {
+                self.reporter.circuit_reached(reached);
+            }
+            self.report();
+        }
     }
 
     #[cold]

@@ -54,8 +54,9 @@ pin_project! {
                 <NeedsOf<P, X::Kind> as Needs>::Settle::IS
                     || <NeedsOf<P, X::Kind> as Needs>::Limit::IS
             };
-            // A future with a guard is dropped before its end.
-            if asks && InFuture::<NeedsOf<P, X::Kind>>::get(this.guard).is_some() {
+            // At its end, a future has no guard, or one that is done.
+            if asks && InFuture::<NeedsOf<P, X::Kind>>::get(this.guard).is_some_and(Guard::is_open)
+            {
                 drop_early::<S, Req, P, X>(this.state, this.guard, this.kept);
             }
         }

@@ -187,11 +187,13 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     #[cfg(feature = "http")]
     #[inline(always)]
     pub(crate) fn is_done(&mut self) -> bool {
-        if const { Self::SETTLES || Self::RELEASES } {
-            !self.owes(Flags::SETTLE | Flags::RELEASE)
-        } else {
-            true
-        }
+        (const { !Self::SETTLES && !Self::RELEASES }) || !self.is_open()
+    }
+
+    /// The token needs a further call, or never needs one.
+    #[inline(always)]
+    pub(crate) fn is_open(&mut self) -> bool {
+        (const { !Self::SETTLES && !Self::RELEASES }) || self.owes(Flags::SETTLE | Flags::RELEASE)
     }
 
     /// The response is complete: only the release is left.

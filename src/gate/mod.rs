@@ -217,30 +217,22 @@ where
         let timer = timer::<Req, P, X>(&parts, &mut request);
         shared.reporter.admitted(&|| shared.policy.register());
         let (inner, protocol) = (&mut self.inner, &self.protocol);
-        let mut guard = FutureGuard::<P, X::Kind>::default();
+        let guarded = |token| {
+            InFuture::<NeedsOf<P, X::Kind>>::some(Guard::running(self.shared.clone(), token))
+        };
         if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
-            let mut unguarded = None;
-            match token {
-                Some(token) if const { Owed::<NeedsOf<P, X::Kind>>::IS } => {
-                    guard = InFuture::<NeedsOf<P, X::Kind>>::some(Guard::running(
-                        self.shared.clone(),
-                        token,
-                    ));
-                }
-                token => unguarded = token,
-            }
+            let (mut guard, unguarded) = match token {
+                Some(token) if const { Owed::<NeedsOf<P, X::Kind>>::IS } => (guarded(token), None),
+                token => (FutureGuard::<P, X::Kind>::default(), token),
+            };
             let polls = polls::begin::<P, X::Kind>();
             let call = AssertUnwindSafe(|| inner.call(protocol.pass(request, max, &kept)));
             match panic::catch_unwind(call) {
                 Ok(future) => {
-                    if const { !Owed::<NeedsOf<P, X::Kind>>::IS } {
-                        if let Some(token) = unguarded {
-                            guard = InFuture::<NeedsOf<P, X::Kind>>::some(Guard::running(
-                                self.shared.clone(),
-                                token,
-                            ));
-                        }
-                    }
+                    let guard = match unguarded {
+                        Some(token) if const { !Owed::<NeedsOf<P, X::Kind>>::IS } => guarded(token),
+                        _ => guard,
+                    };
                     GateFuture::called(future, guard, timer, memo, kept, polls, protocol)
                 }
                 Err(payload) => {
@@ -255,12 +247,11 @@ where
         } else {
             // The code that answers for a body that was ended has the guard.
             let is_limited = const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } && length != 0;
-            if const { InCall::<NeedsOf<P, X::Kind>>::IS } || is_limited {
-                if let Some(token) = token {
-                    let token = Guard::running(self.shared.clone(), token);
-                    guard = InFuture::<NeedsOf<P, X::Kind>>::some(token);
-                }
-            }
+            let is_guarded = const { InCall::<NeedsOf<P, X::Kind>>::IS } || is_limited;
+            let mut guard = match token {
+                Some(token) if is_guarded => guarded(token),
+                _ => FutureGuard::<P, X::Kind>::default(),
+            };
             if const { Guard::<P, X::Kind>::MARKS } {
                 let future = inner.call(protocol.pass(request, max, &kept));
                 if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(&mut guard) {

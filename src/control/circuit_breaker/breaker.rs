@@ -77,8 +77,9 @@ impl Breaker {
         }
     }
 
+    /// The state, as calls read it.
     #[inline]
-    fn word(&self) -> Word {
+    pub(crate) fn word(&self) -> Word {
         Word(self.word.load(Ordering::Acquire))
     }
 
@@ -217,20 +218,16 @@ impl Breaker {
 // === impl Breaker: admission ===
 
 impl Breaker {
-    /// The state, if it is closed and no call is timed.
-    #[inline]
-    pub(crate) fn admits_plainly(&self) -> Option<Word> {
-        Some(self.word()).filter(|word| word.is_plain())
-    }
-
     /// Decides about a call. It reads the time unless the state admits all calls.
+    #[inline(always)]
     pub(crate) fn admit(&self, times: &impl Times) -> Result<Word, Rejected> {
         let word = self.word();
-        if word.admits_all() {
+        let is_open = word.is(Mode::Open);
+        if !is_open && word.admits_all() {
             return Ok(word);
         }
         let now = times.now();
-        if word.is(Mode::Open) {
+        if is_open {
             let left = self.open_until.load(Ordering::Acquire).saturating_sub(now);
             if left > 0 {
                 return Err(Rejected::Open(left));
@@ -278,20 +275,26 @@ impl Breaker {
 impl Breaker {
     /// Records the outcome of a call that was admitted with this word. It reads the time for a
     /// window of time, and if the state may change. Returns the thresholds that the outcome
-    /// reached.
+    /// reached; `None` if it cannot change the state.
     #[inline]
-    pub(crate) fn record(&self, admitted: Word, sample: Sample, times: &impl Times) -> Reached {
+    pub(crate) fn record(
+        &self,
+        admitted: Word,
+        sample: Sample,
+        times: &impl Times,
+    ) -> Option<Reached> {
         let word = self.word();
-        if !word.counts() || word.generation() != admitted.generation() {
+        let is_plain = word == admitted && word.is_plain();
+        if !is_plain && (!word.counts() || word.generation() != admitted.generation()) {
             self.record_elsewhere(admitted, sample, times);
-            return Reached::default();
+            return Some(Reached::default());
         }
         let consecutive = self.count_consecutive(word, sample.failed());
         let counts = self.window.record(word.era(), || times.now(), sample);
         if counts.is_none() && consecutive == 0 && word.is(Mode::Closed) {
-            return Reached::default();
+            return None;
         }
-        self.judge(word, counts, consecutive, times)
+        Some(self.judge(word, counts, consecutive, times))
     }
 
     /// Records the outcome of a probe, or of a call that belongs to no window.
@@ -303,14 +306,14 @@ impl Breaker {
     }
 
     /// Records a call that was not admitted. It counts in states that count every call.
-    pub(crate) fn record_unadmitted(&self, sample: Sample, times: &impl Times) -> Reached {
+    pub(crate) fn record_unadmitted(&self, sample: Sample, times: &impl Times) -> Option<Reached> {
         if self.word().is(Mode::HalfOpen) {
             self.update(times.now(), times, Circuit::end_half_open);
         }
         let word = self.word();
         if !word.counts() {
             self.window.record_past(sample);
-            return Reached::default();
+            return Some(Reached::default());
         }
         self.record(word, sample, times)
     }

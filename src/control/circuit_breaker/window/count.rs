@@ -63,6 +63,11 @@ mod slot {
         tag << tag::SHIFT | TAKEN | class | sample.took.min(TOOK)
     }
 
+    /// Returns whether both have a sample of the same era and class.
+    pub(super) const fn is_like(word: u64, taken: u64) -> bool {
+        (word ^ taken) >> CLASS_SHIFT == 0
+    }
+
     pub(super) const fn sample(word: u64) -> Option<Sample> {
         if word & TAKEN == 0 {
             return None;
@@ -94,8 +99,9 @@ mod sums {
         (word + one(added)).wrapping_sub(evicted.map_or(0, one))
     }
 
-    pub(super) const fn has_bad(word: u64) -> bool {
-        word & (FIELD << BITS | FIELD) != BIAS << BITS | BIAS
+    /// Returns whether the era has failures or slow calls.
+    pub(super) const fn has_bad(word: u64, tag: u64) -> bool {
+        word & (FIELD << BITS | FIELD) != BIAS << BITS | BIAS && tag::of(word) == tag
     }
 
     pub(super) fn counts(word: u64) -> Counts {
@@ -134,41 +140,54 @@ impl CountWindow {
             return None;
         };
         let new = slot::new(tag, sample);
-        let replace = |old| (!tag::is_later(tag::of(old), tag)).then_some(new);
-        let Ok(old) = self.slots[index].fetch_update(Relaxed, Relaxed, replace) else {
+        let Some(old) = self.put(index, new, tag) else {
             self.evict(sample);
             return None;
         };
-        let evicted = slot::sample(old);
-        // A sample that replaces one of its class changes no sum.
-        if tag::of(old) == tag && evicted.is_some_and(|old| old.class() == sample.class()) {
-            self.evict(sample);
-            let sums = self.heads.sums.load(Acquire);
-            let is_bad = tag::of(sums) == tag && sums::has_bad(sums);
-            return is_bad.then(|| sums::counts(sums));
+        if !slot::is_like(old, new) {
+            return self.replace(tag, old, sample);
         }
-        self.replace(tag, old, sample)
+        // A sample that replaces one of its class changes no sum.
+        self.evict(sample);
+        let sums = self.heads.sums.load(Acquire);
+        sums::has_bad(sums, tag).then(|| sums::counts(sums))
+    }
+
+    /// Writes a slot. Returns the word before, or `None` if it is of a later era.
+    #[inline]
+    fn put(&self, index: usize, new: u64, tag: u64) -> Option<u64> {
+        let slot = &self.slots[index];
+        let old = slot.load(Relaxed);
+        // A success that is not timed mostly replaces an equal one.
+        if old == new {
+            return Some(old);
+        }
+        let is_later = |old| !slot::is_like(old, new) && tag::is_later(tag::of(old), tag);
+        let replace = |old| (!is_later(old)).then_some(new);
+        slot.fetch_update(Relaxed, Relaxed, replace).ok()
     }
 
     /// The next slot; `None` if a later era has begun.
     #[inline]
     fn claim(&self, tag: u64) -> Option<usize> {
-        let claim = |old| {
-            if tag::of(old) == tag && old & CLAIMS != CLAIMS {
+        let none = tag << tag::SHIFT;
+        let claim = |old: u64| {
+            if old.wrapping_sub(none) < CLAIMS {
                 Some(old + 1)
             } else if tag::is_later(tag::of(old), tag) {
                 None
             } else {
-                Some(tag << tag::SHIFT | 1)
+                Some(none + 1)
             }
         };
         let old = self.heads.claims.fetch_update(Relaxed, Relaxed, claim);
         let old = old.ok()?;
-        if tag::of(old) != tag || old & CLAIMS == CLAIMS {
+        let claimed = old.wrapping_sub(none);
+        if claimed >= CLAIMS {
             self.heads.earlier.fetch_add(old & CLAIMS, Relaxed);
             return Some(0);
         }
-        Some(((old & CLAIMS) % self.slots.len() as u64) as usize)
+        Some((claimed % self.slots.len() as u64) as usize)
     }
 
     /// The sample has replaced `old` in its slot: changes the sums.
@@ -190,7 +209,7 @@ impl CountWindow {
         };
         let old = self.heads.sums.fetch_update(AcqRel, Acquire, update);
         let sums = update(old.ok()?)?;
-        sums::has_bad(sums).then(|| sums::counts(sums))
+        sums::has_bad(sums, tag).then(|| sums::counts(sums))
     }
 
     fn evict(&self, sample: Sample) {

@@ -25,6 +25,7 @@ use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::rejection::{BoxError, Rejection};
 use crate::sync::lock;
+use crate::unwind;
 
 /// The size of a slice.
 const SLICE: usize = 16 * 1024;
@@ -97,7 +98,7 @@ struct Wakes(Option<Waker>);
 impl Drop for Wakes {
     fn drop(&mut self) {
         if let Some(waker) = self.0.take() {
-            waker.wake();
+            unwind::without_panics(|| waker.wake());
         }
     }
 }
@@ -324,8 +325,9 @@ where
         let is_callers = !is_late || is_unread || self.bounds.is_callers;
         let rejection = self.bounds.reporter.reject(Reason::Timeout);
         let rejection = rejection.with_callers_time(is_callers);
+        let (_, rejection) = Cell::end(self, state, rejection);
+        // This comes last: the code of the user may panic.
         rejection.count(None);
-        Cell::end(self, state, rejection);
     }
 }
 

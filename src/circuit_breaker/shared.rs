@@ -133,7 +133,7 @@ impl Shared {
     }
 
     /// Wakes the services that wait. A waker that panics does not end the call of this thread;
-    /// Tokio may then not wake others of the same batch.
+    /// Tokio may then not wake the others.
     pub(super) fn notify(&self) {
         unwind::without_panics(|| self.changed.notify_waiters());
     }

@@ -1,6 +1,7 @@
 //! A request in the queue.
 
 use std::fmt;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -31,7 +32,8 @@ pub struct Queued {
 impl Queued {
     /// Removes the request from the queue. Returns whether it had been granted a permit.
     fn leave_queue(&self, position: Position) -> bool {
-        let granted = self.shared.limiter.forget(position);
+        // The waker is dropped here, outside the lock: it may own a permit.
+        let granted = self.shared.limiter.forget(position).is_none();
         let waited = clock::now().saturating_duration_since(self.since);
         self.shared.reporter.left_queue(waited);
         granted
@@ -44,13 +46,10 @@ impl Future for Queued {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let position = this.position.as_ref().expect("polled after completion");
-        let granted = this
-            .shared
-            .limiter
-            .is_served(position, |waker| match waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                None => *waker = Some(cx.waker().clone()),
-            });
+        let mut waker = Some(cx.waker().clone());
+        let limiter = &this.shared.limiter;
+        let granted = limiter.is_served(position, |replaced| mem::swap(replaced, &mut waker));
+        drop(waker);
         if !granted {
             let (since, timeout, deadline) = (this.since, this.timeout, this.deadline);
             ready!(this.lent.poll(

@@ -335,7 +335,7 @@ impl Shared {
     }
 
     /// Wakes the futures that wait. A waker that panics does not end the request of this thread;
-    /// Tokio may then not wake others of the same batch.
+    /// Tokio may then not wake the others.
     #[cold]
     #[inline(never)]
     fn notify(&self) {

@@ -49,11 +49,14 @@ pub(super) const OVER: &str = "a future is not polled after it is ready";
 
 /// Whether a gate calls [`start`] for a request that does not wait. The others do not compile it.
 pub(super) const fn starts<P: Policy<R>, R: RequestKind>() -> bool {
-    <NeedsOf<P, R> as Needs>::Limit::IS || <NeedsOf<P, R> as Needs>::Polls::IS
+    <NeedsOf<P, R> as Needs>::Limit::IS
+        || <NeedsOf<P, R> as Needs>::Deadline::IS
+        || <NeedsOf<P, R> as Needs>::Polls::IS
 }
 
-/// Calls the inner service for a request whose size is limited, that has waited, or whose wait for
-/// the first poll counts. A rejection is counted, and the guard is settled.
+/// Calls the inner service for a request whose size is limited, whose deadline is set, that has
+/// waited, or whose wait for the first poll counts. A rejection is counted, and the guard is
+/// settled.
 pub(super) fn start<S, Req, P, X>(
     service: &mut S,
     protocol: &X,

@@ -83,8 +83,8 @@ type Payload = Box<dyn Any + Send>;
 enum Early<T, W> {
     Reject(Rejection),
     Wait(W),
-    /// The request is admitted, but its size may be above the limit, or its wait for the first poll
-    /// counts.
+    /// The request is admitted, but its size may be above the limit, its deadline is set at once,
+    /// or its wait for the first poll counts.
     Start(Option<T>),
 }
 
@@ -141,7 +141,7 @@ where
         clippy::too_many_lines,
         reason = "each kind of gate has its way to the one call"
     )]
-    fn call(&mut self, mut request: Req) -> Self::Future {
+    fn call(&mut self, request: Req) -> Self::Future {
         if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } && self.unready.is_some() {
             let rejection = self.reject_unready::<Req>(&request);
             return self.reject(request, rejection);
@@ -191,11 +191,16 @@ where
         if counts && polls::counts::<P, X::Kind>() {
             return self.call_early(request, Early::Start(token));
         }
-        // Nothing panics from here to the guard, in a runtime with a time driver.
+        // Nothing panics from here to the guard.
         let parts = match &token {
             Some(token) => shared.policy.parts(Some(token)),
             None => Parts::default(),
         };
+        if const { <NeedsOf<P, X::Kind> as Needs>::Deadline::IS }
+            && parts.deadline.is_some_and(timer::is_set_early)
+        {
+            return self.call_early(request, Early::Start(token));
+        }
         #[cfg(not(feature = "http"))]
         let max = u64::MAX;
         #[cfg(feature = "http")]
@@ -214,7 +219,7 @@ where
         } else {
             X::Kept::default()
         };
-        let timer = timer::<Req, P, X>(&parts, &mut request);
+        let timer = <NeedsOf<P, X::Kind> as Needs>::Deadline::some(Timer::new(parts.deadline));
         shared.reporter.admitted(&|| shared.policy.register());
         let (inner, protocol) = (&mut self.inner, &self.protocol);
         let guarded = |token| {
@@ -385,7 +390,6 @@ impl<S, P, X> Gate<S, P, X> {
 
 /// The timer of a request. It is set at once if the caller gave the time, if the request gets it as
 /// a [`Deadline`](crate::Deadline), or if one gate raises the time of another.
-#[inline(always)]
 fn timer<Req, P, X>(parts: &Parts<'_>, request: &mut Req) -> TimerOf<P, X::Kind>
 where
     X: Protocol<Req, P>,

@@ -151,8 +151,9 @@ impl Reporter {
 
     /// Counts an exempt request, which the gate is about to admit and must not count again.
     pub(super) fn exempted(&self) {
-        IS_EXEMPT.set(true);
         self.exempt_series().increment(1);
+        // This comes last: the recorder may call another gate.
+        IS_EXEMPT.set(true);
     }
 
     pub(super) fn rejected_for(&self, reason: Reason) {
@@ -334,9 +335,11 @@ impl Reporter {
         if is_first && shown.is_some() {
             return; // a change was faster
         }
-        // This comes first: the recorder may call the breaker.
         circuit.is_shown.store(true, Relaxed);
-        if let Some(before) = shown.replace(mode) {
+        let before = shown.replace(mode);
+        // The recorder may call the breaker. Changes of a gauge may come in any order.
+        drop(shown);
+        if let Some(before) = before {
             circuit.states[before as usize].decrement(1.0);
         }
         circuit.states[mode as usize].increment(1.0);

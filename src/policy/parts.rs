@@ -112,7 +112,8 @@ impl Parts<'_> {
 // === impl Budget ===
 
 impl<'a> Budget<'a> {
-    /// The shorter of two deadlines. An inner gate may raise it as far as both allow.
+    /// The shorter of two deadlines. The request gets it if one of them is exposed. An inner gate
+    /// may raise it as far as both allow.
     fn shorter(self, that: Budget<'a>) -> Budget<'a> {
         let is_that = that.time.nanos() < self.time.nanos();
         let shorter = if is_that { that } else { self };
@@ -121,6 +122,9 @@ impl<'a> Budget<'a> {
         Budget {
             #[cfg(feature = "http")]
             most: limit(self).min(limit(that)),
+            #[cfg(feature = "http")]
+            is_exposed: self.is_exposed || that.is_exposed,
+            time: Time(shorter.time.0 | (self.time.0 | that.time.0) & Time::UNUSUAL),
             ..shorter
         }
     }

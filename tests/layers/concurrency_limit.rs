@@ -2,11 +2,13 @@
 
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
 use seawall::{
-    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Reason, Rejection,
+    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Permit, Reason, Rejection,
 };
 use tokio::time::{advance, sleep};
 use tokio_test::task::spawn;
@@ -392,4 +394,28 @@ async fn a_waker_that_panics_keeps_no_permit() {
     assert!(good.is_woken());
     drop((bad, good));
     assert_eq!((drain.in_flight(), limit.in_flight()), (0, 0));
+}
+
+/// A waker may own a permit, as a task does that only its wakers keep. The queue drops it after it
+/// has unlocked the limit.
+#[tokio::test(start_paused = true)]
+async fn a_waker_may_release_a_permit_when_it_is_dropped() {
+    struct Owns(#[expect(dead_code, reason = "it is dropped")] Permit<ConcurrencyLimit>);
+
+    impl Wake for Owns {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    let settings = ConcurrencyLimitSettings::fixed(1).queue(1, SECOND);
+    let limit = ConcurrencyLimit::new(settings).unwrap();
+    let waker = Waker::from(Arc::new(Owns(limit.try_acquire().unwrap())));
+    let mut service =
+        ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::default())));
+    let mut call = Box::pin(service.call(get()));
+    let mut cx = Context::from_waker(&waker);
+    assert!(call.as_mut().poll(&mut cx).is_pending());
+    drop(waker);
+    advance(2 * SECOND).await; // the timer drops its waker
+    drop(call);
+    assert_eq!(figures(&limit), (0, 0));
 }

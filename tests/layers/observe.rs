@@ -536,6 +536,28 @@ async fn a_server_that_ends_without_a_drain_writes_no_event() {
     );
 }
 
+/// The gate ends a body before it reports the timeout.
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_panics_keeps_no_body() {
+    let panics = || -> std::io::Sink { unwind() };
+    let subscriber = tracing_subscriber::fmt().with_writer(panics).finish();
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let timeout = seawall::Timeout::from(Duration::from_secs(9));
+    let limit = ConcurrencyLimit::from(1);
+    let endless = || ok(Script::new(vec![Step::Data("abc"); 1000]));
+    let service = ConcurrencyLimitLayer::new(limit.clone()).layer(answers(endless));
+    let layer = TimeoutLayer::new(timeout.clone()).progress_timeout(Duration::from_secs(1));
+    let response = layer.layer(service).call(get()).await.unwrap();
+    assert_eq!(limit.in_flight(), 1);
+    for _ in 0..16 {
+        tokio::time::advance(Duration::from_millis(250)).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((limit.in_flight(), timeout.snapshot().timed_out), (0, 1));
+    drop(response);
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_event_per_rejection_and_panic() {
     let (lines, _guards) = logged();

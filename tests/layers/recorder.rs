@@ -9,7 +9,7 @@ use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString,
     Unit,
 };
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use seawall::{
     CircuitBreaker, ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Drain,
     DrainLayer, GateLayer, LagShed, Reason,
@@ -37,6 +37,93 @@ struct Gauges {
 struct OneGauge {
     name: String,
     of: Gauges,
+}
+
+/// A Prometheus recorder that calls a closure at the first increment of a series.
+struct Reacts {
+    inner: PrometheusRecorder,
+    name: &'static str,
+    react: React,
+}
+
+type React = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+struct Reacting<T>(T, React);
+
+// === impl Reacts ===
+
+impl Reacts {
+    fn new(name: &'static str, react: impl FnOnce() + Send + 'static) -> Self {
+        Self {
+            inner: PrometheusBuilder::new().build_recorder(),
+            name,
+            react: Arc::new(Mutex::new(Some(Box::new(react)))),
+        }
+    }
+
+    fn reacting<T>(&self, inner: T) -> Arc<Reacting<T>> {
+        Arc::new(Reacting(inner, self.react.clone()))
+    }
+}
+
+impl Recorder for Reacts {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        let counter = self.inner.register_counter(key, metadata);
+        if key.name() == self.name {
+            return Counter::from_arc(self.reacting(counter));
+        }
+        counter
+    }
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        let gauge = self.inner.register_gauge(key, metadata);
+        if key.name() == self.name {
+            return Gauge::from_arc(self.reacting(gauge));
+        }
+        gauge
+    }
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+impl<T> Reacting<T> {
+    fn react(&self) {
+        let react = self.1.lock().unwrap().take();
+        if let Some(react) = react {
+            react();
+        }
+    }
+}
+
+impl CounterFn for Reacting<Counter> {
+    fn increment(&self, value: u64) {
+        if value > 0 {
+            self.react();
+        }
+        self.0.increment(value);
+    }
+    fn absolute(&self, value: u64) {
+        self.0.absolute(value);
+    }
+}
+
+impl GaugeFn for Reacting<Gauge> {
+    fn increment(&self, value: f64) {
+        if value > 0.0 {
+            self.react();
+        }
+        self.0.increment(value);
+    }
+    fn decrement(&self, value: f64) {
+        self.0.decrement(value);
+    }
+    fn set(&self, value: f64) {
+        self.0.set(value);
+    }
 }
 
 // === impl Panics ===
@@ -251,6 +338,45 @@ fn a_gauge_has_the_last_setting() {
         assert_eq!(limit.limit(), 8);
         let shown = values.lock().unwrap()["seawall_concurrency_limit"];
         assert!((shown - 8.0).abs() < 0.1, "{shown}");
+    }
+}
+
+/// A recorder opens the breaker while it gets the state of the breaker for the first time.
+#[test]
+fn a_gauge_that_opens_its_breaker_shows_the_open_state() {
+    let breaker = CircuitBreaker::default().named("db");
+    let opens = breaker.clone();
+    let recorder = Reacts::new("seawall_circuit_state", move || opens.trip());
+    let handle = recorder.inner.handle();
+    metrics::with_local_recorder(&recorder, || drop(breaker.try_acquire()));
+    let page = handle.render();
+    for (state, number) in [("closed", 0), ("open", 1)] {
+        let labels = format!(r#"layer="circuit_breaker",name="db",state="{state}""#);
+        let line = format!("seawall_circuit_state{{{labels}}} {number}\n");
+        assert!(page.contains(&line), "{line} is not in\n{page}");
+    }
+}
+
+/// A recorder calls a breaker while it gets an exempt request: each counts once for its layer.
+#[tokio::test(start_paused = true)]
+async fn an_exempt_request_counts_once_if_its_counter_calls_another_layer() {
+    let breaker = CircuitBreaker::default().named("db");
+    let recorder = Reacts::new("seawall_requests_exempt_total", move || {
+        breaker.try_acquire().unwrap().success();
+    });
+    let handle = recorder.inner.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let limit = ConcurrencyLimit::from(1).named("api");
+    let layer = ConcurrencyLimitLayer::new(limit).exempt(|_| true);
+    let mut service = layer.layer(answers(|| ok(Script::default())));
+    drop(service.call(get()).await.unwrap());
+    let page = handle.render();
+    for line in [
+        r#"seawall_requests_exempt_total{layer="concurrency_limit",name="api"} 1"#,
+        r#"seawall_requests_admitted_total{layer="concurrency_limit",name="api"} 0"#,
+        r#"seawall_requests_admitted_total{layer="circuit_breaker",name="db"} 1"#,
+    ] {
+        assert!(page.contains(line), "{line} is not in\n{page}");
     }
 }
 

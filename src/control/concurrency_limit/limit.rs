@@ -165,14 +165,14 @@ impl<W> Limiter<W> {
         }
     }
 
-    /// Leaves the queue. Returns `true` if the request had been granted a permit: the caller then
-    /// keeps or releases it.
+    /// Leaves the queue. Returns the waker of the request, or `None` if it had been granted a
+    /// permit: the caller then keeps or releases the permit.
     #[must_use]
-    pub(crate) fn forget(&self, position: Position) -> bool {
+    pub(crate) fn forget(&self, position: Position) -> Option<W> {
         let mut queue = self.queue();
-        let served = queue.remove(position);
+        let waiter = queue.remove(position);
         self.clear_if_empty(&queue);
-        served
+        waiter
     }
 
     /// Changes the limit. To grant the permits that it frees, call [`serve`](Self::serve) until it
@@ -251,7 +251,7 @@ mod tests {
 
         fn leave(&mut self, position: Option<Position>) {
             if let Some(position) = position {
-                assert!(self.limiter.forget(position));
+                assert_eq!(self.limiter.forget(position), None);
             }
             if let Some(who) = self.limiter.leave() {
                 self.called(who);
@@ -293,7 +293,7 @@ mod tests {
                     }
                     Step::GiveUp(at) if !world.waiting.is_empty() => {
                         let (_, position) = world.waiting.remove(at % world.waiting.len());
-                        prop_assert!(!world.limiter.forget(position));
+                        prop_assert!(world.limiter.forget(position).is_some());
                     }
                     Step::SetLimit(limit) => {
                         world.limit = limit;

@@ -94,10 +94,11 @@ impl<W> Queue<W> {
         }
     }
 
-    /// Leaves the queue. Returns `true` if the request had been granted a permit, which it keeps.
-    pub(crate) fn remove(&mut self, position: Position) -> bool {
-        let served = self.unlink(position.0).is_none();
-        self.served -= usize::from(served);
+    /// Leaves the queue. Returns the value; `None` if the request had been granted a permit, which
+    /// it keeps.
+    pub(crate) fn remove(&mut self, position: Position) -> Option<W> {
+        let waiter = self.unlink(position.0);
+        self.served -= usize::from(waiter.is_none());
         self.slots[position.0] = Slot::Free { next: self.free };
         self.free = position.0;
         if self.waiting + self.served == 0 {
@@ -105,7 +106,7 @@ impl<W> Queue<W> {
             self.slots.shrink_to(Self::KEPT);
             self.free = NONE;
         }
-        served
+        waiter
     }
 
     /// Removes a value from the list and leaves `Served` in its slot; `None` if there is no value.
@@ -194,7 +195,7 @@ mod tests {
                         let (waiter, position) = positions.swap_remove(at % positions.len());
                         let waits = line.iter().position(|&w| w == waiter);
                         prop_assert_eq!(queue.waiter(&position).copied(), waits.map(|_| waiter));
-                        prop_assert_eq!(queue.remove(position), waits.is_none());
+                        prop_assert_eq!(queue.remove(position).is_none(), waits.is_none());
                         waits.map(|at| line.remove(at));
                     }
                     Step::Remove(_) => {}

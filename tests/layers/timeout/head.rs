@@ -1,11 +1,15 @@
 //! The time until the response head.
 
 use std::future::{Future, pending, poll_fn};
+use std::panic::AssertUnwindSafe;
 use std::task::Poll;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use seawall::{Reason, Rejection, RequestHead, Timeout, TimeoutLayer, WireProtocol};
+use seawall::{
+    Completion, Deadline, GateLayer, Outcome, Reason, Rejection, RequestHead, Timeout,
+    TimeoutLayer, WireProtocol,
+};
 use tokio::time::{advance, sleep};
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok};
@@ -70,6 +74,39 @@ fn what_is_ready_at_its_first_poll_costs_no_timer_and_no_clock() {
         pending::<Result<http::Response<Script>, BoxError>>()
     }));
     assert_pending!(spawn(service.call(get())).poll());
+}
+
+/// Two timeouts in one gate, of which the longer one exposes the deadline: it is the shorter one.
+#[tokio::test(start_paused = true)]
+async fn a_longer_timeout_exposes_the_deadline_of_the_gate() {
+    let exposes = TimeoutLayer::new(2 * SECOND).expose_deadline();
+    let policies = (exposes.policy().clone(), Timeout::from(SECOND));
+    let mut service = GateLayer::from_policy(policies).layer(service_fn(
+        async |request: http::Request<Script>| {
+            let deadline: &Deadline = request.extensions().get().unwrap();
+            assert_eq!(deadline.remaining(), SECOND);
+            Ok::<_, BoxError>(ok(Script::default()))
+        },
+    ));
+    assert_eq!(service.call(get()).await.unwrap().status(), 200);
+}
+
+/// A deadline that is set at once panics outside a runtime. It costs no token.
+#[test]
+fn a_deadline_outside_a_runtime_costs_no_token() {
+    let recorder = Recorder::new();
+    let policies = (recorder.clone(), Timeout::from(SECOND));
+    let mut service = GateLayer::from_policy(policies).layer(answers(|| ok(Script::default())));
+    let mut request = grpc();
+    let time = "100m".parse().unwrap();
+    request.headers_mut().insert("grpc-timeout", time);
+    let call = AssertUnwindSafe(|| drop(service.call(request)));
+    std::panic::catch_unwind(call).unwrap_err();
+    let panicked = [
+        Told::Settled(Outcome::Panicked),
+        Told::Released(Completion::Panicked),
+    ];
+    assert_eq!(recorder.told(), panicked);
 }
 
 #[tokio::test(start_paused = true)]

@@ -157,10 +157,8 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         };
         match polled {
             Poll::Pending => {
-                if const { Settles::<P>::IS } {
-                    if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
-                        guard.keep_report();
-                    }
+                if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
+                    guard.keep_report();
                 }
                 Poll::Pending
             }

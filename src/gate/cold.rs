@@ -1,7 +1,6 @@
 //! The cold paths of a gate: a request waits, starts after a wait or with a limit, panics, is late,
 //! or is rejected.
 
-use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,9 +9,11 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::guard::{FutureGuard, Guard, Shared};
-use super::polls::{self, PollsOf};
+use super::future::{State, StateProj, report};
+use super::guard::{Guard, Shared};
+use super::polls;
 use super::timer::TimerOf;
+use super::{GateFuture, Payload};
 use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InFuture;
 use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy, Wait, WaitWith};
@@ -33,80 +34,184 @@ pin_project! {
     }
 }
 
-/// The values with which an inner call starts.
-pub(super) type Call<S, Req, P, X> = (
-    <S as Service<<X as Protocol<Req, P>>::Inner>>::Future,
-    FutureGuard<P, <X as Protocol<Req, P>>::Kind>,
-    <X as Protocol<Req, P>>::Kept,
-    PollsOf<P, <X as Protocol<Req, P>>::Kind>,
-);
-
-/// An inner call, or the reason why there is none.
-pub(super) type Started<S, Req, P, X> =
-    Result<Call<S, Req, P, X>, (Rejection, <X as Protocol<Req, P>>::Kept)>;
+/// The end of a call that is not the response of the inner service.
+pub(super) enum End {
+    /// The request body is too large or too slow. The answer replaces that of the inner service.
+    Overrun(Rejection),
+    Panicked(Payload),
+    /// The deadline has passed.
+    Late,
+}
 
 pub(super) const OVER: &str = "a future is not polled after it is ready";
 
-/// Whether a gate calls [`start`] for a request that does not wait. The others do not compile it.
+/// Whether a gate calls [`GateFuture::start`] for a request that does not wait. The others do not
+/// compile it.
 pub(super) const fn starts<P: Policy<R>, R: RequestKind>() -> bool {
     <NeedsOf<P, R> as Needs>::Limit::IS
         || <NeedsOf<P, R> as Needs>::Deadline::IS
         || <NeedsOf<P, R> as Needs>::Polls::IS
 }
 
-/// Calls the inner service for a request whose size is limited, whose deadline is set, that has
-/// waited, or whose wait for the first poll counts. A rejection is counted, and the guard is
-/// settled.
-pub(super) fn start<S, Req, P, X>(
-    service: &mut S,
-    protocol: &X,
-    shared: &Arc<Shared<P>>,
-    request: Req,
-    mut guard: Option<Guard<P, X::Kind>>,
-) -> Started<S, Req, P, X>
+impl<S, Req, P, X> GateFuture<S, Req, P, X>
 where
     S: Service<X::Inner>,
     X: Protocol<Req, P>,
     P: Policy<X::Kind>,
+    P::Wait: WaitWith<S>,
 {
-    let start = || {
-        let (request, kept, max) = match &guard {
-            Some(guard) => X::Kept::limit(request, &guard.parts())?,
-            None => (request, X::Kept::default(), u64::MAX),
+    /// Calls the inner service for a request whose size is limited, whose deadline is set, that has
+    /// waited, or whose wait for the first poll counts. A rejection is counted, and the guard is
+    /// settled.
+    pub(super) fn start(
+        service: &mut S,
+        protocol: &X,
+        shared: &Arc<Shared<P>>,
+        request: Req,
+        mut guard: Option<Guard<P, X::Kind>>,
+        timer: TimerOf<P, X::Kind>,
+        memo: X::Memo,
+    ) -> Self {
+        let register = || shared.policy.register();
+        let start = || {
+            let (request, kept, max) = match &guard {
+                Some(guard) => X::Kept::limit(request, &guard.parts())?,
+                None => (request, X::Kept::default(), u64::MAX),
+            };
+            let request = protocol.pass(request, max, &kept);
+            shared.reporter.admitted(&register);
+            let polls = polls::begin::<P, X::Kind>();
+            Ok((service.call(request), kept, polls))
         };
-        let request = protocol.pass(request, max, &kept);
-        shared.reporter.admitted(&|| shared.policy.register());
-        let polls = polls::begin::<P, X::Kind>();
-        Ok((service.call(request), kept, polls))
-    };
-    let begun = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
-        match panic::catch_unwind(AssertUnwindSafe(start)) {
-            Ok(begun) => begun,
-            Err(payload) => {
-                shared.reporter.arrived(&|| shared.policy.register());
-                return Err((caught(guard, payload), X::Kept::default()));
+        let started = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
+            match panic::catch_unwind(AssertUnwindSafe(start)) {
+                Ok(started) => started,
+                Err(payload) => {
+                    shared.reporter.arrived(&register);
+                    let rejection = caught(guard, payload);
+                    return Self::rejected(shared, protocol, rejection, memo, X::Kept::default());
+                }
+            }
+        } else {
+            start()
+        };
+        match started {
+            Ok((future, kept, polls)) => {
+                if let Some(guard) = &mut guard {
+                    guard.set_running(false);
+                }
+                let guard = guard
+                    .map(InFuture::<NeedsOf<P, X::Kind>>::some)
+                    .unwrap_or_default();
+                Self::called(future, guard, timer, memo, kept, polls, protocol)
+            }
+            Err((rejection, kept)) => {
+                shared.reporter.arrived(&register);
+                if let Some(mut guard) = guard {
+                    guard.finish(|guard| guard.settle(Outcome::Ignored), Completion::Complete);
+                }
+                Self::rejected(shared, protocol, rejection, memo, kept)
             }
         }
-    } else {
-        start()
-    };
-    let (future, kept, polls) = match begun {
-        Ok(begun) => begun,
-        Err((rejection, kept)) => {
-            shared.reporter.arrived(&|| shared.policy.register());
-            if let Some(mut guard) = guard {
-                guard.finish(|guard| guard.settle(Outcome::Ignored), Completion::Complete);
-            }
-            return Err((rejection, kept));
-        }
-    };
-    if let Some(guard) = &mut guard {
-        guard.set_running(false);
     }
-    let guard = guard
-        .map(InFuture::<NeedsOf<P, X::Kind>>::some)
-        .unwrap_or_default();
-    Ok((future, guard, kept, polls))
+
+    /// Waits for the token, and then calls the inner service.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn poll_queued(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.as_mut().project();
+        let StateProj::Queued { queued } = this.state.project() else {
+            unreachable!("the caller has looked");
+        };
+        let mut parked = P::Wait::queued(queued).project();
+        let (shared, protocol, memo) = (parked.shared.clone(), this.protocol.clone(), *this.memo);
+        let wait = parked.wait.as_mut();
+        let polled = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
+            panic::catch_unwind(AssertUnwindSafe(|| wait.poll(cx)))
+        } else {
+            Ok(wait.poll(cx))
+        };
+        let rejection = match polled {
+            Ok(Poll::Ready(Ok(token))) => {
+                let guard = Some(Guard::running(shared.clone(), token));
+                let (mut service, request) = parked.call.take().expect(OVER);
+                let timer = std::mem::take(this.timer);
+                let next = Self::start(
+                    &mut service,
+                    &protocol,
+                    &shared,
+                    request,
+                    guard,
+                    timer,
+                    memo,
+                );
+                self.set(next);
+                return Poll::Ready(());
+            }
+            Ok(Poll::Ready(Err(rejection))) => {
+                if let Some((_, request)) = parked.call {
+                    X::with_head(request, memo, |head| {
+                        rejection.count(X::Kind::target(head));
+                    });
+                }
+                rejection
+            }
+            Ok(Poll::Pending) => {
+                match <NeedsOf<P, X::Kind> as Needs>::Deadline::get(this.timer) {
+                    Some(timer) => ready!(timer.poll(cx)),
+                    None => return Poll::Pending,
+                }
+                let _listening = Listening::new(Report::NOTHING);
+                let (rejection, outcome) = late(&parked.wait.parts());
+                if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS && !P::IS_OURS } {
+                    let expire = || parked.wait.as_mut().expire(outcome);
+                    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(expire)) {
+                        parked.wait.parts().caught(payload);
+                    }
+                } else {
+                    parked.wait.as_mut().expire(outcome);
+                }
+                rejection
+            }
+            Err(payload) => parked.wait.parts().caught(payload),
+        };
+        let (_, request) = parked.call.take().expect(OVER);
+        let kept = X::Kept::unread(request);
+        self.set(Self::rejected(&shared, &protocol, rejection, memo, kept));
+        Poll::Ready(())
+    }
+
+    /// Ends a call before its response: settles and releases the token, and makes the rejection.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn end(self: Pin<&mut Self>, end: End) {
+        let mut this = self.project();
+        let mut _listening = None;
+        if let End::Late = end {
+            _listening = Some(Listening::new(report::<P, X::Kind>(this.guard)));
+            // The inner future releases what it holds before the answer is made.
+            this.state.set(State::Done);
+        }
+        let guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);
+        let shared = guard.as_ref().map(|guard| guard.shared().clone());
+        let rejection = match (end, guard) {
+            (End::Panicked(payload), guard) => caught(guard, payload),
+            (End::Overrun(rejection), Some(mut guard)) => {
+                guard.finish(|guard| guard.settle(Outcome::Ignored), Completion::Complete);
+                rejection
+            }
+            (End::Late, Some(mut guard)) => {
+                let (rejection, outcome) = late(&guard.parts());
+                guard.finish(|guard| guard.expire(outcome), Completion::Complete);
+                rejection
+            }
+            (_, None) => unreachable!("what is limited or timed has a guard"),
+        };
+        this.state.set(State::Done);
+        this.kept.reclaim();
+        let shared = shared.expect("what is isolated has a guard");
+        this.state.set(State::rejected(rejection, shared));
+    }
 }
 
 /// Handles a panic under a guard: settles and releases the token, reports the panic, and makes a
@@ -115,7 +220,7 @@ where
 #[inline(never)]
 pub(crate) fn caught<P: Policy<R>, R: RequestKind>(
     guard: Option<Guard<P, R>>,
-    payload: Box<dyn Any + Send>,
+    payload: Payload,
 ) -> Rejection {
     let Some(mut guard) = guard else {
         panic::resume_unwind(payload);
@@ -125,41 +230,6 @@ pub(crate) fn caught<P: Policy<R>, R: RequestKind>(
         Completion::Panicked,
     );
     guard.parts().caught(payload)
-}
-
-#[cold]
-#[inline(never)]
-pub(super) fn unwound<P: Policy<R>, R: RequestKind>(
-    guard: Option<Guard<P, R>>,
-    payload: Box<dyn Any + Send>,
-) -> (Rejection, Arc<Shared<P>>) {
-    let shared = guard.as_ref().map(|guard| guard.shared().clone());
-    let rejection = caught(guard, payload);
-    (rejection, shared.expect("what is isolated has a guard"))
-}
-
-/// Answers a request whose body is too large or too slow. The answer replaces that of the inner
-/// service.
-#[cold]
-#[inline(never)]
-pub(super) fn overrun<P: Policy<R>, R: RequestKind>(
-    guard: &mut FutureGuard<P, R>,
-) -> Arc<Shared<P>> {
-    let mut guard = InFuture::<NeedsOf<P, R>>::take(guard).expect("what is limited has a guard");
-    guard.finish(|guard| guard.settle(Outcome::Ignored), Completion::Complete);
-    guard.shared().clone()
-}
-
-/// Answers a request whose deadline has passed.
-#[cold]
-#[inline(never)]
-pub(super) fn expired<P: Policy<R>, R: RequestKind>(
-    guard: Option<Guard<P, R>>,
-) -> (Rejection, Arc<Shared<P>>) {
-    let mut guard = guard.expect("what is timed has a guard");
-    let (rejection, outcome) = late(&guard.parts());
-    guard.finish(|guard| guard.expire(outcome), Completion::Complete);
-    (rejection, guard.shared().clone())
 }
 
 /// The rejection of a request that is late, already counted, and the outcome for the policies
@@ -177,74 +247,6 @@ fn late(parts: &Parts<'_>) -> (Rejection, Outcome) {
     rejection.count(parts.isolation.and_then(|isolation| isolation.target()));
     let outcome = rejection.outcome();
     (rejection, outcome)
-}
-
-/// Waits for the token, and then calls the inner service.
-#[cold]
-#[inline(never)]
-#[expect(clippy::type_complexity, reason = "it is made of associated types")]
-pub(super) fn poll_queued<S, Req, P, X>(
-    parked: Pin<&mut Parked<S, Req, P, P::Wait>>,
-    timer: &mut TimerOf<P, X::Kind>,
-    protocol: &X,
-    cx: &mut Context<'_>,
-) -> Poll<Result<Call<S, Req, P, X>, (Rejection, X::Kept, Arc<Shared<P>>)>>
-where
-    S: Service<X::Inner>,
-    X: Protocol<Req, P>,
-    P: Policy<X::Kind>,
-    P::Wait: WaitWith<S>,
-{
-    let mut this = parked.project();
-    let shared = this.shared.clone();
-    let polled = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
-        let wait = this.wait.as_mut();
-        match panic::catch_unwind(AssertUnwindSafe(|| wait.poll(cx))) {
-            Ok(polled) => polled,
-            Err(payload) => {
-                let rejection = this.wait.parts().caught(payload);
-                let (_, request) = this.call.take().expect(OVER);
-                return Poll::Ready(Err((rejection, X::Kept::unread(request), shared)));
-            }
-        }
-    } else {
-        this.wait.as_mut().poll(cx)
-    };
-    let rejection = match polled {
-        Poll::Ready(Ok(token)) => {
-            let guard = Guard::running(shared.clone(), token);
-            let (mut service, request) = this.call.take().expect(OVER);
-            let started = start(&mut service, protocol, &shared, request, Some(guard));
-            return Poll::Ready(started.map_err(|(rejection, kept)| (rejection, kept, shared)));
-        }
-        Poll::Ready(Err(rejection)) => {
-            if let Some((_, request)) = this.call {
-                X::with_head(request, X::glance(request), |head| {
-                    rejection.count(X::Kind::target(head));
-                });
-            }
-            rejection
-        }
-        Poll::Pending => {
-            match <NeedsOf<P, X::Kind> as Needs>::Deadline::get(timer) {
-                Some(timer) => ready!(timer.poll(cx)),
-                None => return Poll::Pending,
-            }
-            let _listening = Listening::new(Report::NOTHING);
-            let (rejection, outcome) = late(&this.wait.parts());
-            if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS && !P::IS_OURS } {
-                let expire = || this.wait.as_mut().expire(outcome);
-                if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(expire)) {
-                    this.wait.parts().caught(payload);
-                }
-            } else {
-                this.wait.as_mut().expire(outcome);
-            }
-            rejection
-        }
-    };
-    let (_, request) = this.call.take().expect(OVER);
-    Poll::Ready(Err((rejection, X::Kept::unread(request), shared)))
 }
 
 /// The answer to a rejected request. With isolation, the default answer replaces that of a

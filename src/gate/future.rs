@@ -9,8 +9,7 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::Gate;
-use super::cold::{OVER, Parked, answer, expired, overrun, poll_queued, unwound};
+use super::cold::{End, OVER, Parked, answer};
 use super::guard::{FutureGuard, Guard, Shared};
 use super::polls::{Polling, PollsOf, SlowPolling};
 use super::timer::TimerOf;
@@ -154,19 +153,20 @@ where
     /// The future of a request that is rejected.
     #[inline]
     pub(super) fn rejected(
-        gate: &Gate<S, P, X>,
+        shared: &Arc<Shared<P>>,
+        protocol: &X,
         rejection: Rejection,
         memo: X::Memo,
         kept: X::Kept,
     ) -> Self {
         Self {
-            state: State::rejected(rejection, gate.shared.clone()),
+            state: State::rejected(rejection, shared.clone()),
             guard: FutureGuard::<P, X::Kind>::default(),
             timer: TimerOf::<P, X::Kind>::default(),
             memo,
             kept,
             polls: PollsOf::<P, X::Kind>::default(),
-            protocol: gate.protocol.clone(),
+            protocol: protocol.clone(),
         }
     }
 }
@@ -181,16 +181,13 @@ where
     type Output = Result<<X as Respond<Req, S::Response, S::Error, P>>::Response, S::Error>;
 
     #[inline(always)]
-    #[expect(clippy::too_many_lines, reason = "the response is built in one place")]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let memo = *this.memo;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            match this.state.as_mut().project() {
+            let this = self.as_mut().project();
+            match this.state.project() {
                 StateProj::Called { future } => {
-                    let (protocol, guard, timer) =
-                        (&*this.protocol, &mut *this.guard, &mut *this.timer);
-                    let kept = &mut *this.kept;
+                    let (protocol, memo) = (&*this.protocol, *this.memo);
+                    let (guard, timer, kept) = (this.guard, this.timer, this.kept);
                     let slow = SlowPolling::begin::<P, X::Kind>(guard);
                     let mut polling = Polling::begin::<P, X::Kind>(this.polls);
                     let _scope = kept.enter();
@@ -216,16 +213,11 @@ where
                             Ok(Ok(Poll::Pending)) => {}
                             Ok(Ok(ready)) => return ready,
                             Ok(Err(rejection)) => {
-                                let shared = overrun::<P, X::Kind>(this.guard);
-                                this.state.set(State::rejected(rejection, shared));
+                                self.as_mut().end(End::Overrun(rejection));
                                 continue;
                             }
                             Err(payload) => {
-                                let guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);
-                                let (rejection, shared) = unwound(guard, payload);
-                                this.state.set(State::Done);
-                                this.kept.reclaim();
-                                this.state.set(State::rejected(rejection, shared));
+                                self.as_mut().end(End::Panicked(payload));
                                 continue;
                             }
                         }
@@ -238,8 +230,7 @@ where
                         if let Poll::Ready(result) = &mut polled {
                             if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
                                 if let Some(rejection) = kept.overrun() {
-                                    let shared = overrun::<P, X::Kind>(guard);
-                                    this.state.set(State::rejected(rejection, shared));
+                                    self.as_mut().end(End::Overrun(rejection));
                                     continue;
                                 }
                             }
@@ -250,28 +241,19 @@ where
                             guard.set_running(false);
                         }
                     }
-                    if const { <NeedsOf<P, X::Kind> as Needs>::Settle::IS } {
-                        if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(this.guard) {
-                            guard.keep_report();
-                        }
+                    if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(guard) {
+                        guard.keep_report();
                     }
                     polling.pend();
                     drop(polling);
                     if const { !<NeedsOf<P, X::Kind> as Needs>::Deadline::IS } {
                         return Poll::Pending;
                     }
-                    match <NeedsOf<P, X::Kind> as Needs>::Deadline::get(this.timer) {
+                    match <NeedsOf<P, X::Kind> as Needs>::Deadline::get(timer) {
                         Some(timer) => ready!(timer.poll(cx)),
                         None => return Poll::Pending,
                     }
-                    // Drops the inner future first: this releases what it holds before the answer
-                    // is made.
-                    let _listening = Listening::new(report::<P, X::Kind>(this.guard));
-                    this.state.set(State::Done);
-                    let guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);
-                    let (rejection, shared) = expired(guard);
-                    this.kept.reclaim();
-                    this.state.set(State::rejected(rejection, shared));
+                    self.as_mut().end(End::Late);
                 }
                 StateProj::Rejected { rejection, shared } => {
                     ready!(X::poll_rest(rejection.as_ref(), this.kept, this.memo, cx));
@@ -282,30 +264,11 @@ where
                         answer::<S, Req, P, X>(this.protocol, rejection, memo, kept, shared);
                     return Poll::Ready(answer);
                 }
-                StateProj::Queued { queued } => {
-                    let parked = P::Wait::queued(queued);
+                StateProj::Queued { .. } => {
                     if const { P::Wait::NEVER } {
                         unreachable!("it never waits");
                     }
-                    let timer = &mut *this.timer;
-                    let next = ready!(poll_queued::<S, Req, P, X>(
-                        parked,
-                        timer,
-                        this.protocol,
-                        cx
-                    ));
-                    match next {
-                        Ok((future, guard, kept, polls)) => {
-                            *this.guard = guard;
-                            *this.kept = kept;
-                            *this.polls = polls;
-                            this.state.set(State::Called { future });
-                        }
-                        Err((rejection, kept, shared)) => {
-                            *this.kept = kept;
-                            this.state.set(State::rejected(rejection, shared));
-                        }
-                    }
+                    ready!(self.as_mut().poll_queued(cx));
                 }
                 StateProj::Done => panic!("{OVER}"),
             }
@@ -359,6 +322,6 @@ fn listen<P: Policy<R>, R: RequestKind>(
 
 /// The report of inner gates in earlier polls.
 #[inline(always)]
-fn report<P: Policy<R>, R: RequestKind>(guard: &mut FutureGuard<P, R>) -> Report {
+pub(super) fn report<P: Policy<R>, R: RequestKind>(guard: &mut FutureGuard<P, R>) -> Report {
     InFuture::<NeedsOf<P, R>>::get(guard).map_or(Report::NOTHING, Guard::report)
 }

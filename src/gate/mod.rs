@@ -246,7 +246,13 @@ where
                         None => InFuture::<NeedsOf<P, X::Kind>>::take(&mut guard),
                     };
                     let rejection = cold::caught(guard, payload);
-                    GateFuture::rejected(self, rejection, memo, X::Kept::default())
+                    GateFuture::rejected(
+                        &self.shared,
+                        protocol,
+                        rejection,
+                        memo,
+                        X::Kept::default(),
+                    )
                 }
             }
         } else {
@@ -295,7 +301,8 @@ impl<S, P, X> Gate<S, P, X> {
         if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
             return self.call_early(request, Early::Reject(rejection));
         }
-        GateFuture::rejected(self, rejection, X::inspect(&request), X::Kept::default())
+        let (memo, kept) = (X::inspect(&request), X::Kept::default());
+        GateFuture::rejected(&self.shared, &self.protocol, rejection, memo, kept)
     }
 
     /// The answer to a request after a panic in `poll_ready`.
@@ -344,18 +351,19 @@ impl<S, P, X> Gate<S, P, X> {
         P::Wait: WaitWith<S>,
     {
         let memo = X::inspect(&request);
+        let (inner, shared, protocol) = (&mut self.inner, &self.shared, &self.protocol);
         match early {
             Early::Reject(rejection) => {
-                GateFuture::rejected(self, rejection, memo, X::Kept::unread(request))
+                let kept = X::Kept::unread(request);
+                GateFuture::rejected(shared, protocol, rejection, memo, kept)
             }
             Early::Wait(wait) => {
-                let shared = &*self.shared;
                 shared.reporter.arrived(&|| shared.policy.register());
                 let timer = timer::<Req, P, X>(&wait.parts(), &mut request);
                 let parked = Parked {
                     wait,
-                    call: Some((P::Wait::take(&mut self.inner), request)),
-                    shared: self.shared.clone(),
+                    call: Some((P::Wait::take(inner), request)),
+                    shared: shared.clone(),
                 };
                 GateFuture {
                     state: State::Queued {
@@ -366,23 +374,17 @@ impl<S, P, X> Gate<S, P, X> {
                     memo,
                     kept: X::Kept::default(),
                     polls: PollsOf::<P, X::Kind>::default(),
-                    protocol: self.protocol.clone(),
+                    protocol: protocol.clone(),
                 }
             }
             Early::Start(_) if const { !cold::starts::<P, X::Kind>() } => unreachable!(),
             Early::Start(token) => {
-                let guard = token.map(|token| Guard::running(self.shared.clone(), token));
+                let guard = token.map(|token| Guard::running(shared.clone(), token));
                 let timer = match &guard {
                     Some(guard) => timer::<Req, P, X>(&guard.parts(), &mut request),
                     None => TimerOf::<P, X::Kind>::default(),
                 };
-                let (inner, protocol) = (&mut self.inner, &self.protocol);
-                match cold::start(inner, protocol, &self.shared, request, guard) {
-                    Ok((future, guard, kept, polls)) => {
-                        GateFuture::called(future, guard, timer, memo, kept, polls, protocol)
-                    }
-                    Err((rejection, kept)) => GateFuture::rejected(self, rejection, memo, kept),
-                }
+                GateFuture::start(inner, protocol, shared, request, guard, timer, memo)
             }
         }
     }

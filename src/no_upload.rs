@@ -12,14 +12,18 @@ pub(crate) struct Listening;
 
 impl Report {
     pub(crate) const NOTHING: Self = Self(0);
-    pub(crate) const UNKEPT: u32 = 6;
+    pub(crate) const BITS: u32 = 58;
 
     pub(crate) const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    pub(crate) const fn is_any(self) -> bool {
+    pub(crate) const fn is_present(self) -> bool {
         self.0 != 0
+    }
+
+    pub(crate) const fn kept(self) -> Self {
+        self
     }
 
     pub(crate) const fn bits(self) -> u64 {

@@ -325,9 +325,9 @@ where
         let is_callers = !is_late || is_unread || self.bounds.is_callers;
         let rejection = self.bounds.reporter.reject(Reason::Timeout);
         let rejection = rejection.with_callers_time(is_callers);
-        let (_, rejection) = Cell::end(self, state, rejection);
-        // This comes last: the code of the user may panic.
-        rejection.count(None);
+        // A subscriber may panic, and so may the body.
+        unwind::without_panics(|| rejection.count(None));
+        Cell::end(self, state, rejection);
     }
 }
 

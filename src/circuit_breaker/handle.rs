@@ -85,7 +85,7 @@ impl CircuitBreaker {
     /// [`retry_after`](Rejection::retry_after) is the time until the next probe.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<&Self>, Rejection> {
-        match self.acquire() {
+        match self.acquire(CircuitToken::held) {
             Ok(token) => Ok(Permit::new(self, token)),
             Err(rejection) => Err(rejection),
         }
@@ -98,17 +98,27 @@ impl CircuitBreaker {
     /// Returns a [`Rejection`] while the breaker is open.
     #[inline]
     pub fn try_acquire_owned(&self) -> Result<Permit<Self>, Rejection> {
-        Ok(Permit::new(self.clone(), self.acquire()?))
+        let token = self.acquire(CircuitToken::held)?;
+        Ok(Permit::new(self.clone(), token))
     }
 
+    fn decide(
+        &self,
+        marked: impl FnOnce(CircuitToken) -> CircuitToken,
+    ) -> Result<CircuitToken, Rejection> {
+        let decided = self.shared.decide().map(marked);
+        decided.inspect_err(|rejection| rejection.count(None))
+    }
+
+    /// A token that is counted. A token of a call that is timed gets a mark.
     #[inline(always)]
-    fn acquire(&self) -> Result<CircuitToken, Rejection> {
+    fn acquire(
+        &self,
+        marked: impl FnOnce(CircuitToken) -> CircuitToken,
+    ) -> Result<CircuitToken, Rejection> {
         let token = match self.shared.admit_plainly() {
             Some(token) => token,
-            None => self
-                .shared
-                .decide()
-                .inspect_err(|rejection| rejection.count(None))?,
+            None => self.decide(marked)?,
         };
         self.shared.reporter.admitted(&|| ());
         Ok(token)
@@ -183,7 +193,10 @@ impl CircuitBreaker {
         C: FnOnce(&Result<T, E>) -> O,
         O: Into<Option<Outcome>>,
     {
-        let mut permit = Some(self.try_acquire()?.known_to_unwind());
+        // The token is that of a gate, which listens to the gates inside it.
+        let token = self.acquire(|token| token)?;
+        let permit: Permit<&Self> = Permit::new(self, token);
+        let mut permit = Some(permit.known_to_unwind());
         let mut panicked = |payload: Box<dyn Any + Send>| -> ! {
             if let Some(permit) = permit.take() {
                 permit.settle(Outcome::Panicked);
@@ -196,7 +209,7 @@ impl CircuitBreaker {
             let _listening = Listening::new(report);
             let poll = AssertUnwindSafe(|| future.as_mut().poll(cx));
             let polled = panic::catch_unwind(poll).unwrap_or_else(|payload| panicked(payload));
-            report = upload::reported();
+            report = upload::reported().kept();
             polled
         })
         .await;
@@ -205,7 +218,7 @@ impl CircuitBreaker {
         let classified = panic::catch_unwind(classify).unwrap_or_else(|payload| panicked(payload));
         let outcome = classified.unwrap_or_else(|| plain::outcome(&Rejections, &result));
         if let Some(permit) = permit {
-            permit.settle(outcome);
+            permit.settle(upload::judged(outcome, true));
         }
         result
     }

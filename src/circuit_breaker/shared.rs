@@ -24,7 +24,7 @@ use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::sync::lock;
 use crate::unwind;
-use crate::upload;
+use crate::upload::{self, Listening, Report};
 
 type Hook = Arc<dyn Fn(&Transition) + Send + Sync>;
 
@@ -244,6 +244,14 @@ impl Shared {
         if outcome == Outcome::Success && !token.word.is_timed() {
             return self.count(Some(token.word), Sample::SUCCESS, outcome, None);
         }
+        self.settle_rarely(token, outcome);
+    }
+
+    #[inline(never)]
+    fn settle_rarely(&self, token: &CircuitToken, outcome: Outcome) {
+        // The reports of gates on this thread are not about the work of a permit.
+        let is_held = token.word.is_held();
+        let _listening = is_held.then(|| Listening::new(Report::NOTHING));
         self.record(Some(token.word), outcome, self.took(token));
     }
 
@@ -276,7 +284,7 @@ impl Shared {
     fn count(&self, admitted: Option<Word>, sample: Sample, outcome: Outcome, took: Option<u64>) {
         let reached = match admitted {
             Some(word) => self.breaker.record(word, sample, self),
-            None => self.breaker.record_unadmitted(sample, self),
+            None => Some(self.breaker.record_unadmitted(sample, self)),
         };
         self.reporter.circuit_outcome(outcome, took);
         if let Some(reached) = reached {
@@ -350,5 +358,11 @@ impl CircuitToken {
     pub(super) fn measured(&mut self, took: u64) {
         self.time = took;
         self.word = self.word.measured();
+    }
+
+    /// The token of a permit.
+    pub(super) fn held(mut self) -> Self {
+        self.word = self.word.held();
+        self
     }
 }

@@ -53,9 +53,10 @@ pin_project! {
                 <NeedsOf<P, X::Kind> as Needs>::Settle::IS
                     || <NeedsOf<P, X::Kind> as Needs>::Limit::IS
             };
-            // At its end, a future has no guard, or one that is done.
-            if asks && InFuture::<NeedsOf<P, X::Kind>>::get(this.guard).is_some_and(Guard::is_open)
-            {
+            // A response over HTTP takes the guard. One over `Plain` leaves a guard that is done.
+            let is_early =
+                |guard: &mut Guard<_, _>| !(Guard::<P, X::Kind>::OWES && guard.is_done());
+            if asks && InFuture::<NeedsOf<P, X::Kind>>::get(this.guard).is_some_and(is_early) {
                 drop_early::<S, Req, P, X>(this.state, this.guard, this.kept);
             }
         }

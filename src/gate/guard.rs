@@ -66,8 +66,8 @@ impl Flags {
     const ALWAYS: u64 = 1 << 3;
     /// The response is complete. If the guard is dropped, it releases the token as complete.
     const DELIVERED: u64 = 1 << 4;
-    /// The bits above the flags: the [`Report`] of earlier polls.
-    const REPORT: u32 = Report::UNKEPT;
+    /// The [`Report`] of earlier polls is above the flags.
+    const REPORT_SHIFT: u32 = u64::BITS - Report::BITS;
 
     #[inline(always)]
     const fn new(bits: u64) -> Self {
@@ -88,6 +88,7 @@ impl Flags {
 impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     const SETTLES: bool = <NeedsOf<P, R> as Needs>::Settle::IS;
     const RELEASES: bool = <NeedsOf<P, R> as Needs>::Release::IS;
+    pub(super) const OWES: bool = Self::SETTLES || Self::RELEASES;
     /// Whether the gate must know if the call unwinds. With isolation it knows without a mark.
     pub(super) const MARKS: bool = (Self::SETTLES || <NeedsOf<P, R> as Needs>::Completion::IS)
         && !<NeedsOf<P, R> as Needs>::Isolation::IS;
@@ -138,7 +139,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     #[inline(always)]
     pub(crate) fn report(&mut self) -> Report {
         if const { Self::SETTLES } {
-            Report::from_bits(self.owed().bits() >> Flags::REPORT)
+            Report::from_bits(self.owed().bits() >> Flags::REPORT_SHIFT)
         } else {
             Report::NOTHING
         }
@@ -149,10 +150,11 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     pub(crate) fn keep_report(&mut self) {
         if const { Self::SETTLES } && self.owes(Flags::SETTLE) {
             let report = upload::reported();
-            if report.is_any() {
+            if report.is_present() {
+                let report = report.kept();
                 let owed = self.owed();
-                let flags = owed.bits() & ((1 << Flags::REPORT) - 1);
-                *owed = Flags::new(report.bits() << Flags::REPORT | flags);
+                let flags = owed.bits() & ((1 << Flags::REPORT_SHIFT) - 1);
+                *owed = Flags::new(report.bits() << Flags::REPORT_SHIFT | flags);
             }
         }
     }
@@ -184,16 +186,13 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     }
 
     /// The token needs no further call.
-    #[cfg(feature = "http")]
     #[inline(always)]
     pub(crate) fn is_done(&mut self) -> bool {
-        (const { !Self::SETTLES && !Self::RELEASES }) || !self.is_open()
-    }
-
-    /// The token needs a further call, or never needs one.
-    #[inline(always)]
-    pub(crate) fn is_open(&mut self) -> bool {
-        (const { !Self::SETTLES && !Self::RELEASES }) || self.owes(Flags::SETTLE | Flags::RELEASE)
+        if const { Self::OWES } {
+            !self.owes(Flags::SETTLE | Flags::RELEASE)
+        } else {
+            true
+        }
     }
 
     /// The response is complete: only the release is left.

@@ -67,11 +67,11 @@ where
 
     #[inline]
     fn inspect(request: &Request<B>) -> Memo {
-        let memo = Memo::of(request).with(Memo::INSPECTED);
+        let memo = Memo::of(request);
         if memo.may_be_grpc() && grpc::is_grpc(request.headers()) {
-            return memo.with(Memo::GRPC);
+            return memo.with(Memo::INSPECTED | Memo::GRPC);
         }
-        memo
+        memo.with(Memo::INSPECTED)
     }
 
     #[inline(always)]

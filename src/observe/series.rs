@@ -76,7 +76,10 @@ impl Reporter {
 
     #[inline]
     fn own(&self) -> &Own {
-        self.inner.series.own.get_or_init(|| self.make_own())
+        match self.inner.series.own.get() {
+            Some(own) => own,
+            None => self.make_own(),
+        }
     }
 
     #[inline]
@@ -84,8 +87,18 @@ impl Reporter {
         &self.own().kind
     }
 
+    /// The recorder may use this reporter, so nothing is locked and it may already be made then.
     #[cold]
-    fn make_own(&self) -> Own {
+    fn make_own(&self) -> &Own {
+        let series = &self.inner.series;
+        let is_first = series.own.set(Own::new(self)).is_ok();
+        if is_first {
+            self.show_settings();
+        }
+        series.own.get().expect("it is set")
+    }
+
+    fn show_settings(&self) {
         let settings = lock(&self.inner.series.settings).clone();
         for (setting, value, _) in settings {
             let gauge = setting.gauge(self);
@@ -96,7 +109,6 @@ impl Reporter {
             }
             self.show_setting(setting, value, &gauge);
         }
-        Own::new(self)
     }
 
     /// Counts an admitted request, unless it is exempt. It calls `register` at the first request.

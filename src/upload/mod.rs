@@ -12,17 +12,20 @@
 mod report;
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU16, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::ptr;
+use std::sync::atomic::{
+    AtomicU16, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 pub(crate) use self::report::{Listening, Report, blame_caller, discard, is_discarded, reported};
-use self::report::{hide, is_heard, report, restore};
+use self::report::{begin_inner, end_inner, is_heard, report};
 use crate::clock;
 use crate::outcome::Outcome;
 use crate::raise::RaisableSize;
@@ -33,6 +36,8 @@ use crate::sync::lock;
 /// The state of a request body. The body, the gate's future and the response body share it.
 pub(crate) struct Upload {
     flags: AtomicU16,
+    /// The thread that serves the request; 0 for none.
+    thread: AtomicUsize,
     /// `None` in the pool.
     bounds: Option<Arc<Bounds>>,
     state: Mutex<State>,
@@ -87,6 +92,8 @@ pub(crate) struct BodyUpload(UploadRef);
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Scope {
+    /// The upload of the request around it.
+    before: Option<UploadRef>,
     /// The report for the gates around the one that serves the request.
     outer: Report,
 }
@@ -96,16 +103,25 @@ const POOL: usize = 64;
 
 thread_local! {
     static UPLOADS: RefCell<Vec<Arc<Upload>>> = const { RefCell::new(Vec::new()) };
-    /// The uploads of the requests that this thread serves, the outermost first.
-    static SERVED: RefCell<Vec<UploadRef>> = const { RefCell::new(Vec::new()) };
+    /// The upload of the request that this thread serves.
+    static SERVED: Cell<Option<UploadRef>> = const { Cell::new(None) };
+    /// Its address identifies the thread.
+    static THREAD: u8 = const { 0 };
+}
+
+/// The number of this thread, which is not 0.
+fn this_thread() -> usize {
+    THREAD.with(|thread| ptr::from_ref(thread).addr())
 }
 
 /// The upload of the request that this thread serves.
 fn served() -> Option<UploadRef> {
-    SERVED
-        .try_with(|served| served.borrow().last().cloned())
-        .ok()
-        .flatten()
+    let served = SERVED.try_with(|served| {
+        let upload = served.take();
+        served.set(upload.clone());
+        upload
+    });
+    served.ok().flatten()
 }
 
 /// The time for which the service waited, before this call, for the body of the request that this
@@ -154,6 +170,7 @@ impl Upload {
         }
         UploadRef(Some(Arc::new(Self {
             flags: AtomicU16::new(0),
+            thread: AtomicUsize::new(0),
             bounds,
             state: Mutex::default(),
         })))
@@ -284,13 +301,7 @@ impl Upload {
 impl UploadRef {
     /// Returns whether a gate on this thread runs the service that has the body.
     pub(crate) fn is_served(&self) -> bool {
-        let is_it = |served: &UploadRef| match (&served.0, &self.0) {
-            (Some(served), Some(this)) => Arc::ptr_eq(served, this),
-            _ => false,
-        };
-        SERVED
-            .try_with(|served| served.borrow().iter().rev().any(is_it))
-            .unwrap_or(false)
+        self.thread.load(Relaxed) == this_thread()
     }
 
     /// The body is pending.
@@ -324,8 +335,13 @@ impl UploadRef {
         if flags & POLLED != 0 {
             self.flags.fetch_and(!POLLED, Relaxed);
         }
-        let entered = SERVED.try_with(|served| served.borrow_mut().push(self.clone()));
-        entered.ok().map(|()| Scope { outer: hide() })
+        let before = SERVED.try_with(|served| served.replace(Some(self.clone())));
+        let before = before.ok()?;
+        self.thread.store(this_thread(), Relaxed);
+        Some(Scope {
+            before,
+            outer: begin_inner(),
+        })
     }
 }
 
@@ -398,16 +414,17 @@ impl Drop for BodyUpload {
 impl Drop for Scope {
     #[inline(always)]
     fn drop(&mut self) {
-        leave();
-        restore(self.outer);
+        leave(self.before.take());
+        end_inner(self.outer);
     }
 }
 
 #[inline(never)]
-fn leave() {
-    let Ok(Some(upload)) = SERVED.try_with(|served| served.borrow_mut().pop()) else {
+fn leave(before: Option<UploadRef>) {
+    let Ok(Some(upload)) = SERVED.try_with(|served| served.replace(before)) else {
         return;
     };
+    upload.thread.store(0, Relaxed);
     let flags = upload.flags.load(Acquire);
     if flags == 0 {
         return;

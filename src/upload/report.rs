@@ -12,59 +12,61 @@ thread_local! {
     static DISCARDS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The report of a gate: `| a gate waits for a report: 1 | 0: 5 | the caller caused it: 1 | the
-/// caller causes a timeout: 1 | there is a report: 1 | nanoseconds for which the service has waited
-/// for the body: 55 |`.
+/// The report of a gate: `| a gate listens: 1 | unused: 5 | the caller caused it: 1 | the caller
+/// causes a timeout: 1 | present: 1 | nanoseconds for which the service has waited for the body: 55
+/// |`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Report(u64);
 
-/// While it lives, the reports belong to a gate that waits for them.
+/// While it lives, the reports are for one gate.
 #[derive(Debug)]
 pub(crate) struct Listening {
     outer: Report,
 }
 
-/// Returns whether a gate waits for a report.
+/// Returns whether a gate listens.
 #[inline(always)]
 pub(super) fn is_heard() -> bool {
     reported().is_heard()
 }
 
-/// Reports, if a gate waits for a report.
+/// Reports, if a gate listens.
 #[inline(always)]
 pub(super) fn report(what: Report) {
-    if is_heard() {
-        REPORTED.set(Report(what.0 | Report::HEARD));
+    if is_heard() && what.is_present() {
+        REPORTED.set(what.after(reported()));
     }
 }
 
-/// The last report.
+/// The reports of the gates so far.
 #[inline(always)]
 pub(crate) fn reported() -> Report {
     REPORTED.get()
 }
 
-/// Hides the report that is for an outer gate, until [`restore`].
+/// Starts an empty report, for the gates inside an inner one. Returns the report so far.
 #[inline(always)]
-pub(super) fn hide() -> Report {
+pub(super) fn begin_inner() -> Report {
     let outer = reported();
-    REPORTED.set(Report(outer.0 & Report::HEARD));
+    REPORTED.set(Report(outer.0 & Report::LISTENED));
     outer
 }
 
-/// An inner gate has ended. Its report, or the report of a gate inside it, is also for the outer
-/// gate.
+/// Ends the report that [`begin_inner`] has started. It goes on to the gates around the inner one.
 #[inline(always)]
-pub(super) fn restore(outer: Report) {
-    if !outer.is_heard() || !reported().is_any() {
-        REPORTED.set(outer);
-    }
+pub(super) fn end_inner(outer: Report) {
+    let inner = reported();
+    REPORTED.set(if outer.is_heard() && inner.is_present() {
+        inner.after(outer)
+    } else {
+        outer
+    });
 }
 
 /// Reports that a layer has ended a response because of its caller.
 #[cold]
 pub(crate) fn blame_caller() {
-    report(Report(Report::BLAMED | Report::IS));
+    report(Report(Report::BLAMED | Report::PRESENT));
 }
 
 /// Polls a body whose frames are dropped, so that they count for none of the gates around it.
@@ -90,13 +92,13 @@ pub(crate) fn is_discarded() -> bool {
 
 impl Report {
     pub(crate) const NOTHING: Self = Self(0);
-    /// The leading bits that a guard does not keep.
-    pub(crate) const UNKEPT: u32 = 6;
-    const HEARD: u64 = 1 << 63;
+    /// The number of bits without that of the listener.
+    pub(crate) const BITS: u32 = 58;
+    const LISTENED: u64 = 1 << 63;
     const BLAMED: u64 = 1 << 57;
     const BLAMED_IF_LATE: u64 = 1 << 56;
-    const IS: u64 = 1 << 55;
-    const NANOS: u64 = Self::IS - 1;
+    const PRESENT: u64 = 1 << 55;
+    const NANOS: u64 = Self::PRESENT - 1;
 
     #[inline(always)]
     pub(crate) const fn from_bits(bits: u64) -> Self {
@@ -109,7 +111,7 @@ impl Report {
     }
 
     pub(super) fn new(waited: Duration, is_blamed: bool, is_blamed_if_late: bool) -> Self {
-        let mut report = nanos(waited).min(Self::NANOS) | Self::IS;
+        let mut report = nanos(waited).min(Self::NANOS) | Self::PRESENT;
         if is_blamed {
             report |= Self::BLAMED;
         }
@@ -120,12 +122,17 @@ impl Report {
     }
 
     const fn is_heard(self) -> bool {
-        self.0 & Self::HEARD != 0
+        self.0 & Self::LISTENED != 0
     }
 
     #[inline(always)]
-    pub(crate) const fn is_any(self) -> bool {
-        self.0 & Self::IS != 0
+    pub(crate) const fn is_present(self) -> bool {
+        self.0 & Self::PRESENT != 0
+    }
+
+    /// The report for later polls. The service may have stopped to wait for the body by then.
+    pub(crate) const fn kept(self) -> Self {
+        Self(self.0 & !Self::BLAMED_IF_LATE)
     }
 
     /// The caller caused a failure; `is_late` if it is a timeout.
@@ -142,15 +149,22 @@ impl Report {
         let waited = (self.0 & Self::NANOS).max(inner.0 & Self::NANOS);
         Self((self.0 | inner.0) & !Self::NANOS | waited)
     }
+
+    /// This report and an earlier one. Whether the service waits for the body is known by the later
+    /// one.
+    #[cold]
+    fn after(self, earlier: Self) -> Self {
+        self.and(earlier.kept())
+    }
 }
 
 // === impl Listening ===
 
 impl Listening {
-    /// `earlier` is the report from an earlier poll.
+    /// `earlier` is the report from earlier polls.
     #[inline(always)]
     pub(crate) fn new(earlier: Report) -> Self {
-        let earlier = Report(earlier.0 | Report::HEARD);
+        let earlier = Report(earlier.0 | Report::LISTENED);
         Self {
             outer: REPORTED.replace(earlier),
         }
@@ -160,6 +174,6 @@ impl Listening {
 impl Drop for Listening {
     #[inline(always)]
     fn drop(&mut self) {
-        restore(self.outer);
+        end_inner(self.outer);
     }
 }

@@ -39,7 +39,7 @@ struct OneGauge {
     of: Gauges,
 }
 
-/// A Prometheus recorder that calls a closure at the first increment of a series.
+/// A Prometheus recorder that calls a closure at the first change of a series.
 struct Reacts {
     inner: PrometheusRecorder,
     name: &'static str,
@@ -122,6 +122,7 @@ impl GaugeFn for Reacting<Gauge> {
         self.0.decrement(value);
     }
     fn set(&self, value: f64) {
+        self.react();
         self.0.set(value);
     }
 }
@@ -341,19 +342,22 @@ fn a_gauge_has_the_last_setting() {
     }
 }
 
-/// A recorder opens the breaker while it gets the state of the breaker for the first time.
+/// A recorder opens the breaker while it gets the state, or a setting, of the breaker for the first
+/// time.
 #[test]
 fn a_gauge_that_opens_its_breaker_shows_the_open_state() {
-    let breaker = CircuitBreaker::default().named("db");
-    let opens = breaker.clone();
-    let recorder = Reacts::new("seawall_circuit_state", move || opens.trip());
-    let handle = recorder.inner.handle();
-    metrics::with_local_recorder(&recorder, || drop(breaker.try_acquire()));
-    let page = handle.render();
-    for (state, number) in [("closed", 0), ("open", 1)] {
-        let labels = format!(r#"layer="circuit_breaker",name="db",state="{state}""#);
-        let line = format!("seawall_circuit_state{{{labels}}} {number}\n");
-        assert!(page.contains(&line), "{line} is not in\n{page}");
+    for series in ["seawall_circuit_state", "seawall_circuit_threshold"] {
+        let breaker = CircuitBreaker::default().named("db");
+        let opens = breaker.clone();
+        let recorder = Reacts::new(series, move || opens.trip());
+        let handle = recorder.inner.handle();
+        metrics::with_local_recorder(&recorder, || drop(breaker.try_acquire()));
+        let page = handle.render();
+        for (state, number) in [("closed", 0), ("open", 1)] {
+            let labels = format!(r#"layer="circuit_breaker",name="db",state="{state}""#);
+            let line = format!("seawall_circuit_state{{{labels}}} {number}\n");
+            assert!(page.contains(&line), "{line} is not in\n{page}");
+        }
     }
 }
 

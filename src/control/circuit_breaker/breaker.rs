@@ -306,16 +306,16 @@ impl Breaker {
     }
 
     /// Records a call that was not admitted. It counts in states that count every call.
-    pub(crate) fn record_unadmitted(&self, sample: Sample, times: &impl Times) -> Option<Reached> {
+    pub(crate) fn record_unadmitted(&self, sample: Sample, times: &impl Times) -> Reached {
         if self.word().is(Mode::HalfOpen) {
             self.update(times.now(), times, Circuit::end_half_open);
         }
         let word = self.word();
         if !word.counts() {
             self.window.record_past(sample);
-            return Some(Reached::default());
+            return Reached::default();
         }
-        self.record(word, sample, times)
+        self.record(word, sample, times).unwrap_or_default()
     }
 
     /// A call has no outcome.

@@ -37,8 +37,8 @@ pub enum TransitionCause {
     ByHand,
 }
 
-/// The state as calls read it, and as the token of a call keeps it: `| generation: 58 | duration is
-/// known: 1 | response has begun: 1 | calls are timed: 1 | mode: 3 |`.
+/// The state as calls read it, and as the token of a call keeps it: `| generation: 57 | a permit
+/// has it: 1 | duration is known: 1 | response has begun: 1 | calls are timed: 1 | mode: 3 |`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word(pub(super) u64);
 
@@ -128,7 +128,8 @@ impl Word {
     const TIMED: u64 = 1 << 3;
     const BEGUN: u64 = 1 << 4;
     const MEASURED: u64 = 1 << 5;
-    const GENERATION_SHIFT: u32 = 6;
+    const HELD: u64 = 1 << 6;
+    const GENERATION_SHIFT: u32 = 7;
 
     pub(super) const fn new(generation: u64, mode: Mode, timed: bool) -> Self {
         let timed = if timed { Self::TIMED } else { 0 };
@@ -164,6 +165,15 @@ impl Word {
 
     pub(crate) const fn measured(self) -> Self {
         Self(self.0 | Self::MEASURED)
+    }
+
+    /// A permit has the token, and not a gate.
+    pub(crate) const fn is_held(self) -> bool {
+        self.0 & Self::HELD != 0
+    }
+
+    pub(crate) const fn held(self) -> Self {
+        Self(self.0 | Self::HELD)
     }
 
     pub(super) const fn begun(self) -> Self {

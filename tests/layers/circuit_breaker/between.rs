@@ -14,7 +14,7 @@ use seawall::{CircuitBreaker, CircuitBreakerLayer, RequestBody, RequestLimitLaye
 use tokio::time::advance;
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};
-use tower::{Layer, Service};
+use tower::{BoxError, Layer, Service};
 
 use super::callers::counted;
 use super::layer::{SECOND, breaker, settings, status};
@@ -69,26 +69,80 @@ async fn a_layer_that_awaits_after_the_answer_keeps_the_callers_fault() {
     }
 }
 
-/// Two limits, one after the other, in one poll of the breaker.
+/// Two limits, one after the other.
 #[tokio::test(start_paused = true)]
 async fn a_later_request_keeps_the_callers_fault() {
-    let breaker = slow_calls();
-    let between = service_fn(|request| {
+    for later in [vec![], vec![Step::Pending]] {
+        let breaker = slow_calls();
+        let between = service_fn(move |request| {
+            let limit = RequestLimitLayer::new(1000);
+            let body = later.iter().cloned().chain([Step::Data("a")]);
+            let later = limit.layer(service_fn(reads)).call(post(Script::new(body)));
+            let call = limit.layer(service_fn(reads)).call(request);
+            async move {
+                let response = call.await;
+                later.await?;
+                response
+            }
+        });
+        let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(between);
+        let aborted = Script::new([Step::Data("a"), Step::Error]);
+        drop(service.call(post(aborted)).await.unwrap());
+        assert_eq!(counted(&breaker), (0, 0, 0));
+    }
+}
+
+/// A handler has waited for a body that its caller does not send, and has answered. Then another
+/// service fails: the caller does not cause that.
+#[tokio::test(start_paused = true)]
+async fn a_later_failure_is_not_the_callers() {
+    let breaker = breaker();
+    let gives_up = async |request: Request<RequestBody<Script>>| {
+        let mut body = request.into_body();
+        let read = tokio::time::timeout(SECOND, body.frame()).await;
+        read.unwrap_err();
+        Ok::<_, BoxError>(status(200))
+    };
+    let between = service_fn(move |request| {
         let limit = RequestLimitLayer::new(1000);
-        let call = limit.layer(service_fn(reads)).call(request);
-        let later = limit
-            .layer(service_fn(reads))
-            .call(post(Script::data(&["a"])));
+        let call = limit.layer(service_fn(gives_up)).call(request);
         async move {
-            let response = call.await;
-            later.await?;
-            response
+            call.await?;
+            tokio::time::sleep(SECOND).await;
+            Err::<Response<Script>, _>(BoxError::from("the database is down"))
         }
     });
     let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(between);
-    let aborted = Script::new([Step::Data("a"), Step::Error]);
-    drop(service.call(post(aborted)).await.unwrap());
-    assert_eq!(counted(&breaker), (0, 0, 0));
+    let silent = Script::new([Step::Silent]);
+    service.call(post(silent)).await.unwrap_err();
+    assert_eq!(counted(&breaker), (1, 1, 0));
+}
+
+/// A permit that a layer takes after a slow upload is measured by its own time.
+#[tokio::test(start_paused = true)]
+async fn a_slow_upload_does_not_make_a_later_permit_fast() {
+    let audit = slow_calls();
+    let permits = audit.clone();
+    let between = service_fn(move |request| {
+        let limit = RequestLimitLayer::new(1000);
+        let call = limit.layer(service_fn(reads)).call(request);
+        let permits = permits.clone();
+        async move {
+            let response = call.await;
+            let permit = permits.try_acquire().unwrap();
+            tokio::time::sleep(2 * SECOND).await;
+            permit.success();
+            response
+        }
+    });
+    let mut service = CircuitBreakerLayer::new(slow_calls()).layer(between);
+    let mut call = spawn(service.call(post(Script::new([Step::Pending, Step::Data("a")]))));
+    assert_pending!(call.poll());
+    advance(3 * SECOND).await;
+    assert_pending!(call.poll());
+    advance(2 * SECOND).await;
+    drop(assert_ready!(call.poll()).unwrap());
+    assert_eq!(counted(&audit), (1, 0, 1));
 }
 
 /// Passes each frame on at the poll after the one that got it.
@@ -114,36 +168,75 @@ impl<B: Body<Data: Unpin, Error: Unpin> + Unpin> Body for Delayed<B> {
     }
 }
 
-/// The status of a gRPC response is in its trailers, which the layer in between passes on later.
+/// Reads the body, and then ends with the status 13, or with an error of its own.
+fn stream(
+    request: Request<impl Body + Send + 'static>,
+    fails: bool,
+) -> Response<impl Body<Data = Bytes, Error = BoxError> + Unpin> {
+    let body = request.into_body();
+    let frames = futures_util::stream::once(async move {
+        assert!(body.collect().await.is_err());
+        let status = [("grpc-status".parse().unwrap(), "13".parse().unwrap())];
+        let trailers = HeaderMap::from_iter(status);
+        if fails {
+            return Err(BoxError::from("the stream failed"));
+        }
+        Ok(Frame::<Bytes>::trailers(trailers))
+    });
+    let mut response = Response::new(StreamBody::new(Box::pin(frames)));
+    let grpc = "application/grpc".parse().unwrap();
+    response.headers_mut().insert("content-type", grpc);
+    response
+}
+
+/// The outcome of a gRPC call is in its trailers, which a layer between two limits passes on one
+/// poll later. The caller aborts its upload, or sends more than the inner limit.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_awaits_before_the_trailers_keeps_the_callers_fault() {
-    let breaker = breaker();
-    let handler = async |request: Request<RequestBody<Script>>| {
-        let body = request.into_body();
-        let frames = futures_util::stream::once(async move {
-            body.collect().await.unwrap_err();
-            let status = [("grpc-status".parse().unwrap(), "13".parse().unwrap())];
-            let trailers = HeaderMap::from_iter(status);
-            Ok::<_, Infallible>(Frame::<Bytes>::trailers(trailers))
+    let too_large = [Step::Pending, Step::Data("ab"), Step::Data("cd")];
+    for (upload, fails) in [
+        (vec![Step::Data("ab"), Step::Error], false),
+        (too_large.to_vec(), false),
+        (too_large.to_vec(), true),
+    ] {
+        let breaker = breaker();
+        let handler = move |request: Request<RequestBody<RequestBody<Script>>>| async move {
+            Ok::<_, Infallible>(stream(request, fails))
+        };
+        let between = service_fn(move |request| {
+            let limit = RequestLimitLayer::new(3);
+            let call = limit.layer(service_fn(handler)).call(request);
+            async move {
+                let response = call.await?;
+                let polled = Poll::Pending;
+                Ok::<_, Infallible>(response.map(|body| Delayed { body, polled }))
+            }
         });
-        let mut response = Response::new(StreamBody::new(Box::pin(frames)));
-        let grpc = "application/grpc".parse().unwrap();
-        response.headers_mut().insert("content-type", grpc);
-        Ok::<_, Infallible>(response)
-    };
-    let between = service_fn(move |request| {
-        let limit = RequestLimitLayer::new(1000);
-        let call = limit.layer(service_fn(handler)).call(request);
+        let limited = RequestLimitLayer::new(1000).layer(between);
+        let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(limited);
+        let request = grpc().map(|_| Script::new(upload));
+        let response = service.call(request).await.unwrap();
+        drop(response.into_body().collect().await);
+        let totals = breaker.snapshot().totals;
+        assert_eq!((totals.failures, totals.ignored), (0, 1));
+    }
+}
+
+/// A handler calls its client with `run`.
+#[tokio::test(start_paused = true)]
+async fn a_future_that_fails_because_of_the_body_is_the_callers() {
+    let breaker = breaker();
+    let runs = breaker.clone();
+    let handler = service_fn(move |request: Request<RequestBody<Script>>| {
+        let runs = runs.clone();
         async move {
-            let response = call.await?;
-            let polled = Poll::Pending;
-            Ok::<_, Infallible>(response.map(|body| Delayed { body, polled }))
+            let sends = async { request.into_body().collect().await.map_err(BoxError::from) };
+            let sent = runs.run(sends).await;
+            Ok::<_, Infallible>(status(if sent.is_ok() { 200 } else { 502 }))
         }
     });
-    let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(between);
-    let request = grpc().map(|_| Script::new([Step::Data("ab"), Step::Error]));
-    let response = service.call(request).await.unwrap();
-    drop(response.into_body().collect().await);
-    let totals = breaker.snapshot().totals;
-    assert_eq!((totals.failures, totals.ignored), (0, 1));
+    let mut service = RequestLimitLayer::new(9).layer(handler);
+    let aborted = Script::new([Step::Data("a"), Step::Error]);
+    assert_eq!(service.call(post(aborted)).await.unwrap().status(), 502);
+    assert_eq!(counted(&breaker), (0, 0, 0));
 }

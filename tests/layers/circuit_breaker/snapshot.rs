@@ -316,3 +316,26 @@ async fn consecutive_failures_alone_decide_half_open() {
     breaker.try_acquire().unwrap().success();
     assert_eq!(breaker.state(), CircuitState::Closed);
 }
+
+/// A recorded call finds that the half-open time is over, and reports the change.
+#[tokio::test(start_paused = true)]
+async fn a_recorded_call_reports_the_end_of_the_half_open_time() {
+    let settings = CircuitBreakerSettings::default()
+        .half_open_probes(2)
+        .half_open_timeout(SECOND);
+    let breaker = CircuitBreaker::new(settings).unwrap();
+    let last = Arc::new(Mutex::new(None));
+    let seen = last.clone();
+    breaker.on_transition(move |transition| *seen.lock().unwrap() = Some(transition.to));
+    breaker.trip();
+    let CircuitState::Open { retry_in } = breaker.state() else {
+        unreachable!("tripped")
+    };
+    advance(retry_in).await;
+    breaker.try_acquire().unwrap().success();
+    advance(SECOND).await;
+    breaker.record(Outcome::Success);
+    let closed = matches!(breaker.state(), CircuitState::Closed);
+    let told = matches!(*last.lock().unwrap(), Some(CircuitState::Closed));
+    assert_eq!((closed, told), (true, true));
+}

@@ -170,19 +170,20 @@ impl CountWindow {
     /// The next slot; `None` if a later era has begun.
     #[inline]
     fn claim(&self, tag: u64) -> Option<usize> {
-        let none = tag << tag::SHIFT;
+        // The word of this era before its first claim.
+        let first = tag << tag::SHIFT;
         let claim = |old: u64| {
-            if old.wrapping_sub(none) < CLAIMS {
+            if old.wrapping_sub(first) < CLAIMS {
                 Some(old + 1)
             } else if tag::is_later(tag::of(old), tag) {
                 None
             } else {
-                Some(none + 1)
+                Some(first + 1)
             }
         };
         let old = self.heads.claims.fetch_update(Relaxed, Relaxed, claim);
         let old = old.ok()?;
-        let claimed = old.wrapping_sub(none);
+        let claimed = old.wrapping_sub(first);
         if claimed >= CLAIMS {
             self.heads.earlier.fetch_add(old & CLAIMS, Relaxed);
             return Some(0);

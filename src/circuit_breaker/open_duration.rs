@@ -31,18 +31,12 @@ pub(super) const LEAST: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(from = "Form"))]
 pub struct OpenDuration {
-    length: Length,
+    initial: Duration,
+    factor: f64,
+    max: Duration,
     jitter: f64,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Length {
-    Exponential {
-        initial: Duration,
-        factor: f64,
-        max: Duration,
-    },
-    FromFn(Function),
+    /// Used instead of `initial` and `factor`.
+    function: Option<Function>,
 }
 
 /// It is equal to its clones only.
@@ -78,12 +72,11 @@ impl OpenDuration {
     /// `initial` is 1 ms to a day, `max` is `initial` to a day, `factor` is 1 to 100.
     pub const fn exponential(initial: Duration, factor: f64, max: Duration) -> Self {
         Self {
-            length: Length::Exponential {
-                initial,
-                factor,
-                max,
-            },
+            initial,
+            factor,
+            max,
             jitter: 0.0,
+            function: None,
         }
     }
 
@@ -96,8 +89,8 @@ impl OpenDuration {
     /// seconds.
     pub fn from_fn(length: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
         Self {
-            length: Length::FromFn(Function(Arc::new(length))),
-            jitter: 0.0,
+            function: Some(Function(Arc::new(length))),
+            ..Self::exponential(Self::DEFAULT, 1.0, Duration::MAX)
         }
     }
 
@@ -111,40 +104,30 @@ impl OpenDuration {
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        if let Length::Exponential {
-            initial,
-            factor,
-            max,
-        } = self.length
-        {
-            ConfigError::check("open_duration", initial, LEAST..=DAY)?;
-            ConfigError::check("open_duration.factor", factor, 1.0..=100.0)?;
-            ConfigError::check("open_duration.max", max, initial..=DAY)?;
+        if self.function.is_none() {
+            ConfigError::check("open_duration", self.initial, LEAST..=DAY)?;
+            ConfigError::check("open_duration.factor", self.factor, 1.0..=100.0)?;
+            ConfigError::check("open_duration.max", self.max, self.initial..=DAY)?;
         }
         ConfigError::check("open_duration.jitter", self.jitter, 0.0..=1.0)
     }
 
     /// `dice` within `0.0..1.0` decides on the jitter.
     pub(super) fn after(&self, failed_recoveries: u32, dice: f64) -> Duration {
-        let (length, max) = match &self.length {
-            Length::Exponential {
-                initial,
-                factor,
-                max,
-            } => {
-                let times = factor.powi(i32::try_from(failed_recoveries).unwrap_or(i32::MAX));
-                let length = Duration::try_from_secs_f64(initial.as_secs_f64() * times);
-                (length.unwrap_or(Duration::MAX), *max)
-            }
-            Length::FromFn(function) => (function.0(failed_recoveries), Duration::MAX),
+        let times = |length: Duration, factor: f64| {
+            let length = Duration::try_from_secs_f64(length.as_secs_f64() * factor);
+            length.unwrap_or(Duration::MAX).min(self.max)
         };
-        let length = length.min(max);
+        let grown = || {
+            let exponent = i32::try_from(failed_recoveries).unwrap_or(i32::MAX);
+            times(self.initial, self.factor.powi(exponent))
+        };
+        let function = self.function.as_ref();
+        let length = function.map_or_else(grown, |function| function.0(failed_recoveries));
         if self.jitter == 0.0 {
             return length;
         }
-        let times = 1.0 + self.jitter * (2.0 * dice - 1.0);
-        let jittered = Duration::try_from_secs_f64(length.as_secs_f64() * times);
-        jittered.unwrap_or(Duration::MAX).min(max)
+        times(length, 1.0 + self.jitter * (2.0 * dice - 1.0))
     }
 }
 
@@ -158,17 +141,12 @@ impl From<Duration> for OpenDuration {
 #[cfg(feature = "http")]
 impl Fields for OpenDuration {
     fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
-        match &self.length {
-            Length::Exponential {
-                initial,
-                factor,
-                max,
-            } => {
-                each(path.to_owned(), format!("{initial:?}"));
-                each(format!("{path}.factor"), format!("{factor:?}"));
-                each(format!("{path}.max"), format!("{max:?}"));
-            }
-            Length::FromFn(function) => each(path.to_owned(), format!("{function:?}")),
+        if let Some(function) = &self.function {
+            each(path.to_owned(), format!("{function:?}"));
+        } else {
+            each(path.to_owned(), format!("{:?}", self.initial));
+            each(format!("{path}.factor"), format!("{:?}", self.factor));
+            each(format!("{path}.max"), format!("{:?}", self.max));
         }
         each(format!("{path}.jitter"), format!("{:?}", self.jitter));
     }
@@ -192,23 +170,17 @@ impl From<Form> for OpenDuration {
 #[cfg(feature = "serde")]
 impl serde::Serialize for OpenDuration {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let jitter = self.jitter;
-        let Length::Exponential {
-            initial,
-            factor,
-            max,
-        } = self.length
-        else {
+        if self.function.is_some() {
             return Err(serde::ser::Error::custom("the open duration is a function"));
-        };
-        let form = if *self == initial.into() {
-            Form::Fixed(initial)
+        }
+        let form = if *self == self.initial.into() {
+            Form::Fixed(self.initial)
         } else {
             Form::Exponential {
-                initial,
-                factor,
-                max,
-                jitter,
+                initial: self.initial,
+                factor: self.factor,
+                max: self.max,
+                jitter: self.jitter,
             }
         };
         form.serialize(serializer)

@@ -68,7 +68,6 @@ use tower_service::Service;
 use super::shared::CircuitToken;
 use super::{CircuitBreaker, CircuitBreakerLayer};
 use crate::clock;
-use crate::control::circuit_breaker::state::Rejected;
 use crate::gate::GateFuture;
 use crate::gate::guard::{Guard, Shared};
 use crate::policy::Policy;
@@ -90,15 +89,10 @@ pub struct CircuitBreakerReady<S, X = Http> {
     inner: S,
     shared: Arc<Shared<CircuitBreaker>>,
     protocol: X,
-    grant: Option<Grant>,
+    /// A token that is reserved for the next call.
+    grant: Option<CircuitToken>,
     /// Ends when the breaker may admit a call.
     waiting: Option<Waiting>,
-}
-
-/// A token that is reserved for the next call.
-struct Grant {
-    breaker: CircuitBreaker,
-    token: Option<CircuitToken>,
 }
 
 type Waiting = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
@@ -149,20 +143,21 @@ impl<S, X> CircuitBreakerReady<S, X> {
 
     /// Ready when the breaker has admitted a call.
     fn poll_grant(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.grant.as_ref().is_some_and(Grant::is_current) {
+        let breaker = &self.shared.policy.shared;
+        if self.grant.is_some_and(|token| breaker.is_current(token)) {
             return Poll::Ready(());
         }
-        self.grant = None;
+        self.release_grant();
         if let Some(waiting) = &mut self.waiting {
             ready!(waiting.as_mut().poll(cx));
         }
         loop {
-            let breaker = &self.shared.policy;
+            let breaker = &self.shared.policy.shared;
             // Registers before the breaker decides, so that no change in between is missed.
-            let changed = breaker.shared.changed.clone().notified_owned();
-            match Grant::reserve(breaker) {
-                Ok(grant) => {
-                    self.grant = Some(grant);
+            let changed = breaker.changed.clone().notified_owned();
+            match breaker.reserve() {
+                Ok(token) => {
+                    self.grant = Some(token);
                     self.waiting = None;
                     return Poll::Ready(());
                 }
@@ -174,6 +169,18 @@ impl<S, X> CircuitBreakerReady<S, X> {
                 }
             }
         }
+    }
+
+    fn release_grant(&mut self) {
+        if let Some(token) = self.grant.take() {
+            self.shared.policy.shared.cancel_reservation(token);
+        }
+    }
+}
+
+impl<S, X> Drop for CircuitBreakerReady<S, X> {
+    fn drop(&mut self) {
+        self.release_grant();
     }
 }
 
@@ -191,7 +198,7 @@ where
         match self.inner.poll_ready(cx) {
             Poll::Ready(Ok(())) => self.poll_grant(cx).map(Ok),
             not_ready => {
-                self.grant = None;
+                self.release_grant();
                 not_ready
             }
         }
@@ -199,12 +206,13 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let grant = self.grant.take();
-        let grant = grant.expect("`poll_ready` must have been ready before `call`");
+        let mut token = grant.expect("`poll_ready` must have been ready before `call`");
         let memo = X::glance(&request);
         let shared = &*self.shared;
+        shared.policy.shared.begin(&mut token);
         let register = || Policy::<X::Kind>::register(&shared.policy);
         shared.reporter.admitted(&register);
-        let guard = Guard::<_, X::Kind>::running(self.shared.clone(), grant.into_token());
+        let guard = Guard::<_, X::Kind>::running(self.shared.clone(), token);
         let kept = X::Kept::default();
         let future = self
             .inner
@@ -232,40 +240,5 @@ impl<S: fmt::Debug, X> fmt::Debug for CircuitBreakerReady<S, X> {
             .field("breaker", self.breaker())
             .field("is_granted", &self.grant.is_some())
             .finish_non_exhaustive()
-    }
-}
-
-// === impl Grant ===
-
-impl Grant {
-    fn reserve(breaker: &CircuitBreaker) -> Result<Self, Rejected> {
-        let token = breaker.shared.reserve()?;
-        Ok(Self {
-            breaker: breaker.clone(),
-            token: Some(token),
-        })
-    }
-
-    fn is_current(&self) -> bool {
-        let token = self.token;
-        token.is_some_and(|token| self.breaker.shared.is_current(token))
-    }
-
-    /// The call begins now.
-    fn into_token(mut self) -> CircuitToken {
-        let mut token = self
-            .token
-            .take()
-            .expect("it is there until the grant is dropped");
-        self.breaker.shared.begin(&mut token);
-        token
-    }
-}
-
-impl Drop for Grant {
-    fn drop(&mut self) {
-        if let Some(token) = self.token.take() {
-            self.breaker.shared.cancel_reservation(token);
-        }
     }
 }

@@ -109,7 +109,9 @@
 //!
 //! [`classify`](crate::GateLayer::classify) changes this for responses, and `classify_error` for
 //! errors. Over HTTP, the breaker records the outcome at the response head; over gRPC, at the
-//! trailers. The duration of a call ends at the head in both cases. A long stream does not delay
+//! trailers. The duration of a call begins when the breaker admits the call, and ends at the head
+//! in both cases: it includes the time in the queue of a
+//! [`ConcurrencyLimit`](crate::ConcurrencyLimit) inside the breaker. A long stream does not delay
 //! the half-open state: if the half-open time ends while a stream is open, the stream counts as a
 //! success, as long as its head came in time.
 //!
@@ -172,8 +174,8 @@
 //! read-modify-writes:
 //!
 //! - A window of time: one for a success, three for a failure, and one clock read.
-//! - A window of calls: two, a third if the outcome differs from the one that it replaces, and a
-//!   fourth if it replaces a failure or a slow call. No clock is read.
+//! - A window of calls: one for a success that replaces a success, or two if calls are timed. Two
+//!   to four for other outcomes. No clock is read.
 //! - A slow-call threshold: two more for a window of time, and a clock read at the beginning and at
 //!   the end of each call.
 //! - Consecutive failures: one for each failure, and for the first success after it.

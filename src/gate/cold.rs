@@ -6,10 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::future::{State, StateProj, report};
+use super::future::{End, OVER, State, StateProj, report};
 use super::guard::{Guard, Shared};
 use super::polls;
 use super::timer::TimerOf;
@@ -22,28 +21,6 @@ use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
 use crate::upload::{Listening, Report};
-
-pin_project! {
-    /// A request that waits, with the service that was polled ready for it.
-    #[doc(hidden)]
-    pub struct Parked<S, Req, P, W> {
-        #[pin]
-        pub(super) wait: W,
-        pub(super) call: Option<(S, Req)>,
-        pub(super) shared: Arc<Shared<P>>,
-    }
-}
-
-/// The end of a call that is not the response of the inner service.
-pub(super) enum End {
-    /// The request body is too large or too slow. The answer replaces that of the inner service.
-    Overrun(Rejection),
-    Panicked(Payload),
-    /// The deadline has passed.
-    Late,
-}
-
-pub(super) const OVER: &str = "a future is not polled after it is ready";
 
 /// Whether a gate calls [`GateFuture::start`] for a request that does not wait. The others do not
 /// compile it.
@@ -249,39 +226,42 @@ fn late(parts: &Parts<'_>) -> (Rejection, Outcome) {
     (rejection, outcome)
 }
 
-/// The answer to a rejected request. With isolation, the default answer replaces that of a
-/// responder that panics.
-#[cold]
-#[inline(never)]
-#[expect(clippy::type_complexity, reason = "it is made of associated types")]
-pub(super) fn answer<S, Req, P, X>(
-    protocol: &X,
-    rejection: Rejection,
-    memo: X::Memo,
-    kept: X::Kept,
-    shared: &Shared<P>,
-) -> Result<<X as Respond<Req, S::Response, S::Error, P>>::Response, S::Error>
+impl<S, Req, P, X> GateFuture<S, Req, P, X>
 where
     S: Service<<X as Protocol<Req, P>>::Inner>,
     X: Protocol<Req, P> + Respond<Req, S::Response, S::Error, P>,
     P: Policy<<X as Protocol<Req, P>>::Kind>,
+    P::Wait: WaitWith<S>,
 {
-    let responder = responder(shared);
-    let closes = const { <NeedsOf<P, X::Kind> as Needs>::Ending::IS }
-        && shared.policy.parts(None).closes_connections();
-    let memo = if closes { X::closing(memo) } else { memo };
-    let isolation = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
-        shared.policy.parts(None).isolation
-    } else {
-        None
-    };
-    let Some(isolation) = isolation else {
-        return protocol.reject(rejection, memo, &responder, kept);
-    };
-    let (again, default) = (rejection.clone(), by_default());
-    let reject = || protocol.reject(rejection, memo, &responder, kept);
-    panic::catch_unwind(AssertUnwindSafe(reject)).unwrap_or_else(|payload| {
-        isolation.caught(payload);
-        protocol.reject(again, memo, &default, X::Kept::default())
-    })
+    /// The answer to a rejected request. With isolation, the default answer replaces that of a
+    /// responder that panics.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn answer(self: Pin<&mut Self>) -> <Self as Future>::Output {
+        let this = self.project();
+        let StateProj::Rejected { rejection, shared } = this.state.project() else {
+            unreachable!("the caller has looked");
+        };
+        let rejection = rejection.take().expect(OVER);
+        let (protocol, memo) = (this.protocol, *this.memo);
+        let kept = std::mem::take(this.kept);
+        let responder = responder(shared);
+        let closes = const { <NeedsOf<P, X::Kind> as Needs>::Ending::IS }
+            && shared.policy.parts(None).closes_connections();
+        let memo = if closes { X::closing(memo) } else { memo };
+        let isolation = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
+            shared.policy.parts(None).isolation
+        } else {
+            None
+        };
+        let Some(isolation) = isolation else {
+            return protocol.reject(rejection, memo, &responder, kept);
+        };
+        let (again, default) = (rejection.clone(), by_default());
+        let reject = || protocol.reject(rejection, memo, &responder, kept);
+        panic::catch_unwind(AssertUnwindSafe(reject)).unwrap_or_else(|payload| {
+            isolation.caught(payload);
+            protocol.reject(again, memo, &default, X::Kept::default())
+        })
+    }
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::cold::{End, OVER, Parked, answer};
+use super::Payload;
 use super::guard::{FutureGuard, Guard, Shared};
 use super::polls::{Polling, PollsOf, SlowPolling};
 use super::timer::TimerOf;
@@ -100,6 +100,28 @@ pin_project! {
         Done,
     }
 }
+
+pin_project! {
+    /// A request that waits, with the service that was polled ready for it.
+    #[doc(hidden)]
+    pub struct Parked<S, Req, P, W> {
+        #[pin]
+        pub(super) wait: W,
+        pub(super) call: Option<(S, Req)>,
+        pub(super) shared: Arc<Shared<P>>,
+    }
+}
+
+/// The end of a call that is not the response of the inner service.
+pub(super) enum End {
+    /// The request body is too large or too slow. The answer replaces that of the inner service.
+    Overrun(Rejection),
+    Panicked(Payload),
+    /// The deadline has passed.
+    Late,
+}
+
+pub(super) const OVER: &str = "a future is not polled after it is ready";
 
 // === impl GateFuture ===
 
@@ -256,14 +278,9 @@ where
                     }
                     self.as_mut().end(End::Late);
                 }
-                StateProj::Rejected { rejection, shared } => {
+                StateProj::Rejected { rejection, .. } => {
                     ready!(X::poll_rest(rejection.as_ref(), this.kept, this.memo, cx));
-                    let memo = *this.memo;
-                    let rejection = rejection.take().expect(OVER);
-                    let kept = std::mem::take(this.kept);
-                    let answer =
-                        answer::<S, Req, P, X>(this.protocol, rejection, memo, kept, shared);
-                    return Poll::Ready(answer);
+                    return Poll::Ready(self.answer());
                 }
                 StateProj::Queued { .. } => {
                     if const { P::Wait::NEVER } {

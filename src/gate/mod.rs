@@ -41,8 +41,7 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use self::cold::Parked;
-use self::future::State;
+use self::future::{Parked, State};
 use self::guard::{FutureGuard, Shared};
 use self::polls::PollsOf;
 use self::timer::TimerOf;

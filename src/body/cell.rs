@@ -152,9 +152,14 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
         lock(&self.state)
     }
 
-    /// Takes the live values out of the cell, and sets the rejection. It calls the waker and drops
-    /// the body without the lock.
-    fn end(&self, mut state: MutexGuard<'_, State<B, P>>, rejection: Rejection) -> (bool, Rejection)
+    /// Takes the live values out of the cell, sets the rejection, and counts it with `counts`. It
+    /// calls the waker and drops the body without the lock.
+    fn end(
+        &self,
+        mut state: MutexGuard<'_, State<B, P>>,
+        rejection: Rejection,
+        counts: bool,
+    ) -> (bool, Rejection)
     where
         B: Unpin,
     {
@@ -165,6 +170,10 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
         let _wakes = Wakes(state.waker.take());
         state.ended = Some(rejection.clone());
         drop(state);
+        if counts {
+            // The code of the user runs without the lock, and before the body, which may panic.
+            unwind::without_panics(|| rejection.count(None));
+        }
         let is_callers = Pin::new(&mut live.watched).drop_late();
         let rejection = rejection.with_callers_body(is_callers);
         let outcome = rejection.outcome();
@@ -197,7 +206,7 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
         if state.live.is_none() {
             return state;
         }
-        self.end(state, cutoff.end_body());
+        self.end(state, cutoff.end_body(), false);
         self.lock()
     }
 }
@@ -246,7 +255,7 @@ where
     }
 
     fn expire(&self, rejection: Rejection) -> (bool, Rejection) {
-        self.end(self.lock(), rejection)
+        self.end(self.lock(), rejection, false)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -316,7 +325,7 @@ where
             return;
         }
         if let Some(cutoff) = self.over() {
-            Cell::end(self, state, cutoff.end_body());
+            Cell::end(self, state, cutoff.end_body(), false);
             return;
         }
         // Neither a client that does not read nor the caller's own deadline is a failure of the
@@ -325,9 +334,7 @@ where
         let is_callers = !is_late || is_unread || self.bounds.is_callers;
         let rejection = self.bounds.reporter.reject(Reason::Timeout);
         let rejection = rejection.with_callers_time(is_callers);
-        // A subscriber may panic, and so may the body.
-        unwind::without_panics(|| rejection.count(None));
-        Cell::end(self, state, rejection);
+        Cell::end(self, state, rejection, true);
     }
 }
 

@@ -110,7 +110,8 @@ impl CircuitBreaker {
         decided.inspect_err(|rejection| rejection.count(None))
     }
 
-    /// A token that is counted. A token of a call that is timed gets a mark.
+    /// Takes a token, and counts the call. `marked` changes a token that is not plain. A plain one
+    /// needs no mark, since its duration is not measured.
     #[inline(always)]
     fn acquire(
         &self,
@@ -126,8 +127,9 @@ impl CircuitBreaker {
 
     /// Runs a future if the breaker admits it, and records its result as [`Plain`](crate::Plain)
     /// does: `Ok` is a success, `Err` is a failure. The outcome of a [`Rejection`], or of a boxed
-    /// error around one, depends on its reason. To classify results yourself, use
-    /// [`run_with`](Self::run_with).
+    /// error around one, depends on its reason. An `Err` is ignored if the request body of the
+    /// caller has failed; see [what the caller caused](super#what-the-caller-caused). To classify
+    /// results yourself, use [`run_with`](Self::run_with).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -193,7 +195,7 @@ impl CircuitBreaker {
         C: FnOnce(&Result<T, E>) -> O,
         O: Into<Option<Outcome>>,
     {
-        // The token is that of a gate, which listens to the gates inside it.
+        // The token is not marked as held: this listens to the gates inside it, as a gate does.
         let token = self.acquire(|token| token)?;
         let permit: Permit<&Self> = Permit::new(self, token);
         let mut permit = Some(permit.known_to_unwind());
@@ -209,7 +211,10 @@ impl CircuitBreaker {
             let _listening = Listening::new(report);
             let poll = AssertUnwindSafe(|| future.as_mut().poll(cx));
             let polled = panic::catch_unwind(poll).unwrap_or_else(|payload| panicked(payload));
-            report = upload::reported().kept();
+            report = upload::reported();
+            if polled.is_pending() {
+                report = report.kept();
+            }
             polled
         })
         .await;
@@ -218,7 +223,7 @@ impl CircuitBreaker {
         let classified = panic::catch_unwind(classify).unwrap_or_else(|payload| panicked(payload));
         let outcome = classified.unwrap_or_else(|| plain::outcome(&Rejections, &result));
         if let Some(permit) = permit {
-            permit.settle(upload::judged(outcome, true));
+            permit.settle(upload::judged(outcome, false));
         }
         result
     }

@@ -174,8 +174,8 @@
 //! read-modify-writes:
 //!
 //! - A window of time: one for a success, three for a failure, and one clock read.
-//! - A window of calls: one for a success that replaces a success, or two if calls are timed. Two
-//!   to four for other outcomes. No clock is read.
+//! - A window of calls: one for a success that replaces a success, and two if calls are timed. All
+//!   other cases need two to four. No clock is read.
 //! - A slow-call threshold: two more for a window of time, and a clock read at the beginning and at
 //!   the end of each call.
 //! - Consecutive failures: one for each failure, and for the first success after it.

@@ -35,7 +35,7 @@ pub struct OpenDuration {
     factor: f64,
     max: Duration,
     jitter: f64,
-    /// Used instead of `initial` and `factor`.
+    /// If it is set, `initial` and `factor` are not used.
     function: Option<Function>,
 }
 

@@ -249,7 +249,7 @@ impl Shared {
 
     #[inline(never)]
     fn settle_rarely(&self, token: &CircuitToken, outcome: Outcome) {
-        // The reports of gates on this thread are not about the work of a permit.
+        // A permit may be settled inside an unrelated request, whose reports must not change it.
         let is_held = token.word.is_held();
         let _listening = is_held.then(|| Listening::new(Report::NOTHING));
         self.record(Some(token.word), outcome, self.took(token));

@@ -53,7 +53,8 @@ pin_project! {
                 <NeedsOf<P, X::Kind> as Needs>::Settle::IS
                     || <NeedsOf<P, X::Kind> as Needs>::Limit::IS
             };
-            // A response over HTTP takes the guard. One over `Plain` leaves a guard that is done.
+            // After a response over HTTP there is no guard. After one over `Plain`, the guard needs
+            // no further call.
             let is_early =
                 |guard: &mut Guard<_, _>| !(Guard::<P, X::Kind>::OWES && guard.is_done());
             if asks && InFuture::<NeedsOf<P, X::Kind>>::get(this.guard).is_some_and(is_early) {

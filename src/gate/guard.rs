@@ -66,7 +66,7 @@ impl Flags {
     const ALWAYS: u64 = 1 << 3;
     /// The response is complete. If the guard is dropped, it releases the token as complete.
     const DELIVERED: u64 = 1 << 4;
-    /// The [`Report`] of earlier polls is above the flags.
+    /// The [`Report`] of earlier polls starts at this bit.
     const REPORT_SHIFT: u32 = u64::BITS - Report::BITS;
 
     #[inline(always)]

@@ -59,13 +59,9 @@ impl Memo {
         self.0 & Self::VERSION >= Self::HTTP_2
     }
 
-    /// Returns whether the content types of the request and the response decide. A GET over HTTP/1
-    /// is not inspected, since gRPC uses POST. The response to another request is not gRPC.
+    /// The content type decides. A GET over HTTP/1 is not inspected, since gRPC uses POST.
     #[inline(always)]
     pub(super) const fn may_be_grpc(self) -> bool {
-        if self.has(Self::INSPECTED) {
-            return self.has(Self::GRPC);
-        }
         self.is_http2() || self.has(Self::MAY_HAVE_BODY)
     }
 

@@ -37,6 +37,8 @@ pub(super) struct Shared {
     /// The state and the share that metrics and events show.
     reported: Mutex<(LagState, f64)>,
     reporting: AfterChange,
+    /// The gauges of the state are registered, and have no value yet.
+    is_unshown: AtomicBool,
     pub(super) reporter: Reporter,
 }
 
@@ -114,6 +116,7 @@ impl Shared {
             fail_open: AtomicU64::new(0),
             reported: Mutex::default(),
             reporting: AfterChange::new(),
+            is_unshown: AtomicBool::new(false),
             reporter: Reporter::new("lag_shed"),
         }
     }
@@ -277,11 +280,20 @@ impl Shared {
                 if before.1.to_bits() != now.shed.to_bits() {
                     self.reporter.shed(now.shed);
                 }
+                let is_unshown = self.is_unshown.swap(false, Relaxed);
                 if before.0 != now.state {
                     self.reporter.lag_state(before.0, now.state, now.lag);
+                } else if is_unshown {
+                    self.reporter.show_lag_state(now.state);
                 }
             });
         });
+    }
+
+    /// Shows the state in the gauges.
+    pub(super) fn show(&self) {
+        self.is_unshown.store(true, Relaxed);
+        self.report();
     }
 
     /// The highest load signal.

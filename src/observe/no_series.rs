@@ -48,7 +48,7 @@ impl Reporter {
 
     pub(super) fn count_sampler_failure(&self) {}
 
-    pub(super) fn show_lag_state(&self, _: LagState) {}
+    pub(crate) fn show_lag_state(&self, _: LagState) {}
 
     pub(crate) fn shed(&self, _: f64) {}
 

@@ -87,7 +87,8 @@ impl Reporter {
         &self.own().kind
     }
 
-    /// The recorder may use this reporter, so nothing is locked and it may already be made then.
+    /// Registers the series without a lock, since the recorder may call this reporter. If that
+    /// call, or another thread, was faster, its series are used.
     #[cold]
     fn make_own(&self) -> &Own {
         let series = &self.inner.series;
@@ -294,7 +295,7 @@ impl Reporter {
         }
     }
 
-    pub(super) fn show_lag_state(&self, now: LagState) {
+    pub(crate) fn show_lag_state(&self, now: LagState) {
         if let Kind::Shed(shed) = self.kind() {
             for (state, gauge) in &shed.states {
                 gauge.set(f64::from(u8::from(*state == now)));

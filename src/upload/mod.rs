@@ -36,7 +36,7 @@ use crate::sync::lock;
 /// The state of a request body. The body, the gate's future and the response body share it.
 pub(crate) struct Upload {
     flags: AtomicU16,
-    /// The thread that serves the request; 0 for none.
+    /// The thread on which a gate runs the service of this request now; 0 if none does.
     thread: AtomicUsize,
     /// `None` in the pool.
     bounds: Option<Arc<Bounds>>,
@@ -92,7 +92,7 @@ pub(crate) struct BodyUpload(UploadRef);
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Scope {
-    /// The upload of the request around it.
+    /// The upload of the request that the thread serves after it.
     before: Option<UploadRef>,
     /// The report for the gates around the one that serves the request.
     outer: Report,
@@ -103,13 +103,13 @@ const POOL: usize = 64;
 
 thread_local! {
     static UPLOADS: RefCell<Vec<Arc<Upload>>> = const { RefCell::new(Vec::new()) };
-    /// The upload of the request that this thread serves.
+    /// The upload of the innermost request that this thread serves.
     static SERVED: Cell<Option<UploadRef>> = const { Cell::new(None) };
-    /// Its address identifies the thread.
+    /// Its address identifies the thread while the thread runs.
     static THREAD: u8 = const { 0 };
 }
 
-/// The number of this thread, which is not 0.
+/// Identifies this thread; never 0.
 fn this_thread() -> usize {
     THREAD.with(|thread| ptr::from_ref(thread).addr())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::nanos;
 
 thread_local! {
-    /// The report of an inner gate, and whether a gate waits for it.
+    /// The reports of inner gates so far, and whether a gate listens.
     static REPORTED: Cell<Report> = const { Cell::new(Report::NOTHING) };
     /// The thread polls the rest of a body and drops its frames.
     static DISCARDS: Cell<bool> = const { Cell::new(false) };
@@ -18,7 +18,7 @@ thread_local! {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Report(u64);
 
-/// While it lives, the reports are for one gate.
+/// While it lives, one gate listens: the gates inside it report to that gate.
 #[derive(Debug)]
 pub(crate) struct Listening {
     outer: Report,
@@ -44,7 +44,7 @@ pub(crate) fn reported() -> Report {
     REPORTED.get()
 }
 
-/// Starts an empty report, for the gates inside an inner one. Returns the report so far.
+/// Starts an empty report, for the gates inside this gate. Returns the report so far.
 #[inline(always)]
 pub(super) fn begin_inner() -> Report {
     let outer = reported();
@@ -52,7 +52,8 @@ pub(super) fn begin_inner() -> Report {
     outer
 }
 
-/// Ends the report that [`begin_inner`] has started. It goes on to the gates around the inner one.
+/// Restores the report that [`begin_inner`] or [`Listening`] has replaced. If an outer gate
+/// listens, it gets the report of the inner gates too.
 #[inline(always)]
 pub(super) fn end_inner(outer: Report) {
     let inner = reported();
@@ -92,7 +93,7 @@ pub(crate) fn is_discarded() -> bool {
 
 impl Report {
     pub(crate) const NOTHING: Self = Self(0);
-    /// The number of bits without that of the listener.
+    /// The number of lower bits that a guard keeps.
     pub(crate) const BITS: u32 = 58;
     const LISTENED: u64 = 1 << 63;
     const BLAMED: u64 = 1 << 57;
@@ -130,7 +131,8 @@ impl Report {
         self.0 & Self::PRESENT != 0
     }
 
-    /// The report for later polls. The service may have stopped to wait for the body by then.
+    /// The part of the report that is still true at later polls. By then, the service may no longer
+    /// wait for the body.
     pub(crate) const fn kept(self) -> Self {
         Self(self.0 & !Self::BLAMED_IF_LATE)
     }
@@ -150,8 +152,8 @@ impl Report {
         Self((self.0 | inner.0) & !Self::NANOS | waited)
     }
 
-    /// This report and an earlier one. Whether the service waits for the body is known by the later
-    /// one.
+    /// Adds an earlier report to this one. Only this one says whether the service waits for the
+    /// body now.
     #[cold]
     fn after(self, earlier: Self) -> Self {
         self.and(earlier.kept())

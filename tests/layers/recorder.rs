@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use http::Response;
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString,
     Unit,
@@ -12,7 +13,7 @@ use metrics::{
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use seawall::{
     CircuitBreaker, ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Drain,
-    DrainLayer, GateLayer, LagShed, Reason,
+    DrainLayer, GateLayer, LagShed, LagShedLayer, Reason, TimeoutLayer,
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};
@@ -359,6 +360,45 @@ fn a_gauge_that_opens_its_breaker_shows_the_open_state() {
             assert!(page.contains(&line), "{line} is not in\n{page}");
         }
     }
+}
+
+/// A recorder starts the shedding while it gets the state of the shedder for the first time.
+#[tokio::test(start_paused = true)]
+async fn a_gauge_that_forces_a_shedder_shows_that_it_sheds() {
+    let shedder = LagShed::default().named("api");
+    let forces = shedder.clone();
+    let recorder = Reacts::new("seawall_lag_state", move || forces.force_shedding(true));
+    let handle = recorder.inner.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let mut service = LagShedLayer::new(shedder).layer(answers(|| ok(Script::default())));
+    drop(service.call(get()).await.unwrap());
+    let page = handle.render();
+    for (state, number) in [("normal", 0), ("shedding", 1)] {
+        let labels = format!(r#"layer="lag_shed",name="api",state="{state}""#);
+        let line = format!("seawall_lag_state{{{labels}}} {number}\n");
+        assert!(page.contains(&line), "{line} is not in\n{page}");
+    }
+}
+
+/// A recorder drops a response body while it gets the timeout of that body.
+#[tokio::test(start_paused = true)]
+async fn a_counter_that_drops_the_body_does_not_lock_it() {
+    let second = Duration::from_secs(1);
+    let slot: Arc<Mutex<Option<Response<_>>>> = Arc::default();
+    let drops = slot.clone();
+    let recorder = Reacts::new("seawall_timeouts_total", move || {
+        drop(drops.lock().unwrap().take());
+    });
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let endless = || ok(Script::new(vec![Step::Data("abc"); 1000]));
+    let layer = TimeoutLayer::new(second).including_body();
+    let response = layer.layer(answers(endless)).call(get()).await.unwrap();
+    *slot.lock().unwrap() = Some(response);
+    for _ in 0..16 {
+        tokio::time::advance(second / 4).await;
+        tokio::task::yield_now().await;
+    }
+    assert!(slot.lock().unwrap().is_none());
 }
 
 /// A recorder calls a breaker while it gets an exempt request: each counts once for its layer.

@@ -37,8 +37,8 @@ pub enum TransitionCause {
     ByHand,
 }
 
-/// The state as calls read it, and as the token of a call keeps it: `| generation: 57 | a permit
-/// has it: 1 | duration is known: 1 | response has begun: 1 | calls are timed: 1 | mode: 3 |`.
+/// The state as calls read it, and as the token of a call keeps it: `| generation: 57 | held by a
+/// permit: 1 | duration is known: 1 | response has begun: 1 | calls are timed: 1 | mode: 3 |`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word(pub(super) u64);
 
@@ -167,7 +167,7 @@ impl Word {
         Self(self.0 | Self::MEASURED)
     }
 
-    /// A permit has the token, and not a gate.
+    /// A permit holds the token. A gate does not mark its tokens.
     pub(crate) const fn is_held(self) -> bool {
         self.0 & Self::HELD != 0
     }

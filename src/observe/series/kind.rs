@@ -120,9 +120,7 @@ impl Kind {
             "lag_shed" => Kind::Shed(Shed {
                 states: [LagState::Normal, LagState::Warn, LagState::Shedding].map(|state| {
                     let label = [("state", state.as_str())];
-                    let gauge = reporter.gauge(table::LAG_STATE, &label);
-                    gauge.set(f64::from(u8::from(state == LagState::Normal)));
-                    (state, gauge)
+                    (state, reporter.gauge(table::LAG_STATE, &label))
                 }),
                 ratio: reporter.gauge(table::LAG_SHED, &[]),
                 fail_open: reporter.counter(table::LAG_FAIL_OPEN, &[]),

@@ -222,6 +222,28 @@ async fn a_body_that_awaits_before_the_trailers_keeps_the_callers_fault() {
     }
 }
 
+/// A call fails while the handler also waits for the body of its caller: the caller does not cause
+/// that.
+#[tokio::test(start_paused = true)]
+async fn a_future_that_fails_beside_the_body_is_not_the_callers() {
+    let breaker = breaker();
+    let runs = breaker.clone();
+    let handler = service_fn(move |request: Request<RequestBody<Script>>| {
+        let runs = runs.clone();
+        async move {
+            let mut body = request.into_body();
+            let query = runs.run(async { Err::<(), _>(BoxError::from("the database is down")) });
+            let (_, failed) = futures_util::future::join(body.frame(), query).await;
+            failed.unwrap_err();
+            Ok::<_, Infallible>(status(500))
+        }
+    });
+    let mut service = RequestLimitLayer::new(9).layer(handler);
+    let mut call = spawn(service.call(post(Script::new([Step::Silent]))));
+    assert_pending!(call.poll());
+    assert_eq!(counted(&breaker), (1, 1, 0));
+}
+
 /// A handler calls its client with `run`.
 #[tokio::test(start_paused = true)]
 async fn a_future_that_fails_because_of_the_body_is_the_callers() {

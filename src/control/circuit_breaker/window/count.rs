@@ -170,7 +170,7 @@ impl CountWindow {
     /// The next slot; `None` if a later era has begun.
     #[inline]
     fn claim(&self, tag: u64) -> Option<usize> {
-        // The word of this era before its first claim.
+        // The word in this era while nothing is claimed.
         let first = tag << tag::SHIFT;
         let claim = |old: u64| {
             if old.wrapping_sub(first) < CLAIMS {

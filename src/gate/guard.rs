@@ -207,7 +207,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     #[cfg(feature = "http")]
     #[inline(always)]
     pub(crate) fn on_head<B>(&mut self, response: &mut http::Response<B>) {
-        if const { <NeedsOf<P, R> as Needs>::Head::IS } {
+        if const { <NeedsOf<P, R> as Needs>::Settle::IS } {
             let mut head = ResponseHeadMut::new(response);
             self.shared.policy.on_head(&mut self.token, &mut head);
         }

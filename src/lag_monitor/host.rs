@@ -83,12 +83,10 @@ fn read() -> Option<Usage> {
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=MICROSECONDS`: the time in which at least one task
 /// waited, averaged over the cores that had work.
 fn parse_stalled(pressure: &str) -> Option<Duration> {
-    let some = pressure
-        .lines()
-        .find_map(|line| line.strip_prefix("some "))?;
-    let total = some
-        .split_ascii_whitespace()
-        .find_map(|word| word.strip_prefix("total="))?;
+    let mut lines = pressure.lines();
+    let some = lines.find_map(|line| line.strip_prefix("some "))?;
+    let (_, total) = some.split_once("total=")?;
+    let total = total.split_ascii_whitespace().next()?;
     Some(Duration::from_micros(total.parse().ok()?))
 }
 

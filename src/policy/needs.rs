@@ -32,14 +32,12 @@ pub enum No {}
 
 /// The parts of its gate that a policy needs.
 pub trait Needs: 'static {
-    /// The gate calls `settle`.
+    /// The gate calls `on_head` and `settle`.
     type Settle: Choice;
     /// The gate calls `release`.
     type Release: Choice;
     /// `release` gets the completion of the request, and `settle` an outcome for a panic.
     type Completion: Choice;
-    /// The gate calls `on_head`.
-    type Head: Choice;
     /// The gate answers panics.
     type Isolation: Choice;
     /// The call has a deadline.
@@ -76,52 +74,46 @@ macro_rules! needs {
 
             needs!(@row $name $needs $choices);
         )+
+
+        needs!(@both $needs);
     };
     (@row $name:ident [$($need:ident)+] [$($choice:ident)+]) => {
         impl Needs for $name {
             $(type $need = $choice;)+
         }
     };
+    (@both [$($need:ident)+]) => {
+        /// The needs of both.
+        impl<A: Needs, B: Needs> Needs for (A, B) {
+            $(type $need = <A::$need as Choice>::Or<B::$need>;)+
+        }
+    };
 }
 
 needs! {
-                [Settle Release Completion Head Isolation Deadline Ending Limit Polls SlowPolls]
+                [Settle Release Completion Isolation Deadline Ending Limit Polls SlowPolls]
     /// Nothing after `admit`.
-    Nothing:    [No     No      No         No   No        No       No     No    No    No];
+    Nothing:    [No     No      No         No        No       No     No    No    No];
     /// Every call, but none of the sealed parts.
-    Everything: [Yes    Yes     Yes        Yes  No        No       No     No    No    No];
+    Everything: [Yes    Yes     Yes        No        No       No     No    No    No];
     /// `release` alone.
-    Released:   [No     Yes     No         No   No        No       No     No    No    No];
+    Released:   [No     Yes     No         No        No       No     No    No    No];
     /// The outcome, and the time of the response head.
-    Settled:    [Yes    No      No         Yes  No        No       No     No    No    No];
+    Settled:    [Yes    No      No         No        No       No     No    No    No];
     /// Panic isolation.
-    Isolated:   [No     No      No         No   Yes       No       No     No    No    No];
+    Isolated:   [No     No      No         Yes       No       No     No    No    No];
     /// A deadline for the response head.
-    Timed:      [No     No      No         No   No        Yes      No     No    No    No];
+    Timed:      [No     No      No         No        Yes      No     No    No    No];
     /// Bounds for the response body.
-    Ended:      [No     No      No         No   No        No       Yes    No    No    No];
+    Ended:      [No     No      No         No        No       Yes    No    No    No];
     /// The needs of a drain: the end of each request, and an end for its body.
-    Drained:    [No     Yes     No         No   No        No       Yes    No    No    No];
+    Drained:    [No     Yes     No         No        No       Yes    No    No    No];
     /// Bounds for the request.
-    Limited:    [No     No      No         No   No        No       No     Yes   No    No];
+    Limited:    [No     No      No         No        No       No     Yes   No    No];
     /// The polls of the inner future.
-    Polled:     [No     No      No         No   No        No       No     No    Yes   No];
+    Polled:     [No     No      No         No        No       No     No    Yes   No];
     /// The polls of the inner future that take too long.
-    SlowPolled: [No     No      No         No   No        No       No     No    No    Yes];
-}
-
-/// The needs of both.
-impl<A: Needs, B: Needs> Needs for (A, B) {
-    type Settle = <A::Settle as Choice>::Or<B::Settle>;
-    type Release = <A::Release as Choice>::Or<B::Release>;
-    type Completion = <A::Completion as Choice>::Or<B::Completion>;
-    type Head = <A::Head as Choice>::Or<B::Head>;
-    type Isolation = <A::Isolation as Choice>::Or<B::Isolation>;
-    type Deadline = <A::Deadline as Choice>::Or<B::Deadline>;
-    type Ending = <A::Ending as Choice>::Or<B::Ending>;
-    type Limit = <A::Limit as Choice>::Or<B::Limit>;
-    type Polls = <A::Polls as Choice>::Or<B::Polls>;
-    type SlowPolls = <A::SlowPolls as Choice>::Or<B::SlowPolls>;
+    SlowPolled: [No     No      No         No        No       No     No    No    Yes];
 }
 
 // === impl Choice ===

@@ -178,12 +178,12 @@ macro_rules! policies {
             #[cfg(feature = "http")]
             #[inline(always)]
             fn on_head(&self, token: &mut Self::Token, head: &mut ResponseHeadMut<'_>) {
-                $(if const { <NeedsOf<$first, R> as Needs>::Head::IS } {
+                $(if const { <NeedsOf<$first, R> as Needs>::Settle::IS } {
                     if let Some(token) = &mut token.$n {
                         self.$n.on_head(token, head);
                     }
                 })+
-                if const { <NeedsOf<$last, R> as Needs>::Head::IS } {
+                if const { <NeedsOf<$last, R> as Needs>::Settle::IS } {
                     if let Some(token) = &mut token.$m {
                         self.$m.on_head(token, head);
                     }

@@ -92,6 +92,8 @@ pub(crate) struct BodyUpload(UploadRef);
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Scope {
+    /// The thread that served the request before: this one, if an outer scope has the same upload.
+    thread: usize,
     /// The upload of the request that the thread serves after it.
     before: Option<UploadRef>,
     /// The report for the gates around the one that serves the request.
@@ -337,8 +339,8 @@ impl UploadRef {
         }
         let before = SERVED.try_with(|served| served.replace(Some(self.clone())));
         let before = before.ok()?;
-        self.thread.store(this_thread(), Relaxed);
         Some(Scope {
+            thread: self.thread.swap(this_thread(), Relaxed),
             before,
             outer: begin_inner(),
         })
@@ -414,17 +416,17 @@ impl Drop for BodyUpload {
 impl Drop for Scope {
     #[inline(always)]
     fn drop(&mut self) {
-        leave(self.before.take());
+        leave(self.before.take(), self.thread);
         end_inner(self.outer);
     }
 }
 
 #[inline(never)]
-fn leave(before: Option<UploadRef>) {
+fn leave(before: Option<UploadRef>, thread: usize) {
     let Ok(Some(upload)) = SERVED.try_with(|served| served.replace(before)) else {
         return;
     };
-    upload.thread.store(0, Relaxed);
+    upload.thread.store(thread, Relaxed);
     let flags = upload.flags.load(Acquire);
     if flags == 0 {
         return;

@@ -10,6 +10,8 @@ pub(crate) struct Report(u64);
 
 pub(crate) struct Listening;
 
+pub(crate) struct Apart;
+
 impl Report {
     pub(crate) const NOTHING: Self = Self(0);
     pub(crate) const BITS: u32 = 58;
@@ -28,6 +30,12 @@ impl Report {
 
     pub(crate) const fn bits(self) -> u64 {
         self.0
+    }
+}
+
+impl Apart {
+    pub(crate) fn new() -> Self {
+        Self
     }
 }
 

@@ -1,11 +1,7 @@
 //! The handle of a breaker, its policy and its layer.
 
-use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
-use std::future::poll_fn;
-use std::panic::{self, AssertUnwindSafe};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,13 +15,12 @@ use crate::control::circuit_breaker::word::Mode;
 use crate::gate::GateLayer;
 use crate::observe::Reporter;
 use crate::outcome::Outcome;
-use crate::plain;
 use crate::policy::{Admission, NoWait, Permit, Policy, Settled};
-use crate::protocol::{Http, Rejections};
+use crate::protocol::Http;
 use crate::rejection::Rejection;
 use crate::request::{PlainRequest, RequestKind};
 use crate::sync::lock;
-use crate::upload::{self, Listening, Report};
+use crate::upload::Apart;
 
 /// A layer that puts a [`CircuitBreaker`] in front of a service:
 /// `CircuitBreakerLayer::new(breaker.clone())`.
@@ -98,7 +93,10 @@ impl CircuitBreaker {
     /// Returns a [`Rejection`] while the breaker is open.
     #[inline]
     pub fn try_acquire_owned(&self) -> Result<Permit<Self>, Rejection> {
-        let token = self.acquire(CircuitToken::held)?;
+        // Its time is not measured with the request that this thread serves.
+        let is_plain = self.shared.breaker.word().is_plain();
+        let _apart = (!is_plain).then(Apart::new);
+        let token = self.acquire(CircuitToken::apart)?;
         Ok(Permit::new(self.clone(), token))
     }
 
@@ -113,7 +111,7 @@ impl CircuitBreaker {
     /// Takes a token, and counts the call. `marked` changes a token that is not plain. A plain one
     /// needs no mark, since its duration is not measured.
     #[inline(always)]
-    fn acquire(
+    pub(super) fn acquire(
         &self,
         marked: impl FnOnce(CircuitToken) -> CircuitToken,
     ) -> Result<CircuitToken, Rejection> {
@@ -123,109 +121,6 @@ impl CircuitBreaker {
         };
         self.shared.reporter.admitted(&|| ());
         Ok(token)
-    }
-
-    /// Runs a future if the breaker admits it, and records its result as [`Plain`](crate::Plain)
-    /// does: `Ok` is a success, `Err` is a failure. The outcome of a [`Rejection`], or of a boxed
-    /// error around one, depends on its reason. An `Err` is ignored if the request body of the
-    /// caller has failed; see [what the caller caused](super#what-the-caller-caused). To classify
-    /// results yourself, use [`run_with`](Self::run_with).
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use seawall::CircuitBreaker;
-    /// # use tower::BoxError;
-    /// # async fn query() -> Result<u32, BoxError> { Ok(7) }
-    /// # async fn f(breaker: CircuitBreaker) -> Result<u32, BoxError> {
-    /// // The timeout is inside, so that it counts as a failure.
-    /// breaker.run(async { tokio::time::timeout(Duration::from_secs(1), query()).await? }).await
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// Returns the error of the future, or a [`Rejection`] while the breaker is open. The breaker
-    /// then drops the future without a poll.
-    ///
-    /// # Cancellation
-    ///
-    /// If the returned future is dropped, for example by a timeout around it, `future` is dropped.
-    /// The call is ignored, unless it took longer than
-    /// [`slow_call`](CircuitBreakerSettings::slow_call()).
-    ///
-    /// # Panics
-    ///
-    /// Panics if the future panics. The panic counts as a failure.
-    pub async fn run<F, T, E>(&self, future: F) -> Result<T, E>
-    where
-        F: Future<Output = Result<T, E>>,
-        E: From<Rejection> + 'static,
-    {
-        self.run_with(future, |_| None).await
-    }
-
-    /// Runs a future as [`run`](Self::run) does. The closure classifies its result: an [`Outcome`],
-    /// or `None` for the default.
-    ///
-    /// ```
-    /// # use seawall::{CircuitBreaker, Outcome};
-    /// # use tower::BoxError;
-    /// # use std::io::{Error, ErrorKind};
-    /// # async fn find() -> Result<u32, BoxError> { Ok(7) }
-    /// # async fn f(breaker: CircuitBreaker) -> Result<u32, BoxError> {
-    /// let not_there = |error: &BoxError| {
-    ///     let error = error.downcast_ref::<Error>();
-    ///     error.is_some_and(|error| error.kind() == ErrorKind::NotFound)
-    /// };
-    /// let found = breaker.run_with(find(), |result| match result {
-    ///     Err(error) if not_there(error) => Some(Outcome::Success),
-    ///     _ => None,
-    /// });
-    /// found.await
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// Returns the errors of [`run`](Self::run).
-    pub async fn run_with<F, T, E, C, O>(&self, future: F, classify: C) -> Result<T, E>
-    where
-        F: Future<Output = Result<T, E>>,
-        E: From<Rejection> + 'static,
-        C: FnOnce(&Result<T, E>) -> O,
-        O: Into<Option<Outcome>>,
-    {
-        // The token is not marked as held: this listens to the gates inside it, as a gate does.
-        let token = self.acquire(|token| token)?;
-        let permit: Permit<&Self> = Permit::new(self, token);
-        let mut permit = Some(permit.known_to_unwind());
-        let mut panicked = |payload: Box<dyn Any + Send>| -> ! {
-            if let Some(permit) = permit.take() {
-                permit.settle(Outcome::Panicked);
-            }
-            panic::resume_unwind(payload)
-        };
-        let mut future = pin!(future);
-        let mut report = Report::NOTHING;
-        let result = poll_fn(|cx| {
-            let _listening = Listening::new(report);
-            let poll = AssertUnwindSafe(|| future.as_mut().poll(cx));
-            let polled = panic::catch_unwind(poll).unwrap_or_else(|payload| panicked(payload));
-            report = upload::reported();
-            if polled.is_pending() {
-                report = report.kept();
-            }
-            polled
-        })
-        .await;
-        let _listening = Listening::new(report);
-        let classify = AssertUnwindSafe(|| classify(&result).into());
-        let classified = panic::catch_unwind(classify).unwrap_or_else(|payload| panicked(payload));
-        let outcome = classified.unwrap_or_else(|| plain::outcome(&Rejections, &result));
-        if let Some(permit) = permit {
-            permit.settle(upload::judged(outcome, false));
-        }
-        result
     }
 
     /// Records the outcome of a call that the breaker did not admit, for example from your own

@@ -131,9 +131,10 @@
 //! The first two conditions need a [`RequestLimit`](crate::RequestLimit): in the same gate, or in a
 //! layer outside or inside the breaker, for example in a `seawall::server()` around the router.
 //! They also apply to the layers of a client that the handler calls. They do not apply in a spawned
-//! task. For `run` and `try_acquire` in a handler, the time for which the handler waits for the
-//! body does not count as time of a slow call. If the service fails while it waits for a body, the
-//! breaker ignores that call; other calls count.
+//! task, nor to [`try_acquire_owned`](CircuitBreaker::try_acquire_owned), whose permit may be
+//! settled in one. For `run` and `try_acquire` in a handler, the time for which the handler waits
+//! for the body does not count as time of a slow call. If the service fails while it waits for a
+//! body, the breaker ignores that call; other calls count.
 //!
 //! All other failures count: if one request makes a handler panic or answer 500, its callers can
 //! open the breaker.
@@ -219,6 +220,7 @@ mod handle;
 pub mod keyed;
 mod open_duration;
 pub mod ready;
+mod run;
 mod settings;
 mod shared;
 mod snapshot;

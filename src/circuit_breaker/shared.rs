@@ -24,7 +24,7 @@ use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::sync::lock;
 use crate::unwind;
-use crate::upload::{self, Listening, Report};
+use crate::upload::{self, Apart, Listening, Report};
 
 type Hook = Arc<dyn Fn(&Transition) + Send + Sync>;
 
@@ -250,8 +250,8 @@ impl Shared {
     #[inline(never)]
     fn settle_rarely(&self, token: &CircuitToken, outcome: Outcome) {
         // A permit may be settled inside an unrelated request, whose reports must not change it.
-        let is_held = token.word.is_held();
-        let _listening = is_held.then(|| Listening::new(Report::NOTHING));
+        let _listening = (token.word.is_held()).then(|| Listening::new(Report::NOTHING));
+        let _apart = token.word.is_apart().then(Apart::new);
         self.record(Some(token.word), outcome, self.took(token));
     }
 
@@ -363,6 +363,12 @@ impl CircuitToken {
     /// The token of a permit.
     pub(super) fn held(mut self) -> Self {
         self.word = self.word.held();
+        self
+    }
+
+    /// The token of a permit that may be settled in another task.
+    pub(super) fn apart(mut self) -> Self {
+        self.word = self.word.apart();
         self
     }
 }

@@ -10,12 +10,12 @@
 //! and a request body that is dropped, read the first one.
 
 mod report;
+mod served;
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::ops::Deref;
-use std::ptr;
 use std::sync::atomic::{
     AtomicU16, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
@@ -24,10 +24,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::report::is_heard;
 pub(crate) use self::report::{Listening, Report, blame_caller, discard, is_discarded, reported};
-use self::report::{begin_inner, end_inner, is_heard, report};
+pub use self::served::Scope;
+pub(crate) use self::served::{Apart, BodyUpload, is_callers_fault, judged, waited, waited_before};
 use crate::clock;
-use crate::outcome::Outcome;
 use crate::raise::RaisableSize;
 use crate::rejection::Rejection;
 use crate::request_limit::bounds::Bounds;
@@ -84,76 +85,11 @@ const POLLED: u16 = 1 << 8;
 #[derive(Clone)]
 pub(crate) struct UploadRef(Option<Arc<Upload>>);
 
-/// The upload that a response body has. It reports when the body is dropped.
-#[derive(Debug)]
-pub(crate) struct BodyUpload(UploadRef);
-
-/// While it lives, the upload belongs to the request that this thread serves.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Scope {
-    /// The thread that served the request before: this one, if an outer scope has the same upload.
-    thread: usize,
-    /// The upload of the request that the thread serves after it.
-    before: Option<UploadRef>,
-    /// The report for the gates around the one that serves the request.
-    outer: Report,
-}
-
 /// The upper bound for the uploads in the pool of a thread.
 const POOL: usize = 64;
 
 thread_local! {
     static UPLOADS: RefCell<Vec<Arc<Upload>>> = const { RefCell::new(Vec::new()) };
-    /// The upload of the innermost request that this thread serves.
-    static SERVED: Cell<Option<UploadRef>> = const { Cell::new(None) };
-    /// Its address identifies the thread while the thread runs.
-    static THREAD: u8 = const { 0 };
-}
-
-/// Identifies this thread; never 0.
-fn this_thread() -> usize {
-    THREAD.with(|thread| ptr::from_ref(thread).addr())
-}
-
-/// The upload of the request that this thread serves.
-fn served() -> Option<UploadRef> {
-    let served = SERVED.try_with(|served| {
-        let upload = served.take();
-        served.set(upload.clone());
-        upload
-    });
-    served.ok().flatten()
-}
-
-/// The time for which the service waited, before this call, for the body of the request that this
-/// thread serves.
-pub(crate) fn waited_before() -> Duration {
-    served().map_or(Duration::ZERO, |upload| upload.waited())
-}
-
-/// The time for which the service has waited for the body of the request that this thread serves.
-#[cold]
-pub(crate) fn waited() -> Duration {
-    let served = served().map_or(Duration::ZERO, |upload| upload.waited());
-    served.max(reported().waited())
-}
-
-/// Returns whether the caller caused a failure of the request that this thread serves: the request
-/// body failed, or the deadline has passed and the service waits for the body.
-#[cold]
-pub(crate) fn is_callers_fault(is_late: bool) -> bool {
-    reported().blames_caller(is_late)
-        || served().is_some_and(|upload| upload.is_callers_fault(is_late))
-}
-
-/// Returns the outcome, or `Ignored` for a failure that the caller caused.
-#[inline(always)]
-pub(crate) fn judged(outcome: Outcome, is_late: bool) -> Outcome {
-    if outcome == Outcome::Failure && is_callers_fault(is_late) {
-        return Outcome::Ignored;
-    }
-    outcome
 }
 
 // === impl Upload ===
@@ -301,11 +237,6 @@ impl Upload {
 // === impl UploadRef ===
 
 impl UploadRef {
-    /// Returns whether a gate on this thread runs the service that has the body.
-    pub(crate) fn is_served(&self) -> bool {
-        self.thread.load(Relaxed) == this_thread()
-    }
-
     /// The body is pending.
     #[cold]
     pub(crate) fn wait(&self) {
@@ -325,25 +256,6 @@ impl UploadRef {
     pub(crate) fn has_body(&self) -> bool {
         let ours = 1 + usize::from(self.is_served());
         self.0.as_ref().map_or(0, Arc::strong_count) > ours
-    }
-
-    /// Makes this the upload of the request that this thread serves.
-    #[inline(never)]
-    pub(crate) fn enter(&self) -> Option<Scope> {
-        let flags = self.flags.load(Relaxed);
-        if flags & DROPPED != 0 {
-            self.flags.fetch_and(!(WAITS | DROPPED), Relaxed);
-        }
-        if flags & POLLED != 0 {
-            self.flags.fetch_and(!POLLED, Relaxed);
-        }
-        let before = SERVED.try_with(|served| served.replace(Some(self.clone())));
-        let before = before.ok()?;
-        Some(Scope {
-            thread: self.thread.swap(this_thread(), Relaxed),
-            before,
-            outer: begin_inner(),
-        })
     }
 }
 
@@ -389,56 +301,5 @@ fn return_to_pool(mut upload: Arc<Upload>) {
 impl fmt::Debug for UploadRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UploadRef").finish_non_exhaustive()
-    }
-}
-
-// === impl BodyUpload ===
-
-impl BodyUpload {
-    /// The upload of the request that this thread serves.
-    pub(crate) fn served() -> Option<Self> {
-        served().map(Self)
-    }
-
-    pub(crate) fn enter(&self) -> Option<Scope> {
-        self.0.enter()
-    }
-}
-
-impl Drop for BodyUpload {
-    fn drop(&mut self) {
-        report(self.0.to_report());
-    }
-}
-
-// === impl Scope ===
-
-impl Drop for Scope {
-    #[inline(always)]
-    fn drop(&mut self) {
-        leave(self.before.take(), self.thread);
-        end_inner(self.outer);
-    }
-}
-
-#[inline(never)]
-fn leave(before: Option<UploadRef>, thread: usize) {
-    let Ok(Some(upload)) = SERVED.try_with(|served| served.replace(before)) else {
-        return;
-    };
-    upload.thread.store(thread, Relaxed);
-    let flags = upload.flags.load(Acquire);
-    if flags == 0 {
-        return;
-    }
-    // The service has polled the body before, and now does something else.
-    if flags & (WAITS | INSIDE | POLLED | DROPPED) == WAITS | INSIDE {
-        upload.stop_waiting();
-    }
-    report(upload.to_report().and(reported()));
-    if flags & GIVEN_BACK != 0 {
-        // This gate does not answer. It drops the rest, so that the server sees that the body is
-        // not read.
-        drop(upload.take_rest());
     }
 }

@@ -37,8 +37,8 @@ pub enum TransitionCause {
     ByHand,
 }
 
-/// The state as calls read it, and as the token of a call keeps it: `| generation: 57 | held by a
-/// permit: 1 | duration is known: 1 | response has begun: 1 | calls are timed: 1 | mode: 3 |`.
+/// The state as calls read it, and as the token of a call keeps it: `| generation: 56 | may leave
+/// its task: 1 | held by a permit: 1 | duration is known: 1 | response has begun: 1 | calls are timed: 1 | mode: 3 |`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word(pub(super) u64);
 
@@ -129,7 +129,8 @@ impl Word {
     const BEGUN: u64 = 1 << 4;
     const MEASURED: u64 = 1 << 5;
     const HELD: u64 = 1 << 6;
-    const GENERATION_SHIFT: u32 = 7;
+    const APART: u64 = 1 << 7;
+    const GENERATION_SHIFT: u32 = 8;
 
     pub(super) const fn new(generation: u64, mode: Mode, timed: bool) -> Self {
         let timed = if timed { Self::TIMED } else { 0 };
@@ -174,6 +175,15 @@ impl Word {
 
     pub(crate) const fn held(self) -> Self {
         Self(self.0 | Self::HELD)
+    }
+
+    /// The permit that holds the token may be settled in another task.
+    pub(crate) const fn is_apart(self) -> bool {
+        self.0 & Self::APART != 0
+    }
+
+    pub(crate) const fn apart(self) -> Self {
+        Self(self.0 | Self::APART)
     }
 
     pub(super) const fn begun(self) -> Self {

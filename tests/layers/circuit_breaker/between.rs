@@ -145,6 +145,31 @@ async fn a_slow_upload_does_not_make_a_later_permit_fast() {
     assert_eq!(counted(&audit), (1, 0, 1));
 }
 
+/// A handler reads a slow upload, and sends a permit to a task that takes no time.
+#[tokio::test(start_paused = true)]
+async fn a_permit_in_another_task_is_measured_by_its_own_time() {
+    let breaker = slow_calls();
+    let permits = breaker.clone();
+    let handler = service_fn(move |request: Request<RequestBody<Script>>| {
+        let permits = permits.clone();
+        async move {
+            let _ = request.into_body().collect().await;
+            let permit = permits.try_acquire_owned().unwrap();
+            tokio::spawn(async move { permit.success() }).await.unwrap();
+            Ok::<_, Infallible>(status(200))
+        }
+    });
+    let mut service = RequestLimitLayer::new(9).layer(handler);
+    let body = Script::new([Step::Pending, Step::Data("a")]);
+    let mut call = spawn(service.call(post(body)));
+    assert_pending!(call.poll());
+    advance(3 * SECOND).await;
+    assert_pending!(call.poll());
+    tokio::task::yield_now().await;
+    drop(assert_ready!(call.poll()).unwrap());
+    assert_eq!(counted(&breaker), (1, 0, 0));
+}
+
 /// Passes each frame on at the poll after the one that got it.
 struct Delayed<B: Body> {
     body: B,

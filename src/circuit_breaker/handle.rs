@@ -80,7 +80,7 @@ impl CircuitBreaker {
     /// [`retry_after`](Rejection::retry_after) is the time until the next probe.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<&Self>, Rejection> {
-        match self.acquire(CircuitToken::held) {
+        match self.acquire(|| self.shared.decide().map(CircuitToken::held)) {
             Ok(token) => Ok(Permit::new(self, token)),
             Err(rejection) => Err(rejection),
         }
@@ -93,31 +93,24 @@ impl CircuitBreaker {
     /// Returns a [`Rejection`] while the breaker is open.
     #[inline]
     pub fn try_acquire_owned(&self) -> Result<Permit<Self>, Rejection> {
-        // Its time is not measured with the request that this thread serves.
-        let is_plain = self.shared.breaker.word().is_plain();
-        let _apart = (!is_plain).then(Apart::new);
-        let token = self.acquire(CircuitToken::apart)?;
+        let token = self.acquire(|| {
+            // Its time is not measured with the request that this thread serves.
+            let _apart = Apart::new();
+            self.shared.decide().map(CircuitToken::apart)
+        })?;
         Ok(Permit::new(self.clone(), token))
     }
 
-    fn decide(
-        &self,
-        marked: impl FnOnce(CircuitToken) -> CircuitToken,
-    ) -> Result<CircuitToken, Rejection> {
-        let decided = self.shared.decide().map(marked);
-        decided.inspect_err(|rejection| rejection.count(None))
-    }
-
-    /// Takes a token, and counts the call. `marked` changes a token that is not plain. A plain one
-    /// needs no mark, since its duration is not measured.
+    /// Takes a token, and counts the call. `decide` decides about a call that is not plain, and
+    /// marks its token. A plain one needs no mark, since its duration is not measured.
     #[inline(always)]
     pub(super) fn acquire(
         &self,
-        marked: impl FnOnce(CircuitToken) -> CircuitToken,
+        decide: impl FnOnce() -> Result<CircuitToken, Rejection>,
     ) -> Result<CircuitToken, Rejection> {
         let token = match self.shared.admit_plainly() {
             Some(token) => token,
-            None => self.decide(marked)?,
+            None => decide().inspect_err(|rejection| rejection.count(None))?,
         };
         self.shared.reporter.admitted(&|| ());
         Ok(token)

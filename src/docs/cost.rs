@@ -25,7 +25,7 @@
 //! | timeout, ready at once | 82 | tower 197 | |
 //! | the same over HTTP | 255 | tower-http 729 | |
 //! | timeout, pending once | 801 | tower 683 | |
-//! | request limit, declared length among six headers | 867 | tower-http 353 | |
+//! | request limit, declared length among six headers | 872 | tower-http 353 | |
 //! | request limit, no headers | 425 | tower-http 188 | |
 //! | panic isolation over HTTP | 315 | tower-http 340, 1 allocation | |
 //! | six policies in one gate around an axum router | 1344, 0 allocations | tower and tower-http 4884, 6 allocations | tower-resilience's three 6427, 11 |

@@ -287,6 +287,7 @@ fn return_to_pool(mut upload: Arc<Upload>) {
         return;
     };
     unique.bounds = None;
+    *unique.thread.get_mut() = 0;
     if std::mem::take(unique.flags.get_mut()) != 0 {
         unique.state = Mutex::default();
     }

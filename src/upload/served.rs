@@ -13,7 +13,7 @@ use crate::outcome::Outcome;
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Scope {
-    /// The thread that served the request before: this one, if an outer scope has the same upload.
+    /// This thread, if an outer scope has the same upload; else 0.
     thread: usize,
     /// The upload of the request that the thread serves after it.
     before: Option<UploadRef>,
@@ -103,8 +103,11 @@ impl UploadRef {
         }
         let before = SERVED.try_with(|served| served.replace(Some(self.clone())));
         let before = before.ok()?;
+        let here = this_thread();
+        let is_nested = self.thread.swap(here, Relaxed) == here;
         Some(Scope {
-            thread: self.thread.swap(this_thread(), Relaxed),
+            // Not another thread's, which may leave earlier.
+            thread: if is_nested { here } else { 0 },
             before,
             outer: begin_inner(),
         })
@@ -176,5 +179,40 @@ fn leave(before: Option<UploadRef>, thread: usize) {
         // This gate does not answer. It drops the rest, so that the server sees that the body is
         // not read.
         drop(upload.take_rest());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU16, AtomicUsize};
+    use std::sync::{Arc, Mutex, mpsc};
+    use std::thread;
+
+    use super::super::{Upload, UploadRef};
+
+    /// Two threads serve one upload, and the second one leaves last.
+    #[test]
+    fn a_thread_that_has_left_serves_no_upload() {
+        let upload = UploadRef(Some(Arc::new(Upload {
+            flags: AtomicU16::new(0),
+            thread: AtomicUsize::new(0),
+            bounds: None,
+            state: Mutex::default(),
+        })));
+        let here = upload.enter();
+        let (enters, entered) = mpsc::channel();
+        let (leaves, may_leave) = mpsc::channel();
+        let there = upload.clone();
+        let other = thread::spawn(move || {
+            let scope = there.enter();
+            enters.send(()).unwrap();
+            may_leave.recv().unwrap();
+            drop(scope);
+        });
+        entered.recv().unwrap();
+        drop(here);
+        leaves.send(()).unwrap();
+        other.join().unwrap();
+        assert!(!upload.is_served());
     }
 }

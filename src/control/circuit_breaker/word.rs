@@ -38,7 +38,8 @@ pub enum TransitionCause {
 }
 
 /// The state as calls read it, and as the token of a call keeps it: `| generation: 56 | may leave
-/// its task: 1 | held by a permit: 1 | duration is known: 1 | response has begun: 1 | calls are timed: 1 | mode: 3 |`.
+/// its task: 1 | held by a permit: 1 | duration is known: 1 | response has begun: 1 | calls are
+/// timed: 1 | mode: 3 |`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word(pub(super) u64);
 

@@ -10,7 +10,7 @@ pub(crate) struct Report(u64);
 
 pub(crate) struct Listening;
 
-pub(crate) struct Apart;
+pub(crate) struct Detached;
 
 impl Report {
     pub(crate) const NOTHING: Self = Self(0);
@@ -33,7 +33,7 @@ impl Report {
     }
 }
 
-impl Apart {
+impl Detached {
     pub(crate) fn new() -> Self {
         Self
     }

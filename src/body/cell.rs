@@ -42,8 +42,8 @@ pub(super) trait RemoteBody<B>: Send + Sync {
     where
         B: http_body::Body<Data: From<Bytes>, Error: Into<BoxError>>;
 
-    /// Ends the body with a rejection. Returns `false` if it has already ended.
-    fn expire(&self, rejection: Rejection) -> (bool, Rejection);
+    /// Ends the body with a rejection, and counts it, unless the body has already ended.
+    fn expire(&self, rejection: Rejection) -> Rejection;
 
     fn is_end_stream(&self) -> bool
     where
@@ -159,12 +159,12 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
         mut state: MutexGuard<'_, State<B, P>>,
         rejection: Rejection,
         counts: bool,
-    ) -> (bool, Rejection)
+    ) -> Rejection
     where
         B: Unpin,
     {
         let Some(mut live) = state.live.take() else {
-            return (false, rejection);
+            return rejection;
         };
         // Wakes the connection at the end, even if the body panics when it is dropped.
         let _wakes = Wakes(state.waker.take());
@@ -181,7 +181,7 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
             *ended = rejection.clone();
         }
         Pin::new(&mut live.watched).expire(outcome);
-        (true, rejection)
+        rejection
     }
 
     /// The cutoff of the body, if it ends bodies now.
@@ -254,8 +254,8 @@ where
         polled
     }
 
-    fn expire(&self, rejection: Rejection) -> (bool, Rejection) {
-        self.end(self.lock(), rejection, false)
+    fn expire(&self, rejection: Rejection) -> Rejection {
+        self.end(self.lock(), rejection, true)
     }
 
     fn is_end_stream(&self) -> bool {

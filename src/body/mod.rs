@@ -241,19 +241,17 @@ impl<B, P: Policy<HttpRequest>> Source<B, P> {
     #[cold]
     fn end<D>(mut self: Pin<&mut Self>, clock: &mut BodyClock) -> Result<Frame<D>, BodyError> {
         let rejection = clock.rejection();
-        let (is_live, rejection) = match self.as_mut().project() {
+        let rejection = match self.as_mut().project() {
             SourceProj::Passing { mut watched } => {
                 let is_callers = watched.as_mut().drop_late();
                 let rejection = rejection.with_callers_body(is_callers);
                 watched.expire(rejection.outcome());
-                (true, rejection)
+                rejection.count(None);
+                rejection
             }
             SourceProj::Remote { remote } => remote.cell.expire(rejection),
-            _ => (false, rejection),
+            _ => rejection,
         };
-        if is_live {
-            rejection.count(None);
-        }
         self.set(Source::Over);
         last_frame(rejection, clock.is_grpc())
     }

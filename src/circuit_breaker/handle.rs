@@ -20,7 +20,7 @@ use crate::protocol::Http;
 use crate::rejection::Rejection;
 use crate::request::{PlainRequest, RequestKind};
 use crate::sync::lock;
-use crate::upload::Apart;
+use crate::upload::Detached;
 
 /// A layer that puts a [`CircuitBreaker`] in front of a service:
 /// `CircuitBreakerLayer::new(breaker.clone())`.
@@ -95,8 +95,8 @@ impl CircuitBreaker {
     pub fn try_acquire_owned(&self) -> Result<Permit<Self>, Rejection> {
         let token = self.acquire(|| {
             // Its time is not measured with the request that this thread serves.
-            let _apart = Apart::new();
-            self.shared.decide().map(CircuitToken::apart)
+            let _detached = Detached::new();
+            self.shared.decide().map(CircuitToken::detached)
         })?;
         Ok(Permit::new(self.clone(), token))
     }

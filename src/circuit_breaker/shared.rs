@@ -24,7 +24,7 @@ use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::sync::lock;
 use crate::unwind;
-use crate::upload::{self, Apart, Listening, Report};
+use crate::upload::{self, Detached, Listening, Report};
 
 type Hook = Arc<dyn Fn(&Transition) + Send + Sync>;
 
@@ -250,8 +250,11 @@ impl Shared {
     #[inline(never)]
     fn settle_rarely(&self, token: &CircuitToken, outcome: Outcome) {
         // A permit may be settled inside an unrelated request, whose reports must not change it.
-        let _listening = (token.word.is_held()).then(|| Listening::new(Report::NOTHING));
-        let _apart = token.word.is_apart().then(Apart::new);
+        let _listening = token
+            .word
+            .is_held()
+            .then(|| Listening::new(Report::NOTHING));
+        let _detached = token.word.is_detached().then(Detached::new);
         self.record(Some(token.word), outcome, self.took(token));
     }
 
@@ -367,8 +370,8 @@ impl CircuitToken {
     }
 
     /// The token of a permit that may be settled in another task.
-    pub(super) fn apart(mut self) -> Self {
-        self.word = self.word.apart();
+    pub(super) fn detached(mut self) -> Self {
+        self.word = self.word.detached();
         self
     }
 }

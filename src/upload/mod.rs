@@ -24,10 +24,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::report::is_heard;
+use self::report::has_listener;
 pub(crate) use self::report::{Listening, Report, blame_caller, discard, is_discarded, reported};
 pub use self::served::Scope;
-pub(crate) use self::served::{Apart, BodyUpload, is_callers_fault, judged, waited, waited_before};
+pub(crate) use self::served::{
+    BodyUpload, Detached, is_callers_fault, judged, waited, waited_before,
+};
 use crate::clock;
 use crate::raise::RaisableSize;
 use crate::rejection::Rejection;
@@ -222,7 +224,7 @@ impl Upload {
     #[cold]
     #[inline(never)]
     fn report_flags(&self, flags: u16) -> Report {
-        if !is_heard() {
+        if !has_listener() {
             return Report::NOTHING;
         }
         Report::new(self.waited(), flags & FAILED != 0, flags & WAITS != 0)

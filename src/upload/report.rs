@@ -26,14 +26,14 @@ pub(crate) struct Listening {
 
 /// Returns whether a gate listens.
 #[inline(always)]
-pub(super) fn is_heard() -> bool {
-    reported().is_heard()
+pub(super) fn has_listener() -> bool {
+    reported().has_listener()
 }
 
 /// Reports, if a gate listens.
 #[inline(always)]
 pub(super) fn report(what: Report) {
-    if is_heard() && what.is_present() {
+    if has_listener() && what.is_present() {
         REPORTED.set(what.after(reported()));
     }
 }
@@ -57,7 +57,7 @@ pub(super) fn begin_inner() -> Report {
 #[inline(always)]
 pub(super) fn end_inner(outer: Report) {
     let inner = reported();
-    REPORTED.set(if outer.is_heard() && inner.is_present() {
+    REPORTED.set(if outer.has_listener() && inner.is_present() {
         inner.after(outer)
     } else {
         outer
@@ -122,7 +122,7 @@ impl Report {
         Self(report)
     }
 
-    const fn is_heard(self) -> bool {
+    const fn has_listener(self) -> bool {
         self.0 & Self::LISTENED != 0
     }
 

@@ -26,7 +26,7 @@ pub struct Scope {
 pub(crate) struct BodyUpload(UploadRef);
 
 /// While it lives, the code on this thread belongs to no request, and no gate reports to it.
-pub(crate) struct Apart {
+pub(crate) struct Detached {
     served: Option<UploadRef>,
     _listening: Listening,
 }
@@ -133,9 +133,9 @@ impl Drop for BodyUpload {
     }
 }
 
-// === impl Apart ===
+// === impl Detached ===
 
-impl Apart {
+impl Detached {
     pub(crate) fn new() -> Self {
         Self {
             served: SERVED.try_with(Cell::take).ok().flatten(),
@@ -144,7 +144,7 @@ impl Apart {
     }
 }
 
-impl Drop for Apart {
+impl Drop for Detached {
     fn drop(&mut self) {
         let _ = SERVED.try_with(|served| served.set(self.served.take()));
     }

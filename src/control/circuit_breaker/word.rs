@@ -130,7 +130,7 @@ impl Word {
     const BEGUN: u64 = 1 << 4;
     const MEASURED: u64 = 1 << 5;
     const HELD: u64 = 1 << 6;
-    const APART: u64 = 1 << 7;
+    const DETACHED: u64 = 1 << 7;
     const GENERATION_SHIFT: u32 = 8;
 
     pub(super) const fn new(generation: u64, mode: Mode, timed: bool) -> Self {
@@ -179,12 +179,12 @@ impl Word {
     }
 
     /// The permit that holds the token may be settled in another task.
-    pub(crate) const fn is_apart(self) -> bool {
-        self.0 & Self::APART != 0
+    pub(crate) const fn is_detached(self) -> bool {
+        self.0 & Self::DETACHED != 0
     }
 
-    pub(crate) const fn apart(self) -> Self {
-        Self(self.0 | Self::APART)
+    pub(crate) const fn detached(self) -> Self {
+        Self(self.0 | Self::DETACHED)
     }
 
     pub(super) const fn begun(self) -> Self {

@@ -33,3 +33,28 @@ pub enum Completion {
     /// The call or the response body panicked.
     Panicked,
 }
+
+// === impl Outcome ===
+
+#[cfg(feature = "metrics")]
+impl Outcome {
+    /// All outcomes, in their order.
+    pub(crate) const ALL: [Outcome; 5] = [
+        Outcome::Success,
+        Outcome::Failure,
+        Outcome::Ignored,
+        Outcome::Cancelled,
+        Outcome::Panicked,
+    ];
+
+    /// The label of the outcome in metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Success => "success",
+            Outcome::Failure => "failure",
+            Outcome::Ignored => "ignored",
+            Outcome::Cancelled => "cancelled",
+            Outcome::Panicked => "panicked",
+        }
+    }
+}

@@ -14,11 +14,10 @@ use super::{CircuitState, Transition};
 use crate::clock::{self, nanos};
 use crate::config::Current;
 use crate::control::circuit_breaker::breaker::{Breaker, Look};
-use crate::control::circuit_breaker::rules::Reached;
 use crate::control::circuit_breaker::state::{Rejected, Times};
 use crate::control::circuit_breaker::window::Sample;
 use crate::control::circuit_breaker::word::{Mode, Word};
-use crate::observe::{Reporter, Setting};
+use crate::observe::{Reporter, table};
 use crate::outcome::Outcome;
 use crate::reason::Reason;
 use crate::rejection::Rejection;
@@ -99,9 +98,9 @@ impl Shared {
         let slow = settings.slow_call.map(|slow| slow.rate);
         let consecutive = settings.consecutive_failures.map(f64::from);
         let values = [settings.failure_rate, slow, consecutive];
-        for (cause, value) in Reached::CAUSES.into_iter().zip(values) {
-            let threshold = Setting::Threshold(cause.as_str());
-            self.reporter.set(threshold, value.unwrap_or(0.0));
+        for (label, value) in values.into_iter().enumerate() {
+            let threshold = table::CIRCUIT_THRESHOLD.at(label);
+            self.reporter.show_setting(threshold, value.unwrap_or(0.0));
         }
     }
 

@@ -74,7 +74,7 @@ use crate::control::concurrency_limit::limit::{Joined, Limiter};
 use crate::control::published::Published;
 use crate::deadline::Deadline;
 use crate::gate::GateLayer;
-use crate::observe::{Reporter, Setting};
+use crate::observe::{Reporter, Write, table};
 use crate::outcome::Completion;
 use crate::policy::{Admission, Permit, Policy, Released, WaitFor};
 use crate::protocol::Http;
@@ -244,7 +244,7 @@ impl ConcurrencyLimit {
                     deadline,
                     lent: Lent::default(),
                 };
-                shared.reporter.queued();
+                shared.reporter.write(table::QUEUED, Write::Add(1.0));
                 Admission::Wait(WaitFor::new(queued, rejection()))
             }
         }
@@ -269,8 +269,8 @@ impl Configurable for ConcurrencyLimit {
             wake(waker);
         }
         let (settings, reporter) = (self.settings(), &self.shared.reporter);
-        reporter.set(Setting::ConcurrencyLimit, settings.limit as f64);
-        reporter.set(Setting::QueueLimit, settings.max_queued as f64);
+        reporter.show_setting(table::LIMIT, settings.limit as f64);
+        reporter.show_setting(table::QUEUE_LIMIT, settings.max_queued as f64);
     }
 }
 
@@ -311,7 +311,8 @@ impl<R: RequestKind> Policy<R> for ConcurrencyLimit {
     #[inline(always)]
     fn release(&self, (): &mut (), _: Completion) {
         self.shared.leave();
-        self.shared.reporter.left();
+        let reporter = &self.shared.reporter;
+        reporter.write(table::IN_FLIGHT, Write::Subtract(1.0));
     }
 }
 

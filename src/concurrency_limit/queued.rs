@@ -13,6 +13,7 @@ use super::shared::Shared;
 use crate::clock::{self, Lent};
 use crate::control::concurrency_limit::queue::Position;
 use crate::deadline::Deadline;
+use crate::observe::{Write, table};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 
@@ -35,7 +36,9 @@ impl Queued {
         // The waker is dropped here, outside the lock: it may own a permit.
         let granted = self.shared.limiter.forget(position).is_none();
         let waited = clock::now().saturating_duration_since(self.since);
-        self.shared.reporter.left_queue(waited);
+        let reporter = &self.shared.reporter;
+        reporter.write(table::QUEUED, Write::Subtract(1.0));
+        reporter.write(table::QUEUE_TIME, Write::Record(waited.as_secs_f64()));
         granted
     }
 }

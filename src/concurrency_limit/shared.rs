@@ -8,7 +8,7 @@ use super::settings::ConcurrencyLimitSettings;
 use crate::config::Current;
 use crate::control::concurrency_limit::limit::Limiter;
 use crate::control::published::Published;
-use crate::observe::Reporter;
+use crate::observe::{Reporter, Write, table};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::unwind;
@@ -35,7 +35,7 @@ impl Shared {
 
     #[inline]
     pub(super) fn entered(&self) {
-        self.reporter.entered();
+        self.reporter.write(table::IN_FLIGHT, Write::Add(1.0));
     }
 
     #[inline]

@@ -16,7 +16,7 @@ use crate::clock::{self, nanos};
 use crate::control::lag::Nanos;
 use crate::control::lag::law::Call;
 use crate::control::lag::readings::{Polls, Readings, STALL, Tick};
-use crate::observe::Reporter;
+use crate::observe::{Reporter, Write, table};
 use crate::sync::lock;
 use crate::unwind;
 
@@ -221,9 +221,12 @@ impl Probe {
         seen.probes += u64::from(found.is_some());
         seen.host_is_short = host_is_short;
         drop(seen);
-        self.reporter.lag(lag);
+        self.reporter
+            .write(table::LAG, Write::Set(lag.as_secs_f64()));
         if let Some(found) = found {
-            self.reporter.probe_returned(found, host_is_short);
+            let series = table::LAG_PROBE.at(usize::from(host_is_short));
+            self.reporter
+                .write(series, Write::Record(found.as_secs_f64()));
         }
         let hooks = lock(&self.hooks).clone();
         for (hook, _) in hooks {

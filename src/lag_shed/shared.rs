@@ -19,7 +19,7 @@ use crate::control::lag::readings::Tick;
 use crate::control::lag::thresholds::LagThresholds;
 use crate::lag_monitor::stamp::{self, Bit};
 use crate::lag_monitor::{self, Follow, Probe, Worker};
-use crate::observe::Reporter;
+use crate::observe::{Reporter, Write, table};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::sync::{AfterChange, lock};
@@ -158,7 +158,7 @@ impl Shared {
         let is_stale = |read| now.saturating_sub(read) > STALE;
         if terms.read.is_none_or(is_stale) {
             self.fail_open.fetch_add(1, Relaxed);
-            self.reporter.failed_open();
+            self.reporter.write(table::LAG_FAIL_OPEN, Write::Count);
             return None;
         }
         binding.rejected.fetch_add(1, Relaxed);
@@ -278,7 +278,7 @@ impl Shared {
             let before = mem::replace(&mut *lock(&self.reported), (now.state, now.shed));
             unwind::without_panics(|| {
                 if before.1.to_bits() != now.shed.to_bits() {
-                    self.reporter.shed(now.shed);
+                    self.reporter.write(table::LAG_SHED, Write::Set(now.shed));
                 }
                 let is_unshown = self.is_unshown.swap(false, Relaxed);
                 if before.0 != now.state {

@@ -69,16 +69,16 @@ mod events;
 #[cfg(feature = "metrics")]
 mod register;
 mod states;
-mod table;
+pub(crate) mod table;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 #[cfg(feature = "metrics")]
-use self::series::Series;
+use self::series::SeriesSet;
 pub use self::table::{BUCKETS, METRICS, Metric, MetricKind, MetricUnit};
 use crate::control::circuit_breaker::{rules::Reached, state::Change, word::Mode};
 use crate::control::lag::law::LagState;
@@ -110,25 +110,29 @@ struct Inner {
     rejected: AtomicU64,
     would_reject: AtomicU64,
     exempt: AtomicU64,
+    /// The state that the gauges of a circuit breaker show: a position plus 1, or 0 for none.
+    shown: AtomicU8,
     #[cfg(feature = "metrics")]
-    series: Series,
+    series: SeriesSet,
 }
 
-/// A setting that is shown as a gauge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "metrics"), allow(dead_code))]
-pub(crate) enum Setting {
-    ConcurrencyLimit,
-    QueueLimit,
-    /// In seconds.
-    Timeout,
-    /// In seconds.
-    SlowPoll,
-    /// In bytes.
-    #[cfg_attr(not(feature = "http"), allow(dead_code))]
-    BodyLimit,
-    /// A threshold of a circuit breaker; 0 if it is not set.
-    Threshold(&'static str),
+/// A change of a series.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(feature = "metrics"),
+    expect(dead_code, reason = "the feature is off")
+)]
+pub(crate) enum Write {
+    /// Increments a counter by 1.
+    Count,
+    /// Increments a gauge.
+    Add(f64),
+    /// Decrements a gauge.
+    Subtract(f64),
+    /// Sets a gauge.
+    Set(f64),
+    /// Records a value in a histogram.
+    Record(f64),
 }
 
 /// The handle that rejected a request: the kind of its layer, its name, and the key of a keyed
@@ -155,7 +159,7 @@ pub(crate) fn sampler_failed(error: &str) {
         #[cfg(feature = "tracing")]
         tracing::error!(target: "seawall", layer = SAMPLER.layer(), error, "lag is not measured");
         let _ = error;
-        SAMPLER.count_sampler_failure();
+        SAMPLER.write(table::SAMPLER_FAILURES, Write::Count);
     });
 }
 
@@ -182,8 +186,9 @@ impl Reporter {
                 rejected: AtomicU64::new(0),
                 would_reject: AtomicU64::new(0),
                 exempt: AtomicU64::new(0),
+                shown: AtomicU8::new(0),
                 #[cfg(feature = "metrics")]
-                series: Series::default(),
+                series: SeriesSet::default(),
             }),
         }
     }
@@ -281,14 +286,15 @@ impl Reporter {
 
     /// A poll of the inner future was slow.
     pub(crate) fn slow_poll(&self, report: &SlowPollReport) {
-        self.record_slow_poll(report.took);
+        let took = report.took.as_secs_f64();
+        self.write(table::SLOW_POLLS, Write::Record(took));
         #[cfg(feature = "tracing")]
         events::slow_poll(self, report);
     }
 
     /// Counts a `grpc-timeout` that is not readable.
     pub(crate) fn malformed_timeout(&self) {
-        self.count_malformed_timeout();
+        self.write(table::MALFORMED, Write::Count);
         #[cfg(feature = "tracing")]
         events::malformed_timeout(self);
     }

@@ -1,8 +1,7 @@
 //! The functions of `series.rs` without the feature `metrics`: they do nothing.
 
-use std::time::Duration;
-
-use super::{Change, LagState, Mode, Outcome, Reached, Reason, Reporter, Setting};
+use super::table::SeriesId;
+use super::{Reason, Reporter, Write};
 
 #[allow(clippy::unused_self, reason = "the other module needs it")]
 impl Reporter {
@@ -24,45 +23,8 @@ impl Reporter {
 
     pub(super) fn would_reject_for(&self, _: Reason) {}
 
-    pub(super) fn count_malformed_timeout(&self) {}
+    pub(crate) fn show_setting(&self, _: SeriesId, _: f64) {}
 
-    pub(crate) fn set(&self, _: Setting, _: f64) {}
-
-    pub(super) fn record_slow_poll(&self, _: Duration) {}
-
-    pub(super) fn show_draining(&self) {}
-
-    #[inline]
-    pub(crate) fn entered(&self) {}
-
-    #[inline]
-    pub(crate) fn left(&self) {}
-
-    pub(crate) fn queued(&self) {}
-
-    pub(crate) fn left_queue(&self, _: Duration) {}
-
-    pub(crate) fn lag(&self, _: Duration) {}
-
-    pub(crate) fn probe_returned(&self, _: Duration, _: bool) {}
-
-    pub(super) fn count_sampler_failure(&self) {}
-
-    pub(crate) fn show_lag_state(&self, _: LagState) {}
-
-    pub(crate) fn shed(&self, _: f64) {}
-
-    pub(crate) fn failed_open(&self) {}
-
-    #[inline]
-    pub(crate) fn circuit_seen(&self, _: impl FnOnce() -> Mode) {}
-
-    pub(super) fn show_circuit_change(&self, _: &Change) {}
-
-    pub(crate) fn circuit_reached(&self, _: Reached) {}
-
-    #[inline]
-    pub(crate) fn circuit_outcome(&self, _: Outcome, _: Option<u64>) {}
-
-    pub(crate) fn circuit_gone(&self) {}
+    #[inline(always)]
+    pub(crate) fn write(&self, _: SeriesId, _: Write) {}
 }

@@ -1,24 +1,82 @@
-//! The registration of series with a recorder.
+//! The registration of series with a recorder, and the calls of it.
 
 use std::panic::{self, AssertUnwindSafe};
 
 use metrics::{
-    Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    Counter, Gauge, Histogram, Label, Unit, counter, describe_counter, describe_gauge,
+    describe_histogram, gauge, histogram,
 };
 
-use super::table::{self, Metric, MetricKind, MetricUnit};
-use super::{Reporter, Setting};
+use super::table::{METRICS, Metric, MetricKind, MetricUnit, ROWS, SeriesId};
+use super::{Reporter, Write};
 use crate::unwind;
 
-/// A counter of the recorder.
-pub(super) struct Counter(metrics::Counter);
+/// A series of the recorder.
+pub(super) enum Series {
+    Counter(Counter),
+    Gauge(Gauge),
+    Histogram(Histogram),
+}
 
-/// A gauge of the recorder.
-#[derive(Clone)]
-pub(super) struct Gauge(metrics::Gauge);
+// === impl Series ===
 
-/// A histogram of the recorder.
-pub(super) struct Histogram(metrics::Histogram);
+impl Series {
+    pub(super) fn new(reporter: &Reporter, id: SeriesId) -> Self {
+        let values = ROWS[id.metric].values.first();
+        let value = values.and_then(|value| value(id.label));
+        Self::with_label(reporter, id, value)
+    }
+
+    /// A series with a value that need not be in the table.
+    pub(super) fn with_label(
+        reporter: &Reporter,
+        id: SeriesId,
+        value: Option<&'static str>,
+    ) -> Self {
+        let metric = METRICS[id.metric];
+        let register = || {
+            let labels = labels(reporter, metric, value);
+            let unit = match metric.unit {
+                MetricUnit::Count | MetricUnit::Ratio => Unit::Count,
+                MetricUnit::Seconds => Unit::Seconds,
+                MetricUnit::Bytes => Unit::Bytes,
+            };
+            match metric.kind {
+                MetricKind::Counter => {
+                    describe_counter!(metric.name, unit, metric.help);
+                    let counter = counter!(metric.name, labels);
+                    counter.increment(0);
+                    Series::Counter(counter)
+                }
+                MetricKind::Gauge => {
+                    describe_gauge!(metric.name, unit, metric.help);
+                    let gauge = gauge!(metric.name, labels);
+                    gauge.increment(0.0);
+                    Series::Gauge(gauge)
+                }
+                MetricKind::Histogram => {
+                    describe_histogram!(metric.name, unit, metric.help);
+                    Series::Histogram(histogram!(metric.name, labels))
+                }
+            }
+        };
+        // A recorder that panics has no series.
+        unwind::without_panics(register).unwrap_or_else(|| Series::Counter(Counter::noop()))
+    }
+
+    /// Changes the series. A change that is not of its kind does nothing.
+    #[inline(always)]
+    pub(super) fn write(&self, write: Write) {
+        match (self, write) {
+            (Series::Counter(counter), Write::Count) => isolated(|| counter.increment(1)),
+            (Series::Gauge(gauge), Write::Add(by)) => isolated(|| gauge.increment(by)),
+            (Series::Gauge(gauge), Write::Subtract(by)) => isolated(|| gauge.decrement(by)),
+            (Series::Gauge(gauge), Write::Set(value)) => isolated(|| gauge.set(value)),
+            (Series::Histogram(times), Write::Record(time)) => isolated(|| times.record(time)),
+            _ => {}
+        }
+    }
+}
 
 /// Calls the recorder. A panic of it must not reach a request, which may hold a permit.
 #[inline(always)]
@@ -28,118 +86,15 @@ fn isolated(write: impl FnOnce()) {
     }
 }
 
-// === impl Counter, Gauge, Histogram ===
-
-impl Counter {
-    #[inline]
-    pub(super) fn increment(&self, by: u64) {
-        isolated(|| self.0.increment(by));
+fn labels(reporter: &Reporter, metric: Metric, value: Option<&'static str>) -> Vec<Label> {
+    let mut labels = vec![
+        Label::from_static_parts("layer", reporter.layer()),
+        Label::new("name", reporter.name().to_owned()),
+    ];
+    if let Some(key) = reporter.key() {
+        labels.push(Label::new("key", key.to_owned()));
     }
-}
-
-impl Gauge {
-    #[inline]
-    pub(super) fn increment(&self, by: f64) {
-        isolated(|| self.0.increment(by));
-    }
-
-    #[inline]
-    pub(super) fn decrement(&self, by: f64) {
-        isolated(|| self.0.decrement(by));
-    }
-
-    pub(super) fn set(&self, value: f64) {
-        isolated(|| self.0.set(value));
-    }
-}
-
-impl Histogram {
-    #[inline]
-    pub(super) fn record(&self, value: f64) {
-        isolated(|| self.0.record(value));
-    }
-}
-
-// === impl Setting ===
-
-impl Setting {
-    pub(super) fn gauge(self, reporter: &Reporter) -> Gauge {
-        match self {
-            Setting::ConcurrencyLimit => reporter.gauge(table::LIMIT, &[]),
-            Setting::QueueLimit => reporter.gauge(table::QUEUE_LIMIT, &[]),
-            Setting::Timeout => reporter.gauge(table::TIMEOUT, &[]),
-            Setting::SlowPoll => reporter.gauge(table::SLOW_POLL_THRESHOLD, &[]),
-            Setting::BodyLimit => reporter.gauge(table::BODY_LIMIT, &[]),
-            Setting::Threshold(threshold) => {
-                reporter.gauge(table::CIRCUIT_THRESHOLD, &[("threshold", threshold)])
-            }
-        }
-    }
-}
-
-// === impl Reporter ===
-
-type Labels<'a> = &'a [(&'static str, &'static str)];
-
-impl Reporter {
-    fn labels(&self, metric: Metric, more: Labels<'_>) -> Vec<Label> {
-        debug_assert!(more.iter().map(|(label, _)| label).eq(metric.labels));
-        let mut labels = vec![
-            Label::from_static_parts("layer", self.layer()),
-            Label::new("name", self.name().to_owned()),
-        ];
-        if let Some(key) = self.key() {
-            labels.push(Label::new("key", key.to_owned()));
-        }
-        let more = more.iter();
-        labels.extend(more.map(|(label, value)| Label::from_static_parts(label, value)));
-        labels
-    }
-
-    pub(super) fn counter(&self, metric: Metric, labels: Labels<'_>) -> Counter {
-        Counter(registered(metrics::Counter::noop, || {
-            metric.describe();
-            let counter = counter!(metric.name, self.labels(metric, labels));
-            counter.increment(0);
-            counter
-        }))
-    }
-
-    pub(super) fn gauge(&self, metric: Metric, labels: Labels<'_>) -> Gauge {
-        Gauge(registered(metrics::Gauge::noop, || {
-            metric.describe();
-            let gauge = gauge!(metric.name, self.labels(metric, labels));
-            gauge.increment(0.0);
-            gauge
-        }))
-    }
-
-    pub(super) fn histogram(&self, metric: Metric, labels: Labels<'_>) -> Histogram {
-        Histogram(registered(metrics::Histogram::noop, || {
-            metric.describe();
-            histogram!(metric.name, self.labels(metric, labels))
-        }))
-    }
-}
-
-/// A recorder that panics has no series.
-fn registered<T>(noop: fn() -> T, register: impl FnOnce() -> T) -> T {
-    unwind::without_panics(register).unwrap_or_else(noop)
-}
-
-// === impl Metric ===
-
-impl Metric {
-    fn describe(self) {
-        let unit = match self.unit {
-            MetricUnit::Count | MetricUnit::Ratio => Unit::Count,
-            MetricUnit::Seconds => Unit::Seconds,
-            MetricUnit::Bytes => Unit::Bytes,
-        };
-        match self.kind {
-            MetricKind::Counter => describe_counter!(self.name, unit, self.help),
-            MetricKind::Gauge => describe_gauge!(self.name, unit, self.help),
-            MetricKind::Histogram => describe_histogram!(self.name, unit, self.help),
-        }
-    }
+    let more = metric.labels.iter().zip(value);
+    labels.extend(more.map(|(label, value)| Label::from_static_parts(label, value)));
+    labels
 }

@@ -1,4 +1,8 @@
-//! The table of all metrics: names, kinds, units, labels and help texts.
+//! The table of all metrics: names, kinds, units, labels and help texts, and the layers
+//! that register them.
+
+#[cfg(feature = "metrics")]
+use super::{LagState, Mode, Outcome, Reached, Reason};
 
 /// A metric of this crate; [`METRICS`] lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,87 +61,163 @@ pub const BUCKETS: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.25, 2.5, 5.0, 10.0,
 ];
 
+/// A series of a handle: a metric, and a value of its label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SeriesId {
+    /// The position in [`METRICS`].
+    pub(super) metric: usize,
+    /// The position in the values of the label; 0 for a metric without one.
+    pub(super) label: usize,
+}
+
+/// The registration of a metric.
+#[cfg(feature = "metrics")]
+pub(super) struct Row {
+    /// The layer whose handles register the metric at their first request.
+    pub(super) layer: &'static str,
+    /// The values of its label, if it has one, by their positions.
+    pub(super) values: &'static [LabelValue],
+}
+
+#[cfg(feature = "metrics")]
+pub(super) type LabelValue = fn(usize) -> Option<&'static str>;
+
+impl SeriesId {
+    /// The series of the label's value at this position.
+    pub(crate) const fn at(self, label: usize) -> Self {
+        Self { label, ..self }
+    }
+}
+
+/// Makes the table of docs, [`METRICS`], a [`SeriesId`] for each metric, and [`ROWS`].
 macro_rules! table {
-    ($($id:ident: $kind:ident $name:literal $unit:ident [$($label:literal)*] $help:literal;)+) => {
+    ($(
+        $id:ident: $kind:ident $name:literal $unit:ident $layer:literal
+            [$($label:literal: $value:expr)?] $help:literal;
+    )+) => {
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "names of constants")]
+        #[allow(dead_code, reason = "a feature uses it")]
+        enum Position {
+            $($id),+
+        }
+
         $(
-            #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
-            pub(super) const $id: Metric = Metric {
-                name: $name,
-                kind: MetricKind::$kind,
-                unit: MetricUnit::$unit,
-                labels: &[$($label),*],
-                help: $help,
+            #[allow(dead_code, reason = "a feature uses it")]
+            pub(crate) const $id: SeriesId = SeriesId {
+                metric: Position::$id as usize,
+                label: 0,
             };
         )+
 
         /// All metrics. Each has the labels `layer` and `name` beside those of the table.
         ///
-        /// | metric | kind | labels | counts |
-        /// |---|---|---|---|
+        /// | metric | kind | layer | labels | counts |
+        /// |---|---|---|---|---|
         $(#[doc = concat!(
-            "| `", $name, "` | ", stringify!($kind), " | ", $("`", $label, "` ",)* "| ", $help, " |"
+            "| `", $name, "` | ", stringify!($kind), " | ", $layer, " | ", $("`", $label, "` ",)?
+            "| ", $help, " |"
         )])+
-        pub const METRICS: &[Metric] = &[$($id),+];
+        pub const METRICS: &[Metric] = &[$(
+            Metric {
+                name: $name,
+                kind: MetricKind::$kind,
+                unit: MetricUnit::$unit,
+                labels: &[$($label)?],
+                help: $help,
+            }
+        ),+];
+
+        /// The registration of each of [`METRICS`].
+        #[cfg(feature = "metrics")]
+        pub(super) const ROWS: &[Row] = &[$(
+            Row {
+                layer: $layer,
+                values: &[$($value)?],
+            }
+        ),+];
     };
 }
 
+// The metrics of a layer that change most often come first: a handle searches in this order.
 table! {
-    ADMITTED: Counter "seawall_requests_admitted_total" Count []
+    ADMITTED: Counter "seawall_requests_admitted_total" Count "every gate" []
         "Requests that a gate admitted; a stack counts each once.";
-    EXEMPT: Counter "seawall_requests_exempt_total" Count []
+    EXEMPT: Counter "seawall_requests_exempt_total" Count "every gate" []
         "Requests that a rule of the layer or stack exempted; they are not counted as admitted.";
-    REJECTED: Counter "seawall_requests_rejected_total" Count ["reason"]
+    REJECTED: Counter "seawall_requests_rejected_total" Count "every layer" ["reason": reason]
         "Requests that a policy rejected, or the request limit for their body.";
-    WOULD_REJECT: Counter "seawall_requests_would_reject_total" Count ["reason"]
+    WOULD_REJECT: Counter "seawall_requests_would_reject_total" Count "every layer"
+        ["reason": reason]
         "Requests that a layer in dry run would have rejected.";
-    IN_FLIGHT: Gauge "seawall_requests_in_flight" Count []
+    IN_FLIGHT: Gauge "seawall_requests_in_flight" Count "concurrency_limit" []
         "Requests that hold a permit now.";
-    QUEUED: Gauge "seawall_requests_queued" Count []
+    QUEUED: Gauge "seawall_requests_queued" Count "concurrency_limit" []
         "Requests that are queued for a permit now.";
-    QUEUE_TIME: Histogram "seawall_queue_seconds" Seconds []
+    QUEUE_TIME: Histogram "seawall_queue_seconds" Seconds "concurrency_limit" []
         "How long requests were queued, whether or not they got a permit.";
-    LIMIT: Gauge "seawall_concurrency_limit" Count []
+    LIMIT: Gauge "seawall_concurrency_limit" Count "concurrency_limit" []
         "How many requests may hold a permit.";
-    QUEUE_LIMIT: Gauge "seawall_queue_limit" Count []
+    QUEUE_LIMIT: Gauge "seawall_queue_limit" Count "concurrency_limit" []
         "How many requests may be queued.";
-    TIMEOUT: Gauge "seawall_timeout_seconds" Seconds []
+    TIMEOUT: Gauge "seawall_timeout_seconds" Seconds "timeout" []
         "The time that a request has by default.";
-    TIMEOUTS: Counter "seawall_timeouts_total" Count []
+    TIMEOUTS: Counter "seawall_timeouts_total" Count "timeout" []
         "Requests whose deadline passed.";
-    MALFORMED: Counter "seawall_malformed_timeouts_total" Count []
+    MALFORMED: Counter "seawall_malformed_timeouts_total" Count "timeout" []
         "Requests whose grpc-timeout could not be read and was ignored.";
-    BODY_LIMIT: Gauge "seawall_request_body_limit_bytes" Bytes []
+    BODY_LIMIT: Gauge "seawall_request_body_limit_bytes" Bytes "request_limit" []
         "The largest request body that passes by default.";
-    PANICS: Counter "seawall_panics_total" Count []
+    PANICS: Counter "seawall_panics_total" Count "catch_panic" []
         "Handlers and bodies that panicked.";
-    DRAINING: Gauge "seawall_draining" Count []
+    DRAINING: Gauge "seawall_draining" Count "drain" []
         "1 from the beginning of a drain on.";
-    SLOW_POLLS: Histogram "seawall_slow_poll_seconds" Seconds []
+    SLOW_POLLS: Histogram "seawall_slow_poll_seconds" Seconds "slow_poll" []
         "How long polls of the inner future took that are slow.";
-    SLOW_POLL_THRESHOLD: Gauge "seawall_slow_poll_threshold_seconds" Seconds []
+    SLOW_POLL_THRESHOLD: Gauge "seawall_slow_poll_threshold_seconds" Seconds "slow_poll" []
         "How long a poll takes at the least that is slow.";
-    CIRCUIT_STATE: Gauge "seawall_circuit_state" Count ["state"]
-        "How many circuit breakers are in the state.";
-    CIRCUIT_TRANSITIONS: Counter "seawall_circuit_transitions_total" Count ["state"]
-        "Changes of a circuit breaker's state, by the state after it.";
-    CIRCUIT_REACHED: Counter "seawall_circuit_thresholds_reached_total" Count ["threshold"]
-        "Thresholds that a circuit breaker reached while it was closed, or only observed.";
-    CIRCUIT_THRESHOLD: Gauge "seawall_circuit_threshold" Ratio ["threshold"]
-        "The thresholds of a circuit breaker: two rates, and a number of failures. 0 if not set.";
-    CIRCUIT_OUTCOMES: Counter "seawall_circuit_outcomes_total" Count ["outcome"]
+    CIRCUIT_OUTCOMES: Counter "seawall_circuit_outcomes_total" Count "circuit_breaker"
+        ["outcome": |at| Some(Outcome::ALL.get(at)?.as_str())]
         "Outcomes of the calls of a circuit breaker.";
-    CIRCUIT_CALLS: Histogram "seawall_circuit_call_seconds" Seconds []
+    CIRCUIT_CALLS: Histogram "seawall_circuit_call_seconds" Seconds "circuit_breaker" []
         "How long calls took, of a circuit breaker with a threshold for slow calls.";
-    LAG: Gauge "seawall_lag_seconds" Seconds []
+    CIRCUIT_STATE: Gauge "seawall_circuit_state" Count "circuit_breaker" ["state": mode]
+        "How many circuit breakers are in the state.";
+    CIRCUIT_TRANSITIONS: Counter "seawall_circuit_transitions_total" Count "circuit_breaker"
+        ["state": mode]
+        "Changes of a circuit breaker's state, by the state after it.";
+    CIRCUIT_REACHED: Counter "seawall_circuit_thresholds_reached_total" Count "circuit_breaker"
+        ["threshold": threshold]
+        "Thresholds that a circuit breaker reached while it was closed, or only observed.";
+    CIRCUIT_THRESHOLD: Gauge "seawall_circuit_threshold" Ratio "circuit_breaker"
+        ["threshold": threshold]
+        "The thresholds of a circuit breaker: two rates, and a number of failures. 0 if not set.";
+    LAG: Gauge "seawall_lag_seconds" Seconds "lag_monitor" []
         "How far the runtime is behind now.";
-    LAG_PROBE: Histogram "seawall_lag_probe_seconds" Seconds ["contention"]
+    LAG_PROBE: Histogram "seawall_lag_probe_seconds" Seconds "lag_monitor"
+        ["contention": |at| ["none", "host"].get(at).copied()]
         "The lag that each probe found; contention is host while the host is short of CPU.";
-    LAG_STATE: Gauge "seawall_lag_state" Count ["state"]
-        "1 for the state that a lag shedder is in, 0 for the others; shedding while it is forced.";
-    LAG_SHED: Gauge "seawall_lag_shed_ratio" Ratio []
-        "The share of requests that a lag shedder sheds now.";
-    LAG_FAIL_OPEN: Counter "seawall_lag_fail_open_total" Count []
-        "Requests that a lag shedder admitted because the last reading was too old.";
-    SAMPLER_FAILURES: Counter "seawall_lag_sampler_failures_total" Count []
+    SAMPLER_FAILURES: Counter "seawall_lag_sampler_failures_total" Count "lag_monitor" []
         "Times that the thread which measures lag, or a hook on it, failed.";
+    LAG_STATE: Gauge "seawall_lag_state" Count "lag_shed"
+        ["state": |at| Some(LagState::ALL.get(at)?.as_str())]
+        "1 for the state that a lag shedder is in, 0 for the others; shedding while it is forced.";
+    LAG_SHED: Gauge "seawall_lag_shed_ratio" Ratio "lag_shed" []
+        "The share of requests that a lag shedder sheds now.";
+    LAG_FAIL_OPEN: Counter "seawall_lag_fail_open_total" Count "lag_shed" []
+        "Requests that a lag shedder admitted because the last reading was too old.";
+}
+
+#[cfg(feature = "metrics")]
+fn reason(at: usize) -> Option<&'static str> {
+    Some(Reason::ALL.get(at)?.as_str())
+}
+
+#[cfg(feature = "metrics")]
+fn mode(at: usize) -> Option<&'static str> {
+    Some(Mode::ALL.get(at)?.as_str())
+}
+
+#[cfg(feature = "metrics")]
+fn threshold(at: usize) -> Option<&'static str> {
+    Some(Reached::CAUSES.get(at)?.as_str())
 }

@@ -10,7 +10,7 @@ use crate::clock::nanos;
 use crate::config::Current;
 use crate::control::published::Published;
 use crate::http::head::RequestHead;
-use crate::observe::{Reporter, Setting};
+use crate::observe::{Reporter, table};
 use crate::raise;
 use crate::reason::Reason;
 
@@ -71,7 +71,7 @@ impl Bounds {
     pub(super) fn show(&self) {
         let settings = self.settings.get();
         self.reporter
-            .set(Setting::BodyLimit, settings.max_body as f64);
+            .show_setting(table::BODY_LIMIT, settings.max_body as f64);
     }
 
     pub(crate) fn reporter(&self) -> &Reporter {

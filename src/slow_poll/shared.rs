@@ -9,7 +9,7 @@ use super::report::SlowPollReport;
 use super::settings::SlowPollSettings;
 use crate::clock::nanos;
 use crate::config::{Configurable, Current};
-use crate::observe::{Reporter, Setting};
+use crate::observe::{Reporter, table};
 use crate::panic_report::RequestSummary;
 use crate::sync::lock;
 use crate::unwind;
@@ -124,6 +124,7 @@ impl Configurable for Shared {
 
     fn replaced(&self) {
         let seconds = self.settings.get().threshold.as_secs_f64();
-        self.reporter.set(Setting::SlowPoll, seconds);
+        self.reporter
+            .show_setting(table::SLOW_POLL_THRESHOLD, seconds);
     }
 }

@@ -104,7 +104,7 @@ pub use self::settings::TimeoutSettings;
 use crate::clock;
 use crate::config::{ConfigError, Configurable, Current, Settings};
 use crate::gate::GateLayer;
-use crate::observe::{Reporter, Setting};
+use crate::observe::{Reporter, table};
 use crate::outcome::Outcome;
 use crate::policy::{Admission, Budget, NoWait, Parts, PerRequest, Policy, Time, Timed};
 use crate::protocol::Http;
@@ -294,7 +294,7 @@ impl Configurable for Timeout {
 
     fn replaced(&self) {
         let seconds = self.settings().duration.as_secs_f64();
-        self.shared.reporter.set(Setting::Timeout, seconds);
+        self.shared.reporter.show_setting(table::TIMEOUT, seconds);
     }
 }
 

@@ -45,11 +45,17 @@ struct Reacts {
     inner: PrometheusRecorder,
     name: &'static str,
     react: React,
+    /// It reacts when a counter is registered with 0.
+    is_early: bool,
 }
 
 type React = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
-struct Reacting<T>(T, React);
+struct Reacting<T> {
+    inner: T,
+    react: React,
+    is_early: bool,
+}
 
 // === impl Reacts ===
 
@@ -59,11 +65,16 @@ impl Reacts {
             inner: PrometheusBuilder::new().build_recorder(),
             name,
             react: Arc::new(Mutex::new(Some(Box::new(react)))),
+            is_early: false,
         }
     }
 
     fn reacting<T>(&self, inner: T) -> Arc<Reacting<T>> {
-        Arc::new(Reacting(inner, self.react.clone()))
+        Arc::new(Reacting {
+            inner,
+            react: self.react.clone(),
+            is_early: self.is_early,
+        })
     }
 }
 
@@ -93,7 +104,7 @@ impl Recorder for Reacts {
 
 impl<T> Reacting<T> {
     fn react(&self) {
-        let react = self.1.lock().unwrap().take();
+        let react = self.react.lock().unwrap().take();
         if let Some(react) = react {
             react();
         }
@@ -102,13 +113,13 @@ impl<T> Reacting<T> {
 
 impl CounterFn for Reacting<Counter> {
     fn increment(&self, value: u64) {
-        if value > 0 {
+        if value > 0 || self.is_early {
             self.react();
         }
-        self.0.increment(value);
+        self.inner.increment(value);
     }
     fn absolute(&self, value: u64) {
-        self.0.absolute(value);
+        self.inner.absolute(value);
     }
 }
 
@@ -117,14 +128,14 @@ impl GaugeFn for Reacting<Gauge> {
         if value > 0.0 {
             self.react();
         }
-        self.0.increment(value);
+        self.inner.increment(value);
     }
     fn decrement(&self, value: f64) {
-        self.0.decrement(value);
+        self.inner.decrement(value);
     }
     fn set(&self, value: f64) {
         self.react();
-        self.0.set(value);
+        self.inner.set(value);
     }
 }
 
@@ -366,6 +377,30 @@ fn a_gauge_that_opens_its_breaker_shows_the_open_state() {
         ] {
             assert_shows(&handle, line);
         }
+    }
+}
+
+/// A recorder calls the gate while the gate registers a counter of its requests.
+#[tokio::test(start_paused = true)]
+async fn a_recorder_that_calls_the_gate_does_not_wait_for_itself() {
+    for series in [
+        "seawall_requests_admitted_total",
+        "seawall_requests_exempt_total",
+        "seawall_requests_rejected_total",
+    ] {
+        let limit = ConcurrencyLimit::from(2).named("api");
+        let mut service = ConcurrencyLimitLayer::new(limit.clone())
+            .exempt(|head| head.path() == "/exempt")
+            .layer(answers(|| ok(Script::default())));
+        let mut calls = service.clone();
+        let mut recorder = Reacts::new(series, move || drop(calls.call(get())));
+        recorder.is_early = true;
+        let handle = recorder.inner.handle();
+        let _guard = metrics::set_default_local_recorder(&recorder);
+        drop(service.call(get()).await.unwrap());
+        assert_eq!(limit.in_flight(), 0);
+        let line = r#"seawall_requests_admitted_total{layer="concurrency_limit",name="api"} 2"#;
+        assert_shows(&handle, line);
     }
 }
 

@@ -301,6 +301,9 @@ impl Terms {
 // === impl LagState ===
 
 impl LagState {
+    /// All states.
+    pub(crate) const ALL: [LagState; 3] = [LagState::Normal, LagState::Warn, LagState::Shedding];
+
     /// The label of the state: lower case and stable, for metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -4,6 +4,7 @@
 //! cell through a [`Remote`]. The [`Reaper`] of the runtime ends the body when its time is over.
 //! This drops the body and releases the permit, even if the client reads nothing.
 
+use std::mem;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
@@ -42,8 +43,9 @@ pub(super) trait RemoteBody<B>: Send + Sync {
     where
         B: http_body::Body<Data: From<Bytes>, Error: Into<BoxError>>;
 
-    /// Ends the body with a rejection, and counts it, unless the body has already ended.
-    fn expire(&self, rejection: Rejection) -> Rejection;
+    /// Ends the body with a rejection, and counts it, unless the body has already ended. Returns
+    /// the rejection with which it ended. While another thread ends it, the task is woken later.
+    fn expire(&self, rejection: Rejection) -> Poll<Rejection>;
 
     fn is_end_stream(&self) -> bool
     where
@@ -82,8 +84,18 @@ struct Cell<B: http_body::Body, P: Policy<HttpRequest>> {
 struct State<B: http_body::Body, P: Policy<HttpRequest>> {
     live: Option<Live<B, P>>,
     waker: Option<Waker>,
-    /// The rejection with which the body was ended from outside, until the connection reads it.
-    ended: Option<Rejection>,
+    outside: Outside,
+}
+
+/// Whether the body was ended from outside.
+#[derive(Default)]
+enum Outside {
+    #[default]
+    No,
+    /// It is being dropped.
+    Ending,
+    /// The connection has not read the rejection yet.
+    Ended(Rejection),
 }
 
 /// The values that are dropped together.
@@ -92,12 +104,19 @@ struct Live<B: http_body::Body, P: Policy<HttpRequest>> {
     rest: Option<B::Data>,
 }
 
-/// Wakes the connection on drop.
-struct Wakes(Option<Waker>);
+/// A body that is being ended. On drop, the connection gets the rejection, even if the body panics.
+struct Ending<'a, B: http_body::Body, P: Policy<HttpRequest>> {
+    cell: &'a Cell<B, P>,
+    rejection: Rejection,
+}
 
-impl Drop for Wakes {
+impl<B: http_body::Body, P: Policy<HttpRequest>> Drop for Ending<'_, B, P> {
     fn drop(&mut self) {
-        if let Some(waker) = self.0.take() {
+        let mut state = self.cell.lock();
+        state.outside = Outside::Ended(self.rejection.clone());
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
             unwind::without_panics(|| waker.wake());
         }
     }
@@ -125,7 +144,7 @@ impl<B> Remote<B> {
                     rest: None,
                 }),
                 waker: None,
-                ended: None,
+                outside: Outside::No,
             }),
         });
         let reaper = Reaper::here().map(|reaper| {
@@ -152,36 +171,39 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
         lock(&self.state)
     }
 
-    /// Takes the live values out of the cell, sets the rejection, and counts it with `counts`. It
-    /// calls the waker and drops the body without the lock.
+    /// Takes the live values out of the cell, drops them without the lock, and leaves the rejection
+    /// for the connection. It counts the rejection with `counts`.
     fn end(
         &self,
         mut state: MutexGuard<'_, State<B, P>>,
         rejection: Rejection,
         counts: bool,
-    ) -> Rejection
+    ) -> Poll<Rejection>
     where
         B: Unpin,
     {
         let Some(mut live) = state.live.take() else {
-            return rejection;
+            return match &state.outside {
+                Outside::No => Poll::Ready(rejection),
+                Outside::Ending => Poll::Pending,
+                Outside::Ended(rejection) => Poll::Ready(rejection.clone()),
+            };
         };
-        // Wakes the connection at the end, even if the body panics when it is dropped.
-        let _wakes = Wakes(state.waker.take());
-        state.ended = Some(rejection.clone());
+        state.outside = Outside::Ending;
         drop(state);
+        let mut ending = Ending {
+            cell: self,
+            rejection,
+        };
         if counts {
             // The code of the user runs without the lock, and before the body, which may panic.
-            unwind::without_panics(|| rejection.count(None));
+            unwind::without_panics(|| ending.rejection.count(None));
         }
         let is_callers = Pin::new(&mut live.watched).drop_late();
-        let rejection = rejection.with_callers_body(is_callers);
-        let outcome = rejection.outcome();
-        if let Some(ended) = &mut self.lock().ended {
-            *ended = rejection.clone();
-        }
-        Pin::new(&mut live.watched).expire(outcome);
-        rejection
+        let rejection = ending.rejection.clone().with_callers_body(is_callers);
+        ending.rejection = rejection.clone();
+        Pin::new(&mut live.watched).expire(rejection.outcome());
+        Poll::Ready(rejection)
     }
 
     /// The cutoff of the body, if it ends bodies now.
@@ -206,7 +228,7 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
         if state.live.is_none() {
             return state;
         }
-        self.end(state, cutoff.end_body(), false);
+        let _ = self.end(state, cutoff.end_body(), false);
         self.lock()
     }
 }
@@ -224,9 +246,15 @@ where
         }
         let state = &mut *guard;
         let Some(live) = &mut state.live else {
-            let is_grpc = self.bounds.is_grpc;
-            let ended = state.ended.take();
-            return Poll::Ready(ended.map(|rejection| super::last_frame(rejection, is_grpc)));
+            if let Outside::Ending = state.outside {
+                state.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            let Outside::Ended(rejection) = mem::take(&mut state.outside) else {
+                return Poll::Ready(None);
+            };
+            let last = super::last_frame(rejection, self.bounds.is_grpc);
+            return Poll::Ready(Some(last));
         };
         let polled = live.poll_frame(cx);
         // Relaxed is enough: the reaper compares the stamp again under the lock.
@@ -254,7 +282,7 @@ where
         polled
     }
 
-    fn expire(&self, rejection: Rejection) -> Rejection {
+    fn expire(&self, rejection: Rejection) -> Poll<Rejection> {
         self.end(self.lock(), rejection, true)
     }
 
@@ -262,7 +290,7 @@ where
         let mut state = self.lock();
         match &mut state.live {
             Some(live) => live.is_over(),
-            None => state.ended.is_none(),
+            None => matches!(state.outside, Outside::No),
         }
     }
 
@@ -271,9 +299,9 @@ where
         let Some(live) = &state.live else {
             // Hyper does not poll a body whose length is 0, so the length must be larger until the
             // client has read the error.
-            return match &state.ended {
-                Some(_) => SizeHint::default(),
-                None => SizeHint::with_exact(0),
+            return match &state.outside {
+                Outside::No => SizeHint::with_exact(0),
+                _ => SizeHint::default(),
             };
         };
         let rest = live.rest.as_ref().map_or(0, Buf::remaining) as u64;
@@ -325,7 +353,7 @@ where
             return;
         }
         if let Some(cutoff) = self.over() {
-            Cell::end(self, state, cutoff.end_body(), false);
+            let _ = Cell::end(self, state, cutoff.end_body(), false);
             return;
         }
         // Neither a client that does not read nor the caller's own deadline is a failure of the
@@ -334,7 +362,7 @@ where
         let is_callers = !is_late || is_unread || self.bounds.is_callers;
         let rejection = self.bounds.reporter.reject(Reason::Timeout);
         let rejection = rejection.with_callers_time(is_callers);
-        Cell::end(self, state, rejection, true);
+        let _ = Cell::end(self, state, rejection, true);
     }
 }
 

@@ -9,7 +9,7 @@ mod watched;
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -25,6 +25,7 @@ use crate::outcome::Outcome;
 use crate::policy::needs::Choice;
 use crate::policy::{Needs, NeedsOf, Policy};
 use crate::rejection::{BoxError, Rejection};
+use crate::unwind;
 use crate::upload;
 
 pin_project! {
@@ -159,7 +160,7 @@ where
             let clock = <NeedsOf<P, HttpRequest> as Needs>::Ending::get(this.clock);
             if let Some(clock) = clock {
                 if is_over(&this.source, &polled, clock, cx) {
-                    return Poll::Ready(Some(this.source.end(clock)));
+                    return this.source.end(clock).map(Some);
                 }
             }
         }
@@ -239,21 +240,25 @@ impl<B, P: Policy<HttpRequest>> Source<B, P> {
 
     /// Ends the body because its time is over, and drops its content at once.
     #[cold]
-    fn end<D>(mut self: Pin<&mut Self>, clock: &mut BodyClock) -> Result<Frame<D>, BodyError> {
+    fn end<D>(
+        mut self: Pin<&mut Self>,
+        clock: &mut BodyClock,
+    ) -> Poll<Result<Frame<D>, BodyError>> {
         let rejection = clock.rejection();
         let rejection = match self.as_mut().project() {
             SourceProj::Passing { mut watched } => {
+                // This comes first: the body may panic when it is dropped.
+                unwind::without_panics(|| rejection.count(None));
                 let is_callers = watched.as_mut().drop_late();
                 let rejection = rejection.with_callers_body(is_callers);
                 watched.expire(rejection.outcome());
-                rejection.count(None);
                 rejection
             }
-            SourceProj::Remote { remote } => remote.cell.expire(rejection),
+            SourceProj::Remote { remote } => ready!(remote.cell.expire(rejection)),
             _ => rejection,
         };
         self.set(Source::Over);
-        last_frame(rejection, clock.is_grpc())
+        Poll::Ready(last_frame(rejection, clock.is_grpc()))
     }
 }
 

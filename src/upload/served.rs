@@ -8,13 +8,14 @@ use std::time::Duration;
 use super::report::{Listening, Report, begin_inner, end_inner, report, reported};
 use super::{DROPPED, GIVEN_BACK, INSIDE, POLLED, UploadRef, WAITS};
 use crate::outcome::Outcome;
+use crate::unwind;
 
 /// While it lives, the upload belongs to the request that this thread serves.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Scope {
-    /// This thread, if an outer scope has the same upload; else 0.
-    thread: usize,
+    /// Neither an outer scope nor another thread serves the upload.
+    is_outermost: bool,
     /// The upload of the request that the thread serves after it.
     before: Option<UploadRef>,
     /// The report for the gates around the one that serves the request.
@@ -94,20 +95,22 @@ impl UploadRef {
     /// Makes this the upload of the request that this thread serves.
     #[inline(never)]
     pub(crate) fn enter(&self) -> Option<Scope> {
-        let flags = self.flags.load(Relaxed);
-        if flags & DROPPED != 0 {
-            self.flags.fetch_and(!(WAITS | DROPPED), Relaxed);
-        }
-        if flags & POLLED != 0 {
-            self.flags.fetch_and(!POLLED, Relaxed);
-        }
         let before = SERVED.try_with(|served| served.replace(Some(self.clone())));
         let before = before.ok()?;
-        let here = this_thread();
-        let is_nested = self.thread.swap(here, Relaxed) == here;
+        let thread = &self.thread;
+        let free = thread.compare_exchange(0, this_thread(), Relaxed, Relaxed);
+        let is_outermost = free.is_ok();
+        if is_outermost {
+            let flags = self.flags.load(Relaxed);
+            if flags & DROPPED != 0 {
+                self.flags.fetch_and(!(WAITS | DROPPED), Relaxed);
+            }
+            if flags & POLLED != 0 {
+                self.flags.fetch_and(!POLLED, Relaxed);
+            }
+        }
         Some(Scope {
-            // Not another thread's, which may leave earlier.
-            thread: if is_nested { here } else { 0 },
+            is_outermost,
             before,
             outer: begin_inner(),
         })
@@ -155,30 +158,32 @@ impl Drop for Detached {
 impl Drop for Scope {
     #[inline(always)]
     fn drop(&mut self) {
-        leave(self.before.take(), self.thread);
+        leave(self.before.take(), self.is_outermost);
         end_inner(self.outer);
     }
 }
 
 #[inline(never)]
-fn leave(before: Option<UploadRef>, thread: usize) {
+fn leave(before: Option<UploadRef>, is_outermost: bool) {
     let Ok(Some(upload)) = SERVED.try_with(|served| served.replace(before)) else {
         return;
     };
-    upload.thread.store(thread, Relaxed);
+    if is_outermost {
+        upload.thread.store(0, Relaxed);
+    }
     let flags = upload.flags.load(Acquire);
     if flags == 0 {
         return;
     }
     // The service has polled the body before, and now does something else.
-    if flags & (WAITS | INSIDE | POLLED | DROPPED) == WAITS | INSIDE {
+    if is_outermost && flags & (WAITS | INSIDE | POLLED | DROPPED) == WAITS | INSIDE {
         upload.stop_waiting();
     }
     report(upload.to_report().and(reported()));
-    if flags & GIVEN_BACK != 0 {
+    if is_outermost && flags & GIVEN_BACK != 0 {
         // This gate does not answer. It drops the rest, so that the server sees that the body is
         // not read.
-        drop(upload.take_rest());
+        unwind::without_panics(|| drop(upload.take_rest()));
     }
 }
 
@@ -190,15 +195,31 @@ mod tests {
 
     use super::super::{Upload, UploadRef};
 
-    /// Two threads serve one upload, and the second one leaves last.
-    #[test]
-    fn a_thread_that_has_left_serves_no_upload() {
-        let upload = UploadRef(Some(Arc::new(Upload {
+    fn upload() -> UploadRef {
+        UploadRef(Some(Arc::new(Upload {
             flags: AtomicU16::new(0),
             thread: AtomicUsize::new(0),
             bounds: None,
             state: Mutex::default(),
-        })));
+        })))
+    }
+
+    /// Two threads serve one upload, and the second one leaves first.
+    #[test]
+    fn a_thread_that_has_not_left_serves_its_upload() {
+        let upload = upload();
+        let here = upload.enter();
+        let there = upload.clone();
+        thread::spawn(move || drop(there.enter())).join().unwrap();
+        assert!(upload.is_served());
+        drop(here);
+        assert!(!upload.is_served());
+    }
+
+    /// Two threads serve one upload, and the second one leaves last.
+    #[test]
+    fn a_thread_that_has_left_serves_no_upload() {
+        let upload = upload();
         let here = upload.enter();
         let (enters, entered) = mpsc::channel();
         let (leaves, may_leave) = mpsc::channel();

@@ -1,5 +1,6 @@
 //! The request limit: sizes and times of request bodies.
 
+mod nested;
 mod rest;
 mod size;
 mod slow;

@@ -15,12 +15,12 @@ use super::timer::TimerOf;
 use super::{GateFuture, Payload};
 use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InFuture;
-use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy, Wait, WaitWith};
+use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy, Wait};
 use crate::protocol::{KeptBody, Protocol, Respond, by_default, responder};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
-use crate::upload::{Listening, Report};
+use crate::upload::Listening;
 
 /// Whether a gate calls [`GateFuture::start`] for a request that does not wait. The others do not
 /// compile it.
@@ -35,7 +35,6 @@ where
     S: Service<X::Inner>,
     X: Protocol<Req, P>,
     P: Policy<X::Kind>,
-    P::Wait: WaitWith<S>,
 {
     /// Calls the inner service for a request whose size is limited, whose deadline is set, that has
     /// waited, or whose wait for the first poll counts. A rejection is counted, and the guard is
@@ -100,25 +99,34 @@ where
         let StateProj::Queued { queued } = this.state.project() else {
             unreachable!("the caller has looked");
         };
-        let mut parked = P::Wait::queued(queued).project();
-        let (shared, protocol, memo) = (parked.shared.clone(), this.protocol.clone(), *this.memo);
-        let wait = parked.wait.as_mut();
+        let parked = P::Wait::queued(queued).project();
+        let (shared, memo) = (parked.shared.clone(), *this.memo);
+        if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(this.guard) {
+            guard.set_running(true);
+        }
+        let poll = || parked.wait.poll_token(cx);
         let polled = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
-            panic::catch_unwind(AssertUnwindSafe(|| wait.poll(cx)))
+            panic::catch_unwind(AssertUnwindSafe(poll))
         } else {
-            Ok(wait.poll(cx))
+            Ok(poll())
         };
-        let rejection = match polled {
+        let end = match polled {
             Ok(Poll::Ready(Ok(token))) => {
-                let guard = Some(Guard::running(shared.clone(), token));
+                let guard = match InFuture::<NeedsOf<P, X::Kind>>::take(this.guard) {
+                    Some(mut guard) => {
+                        guard.add(token);
+                        guard
+                    }
+                    None => Guard::running(shared.clone(), token),
+                };
                 let (mut service, request) = parked.call.take().expect(OVER);
-                let timer = std::mem::take(this.timer);
+                let (timer, protocol) = (std::mem::take(this.timer), this.protocol.clone());
                 let next = Self::start(
                     &mut service,
                     &protocol,
                     &shared,
                     request,
-                    guard,
+                    Some(guard),
                     timer,
                     memo,
                 );
@@ -131,30 +139,23 @@ where
                         rejection.count(X::Kind::target(head));
                     });
                 }
-                rejection
+                End::Rejected(rejection)
             }
             Ok(Poll::Pending) => {
+                if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(this.guard) {
+                    guard.set_running(false);
+                }
                 match <NeedsOf<P, X::Kind> as Needs>::Deadline::get(this.timer) {
                     Some(timer) => ready!(timer.poll(cx)),
                     None => return Poll::Pending,
                 }
-                let _listening = Listening::new(Report::NOTHING);
-                let (rejection, outcome) = late(&parked.wait.parts());
-                if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS && !P::IS_OURS } {
-                    let expire = || parked.wait.as_mut().expire(outcome);
-                    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(expire)) {
-                        parked.wait.parts().caught(payload);
-                    }
-                } else {
-                    parked.wait.as_mut().expire(outcome);
-                }
-                rejection
+                End::Late
             }
-            Err(payload) => parked.wait.parts().caught(payload),
+            Err(payload) => End::Panicked(payload),
         };
         let (_, request) = parked.call.take().expect(OVER);
-        let kept = X::Kept::unread(request);
-        self.set(Self::rejected(&shared, &protocol, rejection, memo, kept));
+        *this.kept = X::Kept::unread(request);
+        self.end(end);
         Poll::Ready(())
     }
 
@@ -163,6 +164,13 @@ where
     #[inline(never)]
     pub(super) fn end(self: Pin<&mut Self>, end: End) {
         let mut this = self.project();
+        let shared = match InFuture::<NeedsOf<P, X::Kind>>::get(this.guard) {
+            Some(guard) => guard.shared().clone(),
+            None => match this.state.as_mut().project() {
+                StateProj::Queued { queued } => P::Wait::queued(queued).shared.clone(),
+                _ => unreachable!("what is isolated, limited or timed has a guard"),
+            },
+        };
         let mut _listening = None;
         if let End::Late = end {
             _listening = Some(Listening::new(report::<P, X::Kind>(this.guard)));
@@ -170,11 +178,12 @@ where
             this.state.set(State::Done);
         }
         let guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);
-        let shared = guard.as_ref().map(|guard| guard.shared().clone());
         let rejection = match (end, guard) {
             (End::Panicked(payload), guard) => caught(guard, payload),
-            (End::Overrun(rejection), Some(mut guard)) => {
-                guard.finish(|guard| guard.settle(Outcome::Ignored), Completion::Complete);
+            (End::Rejected(rejection), guard) => {
+                if let Some(mut guard) = guard {
+                    guard.finish(|guard| guard.settle(Outcome::Ignored), Completion::Complete);
+                }
                 rejection
             }
             (End::Late, Some(mut guard)) => {
@@ -182,11 +191,10 @@ where
                 guard.finish(|guard| guard.expire(outcome), Completion::Complete);
                 rejection
             }
-            (_, None) => unreachable!("what is limited or timed has a guard"),
+            (End::Late, None) => unreachable!("what is timed has a guard"),
         };
         this.state.set(State::Done);
         this.kept.reclaim();
-        let shared = shared.expect("what is isolated has a guard");
         this.state.set(State::rejected(rejection, shared));
     }
 }
@@ -231,7 +239,6 @@ where
     S: Service<<X as Protocol<Req, P>>::Inner>,
     X: Protocol<Req, P> + Respond<Req, S::Response, S::Error, P>,
     P: Policy<<X as Protocol<Req, P>>::Kind>,
-    P::Wait: WaitWith<S>,
 {
     /// The answer to a rejected request. With isolation, the default answer replaces that of a
     /// responder that panics.

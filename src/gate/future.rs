@@ -14,7 +14,7 @@ use super::guard::{FutureGuard, Guard, Shared};
 use super::polls::{Polling, PollsOf, SlowPolling};
 use super::timer::TimerOf;
 use crate::policy::needs::InFuture;
-use crate::policy::{Choice, Needs, NeedsOf, Policy, Wait, WaitWith};
+use crate::policy::{Choice, Needs, NeedsOf, Policy, Wait};
 use crate::protocol::{KeptBody, Protocol, Respond};
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
@@ -28,7 +28,6 @@ pin_project! {
         S: Service<X::Inner>,
         X: Protocol<Req, P>,
         P: Policy<X::Kind>,
-        P::Wait: WaitWith<S>,
     {
         #[pin]
         pub(super) state: State<S::Future, QueuedOf<S, Req, P, X>, P>,
@@ -45,7 +44,6 @@ pin_project! {
         S: Service<X::Inner>,
         X: Protocol<Req, P>,
         P: Policy<X::Kind>,
-        P::Wait: WaitWith<S>,
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
@@ -76,7 +74,6 @@ fn drop_early<S, Req, P, X>(
     S: Service<X::Inner>,
     X: Protocol<Req, P>,
     P: Policy<X::Kind>,
-    P::Wait: WaitWith<S>,
 {
     // The values that it drops may read the upload: its own, or the one that is reported.
     let _scope = kept.enter();
@@ -86,10 +83,9 @@ fn drop_early<S, Req, P, X>(
 }
 
 /// A request in a queue, or nothing.
-type QueuedOf<S, Req, P, X> =
-    <<P as Policy<<X as Protocol<Req, P>>::Kind>>::Wait as WaitWith<S>>::Queued<
-        Parked<S, Req, P, <P as Policy<<X as Protocol<Req, P>>::Kind>>::Wait>,
-    >;
+type QueuedOf<S, Req, P, X> = <<P as Policy<<X as Protocol<Req, P>>::Kind>>::Wait as Wait>::Queued<
+    Parked<S, Req, P, <P as Policy<<X as Protocol<Req, P>>::Kind>>::Wait>,
+>;
 
 pin_project! {
     #[doc(hidden)]
@@ -115,8 +111,9 @@ pin_project! {
 
 /// The end of a call that is not the response of the inner service.
 pub(super) enum End {
-    /// The request body is too large or too slow. The answer replaces that of the inner service.
-    Overrun(Rejection),
+    /// The wait ended with a rejection, or the request body is too large or too slow. The answer
+    /// replaces that of the inner service.
+    Rejected(Rejection),
     Panicked(Payload),
     /// The deadline has passed.
     Late,
@@ -131,7 +128,6 @@ where
     S: Service<X::Inner>,
     X: Protocol<Req, P>,
     P: Policy<X::Kind>,
-    P::Wait: WaitWith<S>,
 {
     /// The future of a call of the inner service.
     #[inline(always)]
@@ -200,7 +196,6 @@ where
     S: Service<<X as Protocol<Req, P>>::Inner>,
     X: Protocol<Req, P> + Respond<Req, S::Response, S::Error, P>,
     P: Policy<<X as Protocol<Req, P>>::Kind>,
-    P::Wait: WaitWith<S>,
 {
     type Output = Result<<X as Respond<Req, S::Response, S::Error, P>>::Response, S::Error>;
 
@@ -237,7 +232,7 @@ where
                             Ok(Ok(Poll::Pending)) => {}
                             Ok(Ok(ready)) => return ready,
                             Ok(Err(rejection)) => {
-                                self.as_mut().end(End::Overrun(rejection));
+                                self.as_mut().end(End::Rejected(rejection));
                                 continue;
                             }
                             Err(payload) => {
@@ -254,7 +249,7 @@ where
                         if let Poll::Ready(result) = &mut polled {
                             if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
                                 if let Some(rejection) = kept.overrun() {
-                                    self.as_mut().end(End::Overrun(rejection));
+                                    self.as_mut().end(End::Rejected(rejection));
                                     continue;
                                 }
                             }
@@ -300,7 +295,6 @@ where
     S: Service<X::Inner>,
     X: Protocol<Req, P>,
     P: Policy<X::Kind>,
-    P::Wait: WaitWith<S>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {

@@ -15,7 +15,7 @@ use crate::panic_report::{PanicReport, RequestSummary, message};
 #[cfg(feature = "http")]
 use crate::policy::needs::InBody;
 use crate::policy::needs::{InFuture, Owed};
-use crate::policy::{Choice, Isolation, Needs, NeedsOf, Parts, Policy};
+use crate::policy::{Choice, Isolation, Needs, NeedsOf, Parts, Policy, Wait};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::{RequestKind, Target};
@@ -112,6 +112,11 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
             owed: <Owed<NeedsOf<P, R>> as Choice>::some(Flags::new(bits)),
             kind: PhantomData,
         }
+    }
+
+    /// Adds the token that a later policy has granted.
+    pub(super) fn add(&mut self, waited: P::Token) {
+        P::Wait::add(&mut self.token, waited);
     }
 
     #[inline(always)]
@@ -242,11 +247,14 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
         }
     }
 
-    /// Settles the token with `settle`, and releases it.
+    /// Settles the token with `settle`, and releases it, also if `settle` panics.
     #[inline(always)]
     pub(crate) fn finish(&mut self, settle: impl FnOnce(&mut Self), completion: Completion) {
-        self.isolated(settle);
-        self.isolated(|guard| guard.release(completion));
+        unwind::both(
+            self,
+            |guard| guard.isolated(settle),
+            |guard| guard.isolated(|guard| guard.release(completion)),
+        );
     }
 
     /// Calls a policy. With isolation, a panic of the user's policy is reported, and interrupts

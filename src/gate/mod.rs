@@ -356,19 +356,28 @@ impl<S, P, X> Gate<S, P, X> {
                 let kept = X::Kept::unread(request);
                 GateFuture::rejected(shared, protocol, rejection, memo, kept)
             }
-            Early::Wait(wait) => {
+            Early::Wait(mut wait) => {
+                let earlier = wait.take_earlier();
+                let mut guard = earlier.map(|token| Guard::running(shared.clone(), token));
                 shared.reporter.arrived(&|| shared.policy.register());
-                let timer = timer::<Req, P, X>(&wait.parts(), &mut request);
+                let timer = match &guard {
+                    Some(guard) => timer::<Req, P, X>(&guard.parts(), &mut request),
+                    None => TimerOf::<P, X::Kind>::default(),
+                };
                 let parked = Parked {
                     wait,
                     call: Some((P::Wait::take(inner), request)),
                     shared: shared.clone(),
                 };
+                if let Some(guard) = &mut guard {
+                    guard.set_running(false);
+                }
+                let guard = guard.map(InFuture::<NeedsOf<P, X::Kind>>::some);
                 GateFuture {
                     state: State::Queued {
                         queued: P::Wait::queue(parked),
                     },
-                    guard: FutureGuard::<P, X::Kind>::default(),
+                    guard: guard.unwrap_or_default(),
                     timer,
                     memo,
                     kept: X::Kept::default(),

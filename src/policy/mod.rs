@@ -229,7 +229,7 @@ pub trait Policy<R: RequestKind>: Clone {
 
     /// The type that waits for a token: [`NoWait`], or [`WaitFor`] a future. A policy that may wait
     /// needs an inner service that is `Clone`.
-    type Wait: Wait<Output = Result<Self::Token, Rejection>>;
+    type Wait: Wait<Token = Self::Token>;
 
     /// Whether a panic in `admit` needs no isolation, because it would be a bug of this crate.
     #[doc(hidden)]

@@ -60,16 +60,6 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
         self.token.take()
     }
 
-    #[inline(always)]
-    pub(crate) fn token(&self) -> Option<&P::Token> {
-        self.token.as_ref()
-    }
-
-    #[inline(always)]
-    pub(crate) fn policy(&self) -> &P {
-        &self.policy
-    }
-
     pub(crate) fn token_mut(&mut self) -> Option<&mut P::Token> {
         self.token.as_mut()
     }
@@ -87,18 +77,6 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
     pub(crate) fn into_ignored(mut self) -> Self {
         self.unsettled = Outcome::Ignored;
         self
-    }
-
-    /// Settles the permit: the deadline has passed while a later policy waited.
-    /// `outcome` becomes that for the policies after it.
-    pub(crate) fn expire(&mut self, outcome: &mut Outcome) {
-        if let Some(mut token) = self.token.take() {
-            each::<R, P, _>(
-                &mut token,
-                |token| self.policy.expire(token, outcome),
-                |token| self.policy.release(token, Completion::Complete),
-            );
-        }
     }
 
     /// Records a success, and releases the permit.

@@ -1,5 +1,6 @@
 //! A tuple of policies is a policy.
 
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -15,16 +16,17 @@ use crate::request::{RequestKind, sealed};
 use crate::unwind;
 
 pin_project! {
-    /// The earlier tokens of a tuple, while its last policy waits.
+    /// The wait of the last policy of a tuple, with a token `T` that has those of the others.
     #[derive(Debug)]
-    pub struct Beside<E, W> {
-        earlier: E,
+    pub struct Beside<T, W, N> {
+        earlier: Option<T>,
         #[pin]
         wait: W,
+        needs: PhantomData<fn() -> N>,
     }
 }
 
-impl<E, W> sealed::Sealed for Beside<E, W> {}
+impl<T, W, N> sealed::Sealed for Beside<T, W, N> {}
 
 /// Calls the policies that never wait, one after the other. If a later one rejects, the earlier
 /// tokens are settled with `Ignored`; if one panics, with `Panicked`.
@@ -97,24 +99,6 @@ macro_rules! expire {
     };
 }
 
-/// Settles the earlier members in order, and ends the wait of the last one.
-macro_rules! expire_beside {
-    ($state:ident) => {
-        $state.1.as_mut().expire($state.2)
-    };
-    ($state:ident $n:tt $($rest:tt)*) => {
-        unwind::both(
-            $state,
-            |state| {
-                if let Some(permit) = &mut state.0.$n {
-                    permit.expire(&mut state.2);
-                }
-            },
-            |state| expire_beside!(state $($rest)*),
-        )
-    };
-}
-
 /// Calls both: a panic of a policy of the user must not keep the tokens of the others.
 #[inline(always)]
 pub(super) fn each<R: RequestKind, P: Policy<R>, T>(
@@ -136,6 +120,13 @@ macro_rules! needs {
     ($first:ty, $($rest:ty),+) => { (<$first as Wait>::Needs, needs!($($rest),+)) };
 }
 
+/// No token of a member.
+macro_rules! none {
+    ($member:ident) => {
+        None
+    };
+}
+
 /// `$first` … never wait; `$last` may.
 macro_rules! policies {
     ($(($first:ident $n:tt))+; $last:ident $m:tt) => {
@@ -146,7 +137,7 @@ macro_rules! policies {
             $last: Policy<R>,
         {
             type Token = ($(Option<$first::Token>,)+ Option<$last::Token>);
-            type Wait = Beside<($(Option<Permit<$first, R>>,)+), $last::Wait>;
+            type Wait = Beside<Self::Token, $last::Wait, needs!($($first::Wait,)+ $last::Wait)>;
 
             const IS_OURS: bool = $($first::IS_OURS &&)+ $last::IS_OURS;
 
@@ -162,14 +153,13 @@ macro_rules! policies {
                         drop(($($first.map(Permit::into_ignored),)+));
                         return Admission::Reject(rejection);
                     }
-                    Admission::Wait(wait) => {
-                        let earlier = ($($first.and_then(|permit| {
-                            let policy = <$first as Clone>::clone(permit.policy());
-                            let token = permit.into_token()?;
-                            // A drop during a panic of the wait or of other work cancels it.
-                            Some(Permit::new(policy, token).known_to_unwind())
-                        }),)+);
-                        return Admission::Wait(Beside { earlier, wait });
+                    Admission::Wait(mut wait) => {
+                        let last = wait.take_earlier();
+                        return Admission::Wait(Beside {
+                            earlier: Some(($($first.and_then(Permit::into_token),)+ last)),
+                            wait,
+                            needs: PhantomData,
+                        });
                     }
                 };
                 Admission::Admit(($($first.and_then(Permit::into_token),)+ last))
@@ -230,68 +220,39 @@ macro_rules! policies {
             }
         }
 
-        impl<R, $($first,)+ W, T> Future for Beside<($(Option<Permit<$first, R>>,)+), W>
+        impl<$($first,)+ T, W, N> Wait for Beside<($(Option<$first>,)+ Option<T>), W, N>
         where
-            R: RequestKind,
-            $($first: Policy<R>,)+
-            W: Future<Output = Result<T, Rejection>>,
+            W: Wait<Token = T>,
+            N: Needs,
         {
-            type Output = Result<($(Option<$first::Token>,)+ Option<T>), Rejection>;
-
-            fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-                let this = self.project();
-                match ready!(this.wait.poll(cx)) {
-                    Ok(last) => {
-                        let earlier = ($(this.earlier.$n.take().and_then(Permit::into_token),)+);
-                        Poll::Ready(Ok(($(earlier.$n,)+ Some(last))))
-                    }
-                    Err(rejection) => {
-                        drop(($(this.earlier.$n.take().map(Permit::into_ignored),)+));
-                        Poll::Ready(Err(rejection))
-                    }
-                }
-            }
-        }
-
-        impl<R, $($first,)+ W, T> Wait for Beside<($(Option<Permit<$first, R>>,)+), W>
-        where
-            R: RequestKind,
-            $($first: Policy<R>,)+
-            W: Wait<Output = Result<T, Rejection>>,
-        {
-            type Needs = needs!($($first::Wait,)+ W);
+            type Token = ($(Option<$first>,)+ Option<T>);
+            type Needs = N;
+            type Queued<Q> = W::Queued<Q>;
 
             const NEVER: bool = W::NEVER;
 
+            fn poll_token(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<Result<Self::Token, Rejection>> {
+                let waited = ready!(self.project().wait.poll_token(cx));
+                Poll::Ready(waited.map(|token| ($(none!($first),)+ Some(token))))
+            }
+
+            fn take_earlier(&mut self) -> Option<Self::Token> {
+                self.earlier.take()
+            }
+
+            fn add(earlier: &mut Self::Token, waited: Self::Token) {
+                match (&mut earlier.$m, waited.$m) {
+                    (Some(earlier), Some(waited)) => W::add(earlier, waited),
+                    (last, waited) => *last = waited,
+                }
+            }
+
             fn give_up(self) -> Rejection {
-                drop(($(self.earlier.$n.map(Permit::into_ignored),)+));
                 self.wait.give_up()
             }
-
-            fn expire(self: Pin<&mut Self>, outcome: Outcome) {
-                let this = self.project();
-                let mut state = (this.earlier, this.wait, outcome);
-                let all = &mut state;
-                expire_beside!(all $($n)+);
-            }
-
-            fn parts(&self) -> Parts<'_> {
-                let parts = self.wait.parts();
-                $(let parts = match &self.earlier.$n {
-                    Some(permit) => permit.policy().parts(permit.token()).or(parts),
-                    None => parts,
-                };)+
-                parts
-            }
-        }
-
-        impl<S, R, $($first,)+ W, T> WaitWith<S> for Beside<($(Option<Permit<$first, R>>,)+), W>
-        where
-            R: RequestKind,
-            $($first: Policy<R>,)+
-            W: WaitWith<S, Output = Result<T, Rejection>>,
-        {
-            type Queued<Q> = W::Queued<Q>;
 
             fn queue<Q>(value: Q) -> W::Queued<Q> {
                 W::queue(value)
@@ -300,7 +261,14 @@ macro_rules! policies {
             fn queued<Q>(queued: &mut W::Queued<Q>) -> Pin<&mut Q> {
                 W::queued(queued)
             }
+        }
 
+        impl<S, $($first,)+ T, W, N> WaitWith<S>
+            for Beside<($(Option<$first>,)+ Option<T>), W, N>
+        where
+            W: WaitWith<S, Token = T>,
+            N: Needs,
+        {
             fn take(service: &mut S) -> S {
                 W::take(service)
             }

@@ -12,8 +12,6 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 use super::needs::{Everything, Needs};
-use super::parts::Parts;
-use crate::outcome::Outcome;
 use crate::rejection::Rejection;
 use crate::request::sealed;
 
@@ -38,30 +36,49 @@ pin_project! {
 
 /// The wait of a request. Sealed: it is [`NoWait`] or [`WaitFor`], or a tuple of policies makes it
 /// of these.
-pub trait Wait: Future + sealed::Sealed {
+pub trait Wait: sealed::Sealed {
+    /// The token of the policy.
+    type Token;
+
     /// What the policy asks of its gate.
     #[doc(hidden)]
     type Needs: Needs;
+
+    /// A queued request: a box, or nothing.
+    #[doc(hidden)]
+    type Queued<Q>;
 
     /// The wait has no values, so that the gate need not compile the code for it.
     #[doc(hidden)]
     const NEVER: bool = false;
 
+    #[doc(hidden)]
+    fn poll_token(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Token, Rejection>>;
+
+    /// Takes the token of a tuple whose earlier members have admitted the request.
+    #[doc(hidden)]
+    fn take_earlier(&mut self) -> Option<Self::Token> {
+        None
+    }
+
+    /// Adds the token that was waited for to that of the earlier members.
+    #[doc(hidden)]
+    fn add(earlier: &mut Self::Token, waited: Self::Token) {
+        *earlier = waited;
+    }
+
     /// Stops the wait. The rejection is that of a request that cannot wait.
     #[doc(hidden)]
     fn give_up(self) -> Rejection;
 
-    /// The deadline has passed: the policies that have admitted the request get their outcome.
     #[doc(hidden)]
-    fn expire(self: Pin<&mut Self>, outcome: Outcome) {
-        let _ = outcome;
-    }
+    fn queue<Q>(value: Q) -> Self::Queued<Q>;
 
-    /// The parts that the policies which have admitted the request use.
     #[doc(hidden)]
-    fn parts(&self) -> Parts<'_> {
-        Parts::default()
-    }
+    fn queued<Q>(queued: &mut Self::Queued<Q>) -> Pin<&mut Q>;
 }
 
 /// The wait for a service `S`. Only a policy that waits needs `S: Clone`.
@@ -70,16 +87,6 @@ pub trait Wait: Future + sealed::Sealed {
     note = "the instance that was polled ready waits with the request, and a clone replaces it"
 )]
 pub trait WaitWith<S>: Wait {
-    /// A box, or nothing.
-    #[doc(hidden)]
-    type Queued<T>;
-
-    #[doc(hidden)]
-    fn queue<T>(value: T) -> Self::Queued<T>;
-
-    #[doc(hidden)]
-    fn queued<T>(queued: &mut Self::Queued<T>) -> Pin<&mut T>;
-
     /// Takes the service that was polled ready, and leaves a clone.
     #[doc(hidden)]
     fn take(service: &mut S) -> S;
@@ -91,34 +98,28 @@ pub trait WaitWith<S>: Wait {
     label = "this policy may wait",
     note = "for two policies that wait, nest two layers"
 )]
-pub trait NeverWaits: WaitWith<(), Queued<()> = Infallible> {}
+pub trait NeverWaits: Wait<Queued<()> = Infallible> {}
 
-impl<W: WaitWith<(), Queued<()> = Infallible>> NeverWaits for W {}
+impl<W: Wait<Queued<()> = Infallible>> NeverWaits for W {}
 
 // === impl NoWait ===
 
 impl<T, N> sealed::Sealed for NoWait<T, N> {}
 
-impl<T, N> Future for NoWait<T, N> {
-    type Output = Result<T, Rejection>;
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.0 {}
-    }
-}
-
 impl<T, N: Needs> Wait for NoWait<T, N> {
+    type Token = T;
     type Needs = N;
+    type Queued<Q> = Infallible;
 
     const NEVER: bool = true;
+
+    fn poll_token(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<T, Rejection>> {
+        match self.0 {}
+    }
 
     fn give_up(self) -> Rejection {
         match self.0 {}
     }
-}
-
-impl<S, T, N: Needs> WaitWith<S> for NoWait<T, N> {
-    type Queued<Q> = Infallible;
 
     fn queue<Q>(_: Q) -> Infallible {
         unreachable!("it never waits")
@@ -127,7 +128,9 @@ impl<S, T, N: Needs> WaitWith<S> for NoWait<T, N> {
     fn queued<Q>(queued: &mut Infallible) -> Pin<&mut Q> {
         match *queued {}
     }
+}
 
+impl<S, T, N: Needs> WaitWith<S> for NoWait<T, N> {
     fn take(_: &mut S) -> S {
         unreachable!("it never waits")
     }
@@ -153,36 +156,41 @@ impl<F, N> WaitFor<F, N> {
     }
 }
 
-impl<F: Future, N> Future for WaitFor<F, N> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.project().future.poll(cx)
-    }
-}
-
 impl<F, N> sealed::Sealed for WaitFor<F, N> {}
 
-impl<F: Future, N: Needs> Wait for WaitFor<F, N> {
+impl<F, T, N> Wait for WaitFor<F, N>
+where
+    F: Future<Output = Result<T, Rejection>>,
+    N: Needs,
+{
+    type Token = T;
     type Needs = N;
+    type Queued<Q> = Pin<Box<Q>>;
+
+    fn poll_token(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Rejection>> {
+        self.project().future.poll(cx)
+    }
 
     fn give_up(self) -> Rejection {
         self.instead
     }
-}
 
-impl<S: Clone, F: Future, N: Needs> WaitWith<S> for WaitFor<F, N> {
-    type Queued<T> = Pin<Box<T>>;
-
-    fn queue<T>(value: T) -> Pin<Box<T>> {
+    fn queue<Q>(value: Q) -> Pin<Box<Q>> {
         // It is boxed, so that the future of a request that does not wait is not as large.
         Box::pin(value)
     }
 
-    fn queued<T>(queued: &mut Pin<Box<T>>) -> Pin<&mut T> {
+    fn queued<Q>(queued: &mut Pin<Box<Q>>) -> Pin<&mut Q> {
         queued.as_mut()
     }
+}
 
+impl<S, F, T, N> WaitWith<S> for WaitFor<F, N>
+where
+    S: Clone,
+    F: Future<Output = Result<T, Rejection>>,
+    N: Needs,
+{
     fn take(service: &mut S) -> S {
         let clone = service.clone();
         std::mem::replace(service, clone)

@@ -368,16 +368,16 @@ async fn a_wait_that_panics_is_answered_and_releases_the_others() {
     let policies = (CatchPanic::new(), recorder.clone(), PanicsInWait);
     let mut service = GateLayer::from_policy(policies).layer(Ends(Ending::WithoutBody));
     assert_eq!(service.call(get()).await.unwrap().status(), 500);
-    assert_eq!(
-        ended(&recorder),
-        ends(Outcome::Cancelled, Completion::Cancelled)
-    );
+    let panicked = ends(Outcome::Panicked, Completion::Panicked);
+    assert_eq!(ended(&recorder), panicked);
 
     // Without an isolation, the panic unwinds to the caller.
-    let policies = (None::<CatchPanic>, Recorder::new(), PanicsInWait);
+    let recorder = Recorder::new();
+    let policies = (None::<CatchPanic>, recorder.clone(), PanicsInWait);
     let mut service = GateLayer::from_policy(policies).layer(Ends(Ending::WithoutBody));
     let called = AssertUnwindSafe(service.call(get())).catch_unwind();
     assert!(called.now_or_never().unwrap().is_err());
+    assert_eq!(ended(&recorder), panicked);
 }
 
 /// The queue rejects. The policies around it did not see a call, as with any later policy.

@@ -19,6 +19,7 @@ use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InBody;
 use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy};
 use crate::rejection::BoxError;
+use crate::unwind;
 use crate::upload::{self, BodyUpload, Listening, Report, Scope};
 
 /// A frame that is larger than this does not release its permit when hyper takes it: a cell passes
@@ -140,9 +141,8 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
             match panic::catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx))) {
                 Ok(polled) => polled,
                 Err(payload) => {
-                    this.body.set(None);
                     let guard = InBody::<NeedsOf<P, HttpRequest>>::take(this.guard);
-                    return Poll::Ready(Some(Err(panicked(guard, payload))));
+                    return Poll::Ready(Some(Err(panicked(this.body, guard, payload))));
                 }
             }
         } else {
@@ -383,13 +383,15 @@ fn failed<P: Policy<HttpRequest>>(
     error
 }
 
-/// The error of a body that panicked. Without isolation for this request, the panic unwinds
-/// further.
+/// Drops a body that panicked, and returns its error. Without isolation for this request, the panic
+/// unwinds further.
 #[cold]
 #[inline(never)]
-fn panicked<P: Policy<HttpRequest>>(
+fn panicked<B, P: Policy<HttpRequest>>(
+    mut body: Pin<&mut Option<B>>,
     guard: Option<Guard<P, HttpRequest>>,
     payload: Box<dyn Any + Send>,
 ) -> BodyError {
+    unwind::without_panics(|| body.set(None));
     BodyError::ended(crate::gate::caught(guard, payload))
 }

@@ -20,6 +20,7 @@ use crate::protocol::{KeptBody, Protocol, Respond, by_default, responder};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
+use crate::unwind;
 use crate::upload::Listening;
 
 /// Whether a gate calls [`GateFuture::start`] for a request that does not wait. The others do not
@@ -174,10 +175,17 @@ where
         let mut _listening = None;
         if let End::Late = end {
             _listening = Some(Listening::new(report::<P, X::Kind>(this.guard)));
-            // The inner future releases what it holds before the answer is made.
-            this.state.set(State::Done);
         }
+        // The inner future releases what it holds before the answer is made.
+        let dropped = panic::catch_unwind(AssertUnwindSafe(|| this.state.set(State::Done)));
         let guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);
+        if let Err(payload) = dropped {
+            match (&end, &guard) {
+                (End::Panicked(_), _) => unwind::discard(payload),
+                (_, Some(guard)) => _ = guard.caught(payload),
+                (_, None) => panic::resume_unwind(payload),
+            }
+        }
         let rejection = match (end, guard) {
             (End::Panicked(payload), guard) => caught(guard, payload),
             (End::Rejected(rejection), guard) => {
@@ -193,7 +201,6 @@ where
             }
             (End::Late, None) => unreachable!("what is timed has a guard"),
         };
-        this.state.set(State::Done);
         this.kept.reclaim();
         this.state.set(State::rejected(rejection, shared));
     }

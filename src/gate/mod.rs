@@ -364,9 +364,19 @@ impl<S, P, X> Gate<S, P, X> {
                     Some(guard) => timer::<Req, P, X>(&guard.parts(), &mut request),
                     None => TimerOf::<P, X::Kind>::default(),
                 };
+                // It clones the inner service.
+                let take = AssertUnwindSafe(|| P::Wait::take(inner));
+                let service = match panic::catch_unwind(take) {
+                    Ok(service) => service,
+                    Err(payload) => {
+                        let rejection = cold::caught(guard, payload);
+                        let kept = X::Kept::unread(request);
+                        return GateFuture::rejected(shared, protocol, rejection, memo, kept);
+                    }
+                };
                 let parked = Parked {
                     wait,
-                    call: Some((P::Wait::take(inner), request)),
+                    call: Some((service, request)),
                     shared: shared.clone(),
                 };
                 if let Some(guard) = &mut guard {

@@ -5,10 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::Request;
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use seawall::policy::{Admission, NoWait, Policy, RequestKind, WaitFor};
 use seawall::{
@@ -476,4 +477,86 @@ async fn a_panic_of_a_policy_while_the_thread_unwinds_is_discarded() {
     assert_eq!(limit.in_flight(), 1);
     drops_while_it_unwinds(response);
     assert_eq!(limit.in_flight(), 0);
+}
+
+/// A handler that panics when it is dropped: after its deadline, or after a panic of its own.
+struct PanicsOnDrop {
+    panics_before: bool,
+}
+
+impl Future for PanicsOnDrop {
+    type Output = Result<Response<Script>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.panics_before {
+            unwind();
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for PanicsOnDrop {
+    fn drop(&mut self) {
+        unwind();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_handler_that_is_dropped_is_answered() {
+    for panics_before in [false, true] {
+        let (panics, recorder) = (CatchPanic::new(), Recorder::new());
+        let timeout = Timeout::from(Duration::from_secs(1));
+        let policies = (panics.clone(), recorder.clone(), timeout);
+        let handler = service_fn(move |_: Request<Script>| PanicsOnDrop { panics_before });
+        let mut service = GateLayer::from_policy(policies).layer(handler);
+        let response = service.call(get()).await.unwrap();
+        let (status, end) = if panics_before {
+            (500, ends(Outcome::Panicked, Completion::Panicked))
+        } else {
+            (504, ends(Outcome::Failure, Completion::Complete))
+        };
+        assert_eq!(response.status(), status);
+        assert_eq!(ended(&recorder), end);
+        assert_eq!(panics.snapshot().panics, 1);
+    }
+}
+
+/// A service that panics when it is cloned.
+struct PanicsOnClone;
+
+impl Clone for PanicsOnClone {
+    fn clone(&self) -> Self {
+        unwind()
+    }
+}
+
+impl Service<Request<Script>> for PanicsOnClone {
+    type Response = Response<Script>;
+    type Error = Infallible;
+    type Future = std::future::Pending<Result<Response<Script>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Script>) -> Self::Future {
+        std::future::pending()
+    }
+}
+
+/// A request that waits takes the service, and leaves a clone.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_service_that_is_cloned_is_answered() {
+    let settings = ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(1));
+    let limit = ConcurrencyLimit::new(settings).unwrap();
+    let recorder = Recorder::new();
+    let policies = (CatchPanic::new(), recorder.clone(), limit.clone());
+    let mut service = GateLayer::from_policy(policies).layer(PanicsOnClone);
+    let _permit = limit.try_acquire().unwrap();
+    assert_eq!(service.call(get()).await.unwrap().status(), 500);
+    assert_eq!(
+        ended(&recorder),
+        ends(Outcome::Panicked, Completion::Panicked)
+    );
+    assert_eq!(limit.queued(), 0);
 }

@@ -17,7 +17,7 @@ use crate::control::lag::Nanos;
 use crate::control::lag::law::{Found, LagState, Law, STALE, Terms};
 use crate::control::lag::readings::Tick;
 use crate::control::lag::thresholds::LagThresholds;
-use crate::lag_monitor::stamp::{self, Bit};
+use crate::lag_monitor::stamp::{self, Slot};
 use crate::lag_monitor::{self, Follow, Probe, Worker};
 use crate::observe::{Reporter, Write, table};
 use crate::reason::Reason;
@@ -26,7 +26,7 @@ use crate::sync::{AfterChange, lock};
 use crate::unwind;
 
 pub(super) struct Shared {
-    bit: Bit,
+    slot: Slot,
     minds_lag: bool,
     pub(super) settings: Current<LagThresholds>,
     pub(super) signals: Mutex<Vec<LoadSignal>>,
@@ -107,7 +107,7 @@ thread_local! {
 impl Shared {
     pub(super) fn new(settings: LagThresholds, minds_lag: bool) -> Self {
         Self {
-            bit: Bit::new(),
+            slot: Slot::new(),
             minds_lag,
             settings: Current::new(settings),
             signals: Mutex::default(),
@@ -124,7 +124,7 @@ impl Shared {
     /// `None` admits the request.
     #[inline]
     pub(super) fn sheds(self: &Arc<Self>) -> Option<Rejection> {
-        if self.bit.is_calm() {
+        if self.slot.is_calm() {
             return None;
         }
         self.look()
@@ -134,14 +134,14 @@ impl Shared {
     #[cold]
     #[inline(never)]
     fn look(self: &Arc<Self>) -> Option<Rejection> {
-        let is_first = self.bit.look();
+        let is_first = self.slot.look();
         if self.is_forced.load(Relaxed) {
             return Some(self.reject(0));
         }
         let runtime = Handle::try_current().ok();
         let here = runtime.and_then(|runtime| Some((self.binding(&runtime)?, runtime)));
         let Some((binding, runtime)) = here else {
-            Bit::unsee();
+            self.slot.unsee();
             return None;
         };
         let decides = binding.decides.load(Relaxed);
@@ -241,7 +241,7 @@ impl Shared {
         let bound = lock(&self.bound);
         // Both change together: of two calls at once, the later one wins.
         self.is_forced.store(is_forced, Relaxed);
-        self.bit.check_all(is_forced);
+        self.slot.check_all(is_forced);
         drop(bound);
         self.report();
     }

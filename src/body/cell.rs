@@ -45,7 +45,7 @@ pub(super) trait RemoteBody<B>: Send + Sync {
 
     /// Ends the body with a rejection, and counts it, unless the body has already ended. Returns
     /// the rejection with which it ended. While another thread ends it, the task is woken later.
-    fn expire(&self, rejection: Rejection) -> Poll<Rejection>;
+    fn expire(&self, rejection: Rejection, cx: &mut Context<'_>) -> Poll<Rejection>;
 
     fn is_end_stream(&self) -> bool
     where
@@ -282,8 +282,10 @@ where
         polled
     }
 
-    fn expire(&self, rejection: Rejection) -> Poll<Rejection> {
-        self.end(self.lock(), rejection, true)
+    fn expire(&self, rejection: Rejection, cx: &mut Context<'_>) -> Poll<Rejection> {
+        let mut state = self.lock();
+        state.waker = Some(cx.waker().clone());
+        self.end(state, rejection, true)
     }
 
     fn is_end_stream(&self) -> bool {

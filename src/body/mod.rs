@@ -160,7 +160,7 @@ where
             let clock = <NeedsOf<P, HttpRequest> as Needs>::Ending::get(this.clock);
             if let Some(clock) = clock {
                 if is_over(&this.source, &polled, clock, cx) {
-                    return this.source.end(clock).map(Some);
+                    return this.source.end(clock, cx).map(Some);
                 }
             }
         }
@@ -243,6 +243,7 @@ impl<B, P: Policy<HttpRequest>> Source<B, P> {
     fn end<D>(
         mut self: Pin<&mut Self>,
         clock: &mut BodyClock,
+        cx: &mut Context<'_>,
     ) -> Poll<Result<Frame<D>, BodyError>> {
         let rejection = clock.rejection();
         let rejection = match self.as_mut().project() {
@@ -254,7 +255,7 @@ impl<B, P: Policy<HttpRequest>> Source<B, P> {
                 watched.expire(rejection.outcome());
                 rejection
             }
-            SourceProj::Remote { remote } => ready!(remote.cell.expire(rejection)),
+            SourceProj::Remote { remote } => ready!(remote.cell.expire(rejection, cx)),
             _ => rejection,
         };
         self.set(Source::Over);

@@ -169,7 +169,10 @@ where
             Some(guard) => guard.shared().clone(),
             None => match this.state.as_mut().project() {
                 StateProj::Queued { queued } => P::Wait::queued(queued).shared.clone(),
-                _ => unreachable!("what is isolated, limited or timed has a guard"),
+                _ => match end {
+                    End::Panicked(payload) => panic::resume_unwind(payload),
+                    _ => unreachable!("what is limited or timed has a guard"),
+                },
             },
         };
         let mut _listening = None;

@@ -76,7 +76,7 @@ impl Own {
             }
             counters
         };
-        let of_layer = ROWS.iter().enumerate();
+        let of_layer = ROWS.iter().enumerate().take(table::FIRST_SETTING);
         let of_layer = of_layer.filter(|(_, row)| row.layer == reporter.layer());
         let series = of_layer.flat_map(|(metric, row)| {
             let labels = match row.values {
@@ -127,18 +127,18 @@ impl Reporter {
         series.own.get().expect("it is set")
     }
 
-    /// Writes to a series of the handle, and registers it if its handle is of another layer.
+    /// Writes to a series of the handle. It registers a setting, and a series of another layer.
     #[inline(always)]
     pub(crate) fn write(&self, id: SeriesId, write: Write) {
         let series = &self.own().series;
         match series.iter().position(|(metric, _)| *metric == id.metric) {
             Some(first) => series[first + id.label].1.write(write),
-            None => self.write_foreign(id, write),
+            None => self.write_rarely(id, write),
         }
     }
 
     #[cold]
-    fn write_foreign(&self, id: SeriesId, write: Write) {
+    fn write_rarely(&self, id: SeriesId, write: Write) {
         Series::new(self, id).write(write);
     }
 

@@ -155,26 +155,16 @@ table! {
         "Requests that are queued for a permit now.";
     QUEUE_TIME: Histogram "seawall_queue_seconds" Seconds "concurrency_limit" []
         "How long requests were queued, whether or not they got a permit.";
-    LIMIT: Gauge "seawall_concurrency_limit" Count "concurrency_limit" []
-        "How many requests may hold a permit.";
-    QUEUE_LIMIT: Gauge "seawall_queue_limit" Count "concurrency_limit" []
-        "How many requests may be queued.";
-    TIMEOUT: Gauge "seawall_timeout_seconds" Seconds "timeout" []
-        "The time that a request has by default.";
     TIMEOUTS: Counter "seawall_timeouts_total" Count "timeout" []
         "Requests whose deadline passed.";
     MALFORMED: Counter "seawall_malformed_timeouts_total" Count "timeout" []
         "Requests whose grpc-timeout could not be read and was ignored.";
-    BODY_LIMIT: Gauge "seawall_request_body_limit_bytes" Bytes "request_limit" []
-        "The largest request body that passes by default.";
     PANICS: Counter "seawall_panics_total" Count "catch_panic" []
         "Handlers and bodies that panicked.";
     DRAINING: Gauge "seawall_draining" Count "drain" []
         "1 from the beginning of a drain on.";
     SLOW_POLLS: Histogram "seawall_slow_poll_seconds" Seconds "slow_poll" []
         "How long polls of the inner future took that are slow.";
-    SLOW_POLL_THRESHOLD: Gauge "seawall_slow_poll_threshold_seconds" Seconds "slow_poll" []
-        "How long a poll takes at the least that is slow.";
     CIRCUIT_OUTCOMES: Counter "seawall_circuit_outcomes_total" Count "circuit_breaker"
         ["outcome": |at| Some(Outcome::ALL.get(at)?.as_str())]
         "Outcomes of the calls of a circuit breaker.";
@@ -188,9 +178,6 @@ table! {
     CIRCUIT_REACHED: Counter "seawall_circuit_thresholds_reached_total" Count "circuit_breaker"
         ["threshold": threshold]
         "Thresholds that a circuit breaker reached while it was closed, or only observed.";
-    CIRCUIT_THRESHOLD: Gauge "seawall_circuit_threshold" Ratio "circuit_breaker"
-        ["threshold": threshold]
-        "The thresholds of a circuit breaker: two rates, and a number of failures. 0 if not set.";
     LAG: Gauge "seawall_lag_seconds" Seconds "lag_monitor" []
         "How far the runtime is behind now.";
     LAG_PROBE: Histogram "seawall_lag_probe_seconds" Seconds "lag_monitor"
@@ -205,7 +192,26 @@ table! {
         "The share of requests that a lag shedder sheds now.";
     LAG_FAIL_OPEN: Counter "seawall_lag_fail_open_total" Count "lag_shed" []
         "Requests that a lag shedder admitted because the last reading was too old.";
+    // The settings.
+    LIMIT: Gauge "seawall_concurrency_limit" Count "concurrency_limit" []
+        "How many requests may hold a permit.";
+    QUEUE_LIMIT: Gauge "seawall_queue_limit" Count "concurrency_limit" []
+        "How many requests may be queued.";
+    TIMEOUT: Gauge "seawall_timeout_seconds" Seconds "timeout" []
+        "The time that a request has by default.";
+    BODY_LIMIT: Gauge "seawall_request_body_limit_bytes" Bytes "request_limit" []
+        "The largest request body that passes by default.";
+    SLOW_POLL_THRESHOLD: Gauge "seawall_slow_poll_threshold_seconds" Seconds "slow_poll" []
+        "How long a poll takes at the least that is slow.";
+    CIRCUIT_THRESHOLD: Gauge "seawall_circuit_threshold" Ratio "circuit_breaker"
+        ["threshold": threshold]
+        "The thresholds of a circuit breaker: two rates, and a number of failures. 0 if not set.";
 }
+
+/// The first of the settings, which are the last metrics. A handle registers a setting when it has
+/// a value.
+#[cfg(feature = "metrics")]
+pub(super) const FIRST_SETTING: usize = LIMIT.metric;
 
 #[cfg(feature = "metrics")]
 fn reason(at: usize) -> Option<&'static str> {

@@ -126,8 +126,8 @@
 //! | a later policy, or the request limit, rejects | `Ignored` | `Ignored` |
 //!
 //! The gate settles tokens in the order of the tuple, and releases them in reverse order. If a
-//! later policy rejects the request, each earlier token is settled and then released, in the order
-//! of the tuple.
+//! later policy rejects the request at once, each earlier token is settled and then released, in
+//! the order of the tuple.
 //!
 //! An `Option` of a policy is a policy, and `None` admits everything. Use it if a setting decides
 //! at start whether the policy applies. [`Switched`] is a policy that you turn on and off while the

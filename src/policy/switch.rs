@@ -132,12 +132,7 @@ impl<P> Switched<P> {
         }
         let instead = match self.policy.admit(request) {
             Admission::Reject(rejection) => rejection,
-            Admission::Wait(mut wait) => {
-                if let Some(token) = wait.take_earlier() {
-                    Permit::<&P, R>::earlier(&self.policy, token).ignore();
-                }
-                wait.give_up()
-            }
+            Admission::Wait(wait) => wait.give_up(),
             Admission::Admit(token) if const { asks_the_gate::<P, R>() } => {
                 Permit::<&P, R>::earlier(&self.policy, token).ignore();
                 return Admission::Bypass;

@@ -1,6 +1,5 @@
 //! A tuple of policies is a policy.
 
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -16,17 +15,17 @@ use crate::request::{RequestKind, sealed};
 use crate::unwind;
 
 pin_project! {
-    /// The wait of the last policy of a tuple, with a token `T` that has those of the others.
+    /// The wait of the last policy of a tuple, with the permits of the others. A gate takes their
+    /// tokens out before it polls the wait.
     #[derive(Debug)]
-    pub struct Beside<T, W, N> {
-        earlier: Option<T>,
+    pub struct Beside<E, W> {
+        earlier: E,
         #[pin]
         wait: W,
-        needs: PhantomData<fn() -> N>,
     }
 }
 
-impl<T, W, N> sealed::Sealed for Beside<T, W, N> {}
+impl<E, W> sealed::Sealed for Beside<E, W> {}
 
 /// Calls the policies that never wait, one after the other. If a later one rejects, the earlier
 /// tokens are settled with `Ignored`; if one panics, with `Panicked`.
@@ -137,7 +136,7 @@ macro_rules! policies {
             $last: Policy<R>,
         {
             type Token = ($(Option<$first::Token>,)+ Option<$last::Token>);
-            type Wait = Beside<Self::Token, $last::Wait, needs!($($first::Wait,)+ $last::Wait)>;
+            type Wait = Beside<($(Option<Permit<$first, R>>,)+), $last::Wait>;
 
             const IS_OURS: bool = $($first::IS_OURS &&)+ $last::IS_OURS;
 
@@ -153,13 +152,13 @@ macro_rules! policies {
                         drop(($($first.map(Permit::into_ignored),)+));
                         return Admission::Reject(rejection);
                     }
-                    Admission::Wait(mut wait) => {
-                        let last = wait.take_earlier();
-                        return Admission::Wait(Beside {
-                            earlier: Some(($($first.and_then(Permit::into_token),)+ last)),
-                            wait,
-                            needs: PhantomData,
-                        });
+                    Admission::Wait(wait) => {
+                        let earlier = ($($first.and_then(|permit| {
+                            let token = permit.into_token()?;
+                            // A panic while it is dropped is not one of the call.
+                            Some(Permit::new(self.$n.clone(), token).known_to_unwind())
+                        }),)+);
+                        return Admission::Wait(Beside { earlier, wait });
                     }
                 };
                 Admission::Admit(($($first.and_then(Permit::into_token),)+ last))
@@ -220,13 +219,14 @@ macro_rules! policies {
             }
         }
 
-        impl<$($first,)+ T, W, N> Wait for Beside<($(Option<$first>,)+ Option<T>), W, N>
+        impl<R, $($first,)+ T, W> Wait for Beside<($(Option<Permit<$first, R>>,)+), W>
         where
+            R: RequestKind,
+            $($first: Policy<R>,)+
             W: Wait<Token = T>,
-            N: Needs,
         {
-            type Token = ($(Option<$first>,)+ Option<T>);
-            type Needs = N;
+            type Token = ($(Option<$first::Token>,)+ Option<T>);
+            type Needs = needs!($($first::Wait,)+ W);
             type Queued<Q> = W::Queued<Q>;
 
             const NEVER: bool = W::NEVER;
@@ -240,7 +240,9 @@ macro_rules! policies {
             }
 
             fn take_earlier(&mut self) -> Option<Self::Token> {
-                self.earlier.take()
+                let Self { earlier, wait } = self;
+                let earlier = ($(earlier.$n.take().and_then(Permit::into_token),)+);
+                Some(($(earlier.$n,)+ wait.take_earlier()))
             }
 
             fn add(earlier: &mut Self::Token, waited: Self::Token) {
@@ -251,6 +253,7 @@ macro_rules! policies {
             }
 
             fn give_up(self) -> Rejection {
+                drop(($(self.earlier.$n.map(Permit::into_ignored),)+));
                 self.wait.give_up()
             }
 
@@ -263,11 +266,11 @@ macro_rules! policies {
             }
         }
 
-        impl<S, $($first,)+ T, W, N> WaitWith<S>
-            for Beside<($(Option<$first>,)+ Option<T>), W, N>
+        impl<S, R, $($first,)+ W> WaitWith<S> for Beside<($(Option<Permit<$first, R>>,)+), W>
         where
-            W: WaitWith<S, Token = T>,
-            N: Needs,
+            R: RequestKind,
+            $($first: Policy<R>,)+
+            W: WaitWith<S>,
         {
             fn take(service: &mut S) -> S {
                 W::take(service)

@@ -156,6 +156,14 @@ impl<F, N> WaitFor<F, N> {
     }
 }
 
+impl<F: Future, N> Future for WaitFor<F, N> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().future.poll(cx)
+    }
+}
+
 impl<F, N> sealed::Sealed for WaitFor<F, N> {}
 
 impl<F, T, N> Wait for WaitFor<F, N>
@@ -168,7 +176,7 @@ where
     type Queued<Q> = Pin<Box<Q>>;
 
     fn poll_token(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Rejection>> {
-        self.project().future.poll(cx)
+        self.poll(cx)
     }
 
     fn give_up(self) -> Rejection {

@@ -114,7 +114,7 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
     #[inline(always)]
     fn enter(&self) -> Option<Scope> {
         match self {
-            Kept::Sent(sent) => sent.upload.enter(),
+            Kept::Sent(sent) => sent.upload.enter(true),
             _ => None,
         }
     }

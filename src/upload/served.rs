@@ -92,14 +92,19 @@ impl UploadRef {
         self.thread.load(Relaxed) == this_thread()
     }
 
-    /// Makes this the upload of the request that this thread serves.
+    /// Makes this the upload of the request that this thread serves. The future of the call takes
+    /// the upload from another thread, which has a body of the response.
     #[inline(never)]
-    pub(crate) fn enter(&self) -> Option<Scope> {
+    pub(crate) fn enter(&self, is_call: bool) -> Option<Scope> {
         let before = SERVED.try_with(|served| served.replace(Some(self.clone())));
         let before = before.ok()?;
-        let thread = &self.thread;
-        let free = thread.compare_exchange(0, this_thread(), Relaxed, Relaxed);
-        let is_outermost = free.is_ok();
+        let here = this_thread();
+        let is_outermost = if is_call {
+            self.thread.swap(here, Relaxed) != here
+        } else {
+            let taken = self.thread.compare_exchange(0, here, Relaxed, Relaxed);
+            taken.is_ok()
+        };
         if is_outermost {
             let flags = self.flags.load(Relaxed);
             if flags & DROPPED != 0 {
@@ -126,7 +131,7 @@ impl BodyUpload {
     }
 
     pub(crate) fn enter(&self) -> Option<Scope> {
-        self.0.enter()
+        self.0.enter(false)
     }
 }
 
@@ -168,9 +173,11 @@ fn leave(before: Option<UploadRef>, is_outermost: bool) {
     let Ok(Some(upload)) = SERVED.try_with(|served| served.replace(before)) else {
         return;
     };
-    if is_outermost {
-        upload.thread.store(0, Relaxed);
-    }
+    let is_outermost = is_outermost && {
+        let left = &upload.thread;
+        let left = left.compare_exchange(this_thread(), 0, Relaxed, Relaxed);
+        left.is_ok()
+    };
     let flags = upload.flags.load(Acquire);
     if flags == 0 {
         return;
@@ -204,28 +211,46 @@ mod tests {
         })))
     }
 
-    /// Two threads serve one upload, and the second one leaves first.
+    /// A call runs on one thread, and a body of its response on another: the thread of the call
+    /// serves the upload, until the call leaves.
     #[test]
-    fn a_thread_that_has_not_left_serves_its_upload() {
-        let upload = upload();
-        let here = upload.enter();
-        let there = upload.clone();
-        thread::spawn(move || drop(there.enter())).join().unwrap();
-        assert!(upload.is_served());
-        drop(here);
-        assert!(!upload.is_served());
+    fn the_thread_of_the_call_serves_the_upload() {
+        for is_body_first in [false, true] {
+            let upload = upload();
+            let body = |upload: UploadRef| {
+                let (enters, entered) = mpsc::channel();
+                let (leaves, may_leave) = mpsc::channel();
+                let thread = thread::spawn(move || {
+                    let scope = upload.enter(false);
+                    enters.send(()).unwrap();
+                    may_leave.recv().unwrap();
+                    drop(scope);
+                });
+                entered.recv().unwrap();
+                (thread, leaves)
+            };
+            let first = is_body_first.then(|| body(upload.clone()));
+            let call = upload.enter(true);
+            let (thread, leaves) = first.unwrap_or_else(|| body(upload.clone()));
+            assert!(upload.is_served());
+            leaves.send(()).unwrap();
+            thread.join().unwrap();
+            assert!(upload.is_served());
+            drop(call);
+            assert!(!upload.is_served());
+        }
     }
 
     /// Two threads serve one upload, and the second one leaves last.
     #[test]
     fn a_thread_that_has_left_serves_no_upload() {
         let upload = upload();
-        let here = upload.enter();
+        let here = upload.enter(true);
         let (enters, entered) = mpsc::channel();
         let (leaves, may_leave) = mpsc::channel();
         let there = upload.clone();
         let other = thread::spawn(move || {
-            let scope = there.enter();
+            let scope = there.enter(true);
             enters.send(()).unwrap();
             may_leave.recv().unwrap();
             drop(scope);

@@ -249,3 +249,26 @@ async fn keys_are_in_the_metrics_only_if_asked_for() {
         assert!(page.contains(line), "{line}\nis not in\n{page}");
     }
 }
+
+/// The gate of a family has no thresholds of its own: only the breakers show theirs.
+#[cfg(feature = "metrics")]
+#[tokio::test(start_paused = true)]
+async fn the_gate_of_a_family_shows_no_thresholds() {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let breakers = CircuitBreakers::<String>::new(settings())
+        .unwrap()
+        .keys_in_metrics()
+        .by_head(|head| Some(head.path().to_owned()));
+    let mut service = CircuitBreakersLayer::new(breakers).layer(answers(|| ok(Script::default())));
+    drop(service.call(get()).await.unwrap());
+    let page = handle.render();
+    let thresholds = page
+        .lines()
+        .filter(|line| line.starts_with("seawall_circuit_threshold{"));
+    let keys: Vec<_> = thresholds.map(|line| line.contains("key=")).collect();
+    assert_eq!(keys, [true; 3], "{page}");
+}

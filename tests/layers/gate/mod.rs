@@ -7,6 +7,7 @@ mod contract;
 mod differential;
 mod endings;
 mod panics_of_policies;
+mod queued;
 mod untracked;
 
 pub(crate) use self::calls::told;

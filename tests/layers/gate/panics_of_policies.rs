@@ -11,10 +11,10 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use seawall::policy::{Admission, NoWait, Policy, RequestKind, WaitFor};
+use seawall::policy::{Admission, Mode, NoWait, Policy, RequestKind, Switch, WaitFor};
 use seawall::{
-    CatchPanic, Completion, ConcurrencyLimit, ConcurrencyLimitSettings, GateLayer, Outcome, Reason,
-    Rejection, RequestBody, RequestLimit, Timeout, TimeoutLayer,
+    CatchPanic, CatchPanicLayer, Completion, ConcurrencyLimit, ConcurrencyLimitSettings, GateLayer,
+    Outcome, Reason, Rejection, RequestBody, RequestLimit, Timeout, TimeoutLayer,
 };
 use tokio_test::assert_pending;
 use tokio_test::task::spawn;
@@ -559,4 +559,22 @@ async fn a_panic_of_a_service_that_is_cloned_is_answered() {
         ends(Outcome::Panicked, Completion::Panicked)
     );
     assert_eq!(limit.queued(), 0);
+}
+
+/// Without isolation for the request, the caller gets the panic of the handler.
+#[tokio::test(start_paused = true)]
+async fn a_panic_that_is_not_isolated_reaches_the_caller() {
+    let (ends, off) = (Ends(Ending::PollPanics), Switch::new(Mode::Off));
+    let exempt = CatchPanicLayer::new().exempt(|_| true);
+    let switched = CatchPanicLayer::new().switched_by(off);
+    let none = GateLayer::from_policy(None::<CatchPanic>);
+    let calls = [
+        exempt.layer(ends.clone()).call(get()).map(drop).boxed(),
+        switched.layer(ends.clone()).call(get()).map(drop).boxed(),
+        none.layer(ends).call(get()).map(drop).boxed(),
+    ];
+    for call in calls {
+        let payload = AssertUnwindSafe(call).catch_unwind().await.unwrap_err();
+        assert_eq!(payload.downcast_ref(), Some(&"scripted"));
+    }
 }

@@ -33,37 +33,26 @@ pin_project! {
         // `None` when it has ended.
         #[pin]
         body: Option<B>,
-        guard: BodyGuard<P, HttpRequest>,
-        // The bytes that are still expected, if a policy needs the completion of the request.
-        promised: Promised<P>,
-        // Classifies the response at its end.
-        at_end: AtEndOf<P>,
-        // The request body, if a policy limits it.
-        upload: UploadOf<P>,
+        carried: Carried<P>,
     }
 }
 
-pub(crate) type AtEndOf<P> =
-    <<NeedsOf<P, HttpRequest> as Needs>::Settle as Choice>::Maybe<Box<AtEnd>>;
 /// A policy limits the request body.
 type Uploads<P> = <NeedsOf<P, HttpRequest> as Needs>::Limit;
 /// A policy needs the outcome.
 type Settles<P> = <NeedsOf<P, HttpRequest> as Needs>::Settle;
-
-pub(crate) type Promised<P> =
-    <<NeedsOf<P, HttpRequest> as Needs>::Completion as Choice>::Maybe<u64>;
-
-pub(crate) type UploadOf<P> = <Uploads<P> as Choice>::Maybe<BodyUpload>;
-
 /// A policy needs the completion.
 type Completes<P> = <NeedsOf<P, HttpRequest> as Needs>::Completion;
 
 /// The state that a response body carries.
 pub(crate) struct Carried<P: Policy<HttpRequest>> {
     pub(crate) guard: BodyGuard<P, HttpRequest>,
-    pub(crate) promised: Promised<P>,
-    pub(crate) at_end: AtEndOf<P>,
-    pub(crate) upload: UploadOf<P>,
+    /// The bytes that are still expected.
+    pub(crate) promised: <Completes<P> as Choice>::Maybe<u64>,
+    /// Classifies the response at its end.
+    pub(crate) at_end: <Settles<P> as Choice>::Maybe<Box<AtEnd>>,
+    /// The request body.
+    pub(crate) upload: <Uploads<P> as Choice>::Maybe<BodyUpload>,
 }
 
 // === impl Carried ===
@@ -72,18 +61,28 @@ impl<P: Policy<HttpRequest>> Default for Carried<P> {
     #[inline(always)]
     fn default() -> Self {
         Self {
-            guard: BodyGuard::<P, HttpRequest>::default(),
-            promised: Promised::<P>::default(),
-            at_end: AtEndOf::<P>::default(),
-            upload: UploadOf::<P>::default(),
+            guard: Default::default(),
+            promised: Default::default(),
+            at_end: Default::default(),
+            upload: Default::default(),
         }
     }
 }
 
 impl<P: Policy<HttpRequest>> Carried<P> {
+    #[inline(always)]
+    fn guard(&mut self) -> Option<&mut Guard<P, HttpRequest>> {
+        InBody::<NeedsOf<P, HttpRequest>>::get(&mut self.guard)
+    }
+
+    #[inline(always)]
+    fn take_guard(&mut self) -> Option<Guard<P, HttpRequest>> {
+        InBody::<NeedsOf<P, HttpRequest>>::take(&mut self.guard)
+    }
+
     /// The parts of the gate that the policies use for the body.
     pub(crate) fn parts(&mut self) -> Parts<'_> {
-        match InBody::<NeedsOf<P, HttpRequest>>::get(&mut self.guard) {
+        match self.guard() {
             Some(guard) => guard.parts(),
             None => Parts::default(),
         }
@@ -92,8 +91,48 @@ impl<P: Policy<HttpRequest>> Carried<P> {
     /// Returns whether there is a reason to watch the body.
     #[inline(always)]
     pub(crate) fn is_any(&mut self) -> bool {
-        InBody::<NeedsOf<P, HttpRequest>>::get(&mut self.guard).is_some()
-            || Uploads::<P>::get(&mut self.upload).is_some()
+        self.guard().is_some() || Uploads::<P>::get(&mut self.upload).is_some()
+    }
+
+    /// Lends the state of the request body to the code that runs on this thread.
+    #[inline(always)]
+    fn enter(&mut self) -> <Uploads<P> as Choice>::Maybe<Scope> {
+        match Uploads::<P>::get(&mut self.upload).and_then(|upload| upload.enter()) {
+            Some(scope) => Uploads::<P>::some(scope),
+            None => Default::default(),
+        }
+    }
+
+    /// Counts `sent` bytes, and returns whether all bytes that an HTTP/1 response declares are
+    /// sent.
+    #[inline(always)]
+    fn is_delivered(&mut self, sent: u64) -> bool {
+        let left = Completes::<P>::get(&mut self.promised);
+        let left = left.or_else(|| Some(&mut Settles::<P>::get(&mut self.at_end)?.left));
+        match left {
+            Some(left) if *left != u64::MAX => {
+                *left = left.saturating_sub(sent);
+                *left == 0
+            }
+            _ => false,
+        }
+    }
+
+    /// Every frame is delivered: settles and releases the tokens. After a large frame, they are
+    /// released when the body is dropped: hyper keeps a frame that its client does not read.
+    #[inline(always)]
+    fn complete(&mut self, is_large: bool) {
+        let at_end = Settles::<P>::take(&mut self.at_end);
+        if let Some(guard) = self.guard() {
+            if const { Settles::<P>::IS } && !guard.is_settled() {
+                settle_at_end(guard, at_end);
+            }
+            if is_large {
+                guard.set_delivered();
+            } else {
+                guard.isolated(|guard| guard.release(Completion::Complete));
+            }
+        }
     }
 }
 
@@ -104,10 +143,7 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
     pub(super) fn new(body: B, carried: Carried<P>) -> Self {
         Self {
             body: Some(body),
-            guard: carried.guard,
-            promised: carried.promised,
-            at_end: carried.at_end,
-            upload: carried.upload,
+            carried,
         }
     }
 
@@ -128,10 +164,11 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         let Some(body) = this.body.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let _scope = enter::<P>(this.upload);
+        let carried = this.carried;
+        let _scope = carried.enter();
         let mut _listening = <Settles<P> as Choice>::Maybe::<Listening>::default();
         if const { Settles::<P>::IS } {
-            if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
+            if let Some(guard) = carried.guard() {
                 if !guard.is_settled() {
                     _listening = Settles::<P>::some(Listening::new(guard.report()));
                 }
@@ -141,58 +178,46 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
             match panic::catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx))) {
                 Ok(polled) => polled,
                 Err(payload) => {
-                    let guard = InBody::<NeedsOf<P, HttpRequest>>::take(this.guard);
-                    return Poll::Ready(Some(Err(panicked(this.body, guard, payload))));
+                    let error = panicked(this.body, carried.take_guard(), payload);
+                    return Poll::Ready(Some(Err(error)));
                 }
             }
         } else {
-            if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
+            if let Some(guard) = carried.guard() {
                 guard.set_running(true);
             }
             let polled = body.poll_frame(cx);
-            if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
+            if let Some(guard) = carried.guard() {
                 guard.set_running(false);
             }
             polled
         };
         match polled {
             Poll::Pending => {
-                if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
+                if let Some(guard) = carried.guard() {
                     guard.keep_report();
                 }
                 Poll::Pending
             }
             Poll::Ready(Some(Ok(frame))) => {
                 if const { Settles::<P>::IS } {
-                    if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
+                    if let Some(guard) = carried.guard() {
                         if !guard.is_settled() {
                             guard.keep_report();
-                            settle_at_trailers(guard, this.at_end, &frame);
+                            settle_at_trailers(carried, &frame);
                         }
                     }
                 }
-                let is_done = match InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
-                    Some(guard) => guard.is_done(),
-                    None => true,
-                };
-                if !is_done {
+                if carried.guard().is_some_and(|guard| !guard.is_done()) {
                     let body = this.body.as_ref().as_pin_ref();
                     let is_last =
                         frame.is_trailers() || body.is_some_and(|body| body.is_end_stream());
                     let size = frame.data_ref().map_or(0, Buf::remaining) as u64;
-                    let is_delivered = delivered::<P>(this.promised, this.at_end, size);
+                    let is_delivered = carried.is_delivered(size);
                     if completes && (is_last || is_delivered) {
-                        let at_end = Settles::<P>::take(this.at_end);
-                        if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
-                            // Trailers, an error or a panic may still follow. The guard stays, and
-                            // its tokens are already released. Hyper keeps a large frame that its
-                            // client does not read: its tokens are released with the body.
-                            if size <= LARGE {
-                                complete(guard, at_end);
-                            } else {
-                                deliver(guard, at_end);
-                            }
-                        }
+                        // Trailers, an error or a panic may still follow. The guard stays, and its
+                        // tokens are already released.
+                        carried.complete(size > LARGE);
                     }
                     if is_last {
                         this.body.set(None);
@@ -203,16 +228,13 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
             Poll::Ready(None) => {
                 this.body.set(None);
                 if const { InBody::<NeedsOf<P, HttpRequest>>::IS } {
-                    let at_end = Settles::<P>::take(this.at_end);
-                    if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard) {
-                        complete(guard, at_end);
-                    }
+                    carried.complete(false);
                 }
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
                 this.body.set(None);
-                let guard = InBody::<NeedsOf<P, HttpRequest>>::take(this.guard);
+                let guard = carried.take_guard();
                 Poll::Ready(Some(Err(failed(guard, error.into()))))
             }
         }
@@ -220,25 +242,20 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
 
     /// Returns whether every byte that an HTTP/1 response declares is delivered.
     pub(super) fn is_delivered(&mut self) -> bool {
-        delivered::<P>(&mut self.promised, &mut self.at_end, 0)
+        self.carried.is_delivered(0)
     }
 
     /// Every frame is delivered: settles and releases the tokens.
     pub(super) fn complete(&mut self) {
-        if const { InBody::<NeedsOf<P, HttpRequest>>::IS } {
-            let at_end = Settles::<P>::take(&mut self.at_end);
-            if let Some(guard) = InBody::<NeedsOf<P, HttpRequest>>::get(&mut self.guard) {
-                complete(guard, at_end);
-            }
-        }
+        self.carried.complete(false);
     }
 
     /// Drops the body, because its time is over. Returns whether the caller caused it: the request
     /// body has failed, or the service waits for it.
     pub(super) fn drop_late(self: Pin<&mut Self>) -> bool {
         let mut this = self.project();
-        let _scope = enter::<P>(this.upload);
-        let guard = InBody::<NeedsOf<P, HttpRequest>>::get(this.guard);
+        let _scope = this.carried.enter();
+        let guard = this.carried.guard();
         let _listening = Listening::new(guard.map_or(Report::NOTHING, Guard::report));
         this.body.set(None);
         upload::is_callers_fault(true)
@@ -246,8 +263,7 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
 
     /// Settles and releases the tokens of a body that was dropped.
     pub(super) fn expire(self: Pin<&mut Self>, outcome: Outcome) {
-        let this = self.project();
-        if let Some(mut guard) = InBody::<NeedsOf<P, HttpRequest>>::take(this.guard) {
+        if let Some(mut guard) = self.project().carried.take_guard() {
             guard.finish(|guard| guard.expire(outcome), Completion::Failed);
         }
     }
@@ -272,43 +288,16 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
     }
 }
 
-/// Lends the state of the request body to the code that runs on this thread.
-#[inline(always)]
-fn enter<P: Policy<HttpRequest>>(upload: &mut UploadOf<P>) -> <Uploads<P> as Choice>::Maybe<Scope> {
-    match Uploads::<P>::get(upload).and_then(|upload| upload.enter()) {
-        Some(scope) => Uploads::<P>::some(scope),
-        None => Default::default(),
-    }
-}
-
-/// Counts `sent` bytes, and returns whether all declared bytes are sent.
-#[inline(always)]
-fn delivered<P: Policy<HttpRequest>>(
-    promised: &mut Promised<P>,
-    at_end: &mut AtEndOf<P>,
-    sent: u64,
-) -> bool {
-    let left = Completes::<P>::get(promised);
-    let left = left.or_else(|| Some(&mut Settles::<P>::get(at_end)?.left));
-    match left {
-        Some(left) if *left != u64::MAX => {
-            *left = left.saturating_sub(sent);
-            *left == 0
-        }
-        _ => false,
-    }
-}
-
 /// The outcome of a call whose head had none, from the trailers.
 #[cold]
 #[inline(never)]
-fn settle_at_trailers<P: Policy<HttpRequest>, D>(
-    guard: &mut Guard<P, HttpRequest>,
-    at_end: &mut AtEndOf<P>,
-    frame: &Frame<D>,
-) {
-    if let Some(trailers) = frame.trailers_ref() {
-        let outcome = match Settles::<P>::take(at_end) {
+fn settle_at_trailers<P: Policy<HttpRequest>, D>(carried: &mut Carried<P>, frame: &Frame<D>) {
+    let Some(trailers) = frame.trailers_ref() else {
+        return;
+    };
+    let at_end = Settles::<P>::take(&mut carried.at_end);
+    if let Some(guard) = carried.guard() {
+        let outcome = match at_end {
             Some(at_end) => Some(judge(guard, *at_end, Some(trailers))),
             None => grpc::outcome(trailers),
         };
@@ -332,25 +321,6 @@ fn judge<P: Policy<HttpRequest>>(
     let outcome = at_end.outcome(trailers);
     guard.set_running(false);
     outcome
-}
-
-/// The body is complete.
-#[inline(always)]
-fn complete<P: Policy<HttpRequest>>(guard: &mut Guard<P, HttpRequest>, at_end: Option<Box<AtEnd>>) {
-    if const { Settles::<P>::IS } && !guard.is_settled() {
-        settle_at_end(guard, at_end);
-    }
-    guard.isolated(|guard| guard.release(Completion::Complete));
-}
-
-/// The last frame is large: settles the tokens. They are released when the body is dropped.
-#[cold]
-#[inline(never)]
-fn deliver<P: Policy<HttpRequest>>(guard: &mut Guard<P, HttpRequest>, at_end: Option<Box<AtEnd>>) {
-    if const { Settles::<P>::IS } && !guard.is_settled() {
-        settle_at_end(guard, at_end);
-    }
-    guard.set_delivered();
 }
 
 #[cold]

@@ -77,7 +77,7 @@ where
     ) {
         // The guard stays in the future while foreign code runs, which may panic.
         if let Some(held) = InFuture::<NeedsOf<P, PlainRequest<Req>>>::get(guard) {
-            if const { <NeedsOf<P, PlainRequest<Req>> as Needs>::Settle::IS } {
+            if const { NeedsOf::<P, PlainRequest<Req>>::SETTLE } {
                 let outcome = outcome(&self.results, result);
                 let outcome = crate::upload::judged(outcome, true);
                 held.settle(outcome);

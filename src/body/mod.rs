@@ -141,7 +141,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
         let mut this = self.project();
-        if const { !<NeedsOf<P, HttpRequest> as Needs>::Ending::IS } {
+        if const { !NeedsOf::<P, HttpRequest>::ENDING } {
             if let SourceProj::Passing { watched } = this.source.as_mut().project() {
                 return watched.poll_frame(cx, true);
             }
@@ -156,7 +156,7 @@ where
             }
             SourceProj::Over => return Poll::Ready(None),
         };
-        if const { <NeedsOf<P, HttpRequest> as Needs>::Ending::IS } {
+        if const { NeedsOf::<P, HttpRequest>::ENDING } {
             let clock = <NeedsOf<P, HttpRequest> as Needs>::Ending::get(this.clock);
             if let Some(clock) = clock {
                 if is_over(&this.source, &polled, clock, cx) {

@@ -174,7 +174,7 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
                 }
             }
         }
-        let polled = if const { <NeedsOf<P, HttpRequest> as Needs>::Isolation::IS } {
+        let polled = if const { NeedsOf::<P, HttpRequest>::ISOLATION } {
             match panic::catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx))) {
                 Ok(polled) => polled,
                 Err(payload) => {
@@ -313,7 +313,7 @@ fn judge<P: Policy<HttpRequest>>(
     at_end: AtEnd,
     trailers: Option<&HeaderMap>,
 ) -> Outcome {
-    if const { <NeedsOf<P, HttpRequest> as Needs>::Isolation::IS } {
+    if const { NeedsOf::<P, HttpRequest>::ISOLATION } {
         let judged = panic::catch_unwind(AssertUnwindSafe(|| at_end.outcome(trailers)));
         return judged.unwrap_or_else(|payload| guard.caught(payload));
     }

@@ -26,9 +26,7 @@ use crate::upload::Listening;
 /// Whether a gate calls [`GateFuture::start`] for a request that does not wait. The others do not
 /// compile it.
 pub(super) const fn starts<P: Policy<R>, R: RequestKind>() -> bool {
-    <NeedsOf<P, R> as Needs>::Limit::IS
-        || <NeedsOf<P, R> as Needs>::Deadline::IS
-        || <NeedsOf<P, R> as Needs>::Polls::IS
+    NeedsOf::<P, R>::LIMIT || NeedsOf::<P, R>::DEADLINE || NeedsOf::<P, R>::POLLS
 }
 
 impl<S, Req, P, X> GateFuture<S, Req, P, X>
@@ -60,7 +58,7 @@ where
             let polls = polls::begin::<P, X::Kind>();
             Ok((service.call(request), kept, polls))
         };
-        let started = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
+        let started = if const { NeedsOf::<P, X::Kind>::ISOLATION } {
             match panic::catch_unwind(AssertUnwindSafe(start)) {
                 Ok(started) => started,
                 Err(payload) => {
@@ -106,7 +104,7 @@ where
             guard.set_running(true);
         }
         let poll = || parked.wait.poll_token(cx);
-        let polled = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
+        let polled = if const { NeedsOf::<P, X::Kind>::ISOLATION } {
             panic::catch_unwind(AssertUnwindSafe(poll))
         } else {
             Ok(poll())
@@ -263,10 +261,10 @@ where
         let (protocol, memo) = (this.protocol, *this.memo);
         let kept = std::mem::take(this.kept);
         let responder = responder(shared);
-        let closes = const { <NeedsOf<P, X::Kind> as Needs>::Ending::IS }
+        let closes = const { NeedsOf::<P, X::Kind>::ENDING }
             && shared.policy.parts(None).closes_connections();
         let memo = if closes { X::closing(memo) } else { memo };
-        let isolation = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
+        let isolation = if const { NeedsOf::<P, X::Kind>::ISOLATION } {
             shared.policy.parts(None).isolation
         } else {
             None

@@ -48,8 +48,8 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             let asks = const {
-                <NeedsOf<P, X::Kind> as Needs>::Settle::IS
-                    || <NeedsOf<P, X::Kind> as Needs>::Limit::IS
+                NeedsOf::<P, X::Kind>::SETTLE
+                    || NeedsOf::<P, X::Kind>::LIMIT
             };
             // After a response over HTTP there is no guard. After one over `Plain`, the guard needs
             // no further call.
@@ -211,7 +211,7 @@ where
                     let mut polling = Polling::begin::<P, X::Kind>(this.polls);
                     let _scope = kept.enter();
                     let _listening = listen::<P, X::Kind>(guard);
-                    if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
+                    if const { NeedsOf::<P, X::Kind>::ISOLATION } {
                         // The response is wrapped inside the closure, so that it is moved out once
                         // and as a whole.
                         let poll = || {
@@ -220,7 +220,7 @@ where
                             let Poll::Ready(result) = &mut polled else {
                                 return Ok(Poll::Pending);
                             };
-                            if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
+                            if const { NeedsOf::<P, X::Kind>::LIMIT } {
                                 if let Some(rejection) = kept.overrun() {
                                     return Err(rejection);
                                 }
@@ -247,7 +247,7 @@ where
                         let mut polled = future.poll(cx);
                         slow.end::<P, X::Kind>(guard);
                         if let Poll::Ready(result) = &mut polled {
-                            if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
+                            if const { NeedsOf::<P, X::Kind>::LIMIT } {
                                 if let Some(rejection) = kept.overrun() {
                                     self.as_mut().end(End::Rejected(rejection));
                                     continue;
@@ -265,7 +265,7 @@ where
                     }
                     polling.pend();
                     drop(polling);
-                    if const { !<NeedsOf<P, X::Kind> as Needs>::Deadline::IS } {
+                    if const { !NeedsOf::<P, X::Kind>::DEADLINE } {
                         return Poll::Pending;
                     }
                     match <NeedsOf<P, X::Kind> as Needs>::Deadline::get(timer) {
@@ -326,7 +326,7 @@ impl<F, Q, P> State<F, Q, P> {
 fn listen<P: Policy<R>, R: RequestKind>(
     guard: &mut FutureGuard<P, R>,
 ) -> <<NeedsOf<P, R> as Needs>::Settle as Choice>::Maybe<Listening> {
-    if const { <NeedsOf<P, R> as Needs>::Settle::IS } {
+    if const { NeedsOf::<P, R>::SETTLE } {
         <NeedsOf<P, R> as Needs>::Settle::some(Listening::new(report::<P, R>(guard)))
     } else {
         Default::default()

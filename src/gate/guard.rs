@@ -86,12 +86,12 @@ impl Flags {
 // === impl Guard ===
 
 impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
-    const SETTLES: bool = <NeedsOf<P, R> as Needs>::Settle::IS;
-    const RELEASES: bool = <NeedsOf<P, R> as Needs>::Release::IS;
+    const SETTLES: bool = NeedsOf::<P, R>::SETTLE;
+    const RELEASES: bool = NeedsOf::<P, R>::RELEASE;
     pub(super) const OWES: bool = Self::SETTLES || Self::RELEASES;
     /// Whether the gate must know if the call unwinds. With isolation it knows without a mark.
-    pub(super) const MARKS: bool = (Self::SETTLES || <NeedsOf<P, R> as Needs>::Completion::IS)
-        && !<NeedsOf<P, R> as Needs>::Isolation::IS;
+    pub(super) const MARKS: bool =
+        (Self::SETTLES || NeedsOf::<P, R>::COMPLETION) && !NeedsOf::<P, R>::ISOLATION;
 
     /// Makes a guard under which foreign code is about to run.
     #[inline(always)]
@@ -212,7 +212,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     #[cfg(feature = "http")]
     #[inline(always)]
     pub(crate) fn on_head<B>(&mut self, response: &mut http::Response<B>) {
-        if const { <NeedsOf<P, R> as Needs>::Settle::IS } {
+        if const { NeedsOf::<P, R>::SETTLE } {
             let mut head = ResponseHeadMut::new(response);
             self.shared.policy.on_head(&mut self.token, &mut head);
         }
@@ -261,7 +261,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     /// nothing.
     #[inline(always)]
     pub(crate) fn isolated(&mut self, call: impl FnOnce(&mut Self)) {
-        if const { <NeedsOf<P, R> as Needs>::Isolation::IS && !P::IS_OURS } {
+        if const { NeedsOf::<P, R>::ISOLATION && !P::IS_OURS } {
             if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| call(self))) {
                 self.caught(payload);
             }
@@ -294,7 +294,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
 
     #[inline(always)]
     fn is_delivered(&mut self) -> bool {
-        let is_needed = const { <NeedsOf<P, R> as Needs>::Completion::IS };
+        let is_needed = const { NeedsOf::<P, R>::COMPLETION };
         is_needed && self.owes(Flags::DELIVERED)
     }
 

@@ -118,7 +118,7 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        if const { !<NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
+        if const { !NeedsOf::<P, X::Kind>::ISOLATION } {
             return self.inner.poll_ready(cx);
         }
         if self.unready.is_some() {
@@ -141,29 +141,29 @@ where
         reason = "each kind of gate has its way to the one call"
     )]
     fn call(&mut self, request: Req) -> Self::Future {
-        if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } && self.unready.is_some() {
+        if const { NeedsOf::<P, X::Kind>::ISOLATION } && self.unready.is_some() {
             let rejection = self.reject_unready::<Req>(&request);
             return self.reject(request, rejection);
         }
         // An answer after the end of the request needs these properties.
         let memo = if const {
-            <NeedsOf<P, X::Kind> as Needs>::Isolation::IS
-                || <NeedsOf<P, X::Kind> as Needs>::Deadline::IS
-                || <NeedsOf<P, X::Kind> as Needs>::Limit::IS
+            NeedsOf::<P, X::Kind>::ISOLATION
+                || NeedsOf::<P, X::Kind>::DEADLINE
+                || NeedsOf::<P, X::Kind>::LIMIT
         } {
             X::inspect(&request)
         } else {
             X::glance(&request)
         };
         // This calls foreign code, and so comes before there is a token.
-        let length = if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
+        let length = if const { NeedsOf::<P, X::Kind>::LIMIT } {
             X::Kept::length(&request)
         } else {
             0
         };
         let shared = &*self.shared;
         let admit = || X::with_head(&request, memo, |head| shared.policy.admit(head));
-        let admission = if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS && !P::IS_OURS } {
+        let admission = if const { NeedsOf::<P, X::Kind>::ISOLATION && !P::IS_OURS } {
             match panic::catch_unwind(AssertUnwindSafe(admit)) {
                 Ok(admission) => admission,
                 Err(payload) => {
@@ -186,7 +186,7 @@ where
                 return self.reject(request, rejection);
             }
         };
-        let counts = const { !<NeedsOf<P, X::Kind> as Needs>::Isolation::IS };
+        let counts = const { !NeedsOf::<P, X::Kind>::ISOLATION };
         if counts && polls::counts::<P, X::Kind>() {
             return self.call_early(request, Early::Start(token));
         }
@@ -195,7 +195,7 @@ where
             Some(token) => shared.policy.parts(Some(token)),
             None => Parts::default(),
         };
-        if const { <NeedsOf<P, X::Kind> as Needs>::Deadline::IS }
+        if const { NeedsOf::<P, X::Kind>::DEADLINE }
             && parts.deadline.is_some_and(timer::is_set_early)
         {
             return self.call_early(request, Early::Start(token));
@@ -205,7 +205,7 @@ where
         #[cfg(feature = "http")]
         let mut max = u64::MAX;
         #[cfg(feature = "http")]
-        if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
+        if const { NeedsOf::<P, X::Kind>::LIMIT } {
             if let Some((bounds, most)) = parts.limit {
                 if !bounds.fits(length, most) {
                     return self.call_early(request, Early::Start(token));
@@ -213,7 +213,7 @@ where
                 max = most;
             }
         }
-        let kept = if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
+        let kept = if const { NeedsOf::<P, X::Kind>::LIMIT } {
             X::Kept::sent(&parts, length)
         } else {
             X::Kept::default()
@@ -224,7 +224,7 @@ where
         let guarded = |token| {
             InFuture::<NeedsOf<P, X::Kind>>::some(Guard::running(self.shared.clone(), token))
         };
-        if const { <NeedsOf<P, X::Kind> as Needs>::Isolation::IS } {
+        if const { NeedsOf::<P, X::Kind>::ISOLATION } {
             let (mut guard, unguarded) = match token {
                 Some(token) if const { Owed::<NeedsOf<P, X::Kind>>::IS } => (guarded(token), None),
                 token => (FutureGuard::<P, X::Kind>::default(), token),
@@ -256,7 +256,7 @@ where
             }
         } else {
             // The code that answers for a body that was ended has the guard.
-            let is_limited = const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } && length != 0;
+            let is_limited = const { NeedsOf::<P, X::Kind>::LIMIT } && length != 0;
             let is_guarded = const { InCall::<NeedsOf<P, X::Kind>>::IS } || is_limited;
             let mut guard = match token {
                 Some(token) if is_guarded => guarded(token),
@@ -297,7 +297,7 @@ impl<S, P, X> Gate<S, P, X> {
         P: Policy<X::Kind>,
         P::Wait: WaitWith<S>,
     {
-        if const { <NeedsOf<P, X::Kind> as Needs>::Limit::IS } {
+        if const { NeedsOf::<P, X::Kind>::LIMIT } {
             return self.call_early(request, Early::Reject(rejection));
         }
         let (memo, kept) = (X::inspect(&request), X::Kept::default());
@@ -415,7 +415,7 @@ where
     X: Protocol<Req, P>,
     P: Policy<X::Kind>,
 {
-    if const { !<NeedsOf<P, X::Kind> as Needs>::Deadline::IS } {
+    if const { !NeedsOf::<P, X::Kind>::DEADLINE } {
         return TimerOf::<P, X::Kind>::default();
     }
     let mut timer = Timer::new(parts.deadline);

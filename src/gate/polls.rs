@@ -28,7 +28,7 @@ pub(super) struct SlowPolling(Option<Duration>);
 /// Returns whether requests that wait for their first poll count now: while a lag shedder watches.
 #[inline(always)]
 pub(super) fn counts<P: Policy<R>, R: RequestKind>() -> bool {
-    let measures = const { <NeedsOf<P, R> as Needs>::Polls::IS };
+    let measures = const { NeedsOf::<P, R>::POLLS };
     measures && lag_monitor::is_watched()
 }
 
@@ -49,7 +49,7 @@ pub(super) fn begin<P: Policy<R>, R: RequestKind>() -> PollsOf<P, R> {
 impl Polling {
     #[inline(always)]
     pub(super) fn begin<P: Policy<R>, R: RequestKind>(unpolled: &mut PollsOf<P, R>) -> Self {
-        if const { <NeedsOf<P, R> as Needs>::Polls::IS } {
+        if const { NeedsOf::<P, R>::POLLS } {
             let is_first = <NeedsOf<P, R> as Needs>::Polls::get(unpolled).is_some();
             if is_first {
                 *unpolled = PollsOf::<P, R>::default();
@@ -89,7 +89,7 @@ impl Drop for Polling {
 impl SlowPolling {
     #[inline(always)]
     pub(super) fn begin<P: Policy<R>, R: RequestKind>(guard: &mut FutureGuard<P, R>) -> Self {
-        if const { !<NeedsOf<P, R> as Needs>::SlowPolls::IS } {
+        if const { !NeedsOf::<P, R>::SLOW_POLLS } {
             return Self(None);
         }
         let guard = InFuture::<NeedsOf<P, R>>::get(guard);
@@ -100,7 +100,7 @@ impl SlowPolling {
     /// It comes before the guard moves into the response body.
     #[inline(always)]
     pub(super) fn end<P: Policy<R>, R: RequestKind>(self, guard: &mut FutureGuard<P, R>) {
-        if const { !<NeedsOf<P, R> as Needs>::SlowPolls::IS } {
+        if const { !NeedsOf::<P, R>::SLOW_POLLS } {
             return;
         }
         let (Some(begun), Some(guard)) = (self.0, InFuture::<NeedsOf<P, R>>::get(guard)) else {

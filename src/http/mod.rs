@@ -175,7 +175,7 @@ where
         };
         let goes_on = if let Ok(response) = result {
             let goes_on = head_is_here(response, memo, held, timer, &mut carried);
-            if const { <NeedsOf<P, HttpRequest> as Needs>::Ending::IS } {
+            if const { NeedsOf::<P, HttpRequest>::ENDING } {
                 let parts = held.parts();
                 if parts.cutoff.is_some_and(Cutoff::closes) && !memo.is_http2() {
                     close_connection(response);
@@ -235,7 +235,7 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
     // Over HTTP/2, hyper sends the body of such a response too.
     let has_no_body = !memo.is_http2() && (memo.has(Memo::HEAD) || has_no_content);
     let is_over = has_no_body || response.body().is_end_stream();
-    if const { <NeedsOf<P, HttpRequest> as Needs>::Settle::IS } {
+    if const { NeedsOf::<P, HttpRequest>::SETTLE } {
         match verdict(response, memo, is_over, guard) {
             Verdict::Rejected(outcome) => guard.settle(outcome),
             Verdict::Now(outcome) => {
@@ -257,20 +257,18 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
         guard.release(Completion::Complete);
         return false;
     }
-    if const { <NeedsOf<P, HttpRequest> as Needs>::Limit::IS } && memo.has(Memo::GRPC) {
+    if const { NeedsOf::<P, HttpRequest>::LIMIT } && memo.has(Memo::GRPC) {
         // The outcome is in the trailers, which this gate or an outer gate reads.
         if let Some(upload) = BodyUpload::served() {
             carried.carried.upload = <NeedsOf<P, HttpRequest> as Needs>::Limit::some(upload);
         }
     }
-    if const { <NeedsOf<P, HttpRequest> as Needs>::Completion::IS } {
+    if const { NeedsOf::<P, HttpRequest>::COMPLETION } {
         let promised = promised(response, memo);
         carried.carried.promised = <NeedsOf<P, HttpRequest> as Needs>::Completion::some(promised);
     }
-    let is_watched = const {
-        <NeedsOf<P, HttpRequest> as Needs>::Isolation::IS
-            || <NeedsOf<P, HttpRequest> as Needs>::Ending::IS
-    };
+    let is_watched =
+        const { NeedsOf::<P, HttpRequest>::ISOLATION || NeedsOf::<P, HttpRequest>::ENDING };
     is_watched || !guard.is_done()
 }
 
@@ -313,7 +311,7 @@ fn failed<P: Policy<HttpRequest>>(
     guard: &mut Guard<P, HttpRequest>,
     classify: impl FnOnce() -> Option<Outcome>,
 ) {
-    if const { <NeedsOf<P, HttpRequest> as Needs>::Settle::IS } {
+    if const { NeedsOf::<P, HttpRequest>::SETTLE } {
         let outcome = classify().unwrap_or(Outcome::Failure);
         guard.settle(upload::judged(outcome, true));
     }

@@ -30,7 +30,8 @@ pub enum Yes {}
 #[derive(Debug)]
 pub enum No {}
 
-/// The parts of its gate that a policy needs.
+/// The parts of its gate that a policy needs, as types and as values.
+#[allow(missing_docs, reason = "the docs of a type are those of its value")]
 pub trait Needs: 'static {
     /// The gate calls `on_head` and `settle`.
     type Settle: Choice;
@@ -50,6 +51,16 @@ pub trait Needs: 'static {
     type Polls: Choice;
     /// The gate reports polls of the inner future that take too long.
     type SlowPolls: Choice;
+
+    const SETTLE: bool = Self::Settle::IS;
+    const RELEASE: bool = Self::Release::IS;
+    const COMPLETION: bool = Self::Completion::IS;
+    const ISOLATION: bool = Self::Isolation::IS;
+    const DEADLINE: bool = Self::Deadline::IS;
+    const ENDING: bool = Self::Ending::IS;
+    const LIMIT: bool = Self::Limit::IS;
+    const POLLS: bool = Self::Polls::IS;
+    const SLOW_POLLS: bool = Self::SlowPolls::IS;
 }
 
 /// The gate must call `settle` or `release` for the token.

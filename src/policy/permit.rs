@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::thread;
 
-use super::needs::{Choice, Needs};
+use super::needs::Needs;
 use super::tuple::each;
 use super::{NeedsOf, Policy};
 use crate::outcome::{Completion, Outcome};
@@ -109,12 +109,12 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
             each::<R, P, _>(
                 &mut token,
                 |token| {
-                    if const { <NeedsOf<P, R> as Needs>::Settle::IS } {
+                    if const { NeedsOf::<P, R>::SETTLE } {
                         self.policy.settle(token, outcome);
                     }
                 },
                 |token| {
-                    if const { <NeedsOf<P, R> as Needs>::Release::IS } {
+                    if const { NeedsOf::<P, R>::RELEASE } {
                         self.policy.release(token, completion);
                     }
                 },
@@ -139,8 +139,7 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
 impl<P: Policy<R>, R: RequestKind> Drop for Permit<P, R> {
     #[inline(always)]
     fn drop(&mut self) {
-        let needs_an_end =
-            const { <NeedsOf<P, R> as Needs>::Settle::IS || <NeedsOf<P, R> as Needs>::Release::IS };
+        let needs_an_end = const { NeedsOf::<P, R>::SETTLE || NeedsOf::<P, R>::RELEASE };
         if needs_an_end && self.token.is_some() {
             self.drop_unsettled();
         }

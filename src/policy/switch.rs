@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Acquire, Ordering::Release};
 
-use super::{Admission, Choice, Needs, NeedsOf, Parts, Permit, Policy, Wait};
+use super::{Admission, Needs, NeedsOf, Parts, Permit, Policy, Wait};
 use crate::request::RequestKind;
 
 /// The mode of a [`Switched`] policy.
@@ -146,8 +146,8 @@ impl<P> Switched<P> {
 
 /// Whether the gate may end a request of the policy; a token is enough for that.
 const fn asks_the_gate<P: Policy<R>, R: RequestKind>() -> bool {
-    let limits = <NeedsOf<P, R> as Needs>::Deadline::IS || <NeedsOf<P, R> as Needs>::Limit::IS;
-    limits || <NeedsOf<P, R> as Needs>::Ending::IS || <NeedsOf<P, R> as Needs>::Isolation::IS
+    let limits = NeedsOf::<P, R>::DEADLINE || NeedsOf::<P, R>::LIMIT;
+    limits || NeedsOf::<P, R>::ENDING || NeedsOf::<P, R>::ISOLATION
 }
 
 impl<R: RequestKind, P: Policy<R>> Policy<R> for Switched<P> {

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::needs::{Choice, Needs};
+use super::needs::Needs;
 use super::{Admission, NeedsOf, NeverWaits, Parts, Permit, Policy, Wait, WaitWith};
 #[cfg(feature = "http")]
 use crate::http::head::ResponseHeadMut;
@@ -49,7 +49,7 @@ macro_rules! admit {
 /// Settles the members in order.
 macro_rules! settle {
     ($self:ident $token:ident $outcome:ident ($name:ident $n:tt)) => {
-        if const { <NeedsOf<$name, R> as Needs>::Settle::IS } {
+        if const { NeedsOf::<$name, R>::SETTLE } {
             if let Some(token) = &mut $token.$n {
                 $self.$n.settle(token, $outcome);
             }
@@ -67,7 +67,7 @@ macro_rules! settle {
 /// Releases the members in reverse order.
 macro_rules! release {
     ($self:ident $token:ident $completion:ident ($name:ident $n:tt)) => {
-        if const { <NeedsOf<$name, R> as Needs>::Release::IS } {
+        if const { NeedsOf::<$name, R>::RELEASE } {
             if let Some(token) = &mut $token.$n {
                 $self.$n.release(token, $completion);
             }
@@ -167,12 +167,12 @@ macro_rules! policies {
             #[cfg(feature = "http")]
             #[inline(always)]
             fn on_head(&self, token: &mut Self::Token, head: &mut ResponseHeadMut<'_>) {
-                $(if const { <NeedsOf<$first, R> as Needs>::Settle::IS } {
+                $(if const { NeedsOf::<$first, R>::SETTLE } {
                     if let Some(token) = &mut token.$n {
                         self.$n.on_head(token, head);
                     }
                 })+
-                if const { <NeedsOf<$last, R> as Needs>::Settle::IS } {
+                if const { NeedsOf::<$last, R>::SETTLE } {
                     if let Some(token) = &mut token.$m {
                         self.$m.on_head(token, head);
                     }

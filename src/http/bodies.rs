@@ -70,8 +70,8 @@ impl<P: Policy<HttpRequest>> CarriedBody<P> {
     ) {
         let mut is_bounded = parts.cutoff.is_some();
         if let Some(ending) = parts.ending {
-            is_bounded |= ending.progress.is_some();
-            if ending.has_deadline || ending.idle.is_some() {
+            is_bounded |= ending.bounds.progress.is_some();
+            if ending.bounds.has_deadline || ending.bounds.idle.is_some() {
                 let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
                 let is_callers = parts.has_callers_deadline();
                 let clock = BodyClock::new(ending, timer.as_deref(), is_callers, is_grpc);
@@ -228,7 +228,7 @@ where
     let bounds = Bounds {
         reporter: reporter.clone(),
         deadline: Ends::<P>::get(&mut clock).and_then(BodyClock::deadline),
-        progress: ending.and_then(|ending| ending.progress),
+        progress: ending.and_then(|ending| ending.bounds.progress),
         cutoff: cutoff.cloned(),
         is_callers: parts.has_callers_deadline(),
         is_grpc,

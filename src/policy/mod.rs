@@ -193,9 +193,9 @@ pub use self::needs::{
     Settled, SlowPolled, Timed, Yes,
 };
 pub(crate) use self::panics::Panics;
-#[cfg(feature = "http")]
-pub(crate) use self::parts::Ending;
 pub(crate) use self::parts::Isolation;
+#[cfg(feature = "http")]
+pub(crate) use self::parts::{BodyBounds, Ending};
 #[doc(hidden)]
 pub use self::parts::{Budget, Parts};
 pub use self::per_request::PerRequest;

@@ -54,11 +54,18 @@ pub struct Budget<'a> {
     pub(crate) is_exposed: bool,
 }
 
-/// The time of a response body.
+/// The policy that ends a response body, and its bounds.
 #[cfg(feature = "http")]
 #[derive(Clone, Copy)]
 pub(crate) struct Ending<'a> {
     pub(crate) reporter: &'a Reporter,
+    pub(crate) bounds: &'a BodyBounds,
+}
+
+/// The bounds for the time of a response body.
+#[cfg(feature = "http")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BodyBounds {
     /// The deadline of the head applies to the body too.
     pub(crate) has_deadline: bool,
     /// The longest time without a frame of the inner body.

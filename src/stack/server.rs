@@ -14,9 +14,9 @@ use crate::http::{HttpRequest, RequestHead};
 use crate::lag_shed::{LagShed, LagShedSnapshot};
 use crate::observe::Reporter;
 use crate::panic_report::PanicReport;
-use crate::policy::{Either, Exempt, Never, NeverWaits, Policy, Switch, Switched};
+use crate::policy::{BodyBounds, Either, Exempt, Never, NeverWaits, Policy, Switch, Switched};
 use crate::request_limit::{RequestLimit, RequestLimitSnapshot};
-use crate::timeout::{BodyBounds, BodyTimeout, Timeout, TimeoutSnapshot};
+use crate::timeout::{BodyTimeout, Timeout, TimeoutSnapshot};
 
 /// The recommended stack for a service; see the [module docs](super).
 ///

@@ -1,12 +1,10 @@
 //! The policy that bounds the time of response bodies.
 
-use std::time::Duration;
-
 use super::Timeout;
 #[cfg(doc)]
 use super::TimeoutLayer;
 use crate::observe::Reporter;
-use crate::policy::{Admission, Ended, Ending, NoWait, Parts, Policy};
+use crate::policy::{Admission, BodyBounds, Ended, Ending, NoWait, Parts, Policy};
 use crate::request::RequestKind;
 
 /// A policy that bounds the time of response bodies. The setters of [`TimeoutLayer`] make it.
@@ -14,17 +12,6 @@ use crate::request::RequestKind;
 pub struct BodyTimeout {
     reporter: Reporter,
     pub(super) bounds: BodyBounds,
-}
-
-/// The bounds for the time of a response body.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct BodyBounds {
-    /// The deadline of the head applies to the body too.
-    pub(crate) has_deadline: bool,
-    /// The longest time without a frame of the inner body.
-    pub(crate) idle: Option<Duration>,
-    /// The longest time without a frame that the connection takes.
-    pub(crate) progress: Option<Duration>,
 }
 
 // === impl BodyTimeout ===
@@ -58,9 +45,7 @@ impl<R: RequestKind> Policy<R> for BodyTimeout {
         Parts {
             ending: Some(Ending {
                 reporter: &self.reporter,
-                has_deadline: self.bounds.has_deadline,
-                idle: self.bounds.idle,
-                progress: self.bounds.progress,
+                bounds: &self.bounds,
             }),
             ..Parts::default()
         }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 #[cfg(feature = "http")]
-use super::{BodyBounds, BodyTimeout};
+use super::BodyTimeout;
 use super::{Timeout, TimeoutLayer};
 use crate::gate::GateLayer;
+#[cfg(feature = "http")]
+use crate::policy::BodyBounds;
 use crate::policy::PerRequest;
 #[cfg(feature = "http")]
 use crate::protocol::Http;

@@ -97,8 +97,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 #[cfg(feature = "http")]
-pub(crate) use self::body::BodyBounds;
-#[cfg(feature = "http")]
 pub use self::body::BodyTimeout;
 pub use self::settings::TimeoutSettings;
 use crate::clock;

@@ -261,11 +261,25 @@ impl CircuitBreaker {
     }
 }
 
+impl CircuitBreaker {
+    /// Replaces the settings by others that are checked, and returns those before. The caller
+    /// calls `follow_up`.
+    #[cfg(feature = "keyed")]
+    pub(super) fn replace(&self, settings: CircuitBreakerSettings) -> CircuitBreakerSettings {
+        self.current()
+            .replace(settings, |settings| self.publish(settings))
+    }
+}
+
 impl Configurable for CircuitBreaker {
     type Settings = CircuitBreakerSettings;
 
     fn current(&self) -> &Current<CircuitBreakerSettings> {
         &self.shared.settings
+    }
+
+    fn advance(&self) {
+        self.shared.end_half_open();
     }
 
     fn publish(&self, settings: &CircuitBreakerSettings) {

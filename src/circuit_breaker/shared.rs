@@ -142,6 +142,12 @@ impl Shared {
         self.report();
     }
 
+    /// Leaves a half-open state that is over by the present settings.
+    pub(super) fn end_half_open(&self) {
+        self.breaker.end_half_open(self);
+        self.report();
+    }
+
     pub(super) fn force(&self, to: Mode) {
         self.breaker.force(to, self);
         self.report();

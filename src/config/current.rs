@@ -31,6 +31,10 @@ pub(crate) trait Configurable {
 
     fn current(&self) -> &Current<Self::Settings>;
 
+    /// Makes the changes of state that are due under the present settings. It may call code of the
+    /// user.
+    fn advance(&self) {}
+
     /// Changes what requests read. It must not call code of the user, since the settings are
     /// locked.
     fn publish(&self, settings: &Self::Settings) {
@@ -51,6 +55,7 @@ pub(crate) trait Configurable {
         &self,
         change: impl FnOnce(Self::Settings) -> Self::Settings,
     ) -> Result<(), ConfigError> {
+        self.advance();
         let publish = |settings: &Self::Settings| self.publish(settings);
         let before = self.current().change(change, publish)?;
         drop(before);

@@ -56,6 +56,8 @@ pub(crate) struct Probe {
 pub(super) struct Thread {
     /// The result of `Queue::newest`; 0 is none.
     pub(super) newest: AtomicU64,
+    /// The number of marks so far.
+    pub(super) marks: AtomicU64,
     progressed: AtomicU64,
     /// The polls of handlers since the last reading: their number, nanoseconds, and squares in
     /// units of `SQUARE`, so that the squares of minutes fit.

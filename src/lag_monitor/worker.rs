@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::num::NonZeroU64;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{self, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -39,10 +39,12 @@ pub(crate) struct Worker {
 }
 
 /// The waker of a mark that awaits a turn of the driver. It is called right after the turn, and
-/// records the time. The mark is lost if nothing holds it any more.
-#[derive(Default)]
+/// records the time. The mark is lost if nothing holds it any more. The age of its thread's queue
+/// is then unknown.
 struct Mark {
     task: OnceLock<Waker>,
+    thread: Arc<Thread>,
+    number: u64,
 }
 
 /// A poll of a handler that is measured. The gate uses it.
@@ -101,21 +103,26 @@ impl Worker {
     ) -> Decision {
         let in_task = tokio::task::try_id().is_some();
         let call = probe.call(runtime, in_task, now);
-        let (decision, starts) = self.change(|queue| {
+        let mut started = None;
+        let decision = self.change(|queue| {
             if queue.has_mark() && self.mark.borrow().strong_count() == 0 {
                 queue.on_mark_ended();
             }
             let decision = terms.on_call(queue, &call);
             // The mark of a call outside a task would go to the queue of another thread.
-            let starts = in_task && !queue.has_mark();
-            if starts {
+            if in_task && !queue.has_mark() {
                 queue.on_mark_started(now);
+                let mark = Arc::new(Mark {
+                    task: OnceLock::new(),
+                    thread: self.thread.clone(),
+                    number: self.thread.marks.fetch_add(1, Relaxed) + 1,
+                });
+                self.mark.replace(Arc::downgrade(&mark));
+                started = Some(mark);
             }
-            (decision, starts)
+            decision
         });
-        if starts {
-            let mark = Arc::new(Mark::default());
-            self.mark.replace(Arc::downgrade(&mark));
+        if let Some(mark) = started {
             runtime.spawn(go_around(mark, probe.is_current_thread));
         }
         decision
@@ -127,6 +134,11 @@ impl Worker {
         let newest = queue.newest().unwrap_or(0);
         self.thread.newest.store(newest, Relaxed);
         self.queue.set(queue);
+        // The mark may have ended on another thread meanwhile.
+        atomic::fence(SeqCst);
+        if self.mark.borrow().strong_count() == 0 {
+            self.thread.newest.store(0, Relaxed);
+        }
         result
     }
 }
@@ -195,6 +207,14 @@ impl Wake for Mark {
     }
 }
 
+impl Drop for Mark {
+    fn drop(&mut self) {
+        if self.thread.marks.load(Relaxed) == self.number {
+            self.thread.newest.store(0, Relaxed);
+        }
+    }
+}
+
 // === impl MeasuredPoll ===
 
 impl MeasuredPoll {
@@ -256,5 +276,32 @@ impl Drop for Unpolled {
             // The future has moved to a thread that has seen no call.
             Worker::here(probe);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A task that blocks has an identity, but its mark goes to a worker, which does not know it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_mark_that_ends_elsewhere_shows_no_age() {
+        let runtime = Handle::current();
+        let blocking = tokio::task::spawn_blocking(move || {
+            let probe = Probe::spawn(&runtime);
+            let worker = Worker::here(&probe).unwrap();
+            let terms = Terms {
+                is_watching: true,
+                ..Terms::default()
+            };
+            worker.decide(&probe, &runtime, &terms, now());
+            assert!(worker.queue.get().has_mark());
+            let is_unknown = (0..10_000_000).any(|_| {
+                std::thread::yield_now();
+                worker.thread.newest.load(Relaxed) == 0
+            });
+            assert!(is_unknown);
+        });
+        blocking.await.unwrap();
     }
 }

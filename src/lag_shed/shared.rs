@@ -135,15 +135,16 @@ impl Shared {
     #[inline(never)]
     fn look(self: &Arc<Self>) -> Option<Rejection> {
         let is_first = self.slot.look();
+        let runtime = Handle::try_current().ok();
+        let here = runtime.and_then(|runtime| Some((self.binding(&runtime)?, runtime)));
+        if here.is_none() {
+            self.slot.unsee();
+        }
+        // This comes after the binding, so that the runtime is measured when the drill is over.
         if self.is_forced.load(Relaxed) {
             return Some(self.reject(0));
         }
-        let runtime = Handle::try_current().ok();
-        let here = runtime.and_then(|runtime| Some((self.binding(&runtime)?, runtime)));
-        let Some((binding, runtime)) = here else {
-            self.slot.unsee();
-            return None;
-        };
+        let (binding, runtime) = here?;
         let decides = binding.decides.load(Relaxed);
         if !is_first && !decides {
             return None;

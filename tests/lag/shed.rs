@@ -421,3 +421,14 @@ fn shedding_is_forced_in_every_runtime_until_it_is_not() {
     assert!(admits_in(runtime.handle(), &lag));
     assert_eq!(lag.snapshot().rejected, 4);
 }
+
+/// A drill that begins before the first request: the runtime is measured from then on.
+#[test]
+fn a_runtime_whose_first_request_is_in_a_drill_is_measured() {
+    let _alone = alone();
+    let runtime = workers(1);
+    let lag = LagShed::default();
+    lag.force_shedding(true);
+    assert!(!admits_in(runtime.handle(), &lag));
+    assert_eq!(lag.snapshot().runtimes, 1);
+}

@@ -53,12 +53,16 @@
 //! They are those of [one breaker](super#cancellation). If the closure that returns the key panics,
 //! the panic unwinds through the layer before a breaker has admitted the request.
 //!
+//! The map drops keys and breakers under locks of its own. The `Hash`, `Eq` and `Drop` of a key,
+//! and a metrics recorder, must therefore not ask a family for its breakers or its length.
+//!
 //! # Metrics
 //!
 //! The breakers of a family share the series of its name: `seawall_circuit_state` counts the
 //! breakers in each state. With [`keys_in_metrics`](CircuitBreakers::keys_in_metrics) each
 //! breaker has its own series, with the label `key`.
 
+mod per_key;
 mod settings;
 
 use std::borrow::Cow;
@@ -69,24 +73,15 @@ use std::sync::{Arc, Mutex, OnceLock};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
+pub use self::per_key::{CircuitBreakersLayer, KeyedToken, PerKey};
 pub use self::settings::CircuitBreakersSettings;
 use super::settings::CircuitBreakerSettings;
-use super::shared::CircuitToken;
 use super::window::Window;
 use super::{CircuitBreaker, CircuitBreakerSnapshot, Transition};
 use crate::config::{ConfigError, Configurable, Settings};
 use crate::control::circuit_breaker::word::Mode;
-use crate::gate::GateLayer;
 use crate::observe::Reporter;
-use crate::outcome::Outcome;
-use crate::policy::{Admission, NoWait, Policy, Settled};
-use crate::protocol::Http;
-use crate::request::RequestKind;
-use crate::sync::lock;
-
-/// A layer that puts a breaker per key in front of a service:
-/// `CircuitBreakersLayer::new(breakers.by_head(|head| ..))`.
-pub type CircuitBreakersLayer<K, F, X = Http> = GateLayer<PerKey<K, F>, X>;
+use crate::sync::{AfterChange, lock};
 
 type Hook<K> = Arc<dyn Fn(&K, &Transition) + Send + Sync>;
 type Hooks<K> = Arc<Mutex<Vec<Hook<K>>>>;
@@ -99,31 +94,22 @@ pub struct CircuitBreakers<K> {
 
 struct Family<K> {
     breakers: Cache<K, CircuitBreaker>,
-    /// The settings of the next breaker. Locked while a breaker is made, so that it does not miss a
-    /// change.
+    /// The settings of the next breaker. No breaker, key or function of the user is made or dropped
+    /// under its lock.
     template: Mutex<Template>,
+    forcing: AfterChange,
     hooks: Hooks<K>,
     name: OnceLock<Cow<'static, str>>,
     label: OnceLock<fn(&K) -> String>,
 }
 
+#[derive(Clone)]
 struct Template {
+    /// The number of changes.
+    version: u64,
     settings: CircuitBreakerSettings,
     /// The state that was last forced on all breakers, or closed.
     mode: Mode,
-}
-
-/// The token of a call, and the breaker that admitted it.
-#[derive(Clone, Debug)]
-pub struct KeyedToken {
-    breaker: CircuitBreaker,
-    token: CircuitToken,
-}
-
-/// The policy of [`CircuitBreakers`], with a closure that returns the key of a request.
-pub struct PerKey<K, F> {
-    breakers: CircuitBreakers<K>,
-    key: F,
 }
 
 // === impl CircuitBreakers ===
@@ -158,9 +144,11 @@ where
                     .eviction_policy(EvictionPolicy::lru())
                     .build(),
                 template: Mutex::new(Template {
+                    version: 0,
                     settings: settings.breaker,
                     mode: Mode::Closed,
                 }),
+                forcing: AfterChange::new(),
                 hooks: Hooks::default(),
                 name: OnceLock::new(),
                 label: OnceLock::new(),
@@ -176,7 +164,7 @@ where
         self
     }
 
-    /// Adds the label `key` to the metrics: up to twenty series for each key, which the recorder
+    /// Adds the label `key` to the metrics: up to thirty series for each key, which the recorder
     /// may keep when the key is forgotten. Use it only if there are few keys and clients do not
     /// choose them. Breakers that were made before have no label.
     #[must_use]
@@ -194,8 +182,24 @@ where
         if let Some(breaker) = breakers.get(key) {
             return breaker;
         }
-        let template = lock(&self.family.template);
-        breakers.get_with_by_ref(key, || self.family.make(key, &template))
+        let mut known = self.family.template();
+        let new = self.family.make(key, &known);
+        let breaker = breakers.get_with_by_ref(key, || new);
+        // A change meanwhile may have missed the new breaker.
+        loop {
+            let template = lock(&self.family.template);
+            if template.version == known.version {
+                return breaker;
+            }
+            let replaced = breaker.replace(template.settings.clone());
+            let before = std::mem::replace(&mut known, template.clone());
+            drop(template);
+            drop(replaced);
+            if known.mode != before.mode {
+                breaker.shared.force(known.mode);
+            }
+            breaker.follow_up();
+        }
     }
 
     /// The breaker of a key, if it has one. Use this to read: [`get`](Self::get) makes a breaker,
@@ -231,7 +235,7 @@ where
 
     /// The settings of future breakers.
     pub fn settings(&self) -> CircuitBreakerSettings {
-        lock(&self.family.template).settings.clone()
+        self.family.template().settings
     }
 
     /// Replaces the settings of all breakers, present and future, including those that you have
@@ -255,14 +259,18 @@ where
         &self,
         settings: impl FnOnce(Window) -> CircuitBreakerSettings,
     ) -> CircuitBreakerSettings {
-        // It is dropped after the lock, since it may hold functions of the user.
+        for (_, breaker) in &self.family.breakers {
+            breaker.advance();
+        }
+        // They are dropped after the lock: that may call functions and recorders of the user.
         let mut replaced = Vec::new();
         let mut template = lock(&self.family.template);
+        template.version += 1;
         let settings = settings(template.settings.window);
         let before = std::mem::replace(&mut template.settings, settings);
-        for (_, breaker) in &self.family.breakers {
-            let (current, settings) = (breaker.current(), template.settings.clone());
-            replaced.push(current.replace(settings, |settings| breaker.publish(settings)));
+        for (key, breaker) in &self.family.breakers {
+            let settings = breaker.replace(template.settings.clone());
+            replaced.push((key, breaker, settings));
         }
         before
     }
@@ -302,11 +310,17 @@ where
     }
 
     fn force(&self, mode: Mode) {
-        lock(&self.family.template).mode = mode;
-        // Hooks run here and may get a breaker, so the lock must not be held.
-        for (_, breaker) in &self.family.breakers {
-            breaker.shared.force(mode);
-        }
+        let mut template = lock(&self.family.template);
+        template.version += 1;
+        template.mode = mode;
+        drop(template);
+        // Hooks run here, which may force another state: the last one applies.
+        self.family.forcing.run(|| {
+            let mode = lock(&self.family.template).mode;
+            for (_, breaker) in &self.family.breakers {
+                breaker.shared.force(mode);
+            }
+        });
     }
 
     /// A policy that finds the breaker by the head of an HTTP request.
@@ -345,7 +359,7 @@ impl<K> fmt::Debug for CircuitBreakers<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreakers")
             .field("name", &self.family.name())
-            .field("settings", &lock(&self.family.template).settings)
+            .field("settings", &self.family.template().settings)
             .finish_non_exhaustive()
     }
 }
@@ -357,6 +371,10 @@ impl<K> Family<K> {
         self.name.get().cloned().unwrap_or_default()
     }
 
+    fn template(&self) -> Template {
+        lock(&self.template).clone()
+    }
+
     fn make(&self, key: &K, template: &Template) -> CircuitBreaker
     where
         K: Clone + Send + Sync + 'static,
@@ -366,7 +384,6 @@ impl<K> Family<K> {
         if let Some(name) = self.name.get() {
             reporter.set_name(name.clone());
         }
-        // It begins in the forced state: a change would be reported under the lock.
         let settings = template.settings.clone();
         let breaker = CircuitBreaker::from_checked(settings, reporter, template.mode);
         let (key, hooks) = (key.clone(), self.hooks.clone());
@@ -377,73 +394,5 @@ impl<K> Family<K> {
             }
         });
         breaker
-    }
-}
-
-// === impl CircuitBreakersLayer ===
-
-impl<K, F> CircuitBreakersLayer<K, F> {
-    /// Makes a layer with these breakers.
-    pub fn new(breakers: PerKey<K, F>) -> Self {
-        let name = breakers.breakers.family.name();
-        let reporter = Reporter::new("circuit_breaker").named(name);
-        Self::with_reporter(breakers, reporter)
-    }
-}
-
-// === impl PerKey ===
-
-impl<K, F: Clone> Clone for PerKey<K, F> {
-    fn clone(&self) -> Self {
-        Self {
-            breakers: self.breakers.clone(),
-            key: self.key.clone(),
-        }
-    }
-}
-
-impl<K, F> PerKey<K, F> {
-    /// The breakers.
-    pub fn breakers(&self) -> &CircuitBreakers<K> {
-        &self.breakers
-    }
-}
-
-impl<R, K, F, O> Policy<R> for PerKey<K, F>
-where
-    R: RequestKind,
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    F: Fn(&R::Head<'_>) -> O + Clone,
-    O: Into<Option<K>>,
-{
-    type Token = KeyedToken;
-    type Wait = NoWait<KeyedToken, Settled>;
-
-    fn admit(&self, request: &R::Head<'_>) -> Admission<KeyedToken, Self::Wait> {
-        let Some(key) = (self.key)(request).into() else {
-            return Admission::Bypass;
-        };
-        let breaker = self.breakers.get(&key);
-        match breaker.shared.admit() {
-            Ok(token) => Admission::Admit(KeyedToken { breaker, token }),
-            Err(rejection) => Admission::Reject(rejection),
-        }
-    }
-
-    #[cfg(feature = "http")]
-    #[inline]
-    fn on_head(&self, token: &mut KeyedToken, _: &mut crate::http::head::ResponseHeadMut<'_>) {
-        token.breaker.shared.on_head(&mut token.token);
-    }
-
-    #[inline]
-    fn settle(&self, token: &mut KeyedToken, outcome: Outcome) {
-        token.breaker.shared.settle(&mut token.token, outcome);
-    }
-}
-
-impl<K, F> fmt::Debug for PerKey<K, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PerKey").field(&self.breakers).finish()
     }
 }

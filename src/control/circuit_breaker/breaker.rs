@@ -128,6 +128,13 @@ impl Breaker {
         self.word.store(self.word_of(circuit).0, Ordering::Release);
     }
 
+    /// Leaves a half-open state whose time is over, or whose probes have decided.
+    pub(crate) fn end_half_open(&self, times: &impl Times) {
+        if self.word().is(Mode::HalfOpen) {
+            self.update(times.now(), times, Circuit::end_half_open);
+        }
+    }
+
     /// Changes the rules. The caller makes one change at a time.
     pub(crate) fn set_rules(&self, rules: &Rules) {
         let locked = self.lock();
@@ -307,9 +314,7 @@ impl Breaker {
 
     /// Records a call that was not admitted. It counts in states that count every call.
     pub(crate) fn record_unadmitted(&self, sample: Sample, times: &impl Times) -> Reached {
-        if self.word().is(Mode::HalfOpen) {
-            self.update(times.now(), times, Circuit::end_half_open);
-        }
+        self.end_half_open(times);
         let word = self.word();
         if !word.counts() {
             self.window.record_past(sample);

@@ -272,3 +272,104 @@ async fn the_gate_of_a_family_shows_no_thresholds() {
     let keys: Vec<_> = thresholds.map(|line| line.contains("key=")).collect();
     assert_eq!(keys, [true; 3], "{page}");
 }
+
+/// A hook resets the family while it is forced open: the last command applies to all breakers.
+#[test]
+fn the_last_forced_state_of_a_family_is_that_of_all() {
+    let breakers = upstream(family());
+    let all = ["a", "b"].map(|key| breakers.get(&key.to_owned()));
+    let resets = breakers.clone();
+    breakers.on_transition(move |_, transition| {
+        if transition.to == CircuitState::ForcedOpen {
+            resets.reset();
+        }
+    });
+    breakers.force_open();
+    let states = all.map(|breaker| breaker.state());
+    assert_eq!(states, [CircuitState::Closed; 2]);
+    let future = breakers.get(&"c".to_owned());
+    assert_eq!(future.state(), CircuitState::Closed);
+}
+
+/// Two threads force different states: all breakers, present and future, have the same.
+#[test]
+fn a_family_that_is_forced_twice_at_once_has_one_state() {
+    for _ in 0..100 {
+        let breakers = CircuitBreakers::<u32>::new(family()).unwrap();
+        for key in 0..20 {
+            breakers.get(&key);
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| breakers.force_open());
+            scope.spawn(|| breakers.force_closed());
+        });
+        let future = breakers.get(&100).state();
+        for (key, breaker) in breakers.all() {
+            assert_eq!(breaker.state(), future, "{key}");
+        }
+    }
+}
+
+/// A key is shown, and a breaker is forgotten, outside the lock of the settings.
+#[cfg(feature = "metrics")]
+#[test]
+fn the_text_of_a_key_and_a_recorder_may_read_the_settings_of_the_family() {
+    use std::fmt;
+    use std::sync::OnceLock;
+
+    use metrics::{
+        Counter, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    };
+
+    static FAMILY: OnceLock<CircuitBreakers<Shown>> = OnceLock::new();
+
+    fn read() {
+        let family = FAMILY.get().unwrap();
+        assert_eq!(family.settings(), settings());
+    }
+
+    #[derive(Clone, PartialEq, Eq, Hash)]
+    struct Shown(u32);
+
+    impl fmt::Display for Shown {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            read();
+            self.0.fmt(f)
+        }
+    }
+
+    struct Reads;
+
+    impl GaugeFn for Reads {
+        fn increment(&self, _: f64) {}
+        fn decrement(&self, _: f64) {
+            read();
+        }
+        fn set(&self, _: f64) {}
+    }
+
+    impl Recorder for Reads {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::noop()
+        }
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::from_arc(Arc::new(Reads))
+        }
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    metrics::with_local_recorder(&Reads, || {
+        let settings = CircuitBreakersSettings::from(settings()).max_keys(1);
+        let family = CircuitBreakers::new(settings).unwrap().keys_in_metrics();
+        let family = FAMILY.get_or_init(|| family);
+        for key in 0..1000 {
+            drop(family.get(&Shown(key)).try_acquire());
+        }
+    });
+}

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use seawall::circuit_breaker::{OpenDuration, SlowCall, Window};
 use seawall::{CircuitBreaker, CircuitBreakerSettings, CircuitState};
+use tokio::time::advance;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -133,6 +134,36 @@ fn functions_are_equal_if_they_are_the_same() {
             rate: 0.75
         })
     );
+}
+
+/// The half-open time is over, and no call has come since: the settings of that time decide.
+#[tokio::test(start_paused = true)]
+async fn a_change_does_not_decide_about_probes_of_before() {
+    let settings = CircuitBreakerSettings::default().open_duration(SECOND);
+    let breaker = CircuitBreaker::new(settings.clone()).unwrap();
+    breaker.trip();
+    advance(SECOND).await;
+    for ok in [true, true, false] {
+        let permit = breaker.try_acquire().unwrap();
+        if ok {
+            permit.success();
+        } else {
+            permit.failure();
+        }
+    }
+    advance(SECOND).await;
+    assert_eq!(breaker.state(), CircuitState::Closed);
+    breaker.set_failure_rate(0.3).unwrap();
+    assert_eq!(breaker.state(), CircuitState::Closed);
+
+    let breaker = CircuitBreaker::new(settings).unwrap();
+    breaker.trip();
+    advance(SECOND).await;
+    drop(breaker.try_acquire().unwrap());
+    advance(5 * SECOND).await;
+    assert_eq!(breaker.state(), CircuitState::HalfOpen);
+    breaker.set_open_duration(3600 * SECOND).unwrap();
+    assert_eq!(breaker.state(), CircuitState::HalfOpen);
 }
 
 #[cfg(feature = "serde")]

@@ -163,6 +163,7 @@ where
     #[inline(never)]
     pub(super) fn end(self: Pin<&mut Self>, end: End) {
         let mut this = self.project();
+        this.kept.end_poll();
         let shared = match InFuture::<NeedsOf<P, X::Kind>>::get(this.guard) {
             Some(guard) => guard.shared().clone(),
             None => match this.state.as_mut().project() {

@@ -355,7 +355,8 @@ fn verdict<B, P: Policy<HttpRequest>>(
 /// The bytes that an HTTP/1 response declares. After it has sent them, hyper drops the body without
 /// polling it to its end.
 fn promised<B: http_body::Body>(response: &Response<B>, memo: Memo) -> u64 {
-    if memo.is_http2() {
+    // A chunked response is polled to its end, and may have trailers.
+    if memo.is_http2() || response.headers().contains_key(header::TRANSFER_ENCODING) {
         return u64::MAX;
     }
     response

@@ -112,10 +112,16 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
     }
 
     #[inline(always)]
-    fn enter(&self) -> Option<Scope> {
+    fn enter(&self, is_poll: bool) -> Option<Scope> {
         match self {
-            Kept::Sent(sent) => sent.upload.enter(true),
+            Kept::Sent(sent) => sent.upload.enter(true, is_poll),
             _ => None,
+        }
+    }
+
+    fn end_poll(&self) {
+        if let Kept::Sent(sent) = self {
+            sent.upload.end_poll();
         }
     }
 

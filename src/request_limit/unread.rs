@@ -27,6 +27,8 @@ pub struct Unread<B> {
     time: Duration,
     lent: Lent,
     is_at_end: bool,
+    /// The answer waits for it.
+    is_awaited: bool,
 }
 
 // === impl Unread ===
@@ -44,6 +46,7 @@ impl<B: Body + Unpin> Unread<B> {
             time: Self::TIME,
             lent: Lent::default(),
             is_at_end: false,
+            is_awaited: false,
         }
     }
 
@@ -60,7 +63,9 @@ impl<B: Body + Unpin> Unread<B> {
         if self.is_at_end || self.left <= bytes {
             return Poll::Ready(self.is_at_end);
         }
+        self.is_awaited = true;
         ready!(self.poll_until(bytes, time, cx));
+        self.is_awaited = false;
         self.time = self.time.saturating_sub(time);
         self.lent = Lent::default();
         Poll::Ready(self.is_at_end)
@@ -108,6 +113,14 @@ impl<B: Body + Unpin> Future for Unread<B> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         this.poll_until(0, this.time, cx)
+    }
+}
+
+impl<B> Drop for Unread<B> {
+    fn drop(&mut self) {
+        if self.is_awaited {
+            upload::wait_for_caller();
+        }
     }
 }
 

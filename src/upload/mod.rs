@@ -25,7 +25,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::report::has_listener;
-pub(crate) use self::report::{Listening, Report, blame_caller, discard, is_discarded, reported};
+pub(crate) use self::report::{
+    Listening, Report, blame_caller, discard, is_discarded, reported, wait_for_caller,
+};
 pub use self::served::Scope;
 pub(crate) use self::served::{
     BodyUpload, Detached, is_callers_fault, judged, waited, waited_before,
@@ -48,8 +50,8 @@ pub(crate) struct Upload {
 
 #[derive(Default)]
 struct State {
-    /// The start of the current wait for the body.
-    since: Option<Instant>,
+    /// The start of the current wait for the body, and the last poll of the body in it.
+    wait: Option<(Instant, Instant)>,
     /// The total of the earlier waits.
     waited: Duration,
     /// The reason for which a layer ended the body, and the rest of the body.
@@ -143,15 +145,31 @@ impl Upload {
     #[inline(always)]
     pub(crate) fn receive(&self) {
         if self.flags.load(Relaxed) & WAITS != 0 {
-            self.stop_waiting();
+            self.stop_waiting(clock::now());
         }
     }
 
+    /// The service has ended a poll. If it has moved on, it does not wait since it polled the body.
+    #[inline(always)]
+    pub(crate) fn end_poll(&self) {
+        if self.has_moved_on() {
+            let last = self.state().wait.map(|(_, last)| last);
+            self.stop_waiting(last.unwrap_or_else(clock::now));
+        }
+    }
+
+    /// The service itself has polled the body before, and not in this poll.
+    #[inline(always)]
+    fn has_moved_on(&self) -> bool {
+        let flags = self.flags.load(Relaxed);
+        flags & (WAITS | INSIDE | POLLED | DROPPED) == WAITS | INSIDE
+    }
+
     #[cold]
-    fn stop_waiting(&self) {
+    fn stop_waiting(&self, at: Instant) {
         let mut state = self.state();
-        if let Some(since) = state.since.take() {
-            state.waited += clock::now().saturating_duration_since(since);
+        if let Some((since, _)) = state.wait.take() {
+            state.waited += at.saturating_duration_since(since);
         }
         self.flags.fetch_or(WAITED, Relaxed);
         self.flags.fetch_and(!WAITS, Relaxed);
@@ -159,8 +177,15 @@ impl Upload {
 
     pub(crate) fn waited(&self) -> Duration {
         let state = self.state();
-        let now = |since| clock::now().saturating_duration_since(since);
-        state.waited + state.since.map_or(Duration::ZERO, now)
+        let Some((since, last)) = state.wait else {
+            return state.waited;
+        };
+        let until = if self.has_moved_on() {
+            last
+        } else {
+            clock::now()
+        };
+        state.waited + until.saturating_duration_since(since)
     }
 
     /// The body failed, most likely because the client has disconnected.
@@ -188,8 +213,9 @@ impl Upload {
     /// The service drops the body.
     #[inline(always)]
     pub(crate) fn drop_body(&self) {
+        self.end_poll();
         if self.flags.load(Relaxed) & WAITS != 0 {
-            self.stop_waiting();
+            self.stop_waiting(clock::now());
             self.flags.fetch_or(WAITS | DROPPED, Relaxed);
         }
     }
@@ -242,10 +268,12 @@ impl UploadRef {
     /// The body is pending.
     #[cold]
     pub(crate) fn wait(&self) {
-        if self.flags.load(Relaxed) & WAITS == 0 {
-            self.state().since = Some(clock::now());
-            self.flags.fetch_or(WAITS, Relaxed);
-        }
+        let now = clock::now();
+        let mut state = self.state();
+        let since = state.wait.map_or(now, |(since, _)| since);
+        state.wait = Some((since, now));
+        drop(state);
+        self.flags.fetch_or(WAITS, Relaxed);
         if self.is_served() {
             self.flags.fetch_or(INSIDE | POLLED, Relaxed);
         } else {

@@ -70,6 +70,12 @@ pub(crate) fn blame_caller() {
     report(Report(Report::BLAMED | Report::PRESENT));
 }
 
+/// Reports that an answer that is dropped has waited for the caller to send the rest of its body.
+#[cold]
+pub(crate) fn wait_for_caller() {
+    report(Report(Report::BLAMED_IF_LATE | Report::PRESENT));
+}
+
 /// Polls a body whose frames are dropped, so that they count for none of the gates around it.
 pub(crate) fn discard<T>(poll: impl FnOnce() -> T) -> T {
     struct Reset(bool);

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
 use super::report::{Listening, Report, begin_inner, end_inner, report, reported};
-use super::{DROPPED, GIVEN_BACK, INSIDE, POLLED, UploadRef, WAITS};
+use super::{DROPPED, GIVEN_BACK, POLLED, UploadRef, WAITS};
 use crate::outcome::Outcome;
 use crate::unwind;
 
@@ -93,9 +93,10 @@ impl UploadRef {
     }
 
     /// Makes this the upload of the request that this thread serves. The future of the call takes
-    /// the upload from another thread, which has a body of the response.
+    /// the upload from another thread, which has a body of the response. `is_poll` is false for a
+    /// future or a body that is dropped.
     #[inline(never)]
-    pub(crate) fn enter(&self, is_call: bool) -> Option<Scope> {
+    pub(crate) fn enter(&self, is_call: bool, is_poll: bool) -> Option<Scope> {
         let before = SERVED.try_with(|served| served.replace(Some(self.clone())));
         let before = before.ok()?;
         let here = this_thread();
@@ -105,7 +106,7 @@ impl UploadRef {
             let taken = self.thread.compare_exchange(0, here, Relaxed, Relaxed);
             taken.is_ok()
         };
-        if is_outermost {
+        if is_outermost && is_poll {
             let flags = self.flags.load(Relaxed);
             if flags & DROPPED != 0 {
                 self.flags.fetch_and(!(WAITS | DROPPED), Relaxed);
@@ -130,8 +131,8 @@ impl BodyUpload {
         served().map(Self)
     }
 
-    pub(crate) fn enter(&self) -> Option<Scope> {
-        self.0.enter(false)
+    pub(crate) fn enter(&self, is_poll: bool) -> Option<Scope> {
+        self.0.enter(false, is_poll)
     }
 }
 
@@ -182,9 +183,8 @@ fn leave(before: Option<UploadRef>, is_outermost: bool) {
     if flags == 0 {
         return;
     }
-    // The service has polled the body before, and now does something else.
-    if is_outermost && flags & (WAITS | INSIDE | POLLED | DROPPED) == WAITS | INSIDE {
-        upload.stop_waiting();
+    if is_outermost {
+        upload.end_poll();
     }
     report(upload.to_report().and(reported()));
     if is_outermost && flags & GIVEN_BACK != 0 {
@@ -221,7 +221,7 @@ mod tests {
                 let (enters, entered) = mpsc::channel();
                 let (leaves, may_leave) = mpsc::channel();
                 let thread = thread::spawn(move || {
-                    let scope = upload.enter(false);
+                    let scope = upload.enter(false, true);
                     enters.send(()).unwrap();
                     may_leave.recv().unwrap();
                     drop(scope);
@@ -230,7 +230,7 @@ mod tests {
                 (thread, leaves)
             };
             let first = is_body_first.then(|| body(upload.clone()));
-            let call = upload.enter(true);
+            let call = upload.enter(true, true);
             let (thread, leaves) = first.unwrap_or_else(|| body(upload.clone()));
             assert!(upload.is_served());
             leaves.send(()).unwrap();
@@ -245,12 +245,12 @@ mod tests {
     #[test]
     fn a_thread_that_has_left_serves_no_upload() {
         let upload = upload();
-        let here = upload.enter(true);
+        let here = upload.enter(true, true);
         let (enters, entered) = mpsc::channel();
         let (leaves, may_leave) = mpsc::channel();
         let there = upload.clone();
         let other = thread::spawn(move || {
-            let scope = there.enter(true);
+            let scope = there.enter(true, true);
             enters.send(()).unwrap();
             may_leave.recv().unwrap();
             drop(scope);

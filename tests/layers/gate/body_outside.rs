@@ -655,3 +655,18 @@ async fn a1_also_beside_a_policy_that_needs_the_completion() {
         assert_eq!(last, Some(Told::Released(Completion::Complete)));
     }
 }
+
+/// A chunked response has trailers after its last byte, although its length is known.
+#[tokio::test(start_paused = true)]
+async fn a_chunked_body_of_known_length_keeps_its_trailers() {
+    let held = Held::new();
+    let large: &'static str = "x".repeat(100_000).leak();
+    let script = Script::new([Step::Data(large), Step::Trailers("x", "y")]);
+    let mut response = ok(script.exact(100_000));
+    let chunked = "chunked".parse().unwrap();
+    response.headers_mut().insert("transfer-encoding", chunked);
+    let body = held.with_deadline(get(), response).await;
+    let whole = body.collect().await.unwrap();
+    assert_eq!(whole.trailers().unwrap()["x"], "y");
+    assert!(held.is_released());
+}

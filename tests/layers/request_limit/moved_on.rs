@@ -1,0 +1,91 @@
+//! Services that have waited for the request body and then do something else, and rejections that
+//! wait for the rest of it: what counts as the caller's fault.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use seawall::{
+    CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, GateLayer, RequestLimit,
+    RequestLimitLayer, Timeout, TimeoutLayer,
+};
+use tokio::time::{sleep, timeout};
+use tower::{Layer, Service};
+
+use super::size::{Once, handler};
+use crate::handler::service_fn;
+use crate::support::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A breaker for which calls of 100 ms are slow.
+fn breaker() -> CircuitBreaker {
+    let settings = CircuitBreakerSettings::default().slow_call(100 * MS, 1.0);
+    CircuitBreaker::new(settings.minimum_calls(100)).unwrap()
+}
+
+/// The failures, the slow calls and the ignored calls.
+fn counted(breaker: &CircuitBreaker) -> (u64, u64, u64) {
+    let totals = breaker.snapshot().totals;
+    (totals.failures, totals.slow_calls, totals.ignored)
+}
+
+/// Waits for the body for a moment, and keeps it.
+async fn gives_up<B>(body: &mut B)
+where
+    B: http_body::Body + Unpin,
+{
+    assert!(timeout(20 * MS, body.frame()).await.is_err());
+}
+
+fn silent() -> Request<Script> {
+    post(Script::new([Step::Silent]))
+}
+
+/// The service hangs in something else when its time is over.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_gave_up_on_the_body_does_not_wait_for_it() {
+    let breaker = breaker();
+    let time = Timeout::from(200 * MS);
+    let policies = (breaker.clone(), time, RequestLimit::from(1000));
+    let service = service_fn(|request: Request<Once>| async {
+        gives_up(&mut request.into_body()).await;
+        pending::<Result<Response<Script>, Infallible>>().await
+    });
+    let mut service = GateLayer::from_policy(policies).layer(service);
+    assert_eq!(service.call(silent()).await.unwrap().status(), 504);
+    assert_eq!(counted(&breaker), (1, 1, 0));
+}
+
+/// Only the time for which the service waited for the body is not its own.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_gave_up_on_the_body_may_be_slow() {
+    for is_slow in [false, true] {
+        let breaker = breaker();
+        let policies = (breaker.clone(), RequestLimit::from(1000));
+        let service = service_fn(move |request: Request<Once>| async move {
+            let mut body = request.into_body();
+            gives_up(&mut body).await;
+            sleep(if is_slow { 300 * MS } else { 90 * MS }).await;
+            Ok::<_, Infallible>(ok(Script::default()))
+        });
+        let mut service = GateLayer::from_policy(policies).layer(service);
+        drop(service.call(silent()).await.unwrap());
+        assert_eq!(counted(&breaker), (0, u64::from(is_slow), 0));
+    }
+}
+
+/// An inner gate has rejected an upload, and reads its rest. An outer timeout is shorter.
+#[tokio::test(start_paused = true)]
+async fn a_rejection_that_waits_for_the_rest_is_no_failure_for_a_breaker_around_it() {
+    let breaker = breaker();
+    let inner = RequestLimitLayer::new(10).layer(handler::<Once>());
+    let inner = TimeoutLayer::new(50 * MS).layer(inner);
+    let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(inner);
+    let request = post(Script::new([Step::Silent]).exact(1000));
+    let response = service.call(request).await.unwrap();
+    assert_eq!(response.status(), 408);
+    assert_eq!(counted(&breaker), (0, 0, 1));
+}

@@ -10,8 +10,8 @@ pub enum Outcome {
     Success,
     /// The service failed.
     Failure,
-    /// The result does not count: a 429, a rejection of an inner layer, or a failure that the
-    /// caller caused.
+    /// The result does not count: a 429, a 501 or 505, a rejection of an inner layer, or a failure
+    /// that the caller caused.
     Ignored,
     /// The caller dropped the request before there was a result.
     Cancelled,
@@ -24,9 +24,10 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Completion {
-    /// The response was delivered to its end, or the future returned.
+    /// The response was delivered to its end, the inner service returned an error, or the gate
+    /// answered before the response head: a timeout or a rejection.
     Complete,
-    /// The response body ended with an error.
+    /// The response body ended with an error, or a layer ended it.
     Failed,
     /// The call or the response body was dropped before its end.
     Cancelled,

@@ -21,7 +21,7 @@ pub enum Reason {
     CircuitOpen,
     /// The service is shutting down.
     Draining,
-    /// The deadline passed before the response was complete.
+    /// A deadline passed, or the response body was idle or not read for too long.
     Timeout,
     /// The request body arrives too slowly.
     BodyTooSlow,

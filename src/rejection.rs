@@ -73,8 +73,9 @@ impl Rejection {
     /// Sets the time after which the client may retry.
     ///
     /// Over HTTP the header is `Retry-After`: whole seconds, rounded up, at least 1, plus a random
-    /// time of up to a quarter, so that the clients do not all retry at once. Over gRPC it is
-    /// `grpc-retry-pushback-ms`.
+    /// time of up to a quarter, or of up to one second if that is more, so that the clients do not
+    /// all retry at once. Over gRPC it is `grpc-retry-pushback-ms`: milliseconds, rounded up to a
+    /// multiple of 100, at least 100, plus up to a quarter or 100 ms.
     #[must_use]
     pub const fn with_retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
@@ -143,9 +144,10 @@ impl Rejection {
     /// The outcome of the rejection for a layer further out.
     ///
     /// A panic and a timeout count as failures of the service behind the layer. A timeout does not
-    /// count if the deadline was the caller's own (`grpc-timeout`), or if the service waited for
-    /// the request body. Any other rejection is ignored: the dependency was not called, or the
-    /// caller caused the rejection. A [`CustomReason`](crate::CustomReason) sets its own outcome.
+    /// count if the deadline was the caller's own (`grpc-timeout`), or if the request body failed
+    /// or the service waited for it. Any other rejection is ignored: the dependency was not called,
+    /// or the caller caused the rejection. A [`CustomReason`](crate::CustomReason) sets its own
+    /// outcome.
     pub const fn outcome(&self) -> Outcome {
         match self.reason {
             Reason::Panicked => Outcome::Panicked,

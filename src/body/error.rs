@@ -52,7 +52,7 @@ impl BodyError {
         }
     }
 
-    /// The error of the inner body, unchanged.
+    /// The error of the inner body, unchanged; `None` if a layer ended the body.
     pub fn into_inner(self) -> Option<Box<dyn Error + Send + Sync>> {
         match self.cause {
             Cause::Ended(_) => None,

@@ -18,8 +18,8 @@ use crate::clock;
 use crate::sync::lock;
 use crate::unwind;
 
-/// The longest time between the end of a body's time and the end of the body. A body is never ended
-/// early.
+/// The time between two scans. A body ends at most one period after its deadline, and at most two
+/// periods after its progress timeout. It is never ended early.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
 
 /// A client that takes no frame for this long does not read.

@@ -22,8 +22,8 @@
 //! in the policies and closures of the same gate, except the closure of `response_body`. It answers
 //! a panic in `poll_ready` at the next `call` of that instance.
 //!
-//! - Before the response head is sent, the client reads 500 (gRPC `INTERNAL`), and the connection
-//!   stays open. Over HTTP/1 it stays open only if the request body was read.
+//! - Before the response head is sent, the client reads 500 (gRPC `INTERNAL`). The connection stays
+//!   open, over HTTP/1 only if the request body was read.
 //! - After the response head, the body ends with an error: HTTP/1 closes the connection, HTTP/2
 //!   resets the stream.
 //!

@@ -146,7 +146,8 @@ impl CircuitBreaker {
     }
 
     /// Calls the hook for every later change of state, one change after the other, outside any
-    /// lock, in the task or thread whose call caused the change. The hook must not block. A panic
+    /// lock. It runs in the task or thread whose call caused the change, or in one that reports an
+    /// earlier change at the same time. The hook must not block. A panic
     /// of the hook is caught. A hook that holds a clone of the breaker keeps the breaker alive
     /// forever.
     pub fn on_transition(&self, hook: impl Fn(&Transition) + Send + Sync + 'static) {
@@ -175,9 +176,10 @@ impl CircuitBreaker {
         self.shared.force(Mode::ForcedClosed);
     }
 
-    /// Empties the window, and admits and counts every call until [`reset`](Self::reset). The
-    /// breaker does not open. [`thresholds_reached`](CircuitBreakerSnapshot::thresholds_reached) of
-    /// the snapshot counts how often it would have opened.
+    /// Admits and counts every call until [`reset`](Self::reset), from an empty window. A breaker
+    /// that already observes keeps its window. The breaker does not open.
+    /// [`thresholds_reached`](CircuitBreakerSnapshot::thresholds_reached) of the snapshot counts
+    /// how often it would have opened.
     pub fn observe_only(&self) {
         self.shared.force(Mode::ObserveOnly);
     }

@@ -181,8 +181,8 @@
 //!   the end of each call.
 //! - Consecutive failures: one for each failure, and for the first success after it.
 //!
-//! No call allocates. These take a lock: a call while the breaker is half-open, a change of state,
-//! a snapshot, and a change of the settings.
+//! No call allocates. These take a lock: a call while the breaker is half-open or forced open, a
+//! change of state, a snapshot, and a change of the settings.
 //!
 //! # Cancellation
 //!

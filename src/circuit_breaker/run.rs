@@ -89,7 +89,7 @@ impl CircuitBreaker {
         // The token is not marked as held: this listens to the gates inside it, as a gate does.
         let token = self.acquire(|| self.shared.decide())?;
         let permit: Permit<&Self> = Permit::new(self, token);
-        let mut permit = Some(permit.known_to_unwind());
+        let mut permit = Some(permit.cancelled_if_dropped());
         let mut panicked = |payload: Box<dyn Any + Send>| -> ! {
             if let Some(permit) = permit.take() {
                 permit.settle(Outcome::Panicked);

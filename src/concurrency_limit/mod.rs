@@ -84,7 +84,7 @@ use crate::request::RequestKind;
 
 /// A layer that limits the requests in flight with a [`ConcurrencyLimit`]:
 /// `ConcurrencyLimitLayer::new(512)`, or `::new(limit.clone())`. It answers 503 (gRPC
-/// `RESOURCE_EXHAUSTED`) with a retry time.
+/// `RESOURCE_EXHAUSTED`) with a retry time of one second, which is a `Retry-After` of 1 or 2.
 pub type ConcurrencyLimitLayer<X = Http> = GateLayer<ConcurrencyLimit, X>;
 
 /// An upper bound for the requests in flight. A cheap `Clone`: every clone is the same limit.
@@ -184,7 +184,8 @@ impl ConcurrencyLimit {
         self.shared.limiter.queued()
     }
 
-    /// The settings, the requests in flight and the counters.
+    /// The limit, the requests in flight, the queued requests and the counters. For all settings,
+    /// see [`settings`](Self::settings).
     pub fn snapshot(&self) -> ConcurrencyLimitSnapshot {
         let occupancy = self.shared.limiter.occupancy();
         ConcurrencyLimitSnapshot {

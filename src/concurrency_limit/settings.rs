@@ -9,7 +9,8 @@ use crate::control::concurrency_limit::limit;
 /// The settings of a [`ConcurrencyLimit`](super::ConcurrencyLimit).
 ///
 /// With the feature `serde`, you can read and write the settings, with durations such as `"100ms"`.
-/// A missing field has its default, except `limit`. An unknown field is an error:
+/// The field `limit` is required; any other missing field has its default. An unknown field is an
+/// error:
 ///
 /// ```
 /// # #[cfg(feature = "serde")] {

@@ -36,8 +36,8 @@ where
     P: Policy<X::Kind>,
 {
     /// Calls the inner service for a request whose size is limited, whose deadline is set, that has
-    /// waited, or whose wait for the first poll counts. A rejection is counted, and the guard is
-    /// settled.
+    /// waited, or whose wait for the first poll counts. If the request limit rejects, this counts
+    /// the rejection and settles the token.
     pub(super) fn start(
         service: &mut S,
         protocol: &X,
@@ -226,8 +226,8 @@ pub(crate) fn caught<P: Policy<R>, R: RequestKind>(
     guard.parts().caught(payload)
 }
 
-/// The rejection of a request that is late, already counted, and the outcome for the policies
-/// around the deadline.
+/// Makes and counts the rejection of a request whose deadline passed. Returns it with the outcome
+/// for the policies before the timeout.
 fn late(parts: &Parts<'_>) -> (Rejection, Outcome) {
     let rejection = match parts.deadline {
         Some(budget) => budget

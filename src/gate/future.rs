@@ -321,7 +321,7 @@ impl<F, Q, P> State<F, Q, P> {
     }
 }
 
-/// Waits for reports of inner gates, if a policy is settled.
+/// Makes this gate the listener of the gates inside it, if a policy needs the outcome.
 #[inline(always)]
 fn listen<P: Policy<R>, R: RequestKind>(
     guard: &mut FutureGuard<P, R>,

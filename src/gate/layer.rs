@@ -38,6 +38,10 @@ pub struct GateLayer<P, X = Http> {
 impl<P> GateLayer<P> {
     /// Makes a layer from a policy of your own, or from a tuple of policies; see
     /// [`policy`](crate::policy).
+    ///
+    /// The gate counts admitted and exempt requests with the labels `layer="gate"` and `name=""`,
+    /// which all such gates share. Rejections have the labels of your
+    /// [`Reporter`](crate::Reporter).
     pub fn from_policy(policy: P) -> Self {
         Self::with_reporter(policy, Reporter::new("gate"))
     }
@@ -161,8 +165,10 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
     }
 
     /// Classifies responses: the closure returns an [`Outcome`], or `None` for the default. By
-    /// default, a 5xx is a failure and a 429 is ignored; the outcome of a gRPC response depends on
-    /// its status, and that of an inner rejection on its reason.
+    /// default, a 5xx is a failure, except 501 and 505, which are ignored like 429; the outcome of
+    /// a gRPC response depends on its status, and that of an inner rejection on its reason. A
+    /// failure that the [caller caused](crate::circuit_breaker#what-the-caller-caused) is ignored,
+    /// also if the closure returns [`Outcome::Failure`].
     ///
     /// The gate does not call the closure for inner rejections, nor if its policies need no
     /// outcome: a [`CircuitBreaker`](crate::CircuitBreaker) and your own policies need one, a
@@ -302,8 +308,8 @@ impl<P, Out, E> GateLayer<P, Http<Wrapped, Out, E>> {
     /// # let _: Router = Router::new().route("/", get(async || "")).layer(layer);
     /// ```
     ///
-    /// The gate does not count a body with an exact `size_hint`. It trusts that the body has no
-    /// more bytes, which is true for hyper's bodies.
+    /// The gate passes on a body that is at its end, or whose `size_hint` is exactly 0, as it is.
+    /// It converts and counts every other body.
     #[must_use]
     pub fn request_body<F>(self, convert: F) -> GateLayer<P, Http<Converted<F>, Out, E>> {
         self.with_protocol(|http| Http {
@@ -337,7 +343,8 @@ impl<P, In, E> GateLayer<P, Http<In, Wrapped, E>> {
     /// # Panics
     ///
     /// A panic of the closure unwinds out of the gate, also with panic isolation. The tokens of the
-    /// request are already settled by then.
+    /// request are released. A token whose outcome depends on the trailers is settled with
+    /// [`Outcome::Cancelled`], any other is settled before.
     #[must_use]
     pub fn response_body<F>(self, convert: F) -> GateLayer<P, Http<In, Converted<F>, E>> {
         self.with_protocol(|http| Http {

@@ -145,7 +145,7 @@ where
             let rejection = self.reject_unready::<Req>(&request);
             return self.reject(request, rejection);
         }
-        // An answer after the end of the request needs these properties.
+        // The gate needs these properties if it answers after the inner service has the request.
         let memo = if const {
             NeedsOf::<P, X::Kind>::ISOLATION
                 || NeedsOf::<P, X::Kind>::DEADLINE
@@ -255,7 +255,7 @@ where
                 }
             }
         } else {
-            // The code that answers for a body that was ended has the guard.
+            // If the gate ends the request body, it answers, and settles the token.
             let is_limited = const { NeedsOf::<P, X::Kind>::LIMIT } && length != 0;
             let is_guarded = const { InCall::<NeedsOf<P, X::Kind>>::IS } || is_limited;
             let mut guard = match token {

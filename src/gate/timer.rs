@@ -72,14 +72,14 @@ impl Timer {
         left.is_some_and(|left| left <= Duration::from_nanos(self.nanos / 8))
     }
 
-    /// The end of the time if the first pending poll is now; `None` for no limit.
+    /// The time in nanoseconds; [`NEVER`](Self::NEVER) for no limit.
     #[cfg(feature = "http")]
     pub(crate) fn nanos(&self) -> u64 {
         self.nanos
     }
 }
 
-/// Returns whether the deadline must be checked when the inner service is called.
+/// Returns whether the deadline may have to be set when the inner service is called.
 #[inline(always)]
 pub(crate) fn is_set_early(budget: Budget<'_>) -> bool {
     #[cfg(feature = "http")]

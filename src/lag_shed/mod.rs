@@ -58,8 +58,8 @@
 //!    another request arrives.
 //! 9. Requests that begin to await leave the queue. A quota limits their number to 1.5 times its
 //!    average. The quota grows while no request waits for long.
-//! 10. The shedder is disarmed when the lag has been low, and no request was rejected, for half a
-//!     second ([`disarm_after`](LagThresholds::disarm_after())).
+//! 10. The shedder is disarmed when the lag has been low, and no request was rejected for its wait,
+//!     for half a second ([`disarm_after`](LagThresholds::disarm_after())).
 //!
 //! ```text
 //!                     driver turn                    driver turn

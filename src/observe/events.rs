@@ -14,8 +14,8 @@ use crate::reason::Reason;
 use crate::request::Target;
 use crate::slow_poll::report::SlowPollReport;
 
-/// One limit for each reason, one for [`Reason::Custom`], and one for a `grpc-timeout` that is not
-/// readable.
+/// One limit for each reason, one for [`Reason::Custom`], one for a `grpc-timeout` that is not
+/// readable, and one for slow polls.
 static LIMITS: [EventLimit; KINDS] = [const { EventLimit::new() }; KINDS];
 const KINDS: usize = Reason::ALL.len() + 3;
 const CUSTOM: usize = Reason::ALL.len();

@@ -15,33 +15,39 @@
 //!   threshold.
 //! - `outcome`: `success`, `failure`, `ignored`, `cancelled` or `panicked`.
 //! - `state`: [`LagState::as_str`] or [`CircuitState::as_str`](crate::CircuitState::as_str).
+//! - `contention`: `host` while the host is short of CPU, else `none`.
 //! - `key`: the key of a breaker of a keyed family, if you opt in.
 //!
-//! A handle registers all its series with 0 at its first request, whether or not the request is
-//! rejected, so that an `increase` sees the first rejection. The series of a [`Reason::Custom`] is
-//! registered at its first rejection. A recorder that you install after the first request misses
+//! A handle of this crate registers its series at its first request, whether or not the request is
+//! rejected: counters and gauges with 0, settings with their value. An `increase` therefore sees
+//! the first rejection. The series of a [`Reason::Custom`], and of any reason of your own policies,
+//! is registered at its first rejection. A recorder that you install after the first request misses
 //! the series that exist by then: install it first.
 //!
-//! A gate counts each request that reaches it once: as exempt, as admitted, or as rejected before
-//! the inner service is called. A request that leaves a queue without a permit, because its time is
-//! over or its caller has left, is none of these. If its time is over, it counts as a timeout.
+//! A gate counts a request once, when it decides: as exempt, as admitted, or as rejected. There are
+//! three exceptions. A request that the request limit rejects may also count as exempt. A request
+//! that leaves a queue because its deadline passed counts as a timeout only; one that its caller
+//! drops there does not count. A panic before the inner service is called counts as a panic only.
 //!
-//! An exempt or admitted request may still time out, panic, or have a body that is too large.
+//! Later, an exempt or admitted request may count again: as a timeout, as a panic, or as rejected
+//! if its body is too large or too slow.
 //!
-//! A circuit breaker changes its state when it is called, so that the gauge
-//! of a breaker without calls shows an old state. To alert on every outage, use the counter:
+//! A circuit breaker changes its state when it is called, so that the gauge of a breaker without
+//! calls shows an old state. To alert on every outage, use the counter:
 //! `increase(seawall_circuit_transitions_total{state="open"}[5m]) > 0`.
 //!
-//! Handles of one kind share a series unless they have names. A gauge then shows the last value
-//! that was set. The thread that measures lag writes to the global recorder, and not to a recorder
-//! that is local to another thread.
+//! Handles of one kind share their series unless their names differ. The gauges of requests in
+//! flight, of queued requests and of the states of breakers then add up; any other gauge shows the
+//! last value that was set. Give each handle a name. The thread that measures lag writes to the
+//! global recorder, and not to a recorder that is local to another thread.
 //!
 //! # Events
 //!
 //! With the feature `tracing`, each rejection and each panic is an event with the target `seawall`
 //! and the fields `layer`, `name` and `reason`. The fields `method` and `path` are present at a
-//! rejection before the call and, with [`keep_requests`](crate::GateLayer::keep_requests), at a
-//! panic or at a timeout before the response head. Paths and panic messages are escaped.
+//! rejection before the call. With [`keep_requests`](crate::GateLayer::keep_requests) or
+//! [`on_panic`](crate::GateLayer::on_panic) in the same gate, they are also present at a panic, and
+//! at a timeout before the response head. Paths and panic messages are escaped.
 //! - A panic is an `ERROR`, with its message as `panic`.
 //! - A timeout is a `WARN`.
 //! - Any other rejection is a `DEBUG`, with `retry_after_ms` and `dry_run`.
@@ -153,11 +159,11 @@ pub(crate) fn unnamed() -> &'static Reporter {
     &UNNAMED
 }
 
-/// Reports that lag is not measured, or that a hook on the thread was not called.
+/// Reports that lag is not measured, or that a hook or a load signal panicked.
 pub(crate) fn sampler_failed(error: &str) {
     unwind::without_panics(|| {
         #[cfg(feature = "tracing")]
-        tracing::error!(target: "seawall", layer = SAMPLER.layer(), error, "lag is not measured");
+        tracing::error!(target: "seawall", layer = SAMPLER.layer(), error, "lag monitor failed");
         let _ = error;
         SAMPLER.write(table::SAMPLER_FAILURES, Write::Count);
     });

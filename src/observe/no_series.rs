@@ -5,10 +5,9 @@ use super::{Reason, Reporter, Write};
 
 #[allow(clippy::unused_self, reason = "the other module needs it")]
 impl Reporter {
-    /// Registers the series of the handle, each with 0, if they are not registered yet. Without the
-    /// feature `metrics` it does nothing. Call it in [`Policy::register`] of your own policy.
-    ///
-    /// [`Policy::register`]: crate::policy::Policy::register
+    /// Registers the series that a layer of this crate has, each with 0, if they are not registered
+    /// yet. A reporter of your own policy has none: its series are registered at the first
+    /// rejection for each reason. Without the feature `metrics` it does nothing.
     pub fn register(&self) {}
 
     #[inline(always)]

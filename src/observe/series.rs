@@ -11,7 +11,7 @@ use crate::sync::lock;
 use crate::unwind;
 
 /// The series of one handle. They are registered at the first request of the handle; from then on,
-/// each update is one atomic operation.
+/// each update is one atomic operation, except for settings and custom reasons.
 #[derive(Default)]
 pub(super) struct SeriesSet {
     admitted: OnceLock<Series>,
@@ -97,10 +97,9 @@ impl Own {
 // === impl Reporter ===
 
 impl Reporter {
-    /// Registers the series of the handle, each with 0, if they are not registered yet. Without the
-    /// feature `metrics` it does nothing. Call it in [`Policy::register`] of your own policy.
-    ///
-    /// [`Policy::register`]: crate::policy::Policy::register
+    /// Registers the series that a layer of this crate has, each with 0, if they are not registered
+    /// yet. A reporter of your own policy has none: its series are registered at the first
+    /// rejection for each reason. Without the feature `metrics` it does nothing.
     pub fn register(&self) {
         self.own();
     }
@@ -127,7 +126,8 @@ impl Reporter {
         series.own.get().expect("it is set")
     }
 
-    /// Writes to a series of the handle. It registers a setting, and a series of another layer.
+    /// Writes to a series of the handle. It asks the recorder for a setting, and for a series of
+    /// another layer, at each write.
     #[inline(always)]
     pub(crate) fn write(&self, id: SeriesId, write: Write) {
         let series = &self.own().series;

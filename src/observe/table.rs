@@ -111,7 +111,7 @@ macro_rules! table {
 
         /// All metrics. Each has the labels `layer` and `name` beside those of the table.
         ///
-        /// | metric | kind | layer | labels | counts |
+        /// | metric | kind | layer | labels | meaning |
         /// |---|---|---|---|---|
         $(#[doc = concat!(
             "| `", $name, "` | ", stringify!($kind), " | ", $layer, " | ", $("`", $label, "` ",)?
@@ -145,7 +145,7 @@ table! {
     EXEMPT: Counter "seawall_requests_exempt_total" Count "every gate" []
         "Requests that a rule of the layer or stack exempted; they are not counted as admitted.";
     REJECTED: Counter "seawall_requests_rejected_total" Count "every layer" ["reason": reason]
-        "Requests that a policy rejected, or the request limit for their body.";
+        "Requests that a policy or the request limit rejected, but not timeouts and panics.";
     WOULD_REJECT: Counter "seawall_requests_would_reject_total" Count "every layer"
         ["reason": reason]
         "Requests that a layer in dry run would have rejected.";
@@ -156,20 +156,20 @@ table! {
     QUEUE_TIME: Histogram "seawall_queue_seconds" Seconds "concurrency_limit" []
         "How long requests were queued, whether or not they got a permit.";
     TIMEOUTS: Counter "seawall_timeouts_total" Count "timeout" []
-        "Requests whose deadline passed.";
+        "Requests whose deadline passed, and response bodies that were idle or not read.";
     MALFORMED: Counter "seawall_malformed_timeouts_total" Count "timeout" []
         "Requests whose grpc-timeout could not be read and was ignored.";
     PANICS: Counter "seawall_panics_total" Count "catch_panic" []
-        "Handlers and bodies that panicked.";
+        "Panics that were caught: of handlers, response bodies, policies and closures.";
     DRAINING: Gauge "seawall_draining" Count "drain" []
-        "1 from the beginning of a drain on.";
+        "1 once a drain has begun, 0 before.";
     SLOW_POLLS: Histogram "seawall_slow_poll_seconds" Seconds "slow_poll" []
-        "How long polls of the inner future took that are slow.";
+        "Durations of the slow polls of the inner future.";
     CIRCUIT_OUTCOMES: Counter "seawall_circuit_outcomes_total" Count "circuit_breaker"
         ["outcome": |at| Some(Outcome::ALL.get(at)?.as_str())]
         "Outcomes of the calls of a circuit breaker.";
     CIRCUIT_CALLS: Histogram "seawall_circuit_call_seconds" Seconds "circuit_breaker" []
-        "How long calls took, of a circuit breaker with a threshold for slow calls.";
+        "Durations of the calls of a circuit breaker that has a threshold for slow calls.";
     CIRCUIT_STATE: Gauge "seawall_circuit_state" Count "circuit_breaker" ["state": mode]
         "How many circuit breakers are in the state.";
     CIRCUIT_TRANSITIONS: Counter "seawall_circuit_transitions_total" Count "circuit_breaker"
@@ -177,14 +177,14 @@ table! {
         "Changes of a circuit breaker's state, by the state after it.";
     CIRCUIT_REACHED: Counter "seawall_circuit_thresholds_reached_total" Count "circuit_breaker"
         ["threshold": threshold]
-        "Thresholds that a circuit breaker reached while it was closed, or only observed.";
+        "Thresholds that a circuit breaker reached in the state closed or observe_only.";
     LAG: Gauge "seawall_lag_seconds" Seconds "lag_monitor" []
         "How far the runtime is behind now.";
     LAG_PROBE: Histogram "seawall_lag_probe_seconds" Seconds "lag_monitor"
         ["contention": |at| ["none", "host"].get(at).copied()]
         "The lag that each probe found; contention is host while the host is short of CPU.";
     SAMPLER_FAILURES: Counter "seawall_lag_sampler_failures_total" Count "lag_monitor" []
-        "Times that the thread which measures lag, or a hook on it, failed.";
+        "Failures of the thread that measures lag, and panics of hooks and load signals.";
     LAG_STATE: Gauge "seawall_lag_state" Count "lag_shed"
         ["state": |at| Some(LagState::ALL.get(at)?.as_str())]
         "1 for the state that a lag shedder is in, 0 for the others; shedding while it is forced.";
@@ -202,7 +202,7 @@ table! {
     BODY_LIMIT: Gauge "seawall_request_body_limit_bytes" Bytes "request_limit" []
         "The largest request body that passes by default.";
     SLOW_POLL_THRESHOLD: Gauge "seawall_slow_poll_threshold_seconds" Seconds "slow_poll" []
-        "How long a poll takes at the least that is slow.";
+        "A poll that takes at least this long is slow.";
     CIRCUIT_THRESHOLD: Gauge "seawall_circuit_threshold" Ratio "circuit_breaker"
         ["threshold": threshold]
         "The thresholds of a circuit breaker: two rates, and a number of failures. 0 if not set.";

@@ -72,7 +72,8 @@ impl<R: RequestKind, A: Exemption<R>, B: Exemption<R>> Exemption<R> for Either<A
 
 impl<P, F> Exempt<P, F> {
     /// Makes a policy that leaves out the requests for which `exempt` returns `true`. The closure
-    /// gets a `&RequestHead<'_>` over HTTP, and a `&Req` over [`Plain`](crate::Plain).
+    /// gets a `&RequestHead<'_>` over HTTP, and a `&Req` over [`Plain`](crate::Plain). It counts no
+    /// exempt requests; [`GateLayer::exempt`](crate::GateLayer::exempt) does.
     pub const fn new(policy: P, exempt: F) -> Self {
         Self {
             policy,

@@ -120,10 +120,13 @@
 //! | event | before a [`Timeout`](crate::Timeout) in the tuple | after it |
 //! |---|---|---|
 //! | response or error | what the classifier says | the same |
-//! | timeout | `Failure`; `Ignored` if the caller's own time was shorter | `Cancelled` |
+//! | timeout | `Failure`; `Ignored` if the caller caused it, see below | `Cancelled` |
 //! | panic | `Panicked` | `Panicked` |
 //! | the caller drops the request | `Cancelled` | `Cancelled` |
 //! | a later policy, or the request limit, rejects | `Ignored` | `Ignored` |
+//!
+//! The caller caused a timeout if its own time was shorter, if the service waits for the request
+//! body, or if that body failed.
 //!
 //! The gate settles tokens in the order of the tuple, and releases them in reverse order. If a
 //! later policy rejects the request at once, each earlier token is settled and then released, in
@@ -239,15 +242,14 @@ pub trait Policy<R: RequestKind>: Clone {
     /// answer of a panic isolation around it, if there is one.
     fn admit(&self, request: &R::Head<'_>) -> Admission<Self::Token, Self::Wait>;
 
-    /// Registers the metrics of the policy. With the feature `metrics`, the gate calls it at the
-    /// first request that it admits. A policy with a [`Reporter`](crate::Reporter) calls
-    /// [`Reporter::register`](crate::Reporter::register) here, so that its series exist before they
-    /// count anything. By default it does nothing.
+    /// Registers the metrics of the policy. With the feature `metrics`, the gate calls it at its
+    /// first request, whether or not it admits the request. A policy that writes metrics of its own
+    /// registers them here. By default it does nothing.
     fn register(&self) {}
 
-    /// Reads or changes the response head. The gate calls it before any other layer sees the head,
-    /// and before `settle`. It does not call it over [`Plain`](crate::Plain), nor if the inner
-    /// service returns an error. By default it does nothing.
+    /// Reads or changes the response head. The gate calls it before any outer layer sees the head,
+    /// and before `settle`. It does not call it for an answer of the gate itself, for an error of
+    /// the inner service, nor over [`Plain`](crate::Plain). By default it does nothing.
     #[cfg(feature = "http")]
     fn on_head(&self, token: &mut Self::Token, head: &mut ResponseHeadMut<'_>) {
         let _ = (token, head);
@@ -267,8 +269,8 @@ pub trait Policy<R: RequestKind>: Clone {
         let _ = (token, completion);
     }
 
-    /// Settles a request whose deadline has passed. `outcome` becomes that for the policies after
-    /// this one.
+    /// Settles a request whose deadline has passed. A timeout changes `outcome` for the policies
+    /// after it.
     #[doc(hidden)]
     #[inline]
     fn expire(&self, token: &mut Self::Token, outcome: &mut Outcome) {

@@ -64,9 +64,9 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
         self.token.as_mut()
     }
 
-    /// Marks that a panic of the call does not drop the permit. If it is dropped while the thread
-    /// unwinds, it is cancelled.
-    pub(crate) fn known_to_unwind(mut self) -> Self {
+    /// A drop of the permit cancels it, also while the thread unwinds: such a panic is not one of
+    /// the call.
+    pub(crate) fn cancelled_if_dropped(mut self) -> Self {
         self.during_panic = true;
         self
     }

@@ -78,7 +78,8 @@ impl Switch {
         }
     }
 
-    /// Changes the mode for later requests. They find what was changed before it.
+    /// Changes the mode for later requests. A request that reads the new mode also sees every
+    /// change made before this call.
     pub fn set(&self, mode: Mode) {
         self.mode.store(mode as u8, Release);
     }
@@ -133,7 +134,7 @@ impl<P> Switched<P> {
         let instead = match self.policy.admit(request) {
             Admission::Reject(rejection) => rejection,
             Admission::Wait(wait) => wait.give_up(),
-            Admission::Admit(token) if const { asks_the_gate::<P, R>() } => {
+            Admission::Admit(token) if const { has_no_dry_run::<P, R>() } => {
                 Permit::<&P, R>::earlier(&self.policy, token).ignore();
                 return Admission::Bypass;
             }
@@ -144,8 +145,9 @@ impl<P> Switched<P> {
     }
 }
 
-/// Whether the gate may end a request of the policy; a token is enough for that.
-const fn asks_the_gate<P: Policy<R>, R: RequestKind>() -> bool {
+/// Whether the policy acts through parts of the gate: a deadline, a limit, isolation or the end of
+/// bodies. With a token the gate would enforce them, so that a dry run grants none.
+const fn has_no_dry_run<P: Policy<R>, R: RequestKind>() -> bool {
     let limits = NeedsOf::<P, R>::DEADLINE || NeedsOf::<P, R>::LIMIT;
     limits || NeedsOf::<P, R>::ENDING || NeedsOf::<P, R>::ISOLATION
 }

@@ -156,7 +156,7 @@ macro_rules! policies {
                         let earlier = ($($first.and_then(|permit| {
                             let token = permit.into_token()?;
                             // A panic while it is dropped is not one of the call.
-                            Some(Permit::new(self.$n.clone(), token).known_to_unwind())
+                            Some(Permit::new(self.$n.clone(), token).cancelled_if_dropped())
                         }),)+);
                         return Admission::Wait(Beside { earlier, wait });
                     }

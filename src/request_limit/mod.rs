@@ -52,9 +52,10 @@
 //! For this reason a gate with a request limit reads the rest of a rejected body and drops the
 //! bytes: up to 256 KiB, for at most one second. It does so for every rejection of the gate: at a
 //! reached limit, for a shed request, at a timeout, and after a panic of the handler's future.
-//! There are two exceptions. If the handler has taken the body, the gate reads the rest only if the
-//! body is dropped together with the handler. The gate does not read the rest of a body that is too
-//! slow.
+//! There are four exceptions. If the handler has taken the body, the gate reads the rest only if
+//! the body is dropped together with the handler, and not if the rest is known to have at most 16
+//! KiB. The gate does not read the rest of a body that is too slow. It reads nothing from a client
+//! that waits for `100 Continue` if it rejects the request before it calls the inner service.
 //!
 //! - Over HTTP/2, the gate sends the answer at once, and a task reads the rest.
 //! - Over HTTP/1, the gate first reads the rest if its length is known and at most 256 KiB. If the
@@ -87,8 +88,8 @@
 //! [`min_body_rate`](RequestLimitSettings::min_body_rate()) end a body that arrives too slowly. As
 //! long as the response head is not sent, the answer is 408 with `connection: close` (gRPC
 //! `DEADLINE_EXCEEDED`); after that, the body alone ends with an error. Time counts while the
-//! handler waits for the body, and not while it does something else. The request then releases its
-//! permit of a [`ConcurrencyLimit`](crate::ConcurrencyLimit).
+//! handler waits for the body, and not while it does something else. With the answer 408, the
+//! request releases its permit of a [`ConcurrencyLimit`](crate::ConcurrencyLimit).
 //!
 //! No layer sees a client that sends its headers slowly, since there is no request yet. Set hyper's
 //! `header_read_timeout` with its timer, as `examples/testbed` does. `axum::serve` sets none.
@@ -151,7 +152,8 @@ pub type RequestLimitLayer<X = Http> = GateLayer<RequestLimit, X>;
 /// The limits for the size and the pace of requests. A cheap `Clone`: all clones share the
 /// settings.
 ///
-/// A gate has at most one request limit; to use two, nest two layers. Over [`Plain`](crate::Plain)
+/// A gate uses one request limit: in a tuple of policies, the first that admits the request with a
+/// token. To use two, nest two layers. Over [`Plain`](crate::Plain)
 /// services it does nothing.
 #[derive(Clone)]
 pub struct RequestLimit {
@@ -244,7 +246,7 @@ impl RequestLimit {
         })
     }
 
-    /// The settings and the counters.
+    /// The bounds and the counter. For all settings, see [`settings`](Self::settings).
     pub fn snapshot(&self) -> RequestLimitSnapshot {
         let settings = self.settings();
         RequestLimitSnapshot {

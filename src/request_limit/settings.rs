@@ -7,8 +7,9 @@ use crate::config::{ConfigError, Settings, fields};
 /// The settings of a [`RequestLimit`](super::RequestLimit). By default, only the size of the body
 /// is bounded.
 ///
-/// With the feature `serde`, you can read and write the settings, with durations such as `"5s"`. A
-/// missing field is no limit, except `max_body`. An unknown field is an error:
+/// With the feature `serde`, you can read and write the settings, with durations such as `"5s"`.
+/// The field `max_body` is required. Any other missing field is no limit, and `raisable_to` is not
+/// set. An unknown field is an error:
 ///
 /// ```
 /// # #[cfg(feature = "serde")] {
@@ -202,7 +203,7 @@ impl RequestLimitSettings {
     }
 
     /// Ends a body whose average rate is below this once the grace time is over. The answer is 408
-    /// as long as the response head is not sent. The least rate is one byte per second.
+    /// as long as the response head is not sent. `bytes_per_second` must be at least 1.
     ///
     /// As in Apache's `mod_reqtimeout`, each received byte extends the time: as many bytes as the
     /// rate extend it by one second.

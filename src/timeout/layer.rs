@@ -26,8 +26,9 @@ impl TimeoutLayer {
 
 #[cfg(feature = "http")]
 impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
-    /// Applies one deadline to the response head and the response body, counted from the arrival of
-    /// the request. By default the timeout ends with the response head.
+    /// Applies one deadline to the response head and the response body. The time starts as for the
+    /// head; if the head is ready at once, it starts with the body. By default the timeout ends
+    /// with the response head.
     #[must_use]
     pub fn including_body(self) -> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
         self.with_body().including_body()
@@ -77,8 +78,9 @@ impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
 
 #[cfg(feature = "http")]
 impl<P: Clone, In, Out, E> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
-    /// Applies one deadline to the response head and the response body, counted from the arrival of
-    /// the request. By default the timeout ends with the response head.
+    /// Applies one deadline to the response head and the response body. The time starts as for the
+    /// head; if the head is ready at once, it starts with the body. By default the timeout ends
+    /// with the response head.
     #[must_use]
     pub fn including_body(self) -> Self {
         self.with_bounds(|bounds| bounds.has_deadline = true)

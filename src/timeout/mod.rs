@@ -30,9 +30,9 @@
 //!
 //! Over gRPC, the caller's `grpc-timeout` applies if it is shorter than the layer's time.
 //!
-//! - An outer circuit breaker ignores such a timeout, except that of a gRPC stream that has begun:
-//!   its trailers do not show which deadline passed.
-//! - The layer answers earlier than the caller asks, by 1/64 of the time and by less than 1 ms.
+//! - An outer circuit breaker ignores such a timeout, also if it ends a stream that has begun. In
+//!   another task it does not know the cause of the trailers, and counts a failure.
+//! - The layer answers earlier than the caller asks: by 1/64 of the time, but by less than 1 ms.
 //!   Tonic's server counts the same time, and would otherwise answer `CANCELLED` first.
 //! - The layer ignores a value that it cannot read, and counts it ([`TimeoutSnapshot::malformed`]).
 //!
@@ -48,9 +48,10 @@
 //!
 //! The deadline and the progress timeout apply even if the connection does not poll the body, for
 //! example because the client does not read. Within half a second after the time is over, the layer
-//! drops the body and releases its permit. This applies to bodies of unknown size or above 64 KiB,
-//! which must be `Send`, `Unpin` and `'static`. It costs one allocation for each body, and the
-//! layer copies frames above 64 KiB into slices of 16 KiB. A smaller body of known size releases
+//! drops the body and releases its permit. This applies to bodies of unknown size or above 64 KiB.
+//! A layer with one of these settings needs response bodies that are `Send`, `Unpin` and `'static`.
+//! It costs one allocation for each body, and the layer copies frames above 64 KiB into slices of
+//! 16 KiB. A smaller body of known size releases
 //! its permit with its last frame.
 //!
 //! With [`expose_deadline`](crate::GateLayer::expose_deadline), handlers and inner layers find the
@@ -75,7 +76,8 @@
 //!
 //! # Panics
 //!
-//! A pending call or body panics outside a Tokio runtime with a time driver.
+//! Outside a Tokio runtime with a time driver, a pending call or body panics. If the time starts
+//! with the call (see above), every such `call` panics, also with panic isolation.
 //!
 //! # Differences from tower 0.5 and tower-http 0.7
 //!
@@ -139,7 +141,8 @@ pub struct TimeoutSnapshot {
     /// The default time of a request.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub duration: Duration,
-    /// The number of requests so far whose deadline passed.
+    /// The number of requests so far whose deadline passed, or whose response body was idle or not
+    /// read for too long.
     pub timed_out: u64,
     /// The number of requests so far whose `grpc-timeout` was not readable.
     pub malformed: u64,
@@ -219,7 +222,7 @@ impl Timeout {
         })
     }
 
-    /// The settings and the counters.
+    /// The time and the counters. For all settings, see [`settings`](Self::settings).
     pub fn snapshot(&self) -> TimeoutSnapshot {
         TimeoutSnapshot {
             duration: self.duration(),

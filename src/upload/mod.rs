@@ -5,9 +5,9 @@
 //! body. Every layer there can then distinguish a failure of the service from one that the caller
 //! caused: an upload that is too slow or too large, or that the caller aborts.
 //!
-//! A gate lends the state through one thread-local value, and reports it to the outer gates through
-//! another. A failure, a passed deadline and a slow call read both. The head of a gRPC response,
-//! and a request body that is dropped, read the first one.
+//! A gate lends the state through one thread-local value, and reports to the outer gates through
+//! another. The code that judges a failure, a deadline or a slow call reads both. The code for the
+//! head of a gRPC response, and for a request body that is dropped, reads the first one.
 
 mod report;
 mod served;
@@ -71,7 +71,7 @@ const WAITS: u16 = 1;
 const FAILED: u16 = 1 << 1;
 /// A layer ended it.
 const ENDED: u16 = 1 << 2;
-/// An earlier poll was pending.
+/// An earlier poll was pending. It keeps the flags from 0, so that the wait is reported.
 const WAITED: u16 = 1 << 3;
 /// The body was dropped, and the gate has the rest.
 const GIVEN_BACK: u16 = 1 << 4;

@@ -118,7 +118,7 @@ fn metrics_and_events_are_those_of_the_docs() {
     for words in [
         r#" WARN seawall: shedding layer="lag_shed" name="told" state="shedding" lag_ms="#,
         r#" INFO seawall: shedding no longer layer="lag_shed" name="told" state="#,
-        r#"ERROR seawall: lag is not measured layer="lag_monitor" error="a hook panicked""#,
+        r#"ERROR seawall: lag monitor failed layer="lag_monitor" error="a hook panicked""#,
     ] {
         assert!(text.contains(words), "{words}\nis not in\n{text}");
     }

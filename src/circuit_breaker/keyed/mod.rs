@@ -59,8 +59,9 @@
 //! # Metrics
 //!
 //! The breakers of a family share the series of its name: `seawall_circuit_state` counts the
-//! breakers in each state. With [`keys_in_metrics`](CircuitBreakers::keys_in_metrics) each
-//! breaker has its own series, with the label `key`.
+//! breakers in each state, and those that the map has not dropped yet. With
+//! [`keys_in_metrics`](CircuitBreakers::keys_in_metrics) each breaker has its own series, with the
+//! label `key`.
 
 mod per_key;
 mod settings;

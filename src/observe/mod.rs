@@ -20,9 +20,9 @@
 //!
 //! A handle of this crate registers its series at its first request, whether or not the request is
 //! rejected: counters and gauges with 0, settings with their value. An `increase` therefore sees
-//! the first rejection. The series of a [`Reason::Custom`], and of any reason of your own policies,
-//! is registered at its first rejection. A recorder that you install after the first request misses
-//! the series that exist by then: install it first.
+//! the first rejection. A policy of your own registers its series with
+//! [`Reporter::register_reasons`]; otherwise they are registered at the first rejection. A recorder
+//! that you install after the first request misses the series that exist by then: install it first.
 //!
 //! A gate counts a request once, when it decides: as exempt, as admitted, or as rejected. There are
 //! three exceptions. A request that the request limit rejects may also count as exempt. A request

@@ -5,10 +5,14 @@ use super::{Reason, Reporter, Write};
 
 #[allow(clippy::unused_self, reason = "the other module needs it")]
 impl Reporter {
-    /// Registers the series that a layer of this crate has, each with 0, if they are not registered
-    /// yet. A reporter of your own policy has none: its series are registered at the first
-    /// rejection for each reason. Without the feature `metrics` it does nothing.
-    pub fn register(&self) {}
+    pub(crate) fn register(&self) {}
+
+    /// Registers the series for rejections with these reasons, each with 0, so that an `increase`
+    /// sees the first rejection. Call it in [`Policy::register`] of your own policy. Without the
+    /// feature `metrics` it does nothing.
+    ///
+    /// [`Policy::register`]: crate::policy::Policy::register
+    pub fn register_reasons(&self, _: &[Reason]) {}
 
     #[inline(always)]
     pub(crate) fn admitted(&self, _: &dyn Fn()) {}

@@ -97,11 +97,22 @@ impl Own {
 // === impl Reporter ===
 
 impl Reporter {
-    /// Registers the series that a layer of this crate has, each with 0, if they are not registered
-    /// yet. A reporter of your own policy has none: its series are registered at the first
-    /// rejection for each reason. Without the feature `metrics` it does nothing.
-    pub fn register(&self) {
+    /// Registers the series of the layer, each with 0, if they are not registered yet.
+    pub(crate) fn register(&self) {
         self.own();
+    }
+
+    /// Registers the series for rejections with these reasons, each with 0, so that an `increase`
+    /// sees the first rejection. Call it in [`Policy::register`] of your own policy. Without the
+    /// feature `metrics` it does nothing.
+    ///
+    /// [`Policy::register`]: crate::policy::Policy::register
+    pub fn register_reasons(&self, reasons: &[Reason]) {
+        let own = self.own();
+        for reason in reasons {
+            self.by_reason(&own.rejected, table::REJECTED, *reason, |_| {});
+            self.by_reason(&own.would_reject, table::WOULD_REJECT, *reason, |_| {});
+        }
     }
 
     #[inline]
@@ -239,10 +250,23 @@ impl Reporter {
     }
 
     fn count_reason(&self, counters: &ByReason, metric: SeriesId, reason: Reason) {
+        self.by_reason(counters, metric, reason, |series| {
+            series.write(Write::Count);
+        });
+    }
+
+    /// The series of a reason, which is registered if it is not.
+    fn by_reason(
+        &self,
+        counters: &ByReason,
+        metric: SeriesId,
+        reason: Reason,
+        change: impl FnOnce(&Series),
+    ) {
         let register = || Series::with_label(self, metric, Some(reason.as_str()));
         match reason.index() {
-            Some(index) => registered(&counters[index], register).write(Write::Count),
-            None => register().write(Write::Count),
+            Some(index) => change(registered(&counters[index], register)),
+            None => change(&register()),
         }
     }
 }

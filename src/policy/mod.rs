@@ -243,8 +243,9 @@ pub trait Policy<R: RequestKind>: Clone {
     fn admit(&self, request: &R::Head<'_>) -> Admission<Self::Token, Self::Wait>;
 
     /// Registers the metrics of the policy. With the feature `metrics`, the gate calls it at its
-    /// first request, whether or not it admits the request. A policy that writes metrics of its own
-    /// registers them here. By default it does nothing.
+    /// first request, whether or not it admits the request. A policy with a
+    /// [`Reporter`](crate::Reporter) calls
+    /// [`register_reasons`](crate::Reporter::register_reasons) here. By default it does nothing.
     fn register(&self) {}
 
     /// Reads or changes the response head. The gate calls it before any outer layer sees the head,

@@ -11,9 +11,11 @@ use metrics::{
     Unit,
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use seawall::policy::{Admission, NoWait, Policy, RequestKind};
 use seawall::{
-    CircuitBreaker, ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Drain,
-    DrainLayer, GateLayer, LagShed, LagShedLayer, Reason, TimeoutLayer,
+    CircuitBreaker, ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings,
+    CustomReason, Drain, DrainLayer, GateLayer, LagShed, LagShedLayer, Reason, Reporter,
+    TimeoutLayer,
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};
@@ -502,4 +504,43 @@ async fn a_stack_that_rejects_from_its_first_request_has_all_series() {
     let page = handle.render();
     let line = r#"seawall_lag_state{layer="lag_shed",name="api",state="normal"} 1"#;
     assert!(page.contains(line), "{page}");
+}
+
+/// A policy of the user with a reason of its own.
+#[derive(Clone)]
+struct Registers(Reporter);
+
+static UNPAID: CustomReason = CustomReason::new("unpaid", "Please pay.");
+
+impl<R: RequestKind> Policy<R> for Registers {
+    type Token = ();
+    type Wait = NoWait;
+
+    fn admit(&self, _: &R::Head<'_>) -> Admission<(), Self::Wait> {
+        Admission::Admit(())
+    }
+
+    fn register(&self) {
+        let reasons = [Reason::RateLimited, Reason::Custom(&UNPAID)];
+        self.0.register_reasons(&reasons);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_reasons_of_your_own_policy_start_with_0() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let policy = Registers(Reporter::new("tenant"));
+    let mut service = GateLayer::from_policy(policy).layer(answers(|| ok(Script::default())));
+    drop(service.call(get()).await.unwrap());
+    for reason in ["rate_limited", "unpaid"] {
+        for metric in ["rejected", "would_reject"] {
+            let labels = format!(r#"layer="tenant",name="",reason="{reason}""#);
+            assert_shows(
+                &handle,
+                &format!("seawall_requests_{metric}_total{{{labels}}} 0"),
+            );
+        }
+    }
 }

@@ -47,6 +47,10 @@
 //!         Admission::Admit(tenant.to_owned())
 //!     }
 //!
+//!     fn register(&self) {
+//!         self.reporter.register_reasons(&[Reason::RateLimited]);
+//!     }
+//!
 //!     fn release(&self, tenant: &mut String, _: Completion) {
 //!         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
 //!         if let Some(count) = in_flight.get_mut(tenant) {
@@ -77,6 +81,7 @@
 //!   response body, or when the future or the body is dropped, or at a panic or a timeout.
 //! - **`Bypass`** admits a request without a token: this policy does not limit requests without a
 //!   tenant.
+//! - **`register`** shows the counter of the rejections with 0, before the first one.
 //! - **The name** that you give to the [`Reporter`](crate::Reporter) is the label `layer` of the
 //!   metrics and the layer of the [`Rejection`](crate::Rejection).
 //! - **The reason** decides the answer, here 429. For a status of your own use

@@ -104,8 +104,8 @@ pub trait KeptBody<Req>: Default {
         Self::default()
     }
 
-    /// Lends the state of the body to the code that runs on this thread: a poll, or a drop.
-    fn enter(&self, is_poll: bool) -> Self::Scope;
+    /// Lends the state of the body to the code that runs on this thread.
+    fn enter(&self) -> Self::Scope;
 
     /// A poll of the inner service has ended.
     fn end_poll(&self) {}
@@ -264,7 +264,7 @@ impl<Req> KeptBody<Req> for () {
     type Scope = ();
 
     #[inline(always)]
-    fn enter(&self, _: bool) {}
+    fn enter(&self) {}
 }
 
 // === impl Converted ===

@@ -96,8 +96,8 @@ impl<P: Policy<HttpRequest>> Carried<P> {
 
     /// Lends the state of the request body to the code that runs on this thread.
     #[inline(always)]
-    fn enter(&mut self, is_poll: bool) -> <Uploads<P> as Choice>::Maybe<Scope> {
-        match Uploads::<P>::get(&mut self.upload).and_then(|upload| upload.enter(is_poll)) {
+    fn enter(&mut self) -> <Uploads<P> as Choice>::Maybe<Scope> {
+        match Uploads::<P>::get(&mut self.upload).and_then(|upload| upload.enter()) {
             Some(scope) => Uploads::<P>::some(scope),
             None => Default::default(),
         }
@@ -165,7 +165,7 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
             return Poll::Ready(None);
         };
         let carried = this.carried;
-        let _scope = carried.enter(true);
+        let _scope = carried.enter();
         let mut _listening = <Settles<P> as Choice>::Maybe::<Listening>::default();
         if const { Settles::<P>::IS } {
             if let Some(guard) = carried.guard() {
@@ -254,7 +254,7 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
     /// body has failed, or the service waits for it.
     pub(super) fn drop_late(self: Pin<&mut Self>) -> bool {
         let mut this = self.project();
-        let _scope = this.carried.enter(false);
+        let _scope = this.carried.enter();
         let guard = this.carried.guard();
         let _listening = Listening::new(guard.map_or(Report::NOTHING, Guard::report));
         this.body.set(None);

@@ -76,7 +76,7 @@ fn drop_early<S, Req, P, X>(
     P: Policy<X::Kind>,
 {
     // The values that it drops may read the upload: its own, or the one that is reported.
-    let _scope = kept.enter(false);
+    let _scope = kept.enter();
     let _listening = Listening::new(report::<P, X::Kind>(guard));
     state.set(State::Done);
     drop(std::mem::take(guard));
@@ -209,7 +209,7 @@ where
                     let (guard, timer, kept) = (this.guard, this.timer, this.kept);
                     let slow = SlowPolling::begin::<P, X::Kind>(guard);
                     let mut polling = Polling::begin::<P, X::Kind>(this.polls);
-                    let _scope = kept.enter(true);
+                    let _scope = kept.enter();
                     let _listening = listen::<P, X::Kind>(guard);
                     if const { NeedsOf::<P, X::Kind>::ISOLATION } {
                         // The response is wrapped inside the closure, so that it is moved out once

@@ -112,9 +112,9 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
     }
 
     #[inline(always)]
-    fn enter(&self, is_poll: bool) -> Option<Scope> {
+    fn enter(&self) -> Option<Scope> {
         match self {
-            Kept::Sent(sent) => sent.upload.enter(true, is_poll),
+            Kept::Sent(sent) => sent.upload.enter(true),
             _ => None,
         }
     }

@@ -23,6 +23,10 @@ pub(super) trait Handle {
     /// Whether the handle can have these settings.
     fn check(&self, settings: &Self::Settings) -> Result<(), ConfigError>;
 
+    /// Makes the changes of state that are due under the present settings, which may call code of
+    /// the user.
+    fn advance(&self);
+
     /// Replaces the settings by others that are checked, and returns those before.
     fn replace(&self, settings: Self::Settings) -> Self::Settings;
 
@@ -32,6 +36,8 @@ pub(super) trait Handle {
 
 /// The change of one part.
 struct Step<'a> {
+    /// It comes first, outside the lock.
+    advance: Box<dyn Fn() + 'a>,
     check: Box<dyn Fn() -> Result<(), ConfigError> + 'a>,
     /// Cannot fail once everything is checked.
     replace: Box<dyn FnOnce() -> Report<'a> + 'a>,
@@ -86,6 +92,7 @@ impl<'a> Steps<'a> {
                 }) as Report<'a>
             };
             Step {
+                advance: Box::new(|| handle.advance()),
                 check: Box::new(check),
                 replace: Box::new(replace),
             }
@@ -124,6 +131,7 @@ impl<'a> Steps<'a> {
                     as Report<'a>
             };
             Step {
+                advance: Box::new(|| ()),
                 check: Box::new(|| Ok(())),
                 replace: Box::new(replace),
             }
@@ -155,6 +163,7 @@ impl<'a> Steps<'a> {
     /// A step that only checks.
     fn check(mut self, check: impl Fn() -> Result<(), ConfigError> + 'a) -> Self {
         self.0.push(Step {
+            advance: Box::new(|| ()),
             check: Box::new(check),
             replace: Box::new(|| Box::new(|_| ())),
         });
@@ -162,6 +171,7 @@ impl<'a> Steps<'a> {
     }
 
     pub(super) fn apply(self) -> Result<Changes, ConfigError> {
+        self.0.iter().for_each(|step| (step.advance)());
         let reports: Vec<_> = {
             let _one = one_at_a_time();
             self.0.iter().try_for_each(|step| (step.check)())?;
@@ -191,6 +201,10 @@ impl<H: Configurable<Settings: Fields>> Handle for H {
         settings.check_against(&self.current().get())
     }
 
+    fn advance(&self) {
+        Configurable::advance(self);
+    }
+
     fn replace(&self, settings: H::Settings) -> H::Settings {
         self.current()
             .replace(settings, |settings| self.publish(settings))
@@ -212,6 +226,10 @@ impl Handle for super::PerHost {
     fn check(&self, settings: &CircuitBreakerSettings) -> Result<(), ConfigError> {
         settings.check()?;
         settings.check_against(&self.breakers().settings())
+    }
+
+    fn advance(&self) {
+        self.breakers().advance();
     }
 
     fn replace(&self, settings: CircuitBreakerSettings) -> CircuitBreakerSettings {

@@ -50,8 +50,8 @@ pub(crate) struct Upload {
 
 #[derive(Default)]
 struct State {
-    /// The start of the current wait for the body, and the last poll of the body in it.
-    wait: Option<(Instant, Instant)>,
+    /// The start of the current wait for the body.
+    since: Option<Instant>,
     /// The total of the earlier waits.
     waited: Duration,
     /// The reason for which a layer ended the body, and the rest of the body.
@@ -145,31 +145,25 @@ impl Upload {
     #[inline(always)]
     pub(crate) fn receive(&self) {
         if self.flags.load(Relaxed) & WAITS != 0 {
-            self.stop_waiting(clock::now());
+            self.stop_waiting();
         }
     }
 
-    /// The service has ended a poll. If it has moved on, it does not wait since it polled the body.
+    /// A poll of the service has ended. If the service itself has polled the body before, and not
+    /// in this poll, it does something else now.
     #[inline(always)]
     pub(crate) fn end_poll(&self) {
-        if self.has_moved_on() {
-            let last = self.state().wait.map(|(_, last)| last);
-            self.stop_waiting(last.unwrap_or_else(clock::now));
-        }
-    }
-
-    /// The service itself has polled the body before, and not in this poll.
-    #[inline(always)]
-    fn has_moved_on(&self) -> bool {
         let flags = self.flags.load(Relaxed);
-        flags & (WAITS | INSIDE | POLLED | DROPPED) == WAITS | INSIDE
+        if flags & (WAITS | INSIDE | POLLED | DROPPED) == WAITS | INSIDE {
+            self.stop_waiting();
+        }
     }
 
     #[cold]
-    fn stop_waiting(&self, at: Instant) {
+    fn stop_waiting(&self) {
         let mut state = self.state();
-        if let Some((since, _)) = state.wait.take() {
-            state.waited += at.saturating_duration_since(since);
+        if let Some(since) = state.since.take() {
+            state.waited += clock::now().saturating_duration_since(since);
         }
         self.flags.fetch_or(WAITED, Relaxed);
         self.flags.fetch_and(!WAITS, Relaxed);
@@ -177,15 +171,8 @@ impl Upload {
 
     pub(crate) fn waited(&self) -> Duration {
         let state = self.state();
-        let Some((since, last)) = state.wait else {
-            return state.waited;
-        };
-        let until = if self.has_moved_on() {
-            last
-        } else {
-            clock::now()
-        };
-        state.waited + until.saturating_duration_since(since)
+        let now = |since| clock::now().saturating_duration_since(since);
+        state.waited + state.since.map_or(Duration::ZERO, now)
     }
 
     /// The body failed, most likely because the client has disconnected.
@@ -213,9 +200,8 @@ impl Upload {
     /// The service drops the body.
     #[inline(always)]
     pub(crate) fn drop_body(&self) {
-        self.end_poll();
         if self.flags.load(Relaxed) & WAITS != 0 {
-            self.stop_waiting(clock::now());
+            self.stop_waiting();
             self.flags.fetch_or(WAITS | DROPPED, Relaxed);
         }
     }
@@ -268,12 +254,10 @@ impl UploadRef {
     /// The body is pending.
     #[cold]
     pub(crate) fn wait(&self) {
-        let now = clock::now();
-        let mut state = self.state();
-        let since = state.wait.map_or(now, |(since, _)| since);
-        state.wait = Some((since, now));
-        drop(state);
-        self.flags.fetch_or(WAITS, Relaxed);
+        if self.flags.load(Relaxed) & WAITS == 0 {
+            self.state().since = Some(clock::now());
+            self.flags.fetch_or(WAITS, Relaxed);
+        }
         if self.is_served() {
             self.flags.fetch_or(INSIDE | POLLED, Relaxed);
         } else {

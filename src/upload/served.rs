@@ -93,10 +93,9 @@ impl UploadRef {
     }
 
     /// Makes this the upload of the request that this thread serves. The future of the call takes
-    /// the upload from another thread, which has a body of the response. `is_poll` is false for a
-    /// future or a body that is dropped.
+    /// the upload from another thread, which has a body of the response.
     #[inline(never)]
-    pub(crate) fn enter(&self, is_call: bool, is_poll: bool) -> Option<Scope> {
+    pub(crate) fn enter(&self, is_call: bool) -> Option<Scope> {
         let before = SERVED.try_with(|served| served.replace(Some(self.clone())));
         let before = before.ok()?;
         let here = this_thread();
@@ -106,7 +105,7 @@ impl UploadRef {
             let taken = self.thread.compare_exchange(0, here, Relaxed, Relaxed);
             taken.is_ok()
         };
-        if is_outermost && is_poll {
+        if is_outermost {
             let flags = self.flags.load(Relaxed);
             if flags & DROPPED != 0 {
                 self.flags.fetch_and(!(WAITS | DROPPED), Relaxed);
@@ -131,8 +130,8 @@ impl BodyUpload {
         served().map(Self)
     }
 
-    pub(crate) fn enter(&self, is_poll: bool) -> Option<Scope> {
-        self.0.enter(false, is_poll)
+    pub(crate) fn enter(&self) -> Option<Scope> {
+        self.0.enter(false)
     }
 }
 
@@ -221,7 +220,7 @@ mod tests {
                 let (enters, entered) = mpsc::channel();
                 let (leaves, may_leave) = mpsc::channel();
                 let thread = thread::spawn(move || {
-                    let scope = upload.enter(false, true);
+                    let scope = upload.enter(false);
                     enters.send(()).unwrap();
                     may_leave.recv().unwrap();
                     drop(scope);
@@ -230,7 +229,7 @@ mod tests {
                 (thread, leaves)
             };
             let first = is_body_first.then(|| body(upload.clone()));
-            let call = upload.enter(true, true);
+            let call = upload.enter(true);
             let (thread, leaves) = first.unwrap_or_else(|| body(upload.clone()));
             assert!(upload.is_served());
             leaves.send(()).unwrap();
@@ -245,12 +244,12 @@ mod tests {
     #[test]
     fn a_thread_that_has_left_serves_no_upload() {
         let upload = upload();
-        let here = upload.enter(true, true);
+        let here = upload.enter(true);
         let (enters, entered) = mpsc::channel();
         let (leaves, may_leave) = mpsc::channel();
         let there = upload.clone();
         let other = thread::spawn(move || {
-            let scope = there.enter(true, true);
+            let scope = there.enter(true);
             enters.send(()).unwrap();
             may_leave.recv().unwrap();
             drop(scope);

@@ -185,7 +185,10 @@ where
         }
         let mut known = self.family.template();
         let new = self.family.make(key, &known);
-        let breaker = breakers.get_with_by_ref(key, || new);
+        let breaker = breakers.get_with_by_ref(key, || new.clone());
+        if !Arc::ptr_eq(&breaker.shared, &new.shared) {
+            return breaker; // another thread was faster
+        }
         // A change meanwhile may have missed the new breaker.
         loop {
             let template = lock(&self.family.template);
@@ -248,10 +251,18 @@ where
     /// Returns the errors of [`CircuitBreaker::new`], and then changes nothing.
     pub fn set(&self, settings: CircuitBreakerSettings) -> Result<(), ConfigError> {
         settings.check()?;
+        self.advance();
         let before = self.replace(|window| settings.with_window(window));
         self.replaced();
         drop(before); // it may drop a function of the user, outside the lock
         Ok(())
+    }
+
+    /// The part of [`replace`](Self::replace) that comes first, outside any lock.
+    pub(crate) fn advance(&self) {
+        for (_, breaker) in &self.family.breakers {
+            breaker.advance();
+        }
     }
 
     /// Replaces the settings of all breakers by valid ones for the present window, and returns
@@ -260,9 +271,6 @@ where
         &self,
         settings: impl FnOnce(Window) -> CircuitBreakerSettings,
     ) -> CircuitBreakerSettings {
-        for (_, breaker) in &self.family.breakers {
-            breaker.advance();
-        }
         // They are dropped after the lock: that may call functions and recorders of the user.
         let mut replaced = Vec::new();
         let mut template = lock(&self.family.template);
@@ -290,7 +298,9 @@ where
         lock(&self.family.hooks).push(Arc::new(hook));
     }
 
-    /// [`CircuitBreaker::force_open`] for all breakers, present and future.
+    /// [`CircuitBreaker::force_open`] for all breakers, present and future. Of two states that are
+    /// forced at the same time, also by a hook, the later one applies: the call for it may return
+    /// before all breakers have it.
     pub fn force_open(&self) {
         self.force(Mode::ForcedOpen);
     }

@@ -11,7 +11,9 @@ use seawall::{
     CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, GateLayer, RequestLimit,
     RequestLimitLayer, Timeout, TimeoutLayer,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{advance, sleep, timeout};
+use tokio_test::task::spawn;
+use tokio_test::{assert_pending, assert_ready};
 use tower::{Layer, Service};
 
 use super::size::{Once, handler};
@@ -55,26 +57,15 @@ async fn a_service_that_gave_up_on_the_body_does_not_wait_for_it() {
         pending::<Result<Response<Script>, Infallible>>().await
     });
     let mut service = GateLayer::from_policy(policies).layer(service);
-    assert_eq!(service.call(silent()).await.unwrap().status(), 504);
-    assert_eq!(counted(&breaker), (1, 1, 0));
-}
-
-/// Only the time for which the service waited for the body is not its own.
-#[tokio::test(start_paused = true)]
-async fn a_service_that_gave_up_on_the_body_may_be_slow() {
-    for is_slow in [false, true] {
-        let breaker = breaker();
-        let policies = (breaker.clone(), RequestLimit::from(1000));
-        let service = service_fn(move |request: Request<Once>| async move {
-            let mut body = request.into_body();
-            gives_up(&mut body).await;
-            sleep(if is_slow { 300 * MS } else { 90 * MS }).await;
-            Ok::<_, Infallible>(ok(Script::default()))
-        });
-        let mut service = GateLayer::from_policy(policies).layer(service);
-        drop(service.call(silent()).await.unwrap());
-        assert_eq!(counted(&breaker), (0, u64::from(is_slow), 0));
-    }
+    let mut call = spawn(service.call(silent()));
+    assert_pending!(call.poll());
+    advance(20 * MS).await;
+    assert_pending!(call.poll());
+    advance(180 * MS).await;
+    assert_pending!(call.poll()); // it reads the rest
+    assert_eq!(counted(&breaker).0, 1);
+    advance(1000 * MS).await;
+    assert_eq!(assert_ready!(call.poll()).unwrap().status(), 504);
 }
 
 /// An inner gate has rejected an upload, and reads its rest. An outer timeout is shorter.
@@ -88,4 +79,45 @@ async fn a_rejection_that_waits_for_the_rest_is_no_failure_for_a_breaker_around_
     let response = service.call(request).await.unwrap();
     assert_eq!(response.status(), 408);
     assert_eq!(counted(&breaker), (0, 0, 1));
+}
+
+/// The service itself limits the time in which it reads the body, and drops the body.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_the_callers_also_if_the_service_stops_to_wait() {
+    let breaker = breaker();
+    let policies = (breaker.clone(), RequestLimit::from(1000));
+    let service = service_fn(|request: Request<Once>| async {
+        tokio::select! {
+            () = sleep(300 * MS) => {
+                let mut response = ok(Script::default());
+                *response.status_mut() = http::StatusCode::GATEWAY_TIMEOUT;
+                Ok::<_, Infallible>(response)
+            }
+            _ = request.into_body().collect() => unreachable!("it is silent"),
+        }
+    });
+    let mut service = GateLayer::from_policy(policies).layer(service);
+    for calls in 1..=20 {
+        assert_eq!(service.call(silent()).await.unwrap().status(), 504);
+        assert_eq!(counted(&breaker), (0, 0, calls));
+    }
+}
+
+/// The service has dropped the body, and hangs; the caller leaves.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_dropped_the_body_and_hangs_is_slow() {
+    let breaker = breaker();
+    let policies = (breaker.clone(), RequestLimit::from(1000));
+    let service = service_fn(|request: Request<Once>| async {
+        gives_up(&mut request.into_body()).await;
+        pending::<Result<Response<Script>, Infallible>>().await
+    });
+    let mut service = GateLayer::from_policy(policies).layer(service);
+    let mut call = spawn(service.call(silent()));
+    assert_pending!(call.poll());
+    advance(20 * MS).await;
+    assert_pending!(call.poll());
+    advance(1000 * MS).await;
+    drop(call);
+    assert_eq!(counted(&breaker), (1, 1, 0));
 }

@@ -510,3 +510,42 @@ fn two_threads_that_apply_leave_no_mixture() {
     let found = stack.settings();
     assert!(found == first || found == second, "{found:?}");
 }
+
+/// A half-open time is over, and no call has come since: the settings of that time decide, before
+/// the stack is locked. A hook may read the settings.
+#[tokio::test(start_paused = true)]
+async fn settings_do_not_decide_about_probes_of_before() {
+    let second = std::time::Duration::from_secs(1);
+    let settings = seawall::CircuitBreakerSettings::default().open_duration(second);
+    let hosts = seawall::client().per_host().build().unwrap();
+    let breakers = hosts.circuit_breaker().breakers().clone();
+    breakers.set(settings.clone()).unwrap();
+    let one = seawall::CircuitBreaker::new(settings.clone()).unwrap();
+    let single = seawall::client()
+        .circuit_breaker(one.clone())
+        .build()
+        .unwrap();
+    let of_host = breakers.get(&"host".parse().unwrap());
+    for breaker in [&one, &of_host] {
+        breaker.trip();
+    }
+    tokio::time::advance(second).await;
+    for breaker in [&one, &of_host] {
+        for outcome in [
+            seawall::Outcome::Success,
+            seawall::Outcome::Success,
+            seawall::Outcome::Failure,
+        ] {
+            breaker.try_acquire().unwrap().settle(outcome);
+        }
+    }
+    tokio::time::advance(second).await;
+    let reads = hosts.clone();
+    breakers.on_transition(move |_, _| drop(reads.settings()));
+    let new = seawall::stack::Settings::default().circuit_breaker(settings.failure_rate(0.3));
+    single.apply(&new).unwrap();
+    hosts.apply(&new).unwrap();
+    for breaker in [&one, &of_host] {
+        assert_eq!(breaker.state(), seawall::CircuitState::Closed);
+    }
+}

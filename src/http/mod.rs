@@ -96,7 +96,8 @@ where
             *memo = memo.with(Memo::CLOSES);
             return Poll::Ready(());
         }
-        match ready!(kept.poll_rest(cx)) {
+        let is_ignored = rejection.is_some_and(|rejection| rejection.outcome() == Outcome::Ignored);
+        match ready!(kept.poll_rest(is_ignored, cx)) {
             Some(false) => *memo = memo.with(Memo::CLOSES),
             // Between two polls, hyper reads more of the request. Only then it knows whether the
             // connection can go on without a dropped body; if not, it adds `connection: close`.

@@ -209,6 +209,8 @@ impl Wake for Mark {
 
 impl Drop for Mark {
     fn drop(&mut self) {
+        // `change` has the other fence.
+        atomic::fence(SeqCst);
         if self.thread.marks.load(Relaxed) == self.number {
             self.thread.newest.store(0, Relaxed);
         }

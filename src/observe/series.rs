@@ -110,7 +110,11 @@ impl Reporter {
     pub fn register_reasons(&self, reasons: &[Reason]) {
         let own = self.own();
         for reason in reasons {
-            self.by_reason(&own.rejected, table::REJECTED, *reason, |_| {});
+            match reason {
+                Reason::Panicked => drop(Series::new(self, table::PANICS)),
+                Reason::Timeout => drop(Series::new(self, table::TIMEOUTS)),
+                _ => self.by_reason(&own.rejected, table::REJECTED, *reason, |_| {}),
+            }
             self.by_reason(&own.would_reject, table::WOULD_REJECT, *reason, |_| {});
         }
     }

@@ -52,10 +52,15 @@
 //! For this reason a gate with a request limit reads the rest of a rejected body and drops the
 //! bytes: up to 256 KiB, for at most one second. It does so for every rejection of the gate: at a
 //! reached limit, for a shed request, at a timeout, and after a panic of the handler's future.
-//! There are four exceptions. If the handler has taken the body, the gate reads the rest only if
-//! the body is dropped together with the handler, and not if the rest is known to have at most 16
-//! KiB. The gate does not read the rest of a body that is too slow. It reads nothing from a client
-//! that waits for `100 Continue` if it rejects the request before it calls the inner service.
+//! There are exceptions:
+//!
+//! - If the handler has taken the body, the gate reads the rest only if the body is dropped
+//!   together with the handler.
+//! - If the handler drops the body and the rest is known to have at most 16 KiB, the gate does not
+//!   read it.
+//! - It does not read the rest of a body that is too slow.
+//! - It reads nothing from a client that waits for `100 Continue` if it rejects the request before
+//!   it calls the inner service.
 //!
 //! - Over HTTP/2, the gate sends the answer at once, and a task reads the rest.
 //! - Over HTTP/1, the gate first reads the rest if its length is known and at most 256 KiB. If the

@@ -27,7 +27,7 @@ pub struct Unread<B> {
     time: Duration,
     lent: Lent,
     is_at_end: bool,
-    /// The answer waits for it.
+    /// The answer waits for it, and the service has not failed.
     is_awaited: bool,
 }
 
@@ -53,7 +53,11 @@ impl<B: Body + Unpin> Unread<B> {
     /// Reads as much as an HTTP/1 connection needs to go on: everything if the length is known and
     /// small, half of the bytes in half of the time if the length is unknown, and nothing if the
     /// length is too large. Returns whether the end was reached.
-    pub(super) fn poll_before_answer(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    pub(super) fn poll_before_answer(
+        &mut self,
+        is_ignored: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<bool> {
         let hint = self.body.size_hint();
         let (bytes, time) = match hint.exact() {
             Some(length) if length <= Self::BYTES as u64 => (0, Self::TIME),
@@ -63,7 +67,7 @@ impl<B: Body + Unpin> Unread<B> {
         if self.is_at_end || self.left <= bytes {
             return Poll::Ready(self.is_at_end);
         }
-        self.is_awaited = true;
+        self.is_awaited = is_ignored;
         ready!(self.poll_until(bytes, time, cx));
         self.is_awaited = false;
         self.time = self.time.saturating_sub(time);

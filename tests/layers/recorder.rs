@@ -521,7 +521,11 @@ impl<R: RequestKind> Policy<R> for Registers {
     }
 
     fn register(&self) {
-        let reasons = [Reason::RateLimited, Reason::Custom(&UNPAID)];
+        let reasons = [
+            Reason::RateLimited,
+            Reason::Custom(&UNPAID),
+            Reason::Timeout,
+        ];
         self.0.register_reasons(&reasons);
     }
 }

@@ -59,9 +59,9 @@
 //! # Metrics
 //!
 //! The breakers of a family share the series of its name: `seawall_circuit_state` counts the
-//! breakers in each state, and those that the map has not dropped yet. With
-//! [`keys_in_metrics`](CircuitBreakers::keys_in_metrics) each breaker has its own series, with the
-//! label `key`.
+//! breakers in each state. It includes breakers whose key is forgotten, until the map drops them.
+//! With [`keys_in_metrics`](CircuitBreakers::keys_in_metrics) each breaker has its own series, with
+//! the label `key`.
 
 mod per_key;
 mod settings;
@@ -298,9 +298,9 @@ where
         lock(&self.family.hooks).push(Arc::new(hook));
     }
 
-    /// [`CircuitBreaker::force_open`] for all breakers, present and future. Of two states that are
-    /// forced at the same time, also by a hook, the later one applies: the call for it may return
-    /// before all breakers have it.
+    /// [`CircuitBreaker::force_open`] for all breakers, present and future. If two calls force
+    /// states at the same time, or a hook forces one, the last call applies. That call may return
+    /// before all breakers have the state.
     pub fn force_open(&self) {
         self.force(Mode::ForcedOpen);
     }

@@ -121,3 +121,20 @@ async fn a_service_that_dropped_the_body_and_hangs_is_slow() {
     drop(call);
     assert_eq!(counted(&breaker), (1, 1, 0));
 }
+
+/// An inner gate answers a hanging service, and reads the rest. This is a failure of the service.
+#[tokio::test(start_paused = true)]
+async fn a_timeout_that_waits_for_the_rest_is_a_failure() {
+    let breaker = breaker();
+    let service = service_fn(|request: Request<Once>| async {
+        let _kept = request.into_body();
+        pending::<Result<Response<Script>, Infallible>>().await
+    });
+    let policies = (Timeout::from(30 * MS), RequestLimit::from(1000));
+    let inner = GateLayer::from_policy(policies).layer(service);
+    let inner = TimeoutLayer::new(50 * MS).layer(inner);
+    let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(inner);
+    let request = post(Script::new([Step::Silent]).exact(1000));
+    assert_eq!(service.call(request).await.unwrap().status(), 504);
+    assert_eq!(counted(&breaker), (1, 0, 0));
+}

@@ -120,10 +120,10 @@ pub trait KeptBody<Req>: Default {
     fn reclaim(&mut self) {}
 
     /// Reads as much as an HTTP/1 connection needs to go on. Returns whether the end of the body
-    /// was reached, or `None` if the body is not here. The rejection is no failure of the service
-    /// if it `is_ignored`: the caller is to blame if an outer gate does not wait as long.
-    fn poll_rest(&mut self, is_ignored: bool, cx: &mut Context<'_>) -> Poll<Option<bool>> {
-        let _ = (is_ignored, cx);
+    /// was reached, or `None` if the body is not here. With `blames_caller`, an answer that is
+    /// dropped before that is reported as a wait for the caller.
+    fn poll_rest(&mut self, blames_caller: bool, cx: &mut Context<'_>) -> Poll<Option<bool>> {
+        let _ = (blames_caller, cx);
         Poll::Ready(None)
     }
 

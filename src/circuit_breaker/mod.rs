@@ -123,20 +123,20 @@
 //!   status or error with which the handler then answers does not count. A panic still counts.
 //! - The service waits for the request body when the call ends with a timeout, an error, 504, or
 //!   `DEADLINE_EXCEEDED`. The time of that wait does not make a call slow either.
-//! - A gate inside has rejected the request for a reason that is no failure, and waits for the rest
-//!   of its body, when the call ends with a timeout.
+//! - A gate inside that has a [`RequestLimit`](crate::RequestLimit) rejected the request, not for a
+//!   failure of the service, and waits for the rest of the body when the call ends with a timeout.
 //! - The caller's own deadline (`grpc-timeout`) was the shorter one.
 //! - A gRPC service answers `INTERNAL` because it could not decode the request. The specification
 //!   has no code for that, so the breaker compares the message with those of tonic 0.14. It also
 //!   ignores a handler that returns the same message.
 //!
-//! The first three conditions need a [`RequestLimit`](crate::RequestLimit): in the same gate, or in
-//! a layer outside or inside the breaker, for example in a `seawall::server()` around the router.
-//! They also apply to the layers of a client that the handler calls. They do not apply in a spawned
-//! task, nor to [`try_acquire_owned`](CircuitBreaker::try_acquire_owned), whose permit may be
-//! settled in one. For `run` and `try_acquire` in a handler, the time for which the handler waits
-//! for the body does not count as time of a slow call. If the service fails while it waits for a
-//! body, the breaker ignores that call; other calls count.
+//! The first two conditions need a [`RequestLimit`](crate::RequestLimit): in the same gate, or in a
+//! layer outside or inside the breaker, for example in a `seawall::server()` around the router. The
+//! first three also apply to the layers of a client that the handler calls. They do not apply in a
+//! spawned task, nor to [`try_acquire_owned`](CircuitBreaker::try_acquire_owned), whose permit may
+//! be settled in one. For `run` and `try_acquire` in a handler, the time for which the handler
+//! waits for the body does not count as time of a slow call. If the service fails while it waits
+//! for a body, the breaker ignores that call; other calls count.
 //!
 //! All other failures count: if one request makes a handler panic or answer 500, its callers can
 //! open the breaker.

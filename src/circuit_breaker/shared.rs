@@ -97,6 +97,7 @@ impl Shared {
         let settings = self.settings.get();
         let slow = settings.slow_call.map(|slow| slow.rate);
         let consecutive = settings.consecutive_failures.map(f64::from);
+        // In the order of `Reached::CAUSES`, whose labels the gauges have.
         let values = [settings.failure_rate, slow, consecutive];
         for (label, value) in values.into_iter().enumerate() {
             let threshold = table::CIRCUIT_THRESHOLD.at(label);

@@ -163,6 +163,7 @@ where
     #[inline(never)]
     pub(super) fn end(self: Pin<&mut Self>, end: End) {
         let mut this = self.project();
+        // The scope of this poll may still be open, but the code below judges.
         this.kept.end_poll();
         let shared = match InFuture::<NeedsOf<P, X::Kind>>::get(this.guard) {
             Some(guard) => guard.shared().clone(),

@@ -96,8 +96,9 @@ where
             *memo = memo.with(Memo::CLOSES);
             return Poll::Ready(());
         }
-        let is_ignored = rejection.is_some_and(|rejection| rejection.outcome() == Outcome::Ignored);
-        match ready!(kept.poll_rest(is_ignored, cx)) {
+        // A failure of the service is not the fault of a caller that does not send the rest.
+        let is_ignored = |rejection: &Rejection| rejection.outcome() == Outcome::Ignored;
+        match ready!(kept.poll_rest(rejection.is_some_and(is_ignored), cx)) {
             Some(false) => *memo = memo.with(Memo::CLOSES),
             // Between two polls, hyper reads more of the request. Only then it knows whether the
             // connection can go on without a dropped body; if not, it adds `connection: close`.

@@ -134,10 +134,12 @@ impl Worker {
         let newest = queue.newest().unwrap_or(0);
         self.thread.newest.store(newest, Relaxed);
         self.queue.set(queue);
-        // The mark may have ended on another thread meanwhile.
-        atomic::fence(SeqCst);
-        if self.mark.borrow().strong_count() == 0 {
-            self.thread.newest.store(0, Relaxed);
+        // The mark may have ended on another thread meanwhile. `Mark::drop` has the other fence.
+        if newest != 0 {
+            atomic::fence(SeqCst);
+            if self.mark.borrow().strong_count() == 0 {
+                self.thread.newest.store(0, Relaxed);
+            }
         }
         result
     }

@@ -55,6 +55,15 @@ fn reasons(layer: &str) -> &'static [Reason] {
     }
 }
 
+/// The metric that counts the rejections for this reason, if it is not that of the others.
+fn own_metric(reason: Reason) -> Option<SeriesId> {
+    match reason {
+        Reason::Panicked => Some(table::PANICS),
+        Reason::Timeout => Some(table::TIMEOUTS),
+        _ => None,
+    }
+}
+
 /// Registers a series without a lock, since the recorder may call this reporter. If that call, or
 /// another thread, was faster, its series is used.
 fn registered(series: &OnceLock<Series>, register: impl FnOnce() -> Series) -> &Series {
@@ -70,9 +79,8 @@ impl Own {
     fn new(reporter: &Reporter) -> Self {
         let by_reason = |metric: SeriesId| {
             let counters = ByReason::default();
-            let reasons = reasons(reporter.layer()).iter();
-            for index in reasons.filter_map(|reason| reason.index()) {
-                registered(&counters[index], || Series::new(reporter, metric.at(index)));
+            for reason in reasons(reporter.layer()) {
+                reporter.by_reason(&counters, metric, *reason, |_| {});
             }
             counters
         };
@@ -110,10 +118,9 @@ impl Reporter {
     pub fn register_reasons(&self, reasons: &[Reason]) {
         let own = self.own();
         for reason in reasons {
-            match reason {
-                Reason::Panicked => drop(Series::new(self, table::PANICS)),
-                Reason::Timeout => drop(Series::new(self, table::TIMEOUTS)),
-                _ => self.by_reason(&own.rejected, table::REJECTED, *reason, |_| {}),
+            match own_metric(*reason) {
+                Some(metric) => drop(Series::new(self, metric)),
+                None => self.by_reason(&own.rejected, table::REJECTED, *reason, |_| {}),
             }
             self.by_reason(&own.would_reject, table::WOULD_REJECT, *reason, |_| {});
         }
@@ -242,10 +249,9 @@ impl Reporter {
     }
 
     pub(super) fn rejected_for(&self, reason: Reason) {
-        match reason {
-            Reason::Panicked => self.write(table::PANICS, Write::Count),
-            Reason::Timeout => self.write(table::TIMEOUTS, Write::Count),
-            _ => self.count_reason(&self.own().rejected, table::REJECTED, reason),
+        match own_metric(reason) {
+            Some(metric) => self.write(metric, Write::Count),
+            None => self.count_reason(&self.own().rejected, table::REJECTED, reason),
         }
     }
 

@@ -1,5 +1,5 @@
-//! The changes of state of lag shedders, circuit breakers, drains and processes, in metrics and
-//! events.
+//! The changes of state of lag shedders, circuit breakers and drains, the outcomes of breakers, and
+//! the escalation of panics, in metrics and events.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;

@@ -73,7 +73,8 @@ pub(crate) struct SeriesId {
 /// The registration of a metric.
 #[cfg(feature = "metrics")]
 pub(super) struct Row {
-    /// The layer whose handles register the metric at their first request.
+    /// The layer whose handles register the metric at their first request. No layer has the name
+    /// `every gate` or `every layer`: `series.rs` registers these metrics itself.
     pub(super) layer: &'static str,
     /// The values of its label, if it has one, by their positions.
     pub(super) values: &'static [LabelValue],

@@ -146,12 +146,12 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
         }
     }
 
-    fn poll_rest(&mut self, is_ignored: bool, cx: &mut Context<'_>) -> Poll<Option<bool>> {
+    fn poll_rest(&mut self, blames_caller: bool, cx: &mut Context<'_>) -> Poll<Option<bool>> {
         Poll::Ready(match self {
             Kept::Nothing | Kept::Sent(_) => None,
             Kept::Read => Some(true),
             Kept::Unwanted | Kept::Elsewhere => Some(false),
-            Kept::Unread(unread) => Some(ready!(unread.poll_before_answer(is_ignored, cx))),
+            Kept::Unread(unread) => Some(ready!(unread.poll_before_answer(blames_caller, cx))),
         })
     }
 

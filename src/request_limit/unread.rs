@@ -27,7 +27,7 @@ pub struct Unread<B> {
     time: Duration,
     lent: Lent,
     is_at_end: bool,
-    /// The answer waits for it, and the service has not failed.
+    /// The answer waits for it. If the answer is dropped now, the caller is to blame.
     is_awaited: bool,
 }
 
@@ -55,9 +55,10 @@ impl<B: Body + Unpin> Unread<B> {
     /// length is too large. Returns whether the end was reached.
     pub(super) fn poll_before_answer(
         &mut self,
-        is_ignored: bool,
+        blames_caller: bool,
         cx: &mut Context<'_>,
     ) -> Poll<bool> {
+        self.is_awaited = false;
         let hint = self.body.size_hint();
         let (bytes, time) = match hint.exact() {
             Some(length) if length <= Self::BYTES as u64 => (0, Self::TIME),
@@ -67,7 +68,7 @@ impl<B: Body + Unpin> Unread<B> {
         if self.is_at_end || self.left <= bytes {
             return Poll::Ready(self.is_at_end);
         }
-        self.is_awaited = is_ignored;
+        self.is_awaited = blames_caller;
         ready!(self.poll_until(bytes, time, cx));
         self.is_awaited = false;
         self.time = self.time.saturating_sub(time);

@@ -36,7 +36,7 @@ pub(super) trait Handle {
 
 /// The change of one part.
 struct Step<'a> {
-    /// It comes first, outside the lock.
+    /// Makes the changes of state that are due. It runs before the other two, outside the lock.
     advance: Box<dyn Fn() + 'a>,
     check: Box<dyn Fn() -> Result<(), ConfigError> + 'a>,
     /// Cannot fail once everything is checked.

@@ -14,7 +14,7 @@ use crate::unwind;
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Scope {
-    /// Neither an outer scope nor another thread serves the upload.
+    /// This scope made its thread the one that serves the upload, and so ends that.
     is_outermost: bool,
     /// The upload of the request that the thread serves after it.
     before: Option<UploadRef>,
@@ -92,8 +92,9 @@ impl UploadRef {
         self.thread.load(Relaxed) == this_thread()
     }
 
-    /// Makes this the upload of the request that this thread serves. The future of the call takes
-    /// the upload from another thread, which has a body of the response.
+    /// Makes this the upload of the request that this thread serves. With `is_call`, the scope is
+    /// that of the call's future: it takes the upload over from a thread that polls the response
+    /// body.
     #[inline(never)]
     pub(crate) fn enter(&self, is_call: bool) -> Option<Scope> {
         let before = SERVED.try_with(|served| served.replace(Some(self.clone())));

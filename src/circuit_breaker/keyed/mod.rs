@@ -258,7 +258,8 @@ where
         Ok(())
     }
 
-    /// The part of [`replace`](Self::replace) that comes first, outside any lock.
+    /// Makes the changes of state that are due under the present settings. It comes before
+    /// [`replace`](Self::replace), outside any lock, since it may call code of the user.
     pub(crate) fn advance(&self) {
         for (_, breaker) in &self.family.breakers {
             breaker.advance();
@@ -284,7 +285,8 @@ where
         before
     }
 
-    /// The part of [`replace`](Self::replace) that runs outside the lock.
+    /// Reports a change of the settings. It comes after [`replace`](Self::replace), outside any
+    /// lock.
     pub(crate) fn replaced(&self) {
         for (_, breaker) in &self.family.breakers {
             breaker.follow_up();

@@ -373,3 +373,26 @@ fn the_text_of_a_key_and_a_recorder_may_read_the_settings_of_the_family() {
         }
     });
 }
+
+/// A family is forced open while a breaker is made, before the family has it: so is the breaker.
+#[test]
+fn a_breaker_does_not_miss_a_change_while_it_is_made() {
+    use std::fmt;
+    use std::sync::OnceLock;
+
+    static FAMILY: OnceLock<CircuitBreakers<Forces>> = OnceLock::new();
+
+    #[derive(Clone, PartialEq, Eq, Hash)]
+    struct Forces;
+
+    impl fmt::Display for Forces {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            FAMILY.get().unwrap().force_open();
+            f.write_str("key")
+        }
+    }
+
+    let family = CircuitBreakers::new(family()).unwrap().keys_in_metrics();
+    let breaker = FAMILY.get_or_init(|| family).get(&Forces);
+    assert_eq!(breaker.state(), CircuitState::ForcedOpen);
+}

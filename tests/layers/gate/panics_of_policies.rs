@@ -578,3 +578,56 @@ async fn a_panic_that_is_not_isolated_reaches_the_caller() {
         assert_eq!(payload.downcast_ref(), Some(&"scripted"));
     }
 }
+
+/// A response body that panics when it is dropped, and when it is polled or never.
+struct BodyPanics {
+    in_poll: bool,
+}
+
+impl http_body::Body for BodyPanics {
+    type Data = bytes::Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Infallible>>> {
+        if self.in_poll {
+            unwind();
+        }
+        Poll::Pending
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(9)
+    }
+}
+
+impl Drop for BodyPanics {
+    fn drop(&mut self) {
+        unwind();
+    }
+}
+
+fn body(in_poll: bool) -> std::future::Ready<Result<Response<BodyPanics>, Infallible>> {
+    std::future::ready(Ok(Response::new(BodyPanics { in_poll })))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_panics_and_panics_again_when_it_is_dropped_is_isolated() {
+    let handler = tower::service_fn(|_: Request<Script>| body(true));
+    let mut service = CatchPanicLayer::new().layer(handler);
+    let mut body = service.call(get()).await.unwrap().into_body();
+    assert!(body.frame().await.unwrap().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_body_that_panics_when_it_is_dropped_counts() {
+    let timeout = Timeout::from(Duration::from_secs(1));
+    let handler = tower::service_fn(|_: Request<Script>| body(false));
+    let layer = TimeoutLayer::new(timeout.clone()).including_body();
+    let mut body = layer.layer(handler).call(get()).await.unwrap().into_body();
+    let late = AssertUnwindSafe(body.frame()).catch_unwind().await;
+    assert!(late.is_err());
+    assert_eq!(timeout.snapshot().timed_out, 1);
+}

@@ -53,7 +53,8 @@ async fn a_service_that_gave_up_on_the_body_does_not_wait_for_it() {
     let time = Timeout::from(200 * MS);
     let policies = (breaker.clone(), time, RequestLimit::from(1000));
     let service = service_fn(|request: Request<Once>| async {
-        gives_up(&mut request.into_body()).await;
+        let mut kept = request.into_body();
+        gives_up(&mut kept).await;
         pending::<Result<Response<Script>, Infallible>>().await
     });
     let mut service = GateLayer::from_policy(policies).layer(service);
@@ -130,11 +131,11 @@ async fn a_timeout_that_waits_for_the_rest_is_a_failure() {
         let _kept = request.into_body();
         pending::<Result<Response<Script>, Infallible>>().await
     });
-    let policies = (Timeout::from(30 * MS), RequestLimit::from(1000));
+    let policies = (Timeout::from(30 * MS), RequestLimit::from(1 << 20));
     let inner = GateLayer::from_policy(policies).layer(service);
     let inner = TimeoutLayer::new(50 * MS).layer(inner);
     let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(inner);
-    let request = post(Script::new([Step::Silent]).exact(1000));
+    let request = post(Script::new([Step::Silent]).exact(100_000));
     assert_eq!(service.call(request).await.unwrap().status(), 504);
     assert_eq!(counted(&breaker), (1, 0, 0));
 }

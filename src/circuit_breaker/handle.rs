@@ -263,16 +263,6 @@ impl CircuitBreaker {
     }
 }
 
-impl CircuitBreaker {
-    /// Replaces the settings by others that are checked, and returns those before. The caller
-    /// calls `follow_up`.
-    #[cfg(feature = "keyed")]
-    pub(super) fn replace(&self, settings: CircuitBreakerSettings) -> CircuitBreakerSettings {
-        self.current()
-            .replace(settings, |settings| self.publish(settings))
-    }
-}
-
 impl Configurable for CircuitBreaker {
     type Settings = CircuitBreakerSettings;
 

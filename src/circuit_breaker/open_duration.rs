@@ -47,6 +47,7 @@ struct Function(Arc<dyn Fn(u32) -> Duration + Send + Sync>);
 #[cfg(feature = "serde")]
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
+#[serde(expecting = "expected a duration such as \"5s\", or `{ initial, factor, max, jitter }`")]
 enum Form {
     Fixed(#[serde(with = "humantime_serde")] Duration),
     Exponential {

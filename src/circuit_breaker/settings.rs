@@ -61,8 +61,9 @@ pub struct CircuitBreakerSettings {
     pub slow_call: Option<SlowCall>,
     /// See [`consecutive_failures`](Self::consecutive_failures()).
     pub consecutive_failures: Option<u32>,
-    /// See [`window`](Self::window()).
-    pub window: Window,
+    /// See [`window`](Self::window()); `None` for the default, and in a change for the window that
+    /// the breaker has.
+    pub window: Option<Window>,
     /// See [`minimum_calls`](Self::minimum_calls()); `None` for the default.
     pub minimum_calls: Option<u32>,
     /// See [`open_duration`](Self::open_duration()).
@@ -92,7 +93,7 @@ mod rate {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[derive(Serialize, Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "expected a number or \"off\"")]
     enum Rate {
         On(f64),
         Off(Off),
@@ -158,12 +159,13 @@ impl CircuitBreakerSettings {
         self
     }
 
-    /// Which calls count. See [`Window`]. It cannot be changed while the breaker runs.
+    /// Which calls count. See [`Window`]. It cannot be changed while the breaker runs: another
+    /// window is an error then.
     ///
     /// Default: the calls of the last ten seconds. The breaker opens within seconds of an outage,
     /// however many calls succeeded before, and forgets the outage within seconds.
     pub fn window(mut self, window: Window) -> Self {
-        self.window = window;
+        self.window = Some(window);
         self
     }
 
@@ -211,19 +213,15 @@ impl CircuitBreakerSettings {
         self
     }
 
-    /// The settings for a breaker that keeps its window, whose size bounds the minimum number of
-    /// calls.
-    #[cfg(feature = "keyed")]
-    pub(super) fn with_window(mut self, window: Window) -> Self {
-        let most = window.capacity();
-        self.minimum_calls = self.minimum_calls.map(|calls| calls.min(most));
-        self.window(window)
+    /// The window that they have or mean.
+    pub(super) fn effective_window(&self) -> Window {
+        self.window.unwrap_or(Window::DEFAULT)
     }
 
     fn minimum(&self) -> u32 {
         const USUAL: u32 = 20;
-        self.minimum_calls
-            .unwrap_or(USUAL.min(self.window.capacity()))
+        let most = self.effective_window().capacity();
+        self.minimum_calls.unwrap_or(USUAL.min(most))
     }
 
     /// What calls need of them.
@@ -266,7 +264,7 @@ fields!(SlowCall { duration, rate });
 
 impl Settings for CircuitBreakerSettings {
     fn check(&self) -> Result<(), ConfigError> {
-        self.window.check()?;
+        self.effective_window().check()?;
         self.open_duration.check()?;
         let (rates, slow) = (0.0001..=1.0, self.slow_call);
         ConfigError::check("failure_rate", self.failure_rate, rates.clone())?;
@@ -289,19 +287,21 @@ impl Settings for CircuitBreakerSettings {
                 "within 0.0001..=1.0 where neither slow_call nor consecutive_failures is set",
             ));
         }
-        let most = self.window.capacity();
+        let most = self.effective_window().capacity();
         ConfigError::check("minimum_calls", self.minimum(), 1..=most)?;
         ConfigError::check("half_open_probes", self.half_open_probes, 1..=MAX_PROBES)?;
         ConfigError::check("half_open_timeout", self.half_open_timeout, LEAST..=DAY)
     }
 
-    fn check_against(&self, current: &Self) -> Result<(), ConfigError> {
-        let (window, kept) = (self.window, current.window);
-        if window == kept {
-            return Ok(());
+    fn fit(&mut self, current: &Self) -> Result<(), ConfigError> {
+        let kept = current.effective_window();
+        if let Some(window) = self.window.filter(|window| !window.is_same(kept)) {
+            window.check()?;
+            let kept = format!("the one with which the breaker was made, {kept}");
+            return Err(ConfigError::new("window", window.to_string(), kept));
         }
-        let kept = format!("the one with which the breaker was made, {kept}");
-        Err(ConfigError::new("window", window.to_string(), kept))
+        self.window = current.window;
+        self.check()
     }
 }
 
@@ -311,7 +311,7 @@ impl Default for CircuitBreakerSettings {
             failure_rate: Some(0.5),
             slow_call: None,
             consecutive_failures: None,
-            window: Window::time_based(Duration::from_secs(10)),
+            window: None,
             minimum_calls: None,
             open_duration: OpenDuration::DEFAULT.into(),
             half_open_probes: 10,

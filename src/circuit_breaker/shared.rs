@@ -78,7 +78,12 @@ impl Shared {
     /// A breaker in this mode, after the settings are checked.
     pub(super) fn new(settings: CircuitBreakerSettings, reporter: Reporter, mode: Mode) -> Self {
         let shared = Self {
-            breaker: Breaker::new(settings.window.make(), &settings.rules(), mode, 0),
+            breaker: Breaker::new(
+                settings.effective_window().make(),
+                &settings.rules(),
+                mode,
+                0,
+            ),
             reporter,
             origin: clock::now(),
             settings: Current::new(settings),

@@ -27,6 +27,12 @@ pub struct Window(Extent);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(untagged, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    serde(
+        expecting = "expected `{ calls }` or `{ duration, buckets }`, with a duration such as \"10s\""
+    )
+)]
 enum Extent {
     Count {
         calls: u32,
@@ -49,6 +55,8 @@ const BUCKET: Duration = Duration::from_millis(10);
 
 impl Window {
     const BUCKETS: u32 = 10;
+
+    pub(super) const DEFAULT: Self = Self::time_based(Duration::from_secs(10));
 
     /// The last `calls` calls, 1 to 4096, however old they are: if calls are few, failures of an
     /// hour ago count. It reads no clock.
@@ -95,11 +103,24 @@ impl Window {
         match self.0 {
             Extent::Count { calls } => window::Window::count_based(calls),
             Extent::Time { duration, buckets } => {
-                let is_short = duration < Duration::from_millis(200);
-                let buckets = buckets.unwrap_or(if is_short { 1 } else { Self::BUCKETS });
-                window::Window::time_based(nanos(duration), buckets)
+                window::Window::time_based(nanos(duration), Self::number(duration, buckets))
             }
         }
+    }
+
+    /// Whether both count the same calls.
+    pub(super) fn is_same(self, other: Self) -> bool {
+        let with_number = |window: Self| match window.0 {
+            Extent::Count { .. } => window,
+            Extent::Time { duration, buckets } => window.buckets(Self::number(duration, buckets)),
+        };
+        with_number(self) == with_number(other)
+    }
+
+    /// The number of buckets.
+    fn number(duration: Duration, buckets: Option<u32>) -> u32 {
+        let is_short = duration < Duration::from_millis(200);
+        buckets.unwrap_or(if is_short { 1 } else { Self::BUCKETS })
     }
 
     /// The most calls in the window.

@@ -11,10 +11,10 @@ pub(crate) trait Settings: Clone {
     /// Whether each field is in its range.
     fn check(&self) -> Result<(), ConfigError>;
 
-    /// Whether a handle with the `current` settings can have these.
-    fn check_against(&self, current: &Self) -> Result<(), ConfigError> {
+    /// Completes them for a handle that has the `current` settings, and checks them.
+    fn fit(&mut self, current: &Self) -> Result<(), ConfigError> {
         let _ = current;
-        Ok(())
+        self.check()
     }
 }
 
@@ -45,20 +45,41 @@ pub(crate) trait Configurable {
     /// settings.
     fn replaced(&self) {}
 
+    /// Replaces the settings by others that have passed [`fit`](Settings::fit), and completes these
+    /// in place. Returns those before. The caller calls [`follow_up`](Self::follow_up).
+    #[cfg(any(feature = "http", feature = "keyed"))]
+    fn replace(&self, settings: &mut Self::Settings) -> Self::Settings {
+        let mut current = lock(&self.current().settings);
+        let fits = settings.fit(&current);
+        debug_assert!(fits.is_ok(), "what it depends on never changes: {fits:?}");
+        self.publish(settings);
+        mem::replace(&mut *current, settings.clone())
+    }
+
     /// Calls [`replaced`](Self::replaced) after a change.
     fn follow_up(&self) {
         self.current().replaced.run(|| self.replaced());
     }
 
-    /// Replaces the settings by what `change` makes of them.
+    /// Replaces the settings by what `change` makes of them. If the new ones are not valid, nothing
+    /// is changed.
     fn change(
         &self,
         change: impl FnOnce(Self::Settings) -> Self::Settings,
     ) -> Result<(), ConfigError> {
         self.advance();
-        let publish = |settings: &Self::Settings| self.publish(settings);
-        let before = self.current().change(change, publish)?;
-        drop(before);
+        let mut current = lock(&self.current().settings);
+        let mut settings = change(current.clone());
+        let fits = settings.fit(&current);
+        if fits.is_ok() {
+            self.publish(&settings);
+            mem::swap(&mut *current, &mut settings);
+        }
+        drop(current);
+        // What is replaced or not applied is dropped outside the lock: it may be a function of the
+        // user.
+        drop(settings);
+        fits?;
         self.follow_up();
         Ok(())
     }
@@ -77,38 +98,5 @@ impl<S: Settings> Current<S> {
 
     pub(crate) fn get(&self) -> S {
         lock(&self.settings).clone()
-    }
-
-    /// Replaces the settings by others that are checked, and calls `publish` with them. Returns
-    /// those before.
-    #[cfg(any(feature = "http", feature = "keyed"))]
-    pub(crate) fn replace(&self, settings: S, publish: impl FnOnce(&S)) -> S {
-        let mut current = lock(&self.settings);
-        publish(&settings);
-        mem::replace(&mut *current, settings)
-    }
-
-    /// Replaces the settings by what `change` makes of them, and calls `publish` with them. Returns
-    /// those before. If the new ones are not valid, nothing is changed.
-    pub(crate) fn change(
-        &self,
-        change: impl FnOnce(S) -> S,
-        publish: impl FnOnce(&S),
-    ) -> Result<S, ConfigError> {
-        // What is replaced or not applied is dropped outside the lock: it may be a function of the
-        // user.
-        let result = {
-            let mut current = lock(&self.settings);
-            let settings = change(current.clone());
-            let checked = settings.check();
-            match checked.and_then(|()| settings.check_against(&current)) {
-                Ok(()) => {
-                    publish(&settings);
-                    Ok(mem::replace(&mut *current, settings))
-                }
-                Err(error) => Err((error, settings)),
-            }
-        };
-        result.map_err(|(error, _)| error)
     }
 }

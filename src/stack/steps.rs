@@ -27,8 +27,9 @@ pub(super) trait Handle {
     /// the user.
     fn advance(&self);
 
-    /// Replaces the settings by others that are checked, and returns those before.
-    fn replace(&self, settings: Self::Settings) -> Self::Settings;
+    /// Replaces the settings by others that are checked, and completes these in place. Returns
+    /// those before.
+    fn replace(&self, settings: &mut Self::Settings) -> Self::Settings;
 
     /// What follows from a change and may call code of the user.
     fn replaced(&self);
@@ -82,13 +83,14 @@ impl<'a> Steps<'a> {
                 if let Some(new @ (Mode::DryRun | Mode::Off)) = new.mode {
                     switch.set(new);
                 }
-                let old = PartSettings::from(handle.replace(new.settings.clone())).mode(mode);
+                let mut new = new.clone();
+                let old = PartSettings::from(handle.replace(&mut new.settings)).mode(mode);
                 if let Some(new) = new.mode {
                     switch.set(new);
                 }
                 Box::new(move |changes: &mut Changes| {
                     handle.replaced();
-                    changes.add(name, &old, &new.clone().or(&old));
+                    changes.add(name, &old, &new.or(&old));
                 }) as Report<'a>
             };
             Step {
@@ -196,18 +198,15 @@ impl<H: Configurable<Settings: Fields>> Handle for H {
     }
 
     fn check(&self, settings: &H::Settings) -> Result<(), ConfigError> {
-        settings.check()?;
-        // What is checked here does not change between two settings.
-        settings.check_against(&self.current().get())
+        settings.clone().fit(&self.current().get())
     }
 
     fn advance(&self) {
         Configurable::advance(self);
     }
 
-    fn replace(&self, settings: H::Settings) -> H::Settings {
-        self.current()
-            .replace(settings, |settings| self.publish(settings))
+    fn replace(&self, settings: &mut H::Settings) -> H::Settings {
+        Configurable::replace(self, settings)
     }
 
     fn replaced(&self) {
@@ -224,16 +223,15 @@ impl Handle for super::PerHost {
     }
 
     fn check(&self, settings: &CircuitBreakerSettings) -> Result<(), ConfigError> {
-        settings.check()?;
-        settings.check_against(&self.breakers().settings())
+        settings.clone().fit(&self.breakers().settings())
     }
 
     fn advance(&self) {
         self.breakers().advance();
     }
 
-    fn replace(&self, settings: CircuitBreakerSettings) -> CircuitBreakerSettings {
-        self.breakers().replace(|_| settings)
+    fn replace(&self, settings: &mut CircuitBreakerSettings) -> CircuitBreakerSettings {
+        self.breakers().replace(settings)
     }
 
     fn replaced(&self) {

@@ -77,7 +77,6 @@ use moka::sync::Cache;
 pub use self::per_key::{CircuitBreakersLayer, KeyedToken, PerKey};
 pub use self::settings::CircuitBreakersSettings;
 use super::settings::CircuitBreakerSettings;
-use super::window::Window;
 use super::{CircuitBreaker, CircuitBreakerSnapshot, Transition};
 use crate::config::{ConfigError, Configurable, Settings};
 use crate::control::circuit_breaker::word::Mode;
@@ -195,7 +194,7 @@ where
             if template.version == known.version {
                 return breaker;
             }
-            let replaced = breaker.replace(template.settings.clone());
+            let replaced = breaker.replace(&mut template.settings.clone());
             let before = std::mem::replace(&mut known, template.clone());
             drop(template);
             drop(replaced);
@@ -243,18 +242,17 @@ where
     }
 
     /// Replaces the settings of all breakers, present and future, including those that you have
-    /// changed separately. They keep their window: the window of `settings` is not used, and a
-    /// `minimum_calls` above the size of their window is reduced to that size.
+    /// changed separately.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`CircuitBreaker::new`], and then changes nothing.
-    pub fn set(&self, settings: CircuitBreakerSettings) -> Result<(), ConfigError> {
-        settings.check()?;
+    /// Returns the errors of [`CircuitBreaker::set`], and then changes nothing.
+    pub fn set(&self, mut settings: CircuitBreakerSettings) -> Result<(), ConfigError> {
         self.advance();
-        let before = self.replace(|window| settings.with_window(window));
+        settings.fit(&self.settings())?;
+        let before = self.replace(&mut settings);
         self.replaced();
-        drop(before); // it may drop a function of the user, outside the lock
+        drop(before);
         Ok(())
     }
 
@@ -266,29 +264,23 @@ where
         }
     }
 
-    /// Replaces the settings of all breakers by valid ones for the present window, and returns
-    /// those before.
-    pub(crate) fn replace(
-        &self,
-        settings: impl FnOnce(Window) -> CircuitBreakerSettings,
-    ) -> CircuitBreakerSettings {
-        // They are dropped after the lock: that may call functions and recorders of the user.
-        let mut replaced = Vec::new();
+    /// Replaces the settings of future breakers by others that have passed [`fit`](Settings::fit),
+    /// and completes these in place. Returns those before.
+    pub(crate) fn replace(&self, settings: &mut CircuitBreakerSettings) -> CircuitBreakerSettings {
         let mut template = lock(&self.family.template);
+        settings.window = template.settings.window;
         template.version += 1;
-        let settings = settings(template.settings.window);
-        let before = std::mem::replace(&mut template.settings, settings);
-        for (key, breaker) in &self.family.breakers {
-            let settings = breaker.replace(template.settings.clone());
-            replaced.push((key, breaker, settings));
-        }
-        before
+        std::mem::replace(&mut template.settings, settings.clone())
     }
 
-    /// Reports a change of the settings. It comes after [`replace`](Self::replace), outside any
-    /// lock.
+    /// Gives all breakers the settings of future ones. It comes after [`replace`](Self::replace),
+    /// outside any lock, since it may call functions and recorders of the user.
     pub(crate) fn replaced(&self) {
         for (_, breaker) in &self.family.breakers {
+            let template = lock(&self.family.template);
+            let before = breaker.replace(&mut template.settings.clone());
+            drop(template);
+            drop(before);
             breaker.follow_up();
         }
     }

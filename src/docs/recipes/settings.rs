@@ -59,5 +59,6 @@
 //!   the file by renaming another one: a reader never finds half of it.
 //! - **Handles that are not in a stack** have settings of their own types:
 //!   `breaker.set(toml::from_str(&file)?)?`.
-//! - **The window of a breaker** cannot be changed. Build the breaker from the file:
+//! - **The window of a breaker** cannot be changed: a file that a running breaker reads has the
+//!   same window or none. To have it in the file, build the breaker from the file:
 //!   `CircuitBreaker::new(settings)`.

@@ -123,7 +123,12 @@ async fn settings_hooks_and_hands_are_for_all_and_those_to_come() {
         .window(seawall::circuit_breaker::Window::count_based(3))
         .minimum_calls(3);
     let ring: CircuitBreakers<u32> = CircuitBreakers::new(ring).unwrap();
-    ring.set(settings().minimum_calls(20).failure_rate(1.0))
+    let error = ring.set(settings().minimum_calls(4)).unwrap_err();
+    assert_eq!(error.field(), "minimum_calls");
+    let other = seawall::circuit_breaker::Window::count_based(4);
+    let error = ring.set(settings().window(other)).unwrap_err();
+    assert_eq!(error.field(), "window");
+    ring.set(settings().minimum_calls(3).failure_rate(1.0))
         .unwrap();
     let breaker = ring.get(&1);
     for _ in 0..5 {

@@ -121,6 +121,28 @@ async fn a_change_applies_at_once() {
     assert_eq!(breaker.state(), open);
 }
 
+/// The settings that a breaker is given need not repeat its window.
+#[test]
+fn a_change_without_a_window_keeps_the_window() {
+    let ten = Window::count_based(10);
+    let breaker = CircuitBreaker::new(CircuitBreakerSettings::default().window(ten)).unwrap();
+    let change = CircuitBreakerSettings::default().failure_rate(0.3);
+    breaker.set(change.clone()).unwrap();
+    assert_eq!(breaker.settings(), change.clone().window(ten));
+    let error = breaker.set(change.minimum_calls(11)).unwrap_err();
+    assert_eq!(error.field(), "minimum_calls");
+
+    let breaker = CircuitBreaker::default();
+    let default = Window::time_based(10 * SECOND);
+    for same in [default, default.buckets(10)] {
+        let change = CircuitBreakerSettings::default().window(same);
+        breaker.set(change).unwrap();
+        assert_eq!(breaker.settings(), CircuitBreakerSettings::default());
+    }
+    let change = CircuitBreakerSettings::default().window(default.buckets(5));
+    assert_eq!(breaker.set(change).unwrap_err().field(), "window");
+}
+
 #[test]
 fn functions_are_equal_if_they_are_the_same() {
     let one = OpenDuration::from_fn(|_| SECOND);

@@ -1,5 +1,7 @@
 //! Settings in TOML and JSON.
 
+use seawall::circuit_breaker::Window;
+
 use super::*;
 
 pub(super) fn survives(settings: &Settings) {
@@ -101,6 +103,18 @@ fn a_file_with_a_mistake_is_an_error() {
             "[circuit_breaker]\nfailure_rat = 0.5",
             "unknown field `failure_rat`",
         ),
+        (
+            "[circuit_breaker]\nfailure_rate = 'of'",
+            "expected a number or \"off\"",
+        ),
+        (
+            "[circuit_breaker]\nwindow = { call = 5 }",
+            "expected `{ calls }` or `{ duration, buckets }`",
+        ),
+        (
+            "[circuit_breaker]\nopen_duration = { initial = '5s', factor = 2.0 }",
+            "expected a duration such as \"5s\", or `{ initial, factor, max, jitter }`",
+        ),
     ] {
         let error = toml::from_str::<Settings>(text).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}\n{error}");
@@ -111,6 +125,23 @@ fn a_file_with_a_mistake_is_an_error() {
         error.to_string().contains("duplicate field `mode`"),
         "{error}"
     );
+}
+
+/// A stack of a client whose breaker has a window of its own.
+#[test]
+fn a_file_need_not_have_the_window() {
+    let breaker = CircuitBreakerSettings::default().window(Window::count_based(50));
+    let breaker = seawall::CircuitBreaker::new(breaker).unwrap();
+    let stack = seawall::client().circuit_breaker(breaker).build().unwrap();
+    let code = stack.settings();
+    let file: Settings = toml::from_str("[circuit_breaker]\nfailure_rate = 0.3").unwrap();
+    let changes = stack.apply(&file.or(&code)).unwrap();
+    assert_eq!(
+        changes.to_string(),
+        "circuit_breaker.failure_rate: 0.5 -> 0.3"
+    );
+    let window = stack.settings().circuit_breaker.unwrap().settings.window;
+    assert_eq!(window, Some(Window::count_based(50)));
 }
 
 #[test]

@@ -45,6 +45,8 @@ impl Listening {
     }
 }
 
+pub(crate) const fn end_poll() {}
+
 pub(crate) const fn reported() -> Report {
     Report::NOTHING
 }

@@ -107,9 +107,6 @@ pub trait KeptBody<Req>: Default {
     /// Lends the state of the body to the code that runs on this thread.
     fn enter(&self) -> Self::Scope;
 
-    /// A poll of the inner service has ended.
-    fn end_poll(&self) {}
-
     /// The rejection, if the body was ended because it was too large or too slow.
     #[inline(always)]
     fn overrun(&mut self) -> Option<Rejection> {

@@ -254,6 +254,8 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
     /// body has failed, or the service waits for it.
     pub(super) fn drop_late(self: Pin<&mut Self>) -> bool {
         let mut this = self.project();
+        // The poll of an outer gate in which this happens may still be open.
+        upload::end_poll();
         let _scope = this.carried.enter();
         let guard = this.carried.guard();
         let _listening = Listening::new(guard.map_or(Report::NOTHING, Guard::report));

@@ -21,7 +21,7 @@ use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
 use crate::unwind;
-use crate::upload::Listening;
+use crate::upload::{self, Listening};
 
 /// Whether a gate calls [`GateFuture::start`] for a request that does not wait. The others do not
 /// compile it.
@@ -164,7 +164,7 @@ where
     pub(super) fn end(self: Pin<&mut Self>, end: End) {
         let mut this = self.project();
         // The scope of this poll may still be open, but the code below judges.
-        this.kept.end_poll();
+        upload::end_poll();
         let shared = match InFuture::<NeedsOf<P, X::Kind>>::get(this.guard) {
             Some(guard) => guard.shared().clone(),
             None => match this.state.as_mut().project() {
@@ -238,7 +238,7 @@ fn late(parts: &Parts<'_>) -> (Rejection, Outcome) {
         None => Rejection::new(Reason::Timeout),
     };
     #[cfg(feature = "http")]
-    let rejection = rejection.with_callers_body(crate::upload::is_callers_fault(true));
+    let rejection = rejection.with_callers_body(upload::is_callers_fault(true));
     rejection.count(parts.isolation.and_then(|isolation| isolation.target()));
     let outcome = rejection.outcome();
     (rejection, outcome)

@@ -154,9 +154,11 @@ macro_rules! policies {
                     }
                     Admission::Wait(wait) => {
                         let earlier = ($($first.and_then(|permit| {
+                            // This may panic, and so comes while the permit has the token.
+                            let policy = self.$n.clone();
                             let token = permit.into_token()?;
                             // A panic while it is dropped is not one of the call.
-                            Some(Permit::new(self.$n.clone(), token).cancelled_if_dropped())
+                            Some(Permit::new(policy, token).cancelled_if_dropped())
                         }),)+);
                         return Admission::Wait(Beside { earlier, wait });
                     }

@@ -119,12 +119,6 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
         }
     }
 
-    fn end_poll(&self) {
-        if let Kept::Sent(sent) = self {
-            sent.upload.end_poll();
-        }
-    }
-
     #[inline(always)]
     fn overrun(&mut self) -> Option<Rejection> {
         let Kept::Sent(sent) = self else {

@@ -30,7 +30,7 @@ pub(crate) use self::report::{
 };
 pub use self::served::Scope;
 pub(crate) use self::served::{
-    BodyUpload, Detached, is_callers_fault, judged, waited, waited_before,
+    BodyUpload, Detached, end_poll, is_callers_fault, judged, waited, waited_before,
 };
 use crate::clock;
 use crate::raise::RaisableSize;
@@ -152,7 +152,7 @@ impl Upload {
     /// A poll of the service has ended. If the service itself has polled the body before, and not
     /// in this poll, it does something else now.
     #[inline(always)]
-    pub(crate) fn end_poll(&self) {
+    fn end_poll(&self) {
         let flags = self.flags.load(Relaxed);
         if flags & (WAITS | INSIDE | POLLED | DROPPED) == WAITS | INSIDE {
             self.stop_waiting();

@@ -54,6 +54,13 @@ fn served() -> Option<UploadRef> {
     served.ok().flatten()
 }
 
+/// A poll of the service that has the body has ended, although its scope may still be open.
+pub(crate) fn end_poll() {
+    if let Some(upload) = served() {
+        upload.end_poll();
+    }
+}
+
 /// The time for which the service waited, before this call, for the body of the request that this
 /// thread serves.
 pub(crate) fn waited_before() -> Duration {

@@ -5,8 +5,11 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::time::Duration;
 
-use http::{Request, Response};
-use http_body_util::BodyExt;
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderValue, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use seawall::{
     CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, GateLayer, RequestLimit,
     RequestLimitLayer, Timeout, TimeoutLayer,
@@ -17,7 +20,7 @@ use tokio_test::{assert_pending, assert_ready};
 use tower::{Layer, Service};
 
 use super::size::{Once, handler};
-use crate::handler::service_fn;
+use crate::handler::{Handler, service_fn};
 use crate::support::*;
 
 const MS: Duration = Duration::from_millis(1);
@@ -42,6 +45,24 @@ where
     assert!(timeout(20 * MS, body.frame()).await.is_err());
 }
 
+/// Waits for the body for a moment, keeps it, and hangs.
+fn keeps_the_body<B>() -> Handler<Request<B>, Response<Script>, Infallible>
+where
+    B: http_body::Body + Send + Unpin + 'static,
+{
+    service_fn(async |request: Request<B>| {
+        let mut kept = request.into_body();
+        gives_up(&mut kept).await;
+        pending::<Result<Response<Script>, Infallible>>().await
+    })
+}
+
+fn grpc<B>(mut request: Request<B>) -> Request<B> {
+    let content = HeaderValue::from_static("application/grpc");
+    request.headers_mut().insert("content-type", content);
+    request
+}
+
 fn silent() -> Request<Script> {
     post(Script::new([Step::Silent]))
 }
@@ -52,12 +73,7 @@ async fn a_service_that_gave_up_on_the_body_does_not_wait_for_it() {
     let breaker = breaker();
     let time = Timeout::from(200 * MS);
     let policies = (breaker.clone(), time, RequestLimit::from(1000));
-    let service = service_fn(|request: Request<Once>| async {
-        let mut kept = request.into_body();
-        gives_up(&mut kept).await;
-        pending::<Result<Response<Script>, Infallible>>().await
-    });
-    let mut service = GateLayer::from_policy(policies).layer(service);
+    let mut service = GateLayer::from_policy(policies).layer(keeps_the_body());
     let mut call = spawn(service.call(silent()));
     assert_pending!(call.poll());
     advance(20 * MS).await;
@@ -67,6 +83,70 @@ async fn a_service_that_gave_up_on_the_body_does_not_wait_for_it() {
     assert_eq!(counted(&breaker).0, 1);
     advance(1000 * MS).await;
     assert_eq!(assert_ready!(call.poll()).unwrap().status(), 504);
+}
+
+/// The timeout of a route, inside a limit of the whole server.
+#[tokio::test(start_paused = true)]
+async fn nor_does_it_for_a_timeout_inside_the_limit() {
+    let breaker = breaker();
+    let policies = (breaker.clone(), Timeout::from(200 * MS));
+    let route = GateLayer::from_policy(policies).layer(keeps_the_body());
+    let mut service = RequestLimitLayer::new(1000).layer(route);
+    let mut call = spawn(service.call(silent()));
+    assert_pending!(call.poll());
+    advance(20 * MS).await;
+    assert_pending!(call.poll());
+    advance(180 * MS).await;
+    assert_pending!(call.poll()); // the limit reads the rest
+    assert_eq!(counted(&breaker).0, 1);
+    advance(1000 * MS).await;
+    assert_eq!(assert_ready!(call.poll()).unwrap().status(), 504);
+}
+
+/// A response body that gave up on the request body, and hangs.
+#[tokio::test(start_paused = true)]
+async fn a_response_body_that_gave_up_on_the_request_body_does_not_wait_for_it() {
+    for is_outside in [true, false] {
+        let breaker = breaker();
+        let service = service_fn(async |request: Request<Once>| {
+            let mut kept = request.into_body();
+            let frames = async move {
+                gives_up(&mut kept).await;
+                pending::<Result<Frame<Bytes>, Infallible>>().await
+            };
+            let mut response = Response::new(StreamBody::new(Box::pin(stream::once(frames))));
+            *response.headers_mut() = grpc(silent()).headers().clone();
+            Ok::<_, Infallible>(response)
+        });
+        let (time, limit) = (TimeoutLayer::new(200 * MS), RequestLimitLayer::new(1000));
+        let (time, circuit) = (
+            time.including_body(),
+            CircuitBreakerLayer::new(breaker.clone()),
+        );
+        let response = if is_outside {
+            let mut service = limit.layer(circuit.layer(time.layer(service)));
+            service
+                .call(grpc(silent()))
+                .await
+                .unwrap()
+                .map(BodyExt::boxed_unsync)
+        } else {
+            let mut service = circuit.layer(time.layer(limit.layer(service)));
+            service
+                .call(grpc(silent()))
+                .await
+                .unwrap()
+                .map(BodyExt::boxed_unsync)
+        };
+        let mut body = spawn(response.into_body().collect());
+        assert_pending!(body.poll());
+        advance(20 * MS).await;
+        assert_pending!(body.poll());
+        advance(180 * MS).await;
+        let body = assert_ready!(body.poll()).unwrap();
+        assert_eq!(body.trailers().unwrap()["grpc-status"], "4");
+        assert_eq!(counted(&breaker).0, 1, "the limit is outside: {is_outside}");
+    }
 }
 
 /// An inner gate has rejected an upload, and reads its rest. An outer timeout is shorter.

@@ -187,11 +187,11 @@ impl ConcurrencyLimit {
     /// The limit, the requests in flight, the queued requests and the counters. For all settings,
     /// see [`settings`](Self::settings).
     pub fn snapshot(&self) -> ConcurrencyLimitSnapshot {
-        let occupancy = self.shared.limiter.occupancy();
+        let (occupancy, queued) = self.shared.limiter.now();
         ConcurrencyLimitSnapshot {
             limit: occupancy.limit() as usize,
             in_flight: occupancy.in_flight() as usize,
-            queued: self.queued(),
+            queued,
             rejected: self.shared.reporter.rejected(),
             would_reject: self.shared.reporter.would_reject(),
         }
@@ -244,8 +244,8 @@ impl ConcurrencyLimit {
                     timeout: Duration::from_nanos(queue_nanos),
                     deadline,
                     lent: Lent::default(),
+                    is_counted: false,
                 };
-                shared.reporter.write(table::QUEUED, Write::Add(1.0));
                 Admission::Wait(WaitFor::new(queued, rejection()))
             }
         }

@@ -26,6 +26,8 @@ pub struct Queued {
     pub(super) timeout: Duration,
     pub(super) deadline: Option<Deadline>,
     pub(super) lent: Lent,
+    /// It has been polled. In a dry run it is not.
+    pub(super) is_counted: bool,
 }
 
 // === impl Queued ===
@@ -35,10 +37,12 @@ impl Queued {
     fn leave_queue(&self, position: Position) -> bool {
         // The waker is dropped here, outside the lock: it may own a permit.
         let granted = self.shared.limiter.forget(position).is_none();
-        let waited = clock::now().saturating_duration_since(self.since);
-        let reporter = &self.shared.reporter;
-        reporter.write(table::QUEUED, Write::Subtract(1.0));
-        reporter.write(table::QUEUE_TIME, Write::Record(waited.as_secs_f64()));
+        if self.is_counted {
+            let waited = clock::now().saturating_duration_since(self.since);
+            let reporter = &self.shared.reporter;
+            reporter.write(table::QUEUED, Write::Subtract(1.0));
+            reporter.write(table::QUEUE_TIME, Write::Record(waited.as_secs_f64()));
+        }
         granted
     }
 }
@@ -48,6 +52,10 @@ impl Future for Queued {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        if !mem::replace(&mut this.is_counted, true) {
+            let reporter = &this.shared.reporter;
+            reporter.write(table::QUEUED, Write::Add(1.0));
+        }
         let position = this.position.as_ref().expect("polled after completion");
         let mut waker = Some(cx.waker().clone());
         let limiter = &this.shared.limiter;

@@ -15,7 +15,7 @@ use crate::panic_report::{PanicReport, RequestSummary, message};
 #[cfg(feature = "http")]
 use crate::policy::needs::InBody;
 use crate::policy::needs::{InFuture, Owed};
-use crate::policy::{Choice, Isolation, Needs, NeedsOf, Parts, Policy, Wait};
+use crate::policy::{Choice, Expiry, Isolation, Needs, NeedsOf, Parts, Policy, Time, Wait};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::{RequestKind, Target};
@@ -229,11 +229,14 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     }
 
     /// The deadline has passed: settles the token, unless it is settled.
-    pub(crate) fn expire(&mut self, mut outcome: Outcome) {
+    pub(crate) fn expire(&mut self, outcome: Outcome) {
         if const { Self::SETTLES } && self.owes(Flags::SETTLE) {
+            let time = self.parts().deadline.map(|budget| budget.time);
+            let nanos = time.map_or(u64::MAX, Time::nanos);
+            let mut expiry = Expiry { outcome, nanos };
             let owed = self.owed();
             *owed = Flags::new(owed.bits() & !Flags::SETTLE);
-            self.shared.policy.expire(&mut self.token, &mut outcome);
+            self.shared.policy.expire(&mut self.token, &mut expiry);
         }
     }
 

@@ -83,12 +83,12 @@ impl<P, X> GateLayer<P, X> {
         self.map_policy(|policy| Switched::new(policy, switch))
     }
 
-    /// Only counts the requests that the layer would reject (`seawall_requests_would_reject_total`,
-    /// [`Reporter::would_reject`]). It admits them without a token, and queues no request. To end
-    /// the dry run while the service runs, use [`switched_by`](Self::switched_by).
+    /// Only counts the requests that the layer would reject or queue
+    /// (`seawall_requests_would_reject_total`, [`Reporter::would_reject`]), and admits them without
+    /// a token. To end the dry run while the service runs, use [`switched_by`](Self::switched_by).
     ///
     /// A drain, a timeout, a request limit and panic isolation have no dry run: this turns them
-    /// off.
+    /// off, also those in a tuple.
     #[must_use]
     pub fn dry_run(self) -> GateLayer<Switched<P>, X>
     where

@@ -164,8 +164,12 @@ macro_rules! pass_on {
         }
 
         #[inline(always)]
-        fn expire(&$self, token: &mut Self::Token, outcome: &mut $crate::Outcome) {
-            $inner.expire(token, outcome);
+        fn expire(&$self, token: &mut Self::Token, expiry: &mut $crate::policy::Expiry) {
+            $inner.expire(token, expiry);
+        }
+
+        fn for_dry_run(&$self, token: Self::Token) -> Option<Self::Token> {
+            $inner.for_dry_run(token)
         }
     };
 }
@@ -232,6 +236,11 @@ pub trait Policy<R: RequestKind>: Clone {
 
     /// The type that waits for a token: [`NoWait`], or [`WaitFor`] a future. A policy that may wait
     /// needs an inner service that is `Clone`.
+    ///
+    /// With the `Wait` of another policy, the gate makes only the calls that the other policy
+    /// needs: for example no `settle` for one of a [`ConcurrencyLimit`](crate::ConcurrencyLimit).
+    /// If your policy wraps another one and has calls of its own, use [`NoWait`] or [`WaitFor`]. A
+    /// policy that wraps a timeout, a request limit or panic isolation does not enforce it.
     type Wait: Wait<Token = Self::Token>;
 
     /// Whether a panic in `admit` needs no isolation, because it would be a bug of this crate.
@@ -270,12 +279,24 @@ pub trait Policy<R: RequestKind>: Clone {
         let _ = (token, completion);
     }
 
-    /// Settles a request whose deadline has passed. A timeout changes `outcome` for the policies
-    /// after it.
+    /// Settles a request whose deadline has passed. The timeout whose time it was changes the
+    /// outcome for the policies after it.
     #[doc(hidden)]
     #[inline]
-    fn expire(&self, token: &mut Self::Token, outcome: &mut Outcome) {
-        self.settle(token, *outcome);
+    fn expire(&self, token: &mut Self::Token, expiry: &mut Expiry) {
+        self.settle(token, expiry.outcome);
+    }
+
+    /// The token for a dry run. A policy that acts through parts of the gate has no dry run: its
+    /// token is settled and released, since with it the gate would enforce them.
+    #[doc(hidden)]
+    fn for_dry_run(&self, token: Self::Token) -> Option<Self::Token> {
+        let times = const { NeedsOf::<Self, R>::DEADLINE || NeedsOf::<Self, R>::ENDING };
+        if times || const { NeedsOf::<Self, R>::LIMIT || NeedsOf::<Self, R>::ISOLATION } {
+            Permit::<&Self, R>::earlier(self, token).ignore();
+            return None;
+        }
+        Some(token)
     }
 
     /// The parts of the gate that the policy needs: for an admitted request, or (`None`) before
@@ -286,6 +307,16 @@ pub trait Policy<R: RequestKind>: Clone {
         let _ = token;
         Parts::default()
     }
+}
+
+/// The end of a request whose deadline has passed.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Expiry {
+    /// The outcome for the policies that are still to come.
+    pub(crate) outcome: Outcome,
+    /// The time that has passed, in nanoseconds.
+    pub(crate) nanos: u64,
 }
 
 /// The decision of a policy.

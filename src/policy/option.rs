@@ -18,7 +18,9 @@ impl<R: RequestKind, P: Policy<R>> Policy<R> for Option<P> {
     }
 
     pass_on!(self => {
-        let Some(policy) = self else { return };
+        let Some(policy) = self else {
+            return Default::default();
+        };
         policy
     });
 

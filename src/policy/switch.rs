@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Acquire, Ordering::Release};
 
-use super::{Admission, Needs, NeedsOf, Parts, Permit, Policy, Wait};
+use super::{Admission, Parts, Policy, Wait};
 use crate::request::RequestKind;
 
 /// The mode of a [`Switched`] policy.
@@ -21,7 +21,7 @@ pub enum Mode {
     /// [`Reporter::would_reject`].
     ///
     /// A drain, a timeout, a request limit and panic isolation have no dry run. In this mode they
-    /// are off.
+    /// are off, also as members of a tuple.
     ///
     /// [`Reporter::would_reject`]: crate::Reporter::would_reject
     DryRun,
@@ -134,22 +134,15 @@ impl<P> Switched<P> {
         let instead = match self.policy.admit(request) {
             Admission::Reject(rejection) => rejection,
             Admission::Wait(wait) => wait.give_up(),
-            Admission::Admit(token) if const { has_no_dry_run::<P, R>() } => {
-                Permit::<&P, R>::earlier(&self.policy, token).ignore();
-                return Admission::Bypass;
+            Admission::Admit(token) => {
+                let token = self.policy.for_dry_run(token);
+                return token.map_or(Admission::Bypass, Admission::Admit);
             }
-            admitted => return admitted,
+            Admission::Bypass => return Admission::Bypass,
         };
         instead.count_dry_run(R::target(request));
         Admission::Bypass
     }
-}
-
-/// Whether the policy acts through parts of the gate: a deadline, a limit, isolation or the end of
-/// bodies. With a token the gate would enforce them, so that a dry run grants none.
-const fn has_no_dry_run<P: Policy<R>, R: RequestKind>() -> bool {
-    let limits = NeedsOf::<P, R>::DEADLINE || NeedsOf::<P, R>::LIMIT;
-    limits || NeedsOf::<P, R>::ENDING || NeedsOf::<P, R>::ISOLATION
 }
 
 impl<R: RequestKind, P: Policy<R>> Policy<R> for Switched<P> {

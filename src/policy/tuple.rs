@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 
 use super::needs::Needs;
-use super::{Admission, NeedsOf, NeverWaits, Parts, Permit, Policy, Wait, WaitWith};
+use super::{Admission, Expiry, NeedsOf, NeverWaits, Parts, Permit, Policy, Wait, WaitWith};
 #[cfg(feature = "http")]
 use crate::http::head::ResponseHeadMut;
 use crate::outcome::{Completion, Outcome};
@@ -197,27 +197,31 @@ macro_rules! policies {
             }
 
             #[inline]
-            fn expire(&self, token: &mut Self::Token, outcome: &mut Outcome) {
-                let all = &mut (token, outcome);
+            fn expire(&self, token: &mut Self::Token, expiry: &mut Expiry) {
+                let all = &mut (token, expiry);
                 expire!(self all $(($first $n))+ ($last $m));
+            }
+
+            fn for_dry_run(&self, token: Self::Token) -> Option<Self::Token> {
+                let last = token.$m.and_then(|token| self.$m.for_dry_run(token));
+                Some(($(token.$n.and_then(|token| self.$n.for_dry_run(token)),)+ last))
             }
 
             #[inline(always)]
             fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {
+                let parts = Parts::default();
                 let Some(token) = token else {
-                    let parts = self.$m.parts(None);
-                    $(let parts = self.$n.parts(None).or(parts);)+
-                    return parts;
-                };
-                let parts = match &token.$m {
-                    Some(token) => self.$m.parts(Some(token)),
-                    None => Parts::default(),
+                    $(let parts = parts.or(self.$n.parts(None));)+
+                    return parts.or(self.$m.parts(None));
                 };
                 $(let parts = match &token.$n {
-                    Some(token) => self.$n.parts(Some(token)).or(parts),
+                    Some(token) => parts.or(self.$n.parts(Some(token))),
                     None => parts,
                 };)+
-                parts
+                match &token.$m {
+                    Some(token) => parts.or(self.$m.parts(Some(token))),
+                    None => parts,
+                }
             }
         }
 

@@ -106,7 +106,7 @@ use crate::config::{ConfigError, Configurable, Current, Settings};
 use crate::gate::GateLayer;
 use crate::observe::{Reporter, table};
 use crate::outcome::Outcome;
-use crate::policy::{Admission, Budget, NoWait, Parts, PerRequest, Policy, Time, Timed};
+use crate::policy::{Admission, Budget, Expiry, NoWait, Parts, PerRequest, Policy, Time, Timed};
 use crate::protocol::Http;
 use crate::request::{CallersTime, RequestKind};
 
@@ -321,8 +321,8 @@ impl<R: RequestKind> Policy<R> for Timeout {
     }
 
     #[inline]
-    fn expire(&self, _: &mut Time, outcome: &mut Outcome) {
-        *outcome = Outcome::Cancelled;
+    fn expire(&self, time: &mut Time, expiry: &mut Expiry) {
+        expired(*time, expiry);
     }
 
     #[inline(always)]
@@ -362,13 +362,20 @@ where
     }
 
     #[inline]
-    fn expire(&self, _: &mut Time, outcome: &mut Outcome) {
-        *outcome = Outcome::Cancelled;
+    fn expire(&self, time: &mut Time, expiry: &mut Expiry) {
+        expired(*time, expiry);
     }
 
     #[inline(always)]
     fn parts<'a>(&'a self, time: Option<&'a Time>) -> Parts<'a> {
         Policy::<R>::parts(&self.policy, time)
+    }
+}
+
+/// The policies after the timeout whose time has passed see a request that is dropped.
+fn expired(time: Time, expiry: &mut Expiry) {
+    if time.nanos() <= expiry.nanos {
+        expiry.outcome = Outcome::Cancelled;
     }
 }
 

@@ -28,12 +28,14 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
     let mut limited =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::data(&["a"]))));
     let body = limited.call(get()).await.unwrap();
-    let waiting = limited.call(get());
+    let mut waiting = tokio_test::task::spawn(limited.call(get()));
+    tokio_test::assert_pending!(waiting.poll());
     limited.call(get()).await.unwrap();
     limit.set_limit(7).unwrap();
     drop(waiting);
     limit.set_limit(1).unwrap();
-    let waiting = limited.call(get());
+    let mut waiting = tokio_test::task::spawn(limited.call(get()));
+    tokio_test::assert_pending!(waiting.poll());
 
     let never = crate::handler::service_fn(|_| {
         std::future::pending::<Result<_, std::convert::Infallible>>()
@@ -199,6 +201,12 @@ async fn every_permit_is_in_flight() {
     shows(1, "taken after the queue");
     let waited = r#"seawall_queue_seconds_sum{layer="concurrency_limit",name="db"} 0.5"#;
     assert!(handle.render().contains(waited), "{}", handle.render());
+    // A dry run queues nothing.
+    let layer = ConcurrencyLimitLayer::new(limit).dry_run();
+    let mut dry = layer.layer(answers(|| ok(Script::default())));
+    dry.call(get()).await.unwrap();
+    let waits = r#"seawall_queue_seconds_count{layer="concurrency_limit",name="db"} 1"#;
+    assert!(handle.render().contains(waits), "{}", handle.render());
     drop(response);
     shows(0, "released");
 }

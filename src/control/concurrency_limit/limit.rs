@@ -100,6 +100,12 @@ impl<W> Limiter<W> {
         self.queue().len()
     }
 
+    /// The occupancy and the number of queued requests, at one moment.
+    pub(crate) fn now(&self) -> (Occupancy, usize) {
+        let queue = self.queue();
+        (self.occupancy(), queue.len())
+    }
+
     /// Takes a permit, if one is free and no request is queued for it.
     #[inline]
     pub(crate) fn try_enter(&self) -> bool {

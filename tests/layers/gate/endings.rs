@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use seawall::policy::{Admission, Mode, NoWait, Policy, RequestKind, Switch, Switched};
 use seawall::{
-    CatchPanic, Completion, ConcurrencyLimit, ConcurrencyLimitSettings, GateLayer, LagShed,
-    Outcome, Reason, RequestLimit, Timeout,
+    CatchPanic, CircuitBreaker, Completion, ConcurrencyLimit, ConcurrencyLimitSettings, GateLayer,
+    LagShed, Outcome, Reason, RequestLimit, Timeout,
 };
 use tokio::time::advance;
 use tokio_test::task::spawn;
@@ -339,6 +339,30 @@ async fn the_shorter_of_two_timeouts_applies() {
     assert_eq!(long.snapshot().timed_out, 0);
 }
 
+/// The shorter one passes: the policies before it see a failure, also those after the longer one.
+#[tokio::test(start_paused = true)]
+async fn policies_between_two_timeouts_see_the_one_that_passes() {
+    use Outcome::{Cancelled, Failure};
+    let [short, long] = [1, 5].map(|seconds| Timeout::from(Duration::from_secs(seconds)));
+    for (first, second, expected) in [
+        (&short, &long, [Failure, Cancelled, Cancelled]),
+        (&long, &short, [Failure, Failure, Cancelled]),
+        (&short, &short, [Failure, Cancelled, Cancelled]),
+    ] {
+        let recorders = [Recorder::new(), Recorder::new(), Recorder::new()];
+        let [a, b, c] = recorders.clone();
+        let policies = (a, first.clone(), b, second.clone(), c);
+        let layer = GateLayer::from_policy(policies);
+        let mut call = spawn(layer.layer(Ends(DroppedPending)).call(get()));
+        assert_pending!(call.poll());
+        advance(Duration::from_millis(1001)).await;
+        assert_eq!(assert_ready!(call.poll()).unwrap().status(), 504);
+        for (recorder, outcome) in recorders.iter().zip(expected) {
+            assert_eq!(recorder.told()[0], Told::Settled(outcome));
+        }
+    }
+}
+
 /// A deadline that the caller sets is not a failure of the service.
 #[tokio::test(start_paused = true)]
 async fn a_callers_deadline_is_ignored_before_it() {
@@ -520,6 +544,29 @@ mod plain {
             }
         }
     }
+}
+
+/// A dry run of a tuple turns those members off that have none; the others decide and count.
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_of_a_tuple_counts() {
+    let timeout = Timeout::from(Duration::from_secs(1));
+    let limit = ConcurrencyLimit::from(1);
+    let breaker = CircuitBreaker::default();
+    let policies = (CatchPanic::new(), breaker.clone(), (timeout, limit.clone()));
+    let layer = GateLayer::from_policy(policies).dry_run();
+    let mut call = spawn(layer.layer(Ends(DroppedPending)).call(get()));
+    assert_pending!(call.poll());
+    assert_eq!(limit.in_flight(), 1);
+    advance(Duration::from_secs(2)).await;
+    assert_pending!(call.poll());
+    let other = layer.layer(Ends(WithoutBody)).call(get()).await.unwrap();
+    assert_eq!(other.status(), 204);
+    assert_eq!(limit.snapshot().would_reject, 1);
+    drop(call);
+    assert_eq!(limit.in_flight(), 0);
+    layer.layer(Ends(WithoutBody)).call(get()).await.unwrap();
+    let totals = breaker.snapshot().totals;
+    assert_eq!((totals.successes, totals.ignored), (1, 2));
 }
 
 /// A dry run rejects nothing: policies that do not decide at the arrival of a request are off.

@@ -356,12 +356,10 @@ impl<'a> Isolation<'a> {
     #[cold]
     pub(crate) fn caught(&self, payload: Box<dyn Any + Send>) -> Rejection {
         let rejection = self.panics.reporter.reject(Reason::Panicked);
-        unwind::without_panics(|| {
-            rejection.count_panic(message(&*payload), self.target());
-            if let Some(hook) = self.hook {
-                hook(&PanicReport::new(&*payload, self.request));
-            }
-        });
+        unwind::without_panics(|| rejection.count_panic(message(&*payload), self.target()));
+        if let Some(hook) = self.hook {
+            unwind::without_panics(|| hook(&PanicReport::new(&*payload, self.request)));
+        }
         if let Some(escalation) = self.panics.escalation.get() {
             unwind::without_panics(escalation);
         }

@@ -63,13 +63,12 @@ impl Timer {
         self.lent.due()
     }
 
-    /// Returns whether at least seven eighths of the time have passed.
+    /// Returns whether at most `nanos` of the time are left.
     #[cfg(feature = "http")]
-    pub(crate) fn is_nearly_due(&self) -> bool {
-        let left = self
-            .due()
-            .map(|due| due.saturating_duration_since(clock::now()));
-        left.is_some_and(|left| left <= Duration::from_nanos(self.nanos / 8))
+    pub(crate) fn is_nearly_due(&self, nanos: u64) -> bool {
+        let due = self.due();
+        let left = due.map(|due| due.saturating_duration_since(clock::now()));
+        left.is_some_and(|left| left <= Duration::from_nanos(nanos))
     }
 
     /// The time in nanoseconds; [`NEVER`](Self::NEVER) for no limit.

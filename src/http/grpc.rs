@@ -20,6 +20,7 @@ pub(super) mod code {
     pub(in crate::http) const INTERNAL: u8 = 13;
     pub(in crate::http) const UNAVAILABLE: u8 = 14;
     pub(in crate::http) const DATA_LOSS: u8 = 15;
+    pub(in crate::http) const UNAUTHENTICATED: u8 = 16;
 }
 
 pub(super) const CONTENT_TYPE: &str = "application/grpc";
@@ -52,11 +53,12 @@ pub(crate) fn outcome(headers: &HeaderMap) -> Option<Outcome> {
                 | code::INTERNAL
                 | code::UNAVAILABLE
                 | code::DATA_LOSS,
-            )
-            | None => Outcome::Failure,
+            ) => Outcome::Failure,
             Some(code::RESOURCE_EXHAUSTED) => Outcome::Ignored,
             // Statuses for mistakes of the caller are not failures of the service.
-            Some(code::OK..) => Outcome::Success,
+            Some(code::OK..=code::UNAUTHENTICATED) => Outcome::Success,
+            // A client reads any other text as `UNKNOWN`.
+            _ => Outcome::Failure,
         },
     )
 }
@@ -220,6 +222,8 @@ mod tests {
         assert_eq!(of("8"), Some(Outcome::Ignored));
         assert_eq!(of("14"), Some(Outcome::Failure));
         assert_eq!(of("-1"), Some(Outcome::Failure));
+        assert_eq!(of("16"), Some(Outcome::Success));
+        assert_eq!(of("17"), Some(Outcome::Failure));
         assert_eq!(of("300"), Some(Outcome::Failure));
         assert_eq!(outcome(&HeaderMap::new()), None);
     }

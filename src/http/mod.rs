@@ -175,8 +175,15 @@ where
         let Some(held) = InFuture::<NeedsOf<P, HttpRequest>>::get(guard) else {
             return carried;
         };
+        if const { NeedsOf::<P, HttpRequest>::DEADLINE }
+            && memo.has(Memo::GRPC)
+            && held.parts().has_callers_deadline()
+        {
+            let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
+            blame_caller(result, timer.as_deref());
+        }
         let goes_on = if let Ok(response) = result {
-            let goes_on = head_is_here(response, memo, held, timer, &mut carried);
+            let goes_on = head_is_here(response, memo, held, &mut carried);
             if const { NeedsOf::<P, HttpRequest>::ENDING } {
                 let parts = held.parts();
                 if parts.cutoff.is_some_and(Cutoff::closes) && !memo.is_http2() {
@@ -226,7 +233,6 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
     response: &mut Response<B>,
     memo: Memo,
     guard: &mut Guard<P, HttpRequest>,
-    timer: &mut TimerOf<P, HttpRequest>,
     carried: &mut CarriedBody<P>,
 ) -> bool {
     guard.on_head(response);
@@ -241,11 +247,10 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
         match verdict(response, memo, is_over, guard) {
             Verdict::Rejected(outcome) => guard.settle(outcome),
             Verdict::Now(outcome) => {
-                let outcome = match outcome {
-                    Outcome::Failure => judged(response, guard, timer),
+                guard.settle(match outcome {
+                    Outcome::Failure => judged(response),
                     outcome => outcome,
-                };
-                guard.settle(outcome);
+                });
             }
             Verdict::AtEnd(mut at_end) => {
                 at_end.left = promised(response, memo);
@@ -289,21 +294,30 @@ fn close_connection<B>(response: &mut Response<B>) {
 /// The outcome of a response that is a failure, unless the caller caused it.
 #[cold]
 #[inline(never)]
-fn judged<B, P: Policy<HttpRequest>>(
-    response: &Response<B>,
-    guard: &Guard<P, HttpRequest>,
-    timer: &mut TimerOf<P, HttpRequest>,
-) -> Outcome {
-    let is_late =
-        response.status() == StatusCode::GATEWAY_TIMEOUT || grpc::is_late(response.headers());
-    if is_late && guard.parts().has_callers_deadline() {
-        // A service that honours the caller's deadline answers shortly before the gate would.
-        let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
-        if timer.is_some_and(|timer| timer.is_nearly_due()) {
-            return Outcome::Ignored;
-        }
+fn judged<B>(response: &Response<B>) -> Outcome {
+    upload::judged(Outcome::Failure, is_late(response))
+}
+
+fn is_late<B>(response: &Response<B>) -> bool {
+    response.status() == StatusCode::GATEWAY_TIMEOUT || grpc::is_late(response.headers())
+}
+
+/// Reports that the caller caused a timeout, since its deadline is over, or nearly so: a service
+/// that honours it answers shortly before the gate would, and tonic's channel returns an error at
+/// the same time.
+#[cold]
+#[inline(never)]
+fn blame_caller<B, Err>(result: &Result<Response<B>, Err>, timer: Option<&Timer>) {
+    /// Tokio rounds both timers up to a millisecond.
+    const TICK: u64 = 1_000_000;
+    let Some(timer) = timer else { return };
+    let is_callers = match result {
+        Ok(response) => is_late(response) && timer.is_nearly_due(timer.nanos() / 8),
+        Err(_) => timer.is_nearly_due(TICK),
+    };
+    if is_callers {
+        upload::blame_caller();
     }
-    upload::judged(Outcome::Failure, is_late)
 }
 
 /// The inner service returned an error.

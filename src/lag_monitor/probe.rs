@@ -223,8 +223,7 @@ impl Probe {
         seen.probes += u64::from(found.is_some());
         seen.host_is_short = host_is_short;
         drop(seen);
-        self.reporter
-            .write(table::LAG, Write::Set(lag.as_secs_f64()));
+        self.show(lag);
         if let Some(found) = found {
             let series = table::LAG_PROBE.at(usize::from(host_is_short));
             self.reporter
@@ -234,6 +233,12 @@ impl Probe {
         for (hook, _) in hooks {
             hook.look(now, lag, host_is_short);
         }
+    }
+
+    /// Shows the lag in the metrics.
+    pub(super) fn show(&self, lag: Duration) {
+        let lag = Write::Set(lag.as_secs_f64());
+        self.reporter.write(table::LAG, lag);
     }
 
     /// The live followers, which are called without the lock.

@@ -133,14 +133,20 @@ fn run() {
     }
 }
 
-/// The probes in use.
+/// The probes in use. The others leave no lag behind.
 fn probes() -> Vec<Arc<Probe>> {
-    let mut probes = Vec::new();
+    let (mut used, mut closed) = (Vec::new(), Vec::new());
     lock(&RUNTIMES).probes.retain(|probe| {
-        let used = probe.upgrade().filter(|probe| !probe.is_closed());
-        let is_used = used.is_some();
-        probes.extend(used);
-        is_used
+        let Some(probe) = probe.upgrade() else {
+            return false;
+        };
+        let is_closed = probe.is_closed();
+        let probes = if is_closed { &mut closed } else { &mut used };
+        probes.push(probe);
+        !is_closed
     });
-    probes
+    for probe in closed {
+        unwind::without_panics(|| probe.show(Duration::ZERO));
+    }
+    used
 }

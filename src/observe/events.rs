@@ -58,6 +58,16 @@ fn summarize_later(kind: usize, reason: &'static str, second: u32) {
     }
 }
 
+/// The beginning of a path. A client may send one of 64 KiB.
+fn shortened(path: &str) -> &str {
+    const LONGEST: usize = 256;
+    let mut end = path.len().min(LONGEST);
+    while !path.is_char_boundary(end) {
+        end -= 1;
+    }
+    &path[..end]
+}
+
 /// Writes the event of a rejection.
 pub(super) fn rejected(
     reporter: &Reporter,
@@ -77,7 +87,7 @@ pub(super) fn rejected(
     }
     let (layer, name, reason_label) = (reporter.layer(), reporter.name(), reason.as_str());
     let method = request.map(|request| request.method);
-    let path = request.map(|request| debug(request.path));
+    let path = request.map(|request| debug(shortened(request.path)));
     if reason == Reason::Timeout && !dry_run {
         tracing::warn!(target: "seawall", layer, name, reason = reason_label, method, path, "request timed out");
     } else {
@@ -96,7 +106,7 @@ pub(super) fn panicked(reporter: &Reporter, panic: Option<&str>, request: Option
     }
     let (layer, name) = (reporter.layer(), reporter.name());
     let method = request.map(|request| request.method);
-    let path = request.map(|request| debug(request.path));
+    let path = request.map(|request| debug(shortened(request.path)));
     let panic = debug(panic.unwrap_or("(a payload that is not text)"));
     tracing::error!(target: "seawall", layer, name, reason = reason.as_str(), method, path, panic, "panic caught");
 }
@@ -107,7 +117,7 @@ pub(super) fn slow_poll(reporter: &Reporter, report: &SlowPollReport) {
         let (layer, name) = (reporter.layer(), reporter.name());
         let took_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
         let (method, route) = (report.method.as_deref(), report.route.as_deref());
-        let path = report.path.as_deref().map(debug);
+        let path = report.path.as_deref().map(shortened).map(debug);
         tracing::warn!(target: "seawall", layer, name, took_ms, method, path, route, "slow poll");
     }
 }

@@ -284,10 +284,10 @@ impl Reporter {
 
     /// Counts a panic, and writes an event with its message.
     pub(crate) fn count_panic(&self, message: Option<&str>, request: Option<Target<'_>>) {
+        self.count_rejected(Reason::Panicked, None, request);
         #[cfg(feature = "tracing")]
         events::panicked(self, message, request);
         let _ = message;
-        self.count_rejected(Reason::Panicked, None, request);
     }
 
     /// A poll of the inner future was slow.

@@ -51,7 +51,12 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
 
     #[inline(always)]
     fn length(request: &Request<B>) -> u64 {
-        request.body().size_hint().exact().unwrap_or(u64::MAX)
+        match request.body().size_hint().exact() {
+            // Over HTTP/2, the end of a body that declares the length 0 may come later.
+            Some(0) if !request.body().is_end_stream() => u64::MAX,
+            Some(length) => length,
+            None => u64::MAX,
+        }
     }
 
     #[inline(always)]

@@ -21,6 +21,8 @@ pub(super) struct Waited {
     pace: Pace,
     /// The timer of the current wait is set.
     is_set: bool,
+    /// A new wait without new bytes has set the timer again.
+    is_extended: bool,
     lent: Lent,
 }
 
@@ -53,23 +55,32 @@ impl Waited {
         Self {
             pace,
             is_set: false,
+            is_extended: false,
             lent: Lent::default(),
         }
     }
 
     /// Notes that bytes have arrived.
     pub(super) fn receive(&mut self) {
-        self.is_set = false;
+        (self.is_set, self.is_extended) = (false, false);
     }
 
     /// Polls the wait for the next bytes, after `received` bytes: ready when the body is too slow.
     /// `waited` is the total of all waits.
+    ///
+    /// A handler that has done something else, and waits again, has the whole time again: once
+    /// until bytes arrive, since a handler that polls the body only when it is woken cannot be
+    /// distinguished.
     pub(super) fn poll_wait(
         &mut self,
+        is_new: bool,
         waited: impl FnOnce() -> Duration,
         received: u64,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
+        if is_new && self.is_set && !self.is_extended {
+            (self.is_set, self.is_extended) = (false, true);
+        }
         if !self.is_set {
             self.is_set = true;
             let patience = self.pace.patience(waited(), received);

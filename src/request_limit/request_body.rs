@@ -177,7 +177,7 @@ fn poll_slow(
     let Some(upload) = upload else {
         return Poll::Pending;
     };
-    upload.wait();
+    let is_new = upload.wait();
     if upload::is_discarded() {
         return Poll::Pending;
     }
@@ -191,7 +191,7 @@ fn poll_slow(
             none.insert(Box::new(Waited::new(pace)))
         }
     };
-    waited.poll_wait(|| upload.waited(), received, cx)
+    waited.poll_wait(is_new, || upload.waited(), received, cx)
 }
 
 /// Notifies the future of the call, passes the rest of the body to it, and counts the rejection.

@@ -251,10 +251,11 @@ impl Upload {
 // === impl UploadRef ===
 
 impl UploadRef {
-    /// The body is pending.
+    /// The body is pending. Returns whether a new wait begins.
     #[cold]
-    pub(crate) fn wait(&self) {
-        if self.flags.load(Relaxed) & WAITS == 0 {
+    pub(crate) fn wait(&self) -> bool {
+        let is_new = self.flags.load(Relaxed) & WAITS == 0;
+        if is_new {
             self.state().since = Some(clock::now());
             self.flags.fetch_or(WAITS, Relaxed);
         }
@@ -263,6 +264,7 @@ impl UploadRef {
         } else {
             self.flags.fetch_and(!INSIDE, Relaxed);
         }
+        is_new
     }
 
     /// Returns whether something still has the body, which is not at its end. It counts the

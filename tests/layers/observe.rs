@@ -587,6 +587,16 @@ async fn one_event_per_rejection_and_panic() {
         ]
     );
 
+    // The path is that of the client.
+    let mut long = get();
+    *long.uri_mut() = format!("/{}", "a".repeat(10_000)).parse().unwrap();
+    limited.call(long).await.unwrap();
+    let line = lines().concat();
+    assert!(
+        line.ends_with(&format!(r#"path="/{}""#, "a".repeat(255))),
+        "{line}"
+    );
+
     let mut dry = GateLayer::from_policy(No::new(Reason::Overloaded))
         .dry_run()
         .layer(answers(|| ok(Script::default())));

@@ -85,6 +85,21 @@ async fn a_service_that_gave_up_on_the_body_does_not_wait_for_it() {
     assert_eq!(assert_ready!(call.poll()).unwrap().status(), 504);
 }
 
+/// Over HTTP/2, a client may declare the length 0, and end the body later.
+#[tokio::test(start_paused = true)]
+async fn a_service_waits_for_the_end_of_a_body_of_length_0() {
+    let breaker = breaker();
+    let policies = (
+        breaker.clone(),
+        Timeout::from(200 * MS),
+        RequestLimit::from(1000),
+    );
+    let mut service = GateLayer::from_policy(policies).layer(handler::<Once>());
+    let request = post(Script::new([Step::Silent]).exact(0));
+    assert_eq!(service.call(request).await.unwrap().status(), 408);
+    assert_eq!(counted(&breaker).0, 0);
+}
+
 /// The timeout of a route, inside a limit of the whole server.
 #[tokio::test(start_paused = true)]
 async fn nor_does_it_for_a_timeout_inside_the_limit() {

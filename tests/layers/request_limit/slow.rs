@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{FutureExt, StreamExt, stream};
 use http::{HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -321,6 +321,45 @@ async fn what_holds_can_be_seen_and_lifted() {
     settings.min_body_rate = None;
     limit.set(settings).unwrap();
     assert_eq!(sent(&layer, vec![(9000, 1)]).await, (200, 900.0));
+}
+
+/// A handler that has worked in between waits for as long as one that has not.
+#[tokio::test(start_paused = true)]
+async fn a_wait_after_work_has_the_whole_idle_time() {
+    let settings = RequestLimitSettings::new(1 << 20).body_idle_timeout(SECOND);
+    let layer = RequestLimitLayer::new(RequestLimit::new(settings).unwrap());
+    let mut service = layer.layer(service_fn(works));
+    let (response, _) = timed(service.call(upload(vec![(605, 1)]))).await;
+    assert_eq!(response.unwrap().status(), 200);
+    let (response, took) = timed(service.call(upload(vec![(900, 1)]))).await;
+    assert_eq!(response.unwrap().status(), 408);
+    assert_eq!(took, 61 * SECOND);
+}
+
+/// Polls the body only when it is woken.
+async fn beside_work(
+    request: Request<seawall::RequestBody<Upload>>,
+) -> Result<Response<Script>, Infallible> {
+    let work = async {
+        loop {
+            sleep(TENTH).await;
+        }
+    };
+    let mut both = stream::FuturesUnordered::new();
+    both.push(reads(request).boxed());
+    both.push(work.boxed());
+    both.next().await.unwrap()
+}
+
+/// To the gate, such a handler seems to begin a new wait each time.
+#[tokio::test(start_paused = true)]
+async fn a_silent_body_beside_other_work_ends() {
+    let settings = RequestLimitSettings::new(1 << 20).body_idle_timeout(SECOND);
+    let layer = RequestLimitLayer::new(RequestLimit::new(settings).unwrap());
+    let mut service = layer.layer(service_fn(beside_work));
+    let (response, took) = timed(service.call(upload(vec![(900, 1)]))).await;
+    assert_eq!(response.unwrap().status(), 408);
+    assert_eq!(took, 2 * SECOND);
 }
 
 /// Nested limits: an inner layer can only lower the limit.

@@ -244,20 +244,42 @@ async fn a_caller_s_own_time_does_not_speak_against_the_service() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_shortly_before_the_caller_s_deadline_does_not_speak_against_the_service() {
     for (tenths, failures) in [(8, 1), (9, 0)] {
-        let settings = seawall::CircuitBreakerSettings::default();
-        let breaker = seawall::CircuitBreaker::new(settings).unwrap();
+        let service = service_fn(move |_: Request<Script>| async move {
+            sleep(tenths * TENTH).await;
+            let mut response = ok(Script::default().knowing_its_end());
+            let headers = response.headers_mut();
+            headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+            headers.insert("grpc-status", HeaderValue::from_static("4"));
+            Ok::<_, Infallible>(response)
+        });
+        let timeout = Timeout::from(2 * SECOND);
+        let fused = seawall::CircuitBreaker::default();
+        let policies = (fused.clone(), timeout.clone());
+        let mut gate = GateLayer::from_policy(policies).layer(service.clone());
+        gate.call(asking("1S")).await.unwrap();
+        let nested = seawall::CircuitBreaker::default();
+        let inner = TimeoutLayer::new(timeout).layer(service);
+        let mut layers = seawall::CircuitBreakerLayer::new(nested.clone()).layer(inner);
+        layers.call(asking("1S")).await.unwrap();
+        for breaker in [fused, nested] {
+            let totals = breaker.snapshot().totals;
+            assert_eq!((totals.failures, totals.ignored), (failures, 1 - failures));
+        }
+    }
+}
+
+/// Tonic's channel has a timer of its own for the caller's deadline, and returns an error.
+#[tokio::test(start_paused = true)]
+async fn an_error_at_the_caller_s_deadline_does_not_speak_against_the_service() {
+    for (tenths, failures) in [(9, 1), (10, 0)] {
+        let service = service_fn(move |_: Request<Script>| async move {
+            sleep(tenths * TENTH).await;
+            Err::<Response<Script>, _>(tower::BoxError::from("the time is over"))
+        });
+        let breaker = seawall::CircuitBreaker::default();
         let policies = (breaker.clone(), Timeout::from(2 * SECOND));
-        let mut service = GateLayer::from_policy(policies).layer(service_fn(
-            move |_: Request<Script>| async move {
-                sleep(tenths * TENTH).await;
-                let mut response = ok(Script::default().knowing_its_end());
-                let headers = response.headers_mut();
-                headers.insert("content-type", HeaderValue::from_static("application/grpc"));
-                headers.insert("grpc-status", HeaderValue::from_static("4"));
-                Ok::<_, Infallible>(response)
-            },
-        ));
-        service.call(asking("1S")).await.unwrap();
+        let mut gate = GateLayer::from_policy(policies).layer(service);
+        gate.call(asking("1S")).await.unwrap_err();
         let totals = breaker.snapshot().totals;
         assert_eq!((totals.failures, totals.ignored), (failures, 1 - failures));
     }

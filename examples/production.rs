@@ -9,7 +9,7 @@
 //! curl -X POST localhost:3001/drills/shed/true  # all is 503; /drills/shed/false ends it
 //! ```
 
-use std::{fs, hint::black_box, path::PathBuf, time::Duration};
+use std::{fs, hint::black_box, path::PathBuf, sync::Mutex, time::Duration};
 
 use axum::routing::{get, post};
 use axum::{Router, extract::Path, http::StatusCode};
@@ -46,7 +46,9 @@ async fn main() -> Result<(), BoxError> {
     let stack = seawall::server().named("orders");
     let stack = stack.policy(SlowPoll::default()).build()?;
     let (tuned, file) = (stack.clone(), args.settings);
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let load = move || -> Result<String, BoxError> {
+        let _one = ONE_AT_A_TIME.lock(); // a file that was read later is applied later
         let text = file.as_ref().map(fs::read_to_string).transpose()?;
         let settings = toml::from_str(&text.unwrap_or_default())?;
         Ok(tuned.apply(&settings)?.to_string()) // all of it, or an error and nothing
@@ -91,6 +93,8 @@ async fn main() -> Result<(), BoxError> {
             upkeep.run_upkeep(); // bounds the memory for histograms
         }
         drain.begin();
+        terminate.recv().await; // a second signal ends the process
+        std::process::exit(1);
     });
     let serve = |shutdown| axum::serve(listener, app).with_graceful_shutdown(shutdown);
     let report = stack.drain().serve(serve, args.grace.into()).await?;

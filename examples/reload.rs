@@ -58,9 +58,6 @@ async fn main() -> Result<(), BoxError> {
         stack: stack.clone(),
         code: stack.settings(),
     };
-    // At the start, a wrong file ends the process.
-    println!("settings: {}", reload.load().await?);
-
     // Editors and Kubernetes replace the file: the directory is watched.
     let modified = Arc::new(Notify::new());
     let notice = modified.clone();
@@ -71,6 +68,9 @@ async fn main() -> Result<(), BoxError> {
         }
     })?;
     watcher.watch(reload.folder(), RecursiveMode::NonRecursive)?;
+    // At the start, a wrong file ends the process.
+    println!("settings: {}", reload.load().await?);
+
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         loop {

@@ -9,7 +9,7 @@ use crate::clock;
 
 /// The time at which the answer to a request is due. A timeout layer with
 /// [`expose_deadline`](crate::TimeoutLayer::expose_deadline) puts it into the extensions of the
-/// request.
+/// request. A request has none while the timeout is off or has no limit.
 ///
 /// A handler that calls another service passes on the time that is left:
 ///
@@ -17,8 +17,12 @@ use crate::clock;
 /// use axum::Extension;
 /// use seawall::Deadline;
 ///
-/// async fn handler(Extension(deadline): Extension<Deadline>) -> String {
-///     let outbound = http::Request::get("http://upstream/")
+/// async fn handler(deadline: Option<Extension<Deadline>>) -> String {
+///     let mut outbound = http::Request::get("http://upstream/");
+///     let Some(Extension(deadline)) = deadline else {
+///         return "no deadline".to_owned();
+///     };
+///     outbound = outbound
 ///         .header("grpc-timeout", deadline.to_grpc_timeout())
 ///         .header("x-timeout-ms", deadline.remaining().as_millis() as u64);
 /// #   let _ = outbound.body(()).unwrap();

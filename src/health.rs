@@ -130,9 +130,37 @@ struct Check {
     hysteresis: Mutex<Hysteresis>,
 }
 
+/// Whether the rejections of a handle are enforced. A handle does not know the switches in front of
+/// it, but in a dry run another counter grows.
+#[derive(Default)]
+struct Enforced(Mutex<Counters>);
+
+#[derive(Default)]
+struct Counters {
+    rejected: u64,
+    would_reject: u64,
+    is_dry_run: bool,
+}
+
 const LIVE: &str = "/livez";
 const READY: &str = "/readyz";
 const STATUS: &str = "/statusz";
+
+// === impl Enforced ===
+
+impl Enforced {
+    /// Returns whether they were enforced when one of the counters last grew.
+    fn update(&self, rejected: u64, would_reject: u64) -> bool {
+        let mut last = lock(&self.0);
+        if rejected != last.rejected {
+            last.is_dry_run = false;
+        } else if would_reject != last.would_reject {
+            last.is_dry_run = true;
+        }
+        (last.rejected, last.would_reject) = (rejected, would_reject);
+        !last.is_dry_run
+    }
+}
 
 // === impl Health ===
 
@@ -166,20 +194,24 @@ impl Health {
     }
 
     /// Makes the service not ready when this shedder has rejected requests for the time `after`,
-    /// until it has rejected none for as long.
+    /// until it has rejected none for as long. A dry run has no effect, once it has counted a
+    /// request.
     #[must_use]
     pub fn not_ready_while_shedding(self, lag_shed: &LagShed, after: Duration) -> Self {
         let lag_shed = lag_shed.clone();
+        let enforced = Enforced::default();
         self.not_ready_while("shedding", after, move || {
-            lag_shed.state() == LagState::Shedding
+            let now = lag_shed.snapshot();
+            enforced.update(now.rejected, now.would_reject) && now.state == LagState::Shedding
         })
     }
 
     /// Makes the service not ready while this breaker is open, and for the time `hold` after that.
     /// Use it for a dependency without which the service can serve no request.
     ///
-    /// A breaker closes only if it is called. The service is therefore ready again as soon as the
-    /// breaker would admit a probe, even if no probe arrives.
+    /// A breaker closes only if it is called. The time `hold` therefore begins as soon as the
+    /// breaker would admit a probe, even if no probe arrives. A dry run has no effect, once it has
+    /// counted a request.
     #[must_use]
     pub fn essential(self, breaker: &CircuitBreaker, hold: Duration) -> Self {
         let name = match breaker.name() {
@@ -187,11 +219,14 @@ impl Health {
             name => Cow::Owned(format!("circuit open: {name}")),
         };
         let breaker = breaker.clone();
+        let enforced = Enforced::default();
         self.with_check(name, Hysteresis::new(0, nanos(hold)), move || {
-            matches!(
-                breaker.state(),
+            let now = breaker.snapshot();
+            let is_open = matches!(
+                now.state,
                 CircuitState::Open { .. } | CircuitState::ForcedOpen
-            )
+            );
+            enforced.update(now.rejected, now.would_reject) && is_open
         })
     }
 

@@ -102,9 +102,9 @@
 //!   infallible service stays infallible, and needs no `HandleErrorLayer`.
 //! - [`exempt`](GateLayer::exempt) skips the layer's policy for some requests.
 //!   [`dry_run`](GateLayer::dry_run) admits all requests, and counts those that the layer would
-//!   have rejected or queued. A drain, a timeout, a request limit and panic isolation have no dry run:
-//!   `dry_run` turns them off. [`switched_by`](GateLayer::switched_by) turns a layer on and off
-//!   while the server runs.
+//!   have rejected or queued. A drain, a timeout, a request limit and panic isolation have no dry
+//!   run: `dry_run` turns them off. [`switched_by`](GateLayer::switched_by) turns a layer on and
+//!   off while the server runs.
 //! - [`plain`](GateLayer::plain) puts a layer around any `Service`, not only HTTP.
 //!
 //! # Answers

@@ -125,7 +125,9 @@
 //!   `DEADLINE_EXCEEDED`. The time of that wait does not make a call slow either.
 //! - A gate inside that has a [`RequestLimit`](crate::RequestLimit) rejected the request, not for a
 //!   failure of the service, and waits for the rest of the body when the call ends with a timeout.
-//! - The caller's own deadline (`grpc-timeout`) was the shorter one.
+//! - The caller's own deadline (`grpc-timeout`) was the shorter one. That includes an error at this
+//!   time, and a response head with `DEADLINE_EXCEEDED` shortly before it. In trailers, that status
+//!   is a failure, unless the deadline [includes the body](crate::TimeoutLayer::including_body).
 //! - A gRPC service answers `INTERNAL` because it could not decode the request. The specification
 //!   has no code for that, so the breaker compares the message with those of tonic 0.14. It also
 //!   ignores a handler that returns the same message.
@@ -135,8 +137,8 @@
 //! first three also apply to the layers of a client that the handler calls. They do not apply in a
 //! spawned task, nor to [`try_acquire_owned`](CircuitBreaker::try_acquire_owned), whose permit may
 //! be settled in one. For `run` and `try_acquire` in a handler, the time for which the handler
-//! waits for the body does not count as time of a slow call. If the service fails while it waits
-//! for a body, the breaker ignores that call; other calls count.
+//! waits for the body does not count as time of a slow call. The breaker ignores an error of `run`
+//! only if the body has failed.
 //!
 //! All other failures count: if one request makes a handler panic or answer 500, its callers can
 //! open the breaker.

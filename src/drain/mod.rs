@@ -96,6 +96,7 @@
 //!         let connection = server.serve_connection_with_upgrades(io, service.clone());
 //!         tokio::spawn(connections.watch(connection.into_owned()));
 //!     }
+//!     drop(listener); // new clients try another server
 //!     connections.shutdown().await;
 //!     Ok::<_, std::io::Error>(())
 //! };
@@ -111,15 +112,14 @@
 //! [`serve`](Drain::serve) also waits for the server, [`wait_idle`](Drain::wait_idle) does not.
 //!
 //! A request that is upgraded ends at the response head. For a WebSocket, hold a permit
-//! ([`try_acquire`](Drain::try_acquire)), and end the connection when the drain has
-//! [`started`](Drain::started):
+//! ([`try_acquire`](Drain::try_acquire)), which you take before the upgrade, and end the connection
+//! when the drain has [`started`](Drain::started):
 //!
 //! ```
 //! use axum::extract::ws::{Message, WebSocket};
-//! use seawall::Drain;
+//! use seawall::{Drain, Permit};
 //!
-//! async fn echo(mut socket: WebSocket, drain: Drain) {
-//!     let Ok(_permit) = drain.try_acquire() else { return };
+//! async fn echo(mut socket: WebSocket, drain: Drain, _permit: Permit<Drain>) {
 //!     let mut started = drain.started();
 //!     loop {
 //!         tokio::select! {
@@ -150,7 +150,7 @@
 //! # Exempt requests
 //!
 //! The drain neither counts nor rejects a request that is exempt from the stack, for example a
-//! health check. The response of an exempt request has no `connection: close`.
+//! health check. The response of its service gets no `connection: close`.
 //!
 //! # Cost
 //!

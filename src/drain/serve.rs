@@ -54,7 +54,7 @@ impl Drain {
     /// last response body has ended, for at most `grace`. After `grace`, it ends the remaining
     /// bodies of unknown size or above 64 KiB, within a second, and returns.
     ///
-    /// Use it where [`serve`](Self::serve) does not fit, for example with several servers.
+    /// Use it where [`serve`](Self::serve) does not fit. It signals no shutdown to a server.
     pub async fn wait_idle(&self, grace: Duration) -> DrainReport {
         let shared = &self.shared;
         shared.lame_duck_over().await;
@@ -80,6 +80,9 @@ impl Drain {
     /// clients do.
     ///
     /// If the server ends before the drain begins, the call returns at once.
+    ///
+    /// For several servers, await one call for each together, with the same `grace`: each of them
+    /// waits for all requests of the drain, and the shortest `grace` ends the bodies of all.
     ///
     /// # Errors
     ///

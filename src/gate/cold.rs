@@ -179,6 +179,10 @@ where
         if let End::Late = end {
             _listening = Some(Listening::new(report::<P, X::Kind>(this.guard)));
         }
+        if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(this.guard) {
+            // Without isolation, a panic below is one of the call.
+            guard.set_running(true);
+        }
         // The inner future releases what it holds before the answer is made.
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| this.state.set(State::Done)));
         let guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);

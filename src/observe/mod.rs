@@ -23,6 +23,8 @@
 //! the first rejection. A policy of your own registers its series with
 //! [`Reporter::register_reasons`]; otherwise they are registered at the first rejection. A recorder
 //! that you install after the first request misses the series that exist by then: install it first.
+//! An exporter must not remove idle series (`idle_timeout` of `metrics-exporter-prometheus`), since
+//! handles register them once.
 //!
 //! A gate counts a request once, when it decides: as exempt, as admitted, or as rejected. There are
 //! three exceptions. A request that the request limit rejects may also count as exempt. A request

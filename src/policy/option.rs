@@ -3,6 +3,10 @@
 use super::{Admission, Parts, Policy};
 use crate::request::RequestKind;
 
+#[expect(
+    clippy::default_trait_access,
+    reason = "the macro returns from methods with different results"
+)]
 impl<R: RequestKind, P: Policy<R>> Policy<R> for Option<P> {
     type Token = P::Token;
     type Wait = P::Wait;

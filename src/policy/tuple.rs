@@ -119,6 +119,23 @@ macro_rules! needs {
     ($first:ty, $($rest:ty),+) => { (<$first as Wait>::Needs, needs!($($rest),+)) };
 }
 
+/// The parts of all members; where only one applies, of the first.
+macro_rules! parts {
+    ($self:ident $token:ident ($name:ident $n:tt)) => {
+        match &$token.$n {
+            Some(token) => $self.$n.parts(Some(token)),
+            None => Parts::default(),
+        }
+    };
+    ($self:ident $token:ident ($name:ident $n:tt) $($rest:tt)+) => {{
+        let rest = parts!($self $token $($rest)+);
+        match &$token.$n {
+            Some(token) => $self.$n.parts(Some(token)).or(rest),
+            None => rest,
+        }
+    }};
+}
+
 /// No token of a member.
 macro_rules! none {
     ($member:ident) => {
@@ -209,19 +226,10 @@ macro_rules! policies {
 
             #[inline(always)]
             fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {
-                let parts = Parts::default();
                 let Some(token) = token else {
-                    $(let parts = parts.or(self.$n.parts(None));)+
-                    return parts.or(self.$m.parts(None));
+                    return Parts::default()$(.or(self.$n.parts(None)))+.or(self.$m.parts(None));
                 };
-                $(let parts = match &token.$n {
-                    Some(token) => parts.or(self.$n.parts(Some(token))),
-                    None => parts,
-                };)+
-                match &token.$m {
-                    Some(token) => parts.or(self.$m.parts(Some(token))),
-                    None => parts,
-                }
+                parts!(self token $(($first $n))+ ($last $m))
             }
         }
 

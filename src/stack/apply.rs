@@ -112,7 +112,7 @@ impl<M, X> Stack<Client<CircuitBreaker, M>, X> {
     /// Replaces the settings of the parts that `settings` names, while calls run: of all of them,
     /// or, if one is not valid, of none. See [`apply`](Stack::apply) of a server.
     ///
-    /// The window of the breaker must be the one with which it was made.
+    /// The breaker keeps its window: a window in `settings` must be the one with which it was made.
     ///
     /// # Errors
     ///
@@ -135,8 +135,9 @@ impl<M, X> Stack<Client<super::PerHost, M>, X> {
     /// Replaces the settings of the parts that `settings` names, while calls run: of all of them,
     /// or, if one is not valid, of none. See [`apply`](Stack::apply) of a server.
     ///
-    /// The settings of the breaker are applied to those of all hosts, also of future ones, and of
-    /// those that you have changed separately. The window must be the one with which the breakers
+    /// The settings of the breaker are applied to those of all hosts, also of future ones. They
+    /// also replace those of hosts that you have changed separately, which the result does not
+    /// list. The breakers keep their window: a window in `settings` must be the one with which they
     /// were made.
     ///
     /// # Errors

@@ -177,7 +177,8 @@
 //!
 //! The settings do not include what is fixed when the stack is built: names, exemptions, your
 //! policies, `progress_timeout` and the other bounds of response bodies. The window of a breaker is
-//! fixed too: leave it out, or repeat it. `examples/reload.rs` reads the file again when it changes.
+//! fixed too: leave it out, or repeat it. `examples/reload.rs` reads the file again when it
+//! changes.
 //!
 //! # Turning parts off
 //!

@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use http::{Method, Request, Response};
-use seawall::{CircuitBreaker, CircuitBreakerSettings, Drain, Health};
+use seawall::policy::{Mode, Switch};
+use seawall::{CircuitBreaker, CircuitBreakerSettings, Drain, GateLayer, Health, LagShed};
 use tokio::time::advance;
-use tower::ServiceExt;
+use tower::{Layer, Service, ServiceExt};
+
+use crate::support::{self, Script, answers};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -157,6 +160,34 @@ async fn an_essential_breaker_is_open() {
         ready(&health).await,
         off("draining, circuit open: database")
     );
+}
+
+/// A dry run rejects nothing, and so the service stays ready.
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_is_no_reason() {
+    let (shed, database) = (LagShed::default(), CircuitBreaker::default());
+    let switch = Switch::new(Mode::DryRun);
+    let policies = (shed.clone(), database.clone());
+    let mut service = GateLayer::from_policy(policies)
+        .switched_by(switch.clone())
+        .layer(answers(|| support::ok(Script::default())));
+    let health = Health::new(Drain::default())
+        .not_ready_while_shedding(&shed, Duration::ZERO)
+        .essential(&database, Duration::ZERO);
+    for (mode, reason) in [(Mode::DryRun, ok()), (Mode::Enforce, off("shedding"))] {
+        switch.set(mode);
+        shed.force_shedding(true);
+        service.call(support::get()).await.unwrap();
+        assert_eq!(ready(&health).await, reason);
+        shed.force_shedding(false);
+    }
+    for (mode, reason) in [(Mode::DryRun, ok()), (Mode::Enforce, off("circuit open"))] {
+        switch.set(mode);
+        database.force_open();
+        service.call(support::get()).await.unwrap();
+        assert_eq!(ready(&health).await, reason);
+        database.reset();
+    }
 }
 
 /// The closure of a condition may call the service itself.

@@ -538,6 +538,15 @@ async fn the_reasons_of_your_own_policy_start_with_0() {
     let policy = Registers(Reporter::new("tenant"));
     let mut service = GateLayer::from_policy(policy).layer(answers(|| ok(Script::default())));
     drop(service.call(get()).await.unwrap());
+    assert_shows(
+        &handle,
+        r#"seawall_timeouts_total{layer="tenant",name=""} 0"#,
+    );
+    let page = handle.render();
+    assert!(
+        !page.contains(r#"rejected_total{layer="tenant",name="",reason="timeout""#),
+        "{page}"
+    );
     for reason in ["rate_limited", "unpaid"] {
         for metric in ["rejected", "would_reject"] {
             let labels = format!(r#"layer="tenant",name="",reason="{reason}""#);

@@ -27,10 +27,12 @@
 //! ```
 //!
 //! - **What a change affects**: requests that arrive later. Requests that hold a permit keep it.
-//! - **A timeout, a request limit and panic isolation** have no dry run: in that mode a layer is
-//!   off, and [`Stack::apply`](crate::stack::Stack::apply) returns an error.
+//! - **A drain, a timeout, a request limit and panic isolation** have no dry run: in that mode a
+//!   layer is off, and [`Stack::apply`](crate::stack::Stack::apply) returns an error.
 //! - **To decide at start**, use an `Option`: `GateLayer::from_policy(None::<MyPolicy>)` has no
 //!   policy.
+//! - **A snapshot shows the state of a handle**, in a dry run too: a breaker is open, and a shedder
+//!   sheds, although all requests are admitted.
 //! - **To watch a dry run**, read `seawall_requests_would_reject_total`, or `would_reject` in a
 //!   snapshot.
 //!

@@ -521,6 +521,26 @@ async fn a_panic_of_a_handler_that_is_dropped_is_answered() {
     }
 }
 
+/// Without isolation, the panic unwinds, and the policies see it.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_handler_that_is_dropped_is_one_of_the_call() {
+    let recorder = Recorder::new();
+    let policies = (recorder.clone(), Timeout::from(Duration::from_secs(1)));
+    let handler = service_fn(move |_: Request<Script>| PanicsOnDrop {
+        panics_before: false,
+    });
+    let mut service = GateLayer::from_policy(policies).layer(handler);
+    let mut call = tokio_test::task::spawn(service.call(get()));
+    tokio_test::assert_pending!(call.poll());
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert!(catch_unwind(AssertUnwindSafe(|| call.poll().is_ready())).is_err());
+    drop(call);
+    assert_eq!(
+        ended(&recorder),
+        ends(Outcome::Panicked, Completion::Panicked)
+    );
+}
+
 /// A service that panics when it is cloned.
 struct PanicsOnClone;
 

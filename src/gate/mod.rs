@@ -230,7 +230,12 @@ where
                 token => (FutureGuard::<P, X::Kind>::default(), token),
             };
             let polls = polls::begin::<P, X::Kind>();
-            let call = AssertUnwindSafe(|| inner.call(protocol.pass(request, max, &kept)));
+            // The closure borrows the request, which would otherwise be moved with it.
+            let mut request = Some(request);
+            let call = AssertUnwindSafe(|| {
+                let request = request.take().expect("it is called once");
+                inner.call(protocol.pass(request, max, &kept))
+            });
             match panic::catch_unwind(call) {
                 Ok(future) => {
                     let guard = match unguarded {

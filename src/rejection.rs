@@ -209,15 +209,14 @@ impl Rejection {
     /// Counts the rejection for the handle that made it, and writes an event.
     #[inline]
     pub(crate) fn count(&self, request: Option<Target<'_>>) {
-        let after = self.retry_after;
-        self.reporter().count_rejected(self.reason, after, request);
+        let reporter = self.reporter();
+        reporter.count_rejected(self.reason, self.retry_after, false, request);
     }
 
     /// Counts a request that a layer in dry run would have rejected.
     pub(crate) fn count_dry_run(&self, request: Option<Target<'_>>) {
-        let after = self.retry_after;
-        self.reporter()
-            .count_would_reject(self.reason, after, request);
+        let reporter = self.reporter();
+        reporter.count_rejected(self.reason, self.retry_after, true, request);
     }
 
     /// Counts a panic. Only the event has the message; the client does not get it.

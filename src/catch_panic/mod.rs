@@ -268,8 +268,7 @@ impl Default for CatchPanicLayer {
 
 impl From<CatchPanic> for CatchPanicLayer {
     fn from(handle: CatchPanic) -> Self {
-        let reporter = handle.panics.reporter.clone();
-        Self::with_reporter(handle, reporter)
+        Self::from_handle(handle, |handle| &handle.panics.reporter)
     }
 }
 

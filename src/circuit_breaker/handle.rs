@@ -11,7 +11,7 @@ use super::shared::{CircuitToken, Shared};
 use super::{CircuitBreakerSnapshot, CircuitState, Transition};
 use crate::clock::nanos;
 use crate::config::{ConfigError, Configurable, Current, Settings};
-use crate::control::circuit_breaker::word::Mode;
+use crate::control::circuit_breaker::word::{Mode, Word};
 use crate::gate::GateLayer;
 use crate::observe::Reporter;
 use crate::outcome::Outcome;
@@ -20,7 +20,6 @@ use crate::protocol::Http;
 use crate::rejection::Rejection;
 use crate::request::{PlainRequest, RequestKind};
 use crate::sync::lock;
-use crate::upload::Detached;
 
 /// A layer that puts a [`CircuitBreaker`] in front of a service:
 /// `CircuitBreakerLayer::new(breaker.clone())`.
@@ -47,17 +46,8 @@ impl CircuitBreaker {
     pub fn new(settings: CircuitBreakerSettings) -> Result<Self, ConfigError> {
         settings.check()?;
         let reporter = Reporter::new("circuit_breaker");
-        Ok(Self::from_checked(settings, reporter, Mode::Closed))
-    }
-
-    pub(super) fn from_checked(
-        settings: CircuitBreakerSettings,
-        reporter: Reporter,
-        mode: Mode,
-    ) -> Self {
-        Self {
-            shared: Arc::new(Shared::new(settings, reporter, mode)),
-        }
+        let shared = Arc::new(Shared::new(settings, reporter, Mode::Closed));
+        Ok(Self { shared })
     }
 
     /// Names the breaker in rejections, metrics and events. A second call has no effect.
@@ -84,10 +74,7 @@ impl CircuitBreaker {
     /// [`retry_after`](Rejection::retry_after) is the time until the next probe.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<&Self>, Rejection> {
-        match self.acquire(|| self.shared.decide().map(CircuitToken::held)) {
-            Ok(token) => Ok(Permit::new(self, token)),
-            Err(rejection) => Err(rejection),
-        }
+        Ok(Permit::new(self, self.acquire(Word::HELD)?))
     }
 
     /// Takes a permit that you can send to another task. It costs a reference count.
@@ -97,25 +84,15 @@ impl CircuitBreaker {
     /// Returns a [`Rejection`] while the breaker is open.
     #[inline]
     pub fn try_acquire_owned(&self) -> Result<Permit<Self>, Rejection> {
-        let token = self.acquire(|| {
-            // Its time is not measured with the request that this thread serves.
-            let _detached = Detached::new();
-            self.shared.decide().map(CircuitToken::detached)
-        })?;
+        let token = self.acquire(Word::DETACHED)?;
         Ok(Permit::new(self.clone(), token))
     }
 
-    /// Takes a token, and counts the call. `decide` decides about a call that is not plain, and
-    /// marks its token. A plain one needs no mark, since its duration is not measured.
+    /// Takes a token with this mark, and counts the call.
     #[inline(always)]
-    pub(super) fn acquire(
-        &self,
-        decide: impl FnOnce() -> Result<CircuitToken, Rejection>,
-    ) -> Result<CircuitToken, Rejection> {
-        let token = match self.shared.admit_plainly() {
-            Some(token) => token,
-            None => decide().inspect_err(|rejection| rejection.count(None))?,
-        };
+    pub(super) fn acquire(&self, mark: u64) -> Result<CircuitToken, Rejection> {
+        let token = self.shared.admit(mark);
+        let token = token.inspect_err(|rejection| rejection.count(None))?;
         self.shared.reporter.admitted(&|| ());
         Ok(token)
     }
@@ -124,18 +101,18 @@ impl CircuitBreaker {
     /// measurement. While the breaker is open or half-open, the outcome counts in the totals only,
     /// since the call was no probe.
     pub fn record(&self, outcome: Outcome) {
-        self.shared.record(None, outcome, None);
+        self.shared.record_unadmitted(outcome, None);
     }
 
     /// Records an outcome as [`record`](Self::record) does, with the duration of the call for the
     /// slow-call threshold.
     pub fn record_timed(&self, outcome: Outcome, took: Duration) {
-        self.shared.record(None, outcome, Some(nanos(took)));
+        self.shared.record_unadmitted(outcome, Some(nanos(took)));
     }
 
     /// The state that the next call finds.
     pub fn state(&self) -> CircuitState {
-        CircuitState::of(&self.shared.look())
+        self.shared.look().state()
     }
 
     /// The state, and what the breaker has counted. `rejected`, `would_reject`, `totals` and
@@ -271,7 +248,8 @@ impl Configurable for CircuitBreaker {
     }
 
     fn advance(&self) {
-        self.shared.end_half_open();
+        self.shared.breaker.end_half_open(&*self.shared);
+        self.shared.report();
     }
 
     fn publish(&self, settings: &CircuitBreakerSettings) {
@@ -299,7 +277,7 @@ impl<R: RequestKind> Policy<R> for CircuitBreaker {
 
     #[inline]
     fn admit(&self, _: &R::Head<'_>) -> Admission<CircuitToken, Self::Wait> {
-        match self.shared.admit() {
+        match self.shared.admit(0) {
             Ok(token) => Admission::Admit(token),
             Err(rejection) => Admission::Reject(rejection),
         }
@@ -333,7 +311,11 @@ impl<P: Policy<PlainRequest<()>, Token = CircuitToken>> Permit<P> {
 
 impl fmt::Debug for CircuitBreaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.shared.fmt(f)
+        f.debug_struct("CircuitBreaker")
+            .field("state", &self.state())
+            .field("settings", &self.settings())
+            .field("reporter", &self.shared.reporter)
+            .finish_non_exhaustive()
     }
 }
 
@@ -342,8 +324,6 @@ impl fmt::Debug for CircuitBreaker {
 impl CircuitBreakerLayer {
     /// Makes a layer with this breaker.
     pub fn new(breaker: impl Into<CircuitBreaker>) -> Self {
-        let breaker = breaker.into();
-        let reporter = breaker.shared.reporter.clone();
-        Self::with_reporter(breaker, reporter)
+        Self::from_handle(breaker.into(), |breaker| &breaker.shared.reporter)
     }
 }

@@ -237,8 +237,6 @@ pub use self::open_duration::OpenDuration;
 pub use self::ready::{CircuitBreakerReady, CircuitBreakerReadyLayer};
 pub use self::settings::{CircuitBreakerSettings, SlowCall};
 pub use self::shared::CircuitToken;
-pub use self::snapshot::{
-    CircuitBreakerSnapshot, CircuitState, CircuitTotals, ThresholdsReached, Transition,
-};
+pub use self::snapshot::{CircuitBreakerSnapshot, CircuitTotals, ThresholdsReached};
 pub use self::window::Window;
-pub use crate::control::circuit_breaker::word::TransitionCause;
+pub use crate::control::circuit_breaker::transition::{CircuitState, Transition, TransitionCause};

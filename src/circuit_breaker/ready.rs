@@ -61,6 +61,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tower_layer::Layer;
 use tower_service::Service;
@@ -144,7 +145,8 @@ impl<S, X> CircuitBreakerReady<S, X> {
     /// Ready when the breaker has admitted a call.
     fn poll_grant(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let breaker = &self.shared.policy.shared;
-        if self.grant.is_some_and(|token| breaker.is_current(token)) {
+        let is_current = |token: CircuitToken| breaker.breaker.is_current(token.word, &**breaker);
+        if self.grant.is_some_and(is_current) {
             return Poll::Ready(());
         }
         self.release_grant();
@@ -163,7 +165,7 @@ impl<S, X> CircuitBreakerReady<S, X> {
                 }
                 Err(rejected) => {
                     let waiting = self.waiting.insert(Box::pin(async move {
-                        clock::within(rejected.ends_in(), changed).await;
+                        clock::within(Duration::from_nanos(rejected.ends_in), changed).await;
                     }));
                     ready!(waiting.as_mut().poll(cx));
                 }
@@ -173,7 +175,7 @@ impl<S, X> CircuitBreakerReady<S, X> {
 
     fn release_grant(&mut self) {
         if let Some(token) = self.grant.take() {
-            self.shared.policy.shared.cancel_reservation(token);
+            self.shared.policy.shared.release(token.word);
         }
     }
 }

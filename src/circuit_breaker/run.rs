@@ -87,7 +87,7 @@ impl CircuitBreaker {
         O: Into<Option<Outcome>>,
     {
         // The token is not marked as held: this listens to the gates inside it, as a gate does.
-        let token = self.acquire(|| self.shared.decide())?;
+        let token = self.acquire(0)?;
         let permit: Permit<&Self> = Permit::new(self, token);
         let mut permit = Some(permit.cancelled_if_dropped());
         let mut panicked = |payload: Box<dyn Any + Send>| -> ! {

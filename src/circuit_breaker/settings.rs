@@ -226,15 +226,14 @@ impl CircuitBreakerSettings {
 
     /// What calls need of them.
     pub(super) fn rules(&self) -> Rules {
+        let slow = self.slow_call;
         Rules {
             failure_rate: self.failure_rate,
-            slow_call_rate: self.slow_call.map(|slow| slow.rate),
+            slow_call_rate: slow.map(|slow| slow.rate),
             minimum_calls: self.minimum(),
             consecutive_failures: self.consecutive_failures,
             probes: self.half_open_probes,
-            slow_call: self
-                .slow_call
-                .map_or(Rules::NOT_TIMED, |slow| nanos(slow.duration)),
+            slow_call: slow.map_or(Rules::NOT_TIMED, |slow| nanos(slow.duration)),
         }
     }
 
@@ -266,21 +265,14 @@ impl Settings for CircuitBreakerSettings {
     fn check(&self) -> Result<(), ConfigError> {
         self.effective_window().check()?;
         self.open_duration.check()?;
-        let (rates, slow) = (0.0001..=1.0, self.slow_call);
+        let (rates, in_a_row) = (0.0001..=1.0, self.consecutive_failures);
         ConfigError::check("failure_rate", self.failure_rate, rates.clone())?;
-        ConfigError::check(
-            "slow_call.duration",
-            slow.map(|slow| slow.duration),
-            LEAST..=DAY,
-        )?;
-        ConfigError::check("slow_call.rate", slow.map(|slow| slow.rate), rates)?;
-        ConfigError::check(
-            "consecutive_failures",
-            self.consecutive_failures,
-            1..=u32::MAX,
-        )?;
-        let has_rate = self.failure_rate.is_some() || self.slow_call.is_some();
-        if !has_rate && self.consecutive_failures.is_none() {
+        if let Some(SlowCall { duration, rate }) = self.slow_call {
+            ConfigError::check("slow_call.duration", duration, LEAST..=DAY)?;
+            ConfigError::check("slow_call.rate", rate, rates)?;
+        }
+        ConfigError::check("consecutive_failures", in_a_row, 1..=u32::MAX)?;
+        if self.failure_rate.is_none() && self.slow_call.is_none() && in_a_row.is_none() {
             return Err(ConfigError::new(
                 "failure_rate",
                 "None",

@@ -1,6 +1,5 @@
 //! The state that all clones of a handle share, and the token of an admitted call.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,9 +7,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::Transition;
 use super::open_duration::{LEAST, OpenDuration};
 use super::settings::CircuitBreakerSettings;
-use super::{CircuitState, Transition};
 use crate::clock::{self, nanos};
 use crate::config::Current;
 use crate::control::circuit_breaker::breaker::{Breaker, Look};
@@ -38,6 +37,7 @@ pub(super) struct Shared {
     pub(super) hooks: Mutex<Vec<Hook>>,
     /// Wakes the services that wait for the breaker in `poll_ready`.
     pub(super) changed: Arc<Notify>,
+    pub(super) ignored: AtomicU64,
     pub(super) cancelled: AtomicU64,
     pub(super) panicked: AtomicU64,
 }
@@ -45,7 +45,7 @@ pub(super) struct Shared {
 /// The token of a call that a [`CircuitBreaker`](super::CircuitBreaker) admitted.
 #[derive(Clone, Copy, Debug)]
 pub struct CircuitToken {
-    word: Word,
+    pub(super) word: Word,
     /// In nanoseconds: the start of the call, or its duration once that is known.
     time: u64,
 }
@@ -78,18 +78,14 @@ impl Shared {
     /// A breaker in this mode, after the settings are checked.
     pub(super) fn new(settings: CircuitBreakerSettings, reporter: Reporter, mode: Mode) -> Self {
         let shared = Self {
-            breaker: Breaker::new(
-                settings.effective_window().make(),
-                &settings.rules(),
-                mode,
-                0,
-            ),
+            breaker: Breaker::new(settings.effective_window().make(), &settings.rules(), mode),
             reporter,
             origin: clock::now(),
             settings: Current::new(settings),
             seed: fastrand::u64(..),
             hooks: Mutex::default(),
             changed: Arc::default(),
+            ignored: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             panicked: AtomicU64::new(0),
         };
@@ -125,11 +121,10 @@ impl Shared {
     /// It catches a panic of a hook or recorder, since most changes are found where a call is
     /// dropped.
     #[inline]
-    fn report(&self) {
-        self.breaker.report(|change| {
+    pub(super) fn report(&self) {
+        self.breaker.report(|transition, to| {
             self.notify();
-            unwind::without_panics(|| self.reporter.circuit_changed(&change));
-            let transition = Transition::new(change);
+            unwind::without_panics(|| self.reporter.circuit_changed(&transition, to));
             let hooks = lock(&self.hooks).clone();
             for hook in hooks {
                 unwind::without_panics(|| hook(&transition));
@@ -148,12 +143,6 @@ impl Shared {
         self.report();
     }
 
-    /// Leaves a half-open state that is over by the present settings.
-    pub(super) fn end_half_open(&self) {
-        self.breaker.end_half_open(self);
-        self.report();
-    }
-
     pub(super) fn force(&self, to: Mode) {
         self.breaker.force(to, self);
         self.report();
@@ -163,33 +152,27 @@ impl Shared {
 // === admission ===
 
 impl Shared {
-    /// A token for a call that begins now, or a rejection.
+    /// A token for a call that begins now, or a rejection. `mark` is the flag of a permit, or 0. A
+    /// call that is not timed needs no mark.
     #[inline(always)]
-    pub(super) fn admit(&self) -> Result<CircuitToken, Rejection> {
-        match self.admit_plainly() {
-            Some(token) => Ok(token),
-            None => self.decide(),
-        }
-    }
-
-    /// A token for a call that begins now, if the breaker is closed and no call is timed.
-    #[inline(always)]
-    pub(super) fn admit_plainly(&self) -> Option<CircuitToken> {
+    pub(super) fn admit(&self, mark: u64) -> Result<CircuitToken, Rejection> {
         self.register();
         let word = self.breaker.word();
-        word.is_plain().then_some(CircuitToken { word, time: 0 })
+        if word.is_plain() {
+            return Ok(CircuitToken { word, time: 0 });
+        }
+        self.decide(mark)
     }
 
     /// Decides about a call in any state.
     #[inline(never)]
-    pub(super) fn decide(&self) -> Result<CircuitToken, Rejection> {
-        match self.reserve() {
-            Ok(mut token) => {
-                self.begin(&mut token);
-                Ok(token)
-            }
-            Err(rejected) => Err(self.reject(rejected)),
-        }
+    fn decide(&self, mark: u64) -> Result<CircuitToken, Rejection> {
+        let mut token = self.reserve().map_err(|rejected| self.reject(rejected))?;
+        token.word = token.word.with(mark);
+        // Its time is not measured with the request that this thread serves.
+        let _detached = token.word.has(Word::DETACHED).then(Detached::new);
+        self.begin(&mut token);
+        Ok(token)
     }
 
     /// A token for a call that has not started; see [`begin`](Self::begin). Or the reason to reject
@@ -205,23 +188,18 @@ impl Shared {
         /// The probes decide within the duration of a call, which is unknown. An earlier retry is
         /// not useful.
         const SOON: u64 = 1_000_000_000;
-        let nanos = match rejected {
-            Rejected::Open(nanos) => nanos,
-            Rejected::HalfOpen(nanos) => nanos.min(SOON),
-            Rejected::ForcedOpen => return self.reporter.reject(Reason::CircuitOpen),
-        };
         let rejection = self.reporter.reject(Reason::CircuitOpen);
-        rejection.with_retry_after(Duration::from_nanos(nanos))
-    }
-
-    /// Returns whether the breaker would grant a reserved token again.
-    pub(super) fn is_current(&self, token: CircuitToken) -> bool {
-        self.breaker.is_current(token.word, self)
+        let after = match rejected.by {
+            Mode::ForcedOpen => return rejection,
+            Mode::HalfOpen => rejected.ends_in.min(SOON),
+            _ => rejected.ends_in,
+        };
+        rejection.with_retry_after(Duration::from_nanos(after))
     }
 
     /// Starts the call now.
     pub(super) fn begin(&self, token: &mut CircuitToken) {
-        if token.word.is_timed() {
+        if token.word.has(Word::TIMED) {
             token.time = self.now().wrapping_sub(nanos(upload::waited_before()));
         }
     }
@@ -252,8 +230,8 @@ impl Shared {
 impl Shared {
     #[inline]
     pub(super) fn settle(&self, token: &mut CircuitToken, outcome: Outcome) {
-        if outcome == Outcome::Success && !token.word.is_timed() {
-            return self.count(Some(token.word), Sample::SUCCESS, outcome, None);
+        if outcome == Outcome::Success && !token.word.has(Word::TIMED) {
+            return self.count(token.word, Sample::SUCCESS, outcome, None);
         }
         self.settle_rarely(token, outcome);
     }
@@ -261,18 +239,20 @@ impl Shared {
     #[inline(never)]
     fn settle_rarely(&self, token: &CircuitToken, outcome: Outcome) {
         // A permit may be settled inside an unrelated request, whose reports must not change it.
-        let _listening = token
-            .word
-            .is_held()
-            .then(|| Listening::new(Report::NOTHING));
-        let _detached = token.word.is_detached().then(Detached::new);
-        self.record(Some(token.word), outcome, self.took(token));
+        let is_held = token.word.has(Word::HELD);
+        let _listening = is_held.then(|| Listening::new(Report::NOTHING));
+        let _detached = token.word.has(Word::DETACHED).then(Detached::new);
+        self.record(token.word, outcome, self.took(token));
     }
 
-    /// Records the outcome of a call. `admitted` is `None` if the breaker did not admit the call,
-    /// and `took` is `None` if its duration was not measured.
+    /// Records the outcome of a call that the breaker did not admit.
+    pub(super) fn record_unadmitted(&self, outcome: Outcome, took: Option<u64>) {
+        self.record(self.breaker.word_for_unadmitted(self), outcome, took);
+    }
+
+    /// Records the outcome of a call. `took` is `None` if its duration was not measured.
     #[inline(never)]
-    pub(super) fn record(&self, admitted: Option<Word>, outcome: Outcome, took: Option<u64>) {
+    fn record(&self, admitted: Word, outcome: Outcome, took: Option<u64>) {
         let slow = self.is_slow(took);
         let failed = match outcome {
             Outcome::Success => false,
@@ -295,52 +275,41 @@ impl Shared {
     }
 
     #[inline]
-    fn count(&self, admitted: Option<Word>, sample: Sample, outcome: Outcome, took: Option<u64>) {
-        let reached = match admitted {
-            Some(word) => self.breaker.record(word, sample, self),
-            None => Some(self.breaker.record_unadmitted(sample, self)),
-        };
+    fn count(&self, admitted: Word, sample: Sample, outcome: Outcome, took: Option<u64>) {
+        let reached = self.breaker.record(admitted, sample, self);
         self.reporter.circuit_outcome(outcome, took);
-        if let Some(reached) = reached {
-            if reached.is_any() {
-                self.reporter.circuit_reached(reached);
-            }
-            self.report();
+        if reached.is_any() {
+            self.reporter.circuit_reached(reached);
         }
+        self.report();
     }
 
     #[cold]
-    fn ignore(&self, admitted: Option<Word>, outcome: Outcome) {
-        self.breaker.ignore();
-        if let Some(word) = admitted {
-            self.release(word);
-        }
+    fn ignore(&self, admitted: Word, outcome: Outcome) {
+        self.ignored.fetch_add(1, Relaxed);
+        self.release(admitted);
         self.reporter.circuit_outcome(outcome, None);
     }
 
-    fn release(&self, word: Word) {
+    /// Releases a token that has no outcome.
+    pub(super) fn release(&self, word: Word) {
         if self.breaker.release(word, self) {
             self.notify();
         }
         self.report();
     }
 
-    /// Releases a reserved token without a call.
-    pub(super) fn cancel_reservation(&self, token: CircuitToken) {
-        self.release(token.word);
-    }
-
     fn is_slow(&self, took: Option<u64>) -> bool {
-        took.is_some_and(|took| took > self.breaker.rules.slow_call())
+        took.is_some_and(|took| took > self.breaker.slow_call())
     }
 
     /// The nanoseconds for which a timed call has run, without those in which the service has
     /// waited for the request body.
     fn took(&self, token: &CircuitToken) -> Option<u64> {
-        if !token.word.is_timed() {
+        if !token.word.has(Word::TIMED) {
             return None;
         }
-        if token.word.is_measured() {
+        if token.word.has(Word::MEASURED) {
             return Some(token.time);
         }
         let took = self.now().wrapping_sub(token.time);
@@ -356,33 +325,11 @@ impl Drop for Shared {
     }
 }
 
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CircuitBreaker")
-            .field("state", &CircuitState::of(&self.look()))
-            .field("settings", &self.settings.get())
-            .field("reporter", &self.reporter)
-            .finish_non_exhaustive()
-    }
-}
-
 // === impl CircuitToken ===
 
 impl CircuitToken {
     pub(super) fn measured(&mut self, took: u64) {
         self.time = took;
-        self.word = self.word.measured();
-    }
-
-    /// The token of a permit.
-    pub(super) fn held(mut self) -> Self {
-        self.word = self.word.held();
-        self
-    }
-
-    /// The token of a permit that may be settled in another task.
-    pub(super) fn detached(mut self) -> Self {
-        self.word = self.word.detached();
-        self
+        self.word = self.word.with(Word::MEASURED);
     }
 }

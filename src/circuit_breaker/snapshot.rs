@@ -1,59 +1,10 @@
 //! The state of a breaker as values: states, transitions and snapshots.
 
-use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::shared::Shared;
-use crate::control::circuit_breaker::breaker::Look;
-use crate::control::circuit_breaker::state::Change;
-use crate::control::circuit_breaker::word::{Mode, TransitionCause};
-
-/// The state of a [`CircuitBreaker`](crate::CircuitBreaker).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum CircuitState {
-    /// The breaker admits and counts calls.
-    Closed,
-    /// The breaker rejects calls.
-    Open {
-        /// The time until it admits the first probe.
-        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
-        retry_in: Duration,
-    },
-    /// The breaker admits some calls as probes.
-    HalfOpen,
-    /// The breaker rejects calls until it is reset.
-    ForcedOpen,
-    /// The breaker admits calls, and counts them in the totals only, until it is reset.
-    ForcedClosed,
-    /// The breaker admits and counts calls, and does not open, until it is reset.
-    ObserveOnly,
-}
-
-/// A change of a breaker's state, as a hook of
-/// [`on_transition`](crate::CircuitBreaker::on_transition) gets it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Transition {
-    /// The state before the change. In an open state, `retry_in` is 0.
-    pub from: CircuitState,
-    /// The state after the change. In an open state, `retry_in` is the whole open time.
-    pub to: CircuitState,
-    /// The cause of the change.
-    pub cause: TransitionCause,
-    /// The number of the change: 1 for the first of this breaker.
-    pub number: u64,
-    /// The number of calls on which the breaker decided: those in the window if a threshold was
-    /// reached, the probes with an outcome if these have decided, else 0.
-    pub calls: u64,
-    /// The number of these calls that failed.
-    pub failures: u64,
-    /// The number of these calls that were slow.
-    pub slow_calls: u64,
-}
+use crate::control::circuit_breaker::transition::CircuitState;
 
 /// The state of a [`CircuitBreaker`](crate::CircuitBreaker) and its counters at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,7 +30,7 @@ pub struct CircuitBreakerSnapshot {
     pub failures: u64,
     /// The number of these calls that were slow.
     pub slow_calls: u64,
-    /// The number of these calls that failed and were slow. It is not counted for probes.
+    /// The number of these calls that failed and were slow.
     pub slow_failures: u64,
     /// The share of failures in the window, `0.0..=1.0`; `None` below the minimum number of calls.
     pub failure_rate: Option<f64>,
@@ -134,46 +85,6 @@ pub struct ThresholdsReached {
     pub consecutive_failures: u64,
 }
 
-// === impl CircuitState ===
-
-impl CircuitState {
-    /// The label of the state: lower case and stable, for metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            CircuitState::Closed => Mode::Closed.as_str(),
-            CircuitState::Open { .. } => Mode::Open.as_str(),
-            CircuitState::HalfOpen => Mode::HalfOpen.as_str(),
-            CircuitState::ForcedOpen => Mode::ForcedOpen.as_str(),
-            CircuitState::ForcedClosed => Mode::ForcedClosed.as_str(),
-            CircuitState::ObserveOnly => Mode::ObserveOnly.as_str(),
-        }
-    }
-
-    fn new(mode: Mode, retry_in: u64) -> Self {
-        match mode {
-            Mode::Closed => CircuitState::Closed,
-            Mode::Open => CircuitState::Open {
-                retry_in: Duration::from_nanos(retry_in),
-            },
-            Mode::HalfOpen => CircuitState::HalfOpen,
-            Mode::ForcedOpen => CircuitState::ForcedOpen,
-            Mode::ForcedClosed => CircuitState::ForcedClosed,
-            Mode::ObserveOnly => CircuitState::ObserveOnly,
-        }
-    }
-
-    pub(super) fn of(look: &Look) -> Self {
-        let left = look.circuit.until.saturating_sub(look.now);
-        Self::new(look.circuit.mode, left)
-    }
-}
-
-impl fmt::Display for CircuitState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 // === impl CircuitBreakerSnapshot ===
 
 impl CircuitBreakerSnapshot {
@@ -183,9 +94,9 @@ impl CircuitBreakerSnapshot {
         let (circuit, counts) = (&look.circuit, &look.counts);
         let totals = breaker.totals();
         let [failure_rate, slow_call_rate, consecutive_failures] = breaker.reached_totals();
-        let is_enough = counts.calls >= breaker.rules.get().minimum_calls.into();
+        let is_enough = counts.calls >= breaker.rules().minimum_calls.into();
         Self {
-            state: CircuitState::of(&look),
+            state: look.state(),
             in_state: Duration::from_nanos(look.now.saturating_sub(circuit.since)),
             transitions: circuit.transitions,
             failed_recoveries: circuit.failed_recoveries,
@@ -202,7 +113,7 @@ impl CircuitBreakerSnapshot {
             totals: CircuitTotals {
                 successes: totals.calls - totals.failures,
                 failures: totals.failures,
-                ignored: breaker.ignored(),
+                ignored: shared.ignored.load(Relaxed),
                 slow_calls: totals.slow,
                 panicked: shared.panicked.load(Relaxed),
                 cancelled: shared.cancelled.load(Relaxed),
@@ -213,48 +124,5 @@ impl CircuitBreakerSnapshot {
                 consecutive_failures,
             },
         }
-    }
-}
-
-// === impl Transition ===
-
-impl Transition {
-    pub(super) fn new(change: Change) -> Self {
-        Self {
-            from: CircuitState::new(change.from, 0),
-            to: CircuitState::new(change.to, change.lasts.unwrap_or(0)),
-            cause: change.cause,
-            number: change.number,
-            calls: change.counts.calls,
-            failures: change.counts.failures,
-            slow_calls: change.counts.slow,
-        }
-    }
-}
-
-impl fmt::Display for Transition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {}: {}", self.from, self.to, self.cause)?;
-        if let CircuitState::Open { retry_in } = self.to {
-            write!(f, ", for {retry_in:?}")?;
-        }
-        Ok(())
-    }
-}
-
-// === impl TransitionCause ===
-
-impl fmt::Display for TransitionCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            TransitionCause::FailureRate => "the failure rate reached its threshold",
-            TransitionCause::SlowCallRate => "the rate of slow calls reached its threshold",
-            TransitionCause::ConsecutiveFailures => "too many failures in a row",
-            TransitionCause::OpenTimeOver => "the open time is over",
-            TransitionCause::ProbesSucceeded => "the probes succeeded",
-            TransitionCause::ProbesFailed => "the probes failed",
-            TransitionCause::HalfOpenTimeOver => "the half-open time is over",
-            TransitionCause::ByHand => "by hand",
-        })
     }
 }

@@ -40,10 +40,6 @@ enum Extent {
     Time {
         #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
         duration: Duration,
-        #[cfg_attr(
-            feature = "serde",
-            serde(default, skip_serializing_if = "Option::is_none")
-        )]
         buckets: Option<u32>,
     },
 }

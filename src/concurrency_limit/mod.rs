@@ -334,8 +334,6 @@ impl ConcurrencyLimitLayer {
     /// Panics if the number is not in 1 to 2³¹ − 1.
     #[track_caller]
     pub fn new(limit: impl Into<ConcurrencyLimit>) -> Self {
-        let limit = limit.into();
-        let reporter = limit.shared.reporter.clone();
-        Self::with_reporter(limit, reporter)
+        Self::from_handle(limit.into(), |limit| &limit.shared.reporter)
     }
 }

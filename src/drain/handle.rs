@@ -262,9 +262,7 @@ impl fmt::Debug for Drain {
 impl DrainLayer {
     /// A layer that drains a service with this handle.
     pub fn new(drain: impl Into<Drain>) -> Self {
-        let drain = drain.into();
-        let reporter = drain.shared.reporter.clone();
-        Self::with_reporter(drain, reporter)
+        Self::from_handle(drain.into(), |drain| &drain.shared.reporter)
     }
 }
 

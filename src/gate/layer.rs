@@ -46,6 +46,12 @@ impl<P> GateLayer<P> {
         Self::with_reporter(policy, Reporter::new("gate"))
     }
 
+    /// A layer for a handle, whose reporter counts the admitted requests.
+    pub(crate) fn from_handle(policy: P, reporter: impl FnOnce(&P) -> &Reporter) -> Self {
+        let reporter = reporter(&policy).clone();
+        Self::with_reporter(policy, reporter)
+    }
+
     /// The reporter counts the admitted requests.
     pub(crate) fn with_reporter(policy: P, reporter: Reporter) -> Self {
         Self {

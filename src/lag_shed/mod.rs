@@ -270,7 +270,6 @@ impl<R: RequestKind> Policy<R> for LagShed {
 
     fn register(&self) {
         self.shared.reporter.register();
-        self.shared.show();
     }
 }
 
@@ -289,8 +288,6 @@ impl fmt::Debug for LagShed {
 impl LagShedLayer {
     /// A layer that sheds load with a [`LagShed`], or only for a [`LoadSignal`].
     pub fn new(lag: impl Into<LagShed>) -> Self {
-        let lag = lag.into();
-        let reporter = lag.shared.reporter.clone();
-        Self::with_reporter(lag, reporter)
+        Self::from_handle(lag.into(), |lag| &lag.shared.reporter)
     }
 }

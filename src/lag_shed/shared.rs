@@ -37,8 +37,6 @@ pub(super) struct Shared {
     /// The state and the share that metrics and events show.
     reported: Mutex<(LagState, f64)>,
     reporting: AfterChange,
-    /// The gauges of the state are registered, and have no value yet.
-    is_unshown: AtomicBool,
     pub(super) reporter: Reporter,
 }
 
@@ -106,6 +104,8 @@ thread_local! {
 
 impl Shared {
     pub(super) fn new(settings: LagThresholds, minds_lag: bool) -> Self {
+        let reporter = Reporter::new("lag_shed");
+        reporter.show_lag_state(LagState::Normal);
         Self {
             slot: Slot::new(),
             minds_lag,
@@ -116,8 +116,7 @@ impl Shared {
             fail_open: AtomicU64::new(0),
             reported: Mutex::default(),
             reporting: AfterChange::new(),
-            is_unshown: AtomicBool::new(false),
-            reporter: Reporter::new("lag_shed"),
+            reporter,
         }
     }
 
@@ -279,22 +278,13 @@ impl Shared {
             let before = mem::replace(&mut *lock(&self.reported), (now.state, now.shed));
             unwind::without_panics(|| {
                 if before.1.to_bits() != now.shed.to_bits() {
-                    self.reporter.write(table::LAG_SHED, Write::Set(now.shed));
+                    self.reporter.show_setting(table::LAG_SHED, now.shed);
                 }
-                let is_unshown = self.is_unshown.swap(false, Relaxed);
                 if before.0 != now.state {
                     self.reporter.lag_state(before.0, now.state, now.lag);
-                } else if is_unshown {
-                    self.reporter.show_lag_state(now.state);
                 }
             });
         });
-    }
-
-    /// Shows the state in the gauges.
-    pub(super) fn show(&self) {
-        self.is_unshown.store(true, Relaxed);
-        self.report();
     }
 
     /// The highest load signal.

@@ -88,7 +88,7 @@ use std::time::Duration;
 #[cfg(feature = "metrics")]
 use self::series::SeriesSet;
 pub use self::table::{BUCKETS, METRICS, Metric, MetricKind, MetricUnit};
-use crate::control::circuit_breaker::{rules::Reached, state::Change, word::Mode};
+use crate::control::circuit_breaker::{rules::Reached, transition::Transition, word::Mode};
 use crate::control::lag::law::LagState;
 use crate::outcome::Outcome;
 use crate::reason::Reason;
@@ -256,37 +256,27 @@ impl Reporter {
         self.exempted();
     }
 
-    /// Counts a rejection, and writes an event.
+    /// Counts a rejection, or in a dry run a request that would have been rejected, and writes an
+    /// event.
     pub(crate) fn count_rejected(
         &self,
         reason: Reason,
         retry_after: Option<Duration>,
+        dry_run: bool,
         request: Option<Target<'_>>,
     ) {
-        self.inner.rejected.fetch_add(1, Relaxed);
-        self.rejected_for(reason);
+        let (rejected, would_reject) = (&self.inner.rejected, &self.inner.would_reject);
+        let total = if dry_run { would_reject } else { rejected };
+        total.fetch_add(1, Relaxed);
+        self.count_reason(reason, dry_run);
         #[cfg(feature = "tracing")]
-        events::rejected(self, reason, retry_after, false, request);
-        let _ = (retry_after, request);
-    }
-
-    /// Counts a request that a layer in dry run would have rejected.
-    pub(crate) fn count_would_reject(
-        &self,
-        reason: Reason,
-        retry_after: Option<Duration>,
-        request: Option<Target<'_>>,
-    ) {
-        self.inner.would_reject.fetch_add(1, Relaxed);
-        self.would_reject_for(reason);
-        #[cfg(feature = "tracing")]
-        events::rejected(self, reason, retry_after, true, request);
+        events::rejected(self, reason, retry_after, dry_run, request);
         let _ = (retry_after, request);
     }
 
     /// Counts a panic, and writes an event with its message.
     pub(crate) fn count_panic(&self, message: Option<&str>, request: Option<Target<'_>>) {
-        self.count_rejected(Reason::Panicked, None, request);
+        self.count_rejected(Reason::Panicked, None, false, request);
         #[cfg(feature = "tracing")]
         events::panicked(self, message, request);
         let _ = message;

@@ -22,9 +22,7 @@ impl Reporter {
 
     pub(super) fn exempted(&self) {}
 
-    pub(super) fn rejected_for(&self, _: Reason) {}
-
-    pub(super) fn would_reject_for(&self, _: Reason) {}
+    pub(super) fn count_reason(&self, _: Reason, _: bool) {}
 
     pub(crate) fn show_setting(&self, _: SeriesId, _: f64) {}
 

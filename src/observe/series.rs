@@ -248,21 +248,14 @@ impl Reporter {
         IS_EXEMPT.set(true);
     }
 
-    pub(super) fn rejected_for(&self, reason: Reason) {
+    pub(super) fn count_reason(&self, reason: Reason, dry_run: bool) {
+        let count = |series: &Series| series.write(Write::Count);
+        let own = self.own();
         match own_metric(reason) {
+            _ if dry_run => self.by_reason(&own.would_reject, table::WOULD_REJECT, reason, count),
             Some(metric) => self.write(metric, Write::Count),
-            None => self.count_reason(&self.own().rejected, table::REJECTED, reason),
+            None => self.by_reason(&own.rejected, table::REJECTED, reason, count),
         }
-    }
-
-    pub(super) fn would_reject_for(&self, reason: Reason) {
-        self.count_reason(&self.own().would_reject, table::WOULD_REJECT, reason);
-    }
-
-    fn count_reason(&self, counters: &ByReason, metric: SeriesId, reason: Reason) {
-        self.by_reason(counters, metric, reason, |series| {
-            series.write(Write::Count);
-        });
     }
 
     /// The series of a reason, which is registered if it is not.

@@ -4,7 +4,8 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::{Change, LagState, Mode, Outcome, Reached, Reporter, Write, table};
+use super::{LagState, Mode, Outcome, Reached, Reporter, Transition, Write, table};
+use crate::control::circuit_breaker::transition::CircuitState;
 
 /// Writes an event of a handle, if the feature `tracing` is on.
 macro_rules! event {
@@ -43,7 +44,7 @@ impl Reporter {
     pub(crate) fn show_lag_state(&self, now: LagState) {
         for (label, state) in LagState::ALL.into_iter().enumerate() {
             let value = f64::from(u8::from(state == now));
-            self.write(table::LAG_STATE.at(label), Write::Set(value));
+            self.show_setting(table::LAG_STATE.at(label), value);
         }
     }
 
@@ -92,16 +93,15 @@ impl Reporter {
 
     /// Records a change of state of a circuit breaker: moves it from one gauge to another. Breakers
     /// that share the gauges add up.
-    pub(crate) fn circuit_changed(&self, change: &Change) {
-        let to = change.to as usize;
-        let before = self.inner.shown.swap(change.to as u8 + 1, Relaxed);
+    pub(crate) fn circuit_changed(&self, change: &Transition, to: Mode) {
+        let before = self.inner.shown.swap(to as u8 + 1, Relaxed);
         self.hide_circuit(before);
-        self.write(table::CIRCUIT_STATE.at(to), Write::Add(1.0));
-        self.write(table::CIRCUIT_TRANSITIONS.at(to), Write::Count);
+        self.write(table::CIRCUIT_STATE.at(to as usize), Write::Add(1.0));
+        self.write(table::CIRCUIT_TRANSITIONS.at(to as usize), Write::Count);
         let (from, state) = (change.from.as_str(), change.to.as_str());
         let cause = change.cause.as_str();
-        let open_ms = change.lasts.map(|nanos| nanos / 1_000_000);
-        if change.to == Mode::Open {
+        if let CircuitState::Open { retry_in } = change.to {
+            let open_ms = millis(retry_in);
             event!(self, WARN, from, state, cause, open_ms; "circuit opened");
         } else {
             event!(self, INFO, from, state, cause; "circuit changed");

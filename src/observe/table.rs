@@ -3,6 +3,8 @@
 
 #[cfg(feature = "metrics")]
 use super::{LagState, Mode, Outcome, Reached, Reason};
+#[cfg(feature = "metrics")]
+use crate::control::circuit_breaker::transition::CircuitState;
 
 /// A metric of this crate; [`METRICS`] lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,7 +223,7 @@ fn reason(at: usize) -> Option<&'static str> {
 
 #[cfg(feature = "metrics")]
 fn mode(at: usize) -> Option<&'static str> {
-    Some(Mode::ALL.get(at)?.as_str())
+    Some(CircuitState::new(*Mode::ALL.get(at)?, 0).as_str())
 }
 
 #[cfg(feature = "metrics")]

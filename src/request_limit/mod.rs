@@ -354,9 +354,7 @@ impl RequestLimitLayer {
     /// A layer that bounds requests with a [`RequestLimit`]: a number of bytes for the body, or a
     /// handle.
     pub fn new(limit: impl Into<RequestLimit>) -> Self {
-        let limit = limit.into();
-        let reporter = limit.bounds.reporter().clone();
-        Self::with_reporter(limit, reporter)
+        Self::from_handle(limit.into(), |limit| limit.bounds.reporter())
     }
 }
 

@@ -36,54 +36,20 @@ pub struct RequestLimitSettings {
     /// The largest body that passes, in bytes. With 0, only empty bodies pass.
     pub max_body: u64,
     /// See [`raisable_to`](Self::raisable_to()).
-    #[cfg_attr(
-        feature = "serde",
-        serde(default, skip_serializing_if = "Option::is_none")
-    )]
     pub raisable_to: Option<u64>,
     /// See [`max_header_bytes`](Self::max_header_bytes()).
-    #[cfg_attr(
-        feature = "serde",
-        serde(default, skip_serializing_if = "Option::is_none")
-    )]
     pub max_header_bytes: Option<u64>,
     /// See [`max_headers`](Self::max_headers()).
-    #[cfg_attr(
-        feature = "serde",
-        serde(default, skip_serializing_if = "Option::is_none")
-    )]
     pub max_headers: Option<u64>,
     /// See [`max_uri`](Self::max_uri()).
-    #[cfg_attr(
-        feature = "serde",
-        serde(default, skip_serializing_if = "Option::is_none")
-    )]
     pub max_uri: Option<u64>,
     /// See [`body_idle_timeout`](Self::body_idle_timeout()).
-    #[cfg_attr(
-        feature = "serde",
-        serde(
-            default,
-            with = "humantime_serde",
-            skip_serializing_if = "Option::is_none"
-        )
-    )]
+    #[cfg_attr(feature = "serde", serde(default, with = "humantime_serde"))]
     pub body_idle_timeout: Option<Duration>,
     /// See [`body_timeout`](Self::body_timeout()).
-    #[cfg_attr(
-        feature = "serde",
-        serde(
-            default,
-            with = "humantime_serde",
-            skip_serializing_if = "Option::is_none"
-        )
-    )]
+    #[cfg_attr(feature = "serde", serde(default, with = "humantime_serde"))]
     pub body_timeout: Option<Duration>,
     /// See [`min_body_rate`](Self::min_body_rate()).
-    #[cfg_attr(
-        feature = "serde",
-        serde(default, skip_serializing_if = "Option::is_none")
-    )]
     pub min_body_rate: Option<MinBodyRate>,
 }
 

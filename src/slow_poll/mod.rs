@@ -249,9 +249,7 @@ impl<F> fmt::Debug for RoutedSlowPoll<F> {
 impl SlowPollLayer {
     /// A layer that reports to this handle.
     pub fn new(handle: impl Into<SlowPoll>) -> Self {
-        let handle = handle.into();
-        let reporter = handle.shared.reporter.clone();
-        Self::with_reporter(handle, reporter)
+        Self::from_handle(handle.into(), |handle| &handle.shared.reporter)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use super::changes::Changes;
 use super::settings::{Settings, SwitchSettings};
-use super::steps::{Handle, Steps, one_at_a_time, present};
+use super::steps::{Steps, one_at_a_time, present};
 use super::{Client, Server, Stack};
 use crate::catch_panic::CatchPanic;
 use crate::circuit_breaker::{CircuitBreaker, CircuitBreakerSettings};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Configurable};
 
 // === impl Stack ===
 
@@ -106,7 +106,7 @@ impl<M, F, C: AsRef<CatchPanic>, X> Stack<Server<M, F, C>, X> {
 impl<M, X> Stack<Client<CircuitBreaker, M>, X> {
     /// The settings of all parts. They are never a mixture of two that were applied.
     pub fn settings(&self) -> Settings {
-        settings_of_client(self)
+        settings_of_client(self, self.circuit_breaker())
     }
 
     /// Replaces the settings of the parts that `settings` names, while calls run: of all of them,
@@ -119,7 +119,7 @@ impl<M, X> Stack<Client<CircuitBreaker, M>, X> {
     /// The first field that is outside its range, in the order of the fields of [`Settings`], or a
     /// part that the stack does not have. Nothing is changed then.
     pub fn apply(&self, settings: &Settings) -> Result<Changes, ConfigError> {
-        apply_to_client(self, settings)
+        apply_to_client(self, self.circuit_breaker(), settings)
     }
 }
 
@@ -129,7 +129,7 @@ impl<M, X> Stack<Client<super::PerHost, M>, X> {
     /// The settings of all parts; those of the breaker are for all hosts, also for future ones.
     /// They are never a mixture of two that were applied.
     pub fn settings(&self) -> Settings {
-        settings_of_client(self)
+        settings_of_client(self, self.circuit_breaker().breakers())
     }
 
     /// Replaces the settings of the parts that `settings` names, while calls run: of all of them,
@@ -145,21 +145,21 @@ impl<M, X> Stack<Client<super::PerHost, M>, X> {
     /// The first field that is outside its range, in the order of the fields of [`Settings`], or a
     /// part that the stack does not have. Nothing is changed then.
     pub fn apply(&self, settings: &Settings) -> Result<Changes, ConfigError> {
-        apply_to_client(self, settings)
+        apply_to_client(self, self.circuit_breaker().breakers(), settings)
     }
 }
 
-fn settings_of_client<B, M, X>(stack: &Stack<Client<B, M>, X>) -> Settings
-where
-    B: Handle<Settings = CircuitBreakerSettings>,
-{
+fn settings_of_client<B, M, X>(
+    stack: &Stack<Client<B, M>, X>,
+    breaker: &impl Configurable<Settings = CircuitBreakerSettings>,
+) -> Settings {
     let _one = one_at_a_time();
     let switches = stack.switches();
     Settings {
         catch_panic: None,
         lag_shed: None,
         drain: None,
-        circuit_breaker: Some(present(&switches.circuit_breaker, stack.circuit_breaker())),
+        circuit_breaker: Some(present(&switches.circuit_breaker, breaker)),
         timeout: Some(present(&switches.timeout, stack.timeout())),
         concurrency_limit: Some(present(
             &switches.concurrency_limit,
@@ -171,11 +171,9 @@ where
 
 fn apply_to_client<B, M, X>(
     stack: &Stack<Client<B, M>, X>,
+    breaker: &impl Configurable<Settings = CircuitBreakerSettings>,
     settings: &Settings,
-) -> Result<Changes, ConfigError>
-where
-    B: Handle<Settings = CircuitBreakerSettings>,
-{
+) -> Result<Changes, ConfigError> {
     let Settings {
         catch_panic,
         lag_shed,
@@ -186,7 +184,7 @@ where
         request_limit,
     } = settings;
     let on = stack.switches();
-    let (breaker, limit) = (stack.circuit_breaker(), stack.concurrency_limit());
+    let limit = stack.concurrency_limit();
     Steps::default()
         .absent("catch_panic", catch_panic.is_some())
         .absent("lag_shed", lag_shed.is_some())

@@ -184,39 +184,19 @@ impl Settings {
     /// # Ok::<_, seawall::ConfigError>(())
     /// ```
     pub fn or(self, other: &Self) -> Self {
-        Self {
-            catch_panic: either(
-                self.catch_panic,
-                other.catch_panic.as_ref(),
-                |this, that| this.or(*that),
-            ),
-            lag_shed: either(self.lag_shed, other.lag_shed.as_ref(), PartSettings::or),
-            drain: either(self.drain, other.drain.as_ref(), PartSettings::or),
-            circuit_breaker: either(
-                self.circuit_breaker,
-                other.circuit_breaker.as_ref(),
-                PartSettings::or,
-            ),
-            timeout: either(self.timeout, other.timeout.as_ref(), PartSettings::or),
-            concurrency_limit: either(
-                self.concurrency_limit,
-                other.concurrency_limit.as_ref(),
-                PartSettings::or,
-            ),
-            request_limit: either(
-                self.request_limit,
-                other.request_limit.as_ref(),
-                PartSettings::or,
-            ),
+        macro_rules! parts {
+            ($($part:ident)+) => {
+                Self {
+                    $($part: match (self.$part, &other.$part) {
+                        (Some(this), Some(that)) => Some(this.or(that.mode)),
+                        (this, that) => this.or_else(|| that.clone()),
+                    },)+
+                }
+            };
         }
-    }
-}
-
-/// The part of both, joined, or of the one that has it.
-fn either<T: Clone>(this: Option<T>, that: Option<&T>, join: impl FnOnce(T, &T) -> T) -> Option<T> {
-    match (this, that) {
-        (Some(this), Some(that)) => Some(join(this, that)),
-        (this, that) => this.or_else(|| that.cloned()),
+        parts! {
+            catch_panic lag_shed drain circuit_breaker timeout concurrency_limit request_limit
+        }
     }
 }
 
@@ -233,10 +213,10 @@ impl<S> PartSettings<S> {
         self
     }
 
-    /// These settings, with the mode of `other` if they have none.
-    pub(super) fn or<T>(self, other: &PartSettings<T>) -> Self {
+    /// These settings, with this mode if they have none.
+    pub(super) fn or(self, mode: Option<Mode>) -> Self {
         Self {
-            mode: self.mode.or(other.mode),
+            mode: self.mode.or(mode),
             ..self
         }
     }
@@ -254,10 +234,10 @@ impl<S> From<S> for PartSettings<S> {
 // === impl SwitchSettings ===
 
 impl SwitchSettings {
-    /// These settings, with the mode of `other` if they have none.
-    pub(super) fn or(self, other: Self) -> Self {
+    /// These settings, with this mode if they have none.
+    pub(super) fn or(self, mode: Option<Mode>) -> Self {
         Self {
-            mode: self.mode.or(other.mode),
+            mode: self.mode.or(mode),
         }
     }
 }

@@ -18,9 +18,7 @@ use crate::protocol::Plain;
 impl TimeoutLayer {
     /// A layer that gives every request the time of a [`Timeout`]: a `Duration`, or a handle.
     pub fn new(timeout: impl Into<Timeout>) -> Self {
-        let timeout = timeout.into();
-        let reporter = timeout.shared.reporter.clone();
-        Self::with_reporter(timeout, reporter)
+        Self::from_handle(timeout.into(), |timeout| &timeout.shared.reporter)
     }
 }
 

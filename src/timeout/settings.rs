@@ -29,14 +29,7 @@ pub struct TimeoutSettings {
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub duration: Duration,
     /// See [`raisable_to`](Self::raisable_to()).
-    #[cfg_attr(
-        feature = "serde",
-        serde(
-            default,
-            with = "humantime_serde",
-            skip_serializing_if = "Option::is_none"
-        )
-    )]
+    #[cfg_attr(feature = "serde", serde(default, with = "humantime_serde"))]
     pub raisable_to: Option<Duration>,
 }
 

@@ -77,8 +77,9 @@ use moka::sync::Cache;
 pub use self::per_key::{CircuitBreakersLayer, KeyedToken, PerKey};
 pub use self::settings::CircuitBreakersSettings;
 use super::settings::CircuitBreakerSettings;
+use super::shared::Shared;
 use super::{CircuitBreaker, CircuitBreakerSnapshot, Transition};
-use crate::config::{ConfigError, Configurable, Settings};
+use crate::config::{ConfigError, Configurable, Current};
 use crate::control::circuit_breaker::word::Mode;
 use crate::observe::Reporter;
 use crate::sync::{AfterChange, lock};
@@ -88,39 +89,25 @@ type Hooks<K> = Arc<Mutex<Vec<Hook<K>>>>;
 
 /// One [`CircuitBreaker`] per key, all with the same settings. A cheap `Clone`: all clones are the
 /// same family.
+#[derive(Clone)]
 pub struct CircuitBreakers<K> {
     family: Arc<Family<K>>,
 }
 
 struct Family<K> {
     breakers: Cache<K, CircuitBreaker>,
-    /// The settings of the next breaker. No breaker, key or function of the user is made or dropped
-    /// under its lock.
-    template: Mutex<Template>,
+    /// Those of the next breaker. No breaker, key or function of the user is made or dropped under
+    /// its lock.
+    settings: Current<CircuitBreakerSettings>,
+    /// The number of changes, and the state that was last forced on all breakers, or closed.
+    forced: Mutex<(u64, Mode)>,
     forcing: AfterChange,
     hooks: Hooks<K>,
     name: OnceLock<Cow<'static, str>>,
     label: OnceLock<fn(&K) -> String>,
 }
 
-#[derive(Clone)]
-struct Template {
-    /// The number of changes.
-    version: u64,
-    settings: CircuitBreakerSettings,
-    /// The state that was last forced on all breakers, or closed.
-    mode: Mode,
-}
-
 // === impl CircuitBreakers ===
-
-impl<K> Clone for CircuitBreakers<K> {
-    fn clone(&self) -> Self {
-        Self {
-            family: self.family.clone(),
-        }
-    }
-}
 
 impl<K> CircuitBreakers<K>
 where
@@ -143,11 +130,8 @@ where
                     // With this policy, a new key is as important as a frequent one.
                     .eviction_policy(EvictionPolicy::lru())
                     .build(),
-                template: Mutex::new(Template {
-                    version: 0,
-                    settings: settings.breaker,
-                    mode: Mode::Closed,
-                }),
+                settings: Current::new(settings.breaker),
+                forced: Mutex::default(),
                 forcing: AfterChange::new(),
                 hooks: Hooks::default(),
                 name: OnceLock::new(),
@@ -178,28 +162,26 @@ where
 
     /// The breaker of a key; a new one if the key has none. You can change its settings separately.
     pub fn get(&self, key: &K) -> CircuitBreaker {
-        let breakers = &self.family.breakers;
-        if let Some(breaker) = breakers.get(key) {
+        let family = &self.family;
+        if let Some(breaker) = family.breakers.get(key) {
             return breaker;
         }
-        let mut known = self.family.template();
-        let new = self.family.make(key, &known);
-        let breaker = breakers.get_with_by_ref(key, || new.clone());
+        let mut known = *lock(&family.forced);
+        let new = family.make(key, known.1);
+        let breaker = family.breakers.get_with_by_ref(key, || new.clone());
         if !Arc::ptr_eq(&breaker.shared, &new.shared) {
             return breaker; // another thread was faster
         }
         // A change meanwhile may have missed the new breaker.
         loop {
-            let template = lock(&self.family.template);
-            if template.version == known.version {
+            let before = known;
+            known = *lock(&family.forced);
+            if known.0 == before.0 {
                 return breaker;
             }
-            let replaced = breaker.replace(&mut template.settings.clone());
-            let before = std::mem::replace(&mut known, template.clone());
-            drop(template);
-            drop(replaced);
-            if known.mode != before.mode {
-                breaker.shared.force(known.mode);
+            drop(breaker.replace(&mut self.settings()));
+            if known.1 != before.1 {
+                breaker.shared.force(known.1);
             }
             breaker.follow_up();
         }
@@ -238,7 +220,7 @@ where
 
     /// The settings of future breakers.
     pub fn settings(&self) -> CircuitBreakerSettings {
-        self.family.template().settings
+        self.family.settings.get()
     }
 
     /// Replaces the settings of all breakers, present and future, including those that you have
@@ -247,42 +229,8 @@ where
     /// # Errors
     ///
     /// Returns the errors of [`CircuitBreaker::set`], and then changes nothing.
-    pub fn set(&self, mut settings: CircuitBreakerSettings) -> Result<(), ConfigError> {
-        self.advance();
-        settings.fit(&self.settings())?;
-        let before = self.replace(&mut settings);
-        self.replaced();
-        drop(before);
-        Ok(())
-    }
-
-    /// Makes the changes of state that are due under the present settings. It comes before
-    /// [`replace`](Self::replace), outside any lock, since it may call code of the user.
-    pub(crate) fn advance(&self) {
-        for (_, breaker) in &self.family.breakers {
-            breaker.advance();
-        }
-    }
-
-    /// Replaces the settings of future breakers by others that have passed [`fit`](Settings::fit),
-    /// and completes these in place. Returns those before.
-    pub(crate) fn replace(&self, settings: &mut CircuitBreakerSettings) -> CircuitBreakerSettings {
-        let mut template = lock(&self.family.template);
-        settings.window = template.settings.window;
-        template.version += 1;
-        std::mem::replace(&mut template.settings, settings.clone())
-    }
-
-    /// Gives all breakers the settings of future ones. It comes after [`replace`](Self::replace),
-    /// outside any lock, since it may call functions and recorders of the user.
-    pub(crate) fn replaced(&self) {
-        for (_, breaker) in &self.family.breakers {
-            let template = lock(&self.family.template);
-            let before = breaker.replace(&mut template.settings.clone());
-            drop(template);
-            drop(before);
-            breaker.follow_up();
-        }
+    pub fn set(&self, settings: CircuitBreakerSettings) -> Result<(), ConfigError> {
+        self.change(|_| settings)
     }
 
     /// Calls the hook for every change of state of each breaker, as
@@ -315,13 +263,12 @@ where
     }
 
     fn force(&self, mode: Mode) {
-        let mut template = lock(&self.family.template);
-        template.version += 1;
-        template.mode = mode;
-        drop(template);
+        let mut forced = lock(&self.family.forced);
+        *forced = (forced.0 + 1, mode);
+        drop(forced);
         // Hooks run here, which may force another state: the last one applies.
         self.family.forcing.run(|| {
-            let mode = lock(&self.family.template).mode;
+            let mode = lock(&self.family.forced).1;
             for (_, breaker) in &self.family.breakers {
                 breaker.shared.force(mode);
             }
@@ -360,11 +307,39 @@ where
     }
 }
 
+impl<K> Configurable for CircuitBreakers<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    type Settings = CircuitBreakerSettings;
+
+    fn current(&self) -> &Current<CircuitBreakerSettings> {
+        &self.family.settings
+    }
+
+    fn advance(&self) {
+        for (_, breaker) in &self.family.breakers {
+            breaker.advance();
+        }
+    }
+
+    fn publish(&self, _: &CircuitBreakerSettings) {
+        lock(&self.family.forced).0 += 1;
+    }
+
+    fn replaced(&self) {
+        for (_, breaker) in &self.family.breakers {
+            drop(breaker.replace(&mut self.settings()));
+            breaker.follow_up();
+        }
+    }
+}
+
 impl<K> fmt::Debug for CircuitBreakers<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreakers")
             .field("name", &self.family.name())
-            .field("settings", &self.family.template().settings)
+            .field("settings", &self.family.settings.get())
             .finish_non_exhaustive()
     }
 }
@@ -376,11 +351,7 @@ impl<K> Family<K> {
         self.name.get().cloned().unwrap_or_default()
     }
 
-    fn template(&self) -> Template {
-        lock(&self.template).clone()
-    }
-
-    fn make(&self, key: &K, template: &Template) -> CircuitBreaker
+    fn make(&self, key: &K, mode: Mode) -> CircuitBreaker
     where
         K: Clone + Send + Sync + 'static,
     {
@@ -389,8 +360,8 @@ impl<K> Family<K> {
         if let Some(name) = self.name.get() {
             reporter.set_name(name.clone());
         }
-        let settings = template.settings.clone();
-        let breaker = CircuitBreaker::from_checked(settings, reporter, template.mode);
+        let shared = Arc::new(Shared::new(self.settings.get(), reporter, mode));
+        let breaker = CircuitBreaker { shared };
         let (key, hooks) = (key.clone(), self.hooks.clone());
         breaker.on_transition(move |transition| {
             let hooks = lock(&hooks).clone();

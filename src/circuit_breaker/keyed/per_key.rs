@@ -25,6 +25,7 @@ pub struct KeyedToken {
 }
 
 /// The policy of [`CircuitBreakers`], with a closure that returns the key of a request.
+#[derive(Clone)]
 pub struct PerKey<K, F> {
     pub(super) breakers: CircuitBreakers<K>,
     pub(super) key: F,
@@ -42,15 +43,6 @@ impl<K, F> CircuitBreakersLayer<K, F> {
 }
 
 // === impl PerKey ===
-
-impl<K, F: Clone> Clone for PerKey<K, F> {
-    fn clone(&self) -> Self {
-        Self {
-            breakers: self.breakers.clone(),
-            key: self.key.clone(),
-        }
-    }
-}
 
 impl<K, F> PerKey<K, F> {
     /// The breakers.
@@ -74,7 +66,7 @@ where
             return Admission::Bypass;
         };
         let breaker = self.breakers.get(&key);
-        match breaker.shared.admit() {
+        match breaker.shared.admit(0) {
             Ok(token) => Admission::Admit(KeyedToken { breaker, token }),
             Err(rejection) => Admission::Reject(rejection),
         }

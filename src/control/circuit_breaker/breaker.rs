@@ -3,16 +3,18 @@
 
 use std::sync::PoisonError;
 
+use crate::control::published::Published;
 use crate::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use super::probes::Probes;
-use super::rules::{LiveRules, Reached, Rules};
-use super::state::{At, Change, Circuit, Rejected, Times};
+use super::rules::{Reached, Rules};
+use super::state::{At, Circuit, Rejected, Times};
+use super::transition::{CircuitState, Transition, TransitionCause};
 use super::window::{Counts, Sample, Window};
-use super::word::{Mode, TransitionCause, Word, era, update_in_era};
+use super::word::{Mode, Word, era, update_in_era};
 
 /// A breaker. Times are nanoseconds since an origin.
 #[derive(Debug)]
@@ -24,23 +26,16 @@ pub(crate) struct Breaker {
     unreported: AtomicU32,
     /// The end of the open time, so that a call is rejected without the lock.
     open_until: AtomicU64,
-    pub(crate) rules: LiveRules,
+    /// The words of the [`Rules`].
+    rules: Published<5>,
     /// `| era: 32 | consecutive failures: 32 |`.
     consecutive: AtomicU64,
     /// `| era: 32 | thresholds that are reached: 32 |`.
     reached: AtomicU64,
     /// The number of times that each threshold was reached.
     reached_totals: [AtomicU64; Reached::CAUSES.len()],
-    ignored: AtomicU64,
     window: Window,
-    locked: Mutex<Locked>,
-}
-
-#[derive(Debug)]
-struct Locked {
-    circuit: Circuit,
-    /// A call reports the changes now, in their order.
-    is_reporting: bool,
+    circuit: Mutex<Circuit>,
 }
 
 /// The state of a breaker at a time, whether or not a call has changed the state.
@@ -54,26 +49,35 @@ pub(crate) struct Look {
     pub(crate) counts: Counts,
 }
 
+// === impl Look ===
+
+impl Look {
+    pub(crate) fn state(&self) -> CircuitState {
+        let left = self.circuit.until.saturating_sub(self.now);
+        CircuitState::new(self.circuit.mode, left)
+    }
+}
+
 // === impl Breaker: its state ===
 
 impl Breaker {
     /// A breaker that begins in this mode.
-    pub(crate) fn new(window: Window, rules: &Rules, mode: Mode, now: u64) -> Self {
-        let circuit = Circuit::new(mode, now);
+    pub(crate) fn new(window: Window, rules: &Rules, mode: Mode) -> Self {
+        let circuit = Circuit {
+            mode,
+            until: u64::MAX,
+            ..Circuit::default()
+        };
         Self {
             word: AtomicU64::new(Word::new(0, mode, rules.slow_call != Rules::NOT_TIMED).0),
             unreported: AtomicU32::new(0),
             open_until: AtomicU64::new(0),
-            rules: LiveRules::new(rules),
+            rules: Published::new(rules.words()),
             consecutive: AtomicU64::new(0),
             reached: AtomicU64::new(0),
             reached_totals: std::array::from_fn(|_| AtomicU64::new(0)),
-            ignored: AtomicU64::new(0),
             window,
-            locked: Mutex::new(Locked {
-                circuit,
-                is_reporting: false,
-            }),
+            circuit: Mutex::new(circuit),
         }
     }
 
@@ -84,11 +88,22 @@ impl Breaker {
     }
 
     fn word_of(&self, circuit: &Circuit) -> Word {
-        Word::new(circuit.generation, circuit.mode, self.rules.is_timed())
+        let is_timed = self.slow_call() != Rules::NOT_TIMED;
+        Word::new(circuit.generation, circuit.mode, is_timed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Locked> {
-        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn rules(&self) -> Rules {
+        Rules::of(self.rules.get())
+    }
+
+    /// The longest duration of a call that is not slow.
+    #[inline]
+    pub(crate) fn slow_call(&self) -> u64 {
+        self.rules.word(Rules::SLOW_CALL)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Circuit> {
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the state. `change` runs outside the lock, since it may run code of a user, and runs
@@ -100,17 +115,17 @@ impl Breaker {
         change: impl Fn(&mut Circuit, &At<'_, T>) -> R,
     ) -> R {
         loop {
-            let before = self.lock().circuit.clone();
+            let before = self.lock().clone();
             let mut circuit = before.clone();
-            let rules = &self.rules.get();
+            let rules = &self.rules();
             let result = change(&mut circuit, &At { now, rules, times });
             if circuit == before {
                 return result;
             }
-            let mut locked = self.lock();
-            if locked.circuit == before {
-                locked.circuit = circuit;
-                self.publish(&locked);
+            let mut current = self.lock();
+            if *current == before {
+                *current = circuit;
+                self.publish(&current);
                 return result;
             }
         }
@@ -118,8 +133,7 @@ impl Breaker {
 
     /// Writes the end of the open time before the word, so that a reader of the word does not read
     /// an older one. It may read a later one.
-    fn publish(&self, locked: &Locked) {
-        let circuit = &locked.circuit;
+    fn publish(&self, circuit: &Circuit) {
         let unreported = circuit.unreported.len() as u32;
         self.unreported.store(unreported, Ordering::Relaxed);
         if circuit.mode == Mode::Open {
@@ -137,9 +151,9 @@ impl Breaker {
 
     /// Changes the rules. The caller makes one change at a time.
     pub(crate) fn set_rules(&self, rules: &Rules) {
-        let locked = self.lock();
-        self.rules.set(rules);
-        self.publish(&locked);
+        let circuit = self.lock();
+        self.rules.set(rules.words());
+        self.publish(&circuit);
     }
 
     /// Opens the breaker, if it is closed or half-open, as if a threshold were reached.
@@ -166,36 +180,36 @@ impl Breaker {
     /// Reports the changes that are not reported yet, in their order and outside the lock. `report`
     /// must not unwind.
     #[inline]
-    pub(crate) fn report(&self, report: impl FnMut(Change)) {
+    pub(crate) fn report(&self, report: impl FnMut(Transition, Mode)) {
         if self.unreported.load(Ordering::Relaxed) > 0 {
             self.report_all(report);
         }
     }
 
     #[cold]
-    fn report_all(&self, mut report: impl FnMut(Change)) {
-        let mut locked = self.lock();
-        if std::mem::replace(&mut locked.is_reporting, true) {
+    fn report_all(&self, mut report: impl FnMut(Transition, Mode)) {
+        let mut circuit = self.lock();
+        if std::mem::replace(&mut circuit.is_reporting, true) {
             return; // the thread that reports also reports these
         }
-        while let Some(change) = locked.circuit.unreported.pop_front() {
-            let left = locked.circuit.unreported.len() as u32;
+        while let Some((transition, to)) = circuit.unreported.pop_front() {
+            let left = circuit.unreported.len() as u32;
             self.unreported.store(left, Ordering::Relaxed);
-            drop(locked);
-            report(change);
-            locked = self.lock();
+            drop(circuit);
+            report(transition, to);
+            circuit = self.lock();
         }
-        locked.is_reporting = false;
+        circuit.is_reporting = false;
     }
 
     /// The present state, with all values that belong to it.
     pub(crate) fn look(&self, times: &impl Times) -> Look {
-        let (now, rules) = (times.now(), &self.rules.get());
-        let mut circuit = self.lock().circuit.clone();
+        let (now, rules) = (times.now(), &self.rules());
+        let mut circuit = self.lock().clone();
         circuit.advance(false, &At { now, rules, times });
         let counts = match circuit.mode {
             Mode::Closed | Mode::ObserveOnly => self.window.counts(era(circuit.generation), now),
-            Mode::HalfOpen => circuit.probes.counts(),
+            Mode::HalfOpen => circuit.probes.counts,
             Mode::Open => circuit.decided_on,
             Mode::ForcedOpen | Mode::ForcedClosed => Counts::default(),
         };
@@ -209,11 +223,6 @@ impl Breaker {
     /// The counts of all calls so far.
     pub(crate) fn totals(&self) -> Counts {
         self.window.totals()
-    }
-
-    /// The number of all calls so far that ended without an outcome.
-    pub(crate) fn ignored(&self) -> u64 {
-        self.ignored.load(Ordering::Relaxed)
     }
 
     /// The number of times that each of [`Reached::CAUSES`] was reached.
@@ -235,9 +244,10 @@ impl Breaker {
         }
         let now = times.now();
         if is_open {
-            let left = self.open_until.load(Ordering::Acquire).saturating_sub(now);
-            if left > 0 {
-                return Err(Rejected::Open(left));
+            let ends_in = self.open_until.load(Ordering::Acquire).saturating_sub(now);
+            if ends_in > 0 {
+                let by = Mode::Open;
+                return Err(Rejected { by, ends_in });
             }
         }
         self.admit_probe(now, times)
@@ -254,14 +264,14 @@ impl Breaker {
     /// Returns whether the state that admitted a call is the current one, and its time is not over.
     pub(crate) fn is_current(&self, word: Word, times: &impl Times) -> bool {
         self.word().generation() == word.generation()
-            && (word.admits_all() || times.now() < self.lock().circuit.until)
+            && (word.admits_all() || times.now() < self.lock().until)
     }
 
     /// Notes in the breaker, and in the word of the call, that the response of a probe has begun.
     #[allow(dead_code, reason = "without a protocol nothing begins before it ends")]
     pub(crate) fn begin_response(&self, word: &mut Word, times: &impl Times) {
         if self.update_probe(*word, |probes| probes.begun += 1, times) {
-            *word = word.begun();
+            *word = word.with(Word::BEGUN);
         }
     }
 
@@ -282,56 +292,41 @@ impl Breaker {
 impl Breaker {
     /// Records the outcome of a call that was admitted with this word. It reads the time for a
     /// window of time, and if the state may change. Returns the thresholds that the outcome
-    /// reached; `None` if it cannot change the state.
+    /// reached.
     #[inline]
-    pub(crate) fn record(
-        &self,
-        admitted: Word,
-        sample: Sample,
-        times: &impl Times,
-    ) -> Option<Reached> {
+    pub(crate) fn record(&self, admitted: Word, sample: Sample, times: &impl Times) -> Reached {
         let word = self.word();
         let is_plain = word == admitted && word.is_plain();
         if !is_plain && (!word.counts() || word.generation() != admitted.generation()) {
             self.record_elsewhere(admitted, sample, times);
-            return Some(Reached::default());
+            return Reached::default();
         }
         let consecutive = self.count_consecutive(word, sample.failed());
         let counts = self.window.record(word.era(), || times.now(), sample);
         if counts.is_none() && consecutive == 0 && word.is(Mode::Closed) {
-            return None;
+            return Reached::default();
         }
-        Some(self.judge(word, counts, consecutive, times))
+        self.judge(word, counts, consecutive, times)
     }
 
     /// Records the outcome of a probe, or of a call that belongs to no window.
     #[cold]
     fn record_elsewhere(&self, admitted: Word, sample: Sample, times: &impl Times) {
         self.window.record_past(sample);
-        let finish = |probes: &mut Probes| probes.finish(admitted.has_begun(), sample);
+        let finish = |probes: &mut Probes| probes.finish(admitted.has(Word::BEGUN), sample);
         self.update_probe(admitted, finish, times);
     }
 
-    /// Records a call that was not admitted. It counts in states that count every call.
-    pub(crate) fn record_unadmitted(&self, sample: Sample, times: &impl Times) -> Reached {
+    /// The word with which to record a call that was not admitted.
+    pub(crate) fn word_for_unadmitted(&self, times: &impl Times) -> Word {
         self.end_half_open(times);
-        let word = self.word();
-        if !word.counts() {
-            self.window.record_past(sample);
-            return Reached::default();
-        }
-        self.record(word, sample, times).unwrap_or_default()
-    }
-
-    /// A call has no outcome.
-    pub(crate) fn ignore(&self) {
-        self.ignored.fetch_add(1, Ordering::Relaxed);
+        self.word().for_unadmitted()
     }
 
     /// A call has no outcome, or is not made: a probe releases its slot. Returns whether the call
     /// had one.
     pub(crate) fn release(&self, admitted: Word, times: &impl Times) -> bool {
-        let release = |probes: &mut Probes| probes.release(admitted.has_begun());
+        let release = |probes: &mut Probes| probes.release(admitted.has(Word::BEGUN));
         self.update_probe(admitted, release, times)
     }
 
@@ -347,7 +342,7 @@ impl Breaker {
 
     #[cold]
     fn update_consecutive(&self, word: Word, failed: bool) -> u32 {
-        if failed && self.rules.get().consecutive_failures.is_none() {
+        if failed && self.rules().consecutive_failures.is_none() {
             return 0;
         }
         let count = |count: u32| if failed { count.saturating_add(1) } else { 0 };
@@ -366,15 +361,9 @@ impl Breaker {
         times: &impl Times,
     ) -> Reached {
         let is_closed = word.is(Mode::Closed);
-        let counts = match counts {
-            Some(counts) => counts,
-            // The window has only fast successes, or the sample is too late for it.
-            None if is_closed || self.reached.load(Ordering::Relaxed) as u32 == 0 => {
-                Counts::default()
-            }
-            None => self.window.counts(word.era(), times.now()),
-        };
-        let reached = self.rules.get().reached(&counts, consecutive);
+        // The window has only fast successes, or the sample is too late for it.
+        let counts = counts.unwrap_or_default();
+        let reached = self.rules().reached(&counts, consecutive);
         if !is_closed {
             return self.observe(word, reached);
         }
@@ -390,18 +379,14 @@ impl Breaker {
             took: whole.took,
             ..counts
         };
-        let is_opened = self.update(now, times, |circuit, at| {
-            let is_current = circuit.generation == word.generation();
-            if is_current {
-                circuit.open(cause, counts, at);
+        let reached = self.update(now, times, |circuit, at| {
+            if circuit.generation != word.generation() {
+                return Reached::default();
             }
-            is_current
+            circuit.open(cause, counts, at);
+            reached
         });
-        if is_opened {
-            self.count_reached(reached)
-        } else {
-            Reached::default()
-        }
+        self.count_reached(reached)
     }
 
     /// Counts the thresholds that are newly reached while the breaker only observes.

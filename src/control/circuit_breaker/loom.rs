@@ -4,10 +4,12 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::breaker::Breaker;
-use super::rules::{LiveRules, Rules};
+use super::rules::Rules;
 use super::state::Times;
+use super::transition::{CircuitState, TransitionCause};
 use super::window::{Sample, Window};
-use super::word::{Mode, TransitionCause, Word};
+use super::word::{Mode, Word};
+use crate::control::published::Published;
 
 struct Fixed(u64);
 
@@ -51,7 +53,7 @@ fn breaker() -> Arc<Breaker> {
 
 fn with(rules: &Rules) -> Arc<Breaker> {
     let window = Window::time_based(20, 2);
-    Arc::new(Breaker::new(window, rules, Mode::Closed, 0))
+    Arc::new(Breaker::new(window, rules, Mode::Closed))
 }
 
 fn enter(breaker: &Breaker, now: u64) -> Option<Word> {
@@ -80,7 +82,17 @@ fn model(test: impl Fn() + Sync + Send + 'static) {
 
 fn changes(breaker: &Breaker) -> Vec<(Mode, Mode)> {
     let mut changes = Vec::new();
-    breaker.report(|change| changes.push((change.from, change.to)));
+    breaker.report(|change, to| {
+        let from = match change.from {
+            CircuitState::Closed => Mode::Closed,
+            CircuitState::Open { .. } => Mode::Open,
+            CircuitState::HalfOpen => Mode::HalfOpen,
+            CircuitState::ForcedOpen => Mode::ForcedOpen,
+            CircuitState::ForcedClosed => Mode::ForcedClosed,
+            CircuitState::ObserveOnly => Mode::ObserveOnly,
+        };
+        changes.push((from, to));
+    });
     changes
 }
 
@@ -383,7 +395,7 @@ fn every_change_is_reported_once_and_in_order() {
         let breaker = breaker();
         let reported = Arc::new(loom::sync::Mutex::new(Vec::new()));
         let report = |breaker: &Breaker, reported: &loom::sync::Mutex<Vec<u64>>| {
-            breaker.report(|change| {
+            breaker.report(|change, _| {
                 assert_eq!(change.cause, TransitionCause::ByHand);
                 reported.lock().unwrap().push(change.number);
             });
@@ -414,13 +426,13 @@ fn rules_are_read_whole() {
         ..RATE
     };
     model(|| {
-        let rules = Arc::new(LiveRules::new(&RATE));
+        let rules = Arc::new(Published::new(RATE.words()));
         let other = rules.clone();
-        let thread = thread::spawn(move || other.set(&STRICT));
-        let read = rules.get();
+        let thread = thread::spawn(move || other.set(STRICT.words()));
+        let read = Rules::of(rules.get());
         assert!(read == RATE || read == STRICT);
         thread.join().unwrap();
-        assert_eq!(rules.get(), STRICT);
+        assert_eq!(Rules::of(rules.get()), STRICT);
     });
 }
 

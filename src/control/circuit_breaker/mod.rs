@@ -4,6 +4,7 @@ pub(crate) mod breaker;
 mod probes;
 pub(crate) mod rules;
 pub(crate) mod state;
+pub(crate) mod transition;
 pub(crate) mod window;
 pub(crate) mod word;
 

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::breaker::Breaker;
 use super::rules::Rules;
-use super::state::{Change, Rejected, Times};
+use super::state::{Rejected, Times};
+use super::transition::{CircuitState, Transition};
 use super::window::{Sample, Window};
 use super::word::{Mode, Word};
 use crate::outcome::Outcome;
@@ -48,7 +49,7 @@ struct World {
     model: Model,
     /// Each permit with the generation of the model, and the millisecond in which it was granted.
     permits: Vec<(Word, u64, u64)>,
-    changes: Vec<Change>,
+    changes: Vec<Transition>,
 }
 
 impl World {
@@ -58,7 +59,7 @@ impl World {
             None => Window::time_based(1000 * MILLI, 10),
         };
         Self {
-            breaker: Breaker::new(window, &RULES, Mode::Closed, 0),
+            breaker: Breaker::new(window, &RULES, Mode::Closed),
             model: Model::new(last),
             permits: Vec::new(),
             changes: Vec::new(),
@@ -77,14 +78,13 @@ impl World {
                 let granted = (word, self.model.generation, self.model.now);
                 self.permits.push(granted);
             }
-            Err(Rejected::Open(nanos)) => {
-                prop_assert_eq!(nanos, self.model.until * MILLI - self.now().0);
+            Err(Rejected { by, ends_in }) => {
+                if by == Mode::ForcedOpen {
+                    prop_assert_eq!(self.model.mode, log::Mode::ForcedOpen);
+                } else {
+                    prop_assert_eq!(ends_in, self.model.until * MILLI - self.now().0);
+                }
             }
-            Err(Rejected::HalfOpen(nanos)) => {
-                prop_assert_eq!(nanos, self.model.until * MILLI - self.now().0);
-                prop_assert_eq!(self.model.mode, log::Mode::HalfOpen);
-            }
-            Err(Rejected::ForcedOpen) => prop_assert_eq!(self.model.mode, log::Mode::ForcedOpen),
         }
         Ok(())
     }
@@ -97,7 +97,6 @@ impl World {
             Outcome::Failure | Outcome::Panicked => true,
             Outcome::Cancelled if slow => true,
             Outcome::Cancelled | Outcome::Ignored => {
-                breaker.ignore();
                 if let Some(word) = word {
                     breaker.release(word, &now);
                 }
@@ -105,10 +104,8 @@ impl World {
             }
         };
         let sample = Sample::new(failed, slow, took * 1000);
-        match word {
-            Some(word) => drop(breaker.record(word, sample, &now)),
-            None => drop(breaker.record_unadmitted(sample, &now)),
-        }
+        let word = word.unwrap_or_else(|| breaker.word_for_unadmitted(&now));
+        breaker.record(word, sample, &now);
     }
 
     fn play(&mut self, step: Step) -> Result<(), TestCaseError> {
@@ -158,7 +155,7 @@ impl World {
                 self.model.enter(log::Mode::Closed, self.model.now);
             }
         }
-        self.breaker.report(|change| self.changes.push(change));
+        self.breaker.report(|change, _| self.changes.push(change));
         Ok(())
     }
 
@@ -207,7 +204,6 @@ impl World {
         let totals = self.breaker.totals();
         prop_assert_eq!(totals.calls, model.successes + model.failures);
         prop_assert_eq!(totals.failures, model.failures);
-        prop_assert_eq!(self.breaker.ignored(), model.ignored);
         Ok(())
     }
 }
@@ -228,8 +224,9 @@ proptest! {
         for (change, number) in world.changes.iter().zip(1..) {
             prop_assert_eq!(change.number, number);
             prop_assert!(change.from != change.to);
-            let ends = matches!(change.to, Mode::Open | Mode::HalfOpen);
-            prop_assert_eq!(change.lasts.is_some(), ends);
+            if let CircuitState::Open { retry_in } = change.to {
+                prop_assert_eq!(retry_in.as_nanos() as u64, OPEN * MILLI);
+            }
         }
     }
 }

@@ -9,10 +9,8 @@ pub(crate) struct Probes {
     pub(crate) outstanding: u32,
     /// The number of these whose response has begun.
     pub(super) begun: u32,
-    /// The number of probes with an outcome.
-    pub(super) done: u32,
-    pub(super) failed: u32,
-    pub(super) slow: u32,
+    /// The outcomes of the others.
+    pub(super) counts: Counts,
 }
 
 // === impl Probes ===
@@ -20,16 +18,7 @@ pub(crate) struct Probes {
 impl Probes {
     /// The number of calls that were admitted and have not released their slot.
     pub(super) const fn admitted(self) -> u32 {
-        self.outstanding + self.done
-    }
-
-    pub(super) fn counts(self) -> Counts {
-        Counts {
-            calls: self.done.into(),
-            failures: self.failed.into(),
-            slow: self.slow.into(),
-            ..Counts::default()
-        }
+        self.outstanding + self.counts.calls as u32
     }
 
     /// Removes a probe without an outcome.
@@ -41,8 +30,6 @@ impl Probes {
     /// Records the outcome of a probe.
     pub(super) fn finish(&mut self, has_begun: bool, sample: Sample) {
         self.release(has_begun);
-        self.done += 1;
-        self.failed += u32::from(sample.failed());
-        self.slow += u32::from(sample.slow());
+        self.counts.add(sample, 1);
     }
 }

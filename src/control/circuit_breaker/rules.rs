@@ -1,9 +1,8 @@
 //! The rules by which a breaker opens, and by which its probes decide.
 
 use super::probes::Probes;
+use super::transition::TransitionCause;
 use super::window::Counts;
-use super::word::TransitionCause;
-use crate::control::published::Published;
 
 /// The settings that calls need.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,15 +29,40 @@ pub(crate) enum Verdict {
     Open,
 }
 
-/// Rules that may change while calls read them.
-#[derive(Debug)]
-pub(crate) struct LiveRules(Published<5>);
-
 // === impl Rules ===
 
 impl Rules {
     /// The value of `slow_call` without a threshold.
     pub(crate) const NOT_TIMED: u64 = u64::MAX;
+    /// The position of `slow_call` in the words.
+    pub(super) const SLOW_CALL: usize = 4;
+    /// A rate that is not set.
+    const NONE: u64 = f64::NAN.to_bits();
+
+    /// The words that calls read.
+    pub(super) fn words(&self) -> [u64; 5] {
+        let bits = |rate: Option<f64>| rate.map_or(Self::NONE, f64::to_bits);
+        let consecutive = self.consecutive_failures.unwrap_or(0);
+        [
+            bits(self.failure_rate),
+            bits(self.slow_call_rate),
+            u64::from(self.minimum_calls) << 32 | u64::from(consecutive),
+            self.probes.into(),
+            self.slow_call,
+        ]
+    }
+
+    pub(super) fn of([failure, slow, counts, probes, slow_call]: [u64; 5]) -> Self {
+        let rate = |bits| Some(f64::from_bits(bits)).filter(|rate| !rate.is_nan());
+        Self {
+            failure_rate: rate(failure),
+            slow_call_rate: rate(slow),
+            minimum_calls: (counts >> 32) as u32,
+            consecutive_failures: Some(counts as u32).filter(|most| *most > 0),
+            probes: probes as u32,
+            slow_call,
+        }
+    }
 
     /// The thresholds that these counts and this number of consecutive failures reach.
     pub(crate) fn reached(&self, counts: &Counts, consecutive_failures: u32) -> Reached {
@@ -58,17 +82,15 @@ impl Rules {
     /// an outcome is failed and slow.
     pub(super) fn decide(&self, probes: Probes, is_over: bool) -> Verdict {
         let begun = if is_over { probes.begun } else { 0 };
-        let known = probes.done + begun;
-        let all = if is_over {
-            probes.admitted()
-        } else {
-            probes.admitted().max(self.probes)
-        };
+        let done = probes.counts;
+        let known = done.calls + u64::from(begun);
+        let least = if is_over { 0 } else { self.probes };
+        let all = u64::from(probes.admitted().max(least));
         let missing = all - known;
         let may_open = |failed, slow| self.failed(failed, all) || self.slow(slow, all);
-        if known > 0 && may_open(probes.failed, probes.slow) {
+        if known > 0 && may_open(done.failures, done.slow) {
             Verdict::Open
-        } else if known > 0 && !may_open(probes.failed + missing, probes.slow + missing) {
+        } else if known > 0 && !may_open(done.failures + missing, done.slow + missing) {
             Verdict::Close
         } else if is_over {
             Verdict::Open
@@ -79,22 +101,22 @@ impl Rules {
 
     /// Returns whether this number of failed probes is too high: by the failure rate, or else by
     /// the number of consecutive failures, or else one.
-    fn failed(&self, failed: u32, all: u32) -> bool {
+    fn failed(&self, failed: u64, all: u64) -> bool {
         match (self.failure_rate, self.consecutive_failures) {
             (Some(rate), _) => share(failed, all) >= rate,
-            (None, Some(most)) => failed >= most.min(all),
+            (None, Some(most)) => failed >= all.min(most.into()),
             (None, None) => failed > 0,
         }
     }
 
-    fn slow(&self, slow: u32, all: u32) -> bool {
+    fn slow(&self, slow: u64, all: u64) -> bool {
         self.slow_call_rate
             .is_some_and(|rate| share(slow, all) >= rate)
     }
 }
 
-fn share(part: u32, all: u32) -> f64 {
-    f64::from(part) / f64::from(all)
+fn share(part: u64, all: u64) -> f64 {
+    part as f64 / all as f64
 }
 
 // === impl Reached ===
@@ -122,60 +144,6 @@ impl Reached {
     pub(super) fn cause(self) -> Option<TransitionCause> {
         let index = (0..Self::CAUSES.len()).find(|index| self.has(*index))?;
         Some(Self::CAUSES[index])
-    }
-}
-
-// === impl LiveRules ===
-
-/// A rate that is not set.
-const NONE: u64 = f64::NAN.to_bits();
-
-impl LiveRules {
-    pub(crate) fn new(rules: &Rules) -> Self {
-        Self(Published::new(Self::words(rules)))
-    }
-
-    /// Changes the rules. Only one thread may call it at a time.
-    pub(crate) fn set(&self, rules: &Rules) {
-        self.0.set(Self::words(rules));
-    }
-
-    pub(crate) fn get(&self) -> Rules {
-        Self::rules(self.0.get())
-    }
-
-    /// The longest duration of a call that is not slow.
-    #[inline]
-    pub(crate) fn slow_call(&self) -> u64 {
-        self.0.word(4)
-    }
-
-    pub(super) fn is_timed(&self) -> bool {
-        self.slow_call() != Rules::NOT_TIMED
-    }
-
-    fn words(rules: &Rules) -> [u64; 5] {
-        let bits = |rate: Option<f64>| rate.map_or(NONE, f64::to_bits);
-        let consecutive = rules.consecutive_failures.unwrap_or(0);
-        [
-            bits(rules.failure_rate),
-            bits(rules.slow_call_rate),
-            u64::from(rules.minimum_calls) << 32 | u64::from(consecutive),
-            rules.probes.into(),
-            rules.slow_call,
-        ]
-    }
-
-    fn rules([failure, slow, counts, probes, slow_call]: [u64; 5]) -> Rules {
-        let rate = |bits| Some(f64::from_bits(bits)).filter(|rate| !rate.is_nan());
-        Rules {
-            failure_rate: rate(failure),
-            slow_call_rate: rate(slow),
-            minimum_calls: (counts >> 32) as u32,
-            consecutive_failures: Some(counts as u32).filter(|most| *most > 0),
-            probes: probes as u32,
-            slow_call,
-        }
     }
 }
 
@@ -243,12 +211,16 @@ mod tests {
     /// Makes probes: `done` have an outcome, of which `failed` failed and `slow` were slow;
     /// `outstanding` have none, and the response of `begun` of these has begun.
     fn probes(done: u32, failed: u32, slow: u32, outstanding: u32, begun: u32) -> Probes {
+        let counts = Counts {
+            calls: done.into(),
+            failures: failed.into(),
+            slow: slow.into(),
+            ..Counts::default()
+        };
         Probes {
             outstanding,
             begun,
-            done,
-            failed,
-            slow,
+            counts,
         }
     }
 
@@ -316,11 +288,9 @@ mod tests {
     }
 
     #[test]
-    fn live_rules_are_what_was_set() {
-        let live = LiveRules::new(&RULES);
+    fn rules_are_what_their_words_say() {
         for rules in [RULES, FAILURE_RATE, SLOW_CALL_RATE, CONSECUTIVE] {
-            live.set(&rules);
-            assert_eq!(live.get(), rules);
+            assert_eq!(Rules::of(rules.words()), rules);
         }
     }
 }

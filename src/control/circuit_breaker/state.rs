@@ -1,15 +1,15 @@
 //! The state of a circuit breaker, and its transitions, without atomics.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use super::probes::Probes;
 use super::rules::{Rules, Verdict};
+use super::transition::{CircuitState, Transition, TransitionCause};
 use super::window::Counts;
-use super::word::{FLAP_BITS, Mode, TransitionCause, era};
+use super::word::{FLAP_BITS, Mode, era};
 
 /// The state of a breaker. Times are nanoseconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Circuit {
     pub(crate) mode: Mode,
     /// Changes with every transition, to recognise results of earlier states.
@@ -24,32 +24,18 @@ pub(crate) struct Circuit {
     pub(super) decided_on: Counts,
     /// Those of this half-open state.
     pub(crate) probes: Probes,
-    /// The changes that are not reported yet.
-    pub(super) unreported: VecDeque<Change>,
+    /// The changes that are not reported yet, each with the mode after it.
+    pub(super) unreported: VecDeque<(Transition, Mode)>,
+    /// A call reports the changes now, in their order.
+    pub(super) is_reporting: bool,
 }
 
-/// A change of state.
+/// The state that rejects a call: open, half-open with all probes outstanding, or forced open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Change {
-    pub(crate) from: Mode,
-    pub(crate) to: Mode,
-    pub(crate) cause: TransitionCause,
-    pub(crate) number: u64,
-    /// The open time, or the longest half-open time, in nanoseconds.
-    pub(crate) lasts: Option<u64>,
-    /// The counts on which the change was decided.
-    pub(crate) counts: Counts,
-}
-
-/// The reason to reject a call. Times are nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rejected {
-    /// The breaker stays open for this long.
-    Open(u64),
-    /// All probes are outstanding, and the breaker stays half-open for at most this long.
-    HalfOpen(u64),
-    /// The breaker stays open until it is reset.
-    ForcedOpen,
+pub(crate) struct Rejected {
+    pub(crate) by: Mode,
+    /// The nanoseconds until it ends by itself, at the latest.
+    pub(crate) ends_in: u64,
 }
 
 /// The time now, and the durations of states, in nanoseconds.
@@ -72,51 +58,23 @@ pub(super) struct At<'a, T> {
     pub(super) times: &'a T,
 }
 
-// === impl Rejected ===
-
-impl Rejected {
-    /// The longest time until the state ends by itself.
-    pub(crate) const fn ends_in(self) -> Duration {
-        match self {
-            Rejected::Open(nanos) | Rejected::HalfOpen(nanos) => Duration::from_nanos(nanos),
-            Rejected::ForcedOpen => Duration::MAX,
-        }
-    }
-}
-
 // === impl Circuit ===
 
 impl Circuit {
-    pub(super) fn new(mode: Mode, now: u64) -> Self {
-        Self {
-            mode,
-            generation: 0,
-            since: now,
-            until: u64::MAX,
-            failed_recoveries: 0,
-            transitions: 0,
-            decided_on: Counts::default(),
-            probes: Probes::default(),
-            unreported: VecDeque::new(),
-        }
-    }
-
     /// Admits a call in the state that it finds, or rejects it.
     pub(super) fn admit(&mut self, at: &At<'_, impl Times>) -> Result<(), Rejected> {
         self.advance(true, at);
-        let left = self.until.saturating_sub(at.now);
         match self.mode {
-            Mode::Closed | Mode::ForcedClosed | Mode::ObserveOnly => Ok(()),
-            Mode::Open => Err(Rejected::Open(left)),
-            Mode::ForcedOpen => Err(Rejected::ForcedOpen),
-            Mode::HalfOpen if self.probes.admitted() >= at.rules.probes => {
-                Err(Rejected::HalfOpen(left))
-            }
-            Mode::HalfOpen => {
+            Mode::Closed | Mode::ForcedClosed | Mode::ObserveOnly => {}
+            Mode::HalfOpen if self.probes.admitted() < at.rules.probes => {
                 self.probes.outstanding += 1;
-                Ok(())
+            }
+            by => {
+                let ends_in = self.until.saturating_sub(at.now);
+                return Err(Rejected { by, ends_in });
             }
         }
+        Ok(())
     }
 
     /// Changes a probe of this generation. If the half-open time is over, the probes decide without
@@ -173,14 +131,16 @@ impl Circuit {
         self.since = now;
         self.transitions += 1;
         self.decided_on = counts;
-        self.unreported.push_back(Change {
-            from,
-            to,
+        let transition = Transition {
+            from: CircuitState::new(from, 0),
+            to: CircuitState::new(to, lasts.unwrap_or(0)),
             cause,
             number: self.transitions,
-            lasts,
-            counts,
-        });
+            calls: counts.calls,
+            failures: counts.failures,
+            slow_calls: counts.slow,
+        };
+        self.unreported.push_back((transition, to));
     }
 
     /// Changes to the state that a call finds now. If there is no call, because the state is only
@@ -225,7 +185,7 @@ impl Circuit {
 
     /// Leaves the half-open state if the probes have decided.
     fn conclude(&mut self, is_over: bool, at: &At<'_, impl Times>) {
-        let counts = self.probes.counts();
+        let counts = self.probes.counts;
         match at.rules.decide(self.probes, is_over) {
             Verdict::Undecided => {}
             Verdict::Close => {

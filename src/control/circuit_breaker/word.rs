@@ -1,40 +1,17 @@
-//! The names of states and causes, and the word from which calls read the state.
+//! The modes of a breaker, and the word from which calls read the state.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// The mode of a breaker, without times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Mode {
+    #[default]
     Closed,
     Open,
     HalfOpen,
     ForcedOpen,
     ForcedClosed,
     ObserveOnly,
-}
-
-/// The cause of a change of state of a circuit breaker.
-///
-/// If several thresholds are reached at the same time, the first one of this list is the cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum TransitionCause {
-    /// The failure rate of the window reached its threshold.
-    FailureRate,
-    /// The rate of slow calls in the window reached its threshold.
-    SlowCallRate,
-    /// This number of consecutive calls failed.
-    ConsecutiveFailures,
-    /// The open time is over, and the breaker admits probes.
-    OpenTimeOver,
-    /// Enough probes succeeded.
-    ProbesSucceeded,
-    /// Too many probes failed, or were slow.
-    ProbesFailed,
-    /// The half-open time was over before enough probes had succeeded.
-    HalfOpenTimeOver,
-    /// A method of the handle changed the state.
-    ByHand,
 }
 
 /// The state as calls read it, and as the token of a call keeps it: `| generation: 56 | may leave
@@ -81,8 +58,8 @@ pub(super) fn update_in_era(
 
 // === impl Mode ===
 
+#[cfg(feature = "metrics")]
 impl Mode {
-    #[cfg(feature = "metrics")]
     pub(crate) const ALL: [Mode; 6] = [
         Mode::Closed,
         Mode::Open,
@@ -91,47 +68,25 @@ impl Mode {
         Mode::ForcedClosed,
         Mode::ObserveOnly,
     ];
-
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Mode::Closed => "closed",
-            Mode::Open => "open",
-            Mode::HalfOpen => "half_open",
-            Mode::ForcedOpen => "forced_open",
-            Mode::ForcedClosed => "forced_closed",
-            Mode::ObserveOnly => "observe_only",
-        }
-    }
-}
-
-// === impl TransitionCause ===
-
-impl TransitionCause {
-    /// The label of the cause: lower case and stable, for metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            TransitionCause::FailureRate => "failure_rate",
-            TransitionCause::SlowCallRate => "slow_call_rate",
-            TransitionCause::ConsecutiveFailures => "consecutive_failures",
-            TransitionCause::OpenTimeOver => "open_time_over",
-            TransitionCause::ProbesSucceeded => "probes_succeeded",
-            TransitionCause::ProbesFailed => "probes_failed",
-            TransitionCause::HalfOpenTimeOver => "half_open_time_over",
-            TransitionCause::ByHand => "by_hand",
-        }
-    }
 }
 
 // === impl Word ===
 
 impl Word {
     const MODE: u64 = 0b111;
-    const TIMED: u64 = 1 << 3;
-    const BEGUN: u64 = 1 << 4;
-    const MEASURED: u64 = 1 << 5;
-    const HELD: u64 = 1 << 6;
-    const DETACHED: u64 = 1 << 7;
+    /// The duration of calls is measured.
+    pub(crate) const TIMED: u64 = 1 << 3;
+    /// The breaker knows that the response of this probe has begun.
+    pub(super) const BEGUN: u64 = 1 << 4;
+    /// The token has the duration of the call instead of its start.
+    pub(crate) const MEASURED: u64 = 1 << 5;
+    /// A permit holds the token. A gate does not mark its tokens.
+    pub(crate) const HELD: u64 = 1 << 6;
+    /// The permit that holds the token may be settled in another task.
+    pub(crate) const DETACHED: u64 = 1 << 7;
     const GENERATION_SHIFT: u32 = 8;
+    /// The word of a call that was not admitted.
+    const NONE: Self = Self::new(u64::MAX, Mode::ForcedOpen, false);
 
     pub(super) const fn new(generation: u64, mode: Mode, timed: bool) -> Self {
         let timed = if timed { Self::TIMED } else { 0 };
@@ -149,46 +104,13 @@ impl Word {
         self.0 & (Self::MODE | Self::TIMED) == 0
     }
 
-    /// Returns whether the duration of calls is measured.
     #[inline]
-    pub(crate) const fn is_timed(self) -> bool {
-        self.0 & Self::TIMED != 0
+    pub(crate) const fn has(self, flag: u64) -> bool {
+        self.0 & flag != 0
     }
 
-    /// The breaker knows that the response of this probe has begun.
-    pub(super) const fn has_begun(self) -> bool {
-        self.0 & Self::BEGUN != 0
-    }
-
-    /// The token has the duration of the call instead of its start.
-    pub(crate) const fn is_measured(self) -> bool {
-        self.0 & Self::MEASURED != 0
-    }
-
-    pub(crate) const fn measured(self) -> Self {
-        Self(self.0 | Self::MEASURED)
-    }
-
-    /// A permit holds the token. A gate does not mark its tokens.
-    pub(crate) const fn is_held(self) -> bool {
-        self.0 & Self::HELD != 0
-    }
-
-    pub(crate) const fn held(self) -> Self {
-        Self(self.0 | Self::HELD)
-    }
-
-    /// The permit that holds the token may be settled in another task.
-    pub(crate) const fn is_detached(self) -> bool {
-        self.0 & Self::DETACHED != 0
-    }
-
-    pub(crate) const fn detached(self) -> Self {
-        Self(self.0 | Self::DETACHED)
-    }
-
-    pub(super) const fn begun(self) -> Self {
-        Self(self.0 | Self::BEGUN)
+    pub(crate) const fn with(self, flag: u64) -> Self {
+        Self(self.0 | flag)
     }
 
     #[inline]
@@ -206,6 +128,11 @@ impl Word {
     #[inline]
     pub(crate) const fn admits_all(self) -> bool {
         self.counts() || self.is(Mode::ForcedClosed)
+    }
+
+    /// The word for a call that was not admitted. It counts in states that count every call.
+    pub(super) const fn for_unadmitted(self) -> Self {
+        if self.counts() { self } else { Self::NONE }
     }
 
     /// The window counts every call.

@@ -124,11 +124,8 @@ impl Queue {
 
     /// The bound of this queue: `bound`, or less if too many requests arrive in that time.
     pub(crate) fn bound(&self, bound: Nanos) -> Nanos {
-        if self.rate > 0.0 {
-            bound.min((ARRIVALS / self.rate) as Nanos)
-        } else {
-            bound
-        }
+        // Without a rate, the quotient is infinite.
+        bound.min((ARRIVALS / self.rate) as Nanos)
     }
 
     fn enter(&mut self, mark: Mark, now: Nanos) {

@@ -126,6 +126,7 @@ fn differing(old: &Settings, new: &Settings) -> std::collections::BTreeSet<Strin
                     leaves(&format!("{path}.{name}"), value, found);
                 }
             }
+            Value::Null => {}
             value => drop(found.insert(path[1..].to_owned(), value)),
         }
     }

@@ -59,7 +59,7 @@ mod slot {
 
     #[inline(always)]
     pub(super) fn new(tag: u64, sample: Sample) -> u64 {
-        let class = (sample.class() as u64) << CLASS_SHIFT;
+        let class = (sample.class as u64) << CLASS_SHIFT;
         tag << tag::SHIFT | TAKEN | class | sample.took.min(TOOK)
     }
 
@@ -73,7 +73,8 @@ mod slot {
             return None;
         }
         let class = (word >> CLASS_SHIFT & 0b11) as usize;
-        Some(Sample::of_class(class, word & TOOK))
+        let took = word & TOOK;
+        Some(Sample { class, took })
     }
 }
 
@@ -128,7 +129,7 @@ impl CountWindow {
                 earlier: AtomicU64::new(0),
                 sums: AtomicU64::new(sums::fresh(0)),
             },
-            evicted: Tallies::new(),
+            evicted: Tallies::default(),
         }
     }
 
@@ -136,7 +137,7 @@ impl CountWindow {
     pub(super) fn record(&self, era: u64, sample: Sample, past: &Tallies) -> Option<Counts> {
         let tag = tag::of_era(era);
         let Some(index) = self.claim(tag) else {
-            past.add(sample.class(), 1);
+            past.add(sample.class, 1);
             return None;
         };
         let new = slot::new(tag, sample);
@@ -214,8 +215,8 @@ impl CountWindow {
     }
 
     fn evict(&self, sample: Sample) {
-        if sample.class() != 0 {
-            self.evicted.add(sample.class(), 1);
+        if sample.class != 0 {
+            self.evicted.add(sample.class, 1);
         }
     }
 
@@ -254,7 +255,7 @@ mod tests {
     /// era before must not count for it.
     #[test]
     fn sums_of_an_older_era_judge_nothing() {
-        let (window, past) = (CountWindow::new(1), Tallies::new());
+        let (window, past) = (CountWindow::new(1), Tallies::default());
         let failed = Sample::new(true, false, 0);
         assert_eq!(window.record(0, failed, &past).unwrap().failures, 1);
         // A call of era 1 has written its slot, and is interrupted.
@@ -266,7 +267,7 @@ mod tests {
     /// Half of all eras later, and when the number of claims is at its end.
     #[test]
     fn a_window_that_was_idle_or_full_counts() {
-        let (window, past) = (CountWindow::new(2), Tallies::new());
+        let (window, past) = (CountWindow::new(2), Tallies::default());
         let failed = Sample::new(true, false, 0);
         for era in [0, (1 << 21) + 1, (1 << 21) + 2] {
             assert_eq!(window.record(era, failed, &past).unwrap().failures, 1);

@@ -1,13 +1,12 @@
 //! The sample of one call, and the sums of many.
 
-use std::array;
-
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// The sample of one call: two values, so that it is passed in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sample {
-    class: u32,
+    /// The sum of `FAILED` and `SLOW`.
+    pub(super) class: usize,
     /// In microseconds; 0 if it is not measured.
     pub(super) took: u64,
 }
@@ -26,7 +25,7 @@ pub(crate) struct Counts {
 }
 
 /// The number of samples of each [`Sample::class`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(align(64))]
 pub(super) struct Tallies([AtomicU64; CLASSES]);
 
@@ -38,25 +37,14 @@ impl Sample {
     /// A success that is not timed.
     pub(crate) const SUCCESS: Self = Self::new(false, false, 0);
 
-    const FAILED: u32 = 1;
-    const SLOW: u32 = 2;
+    const FAILED: usize = 1;
+    const SLOW: usize = 2;
 
     pub(crate) const fn new(failed: bool, slow: bool, took: u64) -> Self {
         Self {
-            class: (failed as u32 * Self::FAILED) | (slow as u32 * Self::SLOW),
+            class: (failed as usize * Self::FAILED) | (slow as usize * Self::SLOW),
             took,
         }
-    }
-
-    pub(super) const fn of_class(class: usize, took: u64) -> Self {
-        Self {
-            class: class as u32,
-            took,
-        }
-    }
-
-    pub(super) const fn class(self) -> usize {
-        self.class as usize
     }
 
     pub(crate) const fn failed(self) -> bool {
@@ -71,7 +59,7 @@ impl Sample {
 // === impl Counts ===
 
 impl Counts {
-    pub(super) fn add(&mut self, sample: Sample, times: u64) {
+    pub(crate) fn add(&mut self, sample: Sample, times: u64) {
         self.calls += times;
         self.failures += u64::from(sample.failed()) * times;
         self.slow += u64::from(sample.slow()) * times;
@@ -103,17 +91,13 @@ impl Counts {
 // === impl Tallies ===
 
 impl Tallies {
-    pub(super) fn new() -> Self {
-        Self(array::from_fn(|_| AtomicU64::new(0)))
-    }
-
     pub(super) fn add(&self, class: usize, times: u64) {
         self.0[class].fetch_add(times, Ordering::Relaxed);
     }
 
     pub(super) fn add_to(&self, counts: &mut Counts) {
         for (class, tally) in self.0.iter().enumerate() {
-            counts.add(Sample::of_class(class, 0), tally.load(Ordering::Relaxed));
+            counts.add(Sample { class, took: 0 }, tally.load(Ordering::Relaxed));
         }
     }
 }

@@ -59,7 +59,7 @@ impl Window {
     fn new(calls: Calls) -> Self {
         Self {
             calls,
-            past: Tallies::new(),
+            past: Tallies::default(),
         }
     }
 
@@ -80,7 +80,7 @@ impl Window {
 
     /// Counts a call that belongs to no window, because it is of an older era.
     pub(crate) fn record_past(&self, sample: Sample) {
-        self.past.add(sample.class(), 1);
+        self.past.add(sample.class, 1);
     }
 
     /// The counts of the window.

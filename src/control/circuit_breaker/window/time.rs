@@ -1,7 +1,5 @@
 //! A window of time: the calls of the last time span, divided into slices.
 
-use std::array;
-
 use crate::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed},
@@ -30,7 +28,7 @@ pub(super) struct TimeWindow {
 }
 
 /// The counts of a slice of time, on their own cache lines, since only the newest is written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(align(64))]
 struct Bucket {
     counts: [AtomicU64; CLASSES],
@@ -108,15 +106,12 @@ impl TimeWindow {
     /// `span` in nanoseconds.
     pub(super) fn new(span: u64, slices: u32) -> Self {
         let width = span / u64::from(slices);
-        let bucket = || Bucket {
-            counts: array::from_fn(|_| AtomicU64::new(0)),
-            timed: AtomicU64::new(0),
-            took: AtomicU64::new(0),
-        };
         Self {
             width: Divisor::new(width.max(2)),
             slices: slices.into(),
-            buckets: (0..slices.next_power_of_two()).map(|_| bucket()).collect(),
+            buckets: (0..slices.next_power_of_two())
+                .map(|_| Bucket::default())
+                .collect(),
             era_shift: slices.next_power_of_two().ilog2(),
             layout: Layout::new(width),
             worst: AtomicU64::new(0),
@@ -164,7 +159,7 @@ impl TimeWindow {
     ) -> Option<Counts> {
         let slice = self.slice(era, now);
         let bucket = self.bucket(slice);
-        let class = sample.class();
+        let class = sample.class;
         if class != 0 && self.worst.load(Acquire) < slice {
             self.worst.fetch_max(slice, AcqRel);
         }
@@ -182,7 +177,7 @@ impl TimeWindow {
             bucket.counts[0].fetch_add(0, AcqRel);
         }
         let last = self.judged(slice)?;
-        Some(self.rates(last))
+        Some(self.sum(last, false))
     }
 
     /// Adds one. Returns the word before, or `None` if it is of a later slice.
@@ -200,47 +195,39 @@ impl TimeWindow {
         }
     }
 
-    /// The counts that are compared with thresholds.
-    #[cold]
-    fn rates(&self, last: u64) -> Counts {
-        let mut counts = Counts::default();
-        self.each(|class, word| {
-            if self.is_in(last, self.layout.slice(word)) {
-                counts.add(Sample::of_class(class, 0), self.layout.count(word));
-            }
-        });
-        counts
+    pub(super) fn counts(&self, era: u64, now: u64) -> Counts {
+        self.sum(self.slice(era, now), true)
     }
 
-    pub(super) fn counts(&self, era: u64, now: u64) -> Counts {
-        let last = self.slice(era, now);
-        let mut counts = self.rates(last);
+    /// The counts of the window that ends with `last`. Those of the durations are not compared with
+    /// thresholds.
+    #[cold]
+    fn sum(&self, last: u64, with_durations: bool) -> Counts {
+        self.sum_of(|slice| self.is_in(last, slice), with_durations)
+    }
+
+    /// The counts of all calls that are in a word, of any slice.
+    pub(super) fn ever(&self) -> Counts {
+        self.sum_of(|_| true, false)
+    }
+
+    fn sum_of(&self, is_wanted: impl Fn(u64) -> bool, with_durations: bool) -> Counts {
+        let mut counts = Counts::default();
         for bucket in &self.buckets {
+            for (class, word) in bucket.counts.iter().enumerate() {
+                let word = word.load(Acquire);
+                if is_wanted(self.layout.slice(word)) {
+                    counts.add(Sample { class, took: 0 }, self.layout.count(word));
+                }
+            }
             let timed = bucket.timed.load(Acquire);
             let slice = self.layout.slice(timed);
-            if self.is_in(last, slice) {
+            if with_durations && is_wanted(slice) {
                 counts.timed += self.layout.count(timed);
                 counts.took += took::sum(bucket.took.load(Relaxed), slice);
             }
         }
         counts
-    }
-
-    /// The counts of all calls that are in a word, of any slice.
-    pub(super) fn ever(&self) -> Counts {
-        let mut counts = Counts::default();
-        self.each(|class, word| {
-            counts.add(Sample::of_class(class, 0), self.layout.count(word));
-        });
-        counts
-    }
-
-    fn each(&self, mut see: impl FnMut(usize, u64)) {
-        for bucket in &self.buckets {
-            for (class, word) in bucket.counts.iter().enumerate() {
-                see(class, word.load(Acquire));
-            }
-        }
     }
 }
 
@@ -253,8 +240,8 @@ mod tests {
     /// C7: a count is never that of an older slice, however long its bucket was not written.
     #[test]
     fn c7_numbers_of_slices_do_not_come_round() {
-        let (window, past) = (TimeWindow::new(10 * MILLI, 1), Tallies::new());
-        let failed = Sample::of_class(1, 5);
+        let (window, past) = (TimeWindow::new(10 * MILLI, 1), Tallies::default());
+        let failed = Sample::new(true, false, 5);
         assert_eq!(window.record(0, 0, failed, &past).unwrap().failures, 1);
         for bits in [20, 31, 32, 36] {
             let later = (10 * MILLI) << bits;
@@ -277,8 +264,8 @@ mod tests {
     #[test]
     fn numbers_of_slices_last_for_many_eras() {
         let day = 24 * 60 * 60 * 1_000 * MILLI;
-        let (window, past) = (TimeWindow::new(day, 60), Tallies::new());
-        let failed = Sample::of_class(1, 0);
+        let (window, past) = (TimeWindow::new(day, 60), Tallies::default());
+        let failed = Sample::new(true, false, 0);
         for era in [0, 1 << 17, (1 << 25) - 1] {
             for calls in 1..3 {
                 let counts = window.record(era, 60 * day, failed, &past).unwrap();
@@ -291,8 +278,8 @@ mod tests {
     /// it.
     #[test]
     fn a_late_failure_is_judged_in_the_window_of_the_latest() {
-        let (window, past) = (TimeWindow::new(100 * MILLI, 10), Tallies::new());
-        let failed = Sample::of_class(1, 0);
+        let (window, past) = (TimeWindow::new(100 * MILLI, 10), Tallies::default());
+        let failed = Sample::new(true, false, 0);
         assert_eq!(
             window.record(0, 10 * MILLI, failed, &past).unwrap().calls,
             1

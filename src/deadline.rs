@@ -19,14 +19,13 @@ use crate::clock;
 ///
 /// async fn handler(deadline: Option<Extension<Deadline>>) -> String {
 ///     let mut outbound = http::Request::get("http://upstream/");
-///     let Some(Extension(deadline)) = deadline else {
-///         return "no deadline".to_owned();
-///     };
-///     outbound = outbound
-///         .header("grpc-timeout", deadline.to_grpc_timeout())
-///         .header("x-timeout-ms", deadline.remaining().as_millis() as u64);
+///     if let Some(Extension(deadline)) = deadline {
+///         outbound = outbound
+///             .header("grpc-timeout", deadline.to_grpc_timeout())
+///             .header("x-timeout-ms", deadline.remaining().as_millis() as u64);
+///     }
 /// #   let _ = outbound.body(()).unwrap();
-///     format!("{:?} left", deadline.remaining())
+///     format!("{:?} left", deadline.map(|Extension(deadline)| deadline.remaining()))
 /// }
 /// # let _: axum::routing::MethodRouter<()> = axum::routing::get(handler);
 /// ```

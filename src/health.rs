@@ -132,10 +132,8 @@ struct Check {
 
 /// Whether the rejections of a handle are enforced. A handle does not know the switches in front of
 /// it, but in a dry run another counter grows.
-#[derive(Default)]
 struct Enforced(Mutex<Counters>);
 
-#[derive(Default)]
 struct Counters {
     rejected: u64,
     would_reject: u64,
@@ -149,6 +147,14 @@ const STATUS: &str = "/statusz";
 // === impl Enforced ===
 
 impl Enforced {
+    const fn new(rejected: u64, would_reject: u64) -> Self {
+        Self(Mutex::new(Counters {
+            rejected,
+            would_reject,
+            is_dry_run: false,
+        }))
+    }
+
     /// Returns whether they were enforced when one of the counters last grew.
     fn update(&self, rejected: u64, would_reject: u64) -> bool {
         let mut last = lock(&self.0);
@@ -194,12 +200,13 @@ impl Health {
     }
 
     /// Makes the service not ready when this shedder has rejected requests for the time `after`,
-    /// until it has rejected none for as long. A dry run has no effect, once it has counted a
-    /// request.
+    /// until it has rejected none for as long. A dry run has no effect from the first
+    /// request that it counts.
     #[must_use]
     pub fn not_ready_while_shedding(self, lag_shed: &LagShed, after: Duration) -> Self {
         let lag_shed = lag_shed.clone();
-        let enforced = Enforced::default();
+        let now = lag_shed.snapshot();
+        let enforced = Enforced::new(now.rejected, now.would_reject);
         self.not_ready_while("shedding", after, move || {
             let now = lag_shed.snapshot();
             enforced.update(now.rejected, now.would_reject) && now.state == LagState::Shedding
@@ -210,8 +217,8 @@ impl Health {
     /// Use it for a dependency without which the service can serve no request.
     ///
     /// A breaker closes only if it is called. The time `hold` therefore begins as soon as the
-    /// breaker would admit a probe, even if no probe arrives. A dry run has no effect, once it has
-    /// counted a request.
+    /// breaker would admit a probe, even if no probe arrives. A dry run has no effect
+    /// from the first request that it counts.
     #[must_use]
     pub fn essential(self, breaker: &CircuitBreaker, hold: Duration) -> Self {
         let name = match breaker.name() {
@@ -219,7 +226,8 @@ impl Health {
             name => Cow::Owned(format!("circuit open: {name}")),
         };
         let breaker = breaker.clone();
-        let enforced = Enforced::default();
+        let now = breaker.snapshot();
+        let enforced = Enforced::new(now.rejected, now.would_reject);
         self.with_check(name, Hysteresis::new(0, nanos(hold)), move || {
             let now = breaker.snapshot();
             let is_open = matches!(

@@ -1,11 +1,11 @@
 //! The plain protocol: any `Service`, with rejections as errors.
 
-use crate::gate::guard::FutureGuard;
+use crate::gate::guard::{FutureGuard, Responder};
 use crate::gate::timer::TimerOf;
 use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InFuture;
-use crate::policy::{Choice, Needs, NeedsOf, Policy};
-use crate::protocol::{Classify, Plain, Protocol, Respond, Responder};
+use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy};
+use crate::protocol::{Classify, Plain, Protocol, Respond};
 use crate::rejection::Rejection;
 use crate::request::{PlainRequest, RequestKind, sealed};
 
@@ -63,7 +63,14 @@ where
     type Carried = ();
 
     #[inline]
-    fn reject(&self, rejection: Rejection, (): (), _: &Responder, (): ()) -> Result<Res, Err> {
+    fn reject(
+        &self,
+        rejection: Rejection,
+        (): (),
+        (): (),
+        _: &Parts<'_>,
+        _responder: &Responder,
+    ) -> Result<Res, Err> {
         Err(rejection.into())
     }
 

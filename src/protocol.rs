@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::gate::guard::{FutureGuard, Shared};
+use crate::gate::guard::{FutureGuard, Responder};
 use crate::gate::timer::{Timer, TimerOf};
 use crate::outcome::Outcome;
 use crate::policy::{Budget, Parts, Policy};
@@ -43,11 +43,6 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
 
     /// The request for the inner service. `max` is the limit for its body.
     fn pass(&self, request: Req, max: u64, kept: &Self::Kept) -> Self::Inner;
-
-    /// The properties of a request whose answer closes its HTTP/1 connection.
-    fn closing(memo: Self::Memo) -> Self::Memo {
-        memo
-    }
 
     /// Ready when the gate can answer a rejected request: reads as much as the connection needs to
     /// go on.
@@ -139,13 +134,15 @@ where
     /// The state that goes on with the response body.
     type Carried;
 
-    /// The answer to a request that is rejected.
+    /// The answer to a request that is rejected. `parts` are those of the policies before there is
+    /// a token.
     fn reject(
         &self,
         rejection: Rejection,
         memo: Self::Memo,
-        responder: &Responder,
         kept: Self::Kept,
+        parts: &Parts<'_>,
+        responder: &Responder,
     ) -> Result<Self::Response, Err>;
 
     /// Settles the token if the result has an outcome, and releases it if the request has ended.
@@ -169,21 +166,13 @@ where
 ///
 /// `In` and `Out` convert request and response bodies, and `E` classifies errors.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(
+    not(feature = "http"),
+    expect(dead_code, reason = "the feature is off")
+)]
 pub struct Http<In = Wrapped, Out = Wrapped, E = Opaque> {
-    #[cfg_attr(
-        not(feature = "http"),
-        expect(dead_code, reason = "the feature is off")
-    )]
     pub(crate) request: In,
-    #[cfg_attr(
-        not(feature = "http"),
-        expect(dead_code, reason = "the feature is off")
-    )]
     pub(crate) response: Out,
-    #[cfg_attr(
-        not(feature = "http"),
-        expect(dead_code, reason = "the feature is off")
-    )]
     pub(crate) errors: E,
 }
 
@@ -229,32 +218,6 @@ pub struct ByError<Err>(pub(crate) Arc<dyn Fn(&Err) -> Option<Outcome> + Send + 
 pub struct ByResult<Res, Err>(
     pub(crate) Arc<dyn Fn(&Result<Res, Err>) -> Option<Outcome> + Send + Sync>,
 );
-
-#[cfg(feature = "http")]
-pub(crate) use crate::http::answer::Responder;
-
-/// Without HTTP, the error is the only answer.
-#[cfg(not(feature = "http"))]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Responder;
-
-/// The default answers.
-pub(crate) fn by_default() -> Responder {
-    #[cfg(feature = "http")]
-    return Responder::default();
-    #[cfg(not(feature = "http"))]
-    Responder
-}
-
-pub(crate) fn responder<P>(shared: &Shared<P>) -> Responder {
-    #[cfg(feature = "http")]
-    return shared.responder.clone();
-    #[cfg(not(feature = "http"))]
-    {
-        let _ = shared;
-        Responder
-    }
-}
 
 // === impl KeptBody ===
 

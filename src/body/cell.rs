@@ -9,19 +9,14 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use http_body::{Frame, SizeHint};
-use tokio::time::Instant;
 
 use super::error::BodyError;
-use super::reaper::{Reap, Reaper};
+use super::reaper::{Bounds, Reap, Reaper};
 use super::watched::{LARGE, Watched};
-use crate::clock;
-use crate::cutoff::Cutoff;
 use crate::http::head::HttpRequest;
-use crate::observe::Reporter;
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::rejection::{BoxError, Rejection};
@@ -57,21 +52,6 @@ pub(super) trait RemoteBody<B>: Send + Sync {
 
     /// The connection has dropped the body.
     fn drop_body(&self);
-}
-
-/// The bounds at which a body is ended from outside.
-#[derive(Clone, Debug)]
-pub(crate) struct Bounds {
-    pub(crate) reporter: Reporter,
-    pub(crate) deadline: Option<Instant>,
-    /// The longest time in which the connection takes no frame although one is ready.
-    pub(crate) progress: Option<Duration>,
-    /// Ends the body independently of the connection.
-    pub(crate) cutoff: Option<Cutoff>,
-    /// The deadline is that of the caller.
-    pub(crate) is_callers: bool,
-    /// A gRPC body ends with trailers.
-    pub(crate) is_grpc: bool,
 }
 
 struct Cell<B: http_body::Body, P: Policy<HttpRequest>> {
@@ -173,6 +153,7 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
 
     /// Takes the live values out of the cell, drops them without the lock, and leaves the rejection
     /// for the connection. It counts the rejection with `counts`.
+    #[cold]
     fn end(
         &self,
         mut state: MutexGuard<'_, State<B, P>>,
@@ -205,32 +186,6 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
         Pin::new(&mut live.watched).expire(rejection.outcome());
         Poll::Ready(rejection)
     }
-
-    /// The cutoff of the body, if it ends bodies now.
-    fn over(&self) -> Option<&Cutoff> {
-        self.bounds
-            .cutoff
-            .as_ref()
-            .filter(|cutoff| cutoff.is_over())
-    }
-
-    /// Ends the body when it is polled, since a busy body may be polled every time the reaper scans
-    /// it.
-    #[cold]
-    fn cut_off<'a>(
-        &'a self,
-        state: MutexGuard<'a, State<B, P>>,
-        cutoff: &Cutoff,
-    ) -> MutexGuard<'a, State<B, P>>
-    where
-        B: Unpin,
-    {
-        if state.live.is_none() {
-            return state;
-        }
-        let _ = self.end(state, cutoff.end_body(), false);
-        self.lock()
-    }
 }
 
 impl<B, P> RemoteBody<B> for Cell<B, P>
@@ -241,8 +196,10 @@ where
 {
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
         let mut guard = self.lock();
-        if let Some(cutoff) = self.over() {
-            guard = self.cut_off(guard, cutoff);
+        // A busy body may be polled every time the reaper scans it.
+        if let Some(cutoff) = self.bounds.over().filter(|_| guard.live.is_some()) {
+            let _ = self.end(guard, cutoff.end_body(), false);
+            guard = self.lock();
         }
         let state = &mut *guard;
         let Some(live) = &mut state.live else {
@@ -332,19 +289,11 @@ where
         self.stamp.load(Relaxed)
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        self.bounds.deadline
+    fn bounds(&self) -> &Bounds {
+        &self.bounds
     }
 
-    fn progress(&self) -> Option<Duration> {
-        self.bounds.progress
-    }
-
-    fn is_cut_off(&self) -> bool {
-        self.over().is_some()
-    }
-
-    fn end(&self, stamp: u64, is_unread: bool) {
+    fn end(&self, stamp: u64, is_callers: bool) {
         // A body that is being polled makes progress.
         let state = match self.state.try_lock() {
             Ok(state) => state,
@@ -354,14 +303,10 @@ where
         if self.stamp.load(Relaxed) != stamp || state.live.is_none() {
             return;
         }
-        if let Some(cutoff) = self.over() {
+        if let Some(cutoff) = self.bounds.over() {
             let _ = Cell::end(self, state, cutoff.end_body(), false);
             return;
         }
-        // Neither a client that does not read nor the caller's own deadline is a failure of the
-        // service.
-        let is_late = self.bounds.deadline.is_some_and(|at| clock::now() >= at);
-        let is_callers = !is_late || is_unread || self.bounds.is_callers;
         let rejection = self.bounds.reporter.reject(Reason::Timeout);
         let rejection = rejection.with_callers_time(is_callers);
         let _ = Cell::end(self, state, rejection, true);

@@ -1,7 +1,6 @@
 //! The error of a body.
 
 use std::error::Error;
-use std::fmt;
 
 use crate::rejection::{BoxError, Rejection};
 
@@ -10,13 +9,13 @@ use crate::rejection::{BoxError, Rejection};
 ///
 /// There is one error, however many layers of this crate a body passes through.
 /// [`source`](Error::source) is the error of the inner body, or the [`Rejection`].
-#[derive(thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct BodyError {
     cause: Cause,
 }
 
-#[derive(thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 enum Cause {
     #[error("the body ended with an error")]
     Inner(#[source] BoxError),
@@ -58,22 +57,5 @@ impl BodyError {
             Cause::Ended(_) => None,
             Cause::Inner(error) => Some(error),
         }
-    }
-}
-
-impl fmt::Debug for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_tuple("BodyError");
-        match &self.cause {
-            Cause::Inner(error) => debug.field(error),
-            Cause::Ended(rejection) => debug.field(rejection),
-        };
-        debug.finish()
-    }
-}
-
-impl fmt::Debug for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }

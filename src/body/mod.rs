@@ -15,10 +15,10 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-pub(crate) use self::cell::Bounds;
 use self::cell::Remote;
 pub(crate) use self::clock::BodyClock;
 pub use self::error::BodyError;
+pub(crate) use self::reaper::Bounds;
 pub(crate) use self::watched::{Carried, LARGE, Watched};
 use crate::http::head::HttpRequest;
 use crate::outcome::Outcome;
@@ -52,7 +52,6 @@ pin_project! {
         Passing { #[pin] watched: Watched<B, P> },
         Remote { remote: Remote<B> },
         Answer { bytes: Bytes },
-        Over,
     }
 }
 
@@ -89,12 +88,8 @@ impl<B, P: Policy<HttpRequest>> Body<B, P> {
     }
 
     pub(crate) fn answer(bytes: Bytes) -> Self {
-        Self::of(Source::Answer { bytes })
-    }
-
-    fn of(source: Source<B, P>) -> Self {
         Self {
-            source,
+            source: Source::Answer { bytes },
             clock: ClockOf::<P>::default(),
         }
     }
@@ -103,7 +98,7 @@ impl<B, P: Policy<HttpRequest>> Body<B, P> {
 /// An empty body that is at its end.
 impl<B, P: Policy<HttpRequest>> Default for Body<B, P> {
     fn default() -> Self {
-        Self::of(Source::Over)
+        Self::answer(Bytes::new())
     }
 }
 
@@ -149,12 +144,7 @@ where
         let polled = match this.source.as_mut().project() {
             SourceProj::Passing { watched } => watched.poll_frame(cx, true),
             SourceProj::Remote { remote } => remote.cell.poll_frame(cx),
-            SourceProj::Answer { bytes } => {
-                let bytes = std::mem::take(bytes);
-                this.source.set(Source::Over);
-                return Poll::Ready(data(bytes));
-            }
-            SourceProj::Over => return Poll::Ready(None),
+            SourceProj::Answer { bytes } => return Poll::Ready(data(std::mem::take(bytes))),
         };
         if const { NeedsOf::<P, HttpRequest>::ENDING } {
             let clock = <NeedsOf<P, HttpRequest> as Needs>::Ending::get(this.clock);
@@ -178,7 +168,6 @@ where
             Source::Passing { watched } => watched.size_hint(),
             Source::Remote { remote } => remote.cell.size_hint(),
             Source::Answer { bytes } => SizeHint::with_exact(bytes.len() as u64),
-            Source::Over => SizeHint::with_exact(0),
         }
     }
 }
@@ -234,7 +223,6 @@ impl<B, P: Policy<HttpRequest>> Source<B, P> {
             Source::Passing { watched } => watched.is_end_stream(),
             Source::Remote { remote } => remote.cell.is_end_stream(),
             Source::Answer { bytes } => bytes.is_empty(),
-            Source::Over => true,
         }
     }
 
@@ -256,9 +244,10 @@ impl<B, P: Policy<HttpRequest>> Source<B, P> {
                 rejection
             }
             SourceProj::Remote { remote } => ready!(remote.cell.expire(rejection, cx)),
-            _ => rejection,
+            SourceProj::Answer { .. } => rejection,
         };
-        self.set(Source::Over);
+        let bytes = Bytes::new();
+        self.set(Source::Answer { bytes });
         Poll::Ready(last_frame(rejection, clock.is_grpc()))
     }
 }
@@ -269,7 +258,6 @@ impl<B, P: Policy<HttpRequest>> fmt::Debug for Body<B, P> {
             Source::Passing { .. } => "Passing",
             Source::Remote { .. } => "Remote",
             Source::Answer { .. } => "Answer",
-            Source::Over => "Over",
         };
         f.debug_struct("Body")
             .field("source", &source)

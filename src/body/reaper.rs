@@ -6,7 +6,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
@@ -15,6 +14,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::cutoff::Cutoff;
+use crate::observe::Reporter;
 use crate::sync::lock;
 use crate::unwind;
 
@@ -33,22 +34,31 @@ pub(super) trait Reap: Send + Sync {
     /// Changes with each poll; odd while the body has no frame ready.
     fn stamp(&self) -> u64;
 
-    fn deadline(&self) -> Option<Instant>;
+    fn bounds(&self) -> &Bounds;
 
-    fn progress(&self) -> Option<Duration>;
+    /// Ends the body, if its stamp is still this one. `is_callers` if the caller caused it.
+    fn end(&self, stamp: u64, is_callers: bool);
+}
 
-    /// Returns whether the drain of the cell ends it now.
-    fn is_cut_off(&self) -> bool;
-
-    /// Ends the body, if its stamp is still this one. `is_unread` if a frame is ready, or may be,
-    /// and the connection did not ask for it for [`UNREAD`].
-    fn end(&self, stamp: u64, is_unread: bool);
+/// The bounds at which a body is ended from outside.
+#[derive(Clone, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) reporter: Reporter,
+    pub(crate) deadline: Option<Instant>,
+    /// The longest time in which the connection takes no frame although one is ready.
+    pub(crate) progress: Option<Duration>,
+    /// Ends the body independently of the connection.
+    pub(crate) cutoff: Option<Cutoff>,
+    /// The deadline is that of the caller.
+    pub(crate) is_callers: bool,
+    /// A gRPC body ends with trailers.
+    pub(crate) is_grpc: bool,
 }
 
 /// The cells of one runtime.
 pub(super) struct Reaper {
     cells: Mutex<Cells>,
-    is_awake: AtomicBool,
+    /// The first cell is here.
     wake: Notify,
 }
 
@@ -56,7 +66,6 @@ pub(super) struct Reaper {
 struct Cells {
     slots: Vec<Option<Seen>>,
     free: Vec<usize>,
-    has_ended: bool,
 }
 
 /// A cell, and its state at the last scan.
@@ -66,15 +75,21 @@ struct Seen {
     since: Instant,
 }
 
-/// Ends with its runtime.
-struct Task(Arc<Reaper>);
-
 thread_local! {
     /// The reaper of the runtime that this thread used last.
     static HERE: RefCell<Option<(Id, Weak<Reaper>)>> = const { RefCell::new(None) };
 }
 
 static ALL: LazyLock<Mutex<HashMap<Id, Weak<Reaper>>>> = LazyLock::new(Mutex::default);
+
+// === impl Bounds ===
+
+impl Bounds {
+    /// The cutoff of the body, if it ends bodies now.
+    pub(super) fn over(&self) -> Option<&Cutoff> {
+        self.cutoff.as_ref().filter(|cutoff| cutoff.is_over())
+    }
+}
 
 // === impl Reaper ===
 
@@ -108,11 +123,10 @@ impl Reaper {
         }
         let reaper = Arc::new(Self {
             cells: Mutex::default(),
-            is_awake: AtomicBool::new(true),
             wake: Notify::new(),
         });
         all.insert(runtime.id(), Arc::downgrade(&reaper));
-        runtime.spawn(Task(reaper.clone()).run());
+        runtime.spawn(reaper.clone().run());
         reaper
     }
 
@@ -128,9 +142,7 @@ impl Reaper {
             since: clock::now(),
         };
         let mut cells = self.cells();
-        if cells.has_ended {
-            return usize::MAX;
-        }
+        let is_first = cells.slots.len() == cells.free.len();
         let key = cells.free.pop().unwrap_or(cells.slots.len());
         if key == cells.slots.len() {
             cells.slots.push(Some(seen));
@@ -138,8 +150,7 @@ impl Reaper {
             cells.slots[key] = Some(seen);
         }
         drop(cells);
-        if !self.is_awake.load(SeqCst) {
-            self.is_awake.store(true, SeqCst);
+        if is_first {
             self.wake.notify_one();
         }
         key
@@ -169,52 +180,32 @@ impl Reaper {
                 seen.since = now;
             }
             let unread = now.saturating_duration_since(seen.since);
-            let is_late = seen.cell.deadline().is_some_and(|deadline| now >= deadline);
-            let is_stuck = seen
-                .cell
-                .progress()
-                .is_some_and(|progress| unread >= progress);
-            if is_late || is_stuck || seen.cell.is_cut_off() {
-                over.push((seen.cell.clone(), stamp, unread >= UNREAD));
+            let bounds = seen.cell.bounds();
+            let is_late = bounds.deadline.is_some_and(|deadline| now >= deadline);
+            let is_stuck = bounds.progress.is_some_and(|progress| unread >= progress);
+            if is_late || is_stuck || bounds.over().is_some() {
+                // Neither a client that does not read nor the caller's own deadline is a failure of
+                // the service. A frame is ready, or may be, if the body was not polled.
+                let is_callers = !is_late || unread >= UNREAD || bounds.is_callers;
+                over.push((seen.cell.clone(), stamp, is_callers));
             }
         }
         any
     }
-}
 
-// === impl Task ===
-
-impl Task {
-    async fn run(self) {
+    /// Ends with its runtime.
+    async fn run(self: Arc<Self>) {
         let mut over = Vec::new();
         loop {
             clock::sleep(PERIOD).await;
-            let mut any = self.0.scan(&mut over);
-            if !any {
-                // A cell that registers now finds the flag, or this scan finds the cell.
-                self.0.is_awake.store(false, SeqCst);
-                any = self.0.scan(&mut over);
-                if any {
-                    self.0.is_awake.store(true, SeqCst);
-                }
-            }
-            for (cell, stamp, is_unread) in over.drain(..) {
+            let any = self.scan(&mut over);
+            for (cell, stamp, is_callers) in over.drain(..) {
                 // A body that panics when it is dropped must not prevent the end of the others.
-                unwind::without_panics(move || cell.end(stamp, is_unread));
+                unwind::without_panics(move || cell.end(stamp, is_callers));
             }
             if !any {
-                self.0.wake.notified().await;
+                self.wake.notified().await;
             }
         }
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        let mut cells = self.0.cells();
-        cells.has_ended = true;
-        let slots = std::mem::take(&mut cells.slots);
-        drop(cells);
-        drop(slots);
     }
 }

@@ -316,11 +316,11 @@ fn judge<P: Policy<HttpRequest>>(
     trailers: Option<&HeaderMap>,
 ) -> Outcome {
     if const { NeedsOf::<P, HttpRequest>::ISOLATION } {
-        let judged = panic::catch_unwind(AssertUnwindSafe(|| at_end.outcome(trailers)));
+        let judged = panic::catch_unwind(AssertUnwindSafe(|| (at_end.classify)(trailers)));
         return judged.unwrap_or_else(|payload| guard.caught(payload));
     }
     guard.set_running(true);
-    let outcome = at_end.outcome(trailers);
+    let outcome = (at_end.classify)(trailers);
     guard.set_running(false);
     outcome
 }

@@ -127,7 +127,8 @@
 //!   failure of the service, and waits for the rest of the body when the call ends with a timeout.
 //! - The caller's own deadline (`grpc-timeout`) was the shorter one. That includes an error at this
 //!   time, and a response head with `DEADLINE_EXCEEDED` shortly before it. In trailers, that status
-//!   is a failure, unless the deadline [includes the body](crate::TimeoutLayer::including_body).
+//!   is a failure, unless a layer with
+//!   [`including_body`](crate::TimeoutLayer::including_body) has ended the stream at this time.
 //! - A gRPC service answers `INTERNAL` because it could not decode the request. The specification
 //!   has no code for that, so the breaker compares the message with those of tonic 0.14. It also
 //!   ignores a handler that returns the same message.

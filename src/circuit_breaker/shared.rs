@@ -247,7 +247,9 @@ impl Shared {
 
     /// Records the outcome of a call that the breaker did not admit.
     pub(super) fn record_unadmitted(&self, outcome: Outcome, took: Option<u64>) {
-        self.record(self.breaker.word_for_unadmitted(self), outcome, took);
+        let word = self.breaker.word_for_unadmitted(self);
+        self.record(word, outcome, took);
+        self.report();
     }
 
     /// Records the outcome of a call. `took` is `None` if its duration was not measured.
@@ -278,10 +280,12 @@ impl Shared {
     fn count(&self, admitted: Word, sample: Sample, outcome: Outcome, took: Option<u64>) {
         let reached = self.breaker.record(admitted, sample, self);
         self.reporter.circuit_outcome(outcome, took);
-        if reached.is_any() {
-            self.reporter.circuit_reached(reached);
+        if let Some(reached) = reached {
+            if reached.is_any() {
+                self.reporter.circuit_reached(reached);
+            }
+            self.report();
         }
-        self.report();
     }
 
     #[cold]

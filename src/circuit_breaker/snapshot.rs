@@ -1,4 +1,4 @@
-//! The state of a breaker as values: states, transitions and snapshots.
+//! The state of a breaker at one moment.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -37,8 +37,8 @@ pub struct CircuitBreakerSnapshot {
     /// The share of slow calls in the window, `0.0..=1.0`; `None` below the minimum number of
     /// calls.
     pub slow_call_rate: Option<f64>,
-    /// The mean duration of the measured calls in the window, or of those on which the breaker
-    /// opened. Calls are measured if there is a slow-call threshold.
+    /// The mean duration of the measured ones of these calls. Calls are measured if there is a
+    /// slow-call threshold.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::optional"))]
     pub mean_duration: Option<Duration>,
     /// The number of calls rejected so far.

@@ -150,7 +150,7 @@
 //! # Exempt requests
 //!
 //! The drain neither counts nor rejects a request that is exempt from the stack, for example a
-//! health check. The response of its service gets no `connection: close`.
+//! health check. The drain adds no `connection: close` to its response.
 //!
 //! # Cost
 //!

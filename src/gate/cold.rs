@@ -9,14 +9,14 @@ use std::task::{Context, Poll, ready};
 use tower_service::Service;
 
 use super::future::{End, OVER, State, StateProj, report};
-use super::guard::{Guard, Shared};
+use super::guard::{Guard, Responder, Shared};
 use super::polls;
 use super::timer::TimerOf;
 use super::{GateFuture, Payload};
 use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InFuture;
 use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy, Wait};
-use crate::protocol::{KeptBody, Protocol, Respond, by_default, responder};
+use crate::protocol::{KeptBody, Protocol, Respond};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
@@ -179,18 +179,17 @@ where
         if let End::Late = end {
             _listening = Some(Listening::new(report::<P, X::Kind>(this.guard)));
         }
-        if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(this.guard) {
-            // Without isolation, a panic below is one of the call.
-            guard.set_running(true);
-        }
         // The inner future releases what it holds before the answer is made.
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| this.state.set(State::Done)));
-        let guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);
+        let mut guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);
         if let Err(payload) = dropped {
-            match (&end, &guard) {
-                (End::Panicked(_), _) => unwind::discard(payload),
-                (_, Some(guard)) => _ = guard.caught(payload),
-                (_, None) => panic::resume_unwind(payload),
+            let is_isolated = |guard: &Guard<_, _>| guard.parts().isolation.is_some();
+            if let End::Panicked(_) = end {
+                unwind::discard(payload);
+            } else if let Some(guard) = guard.as_ref().filter(|guard| is_isolated(guard)) {
+                guard.caught(payload);
+            } else {
+                caught(guard.take(), payload); // it unwinds
             }
         }
         let rejection = match (end, guard) {
@@ -266,23 +265,20 @@ where
         let rejection = rejection.take().expect(OVER);
         let (protocol, memo) = (this.protocol, *this.memo);
         let kept = std::mem::take(this.kept);
-        let responder = responder(shared);
-        let closes = const { NeedsOf::<P, X::Kind>::ENDING }
-            && shared.policy.parts(None).closes_connections();
-        let memo = if closes { X::closing(memo) } else { memo };
-        let isolation = if const { NeedsOf::<P, X::Kind>::ISOLATION } {
-            shared.policy.parts(None).isolation
+        let parts = if const { NeedsOf::<P, X::Kind>::ENDING || NeedsOf::<P, X::Kind>::ISOLATION } {
+            shared.policy.parts(None)
         } else {
-            None
+            Parts::default()
         };
-        let Some(isolation) = isolation else {
-            return protocol.reject(rejection, memo, &responder, kept);
+        let Some(isolation) = parts.isolation else {
+            return protocol.reject(rejection, memo, kept, &parts, &shared.responder);
         };
-        let (again, default) = (rejection.clone(), by_default());
-        let reject = || protocol.reject(rejection, memo, &responder, kept);
+        let again = rejection.clone();
+        let reject = || protocol.reject(rejection, memo, kept, &parts, &shared.responder);
         panic::catch_unwind(AssertUnwindSafe(reject)).unwrap_or_else(|payload| {
             isolation.caught(payload);
-            protocol.reject(again, memo, &default, X::Kept::default())
+            let kept = X::Kept::default();
+            protocol.reject(again, memo, kept, &parts, &Responder::default())
         })
     }
 }

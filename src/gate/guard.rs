@@ -8,7 +8,9 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 #[cfg(feature = "http")]
-use crate::http::{answer::Responder, classify::Classifier, head::ResponseHeadMut};
+pub(crate) use crate::http::answer::Responder;
+#[cfg(feature = "http")]
+use crate::http::{classify::Classifier, head::ResponseHeadMut};
 use crate::observe::Reporter;
 use crate::outcome::{Completion, Outcome};
 use crate::panic_report::{PanicReport, RequestSummary, message};
@@ -22,13 +24,16 @@ use crate::request::{RequestKind, Target};
 use crate::unwind;
 use crate::upload::{self, Report};
 
+/// Without HTTP, the error is the only answer.
+#[cfg(not(feature = "http"))]
+pub(crate) type Responder = ();
+
 /// The state that all clones of a gate share, behind one reference count.
 #[derive(Clone)]
 pub(crate) struct Shared<P> {
     pub(crate) policy: P,
     /// Counts the admitted requests.
     pub(crate) reporter: Reporter,
-    #[cfg(feature = "http")]
     pub(crate) responder: Responder,
     #[cfg(feature = "http")]
     pub(crate) classifier: Option<Classifier>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tower_layer::Layer;
 
 use super::Gate;
-use super::guard::Shared;
+use super::guard::{Responder, Shared};
 #[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
 use crate::http::tower_http::ResponseClassifier;
 use crate::observe::Reporter;
@@ -58,8 +58,7 @@ impl<P> GateLayer<P> {
             shared: Arc::new(Shared {
                 policy,
                 reporter,
-                #[cfg(feature = "http")]
-                responder: http::Responder::default(),
+                responder: Responder::default(),
                 #[cfg(feature = "http")]
                 classifier: None,
             }),
@@ -116,7 +115,6 @@ impl<P, X> GateLayer<P, X> {
             shared: Arc::new(Shared {
                 policy: map(shared.policy),
                 reporter: shared.reporter,
-                #[cfg(feature = "http")]
                 responder: shared.responder,
                 #[cfg(feature = "http")]
                 classifier: shared.classifier,

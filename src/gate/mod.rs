@@ -78,15 +78,6 @@ pub struct Gate<S, P, X = Http> {
 
 type Payload = Box<dyn Any + Send>;
 
-/// The reason why a request does not go directly to the inner service.
-enum Early<T, W> {
-    Reject(Rejection),
-    Wait(W),
-    /// The request is admitted, but its size may be above the limit, its deadline is set at once,
-    /// or its wait for the first poll counts.
-    Start(Option<T>),
-}
-
 // === impl Gate ===
 
 impl<S, P, X> Gate<S, P, X> {
@@ -177,7 +168,7 @@ where
         let token = match admission {
             Admission::Admit(token) => Some(token),
             Admission::Bypass => None,
-            Admission::Wait(wait) => return self.call_early(request, Early::Wait(wait)),
+            Admission::Wait(wait) => return self.call_early(request, Err(wait)),
             Admission::Reject(rejection) => {
                 shared.reporter.arrived(&|| shared.policy.register());
                 X::with_head(&request, memo, |head| {
@@ -188,7 +179,7 @@ where
         };
         let counts = const { !NeedsOf::<P, X::Kind>::ISOLATION };
         if counts && polls::counts::<P, X::Kind>() {
-            return self.call_early(request, Early::Start(token));
+            return self.call_early(request, Ok(token));
         }
         // Nothing panics from here to the guard.
         let parts = match &token {
@@ -198,7 +189,7 @@ where
         if const { NeedsOf::<P, X::Kind>::DEADLINE }
             && parts.deadline.is_some_and(timer::is_set_early)
         {
-            return self.call_early(request, Early::Start(token));
+            return self.call_early(request, Ok(token));
         }
         #[cfg(not(feature = "http"))]
         let max = u64::MAX;
@@ -208,7 +199,7 @@ where
         if const { NeedsOf::<P, X::Kind>::LIMIT } {
             if let Some((bounds, most)) = parts.limit {
                 if !bounds.fits(length, most) {
-                    return self.call_early(request, Early::Start(token));
+                    return self.call_early(request, Ok(token));
                 }
                 max = most;
             }
@@ -292,20 +283,16 @@ where
 }
 
 impl<S, P, X> Gate<S, P, X> {
-    /// Rejects a request that the inner service has not got. It is inline if the rest of the body
-    /// is not read.
+    /// Rejects a request that the inner service has not got.
     #[inline(always)]
-    fn reject<Req>(&mut self, request: Req, rejection: Rejection) -> GateFuture<S, Req, P, X>
+    fn reject<Req>(&self, request: Req, rejection: Rejection) -> GateFuture<S, Req, P, X>
     where
         X: Protocol<Req, P>,
         S: Service<X::Inner>,
         P: Policy<X::Kind>,
-        P::Wait: WaitWith<S>,
     {
-        if const { NeedsOf::<P, X::Kind>::LIMIT } {
-            return self.call_early(request, Early::Reject(rejection));
-        }
-        let (memo, kept) = (X::inspect(&request), X::Kept::default());
+        let memo = X::inspect(&request);
+        let kept = X::Kept::unread(request);
         GateFuture::rejected(&self.shared, &self.protocol, rejection, memo, kept)
     }
 
@@ -340,13 +327,15 @@ impl<S, P, X> Gate<S, P, X> {
         parts.caught(payload)
     }
 
-    /// It takes the whole request, so that the hot path need not have it in memory.
+    /// Calls the inner service if the request may be too large, if its deadline is set at once, or
+    /// if its time until the first poll counts. If `admitted` is a wait, the request is queued
+    /// first. It takes the whole request, so that the hot path need not have it in memory.
     #[cold]
     #[inline(never)]
     fn call_early<Req>(
         &mut self,
         mut request: Req,
-        early: Early<P::Token, P::Wait>,
+        admitted: Result<Option<P::Token>, P::Wait>,
     ) -> GateFuture<S, Req, P, X>
     where
         X: Protocol<Req, P>,
@@ -354,61 +343,52 @@ impl<S, P, X> Gate<S, P, X> {
         P: Policy<X::Kind>,
         P::Wait: WaitWith<S>,
     {
-        let memo = X::inspect(&request);
         let (inner, shared, protocol) = (&mut self.inner, &self.shared, &self.protocol);
-        match early {
-            Early::Reject(rejection) => {
-                let kept = X::Kept::unread(request);
-                GateFuture::rejected(shared, protocol, rejection, memo, kept)
+        let (token, wait) = match admitted {
+            Ok(token) => (token, None),
+            Err(mut wait) => (wait.take_earlier(), Some(wait)),
+        };
+        let mut guard = token.map(|token| Guard::running(shared.clone(), token));
+        let memo = X::inspect(&request);
+        let timer = match &guard {
+            Some(guard) => timer::<Req, P, X>(&guard.parts(), &mut request),
+            None => TimerOf::<P, X::Kind>::default(),
+        };
+        let Some(wait) = wait else {
+            if const { !cold::starts::<P, X::Kind>() } {
+                unreachable!("such a gate calls the inner service directly");
             }
-            Early::Wait(mut wait) => {
-                let earlier = wait.take_earlier();
-                let mut guard = earlier.map(|token| Guard::running(shared.clone(), token));
-                shared.reporter.arrived(&|| shared.policy.register());
-                let timer = match &guard {
-                    Some(guard) => timer::<Req, P, X>(&guard.parts(), &mut request),
-                    None => TimerOf::<P, X::Kind>::default(),
-                };
-                // It clones the inner service.
-                let take = AssertUnwindSafe(|| P::Wait::take(inner));
-                let service = match panic::catch_unwind(take) {
-                    Ok(service) => service,
-                    Err(payload) => {
-                        let rejection = cold::caught(guard, payload);
-                        let kept = X::Kept::unread(request);
-                        return GateFuture::rejected(shared, protocol, rejection, memo, kept);
-                    }
-                };
-                let parked = Parked {
-                    wait,
-                    call: Some((service, request)),
-                    shared: shared.clone(),
-                };
-                if let Some(guard) = &mut guard {
-                    guard.set_running(false);
-                }
-                let guard = guard.map(InFuture::<NeedsOf<P, X::Kind>>::some);
-                GateFuture {
-                    state: State::Queued {
-                        queued: P::Wait::queue(parked),
-                    },
-                    guard: guard.unwrap_or_default(),
-                    timer,
-                    memo,
-                    kept: X::Kept::default(),
-                    polls: PollsOf::<P, X::Kind>::default(),
-                    protocol: protocol.clone(),
-                }
+            return GateFuture::start(inner, protocol, shared, request, guard, timer, memo);
+        };
+        shared.reporter.arrived(&|| shared.policy.register());
+        // It clones the inner service.
+        let take = AssertUnwindSafe(|| P::Wait::take(inner));
+        let service = match panic::catch_unwind(take) {
+            Ok(service) => service,
+            Err(payload) => {
+                let rejection = cold::caught(guard, payload);
+                return self.reject(request, rejection);
             }
-            Early::Start(_) if const { !cold::starts::<P, X::Kind>() } => unreachable!(),
-            Early::Start(token) => {
-                let guard = token.map(|token| Guard::running(shared.clone(), token));
-                let timer = match &guard {
-                    Some(guard) => timer::<Req, P, X>(&guard.parts(), &mut request),
-                    None => TimerOf::<P, X::Kind>::default(),
-                };
-                GateFuture::start(inner, protocol, shared, request, guard, timer, memo)
-            }
+        };
+        let parked = Parked {
+            wait,
+            call: Some((service, request)),
+            shared: shared.clone(),
+        };
+        if let Some(guard) = &mut guard {
+            guard.set_running(false);
+        }
+        let guard = guard.map(InFuture::<NeedsOf<P, X::Kind>>::some);
+        GateFuture {
+            state: State::Queued {
+                queued: P::Wait::queue(parked),
+            },
+            guard: guard.unwrap_or_default(),
+            timer,
+            memo,
+            kept: X::Kept::default(),
+            polls: PollsOf::<P, X::Kind>::default(),
+            protocol: protocol.clone(),
         }
     }
 }

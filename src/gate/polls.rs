@@ -15,6 +15,7 @@ pub(super) type PollsOf<P, R> = <<NeedsOf<P, R> as Needs>::Polls as Choice>::May
 
 /// One poll of the inner future. It ends when this is dropped, so that the response is not moved
 /// for it. The clock is read only while a lag shedder watches.
+#[derive(Default)]
 pub(super) struct Polling {
     begun: Option<MeasuredPoll>,
     is_first: bool,
@@ -49,23 +50,15 @@ pub(super) fn begin<P: Policy<R>, R: RequestKind>() -> PollsOf<P, R> {
 impl Polling {
     #[inline(always)]
     pub(super) fn begin<P: Policy<R>, R: RequestKind>(unpolled: &mut PollsOf<P, R>) -> Self {
+        let mut this = Self::default();
         if const { NeedsOf::<P, R>::POLLS } {
-            let is_first = <NeedsOf<P, R> as Needs>::Polls::get(unpolled).is_some();
-            if is_first {
+            this.is_first = <NeedsOf<P, R> as Needs>::Polls::get(unpolled).is_some();
+            if this.is_first {
                 *unpolled = PollsOf::<P, R>::default();
             }
-            Self {
-                begun: MeasuredPoll::begin(),
-                is_first,
-                pends: false,
-            }
-        } else {
-            Self {
-                begun: None,
-                is_first: false,
-                pends: false,
-            }
+            this.begun = MeasuredPoll::begin();
         }
+        this
     }
 
     /// The inner future is pending.

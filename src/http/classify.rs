@@ -13,7 +13,7 @@ pub(crate) type Classifier = Arc<dyn Fn(&mut ResponseHeadMut<'_>) -> Verdict + S
 /// Classifies a response at the end of its body. It is boxed, so that it is one word in a body,
 /// which rarely has one.
 pub(crate) struct AtEnd {
-    classify: ByTrailers,
+    pub(crate) classify: ByTrailers,
     /// The bytes that are left of the length that an HTTP/1 response declares; `u64::MAX` if it
     /// declares none.
     pub(crate) left: u64,
@@ -31,26 +31,9 @@ pub(crate) enum Verdict {
         not(any(feature = "tower-http", feature = "tower-http-07")),
         expect(dead_code, reason = "the feature is off")
     )]
-    AtEnd(Box<AtEnd>),
+    AtEnd(ByTrailers),
     /// The default of the protocol.
     Default,
-}
-
-// === impl AtEnd ===
-
-impl From<ByTrailers> for AtEnd {
-    fn from(classify: ByTrailers) -> Self {
-        Self {
-            classify,
-            left: u64::MAX,
-        }
-    }
-}
-
-impl AtEnd {
-    pub(crate) fn outcome(self, trailers: Option<&HeaderMap>) -> Outcome {
-        (self.classify)(trailers)
-    }
 }
 
 pub(crate) fn by_head<O: Into<Option<Outcome>>>(

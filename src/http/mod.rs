@@ -16,7 +16,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use self::answer::decimal;
 pub use self::answer::{Responder, WireProtocol};
 pub use self::bodies::{CarriedBody, Endings, RequestBodies, ResponseBodies};
-use self::classify::Verdict;
+use self::classify::{AtEnd, Verdict};
 pub(crate) use self::classify::{Classifier, by_head};
 pub use self::head::{HttpRequest, RequestHead, ResponseHead, ResponseHeadMut};
 pub use self::memo::Memo;
@@ -27,7 +27,7 @@ use crate::gate::timer::{Timer, TimerOf};
 use crate::outcome::{Completion, Outcome};
 pub use crate::panic_report::RequestSummary;
 use crate::policy::needs::{InBody, InFuture};
-use crate::policy::{Budget, Choice, Needs, NeedsOf, Policy};
+use crate::policy::{Budget, Choice, Needs, NeedsOf, Parts, Policy};
 use crate::protocol::{Classify, Http, KeptBody, Protocol, Respond};
 use crate::raise;
 use crate::rejection::Rejection;
@@ -77,10 +77,6 @@ where
     #[inline(always)]
     fn pass(&self, request: Request<B>, max: u64, kept: &In::Kept) -> Self::Inner {
         self.request.pass(request, max, kept)
-    }
-
-    fn closing(memo: Memo) -> Memo {
-        memo.with(Memo::CLOSES)
     }
 
     fn poll_rest(
@@ -141,8 +137,9 @@ where
         &self,
         rejection: Rejection,
         memo: Memo,
-        responder: &Responder,
         kept: In::Kept,
+        parts: &Parts<'_>,
+        responder: &Responder,
     ) -> Result<Self::Response, Err> {
         let mut response = responder.respond(&rejection, memo.wire());
         response.extensions_mut().insert(rejection);
@@ -154,7 +151,8 @@ where
                 .insert(header::CONTENT_LENGTH, decimal(length));
             response.body_mut().clear();
         }
-        if memo.has(Memo::CLOSES) && !memo.is_http2() {
+        let is_draining = parts.cutoff.is_some_and(Cutoff::closes);
+        if (is_draining || memo.has(Memo::CLOSES)) && !memo.is_http2() {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
@@ -180,7 +178,7 @@ where
             && held.parts().has_callers_deadline()
         {
             let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
-            blame_caller(result, timer.as_deref());
+            honours_deadline(result, timer.as_deref());
         }
         let goes_on = if let Ok(response) = result {
             let goes_on = head_is_here(response, memo, held, &mut carried);
@@ -252,8 +250,9 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
                     outcome => outcome,
                 });
             }
-            Verdict::AtEnd(mut at_end) => {
-                at_end.left = promised(response, memo);
+            Verdict::AtEnd(classify) => {
+                let left = promised(response, memo);
+                let at_end = Box::new(AtEnd { classify, left });
                 carried.carried.at_end = <NeedsOf<P, HttpRequest> as Needs>::Settle::some(at_end);
             }
             Verdict::Default => {}
@@ -302,12 +301,12 @@ fn is_late<B>(response: &Response<B>) -> bool {
     response.status() == StatusCode::GATEWAY_TIMEOUT || grpc::is_late(response.headers())
 }
 
-/// Reports that the caller caused a timeout, since its deadline is over, or nearly so: a service
-/// that honours it answers shortly before the gate would, and tonic's channel returns an error at
-/// the same time.
+/// Reports that the caller caused a timeout, if its deadline is over, or nearly so: a service that
+/// honours it answers shortly before the gate would, and tonic's channel returns an error at the
+/// same time.
 #[cold]
 #[inline(never)]
-fn blame_caller<B, Err>(result: &Result<Response<B>, Err>, timer: Option<&Timer>) {
+fn honours_deadline<B, Err>(result: &Result<Response<B>, Err>, timer: Option<&Timer>) {
     /// Tokio rounds both timers up to a millisecond.
     const TICK: u64 = 1_000_000;
     let Some(timer) = timer else { return };
@@ -316,7 +315,7 @@ fn blame_caller<B, Err>(result: &Result<Response<B>, Err>, timer: Option<&Timer>
         Err(_) => timer.is_nearly_due(TICK),
     };
     if is_callers {
-        upload::blame_caller();
+        upload::blame_caller_if_late();
     }
 }
 
@@ -349,7 +348,7 @@ fn verdict<B, P: Policy<HttpRequest>>(
     if let Some(classifier) = &guard.shared().classifier {
         match classifier(&mut ResponseHeadMut::new(response)) {
             Verdict::Default => {}
-            Verdict::AtEnd(at_end) if is_over => return Verdict::Now(at_end.outcome(None)),
+            Verdict::AtEnd(classify) if is_over => return Verdict::Now(classify(None)),
             verdict => return verdict,
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::{Request, Response};
 
 use self::sealed::Judge;
-use super::classify::{AtEnd, ByTrailers, Classifier, Verdict};
+use super::classify::{ByTrailers, Classifier, Verdict};
 use crate::outcome::Outcome;
 use crate::rejection::Rejection;
 
@@ -93,7 +93,7 @@ pub(crate) fn by_classifier<const MINOR: u8>(classifier: impl Judge<MINOR>) -> C
         // The classifier needs a response: it gets one without a body.
         match head.with_response(|response| classifier.judge(response)) {
             Ok(outcome) => Verdict::Now(outcome),
-            Err(by_trailers) => Verdict::AtEnd(Box::new(AtEnd::from(by_trailers))),
+            Err(by_trailers) => Verdict::AtEnd(by_trailers),
         }
     })
 }

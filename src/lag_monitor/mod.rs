@@ -67,7 +67,6 @@ use tokio::runtime::Handle;
 use self::watch::Watch;
 use crate::sync::lock;
 
-pub use self::probe::LagMonitorSnapshot;
 pub(crate) use self::probe::{Follow, Probe};
 pub(crate) use self::sampler::probe;
 pub(crate) use self::stamp::is_watched;
@@ -79,6 +78,26 @@ pub(crate) use self::worker::{MeasuredPoll, Unpolled, Worker};
 #[derive(Clone)]
 pub struct LagMonitor {
     probe: Arc<Probe>,
+}
+
+/// The state of a [`LagMonitor`] at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct LagMonitorSnapshot {
+    /// The current lag.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
+    pub lag: Duration,
+    /// The longest lag so far.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
+    pub peak: Duration,
+    /// The number of finished probes.
+    pub probes: u64,
+    /// Whether the host rather than the service was short of CPU in the last second; see
+    /// [`LagReport::host_is_short`].
+    pub host_is_short: bool,
+    /// Whether the runtime has ended.
+    pub is_closed: bool,
 }
 
 // === impl LagMonitor ===
@@ -129,10 +148,13 @@ impl LagMonitor {
 
     /// The lag and the counters.
     pub fn snapshot(&self) -> LagMonitorSnapshot {
+        let seen = *lock(&self.probe.seen);
         LagMonitorSnapshot {
             lag: self.probe.lag(),
+            peak: seen.peak,
+            probes: seen.probes,
+            host_is_short: seen.host_is_short,
             is_closed: self.probe.is_closed(),
-            ..lock(&self.probe.seen).clone()
         }
     }
 }

@@ -32,8 +32,7 @@ pub(crate) struct Probe {
     followers: Mutex<Vec<Weak<dyn Follow>>>,
     /// Hooks stay until the runtime ends, even if all handles are dropped.
     hooks: Mutex<Vec<(Arc<Watch>, Arc<Self>)>>,
-    /// The results of all readings so far. The rest of a snapshot is read with it.
-    pub(super) seen: Mutex<LagMonitorSnapshot>,
+    pub(super) seen: Mutex<Seen>,
     pub(crate) reporter: Reporter,
     /// A shedder is armed.
     pub(crate) is_armed: AtomicBool,
@@ -67,24 +66,12 @@ pub(super) struct Thread {
     squares: AtomicU64,
 }
 
-/// The state of a [`LagMonitor`](crate::LagMonitor) at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct LagMonitorSnapshot {
-    /// The current lag.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
-    pub lag: Duration,
-    /// The longest lag so far.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
-    pub peak: Duration,
-    /// The number of finished probes.
-    pub probes: u64,
-    /// Whether the host rather than the service was short of CPU in the last second; see
-    /// [`LagReport::host_is_short`](super::LagReport::host_is_short).
-    pub host_is_short: bool,
-    /// Whether the runtime has ended.
-    pub is_closed: bool,
+/// The results of all readings so far.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Seen {
+    pub(super) peak: Duration,
+    pub(super) probes: u64,
+    pub(super) host_is_short: bool,
 }
 
 /// Gets the readings of a runtime, on the sampler's thread.
@@ -349,6 +336,7 @@ impl Drop for Probe {
     /// The last handle is dropped: the resident task finds no probe, and ends.
     fn drop(&mut self) {
         self.wake();
+        unwind::without_panics(|| self.show(Duration::ZERO));
     }
 }
 

@@ -50,14 +50,15 @@ struct Runtimes {
 /// The probe of a runtime. The first call starts the probe, and the thread if necessary.
 pub(crate) fn probe(of: &runtime::Handle) -> Arc<Probe> {
     let mut runtimes = lock(&RUNTIMES);
-    let mut live = runtimes.probes.iter().filter_map(Weak::upgrade);
-    let known = live.find(|probe| probe.runtime == of.id() && !probe.is_closed());
-    drop(live);
-    let probe = known.unwrap_or_else(|| {
+    // They are dropped without the lock, since the last handle of a probe calls the recorder.
+    let live: Vec<_> = runtimes.probes.iter().filter_map(Weak::upgrade).collect();
+    let of_runtime = |probe: &&Arc<Probe>| probe.runtime == of.id() && !probe.is_closed();
+    let probe = live.iter().find(of_runtime).cloned().unwrap_or_else(|| {
         let probe = Probe::spawn(of);
         runtimes.probes.push(Arc::downgrade(&probe));
         probe
     });
+    let mut error = None;
     if runtimes.is_running {
         ADDED.notify_one();
     } else {
@@ -65,10 +66,11 @@ pub(crate) fn probe(of: &runtime::Handle) -> Arc<Probe> {
             .name("seawall-lag".to_owned())
             .spawn(run);
         runtimes.is_running = thread.is_ok();
-        drop(runtimes);
-        if let Err(error) = thread {
-            observe::sampler_failed(&error.to_string());
-        }
+        error = thread.err();
+    }
+    drop(runtimes);
+    if let Some(error) = error {
+        observe::sampler_failed(&error.to_string());
     }
     probe
 }

@@ -214,6 +214,7 @@ impl Shared {
         });
         let follower: Weak<Binding> = Arc::downgrade(&binding);
         if !binding.probe.follow(follower) {
+            drop(bound); // the end of a probe calls the recorder
             return None;
         }
         self.name(&binding.probe);

@@ -83,18 +83,6 @@ impl Parts<'_> {
         self.deadline.is_some_and(|budget| budget.time.is_callers())
     }
 
-    /// A drain has begun: each answer closes its HTTP/1 connection.
-    #[cfg_attr(
-        not(feature = "http"),
-        expect(clippy::unused_self, reason = "the feature is off")
-    )]
-    pub(crate) fn closes_connections(&self) -> bool {
-        #[cfg(feature = "http")]
-        return self.cutoff.is_some_and(Cutoff::closes);
-        #[cfg(not(feature = "http"))]
-        false
-    }
-
     /// The parts of both.
     #[inline(always)]
     pub(crate) fn or(self, other: Self) -> Self {

@@ -136,13 +136,6 @@ macro_rules! parts {
     }};
 }
 
-/// No token of a member.
-macro_rules! none {
-    ($member:ident) => {
-        None
-    };
-}
-
 /// `$first` … never wait; `$last` may.
 macro_rules! policies {
     ($(($first:ident $n:tt))+; $last:ident $m:tt) => {
@@ -250,7 +243,7 @@ macro_rules! policies {
                 cx: &mut Context<'_>,
             ) -> Poll<Result<Self::Token, Rejection>> {
                 let waited = ready!(self.project().wait.poll_token(cx));
-                Poll::Ready(waited.map(|token| ($(none!($first),)+ Some(token))))
+                Poll::Ready(waited.map(|token| ($(None::<$first::Token>,)+ Some(token))))
             }
 
             fn take_earlier(&mut self) -> Option<Self::Token> {

@@ -106,6 +106,8 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
         Ok((request, kept, granted))
     }
 
+    #[cold]
+    #[inline(never)]
     fn unread(request: Request<B>) -> Self {
         if request.body().is_end_stream() {
             Kept::Read

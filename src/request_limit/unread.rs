@@ -124,7 +124,7 @@ impl<B: Body + Unpin> Future for Unread<B> {
 impl<B> Drop for Unread<B> {
     fn drop(&mut self) {
         if self.is_awaited {
-            upload::wait_for_caller();
+            upload::blame_caller_if_late();
         }
     }
 }

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use self::report::has_listener;
 pub(crate) use self::report::{
-    Listening, Report, blame_caller, discard, is_discarded, reported, wait_for_caller,
+    Listening, Report, blame_caller, blame_caller_if_late, discard, is_discarded, reported,
 };
 pub use self::served::Scope;
 pub(crate) use self::served::{

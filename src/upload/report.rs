@@ -70,9 +70,9 @@ pub(crate) fn blame_caller() {
     report(Report(Report::BLAMED | Report::PRESENT));
 }
 
-/// Reports that an answer that is dropped has waited for the caller to send the rest of its body.
+/// Reports that the caller caused a timeout that ends in this poll.
 #[cold]
-pub(crate) fn wait_for_caller() {
+pub(crate) fn blame_caller_if_late() {
     report(Report(Report::BLAMED_IF_LATE | Report::PRESENT));
 }
 

@@ -84,12 +84,12 @@ use crate::control::circuit_breaker::word::Mode;
 use crate::observe::Reporter;
 use crate::sync::{AfterChange, lock};
 
+type Replaced<K> = (Arc<K>, CircuitBreaker, CircuitBreakerSettings);
 type Hook<K> = Arc<dyn Fn(&K, &Transition) + Send + Sync>;
 type Hooks<K> = Arc<Mutex<Vec<Hook<K>>>>;
 
 /// One [`CircuitBreaker`] per key, all with the same settings. A cheap `Clone`: all clones are the
 /// same family.
-#[derive(Clone)]
 pub struct CircuitBreakers<K> {
     family: Arc<Family<K>>,
 }
@@ -99,6 +99,8 @@ struct Family<K> {
     /// Those of the next breaker. No breaker, key or function of the user is made or dropped under
     /// its lock.
     settings: Current<CircuitBreakerSettings>,
+    /// What a change has replaced, until it is dropped without a lock.
+    replaced: Mutex<Vec<Replaced<K>>>,
     /// The number of changes, and the state that was last forced on all breakers, or closed.
     forced: Mutex<(u64, Mode)>,
     forcing: AfterChange,
@@ -108,6 +110,14 @@ struct Family<K> {
 }
 
 // === impl CircuitBreakers ===
+
+impl<K> Clone for CircuitBreakers<K> {
+    fn clone(&self) -> Self {
+        Self {
+            family: self.family.clone(),
+        }
+    }
+}
 
 impl<K> CircuitBreakers<K>
 where
@@ -131,6 +141,7 @@ where
                     .eviction_policy(EvictionPolicy::lru())
                     .build(),
                 settings: Current::new(settings.breaker),
+                replaced: Mutex::default(),
                 forced: Mutex::default(),
                 forcing: AfterChange::new(),
                 hooks: Hooks::default(),
@@ -323,13 +334,18 @@ where
         }
     }
 
-    fn publish(&self, _: &CircuitBreakerSettings) {
+    fn publish(&self, settings: &CircuitBreakerSettings) {
         lock(&self.family.forced).0 += 1;
+        let mut replaced = lock(&self.family.replaced);
+        for (key, breaker) in &self.family.breakers {
+            let before = breaker.replace(&mut settings.clone());
+            replaced.push((key, breaker, before));
+        }
     }
 
-    fn replaced(&self) {
-        for (_, breaker) in &self.family.breakers {
-            drop(breaker.replace(&mut self.settings()));
+    fn follow_up(&self) {
+        let replaced = std::mem::take(&mut *lock(&self.family.replaced));
+        for (_, breaker, _) in &replaced {
             breaker.follow_up();
         }
     }

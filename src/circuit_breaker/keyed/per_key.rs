@@ -25,7 +25,6 @@ pub struct KeyedToken {
 }
 
 /// The policy of [`CircuitBreakers`], with a closure that returns the key of a request.
-#[derive(Clone)]
 pub struct PerKey<K, F> {
     pub(super) breakers: CircuitBreakers<K>,
     pub(super) key: F,
@@ -43,6 +42,15 @@ impl<K, F> CircuitBreakersLayer<K, F> {
 }
 
 // === impl PerKey ===
+
+impl<K, F: Clone> Clone for PerKey<K, F> {
+    fn clone(&self) -> Self {
+        Self {
+            breakers: self.breakers.clone(),
+            key: self.key.clone(),
+        }
+    }
+}
 
 impl<K, F> PerKey<K, F> {
     /// The breakers.

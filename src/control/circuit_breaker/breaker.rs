@@ -292,21 +292,26 @@ impl Breaker {
 impl Breaker {
     /// Records the outcome of a call that was admitted with this word. It reads the time for a
     /// window of time, and if the state may change. Returns the thresholds that the outcome
-    /// reached.
+    /// reached; `None` if it cannot change the state.
     #[inline]
-    pub(crate) fn record(&self, admitted: Word, sample: Sample, times: &impl Times) -> Reached {
+    pub(crate) fn record(
+        &self,
+        admitted: Word,
+        sample: Sample,
+        times: &impl Times,
+    ) -> Option<Reached> {
         let word = self.word();
         let is_plain = word == admitted && word.is_plain();
         if !is_plain && (!word.counts() || word.generation() != admitted.generation()) {
             self.record_elsewhere(admitted, sample, times);
-            return Reached::default();
+            return Some(Reached::default());
         }
         let consecutive = self.count_consecutive(word, sample.failed());
         let counts = self.window.record(word.era(), || times.now(), sample);
         if counts.is_none() && consecutive == 0 && word.is(Mode::Closed) {
-            return Reached::default();
+            return None;
         }
-        self.judge(word, counts, consecutive, times)
+        Some(self.judge(word, counts, consecutive, times))
     }
 
     /// Records the outcome of a probe, or of a call that belongs to no window.
@@ -361,8 +366,14 @@ impl Breaker {
         times: &impl Times,
     ) -> Reached {
         let is_closed = word.is(Mode::Closed);
-        // The window has only fast successes, or the sample is too late for it.
-        let counts = counts.unwrap_or_default();
+        let counts = match counts {
+            Some(counts) => counts,
+            // The window has only fast successes, or the sample is too late for it.
+            None if is_closed || self.reached.load(Ordering::Relaxed) as u32 == 0 => {
+                Counts::default()
+            }
+            None => self.window.counts(word.era(), times.now()),
+        };
         let reached = self.rules().reached(&counts, consecutive);
         if !is_closed {
             return self.observe(word, reached);

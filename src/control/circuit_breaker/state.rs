@@ -34,7 +34,7 @@ pub(crate) struct Circuit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rejected {
     pub(crate) by: Mode,
-    /// The nanoseconds until it ends by itself, at the latest.
+    /// The nanoseconds until it ends by itself, at the latest; over 500 years if it does not.
     pub(crate) ends_in: u64,
 }
 

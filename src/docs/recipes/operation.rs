@@ -31,8 +31,8 @@
 //!   layer is off, and [`Stack::apply`](crate::stack::Stack::apply) returns an error.
 //! - **To decide at start**, use an `Option`: `GateLayer::from_policy(None::<MyPolicy>)` has no
 //!   policy.
-//! - **A snapshot shows the state of a handle**, in a dry run too: a breaker is open, and a shedder
-//!   sheds, although all requests are admitted.
+//! - **A snapshot shows the decisions of a handle**, in a dry run too: a breaker may be open, and a
+//!   shedder may shed, although all requests are admitted.
 //! - **To watch a dry run**, read `seawall_requests_would_reject_total`, or `would_reject` in a
 //!   snapshot.
 //!

@@ -546,6 +546,21 @@ mod plain {
     }
 }
 
+/// A gate uses one request limit: the first of the tuple that admits the request.
+#[tokio::test(start_paused = true)]
+async fn the_first_of_two_request_limits_applies() {
+    let switch = Switch::default();
+    let first = Switched::new(RequestLimit::from(5), switch.clone());
+    let policies = (first, RequestLimit::from(1), Recorder::new());
+    let layer = GateLayer::from_policy(policies);
+    for (mode, status) in [(Mode::Enforce, 204), (Mode::Off, 413)] {
+        switch.set(mode);
+        let request = post(Script::data(&["abc"]).exact(3));
+        let response = layer.layer(Ends(WithoutBody)).call(request).await.unwrap();
+        assert_eq!(response.status(), status, "{mode}");
+    }
+}
+
 /// A dry run of a tuple turns those members off that have none; the others decide and count.
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_of_a_tuple_counts() {

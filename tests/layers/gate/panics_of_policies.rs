@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use seawall::policy::{Admission, Mode, NoWait, Policy, RequestKind, Switch, WaitFor};
+use seawall::policy::{Admission, Mode, NoWait, Policy, RequestKind, Switch, Switched, WaitFor};
 use seawall::{
     CatchPanic, CatchPanicLayer, Completion, ConcurrencyLimit, ConcurrencyLimitSettings, GateLayer,
     Outcome, Reason, Rejection, RequestBody, RequestLimit, Timeout, TimeoutLayer,
@@ -524,17 +524,76 @@ async fn a_panic_of_a_handler_that_is_dropped_is_answered() {
 /// Without isolation, the panic unwinds, and the policies see it.
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_a_handler_that_is_dropped_is_one_of_the_call() {
+    let off = Switch::new(Mode::Off);
+    for has_isolation in [false, true] {
+        let (recorder, time) = (Recorder::new(), Duration::from_secs(1));
+        let policies = (recorder.clone(), Timeout::from(time));
+        let handler = service_fn(move |_: Request<Script>| PanicsOnDrop {
+            panics_before: false,
+        });
+        let unwinds = if has_isolation {
+            let isolation = Switched::new(CatchPanic::new(), off.clone());
+            let layer = GateLayer::from_policy((isolation, policies));
+            unwinds_at(layer.layer(handler).call(get()), 2 * time).await
+        } else {
+            let layer = GateLayer::from_policy(policies);
+            unwinds_at(layer.layer(handler).call(get()), 2 * time).await
+        };
+        assert!(unwinds);
+        assert_eq!(
+            ended(&recorder),
+            ends(Outcome::Panicked, Completion::Panicked)
+        );
+    }
+}
+
+/// Returns whether the call is pending until a time, and unwinds then.
+async fn unwinds_at(call: impl Future, time: Duration) -> bool {
+    let mut call = spawn(call);
+    assert!(call.poll().is_pending());
+    tokio::time::advance(time).await;
+    catch_unwind(AssertUnwindSafe(|| call.poll().is_ready())).is_err()
+}
+
+/// A policy whose `clone` panics.
+struct ClonePanics(Recorder);
+
+impl Clone for ClonePanics {
+    fn clone(&self) -> Self {
+        unwind()
+    }
+}
+
+impl Policy<seawall::HttpRequest> for ClonePanics {
+    type Token = Record;
+    type Wait = NoWait<Record>;
+
+    fn admit(&self, head: &seawall::RequestHead<'_>) -> Admission<Record, NoWait<Record>> {
+        Policy::<seawall::HttpRequest>::admit(&self.0, head)
+    }
+
+    fn settle(&self, token: &mut Record, outcome: Outcome) {
+        Policy::<seawall::HttpRequest>::settle(&self.0, token, outcome);
+    }
+
+    fn release(&self, token: &mut Record, completion: Completion) {
+        Policy::<seawall::HttpRequest>::release(&self.0, token, completion);
+    }
+}
+
+/// A tuple clones its policies when a request is queued.
+#[tokio::test(start_paused = true)]
+async fn a_policy_whose_clone_panics_keeps_no_token() {
+    let settings = ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(1));
+    let limit = ConcurrencyLimit::new(settings).unwrap();
+    let _permit = limit.try_acquire().unwrap();
     let recorder = Recorder::new();
-    let policies = (recorder.clone(), Timeout::from(Duration::from_secs(1)));
-    let handler = service_fn(move |_: Request<Script>| PanicsOnDrop {
-        panics_before: false,
-    });
-    let mut service = GateLayer::from_policy(policies).layer(handler);
-    let mut call = tokio_test::task::spawn(service.call(get()));
-    tokio_test::assert_pending!(call.poll());
-    tokio::time::advance(Duration::from_secs(2)).await;
-    assert!(catch_unwind(AssertUnwindSafe(|| call.poll().is_ready())).is_err());
-    drop(call);
+    let policies = (CatchPanic::new(), ClonePanics(recorder.clone()), limit);
+    let layer = GateLayer::from_policy(policies);
+    let mut service = layer.layer(service_fn(async |_: Request<Script>| {
+        Ok::<_, Infallible>(ok(Script::default()))
+    }));
+    assert_eq!(service.call(get()).await.unwrap().status(), 500);
     assert_eq!(
         ended(&recorder),
         ends(Outcome::Panicked, Completion::Panicked)

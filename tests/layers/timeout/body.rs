@@ -268,6 +268,37 @@ async fn an_answer_shortly_before_the_caller_s_deadline_does_not_speak_against_t
     }
 }
 
+/// The handler calls a dependency with a deadline of its own, which is no excuse for the handler.
+#[tokio::test(start_paused = true)]
+async fn the_deadline_of_a_call_does_not_excuse_the_handler() {
+    for hangs in [false, true] {
+        let handler = service_fn(move |_: Request<Script>| async move {
+            let dependency = service_fn(|_: Request<Script>| async {
+                sleep(9 * TENTH).await;
+                let mut response = ok(Script::default().knowing_its_end());
+                let headers = response.headers_mut();
+                headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+                headers.insert("grpc-status", HeaderValue::from_static("4"));
+                Ok::<_, Infallible>(response)
+            });
+            let mut client = TimeoutLayer::new(2 * SECOND).layer(dependency);
+            client.call(asking("1S")).await.unwrap();
+            if hangs {
+                sleep(60 * SECOND).await;
+            }
+            let mut response = ok(Script::default());
+            *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+            Ok::<_, Infallible>(response)
+        });
+        let breaker = seawall::CircuitBreaker::default();
+        let policies = (breaker.clone(), Timeout::from(5 * SECOND));
+        let mut service = GateLayer::from_policy(policies).layer(handler);
+        let response = service.call(get()).await.unwrap();
+        assert_eq!(response.status(), if hangs { 504 } else { 500 });
+        assert_eq!(breaker.snapshot().totals.failures, 1);
+    }
+}
+
 /// Tonic's channel has a timer of its own for the caller's deadline, and returns an error.
 #[tokio::test(start_paused = true)]
 async fn an_error_at_the_caller_s_deadline_does_not_speak_against_the_service() {

@@ -220,9 +220,12 @@ impl TimeWindow {
                     counts.add(Sample { class, took: 0 }, self.layout.count(word));
                 }
             }
+            if !with_durations {
+                continue;
+            }
             let timed = bucket.timed.load(Acquire);
             let slice = self.layout.slice(timed);
-            if with_durations && is_wanted(slice) {
+            if is_wanted(slice) {
                 counts.timed += self.layout.count(timed);
                 counts.took += took::sum(bucket.took.load(Relaxed), slice);
             }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tower_service::Service;
 
-use super::future::{End, OVER, State, StateProj, report};
+use super::future::{End, OVER, State, StateProj, Waits, report};
 use super::guard::{Guard, Responder, Shared};
 use super::polls;
 use super::timer::TimerOf;
@@ -98,7 +98,8 @@ where
         let StateProj::Queued { queued } = this.state.project() else {
             unreachable!("the caller has looked");
         };
-        let parked = P::Wait::queued(queued).project();
+        let parked = Waits::<Req, P, X>::get(queued).expect("it waits");
+        let parked = parked.as_mut().project();
         let (shared, memo) = (parked.shared.clone(), *this.memo);
         if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(this.guard) {
             guard.set_running(true);
@@ -168,7 +169,10 @@ where
         let shared = match InFuture::<NeedsOf<P, X::Kind>>::get(this.guard) {
             Some(guard) => guard.shared().clone(),
             None => match this.state.as_mut().project() {
-                StateProj::Queued { queued } => P::Wait::queued(queued).shared.clone(),
+                StateProj::Queued { queued } => {
+                    let parked = Waits::<Req, P, X>::get(queued).expect("it waits");
+                    parked.shared.clone()
+                }
                 _ => match end {
                     End::Panicked(payload) => panic::resume_unwind(payload),
                     _ => unreachable!("what is limited or timed has a guard"),

@@ -83,9 +83,13 @@ fn drop_early<S, Req, P, X>(
 }
 
 /// A request in a queue, or nothing.
-type QueuedOf<S, Req, P, X> = <<P as Policy<<X as Protocol<Req, P>>::Kind>>::Wait as Wait>::Queued<
-    Parked<S, Req, P, <P as Policy<<X as Protocol<Req, P>>::Kind>>::Wait>,
+type QueuedOf<S, Req, P, X> = <Waits<Req, P, X> as Choice>::Maybe<
+    Pin<Box<Parked<S, Req, P, <P as Policy<<X as Protocol<Req, P>>::Kind>>::Wait>>>,
 >;
+
+/// Whether a request may be in a queue.
+pub(super) type Waits<Req, P, X> =
+    <<P as Policy<<X as Protocol<Req, P>>::Kind>>::Wait as Wait>::Waits;
 
 pin_project! {
     #[doc(hidden)]
@@ -279,7 +283,7 @@ where
                     return Poll::Ready(self.answer());
                 }
                 StateProj::Queued { .. } => {
-                    if const { P::Wait::NEVER } {
+                    if const { !Waits::<Req, P, X>::IS } {
                         unreachable!("it never waits");
                     }
                     ready!(self.as_mut().poll_queued(cx));

@@ -101,7 +101,7 @@ where
     S: Service<<X as Protocol<Req, P>>::Inner>,
     X: Protocol<Req, P> + Respond<Req, S::Response, S::Error, P>,
     P: Policy<<X as Protocol<Req, P>>::Kind>,
-    P::Wait: WaitWith<S>,
+    P::Wait: Wait<Waits: WaitWith<S>>,
 {
     type Response = <X as Respond<Req, S::Response, S::Error, P>>::Response;
     type Error = S::Error;
@@ -341,7 +341,7 @@ impl<S, P, X> Gate<S, P, X> {
         X: Protocol<Req, P>,
         S: Service<X::Inner>,
         P: Policy<X::Kind>,
-        P::Wait: WaitWith<S>,
+        P::Wait: Wait<Waits: WaitWith<S>>,
     {
         let (inner, shared, protocol) = (&mut self.inner, &self.shared, &self.protocol);
         let (token, wait) = match admitted {
@@ -362,7 +362,7 @@ impl<S, P, X> Gate<S, P, X> {
         };
         shared.reporter.arrived(&|| shared.policy.register());
         // It clones the inner service.
-        let take = AssertUnwindSafe(|| P::Wait::take(inner));
+        let take = AssertUnwindSafe(|| <P::Wait as Wait>::Waits::take_ready(inner));
         let service = match panic::catch_unwind(take) {
             Ok(service) => service,
             Err(payload) => {
@@ -381,7 +381,8 @@ impl<S, P, X> Gate<S, P, X> {
         let guard = guard.map(InFuture::<NeedsOf<P, X::Kind>>::some);
         GateFuture {
             state: State::Queued {
-                queued: P::Wait::queue(parked),
+                // It is boxed, so that the future of a request that does not wait is not as large.
+                queued: <P::Wait as Wait>::Waits::some(Box::pin(parked)),
             },
             guard: guard.unwrap_or_default(),
             timer,

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 
 use super::needs::Needs;
-use super::{Admission, Expiry, NeedsOf, NeverWaits, Parts, Permit, Policy, Wait, WaitWith};
+use super::{Admission, Expiry, NeedsOf, NeverWaits, Parts, Permit, Policy, Wait};
 #[cfg(feature = "http")]
 use crate::http::head::ResponseHeadMut;
 use crate::outcome::{Completion, Outcome};
@@ -234,9 +234,7 @@ macro_rules! policies {
         {
             type Token = ($(Option<$first::Token>,)+ Option<T>);
             type Needs = needs!($($first::Wait,)+ W);
-            type Queued<Q> = W::Queued<Q>;
-
-            const NEVER: bool = W::NEVER;
+            type Waits = W::Waits;
 
             fn poll_token(
                 self: Pin<&mut Self>,
@@ -262,25 +260,6 @@ macro_rules! policies {
             fn give_up(self) -> Rejection {
                 drop(($(self.earlier.$n.map(Permit::into_ignored),)+));
                 self.wait.give_up()
-            }
-
-            fn queue<Q>(value: Q) -> W::Queued<Q> {
-                W::queue(value)
-            }
-
-            fn queued<Q>(queued: &mut W::Queued<Q>) -> Pin<&mut Q> {
-                W::queued(queued)
-            }
-        }
-
-        impl<S, R, $($first,)+ W> WaitWith<S> for Beside<($(Option<Permit<$first, R>>,)+), W>
-        where
-            R: RequestKind,
-            $($first: Policy<R>,)+
-            W: WaitWith<S>,
-        {
-            fn take(service: &mut S) -> S {
-                W::take(service)
             }
         }
     };

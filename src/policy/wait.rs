@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::needs::{Everything, Needs};
+use super::needs::{Choice, Everything, Needs, No, Yes};
 use crate::rejection::Rejection;
 use crate::request::sealed;
 
@@ -44,13 +44,9 @@ pub trait Wait: sealed::Sealed {
     #[doc(hidden)]
     type Needs: Needs;
 
-    /// A queued request: a box, or nothing.
+    /// Whether a request may wait.
     #[doc(hidden)]
-    type Queued<Q>;
-
-    /// The wait has no values, so that the gate need not compile the code for it.
-    #[doc(hidden)]
-    const NEVER: bool = false;
+    type Waits: Choice;
 
     #[doc(hidden)]
     fn poll_token(
@@ -73,23 +69,17 @@ pub trait Wait: sealed::Sealed {
     /// Stops the wait. The rejection is that of a request that cannot wait.
     #[doc(hidden)]
     fn give_up(self) -> Rejection;
-
-    #[doc(hidden)]
-    fn queue<Q>(value: Q) -> Self::Queued<Q>;
-
-    #[doc(hidden)]
-    fn queued<Q>(queued: &mut Self::Queued<Q>) -> Pin<&mut Q>;
 }
 
-/// The wait for a service `S`. Only a policy that waits needs `S: Clone`.
+/// Whether a request may wait, with a service `S`. Only a policy that waits needs `S: Clone`.
 #[diagnostic::on_unimplemented(
     message = "a policy that may wait needs a service that is `Clone`",
     note = "the instance that was polled ready waits with the request, and a clone replaces it"
 )]
-pub trait WaitWith<S>: Wait {
+pub trait WaitWith<S>: Choice {
     /// Takes the service that was polled ready, and leaves a clone.
     #[doc(hidden)]
-    fn take(service: &mut S) -> S;
+    fn take_ready(service: &mut S) -> S;
 }
 
 /// A policy that never waits, and so may be anywhere in a tuple.
@@ -98,9 +88,24 @@ pub trait WaitWith<S>: Wait {
     label = "this policy may wait",
     note = "for two policies that wait, nest two layers"
 )]
-pub trait NeverWaits: Wait<Queued<()> = Infallible> {}
+pub trait NeverWaits: Wait<Waits = No> {}
 
-impl<W: Wait<Queued<()> = Infallible>> NeverWaits for W {}
+impl<W: Wait<Waits = No>> NeverWaits for W {}
+
+// === impl WaitWith ===
+
+impl<S> WaitWith<S> for No {
+    fn take_ready(_: &mut S) -> S {
+        unreachable!("no request waits")
+    }
+}
+
+impl<S: Clone> WaitWith<S> for Yes {
+    fn take_ready(service: &mut S) -> S {
+        let clone = service.clone();
+        std::mem::replace(service, clone)
+    }
+}
 
 // === impl NoWait ===
 
@@ -109,9 +114,7 @@ impl<T, N> sealed::Sealed for NoWait<T, N> {}
 impl<T, N: Needs> Wait for NoWait<T, N> {
     type Token = T;
     type Needs = N;
-    type Queued<Q> = Infallible;
-
-    const NEVER: bool = true;
+    type Waits = No;
 
     fn poll_token(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<T, Rejection>> {
         match self.0 {}
@@ -119,20 +122,6 @@ impl<T, N: Needs> Wait for NoWait<T, N> {
 
     fn give_up(self) -> Rejection {
         match self.0 {}
-    }
-
-    fn queue<Q>(_: Q) -> Infallible {
-        unreachable!("it never waits")
-    }
-
-    fn queued<Q>(queued: &mut Infallible) -> Pin<&mut Q> {
-        match *queued {}
-    }
-}
-
-impl<S, T, N: Needs> WaitWith<S> for NoWait<T, N> {
-    fn take(_: &mut S) -> S {
-        unreachable!("it never waits")
     }
 }
 
@@ -173,7 +162,7 @@ where
 {
     type Token = T;
     type Needs = N;
-    type Queued<Q> = Pin<Box<Q>>;
+    type Waits = Yes;
 
     fn poll_token(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Rejection>> {
         self.poll(cx)
@@ -181,27 +170,6 @@ where
 
     fn give_up(self) -> Rejection {
         self.instead
-    }
-
-    fn queue<Q>(value: Q) -> Pin<Box<Q>> {
-        // It is boxed, so that the future of a request that does not wait is not as large.
-        Box::pin(value)
-    }
-
-    fn queued<Q>(queued: &mut Pin<Box<Q>>) -> Pin<&mut Q> {
-        queued.as_mut()
-    }
-}
-
-impl<S, F, T, N> WaitWith<S> for WaitFor<F, N>
-where
-    S: Clone,
-    F: Future<Output = Result<T, Rejection>>,
-    N: Needs,
-{
-    fn take(service: &mut S) -> S {
-        let clone = service.clone();
-        std::mem::replace(service, clone)
     }
 }
 

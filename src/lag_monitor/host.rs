@@ -11,7 +11,6 @@ use std::fs;
 use std::time::Duration;
 
 /// Compares the pressure with the CPU time of this process, once a second.
-#[derive(Debug)]
 pub(super) struct Host {
     cores: f64,
     read_at: Duration,
@@ -20,7 +19,7 @@ pub(super) struct Host {
 }
 
 /// Sums since the start of the host and of this process.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy)]
 struct Usage {
     stalled: Duration,
     ran: Duration,

@@ -143,7 +143,7 @@ impl LagMonitor {
     /// measures and delays all monitors, so it must not block. A panic of the hook is reported as a
     /// failed measurement, and the hook stays.
     pub fn on_lag(&self, threshold: Duration, hook: impl Fn(&LagReport) + Send + Sync + 'static) {
-        self.probe.add_hook(Watch::new(threshold, hook));
+        self.probe.add_hook(Watch::new(threshold, Box::new(hook)));
     }
 
     /// The lag and the counters.

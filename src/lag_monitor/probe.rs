@@ -72,6 +72,8 @@ pub(super) struct Seen {
     pub(super) peak: Duration,
     pub(super) probes: u64,
     pub(super) host_is_short: bool,
+    /// There was a reading before.
+    is_read: bool,
 }
 
 /// Gets the readings of a runtime, on the sampler's thread.
@@ -222,12 +224,16 @@ impl Probe {
         seen.peak = seen.peak.max(lag);
         seen.probes += u64::from(found.is_some());
         seen.host_is_short = host_is_short;
+        let is_read = mem::replace(&mut seen.is_read, true);
         drop(seen);
-        self.show(lag);
-        if let Some(found) = found {
-            let series = table::LAG_PROBE.at(usize::from(host_is_short));
-            self.reporter
-                .write(series, Write::Record(found.as_secs_f64()));
+        // The first reading may come before the probe has its name, which the series would not get.
+        if is_read {
+            self.show(lag);
+            if let Some(found) = found {
+                let series = table::LAG_PROBE.at(usize::from(host_is_short));
+                let found = Write::Record(found.as_secs_f64());
+                self.reporter.write(series, found);
+            }
         }
         let hooks = lock(&self.hooks).clone();
         for (hook, _) in hooks {
@@ -300,12 +306,7 @@ impl Probe {
 
     /// One poll of the resident task.
     fn polled(&self, waker: &Waker) {
-        let mut known = lock(&self.waker);
-        match &mut *known {
-            Some(known) => known.clone_from(waker),
-            None => *known = Some(waker.clone()),
-        }
-        drop(known);
+        *lock(&self.waker) = Some(waker.clone());
         let now = nanos(clock::monotonic());
         let goes_on = self.change(|readings| {
             readings.on_polled(now, self.gap(now), self.is_armed.load(Relaxed));

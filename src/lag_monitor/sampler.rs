@@ -2,7 +2,7 @@
 //!
 //! It keeps neither a runtime nor a handle alive, and is parked while there is no probe.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -59,15 +59,12 @@ pub(crate) fn probe(of: &runtime::Handle) -> Arc<Probe> {
         probe
     });
     let mut error = None;
-    if runtimes.is_running {
-        ADDED.notify_one();
-    } else {
-        let thread = thread::Builder::new()
-            .name("seawall-lag".to_owned())
-            .spawn(run);
-        runtimes.is_running = thread.is_ok();
-        error = thread.err();
+    if !runtimes.is_running {
+        let thread = thread::Builder::new().name("seawall-lag".to_owned());
+        error = thread.spawn(run).err();
+        runtimes.is_running = error.is_none();
     }
+    ADDED.notify_one();
     drop(runtimes);
     if let Some(error) = error {
         observe::sampler_failed(&error.to_string());
@@ -117,17 +114,11 @@ fn run() {
                 (true, false) => CALM_TICK,
                 (true, true) => IDLE_TICK,
             };
-        let mut runtimes = lock(&RUNTIMES);
+        let runtimes = lock(&RUNTIMES);
         if has_probes {
             // A probe that is added in between is already under way. Only a tick reads probes.
-            loop {
-                let rest = next.saturating_sub(clock::monotonic());
-                if rest.is_zero() {
-                    break;
-                }
-                let woken = ADDED.wait_timeout(runtimes, rest);
-                runtimes = woken.unwrap_or_else(PoisonError::into_inner).0;
-            }
+            let rest = next.saturating_sub(clock::monotonic());
+            drop(ADDED.wait_timeout_while(runtimes, rest, |_| true));
         } else {
             let is_unused = |runtimes: &mut Runtimes| runtimes.probes.is_empty();
             drop(ADDED.wait_while(runtimes, is_unused));
@@ -137,16 +128,11 @@ fn run() {
 
 /// The probes in use. The others leave no lag behind.
 fn probes() -> Vec<Arc<Probe>> {
-    let (mut used, mut closed) = (Vec::new(), Vec::new());
-    lock(&RUNTIMES).probes.retain(|probe| {
-        let Some(probe) = probe.upgrade() else {
-            return false;
-        };
-        let is_closed = probe.is_closed();
-        let probes = if is_closed { &mut closed } else { &mut used };
-        probes.push(probe);
-        !is_closed
-    });
+    let mut runtimes = lock(&RUNTIMES);
+    let live = runtimes.probes.iter().filter_map(Weak::upgrade);
+    let (closed, used): (Vec<_>, Vec<_>) = live.partition(|probe| probe.is_closed());
+    runtimes.probes = used.iter().map(Arc::downgrade).collect();
+    drop(runtimes);
     for probe in closed {
         unwind::without_panics(|| probe.show(Duration::ZERO));
     }

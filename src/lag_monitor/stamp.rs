@@ -29,7 +29,6 @@ thread_local! {
 
 /// A handle, with a slot of each thread. If two handles have the same slot, each checks more often.
 /// This costs some time and changes no decision.
-#[derive(Debug)]
 pub(crate) struct Slot {
     index: usize,
     /// The number of the handle, in its position.

@@ -46,13 +46,10 @@ pub(super) struct Watch {
 // === impl Watch ===
 
 impl Watch {
-    pub(super) fn new(
-        threshold: Duration,
-        hook: impl Fn(&LagReport) + Send + Sync + 'static,
-    ) -> Self {
+    pub(super) fn new(threshold: Duration, hook: Box<dyn Fn(&LagReport) + Send + Sync>) -> Self {
         Self {
             threshold,
-            hook: Box::new(hook),
+            hook,
             above: Mutex::default(),
         }
     }

@@ -379,13 +379,8 @@ impl Follow for Binding {
 
     fn on_closed(&self) {
         if let Some(owner) = self.owner.upgrade() {
-            let mut bound = lock(&owner.bound);
-            let this = bound
-                .iter()
-                .position(|binding| std::ptr::eq(Arc::as_ptr(binding), self));
-            let this = this.map(|this| bound.swap_remove(this));
-            drop(bound);
-            drop(this);
+            // The caller still holds this binding, so that none is dropped under the lock.
+            lock(&owner.bound).retain(|binding| !std::ptr::eq(Arc::as_ptr(binding), self));
             owner.report();
         }
     }

@@ -157,9 +157,8 @@ fn resident() -> io::Result<u64> {
 }
 
 fn parse_resident(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let mut lines = status.lines();
+    let line = lines.find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -168,11 +167,9 @@ fn parse_resident(status: &str) -> Option<u64> {
 fn cgroup_limit(root: &Path, groups: &str) -> Option<u64> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let group = root.join(path);
-    let groups = group
-        .ancestors()
-        .take_while(|group| group.starts_with(root));
-    let limits = groups.filter_map(|group| {
-        let limit = fs::read_to_string(group.join("memory.max")).ok()?;
+    let dirs = group.ancestors().take_while(|dir| dir.starts_with(root));
+    let limits = dirs.filter_map(|dir| {
+        let limit = fs::read_to_string(dir.join("memory.max")).ok()?;
         // "max" is not a number: there is no limit.
         limit.trim().parse().ok()
     });

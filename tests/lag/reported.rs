@@ -147,3 +147,32 @@ fn a_load_signal_near_its_threshold_is_reported_once() {
     let lines = text.lines().filter(|line| line.contains("hovers"));
     assert_eq!(lines.count(), 1, "{text}");
 }
+
+/// With a handle that lives on, and with none.
+#[test]
+fn the_lag_of_a_runtime_that_has_ended_is_0() {
+    let _alone = alone();
+    let (handle, _) = &*INSTALLED;
+    for name in ["kept", "dropped"] {
+        let runtime = workers(1);
+        let shed = LagShed::default().named(name);
+        shed.start(runtime.handle());
+        let monitor = LagMonitor::start(runtime.handle());
+        let series = format!(r#"seawall_lag_seconds{{layer="lag_monitor",name="{name}"}} "#);
+        let is_zero = || {
+            let page = handle.render();
+            let value = page.lines().find_map(|line| line.strip_prefix(&series));
+            value.map(|value| value.parse() == Ok(0.0))
+        };
+        until("probes", || monitor.snapshot().probes > 2);
+        let blocked = block(runtime.handle());
+        until("a lag", || is_zero() == Some(false));
+        let kept = (name == "kept").then_some(monitor);
+        drop(shed);
+        // The worker ends without a reading in between.
+        runtime.shutdown_background();
+        drop(blocked);
+        until("no lag", || is_zero() == Some(true));
+        drop(kept);
+    }
+}

@@ -142,21 +142,16 @@ impl Law {
         let passed = read.map_or(Nanos::MAX, |read| tick.now.saturating_sub(read));
         if passed > STALE {
             let shares_until = self.shares_until;
-            *self = Self {
-                shares_until,
-                ..Self::default()
-            };
+            *self = Self::default();
+            self.shares_until = shares_until;
             self.quota.pended = tick.pended;
         }
         let lag = tick.lag();
-        let is_queue = tick.gap <= lag / 2;
         let residual = tick.residual.unwrap_or(0);
         let arm = to.arm_at(residual);
-        self.reached = if lag >= arm && is_queue {
-            self.reached + 1
-        } else {
-            0
-        };
+        let is_queue = tick.gap <= lag / 2;
+        let reaches = lag >= arm && is_queue;
+        self.reached = if reaches { self.reached + 1 } else { 0 };
         let is_known = tick.residual.is_some() || lag >= nanos(to.max_arm);
         let arms = self.reached >= READINGS && is_known && !tick.is_draining;
         let mut is_armed = self.terms.is_armed || arms;
@@ -164,14 +159,15 @@ impl Law {
         if found.has_rejected {
             self.calm_since = None;
         }
+        let mut disarms_in = nanos(to.disarm_after);
         if lag > nanos(to.target) {
             is_watching = true;
             self.calm_since = None;
         } else {
             let since = *self.calm_since.get_or_insert(tick.now);
-            let is_over = tick.now.saturating_sub(since) >= nanos(to.disarm_after);
-            is_armed &= !is_over;
-            is_watching &= !is_over;
+            disarms_in = disarms_in.saturating_sub(tick.now.saturating_sub(since));
+            is_armed &= disarms_in > 0;
+            is_watching &= disarms_in > 0;
         }
         let quota = self.quota.on_tick(passed.min(STALE), tick, &found);
         self.on_pressure(passed, found.pressure);
@@ -194,9 +190,8 @@ impl Law {
             workers: tick.workers.max(1),
             interval: tick.interval.unwrap_or(0),
             share: self.pressure.min(1.0),
-            retry_after: 0,
+            retry_after: lag.saturating_add(disarms_in),
         };
-        self.terms.retry_after = lag.saturating_add(self.disarms_in(to));
         self.terms
     }
 
@@ -210,15 +205,6 @@ impl Law {
         self.terms
     }
 
-    /// The shortest time until the law is disarmed.
-    pub(crate) fn disarms_in(&self, to: &LagThresholds) -> Nanos {
-        let calm = match (self.terms.read, self.calm_since) {
-            (Some(read), Some(since)) => read.saturating_sub(since),
-            _ => 0,
-        };
-        nanos(to.disarm_after).saturating_sub(calm)
-    }
-
     pub(crate) fn state(&self) -> LagState {
         if self.terms.is_armed || self.shares_until > self.terms.read {
             LagState::Shedding
@@ -230,14 +216,10 @@ impl Law {
     }
 
     fn on_pressure(&mut self, passed: Nanos, pressure: f64) {
-        // A pressure above 1 makes the average reach 1 sooner.
-        let pressure = if pressure > 0.0 {
-            pressure.min(2.0)
-        } else {
-            0.0
-        };
+        // NaN is no load. A pressure above 1 makes the average reach 1 sooner.
+        let pressure = pressure.max(0.0);
         let weight = 1.0 - (-(passed as f64) / PRESSURE_AVERAGED).exp();
-        self.pressure += weight * (pressure - self.pressure);
+        self.pressure += weight * (pressure.min(2.0) - self.pressure);
         if self.pressure < 0.001 {
             self.pressure = 0.0;
         }
@@ -253,11 +235,8 @@ impl Quota {
         self.pended = tick.pended;
         let weight = 1.0 - (-passed / AVERAGED).exp();
         self.average += weight * (pended / passed - self.average);
-        self.boost = if found.was_half_full {
-            1.0
-        } else {
-            (self.boost.max(1.0) * BOOST).min(MAX_BOOST)
-        };
+        let grown = (self.boost.max(1.0) * BOOST).min(MAX_BOOST);
+        self.boost = if found.was_half_full { 1.0 } else { grown };
         let quota = GAIN * self.boost * self.average * passed;
         quota.max(2.0 * tick.workers.max(1) as f64) as u64
     }

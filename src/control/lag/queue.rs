@@ -91,7 +91,6 @@ impl Queue {
     pub(crate) fn on_mark_ended(&mut self) {
         self.mark = Mark::Absent;
         self.fresh = None;
-        self.served = 0;
     }
 
     /// Returns the wait of a call. The wait counts from `restarted`, the end of the last stall, if
@@ -101,7 +100,6 @@ impl Queue {
             self.restarted = restarted;
             self.top = self.top.max(restarted);
             self.fresh = None;
-            self.served = 0;
         }
         if self.is_lost(now, is_calm) {
             self.on_mark_ended();

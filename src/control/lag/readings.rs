@@ -6,6 +6,8 @@
 //! lasts. The first progress after it ends the stall, and its time no longer counts. This happens
 //! once for each probe: a second stall before the probe has returned is a queue of long handlers.
 
+use std::mem;
+
 use super::{MS, Nanos};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -16,7 +18,9 @@ pub(crate) struct Readings {
     /// The same, with the stalls included.
     whole: Waits,
     has_forgiven: bool,
-    stall: Stall,
+    /// The end of the last stall, and its length.
+    restarted: Nanos,
+    stalled: Nanos,
     /// The backlog of the stall is being served.
     is_draining: bool,
     service: ServiceTime,
@@ -36,17 +40,10 @@ enum Stage {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Waits {
     since: Nanos,
-    /// The wait for the first poll.
+    /// The wait for the first poll; 0 once the probe has returned.
     first: Nanos,
     /// The longer wait of the probe that returned last.
     last: Nanos,
-}
-
-/// The last stall.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Stall {
-    ended: Nanos,
-    length: Nanos,
 }
 
 /// Polls of handlers, summed.
@@ -111,10 +108,7 @@ impl Readings {
     pub(crate) fn on_sent(&mut self, now: Nanos) {
         self.stage = Stage::Sent;
         self.has_forgiven = false;
-        for waits in [&mut self.counted, &mut self.whole] {
-            waits.since = now;
-            waits.first = 0;
-        }
+        (self.counted.since, self.whole.since) = (now, now);
     }
 
     /// The probe is polled, `gap` after the last progress. That may end a stall.
@@ -125,10 +119,7 @@ impl Readings {
             match self.stage {
                 Stage::Idle => {}
                 Stage::Sent => waits.first = waited,
-                Stage::Again => {
-                    waits.last = waits.first.max(waited);
-                    waits.first = 0;
-                }
+                Stage::Again => waits.last = mem::take(&mut waits.first).max(waited),
             }
             waits.since = now;
         }
@@ -145,7 +136,7 @@ impl Readings {
         let is_queue = (self.has_forgiven || is_armed) && length < LONG;
         if length > STALL && !is_queue {
             (self.has_forgiven, self.is_draining) = (true, true);
-            self.stall = Stall { ended: now, length };
+            (self.restarted, self.stalled) = (now, length);
             self.counted = Waits {
                 since: now,
                 ..Waits::default()
@@ -155,14 +146,14 @@ impl Readings {
 
     /// The end of the last stall.
     pub(crate) fn restarted(&self) -> Nanos {
-        self.stall.ended
+        self.restarted
     }
 
     /// Completes a reading, from the polls since the last one.
     pub(crate) fn on_tick(&mut self, tick: Tick, polls: Polls) -> Tick {
         self.service.on_polls(polls);
-        let gone = tick.now.saturating_sub(self.stall.ended) / DRAINED;
-        let allowed = (self.stall.length + MARGIN).saturating_sub(gone);
+        let gone = tick.now.saturating_sub(self.restarted) / DRAINED;
+        let allowed = (self.stalled + MARGIN).saturating_sub(gone);
         self.is_draining &= allowed > 0 && tick.oldest <= allowed;
         Tick {
             probe_lag: self.lag(tick.now),

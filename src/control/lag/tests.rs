@@ -294,7 +294,7 @@ fn it_is_disarmed_after_half_a_second_without_lag_and_rejections() {
     };
     assert!(fed.read_with(20, rejected).is_armed);
     assert!((0..49).all(|_| fed.read(20).is_armed), "from there again");
-    assert_eq!(fed.law.disarms_in(&fed.thresholds), 10 * MS);
+    assert_eq!(fed.law.terms().retry_after, (20 + 10) * MS);
     let terms = fed.read(20);
     assert!(!terms.is_armed && !terms.is_watching);
     assert_eq!(fed.law.state(), LagState::Normal);

@@ -73,8 +73,9 @@
 //! [`essential`](Health::essential) are for services where this cannot happen, for example because
 //! a load balancer ignores the checks if most of them fail (Envoy's panic threshold).
 //!
-//! A condition must hold for a time before the service is not ready, and must be absent for a time
-//! before it is ready again. The service evaluates conditions when a client asks for readiness. If
+//! A condition of [`not_ready_while`](Health::not_ready_while) must hold for a time before the
+//! service is not ready, and must be absent for a time before it is ready again. An essential
+//! breaker applies at once. The service evaluates conditions when a client asks for readiness. If
 //! two consecutive probes find the condition, it counts as true in between.
 //!
 //! # Cost
@@ -200,8 +201,8 @@ impl Health {
     }
 
     /// Makes the service not ready when this shedder has rejected requests for the time `after`,
-    /// until it has rejected none for as long. A dry run has no effect from the first
-    /// request that it counts.
+    /// until it has rejected none for as long. The check ignores a layer in a dry run,
+    /// once that has counted its first request.
     #[must_use]
     pub fn not_ready_while_shedding(self, lag_shed: &LagShed, after: Duration) -> Self {
         let lag_shed = lag_shed.clone();
@@ -217,8 +218,8 @@ impl Health {
     /// Use it for a dependency without which the service can serve no request.
     ///
     /// A breaker closes only if it is called. The time `hold` therefore begins as soon as the
-    /// breaker would admit a probe, even if no probe arrives. A dry run has no effect
-    /// from the first request that it counts.
+    /// breaker would admit a probe, even if no probe arrives. The check ignores a layer in
+    /// a dry run, once that has counted its first request.
     #[must_use]
     pub fn essential(self, breaker: &CircuitBreaker, hold: Duration) -> Self {
         let name = match breaker.name() {

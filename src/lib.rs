@@ -10,7 +10,7 @@
 //! | [`TimeoutLayer`] | [`Timeout`] | requests and bodies that never end | 504 |
 //! | [`RequestLimitLayer`] | [`RequestLimit`] | bodies, headers and URIs that are too large, bodies that are too slow | 413, 431, 414, 408 |
 //! | [`CatchPanicLayer`] | [`CatchPanic`] | panics of handlers | 500 |
-//! | [`DrainLayer`] | [`Drain`] | deployments that cut requests off | 503 once the lame-duck time of the drain is over |
+//! | [`DrainLayer`] | [`Drain`] | requests that a deployment cuts off | 503 after the lame-duck time of the drain |
 //! | [`SlowPollLayer`] | [`SlowPoll`] | nothing: it reports handlers that block the runtime | |
 //! | [`GateLayer`] | your [`Policy`](policy::Policy) | what your policy rejects | what your policy says |
 //!
@@ -67,8 +67,8 @@
 //!     ServiceBuilder::new()
 //!         .layer(
 //!             CircuitBreakerLayer::new(database.clone())
-//!                 // A rate limit is not a failure of the database.
-//!                 .classify(|head| (head.status == 429).then_some(Outcome::Ignored)),
+//!                 // These handlers answer 429 if the database is overloaded.
+//!                 .classify(|head| (head.status == 429).then_some(Outcome::Failure)),
 //!         )
 //!         .layer(TimeoutLayer::new(Duration::from_secs(2))), // a failure for the breaker
 //! );
@@ -161,6 +161,13 @@
 //! [`registry`] (one snapshot of all stacks and handles of the process), [`slow_poll`] (which
 //! handlers block the runtime) and [`observe`] (metrics and events).
 //!
+//! # Versions
+//!
+//! The layers work with every service of `tower-service` 0.3 and `http` 1, as in axum 0.7 and
+//! later, tonic 0.12 and later, and hyper 1. CI tests axum 0.8, tonic 0.14, hyper 1 and tower 0.5.
+//! Tokio is 1.49 or later, without `tokio_unstable`. The [`LoadSignal`]s of memory and the label
+//! `contention` are measured on Linux only.
+//!
 //! # Features
 //!
 //! - `http` (default): the [`Http`] protocol, [`RequestLimitLayer`] and the [`stack`]. Without it,
@@ -172,8 +179,8 @@
 //!   0.6 or 0.7. You may enable both.
 //! - `metrics`: counters, gauges and histograms through the
 //!   [`metrics`](https://docs.rs/metrics) facade; see [`observe`].
-//! - `tracing`: an event for each rejection and panic, and for each change of state of a breaker or
-//!   a lag shedder; see [`observe`].
+//! - `tracing`: events for rejections and panics, at most five a second for each reason, and for
+//!   each change of state of a breaker or a lag shedder; see [`observe`].
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -63,10 +63,10 @@ impl CircuitBreaker {
     }
 
     /// Takes a permit for a call that is not a request of a Tower service. A rejection is counted.
-    /// The task that takes the permit also settles it; for a permit that another task settles, use
-    /// [`try_acquire_owned`](Self::try_acquire_owned), even if the breaker is `'static`: in a
-    /// handler, the duration of the call leaves out [the time that the caller
-    /// caused](crate::circuit_breaker#what-the-caller-caused).
+    /// Settle the permit in the task that takes it. To settle it in another task, use
+    /// [`try_acquire_owned`](Self::try_acquire_owned): the duration of the call leaves out [the
+    /// time that the caller caused](crate::circuit_breaker#what-the-caller-caused), which works
+    /// only in the same task.
     ///
     /// # Errors
     ///

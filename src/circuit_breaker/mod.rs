@@ -56,7 +56,7 @@
 //!    │ closed │                          │ open │ ◀────────────┐
 //!    └────────┘                          └──────┘              │
 //!        ▲                                  │ the open time    │ enough of them fail or are slow,
-//!        │                                  ▼ is over          │ or the half-open time is over
+//!        │                                  ▼ is over          │ also when the half-open time ends
 //!        │  enough probes succeed      ┌───────────┐           │
 //!        └──────────────────────────── │ half-open │ ──────────┘
 //!                                      └───────────┘
@@ -82,9 +82,9 @@
 //! **Forced closed** admits all calls, which switches the breaker off. **Observe only** admits and
 //! counts all calls, and never opens.
 //!
-//! The state changes when a call begins or ends, and not by a timer: without calls, nothing runs. A
-//! handle reports the state that the next call finds. The hooks, metrics and events of a change
-//! follow when that call is made.
+//! The state changes when a call begins or ends, and not by a timer: without calls, nothing runs.
+//! [`state`](CircuitBreaker::state) returns the state that applies to the next call. The breaker
+//! calls hooks, and writes metrics and events, when that call begins.
 //!
 //! # Try it in production
 //!
@@ -123,8 +123,9 @@
 //!   status or error with which the handler then answers does not count. A panic still counts.
 //! - The service waits for the request body when the call ends with a timeout, an error, 504, or
 //!   `DEADLINE_EXCEEDED`. The time of that wait does not make a call slow either.
-//! - A gate inside that has a [`RequestLimit`](crate::RequestLimit) rejected the request, not for a
-//!   failure of the service, and waits for the rest of the body when the call ends with a timeout.
+//! - An inner layer with a [`RequestLimit`](crate::RequestLimit) has rejected the request, and
+//!   still reads the rest of its body when the call ends with a timeout. This does not apply if the
+//!   rejection is for a panic or a timeout of the service.
 //! - The caller's own deadline (`grpc-timeout`) was the shorter one. That includes an error at this
 //!   time, and a response head with `DEADLINE_EXCEEDED` shortly before it. In trailers, that status
 //!   is a failure, unless a layer with
@@ -135,11 +136,14 @@
 //!
 //! The first two conditions need a [`RequestLimit`](crate::RequestLimit): in the same gate, or in a
 //! layer outside or inside the breaker, for example in a `seawall::server()` around the router. The
-//! first three also apply to the layers of a client that the handler calls. They do not apply in a
-//! spawned task, nor to [`try_acquire_owned`](CircuitBreaker::try_acquire_owned), whose permit may
-//! be settled in one. For `run` and `try_acquire` in a handler, the time for which the handler
-//! waits for the body does not count as time of a slow call. The breaker ignores an error of `run`
-//! only if the body has failed.
+//! first three also apply to the layers of a client that the handler calls. They do not apply to
+//! calls from a spawned task, nor to [`try_acquire_owned`](CircuitBreaker::try_acquire_owned),
+//! since a spawned task may settle its permit. For `run` and `try_acquire` in a handler, the time
+//! for which the handler waits for the body does not count as time of a slow call. The breaker
+//! ignores an error of `run` only if the body has failed.
+//!
+//! If the state has changed since the call began, its result counts in the totals only: it neither
+//! closes nor opens the breaker.
 //!
 //! All other failures count: if one request makes a handler panic or answer 500, its callers can
 //! open the breaker.
@@ -149,9 +153,6 @@
 //! A 404 is a success. Some routes never call the dependency, such as a health check or the
 //! fallback of a router. [`exempt`](crate::GateLayer::exempt) a health check, and use
 //! `Router::route_layer` to leave out the fallback.
-//!
-//! A result belongs to the state in which its call began. After a change of state it counts in the
-//! totals only: it neither closes nor opens the breaker.
 //!
 //! # What a rejection looks like
 //!

@@ -21,8 +21,8 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 //!
-//! The limit counts requests that await. A handler that computes keeps its worker, so that the
-//! server does not even read the next request and never reaches the limit. Run such work with
+//! A handler that computes without an `.await` blocks its worker thread. The server then does not
+//! read other requests, and does not reach the limit. Run such work with
 //! `spawn_blocking`, or put a [`LagShed`](crate::LagShed) around it.
 //!
 //! The limit is a policy that may wait, even without a queue: it must be the last policy in a
@@ -33,6 +33,9 @@
 //! A request holds its permit until the response body has ended or is dropped, not until the
 //! response head. A request that is upgraded (101) releases its permit at the head. To count the
 //! connection that follows, take a permit with [`try_acquire`](ConcurrencyLimit::try_acquire).
+//!
+//! A request that passes two layers with the same handle holds two permits, and may wait in the
+//! queue of the second layer for itself. Put the handle around each route once.
 //!
 //! # Cost
 //!

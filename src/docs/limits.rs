@@ -199,8 +199,9 @@
 //!
 //! # `RequestLimitLayer`
 //!
-//! - **The delay of a rejected upload over HTTP/1.** The gate first reads the rest of the upload,
-//!   for up to a second, and then answers. It holds no permit while it reads; the layers outside it
+//! - **The delay of a rejected upload over HTTP/1.** The gate [first reads a small rest of the
+//!   upload](crate::request_limit#a-client-that-is-still-sending), for up to a second, and then
+//!   answers. It holds no permit while it reads; the layers outside it
 //!   hold theirs until the answer is sent.
 //! - **The memory of all requests.** It bounds one body. Multiply it by the limit of a
 //!   [`ConcurrencyLimit`](crate::ConcurrencyLimit) outside it to get the bound for all bodies that

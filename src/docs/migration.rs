@@ -16,7 +16,7 @@
 //! | tower `RateLimitLayer`, `BufferLayer`, `SpawnReadyLayer`, `RetryLayer`, `balance` | [they stay](#what-stays-in-tower) | |
 //! | tower-http `TimeoutLayer` | [`TimeoutLayer`](crate::TimeoutLayer) | 504 with a body; gRPC gets a gRPC status |
 //! | tower-http `ResponseBodyTimeoutLayer` | [`body_idle_timeout`](crate::TimeoutLayer::body_idle_timeout) of `TimeoutLayer` | the body keeps its size |
-//! | tower-http `RequestBodyTimeoutLayer` | [`body_idle_timeout`](crate::RequestLimitLayer::body_idle_timeout) of `RequestLimitLayer` | 408, independent of the handler |
+//! | tower-http `RequestBodyTimeoutLayer` | [`body_idle_timeout`](crate::RequestLimitSettings::body_idle_timeout()) of `RequestLimitSettings` | 408, independent of the handler |
 //! | tower-http `RequestBodyLimitLayer` | [`RequestLimitLayer`](crate::RequestLimitLayer) | 413, independent of the handler |
 //! | axum `DefaultBodyLimit` | stays, disabled or raised | a smaller one applies before our limit; for an inner layer that raises the limit see [`raisable_to`](crate::RequestLimitSettings::raisable_to()) |
 //! | tower-http `CatchPanicLayer` | [`CatchPanicLayer`](crate::CatchPanicLayer) | catches panics of the body too; the responder does not get the payload |

@@ -136,12 +136,11 @@
 //!   possible at this load: a rejection costs time too. The example measures the bound, with an
 //!   error: values a little above 1.00 are that error.
 //!
-//! A latch and a shedder with a timer inside the runtime do worse. A latch rejects everything from
-//! a lag of 100 ms until the lag has been lower for 30 s; in a simulation with handlers of 2 ms it
-//! serves 0.05 of the bound. A timer inside the runtime is the usual way to measure lag. It
-//! measures one turn of the driver and not the queue: with handlers of 100 µs at twice the
-//! capacity, it measured less than 20 ms in a third of the samples while requests waited for more
-//! than 100 ms.
+//! Two simpler algorithms do worse. The first one, a latch, rejects everything from a lag of 100 ms
+//! until the lag has been lower for 30 s; in a simulation with handlers of 2 ms it serves 0.05 of
+//! the bound. A timer inside the runtime is the usual way to measure lag. It measures one turn of
+//! the driver and not the queue: with handlers of 100 µs at twice the capacity, it measured less
+//! than 20 ms in a third of the samples while requests waited for more than 100 ms.
 //!
 //! To see the effect on your kind of service, run one command with the microseconds that a request
 //! computes, the milliseconds that it awaits, and the number of workers. Compare three columns,

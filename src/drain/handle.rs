@@ -74,7 +74,7 @@ pub struct DrainSnapshot {
     pub cut: u64,
     /// The number of requests rejected so far.
     pub rejected: u64,
-    /// The number of requests so far that a layer in dry run would have rejected.
+    /// The number of requests so far that a layer would have rejected whose switch is in dry run.
     pub would_reject: u64,
 }
 

@@ -39,7 +39,8 @@
 //!    queue: a task that measures how long the queue takes. It waits until the worker next reads
 //!    its sockets (a turn of Tokio's driver), then goes to the back of the queue, and starts again
 //!    when it is polled.
-//! 4. A request that is served between two marks arrived between their two turns. The number of
+//! 4. If the worker runs a request between two marks, the request arrived between the two turns of
+//!    the driver at which these marks joined the queue. The number of
 //!    requests since the last mark gives the position in between, and so the wait of the request.
 //!    An HTTP/2 connection spawns a task for each request, so that requests also wait after the
 //!    call: the shedder adds the number of those that have not started, times the mean service
@@ -53,9 +54,9 @@
 //! 7. While it is armed, the queue therefore holds about the arrivals of the last 30 ms: the server
 //!    always has work, and an admitted request waits for about the bound before its own service
 //!    time. The requests of the onset, before the shedder is armed, wait longer.
-//! 8. Both thresholds grow with the residual service time, up to a maximum, since long handlers
-//!    wait for each other at any load. This is the mean time that a handler still computes when
-//!    another request arrives.
+//! 8. The residual service time is the mean time that a handler still computes when another request
+//!    arrives. Both thresholds grow with it, up to a maximum, since long handlers wait for each
+//!    other at any load.
 //! 9. Requests that begin to await leave the queue. A quota limits their number to 1.5 times its
 //!    average. The quota grows while no request waits for long.
 //! 10. The shedder is disarmed when the lag has been low, and no request was rejected for its wait,

@@ -13,10 +13,11 @@ use crate::control::lag::Nanos;
 use crate::observe;
 use crate::unwind;
 
-/// A load that a closure measures: 0 or less is no load, 1 is the highest acceptable load.
+/// A load that a closure measures, as the share of the requests to reject: 0 or less rejects none,
+/// 0.5 rejects half, 1 or more rejects all.
 ///
-/// In addition to the requests that have waited too long, a [`LagShed`](crate::LagShed) rejects
-/// this share of the requests, and all requests from 1 on. It averages the load over 25 ms. The
+/// A [`LagShed`](crate::LagShed) rejects them in addition to the requests that have waited too
+/// long. It averages the load over 25 ms. The
 /// [state](crate::LagState) stays `Shedding` for
 /// [`disarm_after`](crate::LagThresholds::disarm_after()), so that a load near 0 does not change it
 /// often.

@@ -238,10 +238,10 @@ pub trait Policy<R: RequestKind>: Clone {
     /// The type that waits for a token: [`NoWait`], or [`WaitFor`] a future. A policy that may wait
     /// needs an inner service that is `Clone`.
     ///
-    /// With the `Wait` of another policy, the gate makes only the calls that the other policy
-    /// needs: for example no `settle` for one of a [`ConcurrencyLimit`](crate::ConcurrencyLimit).
-    /// If your policy wraps another one and has calls of its own, use [`NoWait`] or [`WaitFor`]. A
-    /// policy that wraps a timeout, a request limit or panic isolation does not enforce it.
+    /// If your policy wraps another one and uses its `Wait`, the gate makes only the calls that the
+    /// inner policy needs, and may skip your `settle` or `release`. Use [`NoWait`] or [`WaitFor`]
+    /// instead. Your policy cannot wrap a timeout, a request limit or panic isolation: the
+    /// gate then ignores these.
     type Wait: Wait<Token = Self::Token>;
 
     /// Whether a panic in `admit` needs no isolation, because it would be a bug of this crate.

@@ -157,8 +157,8 @@ pub type RequestLimitLayer<X = Http> = GateLayer<RequestLimit, X>;
 /// The limits for the size and the pace of requests. A cheap `Clone`: all clones share the
 /// settings.
 ///
-/// A gate uses one request limit: in a tuple of policies, the first that admits the request with a
-/// token. To use two, nest two layers. Over [`Plain`](crate::Plain)
+/// A gate uses one request limit: in a tuple of policies, the first that is neither exempt nor off.
+/// To use two, nest two layers. Over [`Plain`](crate::Plain)
 /// services it does nothing.
 #[derive(Clone)]
 pub struct RequestLimit {

@@ -150,8 +150,8 @@ impl RequestLimitSettings {
     }
 
     /// Ends a body that is silent for this long while the handler waits for it. The answer is 408
-    /// as long as the response head is not sent. Must not be zero. A handler that does something
-    /// else meanwhile, and then waits again, has the whole time again: once until bytes arrive.
+    /// as long as the response head is not sent. Must not be zero. If the handler stops polling
+    /// the body and polls it again later, the time starts again, at most once before bytes arrive.
     ///
     /// Default: `None`.
     pub fn body_idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
@@ -160,8 +160,8 @@ impl RequestLimitSettings {
     }
 
     /// Ends a body for which the handler has waited this long in total. The answer is 408 as long
-    /// as the response head is not sent. Must not be zero. A handler that polls the body only when
-    /// it is woken, beside other work (`FuturesUnordered`), waits only until its next other poll.
+    /// as the response head is not sent. Must not be zero. If the handler polls the body only when
+    /// it is woken (`FuturesUnordered`), a wait ends at its next poll that does not poll the body.
     ///
     /// Default: `None`. Do not use it for streams that may live long, such as gRPC streams in both
     /// directions.

@@ -6,7 +6,7 @@
 //! let stack = seawall::server().build()?;
 //! let app: Router = Router::new().route("/", get(async || "hello")).layer(stack.clone());
 //!
-//! stack.concurrency_limit().set_limit(2048)?; // every part is tuned while the server runs
+//! stack.concurrency_limit().set_limit(2048)?; // you can change each part while the server runs
 //! println!("{:?}", stack.snapshot());
 //! # let _ = app;
 //! # Ok::<_, seawall::ConfigError>(())
@@ -41,7 +41,8 @@
 //! │ │ │ │ │ │ │ │             your handlers                      │ │ │ │ │ │ │ │
 //! ```
 //!
-//! A part sees everything that is inside it and nothing that is outside. This determines the order:
+//! A part sees the responses of the parts inside it. It does not see requests that a part outside
+//! it rejects. This determines the order:
 //!
 //! - **Panic isolation** is outermost, so that a panic of any other part is answered too.
 //! - **Lag shedding** comes next. Under overload it rejects more requests than any other part, and
@@ -139,7 +140,7 @@
 //!
 //! A stack moves each request and each response once, and has one reference count: about half the
 //! cost of the same layers nested. An admitted request allocates nothing, except for a response of
-//! unknown size or above 64 KiB, which the progress timeout and the drain can end from outside. See
+//! unknown size or above 64 KiB, which the progress timeout and the drain can end. See
 //! [`cost`](crate::docs::cost) for figures.
 //!
 //! # Settings while it runs
@@ -230,7 +231,9 @@ use crate::rejection::Rejection;
 /// The recommended stack: a handle onto its parts, and the layer that puts them in front of a
 /// service. A cheap `Clone`: every clone has the same parts.
 ///
-/// Made by [`server`] and [`client`]; `P` is the tuple of its parts.
+/// Made by [`server`] and [`client`]; `P` is the tuple of its parts. For a struct that keeps the
+/// stack, for example the state of a router, make it generic over `P`, or keep the parts that you
+/// need: each accessor returns a handle that you can clone.
 pub struct Stack<P, X = Http> {
     layer: GateLayer<P, X>,
 }

@@ -183,7 +183,9 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         self
     }
 
-    /// The time to the response head: a `Duration`, or a [`Timeout`]. Default: 30 s.
+    /// The time to the response head: a `Duration`, or a [`Timeout`]. Default: 30 s. A route may
+    /// have less time with a [`TimeoutLayer`](crate::TimeoutLayer) of its own, and more with
+    /// [`raisable_to`](crate::TimeoutSettings::raisable_to()) here.
     pub fn timeout(mut self, timeout: impl Into<Timeout>) -> Self {
         self.given.timeout = Some(timeout.into());
         self
@@ -230,7 +232,8 @@ impl<M, F, C> ServerBuilder<M, F, C> {
     }
 
     /// The largest request body, in bytes. Default: 2 MiB. It replaces a
-    /// [`request_limit`](Self::request_limit).
+    /// [`request_limit`](Self::request_limit). Axum's extractors have a limit of their own, 2 MiB:
+    /// for more, also raise or disable axum's `DefaultBodyLimit`.
     pub fn request_body_limit(self, max_bytes: u64) -> Self {
         self.request_limit(max_bytes)
     }

@@ -30,8 +30,9 @@
 //!
 //! Over gRPC, the caller's `grpc-timeout` applies if it is shorter than the layer's time.
 //!
-//! - An outer circuit breaker ignores such a timeout, also if it ends a stream that has begun. In
-//!   another task it does not know the cause of the trailers, and counts a failure.
+//! - An outer circuit breaker ignores such a timeout, also for a stream whose head was sent. If
+//!   another task reads the response body, the breaker does not know the cause of the trailers, and
+//!   counts a failure.
 //! - The layer answers earlier than the caller asks: by 1/64 of the time, but by less than 1 ms.
 //!   Tonic's server counts the same time, and would otherwise answer `CANCELLED` first.
 //! - The layer ignores a value that it cannot read, and counts it ([`TimeoutSnapshot::malformed`]).

@@ -36,8 +36,8 @@
 //! a few more. A request, `get` and `find` use a key; `all` and `snapshot` do not.
 //!
 //! It forgets the breaker together with the key. When the key is used again, it gets a new breaker:
-//! closed, or in the state that you forced on the whole family. A handle that you kept is then that
-//! of the old breaker. If clients choose the keys freely, they can evict the others: bound the keys
+//! closed, or in the state that you forced on the whole family. A handle that you kept still refers
+//! to the old breaker. If clients choose the keys freely, they can evict the others: bound the keys
 //! first.
 //!
 //! The map is from [`moka`](https://docs.rs/moka). It reads its own clock, which paused time does

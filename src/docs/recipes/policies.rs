@@ -82,7 +82,7 @@
 //! - **`Bypass`** admits a request without a token: this policy does not limit requests without a
 //!   tenant.
 //! - **`register`** shows the counter of the rejections with 0, before the first one.
-//! - **The name** that you give to the [`Reporter`](crate::Reporter) is the label `layer` of the
+//! - **The argument of [`Reporter::new`](crate::Reporter::new)** is the label `layer` of the
 //!   metrics and the layer of the [`Rejection`](crate::Rejection).
 //! - **The reason** decides the answer, here 429. For a status of your own use
 //!   [`Reason::Custom`](crate::Reason::Custom).

@@ -79,11 +79,12 @@ pub trait KeptBody<Req>: Default {
         0
     }
 
-    /// For a body of this length, which is within the limit.
+    /// For a request with a body of this length: what the future keeps, and the limit for the body;
+    /// `None` if [`limit`](Self::limit) must decide.
     #[inline(always)]
-    fn sent(parts: &Parts<'_>, length: u64) -> Self {
+    fn sent(parts: &Parts<'_>, length: u64) -> Option<(Self, u64)> {
         let _ = (parts, length);
-        Self::default()
+        Some((Self::default(), u64::MAX))
     }
 
     /// For a request whose size is not known to be small: what the future keeps and the limit for

@@ -47,7 +47,7 @@ use self::polls::PollsOf;
 use self::timer::TimerOf;
 #[cfg(doc)]
 use crate::Outcome;
-use crate::policy::needs::{InCall, InFuture, Owed};
+use crate::policy::needs::{InCall, InFuture};
 use crate::policy::{Admission, Choice, Needs, NeedsOf, Parts, Policy, Wait, WaitWith};
 use crate::protocol::{Http, KeptBody, Protocol, Respond};
 use crate::rejection::Rejection;
@@ -147,11 +147,7 @@ where
             X::glance(&request)
         };
         // This calls foreign code, and so comes before there is a token.
-        let length = if const { NeedsOf::<P, X::Kind>::LIMIT } {
-            X::Kept::length(&request)
-        } else {
-            0
-        };
+        let length = X::Kept::length(&request);
         let shared = &*self.shared;
         let admit = || X::with_head(&request, memo, |head| shared.policy.admit(head));
         let admission = if const { NeedsOf::<P, X::Kind>::ISOLATION && !P::IS_OURS } {
@@ -191,35 +187,22 @@ where
         {
             return self.call_early(request, Ok(token));
         }
-        #[cfg(not(feature = "http"))]
-        let max = u64::MAX;
-        #[cfg(feature = "http")]
-        let mut max = u64::MAX;
-        #[cfg(feature = "http")]
-        if const { NeedsOf::<P, X::Kind>::LIMIT } {
-            if let Some((bounds, most)) = parts.limit {
-                if !bounds.fits(length, most) {
-                    return self.call_early(request, Ok(token));
-                }
-                max = most;
-            }
-        }
-        let kept = if const { NeedsOf::<P, X::Kind>::LIMIT } {
-            X::Kept::sent(&parts, length)
-        } else {
-            X::Kept::default()
+        let Some((kept, max)) = X::Kept::sent(&parts, length) else {
+            return self.call_early(request, Ok(token));
         };
         let timer = <NeedsOf<P, X::Kind> as Needs>::Deadline::some(Timer::new(parts.deadline));
         shared.reporter.admitted(&|| shared.policy.register());
         let (inner, protocol) = (&mut self.inner, &self.protocol);
-        let guarded = |token| {
-            InFuture::<NeedsOf<P, X::Kind>>::some(Guard::running(self.shared.clone(), token))
+        // If the gate ends the request body, it answers, and settles the token.
+        let is_limited = const { NeedsOf::<P, X::Kind>::LIMIT } && length != 0;
+        let is_guarded = const { InCall::<NeedsOf<P, X::Kind>>::IS } || is_limited;
+        let mut guard = match token {
+            Some(token) if is_guarded => {
+                InFuture::<NeedsOf<P, X::Kind>>::some(Guard::running(self.shared.clone(), token))
+            }
+            _ => FutureGuard::<P, X::Kind>::default(),
         };
         if const { NeedsOf::<P, X::Kind>::ISOLATION } {
-            let (mut guard, unguarded) = match token {
-                Some(token) if const { Owed::<NeedsOf<P, X::Kind>>::IS } => (guarded(token), None),
-                token => (FutureGuard::<P, X::Kind>::default(), token),
-            };
             let polls = polls::begin::<P, X::Kind>();
             // The closure borrows the request, which would otherwise be moved with it.
             let mut request = Some(request);
@@ -228,36 +211,15 @@ where
                 inner.call(protocol.pass(request, max, &kept))
             });
             match panic::catch_unwind(call) {
-                Ok(future) => {
-                    let guard = match unguarded {
-                        Some(token) if const { !Owed::<NeedsOf<P, X::Kind>>::IS } => guarded(token),
-                        _ => guard,
-                    };
-                    GateFuture::called(future, guard, timer, memo, kept, polls, protocol)
-                }
+                Ok(future) => GateFuture::called(future, guard, timer, memo, kept, polls, protocol),
                 Err(payload) => {
-                    let guard = match unguarded {
-                        Some(token) => Some(Guard::running(self.shared.clone(), token)),
-                        None => InFuture::<NeedsOf<P, X::Kind>>::take(&mut guard),
-                    };
+                    let guard = InFuture::<NeedsOf<P, X::Kind>>::take(&mut guard);
                     let rejection = cold::caught(guard, payload);
-                    GateFuture::rejected(
-                        &self.shared,
-                        protocol,
-                        rejection,
-                        memo,
-                        X::Kept::default(),
-                    )
+                    let kept = X::Kept::default();
+                    GateFuture::rejected(&self.shared, protocol, rejection, memo, kept)
                 }
             }
         } else {
-            // If the gate ends the request body, it answers, and settles the token.
-            let is_limited = const { NeedsOf::<P, X::Kind>::LIMIT } && length != 0;
-            let is_guarded = const { InCall::<NeedsOf<P, X::Kind>>::IS } || is_limited;
-            let mut guard = match token {
-                Some(token) if is_guarded => guarded(token),
-                _ => FutureGuard::<P, X::Kind>::default(),
-            };
             if const { Guard::<P, X::Kind>::MARKS } {
                 let future = inner.call(protocol.pass(request, max, &kept));
                 if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(&mut guard) {

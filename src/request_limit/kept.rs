@@ -60,11 +60,18 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
     }
 
     #[inline(always)]
-    fn sent(parts: &Parts<'_>, length: u64) -> Self {
-        if length == 0 {
-            return Kept::Nothing;
-        }
-        Self::begin(parts)
+    fn sent(parts: &Parts<'_>, length: u64) -> Option<(Self, u64)> {
+        let max = match parts.limit {
+            Some((bounds, max)) if bounds.fits(length, max) => max,
+            Some(_) => return None,
+            None => u64::MAX,
+        };
+        let kept = if length == 0 {
+            Kept::Nothing
+        } else {
+            Self::begin(parts)
+        };
+        Some((kept, max))
     }
 
     fn limit(

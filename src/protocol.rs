@@ -103,7 +103,8 @@ pub trait KeptBody<Req>: Default {
     /// Lends the state of the body to the code that runs on this thread.
     fn enter(&self) -> Self::Scope;
 
-    /// The rejection, if the body was ended because it was too large or too slow.
+    /// The inner service has answered: the rejection, if the body was ended because it was too
+    /// large or too slow.
     #[inline(always)]
     fn overrun(&mut self) -> Option<Rejection> {
         None

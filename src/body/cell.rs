@@ -8,7 +8,7 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use bytes::{Buf, BufMut, Bytes};
 use http_body::{Frame, SizeHint};
@@ -29,12 +29,19 @@ const SLICE: usize = 16 * 1024;
 /// The body that the connection owns. It polls the body in the cell.
 pub(super) struct Remote<B> {
     pub(super) cell: Arc<dyn RemoteBody<B>>,
+    /// Wakes the cell.
+    waker: Waker,
     reaper: Option<(Arc<Reaper>, usize)>,
 }
 
 /// The operations of a [`Remote`] on its cell, independent of the policies of the gate.
 pub(super) trait RemoteBody<B>: Send + Sync {
-    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
+    /// The body wakes the cell with `waker`.
+    fn poll_frame(
+        &self,
+        waker: &Waker,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
     where
         B: http_body::Body<Data: From<Bytes>, Error: Into<BoxError>>;
 
@@ -59,11 +66,13 @@ struct Cell<B: http_body::Body, P: Policy<HttpRequest>> {
     stamp: AtomicU64,
     bounds: Bounds,
     state: Mutex<State<B, P>>,
+    /// Wakes the connection. It has a lock of its own, since a body may wake itself while it is
+    /// polled.
+    waker: Mutex<Option<Waker>>,
 }
 
 struct State<B: http_body::Body, P: Policy<HttpRequest>> {
     live: Option<Live<B, P>>,
-    waker: Option<Waker>,
     outside: Outside,
 }
 
@@ -92,13 +101,9 @@ struct Ending<'a, B: http_body::Body, P: Policy<HttpRequest>> {
 
 impl<B: http_body::Body, P: Policy<HttpRequest>> Drop for Ending<'_, B, P> {
     fn drop(&mut self) {
-        let mut state = self.cell.lock();
-        state.outside = Outside::Ended(self.rejection.clone());
-        let waker = state.waker.take();
-        drop(state);
-        if let Some(waker) = waker {
-            unwind::without_panics(|| waker.wake());
-        }
+        let outside = Outside::Ended(self.rejection.clone());
+        self.cell.lock().outside = outside;
+        self.cell.wake_connection();
     }
 }
 
@@ -123,15 +128,32 @@ impl<B> Remote<B> {
                     watched,
                     rest: None,
                 }),
-                waker: None,
                 outside: Outside::No,
             }),
+            waker: Mutex::default(),
         });
         let reaper = Reaper::here().map(|reaper| {
             let key = reaper.watch(cell.clone());
             (reaper, key)
         });
-        Self { cell, reaper }
+        let waker = Waker::from(cell.clone());
+        Self {
+            cell,
+            waker,
+            reaper,
+        }
+    }
+}
+
+impl<B> Remote<B> {
+    pub(super) fn poll_frame(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
+    where
+        B: http_body::Body<Data: From<Bytes>, Error: Into<BoxError>>,
+    {
+        self.cell.poll_frame(&self.waker, cx)
     }
 }
 
@@ -149,6 +171,26 @@ impl<B> Drop for Remote<B> {
 impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
     fn lock(&self) -> MutexGuard<'_, State<B, P>> {
         lock(&self.state)
+    }
+
+    /// Sets the waker of the connection, and drops the one before without the lock.
+    fn set_waker(&self, cx: &Context<'_>) {
+        let mut waker = lock(&self.waker);
+        if !waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            let before = waker.replace(cx.waker().clone());
+            drop(waker);
+            drop(before);
+        }
+    }
+
+    fn wake_connection(&self) {
+        let waker = lock(&self.waker).clone();
+        if let Some(waker) = waker {
+            unwind::without_panics(|| waker.wake());
+        }
     }
 
     /// Takes the live values out of the cell, drops them without the lock, and leaves the rejection
@@ -194,7 +236,11 @@ where
     P: Policy<HttpRequest> + 'static,
     Watched<B, P>: Send,
 {
-    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
+    fn poll_frame(
+        &self,
+        waker: &Waker,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
         let mut guard = self.lock();
         // A busy body may be polled every time the reaper scans it.
         if let Some(cutoff) = self.bounds.over().filter(|_| guard.live.is_some()) {
@@ -204,7 +250,7 @@ where
         let state = &mut *guard;
         let Some(live) = &mut state.live else {
             if let Outside::Ending = state.outside {
-                state.waker = Some(cx.waker().clone());
+                self.set_waker(cx);
                 return Poll::Pending;
             }
             let Outside::Ended(rejection) = mem::take(&mut state.outside) else {
@@ -213,15 +259,16 @@ where
             let last = super::last_frame(rejection, self.bounds.is_grpc);
             return Poll::Ready(Some(last));
         };
-        let polled = live.poll_frame(cx);
         // Relaxed is enough: the reaper compares the stamp again under the lock.
         let stamp = (self.stamp.load(Relaxed) | 1).wrapping_add(1);
+        // It comes first, so that a wake of the body is not overwritten.
+        self.stamp.store(stamp | 1, Relaxed);
+        let polled = live.poll_frame(&mut Context::from_waker(waker));
         match &polled {
             Poll::Pending => {
-                self.stamp.store(stamp | 1, Relaxed);
-                match &mut state.waker {
-                    Some(waker) => waker.clone_from(cx.waker()),
-                    none => *none = Some(cx.waker().clone()),
+                self.set_waker(cx);
+                if self.stamp.load(Relaxed) & 1 == 0 {
+                    cx.waker().wake_by_ref(); // the body woke the waker of before
                 }
             }
             Poll::Ready(Some(Ok(frame))) if !frame.is_trailers() && !live.is_over() => {
@@ -240,9 +287,8 @@ where
     }
 
     fn expire(&self, rejection: Rejection, cx: &mut Context<'_>) -> Poll<Rejection> {
-        let mut state = self.lock();
-        state.waker = Some(cx.waker().clone());
-        self.end(state, rejection, true)
+        self.set_waker(cx);
+        self.end(self.lock(), rejection, true)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -276,6 +322,23 @@ where
     fn drop_body(&self) {
         let live = self.lock().live.take();
         drop(live);
+    }
+}
+
+/// A body that is ready is not idle, also if the connection does not poll it again.
+impl<B, P> Wake for Cell<B, P>
+where
+    B: http_body::Body<Data: Send> + Send + 'static,
+    P: Policy<HttpRequest> + 'static,
+    Watched<B, P>: Send,
+{
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.stamp.fetch_and(!1, Relaxed);
+        self.wake_connection();
     }
 }
 

@@ -18,12 +18,11 @@ use pin_project_lite::pin_project;
 use self::cell::Remote;
 pub(crate) use self::clock::BodyClock;
 pub use self::error::BodyError;
-pub(crate) use self::reaper::Bounds;
+use self::reaper::Bounds;
 pub(crate) use self::watched::{Carried, LARGE, Watched};
 use crate::http::head::HttpRequest;
 use crate::outcome::Outcome;
-use crate::policy::needs::Choice;
-use crate::policy::{Needs, NeedsOf, Policy};
+use crate::policy::{Choice, Needs, NeedsOf, No, Policy, Yes};
 use crate::rejection::{BoxError, Rejection};
 use crate::unwind;
 use crate::upload;
@@ -40,6 +39,20 @@ pin_project! {
         source: Source<B, P>,
         clock: ClockOf<P>,
     }
+}
+
+/// Response bodies have bounds.
+type Ends<P> = <NeedsOf<P, HttpRequest> as Needs>::Ending;
+
+/// Whether response bodies can be ended from outside, for which they must be `Send`.
+pub trait Endings<B, P: Policy<HttpRequest>>: Choice {
+    /// A body that may be large: it can be ended from outside at once.
+    #[doc(hidden)]
+    fn large(body: Body<B, P>, is_grpc: bool) -> Body<B, P>;
+
+    /// A body whose first frame is not the last: it can be ended from outside from now on.
+    #[doc(hidden)]
+    fn go_on(body: Pin<&mut Body<B, P>>);
 }
 
 /// The clock of a body, if a policy needs one.
@@ -68,8 +81,8 @@ impl<B, P: Policy<HttpRequest>> Body<B, P> {
         }
     }
 
-    /// A body that can be ended from outside.
-    pub(crate) fn remote(body: B, carried: Carried<P>, clock: ClockOf<P>, bounds: Bounds) -> Self
+    /// Lets the body be ended from outside too, if it has bounds for that.
+    fn go_outside(&mut self, is_grpc: bool)
     where
         B: http_body::Body<Data: From<Bytes> + Send, Error: Into<BoxError>>
             + Send
@@ -78,12 +91,16 @@ impl<B, P: Policy<HttpRequest>> Body<B, P> {
         P: Policy<HttpRequest> + 'static,
         Watched<B, P>: Send,
     {
-        let watched = Watched::new(body, carried);
-        Self {
-            source: Source::Remote {
-                remote: Remote::new(watched, bounds),
-            },
-            clock,
+        let Source::Passing { watched } = &mut self.source else {
+            return;
+        };
+        if watched.is_delivered() {
+            return;
+        }
+        let clock = Ends::<P>::get(&mut self.clock);
+        if let Some(bounds) = Bounds::new(&watched.parts(), clock, is_grpc) {
+            let remote = Remote::new(watched.take(), bounds);
+            self.source = Source::Remote { remote };
         }
     }
 
@@ -126,33 +143,46 @@ where
     B::Data: From<Bytes>,
     B::Error: Into<BoxError>,
     P: Policy<HttpRequest>,
+    Ends<P>: Endings<B, P>,
 {
     type Data = B::Data;
     type Error = BodyError;
 
     #[inline(always)]
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
-        let mut this = self.project();
+        let mut this = self.as_mut().project();
         if const { !NeedsOf::<P, HttpRequest>::ENDING } {
             if let SourceProj::Passing { watched } = this.source.as_mut().project() {
                 return watched.poll_frame(cx, true);
             }
         }
+        let mut has_more = false;
         let polled = match this.source.as_mut().project() {
-            SourceProj::Passing { watched } => watched.poll_frame(cx, true),
-            SourceProj::Remote { remote } => remote.cell.poll_frame(cx),
+            SourceProj::Passing { mut watched } => {
+                let polled = watched.as_mut().poll_frame(cx, true);
+                // One of unknown size is in a cell already, if it has bounds.
+                has_more = matches!(polled, Poll::Ready(Some(Ok(_))))
+                    && !watched.is_end_stream()
+                    && watched.size_hint().exact().is_some();
+                polled
+            }
+            SourceProj::Remote { remote } => remote.poll_frame(cx),
             SourceProj::Answer { bytes } => return Poll::Ready(data(std::mem::take(bytes))),
         };
         if const { NeedsOf::<P, HttpRequest>::ENDING } {
-            let clock = <NeedsOf<P, HttpRequest> as Needs>::Ending::get(this.clock);
+            let clock = Ends::<P>::get(this.clock);
             if let Some(clock) = clock {
                 if is_over(&this.source, &polled, clock, cx) {
                     return this.source.end(clock, cx).map(Some);
                 }
             }
+        }
+        if const { NeedsOf::<P, HttpRequest>::ENDING } && has_more {
+            // The connection may never ask for the next frame.
+            Ends::<P>::go_on(self);
         }
         polled
     }
@@ -208,6 +238,35 @@ pub(crate) fn last_frame<D>(rejection: Rejection, is_grpc: bool) -> Result<Frame
         Ok(Frame::trailers(rejection.to_trailers()))
     } else {
         Err(BodyError::ended(rejection))
+    }
+}
+
+// === impl Endings ===
+
+impl<B, P: Policy<HttpRequest>> Endings<B, P> for No {
+    fn large(body: Body<B, P>, _: bool) -> Body<B, P> {
+        body
+    }
+
+    fn go_on(_: Pin<&mut Body<B, P>>) {}
+}
+
+impl<B, P> Endings<B, P> for Yes
+where
+    B: http_body::Body<Data: From<Bytes> + Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    P: Policy<HttpRequest> + 'static,
+    Watched<B, P>: Send,
+{
+    #[inline(never)]
+    fn large(mut body: Body<B, P>, is_grpc: bool) -> Body<B, P> {
+        body.go_outside(is_grpc);
+        body
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn go_on(body: Pin<&mut Body<B, P>>) {
+        body.get_mut().go_outside(false);
     }
 }
 

@@ -13,9 +13,11 @@ use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::clock::BodyClock;
 use crate::clock;
 use crate::cutoff::Cutoff;
 use crate::observe::Reporter;
+use crate::policy::Parts;
 use crate::sync::lock;
 use crate::unwind;
 
@@ -85,6 +87,31 @@ static ALL: LazyLock<Mutex<HashMap<Id, Weak<Reaper>>>> = LazyLock::new(Mutex::de
 // === impl Bounds ===
 
 impl Bounds {
+    /// The bounds of a body whose policies use these parts; `None` if it has none from outside.
+    pub(super) fn new(
+        parts: &Parts<'_>,
+        clock: Option<&mut BodyClock>,
+        is_grpc: bool,
+    ) -> Option<Self> {
+        let deadline = clock.and_then(BodyClock::deadline);
+        let progress = parts.ending.and_then(|ending| ending.bounds.progress);
+        if deadline.is_none() && progress.is_none() && parts.cutoff.is_none() {
+            return None;
+        }
+        let reporter = match (parts.ending, parts.cutoff) {
+            (Some(ending), _) => ending.reporter,
+            (None, cutoff) => cutoff?.reporter(),
+        };
+        Some(Self {
+            reporter: reporter.clone(),
+            deadline,
+            progress,
+            cutoff: parts.cutoff.cloned(),
+            is_callers: parts.has_callers_deadline(),
+            is_grpc,
+        })
+    }
+
     /// The cutoff of the body, if it ends bodies now.
     pub(super) fn over(&self) -> Option<&Cutoff> {
         self.cutoff.as_ref().filter(|cutoff| cutoff.is_over())

@@ -245,6 +245,22 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         self.carried.is_delivered(0)
     }
 
+    /// Takes the body, and leaves one that has ended.
+    pub(super) fn take(&mut self) -> Self
+    where
+        B: Unpin,
+    {
+        Self {
+            body: self.body.take(),
+            carried: std::mem::take(&mut self.carried),
+        }
+    }
+
+    /// The parts of the gate that the policies use for the body.
+    pub(super) fn parts(&mut self) -> Parts<'_> {
+        self.carried.parts()
+    }
+
     /// Every frame is delivered: settles and releases the tokens.
     pub(super) fn complete(&mut self) {
         self.carried.complete(false);

@@ -160,12 +160,16 @@
 //! - **Side effects.** Data that the handler has sent or written before it is dropped stays, and a
 //!   dependency goes on working on its call. Use transactions and idempotency keys, and pass the
 //!   deadline on. A 504 means that the result is unknown, and not that nothing was done.
-//! - **Small responses to slow readers.** A body of at most 64 KiB releases its permit with its
-//!   last frame, although hyper may still keep the body. Its
-//!   [`progress_timeout`](crate::GateLayer::progress_timeout) does nothing, and its
+//! - **Small responses to slow readers.** A body of known size up to 64 KiB releases its permit
+//!   with its last frame, although hyper may still keep the body. If it has one frame,
+//!   [`progress_timeout`](crate::GateLayer::progress_timeout) does nothing, and
 //!   [`including_body`](crate::GateLayer::including_body) applies only while the connection polls
-//!   it. A body that is larger, or of unknown size, is ended by both, even if the client reads
-//!   nothing.
+//!   it. Both end any other body, even if the client reads nothing.
+//! - **Large frames without a progress timeout.** Over HTTP/2, a client with a window of one byte
+//!   makes hyper take a whole frame and drop the body, which releases the permit. Around responses
+//!   with frames above 64 KiB, use a
+//!   [`progress_timeout`](crate::GateLayer::progress_timeout): the gate then passes such a frame on
+//!   in slices. The stack of a server has one.
 //! - **Slow readers and `body_idle_timeout`.**
 //!   [`body_idle_timeout`](crate::GateLayer::body_idle_timeout) is for silent handlers: it applies
 //!   only while the connection waits for a frame.

@@ -136,12 +136,13 @@
 //!
 //! # At the end of the grace period
 //!
-//! Within a second, the drain ends all response bodies of unknown size or above 64 KiB, whether or
-//! not the client reads. The body ends with an error, so that the client sees that it is
-//! incomplete, or over gRPC with the status `UNAVAILABLE`. Then [`serve`](Drain::serve) drops the
-//! server's future and returns. Work that still runs, for example a handler without a response
-//! head, ends with the process: return from `main`. The runtime of `#[tokio::main]` waits without a
-//! bound for `spawn_blocking` tasks. If you have long ones, use `Runtime::shutdown_timeout`.
+//! Within a second, the drain ends all response bodies of unknown size, above 64 KiB, or in several
+//! frames, whether or not the client reads. The body ends with an error, so that the client sees
+//! that it is incomplete, or over gRPC with the status `UNAVAILABLE`. Then [`serve`](Drain::serve)
+//! drops the server's future and returns. Work that still runs, for example a handler without a
+//! response head, ends with the process: return from `main`. The runtime of `#[tokio::main]` waits
+//! without a bound for `spawn_blocking` tasks. If you have long ones, use
+//! `Runtime::shutdown_timeout`.
 //!
 //! In Kubernetes, `terminationGracePeriodSeconds` must be more than the lame-duck time, the grace
 //! period and a second together; see [the
@@ -155,9 +156,9 @@
 //! # Cost
 //!
 //! Each request costs two atomic additions on one word. Before the drain begins, there is no lock,
-//! no allocation and no clock read. A response of unknown size or above 64 KiB costs an allocation,
-//! as it does for a [progress timeout](crate::GateLayer::progress_timeout); its body must be
-//! `Send`, `Unpin` and `'static`.
+//! no allocation and no clock read. A response of unknown size, above 64 KiB, or in several frames
+//! costs an allocation, as it does for a [progress timeout](crate::GateLayer::progress_timeout);
+//! its body must be `Send`, `Unpin` and `'static`.
 //!
 //! # Cancellation
 //!

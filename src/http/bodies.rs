@@ -2,15 +2,13 @@
 
 use std::fmt;
 
-use bytes::Bytes;
 use http::{Request, Response};
 
 use super::head::HttpRequest;
-use crate::body::{Body, BodyClock, Bounds, Carried, ClockOf, LARGE, Watched};
+use crate::body::{Body, BodyClock, Carried, ClockOf, Endings, LARGE};
 use crate::gate::timer::TimerOf;
 use crate::policy::{Choice, Needs, NeedsOf, No, Parts, Policy, Yes};
 use crate::protocol::{Converted, KeptBody, Wrapped};
-use crate::rejection::BoxError;
 use crate::request_limit::kept::Kept;
 use crate::request_limit::request_body::RequestBody;
 
@@ -35,12 +33,6 @@ pub trait ResponseBodies<B, P: Policy<HttpRequest>>: Clone {
 
     /// A body that the gate watches, or an answer.
     fn wrap(&self, body: Body<B, P>) -> Self::Body;
-}
-
-/// Whether response bodies can be ended from outside, for which they must be `Send`.
-pub trait Endings<B, P: Policy<HttpRequest>> {
-    /// A body with the state that it carries.
-    fn body(body: B, carried: CarriedBody<P>) -> Body<B, P>;
 }
 
 /// The state that a response body carries, and its bounds.
@@ -81,6 +73,19 @@ impl<P: Policy<HttpRequest>> CarriedBody<P> {
         }
         if is_bounded && body.size_hint().exact().is_none_or(|size| size > LARGE) {
             self.remote = Ends::<P>::some(is_grpc);
+        }
+    }
+
+    /// A body that carries this.
+    #[inline(always)]
+    pub(super) fn body<B>(mut self, body: B) -> Body<B, P>
+    where
+        Ends<P>: Endings<B, P>,
+    {
+        let body = Body::passing(body, self.carried, self.clock);
+        match Ends::<P>::take(&mut self.remote) {
+            Some(is_grpc) => Ends::<P>::large(body, is_grpc),
+            None => body,
         }
     }
 }
@@ -179,59 +184,4 @@ where
     fn wrap(&self, body: Body<B, P>) -> B {
         (self.0)(body)
     }
-}
-
-// === impl Endings ===
-
-impl<B, P: Policy<HttpRequest>> Endings<B, P> for No {
-    #[inline(always)]
-    fn body(body: B, carried: CarriedBody<P>) -> Body<B, P> {
-        Body::passing(body, carried.carried, carried.clock)
-    }
-}
-
-impl<B, P> Endings<B, P> for Yes
-where
-    B: http_body::Body<Data: From<Bytes> + Send, Error: Into<BoxError>> + Send + Unpin + 'static,
-    P: Policy<HttpRequest> + 'static,
-    Watched<B, P>: Send,
-{
-    #[inline(always)]
-    fn body(body: B, mut carried: CarriedBody<P>) -> Body<B, P> {
-        match Ends::<P>::take(&mut carried.remote) {
-            Some(is_grpc) => remote_body(body, carried, is_grpc),
-            None => Body::passing(body, carried.carried, carried.clock),
-        }
-    }
-}
-
-/// A body that can be ended from outside.
-#[inline(never)]
-fn remote_body<B, P>(body: B, carried: CarriedBody<P>, is_grpc: bool) -> Body<B, P>
-where
-    B: http_body::Body<Data: From<Bytes> + Send, Error: Into<BoxError>> + Send + Unpin + 'static,
-    P: Policy<HttpRequest> + 'static,
-    Watched<B, P>: Send,
-{
-    let CarriedBody {
-        mut carried,
-        mut clock,
-        ..
-    } = carried;
-    let parts = carried.parts();
-    let (ending, cutoff) = (parts.ending, parts.cutoff);
-    let reporter = match (ending, cutoff) {
-        (Some(ending), _) => ending.reporter,
-        (None, Some(cutoff)) => cutoff.reporter(),
-        (None, None) => return Body::passing(body, carried, clock),
-    };
-    let bounds = Bounds {
-        reporter: reporter.clone(),
-        deadline: Ends::<P>::get(&mut clock).and_then(BodyClock::deadline),
-        progress: ending.and_then(|ending| ending.bounds.progress),
-        cutoff: cutoff.cloned(),
-        is_callers: parts.has_callers_deadline(),
-        is_grpc,
-    };
-    Body::remote(body, carried, clock, bounds)
 }

@@ -11,16 +11,16 @@ pub(crate) mod tower_http;
 
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 
 use self::answer::decimal;
 pub use self::answer::{Responder, WireProtocol};
-pub use self::bodies::{CarriedBody, Endings, RequestBodies, ResponseBodies};
+pub use self::bodies::{CarriedBody, RequestBodies, ResponseBodies};
 use self::classify::{AtEnd, Verdict};
 pub(crate) use self::classify::{Classifier, by_head};
 pub use self::head::{HttpRequest, RequestHead, ResponseHead, ResponseHeadMut};
 pub use self::memo::Memo;
-use crate::body::Body;
+use crate::body::{Body, Endings};
 use crate::cutoff::Cutoff;
 use crate::gate::guard::{FutureGuard, Guard};
 use crate::gate::timer::{Timer, TimerOf};
@@ -217,7 +217,7 @@ where
                 return self.response.pass(response);
             }
             response.map(|body| {
-                let body = <NeedsOf<P, HttpRequest> as Needs>::Ending::body(body, carried);
+                let body = carried.body(body);
                 self.response.wrap(body)
             })
         })
@@ -371,7 +371,9 @@ fn verdict<B, P: Policy<HttpRequest>>(
 /// polling it to its end.
 fn promised<B: http_body::Body>(response: &Response<B>, memo: Memo) -> u64 {
     // A chunked response is polled to its end, and may have trailers.
-    if memo.is_http2() || response.headers().contains_key(header::TRANSFER_ENCODING) {
+    // A client's request of HTTP/1 may have a response over HTTP/2.
+    let is_http1 = !memo.is_http2() && response.version() < Version::HTTP_2;
+    if !is_http1 || response.headers().contains_key(header::TRANSFER_ENCODING) {
         return u64::MAX;
     }
     response

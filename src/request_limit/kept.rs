@@ -138,7 +138,12 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
         let Kept::Sent(sent) = self else {
             return None;
         };
-        let (rejection, rest) = sent.upload.take_end()?;
+        let Some((rejection, rest)) = sent.upload.take_end() else {
+            if sent.upload.has_body() {
+                sent.upload.answer();
+            }
+            return None;
+        };
         *self = Self::of_rest(rest);
         Some(rejection)
     }

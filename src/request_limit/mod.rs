@@ -120,7 +120,9 @@
 //!
 //! `tower_http::limit` replaces the answer only if the request declares a length. Over a chunked
 //! body, the client reads the answer that the handler gives to the error, often 400 or 500. It has
-//! one limit for all requests, and answers gRPC with an HTTP status.
+//! one limit for all requests, and answers gRPC with an HTTP status. Do not put it outside a layer
+//! of this crate: axum's extractors do not find its error behind a [`BodyError`](crate::BodyError),
+//! and answer 400 instead of 413.
 
 pub(crate) mod bounds;
 pub(crate) mod kept;

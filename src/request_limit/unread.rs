@@ -61,7 +61,7 @@ impl<B: Body + Unpin> Unread<B> {
         self.is_awaited = false;
         let hint = self.body.size_hint();
         let (bytes, time) = match hint.exact() {
-            Some(length) if length <= Self::BYTES as u64 => (0, Self::TIME),
+            Some(length) if length <= Self::BYTES as u64 => (0, Self::TIME / 2),
             _ if hint.lower() > Self::BYTES as u64 => return Poll::Ready(false),
             _ => (Self::BYTES / 2, Self::TIME / 2),
         };

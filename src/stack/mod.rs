@@ -105,8 +105,8 @@
 //! | streams of an HTTP/2 connection | 200 | hyper: `http2().max_concurrent_streams(..)`; tonic has no bound by default |
 //! | requests in flight | 1024 | the stack: the concurrency limit |
 //! | time to the response head | 30 s | the stack: the timeout |
-//! | time in which a client reads nothing | 60 s, for responses of unknown size or above 64 KiB | the stack: the progress timeout |
-//! | memory for responses that are not read | the limit times the largest frame; for responses of up to 64 KiB, connections times streams times 64 KiB | the stack and hyper |
+//! | time in which a client reads nothing | 60 s, for responses of unknown size, above 64 KiB, or in several frames | the stack: the progress timeout |
+//! | memory for responses that are not read | the limit times the largest frame; for responses of one frame up to 64 KiB, connections times streams times 64 KiB | the stack and hyper |
 //! | memory for requests that are not read | the number of permits and queued requests, times the window of a stream (1 MiB) | hyper: `http2().initial_stream_window_size(..)` |
 //! | memory for request bodies that handlers read whole | the limit times 2 MiB | the stack: the request limit |
 //! | buffer of an HTTP/1 connection | 400 kB | hyper: `http1().max_buf_size(..)` |
@@ -140,7 +140,8 @@
 //!
 //! A stack moves each request and each response once, and has one reference count: about half the
 //! cost of the same layers nested. An admitted request allocates nothing, except for a response of
-//! unknown size or above 64 KiB, which the progress timeout and the drain can end. See
+//! unknown size, above 64 KiB, or in several frames, which the progress timeout and the drain can
+//! end. See
 //! [`cost`](crate::docs::cost) for figures.
 //!
 //! # Settings while it runs

@@ -46,10 +46,10 @@ impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
     /// ready. Use it for clients that stop reading. Zero is no limit, which is the default. It does
     /// not end a body whose handler is silent.
     ///
-    /// It applies to bodies of unknown size or above 64 KiB. Over HTTP/1, the kernel's send buffer
-    /// of some megabytes hides the progress of a slow client: the connection takes the next frame
-    /// only after the client has read much of that buffer. Choose a time in which your slowest
-    /// clients can read it.
+    /// It applies to bodies of unknown size, above 64 KiB, or in several frames. Over HTTP/1, the
+    /// kernel's send buffer of some megabytes hides the progress of a slow client: the connection
+    /// takes the next frame only after the client has read much of that buffer. Choose a time in
+    /// which your slowest clients can read it.
     #[must_use]
     pub fn progress_timeout(
         self,

@@ -49,11 +49,11 @@
 //!
 //! The deadline and the progress timeout apply even if the connection does not poll the body, for
 //! example because the client does not read. Within half a second after the time is over, the layer
-//! drops the body and releases its permit. This applies to bodies of unknown size or above 64 KiB.
-//! A layer with one of these settings needs response bodies that are `Send`, `Unpin` and `'static`.
-//! It costs one allocation for each body, and the layer copies frames above 64 KiB into slices of
-//! 16 KiB. A smaller body of known size releases
-//! its permit with its last frame.
+//! drops the body and releases its permit. This applies to bodies of unknown size, above 64 KiB, or
+//! in several frames. A layer with one of these settings needs response bodies that are `Send`,
+//! `Unpin` and `'static`. It costs one allocation for each body, and the layer copies frames above
+//! 64 KiB into slices of 16 KiB. A smaller body of known size releases its permit with its last
+//! frame.
 //!
 //! With [`expose_deadline`](crate::GateLayer::expose_deadline), handlers and inner layers find the
 //! deadline in the extensions of the request, as a [`Deadline`](crate::Deadline). The queue of an

@@ -37,6 +37,7 @@ use crate::raise::RaisableSize;
 use crate::rejection::Rejection;
 use crate::request_limit::bounds::Bounds;
 use crate::sync::lock;
+use crate::unwind;
 
 /// The state of a request body. The body, the gate's future and the response body share it.
 pub(crate) struct Upload {
@@ -84,6 +85,8 @@ const RAISABLE: u16 = 1 << 6;
 const INSIDE: u16 = 1 << 7;
 /// The present poll of the service has polled the body.
 const POLLED: u16 = 1 << 8;
+/// The service has answered before the end of the body: no gate reads the rest.
+const ANSWERED: u16 = 1 << 9;
 
 /// A reference to an [`Upload`]. The last one puts it into the thread's pool.
 #[derive(Clone)]
@@ -185,7 +188,23 @@ impl Upload {
     #[cold]
     pub(crate) fn end(&self, rejection: Rejection, rest: Option<Rest>) {
         self.state().ended = Some((rejection, rest));
-        self.flags.fetch_or(FAILED | ENDED, Release);
+        if self.flags.fetch_or(FAILED | ENDED, Release) & ANSWERED != 0 {
+            self.drop_end();
+        }
+    }
+
+    /// The service has answered, and still has the body.
+    #[cold]
+    pub(crate) fn answer(&self) {
+        if self.flags.fetch_or(ANSWERED, Relaxed) & ENDED != 0 {
+            self.drop_end();
+        }
+    }
+
+    /// Drops the rest, so that the server sees that the body is not read.
+    fn drop_end(&self) {
+        let end = self.state().ended.take();
+        unwind::without_panics(|| drop(end));
     }
 
     /// The rejection with which a layer ended the body; returned once.

@@ -30,7 +30,10 @@ pub(crate) fn steps() -> u64 {
 pub(crate) enum Step {
     Data(&'static str),
     Trailers(&'static str, &'static str),
+    /// Pending once. The body wakes the task at once.
     Pending,
+    /// Pending once. Nothing wakes the task.
+    Quiet,
     /// Pending for ever.
     Silent,
     Error,
@@ -100,6 +103,7 @@ impl http_body::Body for Script {
                 self.steps.push_front(Step::Silent);
                 return Poll::Pending;
             }
+            Some(Step::Quiet) => return Poll::Pending,
             Some(Step::Pending) => {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;

@@ -1,6 +1,7 @@
 //! The rest of a request body whose request is answered.
 
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -64,4 +65,38 @@ async fn a_body_that_panics_is_isolated_also_when_the_gate_reads_it() {
         let response = service.call(post(body)).await.unwrap();
         assert_eq!(response.status(), status);
     }
+}
+
+/// The service has answered, and keeps a body that becomes too large after that: nothing reads the
+/// rest, which holds the window of an HTTP/2 connection.
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_body_is_dropped_after_the_answer() {
+    let (token, kept) = (Arc::new(()), Arc::new(Mutex::new(None)));
+    let keeps = kept.clone();
+    let mut service = RequestLimitLayer::new(4).layer(service_fn(move |request: Request<Once>| {
+        *keeps.lock().unwrap() = Some(request.into_body());
+        std::future::ready(Ok::<_, Infallible>(ok(Script::default())))
+    }));
+    let body = Script::data(&["abc", "def", "ghi"]).holding(&token);
+    let response = service.call(post(body)).await.unwrap();
+    let mut body = kept.lock().unwrap().take().unwrap();
+    body.frame().await.unwrap().unwrap();
+    assert_eq!(Arc::strong_count(&token), 2);
+    body.frame().await.unwrap().unwrap_err();
+    assert_eq!(Arc::strong_count(&token), 1);
+    drop(response);
+}
+
+/// A client that still sends an upload of known length after half a second reads the answer: the
+/// gate reads on while it is sent.
+#[tokio::test(start_paused = true)]
+async fn the_gate_reads_on_after_the_answer() {
+    let token = Arc::new(());
+    let mut service = RequestLimitLayer::new(10).layer(handler::<Once>());
+    let body = Script::new([Step::Silent]).exact(1000).holding(&token);
+    let response = service.call(post(body)).await.unwrap();
+    assert_eq!(response.headers()["connection"], "close");
+    assert_eq!(Arc::strong_count(&token), 2);
+    tokio::time::sleep(Duration::from_millis(501)).await;
+    assert_eq!(Arc::strong_count(&token), 1);
 }

@@ -71,7 +71,8 @@ impl<P: Policy<HttpRequest>> CarriedBody<P> {
                 self.clock = Ends::<P>::some(clock);
             }
         }
-        if is_bounded && body.size_hint().exact().is_none_or(|size| size > LARGE) {
+        let may_be_large = || body.size_hint().exact().is_none_or(|size| size > LARGE);
+        if is_bounded && (is_grpc || may_be_large()) {
             self.remote = Ends::<P>::some(is_grpc);
         }
     }

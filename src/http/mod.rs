@@ -11,7 +11,7 @@ pub(crate) mod tower_http;
 
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 
 use self::answer::decimal;
 pub use self::answer::{Responder, WireProtocol};
@@ -371,9 +371,7 @@ fn verdict<B, P: Policy<HttpRequest>>(
 /// polling it to its end.
 fn promised<B: http_body::Body>(response: &Response<B>, memo: Memo) -> u64 {
     // A chunked response is polled to its end, and may have trailers.
-    // A client's request of HTTP/1 may have a response over HTTP/2.
-    let is_http1 = !memo.is_http2() && response.version() < Version::HTTP_2;
-    if !is_http1 || response.headers().contains_key(header::TRANSFER_ENCODING) {
+    if memo.is_http2() || response.headers().contains_key(header::TRANSFER_ENCODING) {
         return u64::MAX;
     }
     response

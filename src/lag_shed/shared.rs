@@ -212,12 +212,12 @@ impl Shared {
             decided: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
         });
+        self.name(&binding.probe);
         let follower: Weak<Binding> = Arc::downgrade(&binding);
         if !binding.probe.follow(follower) {
             drop(bound); // the end of a probe calls the recorder
             return None;
         }
-        self.name(&binding.probe);
         bound.push(binding.clone());
         Some(binding)
     }

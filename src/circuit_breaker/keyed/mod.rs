@@ -53,8 +53,8 @@
 //! They are those of [one breaker](super#cancellation). If the closure that returns the key panics,
 //! the panic unwinds through the layer before a breaker has admitted the request.
 //!
-//! The map drops keys and breakers under locks of its own. The `Hash`, `Eq` and `Drop` of a key,
-//! and a metrics recorder, must therefore not ask a family for its breakers or its length.
+//! The map drops keys and breakers under locks of its own, also during [`CircuitBreakers::set`].
+//! The `Hash`, `Eq` and `Drop` of a key, and a metrics recorder, must therefore not use a family.
 //!
 //! # Metrics
 //!
@@ -96,8 +96,8 @@ pub struct CircuitBreakers<K> {
 
 struct Family<K> {
     breakers: Cache<K, CircuitBreaker>,
-    /// Those of the next breaker. No breaker, key or function of the user is made or dropped under
-    /// its lock.
+    /// Those of the next breaker. No function of the user is made or dropped under its lock; the
+    /// map may drop breakers and keys.
     settings: Current<CircuitBreakerSettings>,
     /// What a change has replaced, until it is dropped without a lock.
     replaced: Mutex<Vec<Replaced<K>>>,

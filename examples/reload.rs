@@ -73,17 +73,27 @@ async fn main() -> Result<(), BoxError> {
 
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
+        let mut known = None;
         loop {
-            tokio::select! {
-                _ = hangup.recv() => {}
+            let is_asked = tokio::select! {
+                _ = hangup.recv() => true,
+                () = modified.notified() => false,
+            };
+            if !is_asked {
                 // The file may be written in several steps.
-                () = modified.notified() => tokio::time::sleep(Duration::from_millis(100)).await,
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            match reload.load().await {
-                Ok(changes) if changes.is_empty() => {}
-                Ok(changes) => println!("settings: {changes}"),
-                Err(error) => eprintln!("settings: nothing is changed: {error}"),
+            let loaded = reload.load().await;
+            let error = loaded.as_ref().err().map(ToString::to_string);
+            match (&loaded, &error) {
+                (Ok(changes), _) if !changes.is_empty() => println!("settings: {changes}"),
+                // Another file of the directory, such as a log, may change with each line.
+                (_, Some(text)) if is_asked || error != known => {
+                    eprintln!("settings: nothing is changed: {text}");
+                }
+                _ => {}
             }
+            known = error;
         }
     });
 

@@ -131,8 +131,8 @@ struct Check {
     hysteresis: Mutex<Hysteresis>,
 }
 
-/// Whether the rejections of a handle are enforced. A handle does not know the switches in front of
-/// it, but in a dry run another counter grows.
+/// Finds out whether a layer enforces the rejections of its handle: in a dry run, `would_reject`
+/// grows instead of `rejected`.
 struct Enforced(Mutex<Counters>);
 
 struct Counters {
@@ -201,8 +201,8 @@ impl Health {
     }
 
     /// Makes the service not ready when this shedder has rejected requests for the time `after`,
-    /// until it has rejected none for as long. The check ignores a layer in a dry run,
-    /// once that has counted its first request.
+    /// until it has rejected none for as long. The check ignores a layer in a dry run after the
+    /// first request that it would have rejected.
     #[must_use]
     pub fn not_ready_while_shedding(self, lag_shed: &LagShed, after: Duration) -> Self {
         let lag_shed = lag_shed.clone();
@@ -218,8 +218,8 @@ impl Health {
     /// Use it for a dependency without which the service can serve no request.
     ///
     /// A breaker closes only if it is called. The time `hold` therefore begins as soon as the
-    /// breaker would admit a probe, even if no probe arrives. The check ignores a layer in
-    /// a dry run, once that has counted its first request.
+    /// breaker would admit a probe, even if no probe arrives. The check ignores a layer in a dry
+    /// run after the first request that it would have rejected.
     #[must_use]
     pub fn essential(self, breaker: &CircuitBreaker, hold: Duration) -> Self {
         let name = match breaker.name() {

@@ -242,8 +242,8 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
         let mut guard = self.lock();
-        // A busy body may be polled every time the reaper scans it.
-        if let Some(cutoff) = self.bounds.over().filter(|_| guard.live.is_some()) {
+        // The cutoff ends the body here too, since the reaper skips a body that is being polled.
+        if let Some(cutoff) = self.bounds.due_cutoff().filter(|_| guard.live.is_some()) {
             let _ = self.end(guard, cutoff.end_body(), false);
             guard = self.lock();
         }
@@ -261,14 +261,15 @@ where
         };
         // Relaxed is enough: the reaper compares the stamp again under the lock.
         let stamp = (self.stamp.load(Relaxed) | 1).wrapping_add(1);
-        // It comes first, so that a wake of the body is not overwritten.
+        // The stamp is set before the poll, so that it does not overwrite a wake of the body.
         self.stamp.store(stamp | 1, Relaxed);
         let polled = live.poll_frame(&mut Context::from_waker(waker));
         match &polled {
             Poll::Pending => {
                 self.set_waker(cx);
+                // The body woke itself, and with it only the previous waker of the connection.
                 if self.stamp.load(Relaxed) & 1 == 0 {
-                    cx.waker().wake_by_ref(); // the body woke the waker of before
+                    cx.waker().wake_by_ref();
                 }
             }
             Poll::Ready(Some(Ok(frame))) if !frame.is_trailers() && !live.is_over() => {
@@ -366,7 +367,7 @@ where
         if self.stamp.load(Relaxed) != stamp || state.live.is_none() {
             return;
         }
-        if let Some(cutoff) = self.bounds.over() {
+        if let Some(cutoff) = self.bounds.due_cutoff() {
             let _ = Cell::end(self, state, cutoff.end_body(), false);
             return;
         }

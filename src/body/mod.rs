@@ -41,23 +41,22 @@ pin_project! {
     }
 }
 
-/// Response bodies have bounds.
-type Ends<P> = <NeedsOf<P, HttpRequest> as Needs>::Ending;
+/// `Yes` if a policy can end response bodies, else `No`.
+pub(crate) type Ends<P> = <NeedsOf<P, HttpRequest> as Needs>::Ending;
 
 /// Whether response bodies can be ended from outside, for which they must be `Send`.
 pub trait Endings<B, P: Policy<HttpRequest>>: Choice {
-    /// A body that may be large: it can be ended from outside at once.
+    /// Moves a new body into a cell, if it has bounds that need one.
     #[doc(hidden)]
-    fn large(body: Body<B, P>, is_grpc: bool) -> Body<B, P>;
+    fn into_cell(body: Body<B, P>, is_grpc: bool) -> Body<B, P>;
 
-    /// A body whose first frame is not the last: it can be ended from outside from now on.
+    /// Moves a body into a cell after its first frame. It is not gRPC: that is in a cell already.
     #[doc(hidden)]
-    fn go_on(body: Pin<&mut Body<B, P>>);
+    fn move_to_cell(body: Pin<&mut Body<B, P>>);
 }
 
 /// The clock of a body, if a policy needs one.
-pub(crate) type ClockOf<P> =
-    <<NeedsOf<P, HttpRequest> as Needs>::Ending as Choice>::Maybe<BodyClock>;
+pub(crate) type ClockOf<P> = <Ends<P> as Choice>::Maybe<BodyClock>;
 
 pin_project! {
     #[project = SourceProj]
@@ -81,8 +80,9 @@ impl<B, P: Policy<HttpRequest>> Body<B, P> {
         }
     }
 
-    /// Lets the body be ended from outside too, if it has bounds for that.
-    fn go_outside(&mut self, is_grpc: bool)
+    /// Moves the inner body into a cell, where it can be ended from outside, if it has bounds for
+    /// that.
+    fn put_in_cell(&mut self, is_grpc: bool)
     where
         B: http_body::Body<Data: From<Bytes> + Send, Error: Into<BoxError>>
             + Send
@@ -163,7 +163,7 @@ where
         let polled = match this.source.as_mut().project() {
             SourceProj::Passing { mut watched } => {
                 let polled = watched.as_mut().poll_frame(cx, true);
-                // One of unknown size is in a cell already, if it has bounds.
+                // A body of unknown size is in a cell already, if it has bounds.
                 has_more = matches!(polled, Poll::Ready(Some(Ok(_))))
                     && !watched.is_end_stream()
                     && watched.size_hint().exact().is_some();
@@ -182,7 +182,7 @@ where
         }
         if const { NeedsOf::<P, HttpRequest>::ENDING } && has_more {
             // The connection may never ask for the next frame.
-            Ends::<P>::go_on(self);
+            Ends::<P>::move_to_cell(self);
         }
         polled
     }
@@ -244,11 +244,11 @@ pub(crate) fn last_frame<D>(rejection: Rejection, is_grpc: bool) -> Result<Frame
 // === impl Endings ===
 
 impl<B, P: Policy<HttpRequest>> Endings<B, P> for No {
-    fn large(body: Body<B, P>, _: bool) -> Body<B, P> {
+    fn into_cell(body: Body<B, P>, _: bool) -> Body<B, P> {
         body
     }
 
-    fn go_on(_: Pin<&mut Body<B, P>>) {}
+    fn move_to_cell(_: Pin<&mut Body<B, P>>) {}
 }
 
 impl<B, P> Endings<B, P> for Yes
@@ -258,15 +258,15 @@ where
     Watched<B, P>: Send,
 {
     #[inline(never)]
-    fn large(mut body: Body<B, P>, is_grpc: bool) -> Body<B, P> {
-        body.go_outside(is_grpc);
+    fn into_cell(mut body: Body<B, P>, is_grpc: bool) -> Body<B, P> {
+        body.put_in_cell(is_grpc);
         body
     }
 
     #[cold]
     #[inline(never)]
-    fn go_on(body: Pin<&mut Body<B, P>>) {
-        body.get_mut().go_outside(false);
+    fn move_to_cell(body: Pin<&mut Body<B, P>>) {
+        body.get_mut().put_in_cell(false);
     }
 }
 

@@ -51,16 +51,16 @@ pub(crate) struct Bounds {
     pub(crate) progress: Option<Duration>,
     /// Ends the body independently of the connection.
     pub(crate) cutoff: Option<Cutoff>,
-    /// The deadline is that of the caller.
+    /// Whether the deadline is that of the caller.
     pub(crate) is_callers: bool,
-    /// A gRPC body ends with trailers.
+    /// Whether the response is gRPC: it then ends with trailers.
     pub(crate) is_grpc: bool,
 }
 
 /// The cells of one runtime.
 pub(super) struct Reaper {
     cells: Mutex<Cells>,
-    /// The first cell is here.
+    /// Notified when a cell is added and there was none.
     wake: Notify,
 }
 
@@ -112,8 +112,8 @@ impl Bounds {
         })
     }
 
-    /// The cutoff of the body, if it ends bodies now.
-    pub(super) fn over(&self) -> Option<&Cutoff> {
+    /// The cutoff, if it ends bodies now.
+    pub(super) fn due_cutoff(&self) -> Option<&Cutoff> {
         self.cutoff.as_ref().filter(|cutoff| cutoff.is_over())
     }
 }
@@ -210,7 +210,7 @@ impl Reaper {
             let bounds = seen.cell.bounds();
             let is_late = bounds.deadline.is_some_and(|deadline| now >= deadline);
             let is_stuck = bounds.progress.is_some_and(|progress| unread >= progress);
-            if is_late || is_stuck || bounds.over().is_some() {
+            if is_late || is_stuck || bounds.due_cutoff().is_some() {
                 // Neither a client that does not read nor the caller's own deadline is a failure of
                 // the service. A frame is ready, or may be, if the body was not polled.
                 let is_callers = !is_late || unread >= UNREAD || bounds.is_callers;

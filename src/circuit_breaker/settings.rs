@@ -213,7 +213,7 @@ impl CircuitBreakerSettings {
         self
     }
 
-    /// The window that they have or mean.
+    /// The window of these settings, or the default.
     pub(super) fn effective_window(&self) -> Window {
         self.window.unwrap_or(Window::DEFAULT)
     }

@@ -56,7 +56,7 @@ pub(crate) trait Configurable {
         mem::replace(&mut *current, settings.clone())
     }
 
-    /// Calls [`replaced`](Self::replaced) after a change.
+    /// Runs what follows from a change: by default, calls [`replaced`](Self::replaced).
     fn follow_up(&self) {
         self.current().replaced.run(|| self.replaced());
     }

@@ -24,7 +24,7 @@ use crate::request::{RequestKind, Target};
 use crate::unwind;
 use crate::upload::{self, Report};
 
-/// Without HTTP, the error is the only answer.
+/// Without HTTP there is no responder: a rejection is an error.
 #[cfg(not(feature = "http"))]
 pub(crate) type Responder = ();
 
@@ -132,6 +132,13 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
         }
     }
 
+    /// The token does not need this call any more.
+    #[inline(always)]
+    fn clear(&mut self, call: u64) {
+        let owed = self.owed();
+        *owed = Flags::new(owed.bits() & !call);
+    }
+
     /// Marks whether foreign code runs.
     #[inline(always)]
     pub(crate) fn set_running(&mut self, is_running: bool) {
@@ -227,8 +234,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     #[inline(always)]
     pub(crate) fn settle(&mut self, outcome: Outcome) {
         if const { Self::SETTLES } && self.owes(Flags::SETTLE) {
-            let owed = self.owed();
-            *owed = Flags::new(owed.bits() & !Flags::SETTLE);
+            self.clear(Flags::SETTLE);
             self.shared.policy.settle(&mut self.token, outcome);
         }
     }
@@ -239,8 +245,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
             let time = self.parts().deadline.map(|budget| budget.time);
             let nanos = time.map_or(u64::MAX, Time::nanos);
             let mut expiry = Expiry { outcome, nanos };
-            let owed = self.owed();
-            *owed = Flags::new(owed.bits() & !Flags::SETTLE);
+            self.clear(Flags::SETTLE);
             self.shared.policy.expire(&mut self.token, &mut expiry);
         }
     }
@@ -249,8 +254,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     #[inline(always)]
     pub(crate) fn release(&mut self, completion: Completion) {
         if const { Self::RELEASES } && self.owes(Flags::RELEASE) {
-            let owed = self.owed();
-            *owed = Flags::new(owed.bits() & !Flags::RELEASE);
+            self.clear(Flags::RELEASE);
             self.shared.policy.release(&mut self.token, completion);
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use http::{Request, Response};
 
 use super::head::HttpRequest;
-use crate::body::{Body, BodyClock, Carried, ClockOf, Endings, LARGE};
+use crate::body::{Body, BodyClock, Carried, ClockOf, Endings, Ends, LARGE};
 use crate::gate::timer::TimerOf;
 use crate::policy::{Choice, Needs, NeedsOf, No, Parts, Policy, Yes};
 use crate::protocol::{Converted, KeptBody, Wrapped};
@@ -44,14 +44,11 @@ pub struct CarriedBody<P: Policy<HttpRequest>> {
     remote: <Ends<P> as Choice>::Maybe<bool>,
 }
 
-/// Response bodies have bounds.
-type Ends<P> = <NeedsOf<P, HttpRequest> as Needs>::Ending;
-
 // === impl CarriedBody ===
 
 impl<P: Policy<HttpRequest>> CarriedBody<P> {
-    /// Bounds the time of a response body: from outside if it may be large, else while it is
-    /// polled.
+    /// Bounds the time of a response body. A gRPC body, or one that may be large, gets a cell at
+    /// once. Any other body gets one after its first frame, if that is not the last.
     #[inline(always)]
     pub(super) fn end_later<B: http_body::Body>(
         &mut self,
@@ -85,7 +82,7 @@ impl<P: Policy<HttpRequest>> CarriedBody<P> {
     {
         let body = Body::passing(body, self.carried, self.clock);
         match Ends::<P>::take(&mut self.remote) {
-            Some(is_grpc) => Ends::<P>::large(body, is_grpc),
+            Some(is_grpc) => Ends::<P>::into_cell(body, is_grpc),
             None => body,
         }
     }

@@ -178,7 +178,7 @@ where
             && held.parts().has_callers_deadline()
         {
             let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
-            honours_deadline(result, timer.as_deref());
+            blame_caller_if_nearly_due(result, timer.as_deref());
         }
         let goes_on = if let Ok(response) = result {
             let goes_on = head_is_here(response, memo, held, &mut carried);
@@ -301,12 +301,12 @@ fn is_late<B>(response: &Response<B>) -> bool {
     response.status() == StatusCode::GATEWAY_TIMEOUT || grpc::is_late(response.headers())
 }
 
-/// Reports that the caller caused a timeout, if its deadline is over, or nearly so: a service that
-/// honours it answers shortly before the gate would, and tonic's channel returns an error at the
-/// same time.
+/// Blames the caller for a timeout at the end of the caller's own deadline, or shortly before it: a
+/// service that observes the deadline answers before the gate does, and tonic's channel returns an
+/// error at the same time.
 #[cold]
 #[inline(never)]
-fn honours_deadline<B, Err>(result: &Result<Response<B>, Err>, timer: Option<&Timer>) {
+fn blame_caller_if_nearly_due<B, Err>(result: &Result<Response<B>, Err>, timer: Option<&Timer>) {
     /// Tokio rounds both timers up to a millisecond.
     const TICK: u64 = 1_000_000;
     let Some(timer) = timer else { return };

@@ -140,7 +140,7 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
         };
         let Some((rejection, rest)) = sent.upload.take_end() else {
             if sent.upload.has_body() {
-                sent.upload.answer();
+                sent.upload.set_answered();
             }
             return None;
         };

@@ -21,7 +21,7 @@ pub(super) struct Waited {
     pace: Pace,
     /// The timer of the current wait is set.
     is_set: bool,
-    /// A new wait without new bytes has set the timer again.
+    /// The time has started again since the last bytes arrived. It does so once.
     is_extended: bool,
     lent: Lent,
 }

@@ -44,7 +44,7 @@ impl<'a> Steps<'a> {
         new: Option<&'a PartSettings<H::Settings>>,
     ) -> Self {
         let Some(new) = new else { return self };
-        // It may call code of the user, and so comes before the lock.
+        // This may call code of the user. It therefore runs before the lock is taken.
         handle.advance();
         let mut this = self.check(move || {
             let checked = new.settings.clone().fit(&handle.current().get());

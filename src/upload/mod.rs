@@ -189,20 +189,20 @@ impl Upload {
     pub(crate) fn end(&self, rejection: Rejection, rest: Option<Rest>) {
         self.state().ended = Some((rejection, rest));
         if self.flags.fetch_or(FAILED | ENDED, Release) & ANSWERED != 0 {
-            self.drop_end();
+            self.drop_rest();
         }
     }
 
-    /// The service has answered, and still has the body.
+    /// Records that the service has answered before the end of the body.
     #[cold]
-    pub(crate) fn answer(&self) {
+    pub(crate) fn set_answered(&self) {
         if self.flags.fetch_or(ANSWERED, Relaxed) & ENDED != 0 {
-            self.drop_end();
+            self.drop_rest();
         }
     }
 
-    /// Drops the rest, so that the server sees that the body is not read.
-    fn drop_end(&self) {
+    /// Drops the rest of the body, so that the server sees that the body is not read.
+    fn drop_rest(&self) {
         let end = self.state().ended.take();
         unwind::without_panics(|| drop(end));
     }

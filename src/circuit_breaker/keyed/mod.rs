@@ -84,7 +84,8 @@ use crate::control::circuit_breaker::word::Mode;
 use crate::observe::Reporter;
 use crate::sync::{AfterChange, lock};
 
-type Replaced<K> = (Arc<K>, CircuitBreaker, CircuitBreakerSettings);
+/// A key, its breaker, and the settings of the breaker before a change.
+type Changed<K> = (Arc<K>, CircuitBreaker, CircuitBreakerSettings);
 type Hook<K> = Arc<dyn Fn(&K, &Transition) + Send + Sync>;
 type Hooks<K> = Arc<Mutex<Vec<Hook<K>>>>;
 
@@ -96,17 +97,25 @@ pub struct CircuitBreakers<K> {
 
 struct Family<K> {
     breakers: Cache<K, CircuitBreaker>,
-    /// Those of the next breaker. No function of the user is made or dropped under its lock; the
-    /// map may drop breakers and keys.
+    /// The settings of the next breaker. No function of the user is made or dropped under its lock;
+    /// the map may drop breakers and keys.
     settings: Current<CircuitBreakerSettings>,
-    /// What a change has replaced, until it is dropped without a lock.
-    replaced: Mutex<Vec<Replaced<K>>>,
-    /// The number of changes, and the state that was last forced on all breakers, or closed.
-    forced: Mutex<(u64, Mode)>,
+    /// The breakers that a change has reached, until `follow_up` drops them without a lock.
+    changed: Mutex<Vec<Changed<K>>>,
+    changes: Mutex<Changes>,
     forcing: AfterChange,
     hooks: Hooks<K>,
     name: OnceLock<Cow<'static, str>>,
     label: OnceLock<fn(&K) -> String>,
+}
+
+/// The changes that a new breaker may have missed.
+#[derive(Clone, Copy, Default)]
+struct Changes {
+    /// The number of changes of the settings or of the state.
+    count: u64,
+    /// The state that was last forced on all breakers, or closed.
+    mode: Mode,
 }
 
 // === impl CircuitBreakers ===
@@ -141,8 +150,8 @@ where
                     .eviction_policy(EvictionPolicy::lru())
                     .build(),
                 settings: Current::new(settings.breaker),
-                replaced: Mutex::default(),
-                forced: Mutex::default(),
+                changed: Mutex::default(),
+                changes: Mutex::default(),
                 forcing: AfterChange::new(),
                 hooks: Hooks::default(),
                 name: OnceLock::new(),
@@ -177,8 +186,8 @@ where
         if let Some(breaker) = family.breakers.get(key) {
             return breaker;
         }
-        let mut known = *lock(&family.forced);
-        let new = family.make(key, known.1);
+        let mut known = *lock(&family.changes);
+        let new = family.make(key, known.mode);
         let breaker = family.breakers.get_with_by_ref(key, || new.clone());
         if !Arc::ptr_eq(&breaker.shared, &new.shared) {
             return breaker; // another thread was faster
@@ -186,13 +195,13 @@ where
         // A change meanwhile may have missed the new breaker.
         loop {
             let before = known;
-            known = *lock(&family.forced);
-            if known.0 == before.0 {
+            known = *lock(&family.changes);
+            if known.count == before.count {
                 return breaker;
             }
             drop(breaker.replace(&mut self.settings()));
-            if known.1 != before.1 {
-                breaker.shared.force(known.1);
+            if known.mode != before.mode {
+                breaker.shared.force(known.mode);
             }
             breaker.follow_up();
         }
@@ -274,12 +283,13 @@ where
     }
 
     fn force(&self, mode: Mode) {
-        let mut forced = lock(&self.family.forced);
-        *forced = (forced.0 + 1, mode);
-        drop(forced);
+        let mut changes = lock(&self.family.changes);
+        changes.count += 1;
+        changes.mode = mode;
+        drop(changes);
         // Hooks run here, which may force another state: the last one applies.
         self.family.forcing.run(|| {
-            let mode = lock(&self.family.forced).1;
+            let mode = lock(&self.family.changes).mode;
             for (_, breaker) in &self.family.breakers {
                 breaker.shared.force(mode);
             }
@@ -335,17 +345,17 @@ where
     }
 
     fn publish(&self, settings: &CircuitBreakerSettings) {
-        lock(&self.family.forced).0 += 1;
-        let mut replaced = lock(&self.family.replaced);
+        lock(&self.family.changes).count += 1;
+        let mut changed = lock(&self.family.changed);
         for (key, breaker) in &self.family.breakers {
             let before = breaker.replace(&mut settings.clone());
-            replaced.push((key, breaker, before));
+            changed.push((key, breaker, before));
         }
     }
 
     fn follow_up(&self) {
-        let replaced = std::mem::take(&mut *lock(&self.family.replaced));
-        for (_, breaker, _) in &replaced {
+        let changed = std::mem::take(&mut *lock(&self.family.changed));
+        for (_, breaker, _) in &changed {
             breaker.follow_up();
         }
     }

@@ -124,8 +124,15 @@ pin_project! {
 /// The upper bound for the timers in the pool of a thread.
 const POOL: usize = 64;
 
+/// The timers that a thread keeps, all of one runtime.
+struct Pool {
+    /// The runtime on which the thread last took a timer.
+    runtime: Option<runtime::Id>,
+    timers: Vec<Pin<Box<Pooled>>>,
+}
+
 thread_local! {
-    static TIMERS: RefCell<Vec<Pin<Box<Pooled>>>> = const { RefCell::new(Vec::new()) };
+    static TIMERS: RefCell<Pool> = const { RefCell::new(Pool::new()) };
 }
 
 static POOL_WHEN_PAUSED: AtomicBool = AtomicBool::new(false);
@@ -222,13 +229,20 @@ impl fmt::Debug for Lent {
 impl Pooled {
     fn take(due: tokio::time::Instant) -> Pin<Box<Self>> {
         let runtime = Handle::current().id();
-        let pooled = TIMERS.try_with(|timers| timers.borrow_mut().pop());
-        match pooled.ok().flatten() {
-            Some(mut pooled) if pooled.runtime == runtime => {
+        let pooled = TIMERS.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            if pool.runtime == Some(runtime) {
+                Ok(pool.timers.pop())
+            } else {
+                Err(pool.change_runtime(runtime))
+            }
+        });
+        match pooled.ok().and_then(Result::ok).flatten() {
+            Some(mut pooled) => {
                 pooled.as_mut().project().timer.reset(due);
                 pooled
             }
-            _ => Box::pin(Self {
+            None => Box::pin(Self {
                 runtime,
                 is_kept: POOL_WHEN_PAUSED.load(Relaxed) || is_real(),
                 later: None,
@@ -254,23 +268,45 @@ impl Pooled {
 
 #[inline(never)]
 fn put_back(mut pooled: Pin<Box<Pooled>>) {
-    let is_here = || Handle::try_current().is_ok_and(|here| here.id() == pooled.runtime);
-    if !pooled.is_kept || std::thread::panicking() || !is_here() {
+    // The timers of a runtime that has shut down are elapsed.
+    if !pooled.is_kept || pooled.timer.is_elapsed() || std::thread::panicking() {
         return;
     }
-    *pooled.as_mut().project().later = None;
+    let takes = TIMERS.try_with(|pool| pool.borrow().takes(pooled.runtime));
+    if !takes.unwrap_or(false) {
+        return;
+    }
+    let timer = pooled.as_mut().project();
+    *timer.later = None;
     // The timer keeps the waker of its last poll, and with it the memory of a task that may have
-    // ended. A timer whose runtime has shut down panics when it is polled.
+    // ended. A timer whose runtime shuts down now panics when it is polled.
     let mut cx = Context::from_waker(Waker::noop());
-    let timer = pooled.as_mut().project().timer;
-    let result = panic::catch_unwind(AssertUnwindSafe(|| poll(timer, &mut cx)));
-    if !matches!(result, Ok(Poll::Pending)) {
-        return;
+    let result = panic::catch_unwind(AssertUnwindSafe(|| poll(timer.timer, &mut cx)));
+    if matches!(result, Ok(Poll::Pending)) {
+        let _ = TIMERS.try_with(|pool| pool.borrow_mut().timers.push(pooled));
     }
-    let _ = TIMERS.try_with(|timers| {
-        let mut timers = timers.borrow_mut();
-        if timers.len() < POOL {
-            timers.push(pooled);
+}
+
+// === impl Pool ===
+
+impl Pool {
+    const fn new() -> Self {
+        Self {
+            runtime: None,
+            timers: Vec::new(),
         }
-    });
+    }
+
+    /// Returns whether there is room for a timer of this runtime.
+    fn takes(&self, runtime: runtime::Id) -> bool {
+        self.runtime == Some(runtime) && self.timers.len() < POOL
+    }
+
+    /// Makes the pool one of this runtime. Returns the timers of another one, which are dropped
+    /// when the pool is not borrowed.
+    #[cold]
+    fn change_runtime(&mut self, runtime: runtime::Id) -> Vec<Pin<Box<Pooled>>> {
+        self.runtime = Some(runtime);
+        std::mem::take(&mut self.timers)
+    }
 }

@@ -32,10 +32,24 @@ pub(super) const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// Exactly `application/grpc`, or followed by a message format or a parameter.
 /// `application/grpc-web` is HTTP.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let rest = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.as_bytes().strip_prefix(CONTENT_TYPE.as_bytes()));
+    let Some(content_type) = content_type(headers) else {
+        return false;
+    };
+    let rest = content_type
+        .as_bytes()
+        .strip_prefix(CONTENT_TYPE.as_bytes());
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// A comparison with each of a few names costs less than the hash of one.
+fn content_type(headers: &HeaderMap) -> Option<&HeaderValue> {
+    const FEW: usize = 8;
+    if headers.len() > FEW {
+        return headers.get(header::CONTENT_TYPE);
+    }
+    let mut headers = headers.iter();
+    let (_, value) = headers.find(|(name, _)| *name == header::CONTENT_TYPE)?;
+    Some(value)
 }
 
 /// The outcome by the status in trailers, or in the head of a trailers-only response; `None`

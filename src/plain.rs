@@ -81,6 +81,7 @@ where
         (): (),
         guard: &mut FutureGuard<P, PlainRequest<Req>>,
         _: &mut TimerOf<P, PlainRequest<Req>>,
+        (): &(),
     ) {
         // The guard stays in the future while foreign code runs, which may panic.
         if let Some(held) = InFuture::<NeedsOf<P, PlainRequest<Req>>>::get(guard) {
@@ -95,7 +96,7 @@ where
     }
 
     #[inline(always)]
-    fn wrap(&self, result: Result<Res, Err>, (): ()) -> Result<Res, Err> {
-        result
+    fn wrap(&self, response: Res, (): ()) -> Res {
+        response
     }
 }

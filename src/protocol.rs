@@ -13,6 +13,8 @@ use crate::outcome::Outcome;
 use crate::policy::{Budget, Parts, Policy};
 use crate::rejection::Rejection;
 use crate::request::{RequestKind, sealed};
+#[cfg(feature = "http")]
+use crate::upload::BodyUpload;
 
 /// Reads a request, and passes it to the inner service.
 pub trait Protocol<Req, P>: Clone + sealed::Sealed {
@@ -101,7 +103,14 @@ pub trait KeptBody<Req>: Default {
     }
 
     /// Lends the state of the body to the code that runs on this thread.
-    fn enter(&self) -> Self::Scope;
+    fn enter(&mut self) -> Self::Scope;
+
+    /// The state of the body, for a response body that reports it.
+    #[cfg(feature = "http")]
+    #[inline(always)]
+    fn upload(&self) -> Option<BodyUpload> {
+        None
+    }
 
     /// The inner service has answered: the rejection, if the body was ended because it was too
     /// large or too slow.
@@ -154,11 +163,11 @@ where
         memo: Self::Memo,
         guard: &mut FutureGuard<P, Self::Kind>,
         timer: &mut TimerOf<P, Self::Kind>,
+        kept: &Self::Kept,
     ) -> Self::Carried;
 
     /// The response, with the state that goes on with its body.
-    fn wrap(&self, result: Result<Res, Err>, carried: Self::Carried)
-    -> Result<Self::Response, Err>;
+    fn wrap(&self, response: Res, carried: Self::Carried) -> Self::Response;
 }
 
 /// The default protocol: a service from `http::Request` to `http::Response`.
@@ -227,7 +236,7 @@ impl<Req> KeptBody<Req> for () {
     type Scope = ();
 
     #[inline(always)]
-    fn enter(&self) {}
+    fn enter(&mut self) {}
 }
 
 // === impl Converted ===

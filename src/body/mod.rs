@@ -48,7 +48,7 @@ pub(crate) type Ends<P> = <NeedsOf<P, HttpRequest> as Needs>::Ending;
 pub trait Endings<B, P: Policy<HttpRequest>>: Choice {
     /// Moves a new body into a cell, if it has bounds that need one.
     #[doc(hidden)]
-    fn into_cell(body: Body<B, P>, is_grpc: bool) -> Body<B, P>;
+    fn put_in_cell(body: &mut Body<B, P>, is_grpc: bool);
 
     /// Moves a body into a cell after its first frame. It is not gRPC: that is in a cell already.
     #[doc(hidden)]
@@ -62,7 +62,8 @@ pin_project! {
     #[project = SourceProj]
     enum Source<B, P: Policy<HttpRequest>> {
         Passing { #[pin] watched: Watched<B, P> },
-        Remote { remote: Remote<B> },
+        // `None` if no policy can end the body, so that other bodies have no room for it.
+        Remote { remote: <Ends<P> as Choice>::Maybe<Remote<B>> },
         Answer { bytes: Bytes },
     }
 }
@@ -100,6 +101,7 @@ impl<B, P: Policy<HttpRequest>> Body<B, P> {
         let clock = Ends::<P>::get(&mut self.clock);
         if let Some(bounds) = Bounds::new(&watched.parts(), clock, is_grpc) {
             let remote = Remote::new(watched.take(), bounds);
+            let remote = Ends::<P>::some(remote);
             self.source = Source::Remote { remote };
         }
     }
@@ -169,7 +171,10 @@ where
                     && watched.size_hint().exact().is_some();
                 polled
             }
-            SourceProj::Remote { remote } => remote.poll_frame(cx),
+            SourceProj::Remote { remote } => match Ends::<P>::get(remote) {
+                Some(remote) => remote.poll_frame(cx),
+                None => Poll::Ready(None),
+            },
             SourceProj::Answer { bytes } => return Poll::Ready(data(std::mem::take(bytes))),
         };
         if const { NeedsOf::<P, HttpRequest>::ENDING } {
@@ -196,7 +201,10 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Passing { watched } => watched.size_hint(),
-            Source::Remote { remote } => remote.cell.size_hint(),
+            Source::Remote { remote } => match Ends::<P>::get_ref(remote) {
+                Some(remote) => remote.cell.size_hint(),
+                None => SizeHint::with_exact(0),
+            },
             Source::Answer { bytes } => SizeHint::with_exact(bytes.len() as u64),
         }
     }
@@ -244,9 +252,7 @@ pub(crate) fn last_frame<D>(rejection: Rejection, is_grpc: bool) -> Result<Frame
 // === impl Endings ===
 
 impl<B, P: Policy<HttpRequest>> Endings<B, P> for No {
-    fn into_cell(body: Body<B, P>, _: bool) -> Body<B, P> {
-        body
-    }
+    fn put_in_cell(_: &mut Body<B, P>, _: bool) {}
 
     fn move_to_cell(_: Pin<&mut Body<B, P>>) {}
 }
@@ -258,9 +264,8 @@ where
     Watched<B, P>: Send,
 {
     #[inline(never)]
-    fn into_cell(mut body: Body<B, P>, is_grpc: bool) -> Body<B, P> {
+    fn put_in_cell(body: &mut Body<B, P>, is_grpc: bool) {
         body.put_in_cell(is_grpc);
-        body
     }
 
     #[cold]
@@ -280,7 +285,9 @@ impl<B, P: Policy<HttpRequest>> Source<B, P> {
     {
         match self {
             Source::Passing { watched } => watched.is_end_stream(),
-            Source::Remote { remote } => remote.cell.is_end_stream(),
+            Source::Remote { remote } => {
+                Ends::<P>::get_ref(remote).is_none_or(|remote| remote.cell.is_end_stream())
+            }
             Source::Answer { bytes } => bytes.is_empty(),
         }
     }
@@ -302,7 +309,10 @@ impl<B, P: Policy<HttpRequest>> Source<B, P> {
                 watched.expire(rejection.outcome());
                 rejection
             }
-            SourceProj::Remote { remote } => ready!(remote.cell.expire(rejection, cx)),
+            SourceProj::Remote { remote } => match Ends::<P>::get(remote) {
+                Some(remote) => ready!(remote.cell.expire(rejection, cx)),
+                None => rejection,
+            },
             SourceProj::Answer { .. } => rejection,
         };
         let bytes = Bytes::new();

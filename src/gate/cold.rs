@@ -261,14 +261,13 @@ where
     /// responder that panics.
     #[cold]
     #[inline(never)]
-    pub(super) fn answer(self: Pin<&mut Self>) -> <Self as Future>::Output {
-        let this = self.project();
-        let StateProj::Rejected { rejection, shared } = this.state.project() else {
-            unreachable!("the caller has looked");
-        };
-        let rejection = rejection.take().expect(OVER);
-        let (protocol, memo) = (this.protocol, *this.memo);
-        let kept = std::mem::take(this.kept);
+    pub(super) fn answer(
+        rejection: Rejection,
+        shared: Arc<Shared<P>>,
+        kept: X::Kept,
+        memo: X::Memo,
+        protocol: X,
+    ) -> <Self as Future>::Output {
         let parts = if const { NeedsOf::<P, X::Kind>::ENDING || NeedsOf::<P, X::Kind>::ISOLATION } {
             shared.policy.parts(None)
         } else {

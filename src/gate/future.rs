@@ -97,7 +97,7 @@ pin_project! {
     pub enum State<F, Q, P> {
         Called { #[pin] future: F },
         Queued { queued: Q },
-        Rejected { rejection: Option<Rejection>, shared: Arc<Shared<P>> },
+        Rejected { rejected: Option<(Rejection, Arc<Shared<P>>)> },
         Done,
     }
 }
@@ -229,8 +229,8 @@ where
                                     return Err(rejection);
                                 }
                             }
-                            let carried = protocol.settle(result, memo, guard, timer);
-                            Ok(polled.map(|result| protocol.wrap(result, carried)))
+                            let carried = protocol.settle(result, memo, guard, timer, kept);
+                            Ok(polled.map_ok(|response| protocol.wrap(response, carried)))
                         };
                         match panic::catch_unwind(AssertUnwindSafe(poll)) {
                             Ok(Ok(Poll::Pending)) => {}
@@ -257,8 +257,8 @@ where
                                     continue;
                                 }
                             }
-                            let carried = protocol.settle(result, memo, guard, timer);
-                            return polled.map(|result| protocol.wrap(result, carried));
+                            let carried = protocol.settle(result, memo, guard, timer, kept);
+                            return polled.map_ok(|response| protocol.wrap(response, carried));
                         }
                         if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(guard) {
                             guard.set_running(false);
@@ -278,9 +278,18 @@ where
                     }
                     self.as_mut().end(End::Late);
                 }
-                StateProj::Rejected { rejection, .. } => {
-                    ready!(X::poll_rest(rejection.as_ref(), this.kept, this.memo, cx));
-                    return Poll::Ready(self.answer());
+                StateProj::Rejected { rejected } => {
+                    let rejection = rejected.as_ref().map(|(rejection, _)| rejection);
+                    ready!(X::poll_rest(rejection, this.kept, this.memo, cx));
+                    let (rejection, shared) = rejected.take().expect(OVER);
+                    let kept = std::mem::take(this.kept);
+                    return Poll::Ready(Self::answer(
+                        rejection,
+                        shared,
+                        kept,
+                        *this.memo,
+                        this.protocol.clone(),
+                    ));
                 }
                 StateProj::Queued { .. } => {
                     if const { !Waits::<Req, P, X>::IS } {
@@ -319,8 +328,7 @@ where
 impl<F, Q, P> State<F, Q, P> {
     pub(super) fn rejected(rejection: Rejection, shared: Arc<Shared<P>>) -> Self {
         State::Rejected {
-            rejection: Some(rejection),
-            shared,
+            rejected: Some((rejection, shared)),
         }
     }
 }

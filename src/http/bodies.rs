@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::{Request, Response};
+use http::Request;
 
 use super::head::HttpRequest;
 use crate::body::{Body, BodyClock, Carried, ClockOf, Endings, Ends, LARGE};
@@ -28,11 +28,13 @@ pub trait ResponseBodies<B, P: Policy<HttpRequest>>: Clone {
     /// The body for the caller.
     type Body;
 
-    /// A response that the gate need not watch.
-    fn pass(&self, response: Response<B>) -> Response<Self::Body>;
+    /// The body of an answer.
+    fn answer(&self, body: Body<B, P>) -> Self::Body;
 
-    /// A body that the gate watches, or an answer.
-    fn wrap(&self, body: Body<B, P>) -> Self::Body;
+    /// The body of the inner service, with the state that it carries.
+    fn wrap(&self, body: B, carried: CarriedBody<P>) -> Self::Body
+    where
+        Ends<P>: Endings<B, P>;
 }
 
 /// The state that a response body carries, and its bounds.
@@ -80,11 +82,11 @@ impl<P: Policy<HttpRequest>> CarriedBody<P> {
     where
         Ends<P>: Endings<B, P>,
     {
-        let body = Body::passing(body, self.carried, self.clock);
-        match Ends::<P>::take(&mut self.remote) {
-            Some(is_grpc) => Ends::<P>::into_cell(body, is_grpc),
-            None => body,
+        let mut body = Body::passing(body, self.carried, self.clock);
+        if let Some(is_grpc) = Ends::<P>::take(&mut self.remote) {
+            Ends::<P>::put_in_cell(&mut body, is_grpc);
         }
+        body
     }
 }
 
@@ -155,14 +157,16 @@ where
 impl<B, P: Policy<HttpRequest>> ResponseBodies<B, P> for Wrapped {
     type Body = Body<B, P>;
 
-    #[inline(always)]
-    fn pass(&self, response: Response<B>) -> Response<Body<B, P>> {
-        response.map(|body| Body::passing(body, Carried::default(), ClockOf::<P>::default()))
+    fn answer(&self, body: Body<B, P>) -> Body<B, P> {
+        body
     }
 
     #[inline(always)]
-    fn wrap(&self, body: Body<B, P>) -> Body<B, P> {
-        body
+    fn wrap(&self, body: B, carried: CarriedBody<P>) -> Body<B, P>
+    where
+        Ends<P>: Endings<B, P>,
+    {
+        carried.body(body)
     }
 }
 
@@ -173,13 +177,20 @@ where
 {
     type Body = B;
 
-    #[inline(always)]
-    fn pass(&self, response: Response<B>) -> Response<B> {
-        response
+    fn answer(&self, body: Body<B, P>) -> B {
+        (self.0)(body)
     }
 
+    /// A body that the gate need not watch stays as it is.
     #[inline(always)]
-    fn wrap(&self, body: Body<B, P>) -> B {
-        (self.0)(body)
+    fn wrap(&self, body: B, mut carried: CarriedBody<P>) -> B
+    where
+        Ends<P>: Endings<B, P>,
+    {
+        if carried.carried.is_any() {
+            (self.0)(carried.body(body))
+        } else {
+            body
+        }
     }
 }

@@ -31,7 +31,7 @@ use crate::policy::{Budget, Choice, Needs, NeedsOf, Parts, Policy};
 use crate::protocol::{Classify, Http, KeptBody, Protocol, Respond};
 use crate::raise;
 use crate::rejection::Rejection;
-use crate::upload::{self, BodyUpload};
+use crate::upload;
 
 // === impl Http ===
 
@@ -157,7 +157,7 @@ where
             response.headers_mut().insert(header::CONNECTION, close);
         }
         kept.linger();
-        Ok(response.map(|bytes| self.response.wrap(Body::answer(bytes))))
+        Ok(response.map(|bytes| self.response.answer(Body::answer(bytes))))
     }
 
     #[inline(always)]
@@ -167,6 +167,7 @@ where
         memo: Memo,
         guard: &mut FutureGuard<P, HttpRequest>,
         timer: &mut TimerOf<P, HttpRequest>,
+        kept: &In::Kept,
     ) -> CarriedBody<P> {
         let mut carried = CarriedBody::default();
         // The guard stays in the future while foreign code runs, which may panic.
@@ -181,7 +182,7 @@ where
             blame_caller_if_nearly_due(result, timer.as_deref());
         }
         let goes_on = if let Ok(response) = result {
-            let goes_on = head_is_here(response, memo, held, &mut carried);
+            let goes_on = head_is_here(response, memo, held, kept, &mut carried);
             if const { NeedsOf::<P, HttpRequest>::ENDING } {
                 let parts = held.parts();
                 if parts.cutoff.is_some_and(Cutoff::closes) && !memo.is_http2() {
@@ -207,30 +208,19 @@ where
     }
 
     #[inline(always)]
-    fn wrap(
-        &self,
-        result: Result<Response<B>, Err>,
-        mut carried: CarriedBody<P>,
-    ) -> Result<Self::Response, Err> {
-        result.map(|response| {
-            if !carried.carried.is_any() {
-                return self.response.pass(response);
-            }
-            response.map(|body| {
-                let body = carried.body(body);
-                self.response.wrap(body)
-            })
-        })
+    fn wrap(&self, response: Response<B>, carried: CarriedBody<P>) -> Self::Response {
+        response.map(|body| self.response.wrap(body, carried))
     }
 }
 
 /// Lends the response head, settles the token if the head has an outcome, and releases it if the
 /// request has ended. Returns whether the gate must watch the body.
 #[inline(always)]
-fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
+fn head_is_here<ReqB, B: http_body::Body, P: Policy<HttpRequest>>(
     response: &mut Response<B>,
     memo: Memo,
     guard: &mut Guard<P, HttpRequest>,
+    kept: &impl KeptBody<Request<ReqB>>,
     carried: &mut CarriedBody<P>,
 ) -> bool {
     guard.on_head(response);
@@ -265,7 +255,7 @@ fn head_is_here<B: http_body::Body, P: Policy<HttpRequest>>(
     }
     if const { NeedsOf::<P, HttpRequest>::LIMIT } && memo.has(Memo::GRPC) {
         // The outcome is in the trailers, which this gate or an outer gate reads.
-        if let Some(upload) = BodyUpload::served() {
+        if let Some(upload) = kept.upload() {
             carried.carried.upload = <NeedsOf<P, HttpRequest> as Needs>::Limit::some(upload);
         }
     }

@@ -18,6 +18,9 @@ pub trait Choice: 'static {
     /// The value, if there is one.
     fn get<T>(maybe: &mut Self::Maybe<T>) -> Option<&mut T>;
 
+    /// The value, if there is one.
+    fn get_ref<T>(maybe: &Self::Maybe<T>) -> Option<&T>;
+
     /// Takes the value, if there is one.
     fn take<T>(maybe: &mut Self::Maybe<T>) -> Option<T>;
 }
@@ -146,6 +149,11 @@ impl Choice for Yes {
     }
 
     #[inline(always)]
+    fn get_ref<T>(maybe: &Option<T>) -> Option<&T> {
+        maybe.as_ref()
+    }
+
+    #[inline(always)]
     fn take<T>(maybe: &mut Option<T>) -> Option<T> {
         maybe.take()
     }
@@ -162,6 +170,11 @@ impl Choice for No {
 
     #[inline(always)]
     fn get<T>((): &mut ()) -> Option<&mut T> {
+        None
+    }
+
+    #[inline(always)]
+    fn get_ref<T>((): &()) -> Option<&T> {
         None
     }
 

@@ -15,7 +15,7 @@ use crate::raise::{self, RaisableSize};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
-use crate::upload::{Rest, Scope, Upload, UploadRef};
+use crate::upload::{BodyUpload, Rest, Scope, Upload, UploadRef};
 
 /// The part of a request body that a future keeps if a policy limits the body.
 #[doc(hidden)]
@@ -126,9 +126,21 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
     }
 
     #[inline(always)]
-    fn enter(&self) -> Option<Scope> {
+    fn enter(&mut self) -> Option<Scope> {
+        let Kept::Sent(sent) = self else {
+            return None;
+        };
+        if sent.upload.is_over() {
+            *self = Kept::Nothing;
+            return None;
+        }
+        sent.upload.enter(true)
+    }
+
+    #[inline(always)]
+    fn upload(&self) -> Option<BodyUpload> {
         match self {
-            Kept::Sent(sent) => sent.upload.enter(true),
+            Kept::Sent(sent) => Some(BodyUpload::new(&sent.upload)),
             _ => None,
         }
     }

@@ -150,7 +150,7 @@ use crate::policy::{Admission, Limited, NoWait, Parts, PerRequest, Policy};
 use crate::protocol::Http;
 use crate::request::RequestKind;
 #[doc(hidden)]
-pub use crate::upload::Scope;
+pub use crate::upload::{BodyUpload, Scope};
 
 /// A layer that bounds requests with a [`RequestLimit`]. It answers 413, 414, 431 or 408 (gRPC
 /// `RESOURCE_EXHAUSTED`, `DEADLINE_EXCEEDED`).

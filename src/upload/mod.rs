@@ -17,7 +17,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{
-    AtomicU16, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicU16, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence,
 };
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,9 +28,9 @@ use self::report::has_listener;
 pub(crate) use self::report::{
     Listening, Report, blame_caller, blame_caller_if_late, discard, is_discarded, reported,
 };
-pub use self::served::Scope;
+pub use self::served::{BodyUpload, Scope};
 pub(crate) use self::served::{
-    BodyUpload, Detached, end_poll, is_callers_fault, judged, waited, waited_before,
+    Detached, end_poll, is_callers_fault, judged, waited, waited_before,
 };
 use crate::clock;
 use crate::raise::RaisableSize;
@@ -284,6 +284,15 @@ impl UploadRef {
             self.flags.fetch_and(!INSIDE, Relaxed);
         }
         is_new
+    }
+
+    /// Returns whether nothing else has the body, and there is nothing to report of it.
+    #[inline(always)]
+    pub(crate) fn is_over(&self) -> bool {
+        let is_alone = self.0.as_ref().is_none_or(|it| Arc::strong_count(it) == 1);
+        // After it, the flags are those of the thread that had the body.
+        fence(Acquire);
+        is_alone && self.flags.load(Relaxed) == 0
     }
 
     /// Returns whether something still has the body, which is not at its end. It counts the

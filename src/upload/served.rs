@@ -23,8 +23,9 @@ pub struct Scope {
 }
 
 /// The upload that a response body has. It reports when the body is dropped.
+#[doc(hidden)]
 #[derive(Debug)]
-pub(crate) struct BodyUpload(UploadRef);
+pub struct BodyUpload(UploadRef);
 
 /// While it lives, the code on this thread belongs to no request, and no gate reports to it.
 pub(crate) struct Detached {
@@ -133,9 +134,8 @@ impl UploadRef {
 // === impl BodyUpload ===
 
 impl BodyUpload {
-    /// The upload of the request that this thread serves.
-    pub(crate) fn served() -> Option<Self> {
-        served().map(Self)
+    pub(crate) fn new(upload: &UploadRef) -> Self {
+        Self(upload.clone())
     }
 
     pub(crate) fn enter(&self) -> Option<Scope> {

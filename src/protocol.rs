@@ -43,6 +43,12 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
     /// The properties that classify the response and answer the request.
     fn inspect(request: &Req) -> Self::Memo;
 
+    /// The properties that answer a request which the inner service has not got: also whether the
+    /// client may still send a body.
+    fn inspect_unsent(request: &Req) -> Self::Memo {
+        Self::inspect(request)
+    }
+
     /// The request for the inner service. `max` is the limit for its body.
     fn pass(&self, request: Req, max: u64, kept: &Self::Kept) -> Self::Inner;
 
@@ -89,11 +95,11 @@ pub trait KeptBody<Req>: Default {
         Some((Self::default(), u64::MAX))
     }
 
-    /// For a request whose size is not known to be small: what the future keeps and the limit for
-    /// its body, or the reason to reject it.
-    fn limit(request: Req, parts: &Parts<'_>) -> Result<(Req, Self, u64), (Rejection, Self)> {
-        let _ = parts;
-        Ok((request, Self::default(), u64::MAX))
+    /// For a request whose size is not known to be small: the limit for its body, and in `kept`
+    /// what the future keeps; or the reason to reject it.
+    fn limit(request: Req, parts: &Parts<'_>, kept: &mut Self) -> Result<(Req, u64), Rejection> {
+        let _ = (parts, kept);
+        Ok((request, u64::MAX))
     }
 
     /// For a request that is rejected: the rest of its body, if the client sends it.
@@ -119,7 +125,8 @@ pub trait KeptBody<Req>: Default {
         None
     }
 
-    /// Takes the rest of the body from an inner service that is dropped.
+    /// Takes the rest of the body from an inner service that is dropped. If another task has the
+    /// body, no gate reads its rest.
     fn reclaim(&mut self) {}
 
     /// Reads as much as an HTTP/1 connection needs to go on. Returns whether the end of the body

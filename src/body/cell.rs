@@ -173,7 +173,7 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
         lock(&self.state)
     }
 
-    /// Sets the waker of the connection, and drops the one before without the lock.
+    /// Sets the waker of the connection, and drops the one before without the waker's lock.
     fn set_waker(&self, cx: &Context<'_>) {
         let mut waker = lock(&self.waker);
         if !waker

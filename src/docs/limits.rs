@@ -205,9 +205,9 @@
 //! # `RequestLimitLayer`
 //!
 //! - **The delay of a rejected upload over HTTP/1.** The gate [first reads a small rest of the
-//!   upload](crate::request_limit#a-client-that-is-still-sending), for up to a second, and then
-//!   answers. It holds no permit while it reads; the layers outside it
-//!   hold theirs until the answer is sent.
+//!   upload](crate::request_limit#a-client-that-is-still-sending), for at most half a second, and
+//!   then answers. It holds no permit while it reads; the layers outside it hold theirs until the
+//!   answer is sent.
 //! - **The memory of all requests.** It bounds one body. Multiply it by the limit of a
 //!   [`ConcurrencyLimit`](crate::ConcurrencyLimit) outside it to get the bound for all bodies that
 //!   handlers read whole: 512 bodies of 2 MiB are 1 GiB. The values that handlers decode from a

@@ -48,15 +48,16 @@ where
         memo: X::Memo,
     ) -> Self {
         let register = || shared.policy.register();
+        let mut kept = X::Kept::default();
         let start = || {
-            let (request, kept, max) = match &guard {
-                Some(guard) => X::Kept::limit(request, &guard.parts())?,
-                None => (request, X::Kept::default(), u64::MAX),
+            let (request, max) = match &guard {
+                Some(guard) => X::Kept::limit(request, &guard.parts(), &mut kept)?,
+                None => (request, u64::MAX),
             };
             let request = protocol.pass(request, max, &kept);
             shared.reporter.admitted(&register);
             let polls = polls::begin::<P, X::Kind>();
-            Ok((service.call(request), kept, polls))
+            Ok((service.call(request), polls))
         };
         let started = if const { NeedsOf::<P, X::Kind>::ISOLATION } {
             match panic::catch_unwind(AssertUnwindSafe(start)) {
@@ -64,14 +65,15 @@ where
                 Err(payload) => {
                     shared.reporter.arrived(&register);
                     let rejection = caught(guard, payload);
-                    return Self::rejected(shared, protocol, rejection, memo, X::Kept::default());
+                    kept.reclaim();
+                    return Self::rejected(shared, protocol, rejection, memo, kept);
                 }
             }
         } else {
             start()
         };
         match started {
-            Ok((future, kept, polls)) => {
+            Ok((future, polls)) => {
                 if let Some(guard) = &mut guard {
                     guard.set_running(false);
                 }
@@ -80,7 +82,7 @@ where
                     .unwrap_or_default();
                 Self::called(future, guard, timer, memo, kept, polls, protocol)
             }
-            Err((rejection, kept)) => {
+            Err(rejection) => {
                 shared.reporter.arrived(&register);
                 if let Some(mut guard) = guard {
                     guard.finish(|guard| guard.settle(Outcome::Ignored), Completion::Complete);

@@ -79,6 +79,7 @@ fn drop_early<S, Req, P, X>(
     let _scope = kept.enter();
     let _listening = Listening::new(report::<P, X::Kind>(guard));
     state.set(State::Done);
+    kept.reclaim();
     drop(std::mem::take(guard));
 }
 

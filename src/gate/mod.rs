@@ -187,7 +187,7 @@ where
         {
             return self.call_early(request, Ok(token));
         }
-        let Some((kept, max)) = X::Kept::sent(&parts, length) else {
+        let Some((mut kept, max)) = X::Kept::sent(&parts, length) else {
             return self.call_early(request, Ok(token));
         };
         let timer = <NeedsOf<P, X::Kind> as Needs>::Deadline::some(Timer::new(parts.deadline));
@@ -215,7 +215,7 @@ where
                 Err(payload) => {
                     let guard = InFuture::<NeedsOf<P, X::Kind>>::take(&mut guard);
                     let rejection = cold::caught(guard, payload);
-                    let kept = X::Kept::default();
+                    kept.reclaim();
                     GateFuture::rejected(&self.shared, protocol, rejection, memo, kept)
                 }
             }
@@ -253,7 +253,7 @@ impl<S, P, X> Gate<S, P, X> {
         S: Service<X::Inner>,
         P: Policy<X::Kind>,
     {
-        let memo = X::inspect(&request);
+        let memo = X::inspect_unsent(&request);
         let kept = X::Kept::unread(request);
         GateFuture::rejected(&self.shared, &self.protocol, rejection, memo, kept)
     }

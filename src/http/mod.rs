@@ -74,6 +74,19 @@ where
         memo.with(Memo::INSPECTED)
     }
 
+    #[inline]
+    fn inspect_unsent(request: &Request<B>) -> Memo {
+        let memo = <Self as Protocol<Request<B>, P>>::inspect(request);
+        let headers = request.headers();
+        let has_body = !memo.is_http2()
+            && (headers.contains_key(header::CONTENT_LENGTH)
+                || headers.contains_key(header::TRANSFER_ENCODING));
+        if has_body {
+            return memo.with(Memo::MAY_HAVE_BODY);
+        }
+        memo
+    }
+
     #[inline(always)]
     fn pass(&self, request: Request<B>, max: u64, kept: &In::Kept) -> Self::Inner {
         self.request.pass(request, max, kept)
@@ -360,8 +373,12 @@ fn verdict<B, P: Policy<HttpRequest>>(
 /// The bytes that an HTTP/1 response declares. After it has sent them, hyper drops the body without
 /// polling it to its end.
 fn promised<B: http_body::Body>(response: &Response<B>, memo: Memo) -> u64 {
-    // A chunked response is polled to its end, and may have trailers.
-    if memo.is_http2() || response.headers().contains_key(header::TRANSFER_ENCODING) {
+    let headers = response.headers();
+    // A chunked response is polled to its end, and may have trailers. A gRPC response has them.
+    let has_trailers = memo.is_http2()
+        || headers.contains_key(header::TRANSFER_ENCODING)
+        || memo.may_be_grpc() && grpc::is_grpc(headers);
+    if has_trailers {
         return u64::MAX;
     }
     response
@@ -369,7 +386,7 @@ fn promised<B: http_body::Body>(response: &Response<B>, memo: Memo) -> u64 {
         .size_hint()
         .exact()
         .or_else(|| {
-            let length = response.headers().get(header::CONTENT_LENGTH)?;
+            let length = headers.get(header::CONTENT_LENGTH)?;
             length.to_str().ok()?.parse().ok()
         })
         .unwrap_or(u64::MAX)

@@ -77,9 +77,10 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
     fn limit(
         mut request: Request<B>,
         parts: &Parts<'_>,
-    ) -> Result<(Request<B>, Self, u64), (Rejection, Self)> {
+        kept: &mut Self,
+    ) -> Result<(Request<B>, u64), Rejection> {
         let Some((bounds, max)) = parts.limit else {
-            return Ok((request, Kept::Nothing, u64::MAX));
+            return Ok((request, u64::MAX));
         };
         // This also applies to a request that is rejected here, since the gate reads the rest of
         // its body.
@@ -94,23 +95,24 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
         if let Some(reason) = rejected.or(is_too_large.then_some(Reason::BodyTooLarge)) {
             let rejection = bounds.reporter().reject(reason);
             rejection.count(HttpRequest::target(&head));
-            return Err((rejection, Self::unread(request)));
+            *kept = Self::unread(request);
+            return Err(rejection);
         }
         if request.body().is_end_stream() {
-            return Ok((request, Kept::Nothing, max));
+            return Ok((request, max));
         }
-        let kept = Self::begin(parts);
+        *kept = Self::begin(parts);
         if most <= max {
-            return Ok((request, kept, max));
+            return Ok((request, max));
         }
         // A body that is too large ends at its first frame, unless an inner gate has raised the
         // limit by then.
         let granted = if declared > max { 0 } else { max };
-        if let Kept::Sent(sent) = &kept {
+        if let Kept::Sent(sent) = kept {
             let size = RaisableSize::new(request.extensions_mut(), max, most, granted);
             sent.upload.set_raisable(size);
         }
-        Ok((request, kept, granted))
+        Ok((request, granted))
     }
 
     #[cold]
@@ -162,8 +164,10 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
 
     fn reclaim(&mut self) {
         if let Kept::Sent(sent) = self {
-            let rest = sent.upload.take_rest();
-            *self = if rest.is_none() && sent.upload.has_body() {
+            let upload = &sent.upload;
+            let rest = upload.take_rest().or_else(|| upload.take_end()?.1);
+            *self = if rest.is_none() && upload.has_body() {
+                upload.set_answered();
                 Kept::Elsewhere
             } else {
                 Self::of_rest(rest)

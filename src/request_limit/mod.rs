@@ -63,8 +63,8 @@
 //!   it calls the inner service.
 //!
 //! - Over HTTP/2, the gate sends the answer at once, and a task reads the rest.
-//! - Over HTTP/1, the gate first reads the rest if its length is known and at most 256 KiB. If the
-//!   length is unknown, the gate first reads up to 128 KiB, for at most half a second. If it
+//! - Over HTTP/1, the gate first reads the rest if its length is known and at most 256 KiB, or up
+//!   to 128 KiB if the length is unknown, for at most half a second. If it
 //!   reaches the end, the connection stays open. If not, the answer has `connection: close`, and a
 //!   task reads on. If the declared length is above 256 KiB, the gate reads nothing first and
 //!   answers at once with `connection: close`. It does the same if the client waits for `100

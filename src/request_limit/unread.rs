@@ -50,8 +50,8 @@ impl<B: Body + Unpin> Unread<B> {
         }
     }
 
-    /// Reads as much as an HTTP/1 connection needs to go on: everything if the length is known and
-    /// small, half of the bytes in half of the time if the length is unknown, and nothing if the
+    /// Reads as much as an HTTP/1 connection needs to go on, in half of the time: everything if the
+    /// length is known and small, half of the bytes if the length is unknown, and nothing if the
     /// length is too large. Returns whether the end was reached.
     pub(super) fn poll_before_answer(
         &mut self,

@@ -85,7 +85,8 @@ const RAISABLE: u16 = 1 << 6;
 const INSIDE: u16 = 1 << 7;
 /// The present poll of the service has polled the body.
 const POLLED: u16 = 1 << 8;
-/// The service has answered before the end of the body: no gate reads the rest.
+/// The service has answered before the end of the body, or it is dropped and another task has the
+/// body: no gate reads the rest.
 const ANSWERED: u16 = 1 << 9;
 
 /// A reference to an [`Upload`]. The last one puts it into the thread's pool.
@@ -184,7 +185,7 @@ impl Upload {
         self.flags.fetch_or(FAILED, Relaxed);
     }
 
-    /// A layer ends the body. The future takes the rest.
+    /// A layer ends the body. The future takes the rest, unless the request is answered.
     #[cold]
     pub(crate) fn end(&self, rejection: Rejection, rest: Option<Rest>) {
         self.state().ended = Some((rejection, rest));
@@ -193,7 +194,7 @@ impl Upload {
         }
     }
 
-    /// Records that the service has answered before the end of the body.
+    /// Records that no gate reads the rest of the body.
     #[cold]
     pub(crate) fn set_answered(&self) {
         if self.flags.fetch_or(ANSWERED, Relaxed) & ENDED != 0 {

@@ -12,7 +12,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{any, post};
 use futures_util::StreamExt;
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client as Pool;
@@ -236,11 +236,9 @@ async fn b10_an_http_1_connection_goes_on_or_says_that_it_does_not() {
         panic!("as requested")
     };
     let alone = Router::new()
-        .route("/", get(async || "hello").post(async || "posted"))
-        .route_layer(
-            ConcurrencyLimitLayer::new(full.clone())
-                .exempt(|head| *head.method == http::Method::GET),
-        )
+        .route("/", any(async || "hello"))
+        .route("/next", any(async || "next"))
+        .route_layer(ConcurrencyLimitLayer::new(full.clone()).exempt(|head| head.path() == "/next"))
         .merge(Router::new().route("/late", any(hangs)).route_layer(late()))
         .merge(
             Router::new()
@@ -252,29 +250,30 @@ async fn b10_an_http_1_connection_goes_on_or_says_that_it_does_not() {
             seawall::server()
                 .timeout(Duration::from_millis(20))
                 .concurrency_limit(limit)
-                .exempt(|head| *head.method == http::Method::GET)
+                .exempt(|head| head.path() == "/next")
                 .build()
                 .unwrap(),
         )
     };
     let rejecting = Router::new()
-        .route("/", get(async || "hello").post(async || "posted"))
+        .route("/", any(async || "hello"))
+        .route("/next", any(async || "next"))
         .layer(stack(full.clone()));
     let answering = Router::new()
-        .route("/", get(async || "hello"))
+        .route("/next", any(async || "next"))
         .route("/late", any(hangs))
         .route("/panic", any(panics))
         .layer(stack(ConcurrencyLimit::from(9)));
-    for (app, paths) in [
-        (alone, &["/", "/late", "/panic"][..]),
-        (rejecting, &["/"]),
-        (answering, &["/late", "/panic"]),
+    for (app, requests) in [
+        (alone, &["POST /", "GET /", "POST /late", "POST /panic"][..]),
+        (rejecting, &["POST /", "GET /"]),
+        (answering, &["POST /late", "POST /panic"]),
     ] {
         let address = serve(app).await;
-        for path in paths {
-            let status = match *path {
-                "/" => "503",
-                "/late" => "504",
+        for request in requests {
+            let status = match request.split_once('/').unwrap().1 {
+                "" => "503",
+                "late" => "504",
                 _ => "500",
             };
             let large = vec![b'x'; 100_000];
@@ -292,20 +291,21 @@ async fn b10_an_http_1_connection_goes_on_or_says_that_it_does_not() {
             ];
             for (framing, now, later) in bodies {
                 let mut connection = Raw::connect(address).await;
-                let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n");
+                let head = format!("{request} HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n");
                 connection.send(head.as_bytes()).await;
                 connection.send(now).await;
                 let mut head = connection.head().await;
                 if head.starts_with("http/1.1 100") {
                     head = connection.head().await;
                 }
-                let name = format!("{path} {framing} {} {}", now.len(), later.len());
+                let name = format!("{request} {framing} {} {}", now.len(), later.len());
                 assert!(head.contains(status), "{name}: {head}");
                 if head.contains("connection: close") {
                     continue;
                 }
                 connection.send(later).await;
-                connection.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+                let next = b"GET /next HTTP/1.1\r\nhost: x\r\n\r\n";
+                connection.send(next).await;
                 let next = connection.head().await;
                 assert!(next.starts_with("http/1.1 200"), "{name}: {next}");
             }

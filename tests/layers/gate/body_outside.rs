@@ -491,7 +491,7 @@ impl Body for Endless {
     }
 }
 
-/// One frame, of unknown length.
+/// One frame, of known length.
 struct Large(Option<Bytes>);
 
 impl Body for Large {
@@ -720,4 +720,30 @@ async fn a_small_body_over_grpc_ends_with_a_status() {
     pass(SECOND + 2 * PERIOD).await;
     assert!(held.is_released());
     reads_status_4(&mut body).await;
+}
+
+/// A gRPC response of known length to a request that says HTTP/1.1, as a client makes it before it
+/// knows the version: its status follows the last byte.
+#[tokio::test(start_paused = true)]
+async fn a_body_of_known_length_over_grpc_keeps_its_status() {
+    let held = Held::new();
+    let mut response = over_grpc([Step::Data("abc"), Step::Trailers("grpc-status", "0")]);
+    *response.body_mut() = std::mem::take(response.body_mut()).exact(3);
+    let body = held.with_deadline(post(Script::default()), response).await;
+    let trailers = body.collect().await.unwrap().trailers().cloned();
+    assert_eq!(trailers.unwrap()["grpc-status"], "0");
+    assert_eq!(held.ended(), ends(Outcome::Success, Completion::Complete));
+}
+
+/// The connection has what the response declares, and does not poll the body again.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_has_delivered_what_it_promised_is_not_ended() {
+    let held = Held::new();
+    let response = ok(Script::new([Step::Data("abc"), Step::Silent]).exact(3));
+    let mut body = held.with_deadline(get(), response).await;
+    assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(_)))));
+    assert_eq!(held.limit.in_flight(), 0);
+    assert_eq!(held.ended(), ends(Outcome::Success, Completion::Complete));
+    pass(SECOND + 2 * PERIOD).await;
+    assert_eq!(held.timeout.snapshot().timed_out, 0);
 }

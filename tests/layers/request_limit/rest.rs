@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use seawall::{CatchPanic, GateLayer, Rejection, RequestLimit, RequestLimitLayer, Timeout};
+use seawall::{
+    CatchPanic, GateLayer, Rejection, RequestLimit, RequestLimitLayer, RequestLimitSettings,
+    Timeout,
+};
 use tower::{Layer, Service};
 
 use super::size::{Once, Twice, handler};
@@ -85,6 +88,87 @@ async fn the_rest_of_a_body_is_dropped_after_the_answer() {
     body.frame().await.unwrap().unwrap_err();
     assert_eq!(Arc::strong_count(&token), 1);
     drop(response);
+}
+
+/// A handler that is dropped after its body became too large: the gate reads the rest, as it reads
+/// that of any other body.
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_too_large_body_is_read_after_a_panic_or_a_timeout() {
+    let second = Duration::from_secs(1);
+    for (panics, status) in [(true, 500), (false, 408)] {
+        let token = Arc::new(());
+        let policies = (
+            CatchPanic::new(),
+            Timeout::from(second),
+            RequestLimit::from(4),
+        );
+        let handler = service_fn(move |request: Request<Once>| async move {
+            request.into_body().collect().await.unwrap_err();
+            if panics {
+                unwind();
+            }
+            std::future::pending::<Result<Response<Script>, Infallible>>().await
+        });
+        let mut service = GateLayer::from_policy(policies).layer(handler);
+        let body = Script::new([Step::Data("abc"), Step::Data("def"), Step::Silent]);
+        let response = service.call(post(body.holding(&token))).await.unwrap();
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers()["connection"], "close");
+        assert_eq!(Arc::strong_count(&token), 2, "the gate reads on");
+        tokio::time::sleep(second + Duration::from_millis(1)).await;
+        assert_eq!(Arc::strong_count(&token), 1);
+    }
+}
+
+/// Another task has the body when the gate answers, or when the call is dropped.
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_body_elsewhere_is_dropped_after_the_end_of_its_call() {
+    let second = Duration::from_secs(1);
+    for (max, raisable) in [(4, None), (3, Some(4))] {
+        for end in ["late", "dropped", "panics in call", "panics"] {
+            let (token, kept) = (Arc::new(()), Arc::new(Mutex::new(None)));
+            let keeps = kept.clone();
+            let mut settings = RequestLimitSettings::new(max);
+            if let Some(to) = raisable {
+                settings = settings.raisable_to(to);
+            }
+            let policies = (
+                CatchPanic::new(),
+                Timeout::from(second),
+                RequestLimit::new(settings).unwrap(),
+            );
+            let handler = service_fn(move |request: Request<Once>| {
+                *keeps.lock().unwrap() = Some(request.into_body());
+                if end == "panics in call" {
+                    unwind();
+                }
+                async move {
+                    if end == "panics" {
+                        unwind();
+                    }
+                    std::future::pending::<Result<Response<Script>, Infallible>>().await
+                }
+            });
+            let mut service = GateLayer::from_policy(policies).layer(handler);
+            let body = Script::data(&["abc", "def", "ghi"]).holding(&token);
+            let mut call = tokio_test::task::spawn(service.call(post(body)));
+            match end {
+                "dropped" => assert!(call.poll().is_pending()),
+                "late" => {
+                    assert!(call.poll().is_pending());
+                    tokio::time::advance(second).await;
+                    assert!(call.poll().is_ready());
+                }
+                _ => assert!(call.poll().is_ready()),
+            }
+            drop(call);
+            let mut body = kept.lock().unwrap().take().unwrap();
+            body.frame().await.unwrap().unwrap();
+            assert_eq!(Arc::strong_count(&token), 2, "{end}");
+            body.frame().await.unwrap().unwrap_err();
+            assert_eq!(Arc::strong_count(&token), 1, "{end}");
+        }
+    }
 }
 
 /// A client that still sends an upload of known length after half a second reads the answer: the

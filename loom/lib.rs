@@ -9,6 +9,10 @@
     unreachable_pub,
     reason = "the crate uses and exports the rest"
 )]
+#![allow(
+    unexpected_cfgs,
+    reason = "the features are those of the crate, and off"
+)]
 
 mod control;
 #[path = "../src/sync.rs"]

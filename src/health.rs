@@ -138,7 +138,7 @@ struct Enforced(Mutex<Counters>);
 struct Counters {
     rejected: u64,
     would_reject: u64,
-    is_dry_run: bool,
+    is_enforced: bool,
 }
 
 const LIVE: &str = "/livez";
@@ -148,11 +148,12 @@ const STATUS: &str = "/statusz";
 // === impl Enforced ===
 
 impl Enforced {
-    const fn new(rejected: u64, would_reject: u64) -> Self {
+    /// `is_enforced` applies until one of the counters grows.
+    const fn new(rejected: u64, would_reject: u64, is_enforced: bool) -> Self {
         Self(Mutex::new(Counters {
             rejected,
             would_reject,
-            is_dry_run: false,
+            is_enforced,
         }))
     }
 
@@ -160,12 +161,17 @@ impl Enforced {
     fn update(&self, rejected: u64, would_reject: u64) -> bool {
         let mut last = lock(&self.0);
         if rejected != last.rejected {
-            last.is_dry_run = false;
+            last.is_enforced = true;
         } else if would_reject != last.would_reject {
-            last.is_dry_run = true;
+            last.is_enforced = false;
         }
         (last.rejected, last.would_reject) = (rejected, would_reject);
-        !last.is_dry_run
+        last.is_enforced
+    }
+
+    /// The next rejection shows whether they are enforced.
+    fn forget(&self) {
+        lock(&self.0).is_enforced = false;
     }
 }
 
@@ -201,16 +207,20 @@ impl Health {
     }
 
     /// Makes the service not ready when this shedder has rejected requests for the time `after`,
-    /// until it has rejected none for as long. The check ignores a layer in a dry run after the
-    /// first request that it would have rejected.
+    /// until it sheds no longer for as long. The check ignores a layer in a dry run, or one that is
+    /// off: the service stays ready until the shedder rejects a request.
     #[must_use]
     pub fn not_ready_while_shedding(self, lag_shed: &LagShed, after: Duration) -> Self {
         let lag_shed = lag_shed.clone();
         let now = lag_shed.snapshot();
-        let enforced = Enforced::new(now.rejected, now.would_reject);
+        let enforced = Enforced::new(now.rejected, now.would_reject, false);
         self.not_ready_while("shedding", after, move || {
             let now = lag_shed.snapshot();
-            enforced.update(now.rejected, now.would_reject) && now.state == LagState::Shedding
+            let is_enforced = enforced.update(now.rejected, now.would_reject);
+            if now.state != LagState::Shedding {
+                enforced.forget();
+            }
+            is_enforced && now.state == LagState::Shedding
         })
     }
 
@@ -219,7 +229,8 @@ impl Health {
     ///
     /// A breaker closes only if it is called. The time `hold` therefore begins as soon as the
     /// breaker would admit a probe, even if no probe arrives. The check ignores a layer in a dry
-    /// run after the first request that it would have rejected.
+    /// run after the first request that it would have rejected. It cannot see that a layer is off:
+    /// reset a breaker that you have forced open before you turn its layer off.
     #[must_use]
     pub fn essential(self, breaker: &CircuitBreaker, hold: Duration) -> Self {
         let name = match breaker.name() {
@@ -228,7 +239,7 @@ impl Health {
         };
         let breaker = breaker.clone();
         let now = breaker.snapshot();
-        let enforced = Enforced::new(now.rejected, now.would_reject);
+        let enforced = Enforced::new(now.rejected, now.would_reject, true);
         self.with_check(name, Hysteresis::new(0, nanos(hold)), move || {
             let now = breaker.snapshot();
             let is_open = matches!(

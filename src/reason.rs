@@ -132,15 +132,26 @@ impl fmt::Display for Reason {
 impl CustomReason {
     /// Makes a reason from a label in `snake_case` and a message that the client reads.
     ///
-    /// The message must be printable ASCII without `"`, `\` and `%`, so that it needs no escaping.
-    /// By default the answer is 503 over HTTP and `UNAVAILABLE` (14) over gRPC, and the rejection
-    /// is not a failure of the dependency.
+    /// The label must consist of `a` to `z`, `0` to `9` and `_`. The message must be printable
+    /// ASCII without `"`, `\` and `%`, so that it needs no escaping. By default the answer
+    /// is 503 over HTTP and `UNAVAILABLE` (14) over gRPC, and the rejection is not a failure of the
+    /// dependency.
     ///
     /// # Panics
     ///
-    /// Panics if the message has a character that is not allowed. In a `static`, this is an error
-    /// at compile time.
+    /// Panics if the label is empty, or if one of them has a character that is not allowed. In a
+    /// `static`, this is an error at compile time.
     pub const fn new(label: &'static str, message: &'static str) -> Self {
+        let bytes = label.as_bytes();
+        assert!(!bytes.is_empty(), "the label must not be empty");
+        let mut at = 0;
+        while at < bytes.len() {
+            assert!(
+                matches!(bytes[at], b'a'..=b'z' | b'0'..=b'9' | b'_'),
+                "the label must be in `snake_case`"
+            );
+            at += 1;
+        }
         let bytes = message.as_bytes();
         let mut at = 0;
         while at < bytes.len() {
@@ -159,7 +170,7 @@ impl CustomReason {
         }
     }
 
-    /// Sets the HTTP status of the answer, 100 to 999. Default: 503.
+    /// Sets the HTTP status of the answer, 200 to 999. Default: 503.
     ///
     /// # Panics
     ///
@@ -167,8 +178,8 @@ impl CustomReason {
     #[must_use]
     pub const fn status(mut self, status: u16) -> Self {
         assert!(
-            status >= 100 && status <= 999,
-            "the status must be within 100..=999"
+            status >= 200 && status <= 999,
+            "the status must be within 200..=999"
         );
         self.status = status;
         self

@@ -69,8 +69,8 @@ impl PanicEscalation {
 
     /// Aborts the process if it has not ended this long after the escalation. The time is at most a
     /// day. A thread waits for it, so that a runtime that hangs does not prevent the abort. If the
-    /// thread cannot start, the process aborts at once. No destructor runs; see
-    /// [`std::process::abort`].
+    /// thread cannot start, the process aborts at once. With a time of 0, the process may end
+    /// before the event is written. No destructor runs; see [`std::process::abort`].
     pub fn abort_after(mut self, time: Duration) -> Self {
         self.abort_after = Some(time);
         self

@@ -14,9 +14,9 @@ pub(crate) struct EventLimit(AtomicU64);
 pub(crate) enum Decision {
     /// Write the event, and before it the number of events that were left out, if there are any.
     Write { left_out: u32 },
-    /// Leave the event out. The first one of its second requires a [summary](EventLimit::summarize)
-    /// later.
-    LeaveOut { is_first: bool },
+    /// Leave the event out. The first one of a second requires a [summary](EventLimit::summarize)
+    /// of that second later.
+    LeaveOut { first_of: Option<u32> },
 }
 
 // === impl EventLimit ===
@@ -26,19 +26,22 @@ impl EventLimit {
         Self(AtomicU64::new(0))
     }
 
-    /// Decides about an event in this second of a clock.
+    /// Decides about an event in this second of a clock. An event of the second before the current
+    /// one belongs to the current one: its thread has read the clock a moment too early.
     pub(crate) fn decide(&self, second: u32) -> Decision {
         let mut before = self.0.load(Relaxed);
         loop {
             let (current, events) = ((before >> 32) as u32, before as u32);
-            let (after, decision) = if current != second {
+            let is_new = current.wrapping_sub(second) > 1;
+            let second = if is_new { second } else { current };
+            let (after, decision) = if is_new {
                 let left_out = events.saturating_sub(EACH_SECOND);
                 (1, Decision::Write { left_out })
             } else if events < EACH_SECOND {
                 (events + 1, Decision::Write { left_out: 0 })
             } else {
-                let is_first = events == EACH_SECOND;
-                (events.saturating_add(1), Decision::LeaveOut { is_first })
+                let first_of = (events == EACH_SECOND).then_some(second);
+                (events.saturating_add(1), Decision::LeaveOut { first_of })
             };
             let after = u64::from(second) << 32 | u64::from(after);
             match self
@@ -95,7 +98,7 @@ mod tests {
                     0 if second > 1 => write(995),
                     0..5 => write(0),
                     event => Decision::LeaveOut {
-                        is_first: event == 5,
+                        first_of: (event == 5).then_some(second),
                     },
                 };
                 assert_eq!(limit.decide(second), expected, "{event} in {second}");
@@ -112,6 +115,18 @@ mod tests {
         let limit = EventLimit::new();
         let written = (0..9).filter(|_| is_written(limit.decide(0)));
         assert_eq!(written.count(), 5);
+    }
+
+    /// Threads read the clock on both sides of a tick, before they decide.
+    #[test]
+    fn two_seconds_in_turn_have_five_each() {
+        let limit = EventLimit::new();
+        let decided: Vec<_> = (0..20).map(|event| limit.decide(7 + event % 2)).collect();
+        let written = decided.iter().filter(|decision| is_written(**decision));
+        assert_eq!(written.count(), 1 + 5);
+        let first_of = Some(8);
+        assert!(decided.contains(&Decision::LeaveOut { first_of }));
+        assert_eq!(limit.summarize(8), 14);
     }
 
     #[test]

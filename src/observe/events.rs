@@ -15,12 +15,13 @@ use crate::request::Target;
 use crate::slow_poll::report::SlowPollReport;
 
 /// One limit for each reason, one for [`Reason::Custom`], one for a `grpc-timeout` that is not
-/// readable, and one for slow polls.
+/// readable, one for slow polls, and one for the breakers of keyed families.
 static LIMITS: [EventLimit; KINDS] = [const { EventLimit::new() }; KINDS];
-const KINDS: usize = Reason::ALL.len() + 3;
+const KINDS: usize = Reason::ALL.len() + 4;
 const CUSTOM: usize = Reason::ALL.len();
 const MALFORMED: usize = CUSTOM + 1;
 const SLOW_POLL: usize = CUSTOM + 2;
+const CIRCUIT: usize = CUSTOM + 3;
 
 /// Returns whether an event of this kind is written now. A later event or a task writes within a
 /// second how many were left out.
@@ -31,8 +32,8 @@ fn is_written(kind: usize, reason: &'static str) -> bool {
             summarize(left_out, reason);
             true
         }
-        Decision::LeaveOut { is_first } => {
-            if is_first {
+        Decision::LeaveOut { first_of } => {
+            if let Some(second) = first_of {
                 summarize_later(kind, reason, second);
             }
             false
@@ -58,14 +59,18 @@ fn summarize_later(kind: usize, reason: &'static str, second: u32) {
     }
 }
 
-/// The beginning of a path. A client may send one of 64 KiB.
-fn shortened(path: &str) -> &str {
-    const LONGEST: usize = 256;
-    let mut end = path.len().min(LONGEST);
-    while !path.is_char_boundary(end) {
+/// The beginning of a text that a client may choose: at most this many bytes.
+fn beginning(text: &str, longest: usize) -> &str {
+    let mut end = text.len().min(longest);
+    while !text.is_char_boundary(end) {
         end -= 1;
     }
-    &path[..end]
+    &text[..end]
+}
+
+/// The beginning of a path. A client may send one of 64 KiB.
+fn shortened(path: &str) -> &str {
+    beginning(path, 256)
 }
 
 /// Writes the event of a rejection.
@@ -81,8 +86,11 @@ pub(super) fn rejected(
         Reason::Timeout if !dry_run => enabled!(target: "seawall", Level::WARN),
         _ => enabled!(target: "seawall", Level::DEBUG),
     };
-    let kind = reason.index().unwrap_or(CUSTOM);
-    if !is_enabled || !is_written(kind, reason.as_str()) {
+    let (kind, label) = match reason.index() {
+        Some(index) => (index, reason.as_str()),
+        None => (CUSTOM, "custom"), // they share one limit
+    };
+    if !is_enabled || !is_written(kind, label) {
         return;
     }
     let (layer, name, reason_label) = (reporter.layer(), reporter.name(), reason.as_str());
@@ -107,7 +115,8 @@ pub(super) fn panicked(reporter: &Reporter, panic: Option<&str>, request: Option
     let (layer, name) = (reporter.layer(), reporter.name());
     let method = request.map(|request| request.method);
     let path = request.map(|request| debug(shortened(request.path)));
-    let panic = debug(panic.unwrap_or("(a payload that is not text)"));
+    let panic = panic.unwrap_or("(a payload that is not text)");
+    let panic = debug(beginning(panic, 1024));
     tracing::error!(target: "seawall", layer, name, reason = reason.as_str(), method, path, panic, "panic caught");
 }
 
@@ -120,6 +129,12 @@ pub(super) fn slow_poll(reporter: &Reporter, report: &SlowPollReport) {
         let path = report.path.as_deref().map(shortened).map(debug);
         tracing::warn!(target: "seawall", layer, name, took_ms, method, path, route, "slow poll");
     }
+}
+
+/// Returns whether the change of a breaker of a keyed family is written. A client may choose the
+/// keys.
+pub(super) fn is_change_written() -> bool {
+    enabled!(target: "seawall", Level::INFO) && is_written(CIRCUIT, "circuit_changed")
 }
 
 /// Writes the event of a `grpc-timeout` that is not readable.

@@ -63,7 +63,8 @@
 //! - A lag shedder starts to shed: `WARN`; it stops: `INFO`; any other change of its `state`:
 //!   `DEBUG`, each with `lag_ms`. A lag monitor fails: `ERROR`.
 //! - A circuit breaker opens: `WARN`; any other change of its `state`: `INFO`, each with the
-//!   `cause`, and with `key` for a keyed family that opts in.
+//!   `cause`, and with `key` for a keyed family that opts in. Those of keyed families are limited
+//!   together, like rejections.
 //! - Panics escalate: `ERROR`.
 //! - A drain starts: `INFO`, with `lame_duck_ms`. A drain ends: `INFO`, or `WARN` if it `cut`
 //!   responses or requests are `left`.
@@ -120,6 +121,12 @@ struct Inner {
     exempt: AtomicU64,
     /// The state that the gauges of a circuit breaker show: a position plus 1, or 0 for none.
     shown: AtomicU8,
+    /// It is one of many, whose number a client may choose.
+    #[cfg_attr(
+        not(feature = "tracing"),
+        expect(dead_code, reason = "the feature is off")
+    )]
+    is_in_family: bool,
     #[cfg(feature = "metrics")]
     series: SeriesSet,
 }
@@ -178,12 +185,17 @@ impl Reporter {
 
     /// Makes a reporter for one handle of the kind `layer`: a short, constant, `snake_case` word.
     pub fn new(layer: &'static str) -> Self {
-        Self::with_key(layer, None)
+        Self::make(layer, None, false)
     }
 
     /// Makes a reporter for a breaker of a keyed family, with the label `key` if the family opts
     /// in.
-    pub(crate) fn with_key(layer: &'static str, key: Option<String>) -> Self {
+    #[cfg(feature = "keyed")]
+    pub(crate) fn in_family(layer: &'static str, key: Option<String>) -> Self {
+        Self::make(layer, key, true)
+    }
+
+    fn make(layer: &'static str, key: Option<String>, is_in_family: bool) -> Self {
         Self {
             inner: Arc::new(Inner {
                 source: Source {
@@ -195,6 +207,7 @@ impl Reporter {
                 would_reject: AtomicU64::new(0),
                 exempt: AtomicU64::new(0),
                 shown: AtomicU8::new(0),
+                is_in_family,
                 #[cfg(feature = "metrics")]
                 series: SeriesSet::default(),
             }),

@@ -98,6 +98,10 @@ impl Reporter {
         self.hide_circuit(before);
         self.write(table::CIRCUIT_STATE.at(to as usize), Write::Add(1.0));
         self.write(table::CIRCUIT_TRANSITIONS.at(to as usize), Write::Count);
+        #[cfg(feature = "tracing")]
+        if self.inner.is_in_family && !super::events::is_change_written() {
+            return;
+        }
         let (from, state) = (change.from.as_str(), change.to.as_str());
         let cause = change.cause.as_str();
         if let CircuitState::Open { retry_in } = change.to {

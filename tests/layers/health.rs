@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use http::{Method, Request, Response};
 use seawall::policy::{Mode, Switch};
-use seawall::{CircuitBreaker, CircuitBreakerSettings, Drain, GateLayer, Health, LagShed};
+use seawall::{
+    CircuitBreaker, CircuitBreakerSettings, Drain, GateLayer, Health, LagShed, LagShedLayer,
+};
 use tokio::time::advance;
 use tower::{Layer, Service, ServiceExt};
 
@@ -187,6 +189,31 @@ async fn a_dry_run_is_no_reason() {
         service.call(support::get()).await.unwrap();
         assert_eq!(ready(&health).await, reason);
         database.reset();
+    }
+}
+
+/// A shedder that would reject, but whose layer is off, or that gets no requests.
+#[tokio::test(start_paused = true)]
+async fn a_shedder_that_rejects_nothing_is_no_reason() {
+    let shed = LagShed::default();
+    let switch = Switch::new(Mode::Off);
+    let mut service = LagShedLayer::new(shed.clone())
+        .switched_by(switch.clone())
+        .layer(answers(|| support::ok(Script::default())));
+    let health = Health::new(Drain::default()).not_ready_while_shedding(&shed, Duration::ZERO);
+    for _ in 0..2 {
+        switch.set(Mode::Off);
+        shed.force_shedding(true);
+        service.call(support::get()).await.unwrap();
+        assert_eq!(ready(&health).await, ok());
+        switch.set(Mode::Enforce);
+        assert_eq!(ready(&health).await, ok());
+        service.call(support::get()).await.unwrap();
+        assert_eq!(ready(&health).await, off("shedding"));
+        // The load balancer sends no more requests.
+        assert_eq!(ready(&health).await, off("shedding"));
+        shed.force_shedding(false);
+        assert_eq!(ready(&health).await, ok());
     }
 }
 

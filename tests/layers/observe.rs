@@ -7,7 +7,8 @@ use seawall::observe::METRICS;
 use seawall::policy::{Admission, NoWait, Policy, RequestKind};
 use seawall::{
     CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
-    ConcurrencyLimitLayer, ConcurrencyLimitSettings, GateLayer, Reason, Rejection, TimeoutLayer,
+    ConcurrencyLimitLayer, ConcurrencyLimitSettings, CustomReason, GateLayer, Reason, Rejection,
+    TimeoutLayer,
 };
 use tower::{Layer, Service, ServiceExt};
 
@@ -682,6 +683,58 @@ async fn a4_five_events_of_a_reason_each_second_and_a_summary() {
     }
 }
 
+/// Custom reasons share one limit, and so its summary has no reason of one of them.
+#[tokio::test(start_paused = true)]
+async fn a4_a_summary_of_custom_reasons_has_a_common_name() {
+    static A: CustomReason = CustomReason::new("a", "the first");
+    static B: CustomReason = CustomReason::new("b", "the second");
+
+    let (lines, _guards) = logged();
+    let with = |reason| {
+        GateLayer::from_policy(No::new(Reason::Custom(reason)))
+            .layer(answers(|| ok(Script::default())))
+    };
+    let (mut a, mut b) = (with(&A), with(&B));
+    tokio::time::advance(Duration::from_secs(10)).await;
+    a.call(get()).await.unwrap();
+    lines();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    for _ in 0..100 {
+        a.call(get()).await.unwrap();
+    }
+    tokio::time::advance(Duration::from_secs(1)).await;
+    b.call(get()).await.unwrap();
+    let mut lines = lines();
+    lines.retain(|line| line.contains("left_out"));
+    let summary = r#"WARN seawall: events left out reason="custom" left_out=95"#;
+    assert_eq!(lines, [summary]);
+}
+
+/// A client may choose the keys of a family, and so cause a change of state of each.
+#[cfg(feature = "keyed")]
+#[tokio::test(start_paused = true)]
+async fn a4_the_breakers_of_a_family_write_five_events_each_second() {
+    let (lines, _guards) = logged();
+    let family = seawall::circuit_breaker::CircuitBreakers::<u32>::new(
+        CircuitBreakerSettings::default().consecutive_failures(1),
+    );
+    let family = family.unwrap();
+    tokio::time::advance(Duration::from_secs(10)).await;
+    for key in 0..100 {
+        family.get(&key).try_acquire().unwrap().failure();
+    }
+    tokio::time::advance(Duration::from_secs(1)).await;
+    family.get(&100).try_acquire().unwrap().failure();
+    let of_family = lines();
+    let count = |text| of_family.iter().filter(|line| line.contains(text)).count();
+    assert_eq!((count("opened"), count("left_out=95")), (6, 1));
+    // Those of others have no limit.
+    for _ in 0..9 {
+        CircuitBreaker::default().trip();
+    }
+    assert_eq!(lines().len(), 9);
+}
+
 /// A path and the message of a panic come from the client: neither reaches a terminal unescaped.
 #[tokio::test(start_paused = true)]
 async fn a4_what_a_client_chooses_is_escaped() {
@@ -707,6 +760,20 @@ async fn a4_what_a_client_chooses_is_escaped() {
         lines[0].contains(r#"panic="\u{1b}[31m\u{202e}\nred""#),
         "{lines:?}"
     );
+}
+
+/// The message of a panic may contain a request.
+#[tokio::test(start_paused = true)]
+async fn a4_a_long_message_of_a_panic_is_cut() {
+    let (lines, _guards) = logged();
+    let mut panics =
+        seawall::CatchPanicLayer::new().layer(answers(|| -> http::Response<Script> {
+            std::panic::resume_unwind(Box::new("x".repeat(1 << 20)))
+        }));
+    tokio::time::advance(Duration::from_secs(10)).await;
+    panics.call(get()).await.unwrap();
+    let line = lines().concat();
+    assert!(line.contains(&format!(r#"panic="{}""#, "x".repeat(1024))));
 }
 
 /// Each snapshot, as an admin page shows it.

@@ -70,6 +70,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
@@ -238,6 +239,19 @@ where
             .collect()
     }
 
+    /// The most keys; see [`CircuitBreakersSettings::max_keys`]. It cannot be changed.
+    pub fn max_keys(&self) -> u64 {
+        let policy = self.family.breakers.policy();
+        policy.max_capacity().unwrap_or(u64::MAX)
+    }
+
+    /// The time for which the family keeps a key that is not used; see
+    /// [`CircuitBreakersSettings::idle_timeout`]. It cannot be changed.
+    pub fn idle_timeout(&self) -> Duration {
+        let policy = self.family.breakers.policy();
+        policy.time_to_idle().unwrap_or(Duration::MAX)
+    }
+
     /// The settings of future breakers.
     pub fn settings(&self) -> CircuitBreakerSettings {
         self.family.settings.get()
@@ -382,7 +396,7 @@ impl<K> Family<K> {
         K: Clone + Send + Sync + 'static,
     {
         let label = self.label.get().map(|label| label(key));
-        let reporter = Reporter::with_key("circuit_breaker", label);
+        let reporter = Reporter::in_family("circuit_breaker", label);
         if let Some(name) = self.name.get() {
             reporter.set_name(name.clone());
         }

@@ -183,3 +183,22 @@ async fn a_reason_of_ones_own() {
         assert_eq!(response.headers()["grpc-status"], code);
     }
 }
+
+/// A reason that would break the JSON of an answer, or that no server can send, is a mistake.
+#[test]
+fn a_custom_reason_can_be_sent() {
+    let panics = |made: fn() -> CustomReason| std::panic::catch_unwind(made).is_err();
+    assert!(!panics(
+        || CustomReason::new("quota_2", "no quota is left").status(599)
+    ));
+    assert!(panics(|| CustomReason::new("", "a message")));
+    assert!(panics(|| CustomReason::new("a\"b", "a message")));
+    assert!(panics(|| CustomReason::new("Quota", "a message")));
+    assert!(panics(|| CustomReason::new("quota", "a \"message\"")));
+    assert!(panics(
+        || CustomReason::new("quota", "a message").status(101)
+    ));
+    assert!(panics(
+        || CustomReason::new("quota", "a message").status(1000)
+    ));
+}

@@ -23,9 +23,13 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
+#[cfg(feature = "keyed")]
+use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
 use crate::catch_panic::{CatchPanic, CatchPanicSnapshot};
+#[cfg(feature = "keyed")]
+use crate::circuit_breaker::CircuitBreakers;
 use crate::circuit_breaker::{CircuitBreaker, CircuitBreakerSnapshot};
 use crate::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitSnapshot};
 use crate::config::ConfigError;
@@ -62,6 +66,12 @@ pub enum HandleSnapshot {
     CatchPanic(CatchPanicSnapshot),
     /// A [`CircuitBreaker`].
     CircuitBreaker(Box<CircuitBreakerSnapshot>),
+    /// A family of `CircuitBreakers`.
+    #[cfg(feature = "keyed")]
+    CircuitBreakers {
+        /// The breakers by key.
+        keys: BTreeMap<String, CircuitBreakerSnapshot>,
+    },
     /// A [`ConcurrencyLimit`].
     ConcurrencyLimit(ConcurrencyLimitSnapshot),
     /// A [`Drain`].
@@ -157,6 +167,22 @@ snapshot! {
     RequestLimit => RequestLimit,
     SlowPoll => SlowPoll,
     Timeout => Timeout,
+}
+
+#[cfg(feature = "keyed")]
+impl<K> sealed::Sealed for CircuitBreakers<K> {}
+
+#[cfg(feature = "keyed")]
+impl<K> Snapshot for CircuitBreakers<K>
+where
+    K: fmt::Display + Hash + Eq + Clone + Send + Sync + 'static,
+{
+    fn handle_snapshot(&self) -> HandleSnapshot {
+        let breakers = self.snapshot().into_iter();
+        HandleSnapshot::CircuitBreakers {
+            keys: breakers.map(|(key, now)| (key.to_string(), now)).collect(),
+        }
+    }
 }
 
 impl<M, F, C, X> sealed::Sealed for Stack<Server<M, F, C>, X> {}

@@ -182,7 +182,8 @@ impl CircuitBreaker {
     ///
     /// If two threads read [`settings`](Self::settings) and set their changed copies, one change
     /// may be lost. [`set_failure_rate`](Self::set_failure_rate) and the other setters change one
-    /// value each, and no change is lost.
+    /// value each, and no change is lost. `settings` keeps returning the window in the form in
+    /// which the breaker was made.
     ///
     /// # Errors
     ///

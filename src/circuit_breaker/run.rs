@@ -1,9 +1,9 @@
 //! Calls that are futures.
 
-use std::any::Any;
 use std::future::poll_fn;
 use std::panic::{self, AssertUnwindSafe};
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
 use super::CircuitBreaker;
 #[cfg(doc)]
@@ -86,36 +86,71 @@ impl CircuitBreaker {
         C: FnOnce(&Result<T, E>) -> O,
         O: Into<Option<Outcome>>,
     {
+        let future = pin!(Some(future));
         // The token is not marked as held: this listens to the gates inside it, as a gate does.
         let token = self.acquire(0)?;
         let permit: Permit<&Self> = Permit::new(self, token);
-        let mut permit = Some(permit.cancelled_if_dropped());
-        let mut panicked = |payload: Box<dyn Any + Send>| -> ! {
-            if let Some(permit) = permit.take() {
-                permit.settle(Outcome::Panicked);
-            }
-            panic::resume_unwind(payload)
+        let mut call = Call {
+            future,
+            permit: Some(permit.cancelled_if_dropped()),
+            report: Report::NOTHING,
         };
-        let mut future = pin!(future);
-        let mut report = Report::NOTHING;
-        let result = poll_fn(|cx| {
-            let _listening = Listening::new(report);
-            let poll = AssertUnwindSafe(|| future.as_mut().poll(cx));
-            let polled = panic::catch_unwind(poll).unwrap_or_else(|payload| panicked(payload));
-            report = upload::reported();
-            if polled.is_pending() {
-                report = report.kept();
-            }
-            polled
-        })
-        .await;
-        let _listening = Listening::new(report);
-        let classify = AssertUnwindSafe(|| classify(&result).into());
-        let classified = panic::catch_unwind(classify).unwrap_or_else(|payload| panicked(payload));
+        let result = poll_fn(|cx| call.poll(cx)).await;
+        let _listening = Listening::new(call.report);
+        let classified = call.isolated(|_| classify(&result).into());
         let outcome = classified.unwrap_or_else(|| plain::outcome(&Rejections, &result));
-        if let Some(permit) = permit {
-            permit.settle(upload::judged(outcome, false));
-        }
+        call.settle(upload::judged(outcome, false));
         result
+    }
+}
+
+/// A call that runs. If it is dropped, the gates inside it report before its permit is settled.
+struct Call<'a, F> {
+    future: Pin<&'a mut Option<F>>,
+    permit: Option<Permit<&'a CircuitBreaker>>,
+    /// The report of the gates inside it, in earlier polls.
+    report: Report,
+}
+
+// === impl Call ===
+
+impl<F> Call<'_, F> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<F::Output>
+    where
+        F: Future,
+    {
+        let _listening = Listening::new(self.report);
+        let polled = self.isolated(|call| {
+            let future = call.future.as_mut().as_pin_mut();
+            future.expect("it is not dropped").poll(cx)
+        });
+        self.report = upload::reported();
+        if polled.is_pending() {
+            self.report = self.report.kept();
+        }
+        polled
+    }
+
+    /// Runs code of the user. A panic is the outcome of the call, and unwinds further.
+    fn isolated<T>(&mut self, run: impl FnOnce(&mut Self) -> T) -> T {
+        let ran = panic::catch_unwind(AssertUnwindSafe(|| run(self)));
+        ran.unwrap_or_else(|payload| {
+            self.settle(Outcome::Panicked);
+            panic::resume_unwind(payload)
+        })
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        if let Some(permit) = self.permit.take() {
+            permit.settle(outcome);
+        }
+    }
+}
+
+impl<F> Drop for Call<'_, F> {
+    fn drop(&mut self) {
+        let _listening = Listening::new(self.report);
+        self.future.set(None);
+        drop(self.permit.take());
     }
 }

@@ -91,7 +91,7 @@ pub struct ClientSnapshot {
 
 // === impl ClientBuilder ===
 
-impl ClientBuilder {
+impl<M> ClientBuilder<CircuitBreaker, M> {
     /// Sets the circuit breaker. Default: [`CircuitBreaker::default`].
     pub fn circuit_breaker(mut self, breaker: impl Into<CircuitBreaker>) -> Self {
         self.breaker = Some(breaker.into());

@@ -221,12 +221,14 @@ use crate::circuit_breaker::CircuitBreaker;
 #[cfg(doc)]
 use crate::drain::Drain;
 use crate::gate::{Gate, GateLayer};
+#[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
+use crate::http::tower_http::ResponseClassifier;
 use crate::http::{ResponseHead, WireProtocol};
 #[cfg(doc)]
 use crate::lag_shed::LagShed;
 use crate::outcome::Outcome;
 use crate::policy::{Mode, Switch, Switched};
-use crate::protocol::{Converted, Http, Wrapped};
+use crate::protocol::{ByError, Converted, Http, Rejections, Wrapped};
 use crate::rejection::Rejection;
 
 /// The recommended stack: a handle onto its parts, and the layer that puts them in front of a
@@ -286,6 +288,38 @@ impl<P: Clone, In, Out, E> Stack<P, Http<In, Out, E>> {
     {
         Self {
             layer: self.layer.classify(classify),
+        }
+    }
+
+    /// Lets a classifier of tower-http classify responses; see [`GateLayer::classify_with`].
+    #[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
+    #[must_use]
+    pub fn classify_with<const MINOR: u8>(
+        self,
+        classifier: impl ResponseClassifier<MINOR>,
+    ) -> Self {
+        Self {
+            layer: self.layer.classify_with(classifier),
+        }
+    }
+
+    /// Classifies errors of the inner service; see [`GateLayer::classify_error`].
+    #[must_use]
+    pub fn classify_error<G, Err, O>(self, classify: G) -> Stack<P, Http<In, Out, ByError<Err>>>
+    where
+        G: Fn(&Err) -> O + Send + Sync + 'static,
+        O: Into<Option<Outcome>>,
+    {
+        Stack {
+            layer: self.layer.classify_error(classify),
+        }
+    }
+
+    /// Finds a [`Rejection`] of an inner layer in boxed errors; see [`GateLayer::find_rejections`].
+    #[must_use]
+    pub fn find_rejections(self) -> Stack<P, Http<In, Out, Rejections>> {
+        Stack {
+            layer: self.layer.find_rejections(),
         }
     }
 }

@@ -75,3 +75,23 @@ fn every_kind_is_shown_as_it_is_now() {
     assert_eq!(after["drain"]["state"], "lame_duck");
     assert_eq!(after["server"]["concurrency_limit"]["limit"], 7);
 }
+
+/// The breakers of a family are under their keys.
+#[cfg(all(feature = "serde", feature = "keyed"))]
+#[test]
+fn a_family_of_breakers_is_shown_by_key() {
+    use seawall::circuit_breaker::{CircuitBreakers, CircuitBreakersSettings};
+
+    let settings = CircuitBreakersSettings::default()
+        .max_keys(7)
+        .idle_timeout(std::time::Duration::from_secs(5));
+    let tenants = CircuitBreakers::<u64>::new(settings).unwrap();
+    assert_eq!(tenants.max_keys(), 7);
+    assert_eq!(tenants.idle_timeout().as_secs(), 5);
+    let registry = Registry::new();
+    registry.add("tenants", &tenants).unwrap();
+    tenants.get(&17).force_open();
+    let shown = serde_json::to_value(registry.snapshot()).unwrap();
+    assert_eq!(shown["tenants"]["kind"], "circuit_breakers");
+    assert_eq!(shown["tenants"]["keys"]["17"]["state"], "forced_open");
+}

@@ -559,3 +559,29 @@ async fn a_slow_rest_of_a_rejected_body_is_the_callers() {
     let totals = breaker.snapshot().totals;
     assert_eq!((totals.failures, totals.cancelled), (0, 1));
 }
+
+/// A call of `run` that is dropped while it waits for the body of the caller, or after such a wait.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_dropped_keeps_what_the_caller_caused() {
+    for (body, waits) in [
+        (Script::new([Step::Silent]), true),
+        (Script::new([Step::Quiet, Step::Data("a")]), false),
+    ] {
+        let reads = service_fn(async |request: Request<RequestBody<Script>>| {
+            let _ = request.into_body().collect().await;
+            pending::<Result<Response<Script>, Infallible>>().await
+        });
+        let call = RequestLimitLayer::new(1000).layer(reads).call(post(body));
+        let breaker = CircuitBreaker::new(settings().slow_call(SECOND, 0.5)).unwrap();
+        let mut run = spawn(breaker.run(async { call.await.map_err(BoxError::from) }));
+        assert_pending!(run.poll());
+        advance(2 * SECOND).await;
+        if !waits {
+            assert_pending!(run.poll());
+            advance(SECOND / 2).await;
+        }
+        drop(run);
+        let totals = breaker.snapshot().totals;
+        assert_eq!((totals.failures, totals.ignored), (0, 1), "{waits}");
+    }
+}

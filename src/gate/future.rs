@@ -204,103 +204,96 @@ where
 {
     type Output = Result<<X as Respond<Req, S::Response, S::Error, P>>::Response, S::Error>;
 
+    /// A request is queued, then called, then rejected, or only some of these.
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            let this = self.as_mut().project();
-            match this.state.project() {
-                StateProj::Called { future } => {
-                    let (protocol, memo) = (&*this.protocol, *this.memo);
-                    let (guard, timer, kept) = (this.guard, this.timer, this.kept);
-                    let slow = SlowPolling::begin::<P, X::Kind>(guard);
-                    let mut polling = Polling::begin::<P, X::Kind>(this.polls);
-                    let _scope = kept.enter();
-                    let _listening = listen::<P, X::Kind>(guard);
-                    if const { NeedsOf::<P, X::Kind>::ISOLATION } {
-                        // The response is wrapped inside the closure, so that it is moved out once
-                        // and as a whole.
-                        let poll = || {
-                            let mut polled = future.poll(cx);
-                            slow.end::<P, X::Kind>(guard);
-                            let Poll::Ready(result) = &mut polled else {
-                                return Ok(Poll::Pending);
-                            };
-                            if const { NeedsOf::<P, X::Kind>::LIMIT } {
-                                if let Some(rejection) = kept.overrun() {
-                                    return Err(rejection);
-                                }
-                            }
-                            let carried = protocol.settle(result, memo, guard, timer, kept);
-                            Ok(polled.map_ok(|response| protocol.wrap(response, carried)))
-                        };
-                        match panic::catch_unwind(AssertUnwindSafe(poll)) {
-                            Ok(Ok(Poll::Pending)) => {}
-                            Ok(Ok(ready)) => return ready,
-                            Ok(Err(rejection)) => {
-                                self.as_mut().end(End::Rejected(rejection));
-                                continue;
-                            }
-                            Err(payload) => {
-                                self.as_mut().end(End::Panicked(payload));
-                                continue;
-                            }
-                        }
-                    } else {
-                        if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(guard) {
-                            guard.set_running(true);
-                        }
-                        let mut polled = future.poll(cx);
-                        slow.end::<P, X::Kind>(guard);
-                        if let Poll::Ready(result) = &mut polled {
-                            if const { NeedsOf::<P, X::Kind>::LIMIT } {
-                                if let Some(rejection) = kept.overrun() {
-                                    self.as_mut().end(End::Rejected(rejection));
-                                    continue;
-                                }
-                            }
-                            let carried = protocol.settle(result, memo, guard, timer, kept);
-                            return polled.map_ok(|response| protocol.wrap(response, carried));
-                        }
-                        if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(guard) {
-                            guard.set_running(false);
-                        }
-                    }
-                    if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(guard) {
-                        guard.keep_report();
-                    }
-                    polling.pend();
-                    drop(polling);
-                    if const { !NeedsOf::<P, X::Kind>::DEADLINE } {
-                        return Poll::Pending;
-                    }
-                    match <NeedsOf<P, X::Kind> as Needs>::Deadline::get(timer) {
-                        Some(timer) => ready!(timer.poll(cx)),
-                        None => return Poll::Pending,
-                    }
-                    self.as_mut().end(End::Late);
-                }
-                StateProj::Rejected { rejected } => {
-                    let rejection = rejected.as_ref().map(|(rejection, _)| rejection);
-                    ready!(X::poll_rest(rejection, this.kept, this.memo, cx));
-                    let (rejection, shared) = rejected.take().expect(OVER);
-                    let kept = std::mem::take(this.kept);
-                    return Poll::Ready(Self::answer(
-                        rejection,
-                        shared,
-                        kept,
-                        *this.memo,
-                        this.protocol.clone(),
-                    ));
-                }
-                StateProj::Queued { .. } => {
-                    if const { !Waits::<Req, P, X>::IS } {
-                        unreachable!("it never waits");
-                    }
-                    ready!(self.as_mut().poll_queued(cx));
-                }
-                StateProj::Done => panic!("{OVER}"),
-            }
+        if const { Waits::<Req, P, X>::IS } && matches!(self.state, State::Queued { .. }) {
+            ready!(self.as_mut().poll_queued(cx));
         }
+        let this = self.as_mut().project();
+        'called: {
+            let StateProj::Called { future } = this.state.project() else {
+                break 'called;
+            };
+            let (protocol, memo) = (&*this.protocol, *this.memo);
+            let (guard, timer, kept) = (this.guard, this.timer, this.kept);
+            let slow = SlowPolling::begin::<P, X::Kind>(guard);
+            let mut polling = Polling::begin::<P, X::Kind>(this.polls);
+            let _scope = kept.enter();
+            let _listening = listen::<P, X::Kind>(guard);
+            if const { NeedsOf::<P, X::Kind>::ISOLATION } {
+                // The response is wrapped inside the closure, so that it is moved out once and as a
+                // whole.
+                let poll = || {
+                    let mut polled = future.poll(cx);
+                    slow.end::<P, X::Kind>(guard);
+                    let Poll::Ready(result) = &mut polled else {
+                        return Ok(Poll::Pending);
+                    };
+                    if const { NeedsOf::<P, X::Kind>::LIMIT } {
+                        if let Some(rejection) = kept.overrun() {
+                            return Err(rejection);
+                        }
+                    }
+                    let carried = protocol.settle(result, memo, guard, timer, kept);
+                    Ok(polled.map_ok(|response| protocol.wrap(response, carried)))
+                };
+                match panic::catch_unwind(AssertUnwindSafe(poll)) {
+                    Ok(Ok(Poll::Pending)) => {}
+                    Ok(Ok(ready)) => return ready,
+                    Ok(Err(rejection)) => {
+                        self.as_mut().end(End::Rejected(rejection));
+                        break 'called;
+                    }
+                    Err(payload) => {
+                        self.as_mut().end(End::Panicked(payload));
+                        break 'called;
+                    }
+                }
+            } else {
+                if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(guard) {
+                    guard.set_running(true);
+                }
+                let mut polled = future.poll(cx);
+                slow.end::<P, X::Kind>(guard);
+                if let Poll::Ready(result) = &mut polled {
+                    if const { NeedsOf::<P, X::Kind>::LIMIT } {
+                        if let Some(rejection) = kept.overrun() {
+                            self.as_mut().end(End::Rejected(rejection));
+                            break 'called;
+                        }
+                    }
+                    let carried = protocol.settle(result, memo, guard, timer, kept);
+                    return polled.map_ok(|response| protocol.wrap(response, carried));
+                }
+                if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(guard) {
+                    guard.set_running(false);
+                }
+            }
+            if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(guard) {
+                guard.keep_report();
+            }
+            polling.pend();
+            drop(polling);
+            if const { !NeedsOf::<P, X::Kind>::DEADLINE } {
+                return Poll::Pending;
+            }
+            match <NeedsOf<P, X::Kind> as Needs>::Deadline::get(timer) {
+                Some(timer) => ready!(timer.poll(cx)),
+                None => return Poll::Pending,
+            }
+            self.as_mut().end(End::Late);
+        }
+        let this = self.project();
+        let StateProj::Rejected { rejected } = this.state.project() else {
+            panic!("{OVER}");
+        };
+        let rejection = rejected.as_ref().map(|(rejection, _)| rejection);
+        ready!(X::poll_rest(rejection, this.kept, this.memo, cx));
+        let (rejection, shared) = rejected.take().expect(OVER);
+        let kept = std::mem::take(this.kept);
+        let protocol = this.protocol.clone();
+        Poll::Ready(Self::answer(rejection, shared, kept, *this.memo, protocol))
     }
 }
 

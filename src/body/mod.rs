@@ -48,7 +48,7 @@ pub(crate) type Ends<P> = <NeedsOf<P, HttpRequest> as Needs>::Ending;
 pub trait Endings<B, P: Policy<HttpRequest>>: Choice {
     /// Moves a new body into a cell, if it has bounds that need one.
     #[doc(hidden)]
-    fn put_in_cell(body: &mut Body<B, P>, is_grpc: bool);
+    fn into_cell(body: Body<B, P>, is_grpc: bool) -> Body<B, P>;
 
     /// Moves a body into a cell after its first frame. It is not gRPC: that is in a cell already.
     #[doc(hidden)]
@@ -252,7 +252,9 @@ pub(crate) fn last_frame<D>(rejection: Rejection, is_grpc: bool) -> Result<Frame
 // === impl Endings ===
 
 impl<B, P: Policy<HttpRequest>> Endings<B, P> for No {
-    fn put_in_cell(_: &mut Body<B, P>, _: bool) {}
+    fn into_cell(body: Body<B, P>, _: bool) -> Body<B, P> {
+        body
+    }
 
     fn move_to_cell(_: Pin<&mut Body<B, P>>) {}
 }
@@ -264,8 +266,9 @@ where
     Watched<B, P>: Send,
 {
     #[inline(never)]
-    fn put_in_cell(body: &mut Body<B, P>, is_grpc: bool) {
+    fn into_cell(mut body: Body<B, P>, is_grpc: bool) -> Body<B, P> {
         body.put_in_cell(is_grpc);
+        body
     }
 
     #[cold]

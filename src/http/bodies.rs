@@ -82,11 +82,11 @@ impl<P: Policy<HttpRequest>> CarriedBody<P> {
     where
         Ends<P>: Endings<B, P>,
     {
-        let mut body = Body::passing(body, self.carried, self.clock);
-        if let Some(is_grpc) = Ends::<P>::take(&mut self.remote) {
-            Ends::<P>::put_in_cell(&mut body, is_grpc);
+        let body = Body::passing(body, self.carried, self.clock);
+        match Ends::<P>::take(&mut self.remote) {
+            Some(is_grpc) => Ends::<P>::into_cell(body, is_grpc),
+            None => body,
         }
-        body
     }
 }
 

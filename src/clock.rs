@@ -115,6 +115,8 @@ pin_project! {
         runtime: runtime::Id,
         // Whether the pool keeps the timer. It does not keep one under a clock that was paused.
         is_kept: bool,
+        // Whether the timer is in the timer wheel of its runtime.
+        is_registered: bool,
         later: Option<Later>,
         #[pin]
         timer: Sleep,
@@ -174,13 +176,17 @@ impl Lent {
                 let pooled = none.insert(Pooled::take(due()));
                 // Registers the timer now, whatever is left of the task's budget. It is not due
                 // yet.
-                if pooled.as_mut().project().timer.poll(cx).is_pending() {
+                let this = pooled.as_mut().project();
+                *this.is_registered = true;
+                if this.timer.poll(cx).is_pending() {
                     return Poll::Pending;
                 }
                 pooled
             }
         };
-        ready!(poll(pooled.as_mut().project().timer, cx));
+        let this = pooled.as_mut().project();
+        *this.is_registered = true;
+        ready!(poll(this.timer, cx));
         if pooled.later.is_some() {
             return pooled.as_mut().poll_later(cx);
         }
@@ -245,6 +251,7 @@ impl Pooled {
             None => Box::pin(Self {
                 runtime,
                 is_kept: POOL_WHEN_PAUSED.load(Relaxed) || is_real(),
+                is_registered: false,
                 later: None,
                 timer: tokio::time::sleep_until(due),
             }),
@@ -268,23 +275,40 @@ impl Pooled {
 
 #[inline(never)]
 fn put_back(mut pooled: Pin<Box<Pooled>>) {
-    // The timers of a runtime that has shut down are elapsed.
-    if !pooled.is_kept || pooled.timer.is_elapsed() || std::thread::panicking() {
+    let runtime = pooled.runtime;
+    // A registered timer of a runtime that has shut down is elapsed.
+    let is_usable = if pooled.is_registered {
+        !pooled.timer.is_elapsed()
+    } else {
+        Handle::try_current().is_ok_and(|here| here.id() == runtime)
+    };
+    if !pooled.is_kept || !is_usable || std::thread::panicking() {
         return;
     }
-    let takes = TIMERS.try_with(|pool| pool.borrow().takes(pooled.runtime));
+    let takes = TIMERS.try_with(|pool| pool.borrow().takes(runtime));
     if !takes.unwrap_or(false) {
         return;
     }
     let timer = pooled.as_mut().project();
     *timer.later = None;
+    *timer.is_registered = true;
     // The timer keeps the waker of its last poll, and with it the memory of a task that may have
     // ended. A timer whose runtime shuts down now panics when it is polled.
     let mut cx = Context::from_waker(Waker::noop());
     let result = panic::catch_unwind(AssertUnwindSafe(|| poll(timer.timer, &mut cx)));
-    if matches!(result, Ok(Poll::Pending)) {
-        let _ = TIMERS.try_with(|pool| pool.borrow_mut().timers.push(pooled));
+    if !matches!(result, Ok(Poll::Pending)) {
+        return;
     }
+    // That waker was foreign code, which may have changed the pool. The timer is dropped when the
+    // pool is not borrowed.
+    let _rejected = TIMERS.try_with(|pool| {
+        let mut pool = pool.borrow_mut();
+        if !pool.takes(runtime) {
+            return Some(pooled);
+        }
+        pool.timers.push(pooled);
+        None
+    });
 }
 
 // === impl Pool ===

@@ -207,8 +207,9 @@ impl Health {
     }
 
     /// Makes the service not ready when this shedder has rejected requests for the time `after`,
-    /// until it sheds no longer for as long. The check ignores a layer in a dry run, or one that is
-    /// off: the service stays ready until the shedder rejects a request.
+    /// until it sheds no longer for as long. The service stays ready until the shedder rejects a
+    /// request, for example if its layer is in a dry run or off. The check cannot see that the
+    /// layer is turned off while the shedder sheds.
     #[must_use]
     pub fn not_ready_while_shedding(self, lag_shed: &LagShed, after: Duration) -> Self {
         let lag_shed = lag_shed.clone();

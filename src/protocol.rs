@@ -125,8 +125,7 @@ pub trait KeptBody<Req>: Default {
         None
     }
 
-    /// Takes the rest of the body from an inner service that is dropped. If another task has the
-    /// body, no gate reads its rest.
+    /// Takes the rest of the body from an inner service that is dropped.
     fn reclaim(&mut self) {}
 
     /// Reads as much as an HTTP/1 connection needs to go on. Returns whether the end of the body

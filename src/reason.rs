@@ -139,7 +139,8 @@ impl CustomReason {
     ///
     /// # Panics
     ///
-    /// Panics if the label is empty, or if one of them has a character that is not allowed. In a
+    /// Panics if the label is empty, or if the label or the message has a character that is not
+    /// allowed. In a
     /// `static`, this is an error at compile time.
     pub const fn new(label: &'static str, message: &'static str) -> Self {
         let bytes = label.as_bytes();

@@ -63,9 +63,9 @@ impl ConcurrencyLimitSettings {
     ///
     /// A request with a [`Deadline`](crate::Deadline) is queued no longer than until its deadline.
     /// The request waits in the future of its call, which you must poll on a Tokio runtime with a
-    /// time driver. A timeout around the layer includes the wait. Make `timeout` shorter than that
-    /// one: a request whose timeout passes in the queue is a failure for a circuit breaker around
-    /// both, and one whose time in the queue is over is ignored.
+    /// time driver. A timeout around the layer includes the wait. Make the queue timeout
+    /// shorter than that timeout: if the request reaches the end of the outer timeout in the queue,
+    /// a circuit breaker around both records a failure. It ignores the end of the queue timeout.
     pub const fn queue(mut self, max_queued: usize, timeout: Duration) -> Self {
         self.max_queued = max_queued;
         self.queue_timeout = timeout;

@@ -127,6 +127,8 @@ mod tests {
         let first_of = Some(8);
         assert!(decided.contains(&Decision::LeaveOut { first_of }));
         assert_eq!(limit.summarize(8), 14);
+        // Another clock, for example in a test that pauses time.
+        assert!(is_written(limit.decide(6)));
     }
 
     #[test]

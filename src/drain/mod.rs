@@ -138,8 +138,8 @@
 //!
 //! Within a second, the drain ends all response bodies of unknown size, above 64 KiB, or in several
 //! frames, whether or not the client reads. The body ends with an error, so that the client sees
-//! that it is incomplete, or over gRPC with the status `UNAVAILABLE`. It does not end a small body
-//! of known size whose first frame is not sent yet. Then [`serve`](Drain::serve)
+//! that it is incomplete, or over gRPC with the status `UNAVAILABLE`. Other small bodies end with
+//! their connection. Then [`serve`](Drain::serve)
 //! drops the server's future and returns. Work that still runs, for example a handler without a
 //! response head, ends with the process: return from `main`. The runtime of `#[tokio::main]` waits
 //! without a bound for `spawn_blocking` tasks. If you have long ones, use

@@ -52,8 +52,7 @@ impl Drain {
 
     /// Waits for [`begin`](Self::begin), then for the end of the lame-duck time, and then until the
     /// last response body has ended, for at most `grace`. After `grace`, it ends the remaining
-    /// bodies of unknown size or above 64 KiB, and smaller ones whose first frame is sent, within a
-    /// second, and returns.
+    /// bodies of unknown size, above 64 KiB, or in several frames, within a second, and returns.
     ///
     /// Use it where [`serve`](Self::serve) does not fit. It signals no shutdown to a server.
     pub async fn wait_idle(&self, grace: Duration) -> DrainReport {

@@ -156,6 +156,7 @@ where
             Err(payload) => End::Panicked(payload),
         };
         let (_, request) = parked.call.take().expect(OVER);
+        *this.memo = X::inspect_unsent(&request);
         *this.kept = X::Kept::unread(request);
         self.end(end);
         Poll::Ready(())

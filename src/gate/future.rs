@@ -79,7 +79,6 @@ fn drop_early<S, Req, P, X>(
     let _scope = kept.enter();
     let _listening = Listening::new(report::<P, X::Kind>(guard));
     state.set(State::Done);
-    kept.reclaim();
     drop(std::mem::take(guard));
 }
 
@@ -204,7 +203,8 @@ where
 {
     type Output = Result<<X as Respond<Req, S::Response, S::Error, P>>::Response, S::Error>;
 
-    /// A request is queued, then called, then rejected, or only some of these.
+    /// A queued request is called when it has its token. The response of the inner service, or an
+    /// answer of the gate, ends it.
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if const { Waits::<Req, P, X>::IS } && matches!(self.state, State::Queued { .. }) {

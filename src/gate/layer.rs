@@ -153,6 +153,56 @@ impl<P> GateLayer<P, Http> {
     }
 }
 
+/// How the layer classifies errors: in one of these ways, once.
+#[cfg(feature = "http")]
+impl<P, In, Out> GateLayer<P, Http<In, Out>> {
+    /// Classifies errors of the inner service: the closure returns an [`Outcome`], or `None` for
+    /// the default, which is a failure. Use it on clients, since a router has no errors. The
+    /// closure names the type of the error:
+    ///
+    /// ```
+    /// use hyper_util::client::legacy::Error;
+    /// use seawall::{CircuitBreaker, CircuitBreakerLayer, Outcome, Rejection};
+    ///
+    /// let layer = CircuitBreakerLayer::new(CircuitBreaker::default()).classify_error(
+    ///     |error: &Error| {
+    ///         // What an inner layer rejected, and a request body that could not be read, say
+    ///         // nothing about the server.
+    ///         let rejected = Rejection::find(error).map(Rejection::outcome);
+    ///         rejected.or((!error.is_connect()).then_some(Outcome::Ignored))
+    ///     },
+    /// );
+    /// # let _ = layer;
+    /// ```
+    #[must_use]
+    pub fn classify_error<F, Err, O>(self, classify: F) -> GateLayer<P, Http<In, Out, ByError<Err>>>
+    where
+        F: Fn(&Err) -> O + Send + Sync + 'static,
+        O: Into<Option<Outcome>>,
+    {
+        self.with_protocol(|http| Http {
+            request: http.request,
+            response: http.response,
+            errors: ByError(Arc::new(move |error| classify(error).into())),
+        })
+    }
+
+    /// Finds a [`Rejection`] of an inner layer in boxed errors. The outcome then depends on its
+    /// reason.
+    ///
+    /// It is not the default, since it needs `Err: 'static`: with a boxed error, this does not
+    /// compile in an axum handler or a spawned task ("higher-ranked lifetime error", a limitation
+    /// of rustc).
+    #[must_use]
+    pub fn find_rejections(self) -> GateLayer<P, Http<In, Out, Rejections>> {
+        self.with_protocol(|http| Http {
+            request: http.request,
+            response: http.response,
+            errors: Rejections,
+        })
+    }
+}
+
 #[cfg(feature = "http")]
 impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
     /// Exempts the requests for which the closure returns `true`: the policy does not see them.
@@ -232,52 +282,6 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
             shared: Arc::new(shared),
             protocol: self.protocol,
         }
-    }
-
-    /// Classifies errors of the inner service: the closure returns an [`Outcome`], or `None` for
-    /// the default, which is a failure. Use it on clients, since a router has no errors. The
-    /// closure names the type of the error:
-    ///
-    /// ```
-    /// use hyper_util::client::legacy::Error;
-    /// use seawall::{CircuitBreaker, CircuitBreakerLayer, Outcome, Rejection};
-    ///
-    /// let layer = CircuitBreakerLayer::new(CircuitBreaker::default()).classify_error(
-    ///     |error: &Error| {
-    ///         // What an inner layer rejected, and a request body that could not be read, say
-    ///         // nothing about the server.
-    ///         let rejected = Rejection::find(error).map(Rejection::outcome);
-    ///         rejected.or((!error.is_connect()).then_some(Outcome::Ignored))
-    ///     },
-    /// );
-    /// # let _ = layer;
-    /// ```
-    #[must_use]
-    pub fn classify_error<F, Err, O>(self, classify: F) -> GateLayer<P, Http<In, Out, ByError<Err>>>
-    where
-        F: Fn(&Err) -> O + Send + Sync + 'static,
-        O: Into<Option<Outcome>>,
-    {
-        self.with_protocol(|http| Http {
-            request: http.request,
-            response: http.response,
-            errors: ByError(Arc::new(move |error| classify(error).into())),
-        })
-    }
-
-    /// Finds a [`Rejection`] of an inner layer in boxed errors. The outcome then depends on its
-    /// reason.
-    ///
-    /// It is not the default, since it needs `Err: 'static`: with a boxed error, this does not
-    /// compile in an axum handler or a spawned task ("higher-ranked lifetime error", a limitation
-    /// of rustc).
-    #[must_use]
-    pub fn find_rejections(self) -> GateLayer<P, Http<In, Out, Rejections>> {
-        self.with_protocol(|http| Http {
-            request: http.request,
-            response: http.response,
-            errors: Rejections,
-        })
     }
 
     /// Replaces the answers of this layer: the closure makes the response to a request that the
@@ -371,7 +375,10 @@ impl<P, E> GateLayer<P, Plain<E>> {
         let reporter = self.shared.reporter.clone();
         self.map_policy(|policy| Exempt::new(policy, exempt).counted_by(&reporter))
     }
+}
 
+/// How the layer classifies results: in one of these ways, once.
+impl<P> GateLayer<P, Plain> {
     /// Does not inspect errors: every `Err` is a failure, including a rejection of an inner layer.
     ///
     /// By default the gate inspects boxed errors, which needs `S::Error: 'static`. With
@@ -398,9 +405,7 @@ impl<P, E> GateLayer<P, Plain<E>> {
     pub fn opaque_errors(self) -> GateLayer<P, Plain<Opaque>> {
         self.with_protocol(|_| Plain { results: Opaque })
     }
-}
 
-impl<P> GateLayer<P, Plain> {
     /// Classifies results: the closure returns an [`Outcome`](crate::Outcome), or `None` for the
     /// default of [`Plain`]. The gate does not call the closure if its policies need no outcome: a
     /// [`ConcurrencyLimit`](crate::ConcurrencyLimit) or [`LagShed`](crate::LagShed) alone.

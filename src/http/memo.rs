@@ -17,7 +17,7 @@ impl Memo {
     const HTTP_3: u64 = 4;
     const VERSION: u64 = 7;
     pub(super) const HEAD: u64 = 1 << 3;
-    /// The method usually has a body.
+    /// The method usually has a body, or the headers of a rejected request declare one.
     pub(super) const MAY_HAVE_BODY: u64 = 1 << 4;
     /// The answer over HTTP/1 is already one poll late.
     pub(super) const HAS_YIELDED: u64 = 1 << 5;

@@ -137,7 +137,7 @@ impl LagMonitor {
     }
 
     /// Calls `hook` when the lag goes above `threshold`, and again, with the peak, when it is below
-    /// the threshold again.
+    /// the threshold again, unless the runtime ends first.
     ///
     /// The hook stays until the runtime ends, with or without a handle. It runs on the thread that
     /// measures and delays all monitors, so it must not block. A panic of the hook is reported as a
@@ -149,9 +149,10 @@ impl LagMonitor {
     /// The lag and the counters.
     pub fn snapshot(&self) -> LagMonitorSnapshot {
         let seen = *lock(&self.probe.seen);
+        let lag = self.probe.lag();
         LagMonitorSnapshot {
-            lag: self.probe.lag(),
-            peak: seen.peak,
+            lag,
+            peak: seen.peak.max(lag),
             probes: seen.probes,
             host_is_short: seen.host_is_short,
             is_closed: self.probe.is_closed(),

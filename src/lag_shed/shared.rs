@@ -64,6 +64,7 @@ pub struct LagShedSnapshot {
     /// The worst state of any runtime.
     pub state: LagState,
     /// The longest lag of any runtime at the last reading. A stall that has ended does not count.
+    /// Zero for a shedder that is made from a load signal alone.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub lag: Duration,
     /// The largest share of requests that was rejected in any runtime between the last two
@@ -293,6 +294,16 @@ impl Shared {
         let signals = lock(&self.signals).clone();
         let each = signals.iter().map(|signal| signal.pressure(now));
         each.fold(0.0, f64::max)
+    }
+}
+
+impl Drop for Shared {
+    /// No gauge keeps the state of a shedder that is gone.
+    fn drop(&mut self) {
+        unwind::without_panics(|| {
+            self.reporter.show_setting(table::LAG_SHED, 0.0);
+            self.reporter.show_lag_state(LagState::Normal);
+        });
     }
 }
 

@@ -15,13 +15,14 @@ use crate::request::Target;
 use crate::slow_poll::report::SlowPollReport;
 
 /// One limit for each reason, one for [`Reason::Custom`], one for a `grpc-timeout` that is not
-/// readable, one for slow polls, and one for the breakers of keyed families.
+/// readable, one for slow polls, and two for the breakers of keyed families.
 static LIMITS: [EventLimit; KINDS] = [const { EventLimit::new() }; KINDS];
-const KINDS: usize = Reason::ALL.len() + 4;
+const KINDS: usize = Reason::ALL.len() + 5;
 const CUSTOM: usize = Reason::ALL.len();
 const MALFORMED: usize = CUSTOM + 1;
 const SLOW_POLL: usize = CUSTOM + 2;
-const CIRCUIT: usize = CUSTOM + 3;
+const CIRCUIT_OPENED: usize = CUSTOM + 3;
+const CIRCUIT_CHANGED: usize = CUSTOM + 4;
 
 /// Returns whether an event of this kind is written now. A later event or a task writes within a
 /// second how many were left out.
@@ -133,8 +134,12 @@ pub(super) fn slow_poll(reporter: &Reporter, report: &SlowPollReport) {
 
 /// Returns whether the change of a breaker of a keyed family is written. A client may choose the
 /// keys.
-pub(super) fn is_change_written() -> bool {
-    enabled!(target: "seawall", Level::INFO) && is_written(CIRCUIT, "circuit_changed")
+pub(super) fn is_change_written(is_open: bool) -> bool {
+    if is_open {
+        enabled!(target: "seawall", Level::WARN) && is_written(CIRCUIT_OPENED, "circuit_opened")
+    } else {
+        enabled!(target: "seawall", Level::INFO) && is_written(CIRCUIT_CHANGED, "circuit_changed")
+    }
 }
 
 /// Writes the event of a `grpc-timeout` that is not readable.

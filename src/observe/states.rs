@@ -99,8 +99,11 @@ impl Reporter {
         self.write(table::CIRCUIT_STATE.at(to as usize), Write::Add(1.0));
         self.write(table::CIRCUIT_TRANSITIONS.at(to as usize), Write::Count);
         #[cfg(feature = "tracing")]
-        if self.inner.is_in_family && !super::events::is_change_written() {
-            return;
+        if self.inner.is_in_family {
+            let is_open = matches!(change.to, CircuitState::Open { .. });
+            if !super::events::is_change_written(is_open) {
+                return;
+            }
         }
         let (from, state) = (change.from.as_str(), change.to.as_str());
         let cause = change.cause.as_str();

@@ -1,7 +1,6 @@
 //! The part of a request body that the future of a gate keeps, and the handling of the body when
 //! its request is rejected.
 
-use std::fmt;
 use std::task::{Context, Poll, ready};
 
 use http::{HeaderMap, HeaderValue, Request, header};
@@ -19,7 +18,7 @@ use crate::upload::{BodyUpload, Rest, Scope, Upload, UploadRef};
 
 /// The part of a request body that a future keeps if a policy limits the body.
 #[doc(hidden)]
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub enum Kept<B> {
     #[default]
     Nothing,
@@ -167,7 +166,6 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
             let upload = &sent.upload;
             let rest = upload.take_rest().or_else(|| upload.take_end()?.1);
             *self = if rest.is_none() && upload.has_body() {
-                upload.set_answered();
                 Kept::Elsewhere
             } else {
                 Self::of_rest(rest)
@@ -204,6 +202,18 @@ fn expects_continue(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
+// === impl Sent ===
+
+/// The gate reads no rest any more, also if the service panics or the caller drops the call.
+impl Drop for Sent {
+    #[inline]
+    fn drop(&mut self) {
+        if self.upload.has_body() {
+            self.upload.set_answered();
+        }
+    }
+}
+
 // === impl Kept ===
 
 impl<B> Kept<B> {
@@ -226,19 +236,6 @@ impl<B> Kept<B> {
         let rest = rest.and_then(|rest| rest.downcast::<B>().ok());
         rest.map_or(Kept::Nothing, |rest| {
             Kept::Unread(Box::new(Unread::new(*rest)))
-        })
-    }
-}
-
-impl<B> fmt::Debug for Kept<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Kept::Nothing => "Nothing",
-            Kept::Sent(_) => "Sent",
-            Kept::Read => "Read",
-            Kept::Unwanted => "Unwanted",
-            Kept::Elsewhere => "Elsewhere",
-            Kept::Unread(_) => "Unread",
         })
     }
 }

@@ -302,7 +302,10 @@ impl<P: Clone, In, Out, E> Stack<P, Http<In, Out, E>> {
             layer: self.layer.classify_with(classifier),
         }
     }
+}
 
+/// How the layer classifies errors: in one of these ways, once.
+impl<P, In, Out> Stack<P, Http<In, Out>> {
     /// Classifies errors of the inner service; see [`GateLayer::classify_error`].
     #[must_use]
     pub fn classify_error<G, Err, O>(self, classify: G) -> Stack<P, Http<In, Out, ByError<Err>>>

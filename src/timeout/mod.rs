@@ -217,9 +217,13 @@ impl Timeout {
     /// Returns an error if `duration` is above [`raisable_to`](TimeoutSettings::raisable_to()), and
     /// then changes nothing.
     pub fn set_duration(&self, duration: Duration) -> Result<(), ConfigError> {
-        self.change(|settings| TimeoutSettings {
+        let changed = self.change(|settings| TimeoutSettings {
             duration,
             ..settings
+        });
+        changed.map_err(|error| {
+            let value = format!("{duration:?}");
+            ConfigError::new("duration", value, format!("at most {}", error.value()))
         })
     }
 

@@ -6,8 +6,7 @@
 //! caused: an upload that is too slow or too large, or that the caller aborts.
 //!
 //! A gate lends the state through one thread-local value, and reports to the outer gates through
-//! another. The code that judges a failure, a deadline or a slow call reads both. The code for the
-//! head of a gRPC response, and for a request body that is dropped, reads the first one.
+//! another. The code that judges a failure, a deadline or a slow call reads both.
 
 mod report;
 mod served;
@@ -40,6 +39,7 @@ use crate::sync::lock;
 use crate::unwind;
 
 /// The state of a request body. The body, the gate's future and the response body share it.
+#[derive(Default)]
 pub(crate) struct Upload {
     flags: AtomicU16,
     /// The thread on which a gate runs the service of this request now; 0 if none does.
@@ -85,8 +85,7 @@ const RAISABLE: u16 = 1 << 6;
 const INSIDE: u16 = 1 << 7;
 /// The present poll of the service has polled the body.
 const POLLED: u16 = 1 << 8;
-/// The service has answered before the end of the body, or it is dropped and another task has the
-/// body: no gate reads the rest.
+/// The call is over, and something still has the body: no gate reads the rest.
 const ANSWERED: u16 = 1 << 9;
 
 /// A reference to an [`Upload`]. The last one puts it into the thread's pool.
@@ -115,10 +114,8 @@ impl Upload {
             }
         }
         UploadRef(Some(Arc::new(Self {
-            flags: AtomicU16::new(0),
-            thread: AtomicUsize::new(0),
             bounds,
-            state: Mutex::default(),
+            ..Self::default()
         })))
     }
 
@@ -185,7 +182,7 @@ impl Upload {
         self.flags.fetch_or(FAILED, Relaxed);
     }
 
-    /// A layer ends the body. The future takes the rest, unless the request is answered.
+    /// A layer ends the body. The future takes the rest, unless the call is over.
     #[cold]
     pub(crate) fn end(&self, rejection: Rejection, rest: Option<Rest>) {
         self.state().ended = Some((rejection, rest));
@@ -298,9 +295,10 @@ impl UploadRef {
 
     /// Returns whether something still has the body, which is not at its end. It counts the
     /// references, of which the caller has one.
+    #[inline]
     pub(crate) fn has_body(&self) -> bool {
-        let ours = 1 + usize::from(self.is_served());
-        self.0.as_ref().map_or(0, Arc::strong_count) > ours
+        let all = self.0.as_ref().map_or(0, Arc::strong_count);
+        all > 1 && all > 1 + usize::from(self.is_served())
     }
 }
 

@@ -203,19 +203,13 @@ fn leave(before: Option<UploadRef>, is_outermost: bool) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU16, AtomicUsize};
-    use std::sync::{Arc, Mutex, mpsc};
+    use std::sync::{Arc, mpsc};
     use std::thread;
 
-    use super::super::{Upload, UploadRef};
+    use super::super::UploadRef;
 
     fn upload() -> UploadRef {
-        UploadRef(Some(Arc::new(Upload {
-            flags: AtomicU16::new(0),
-            thread: AtomicUsize::new(0),
-            bounds: None,
-            state: Mutex::default(),
-        })))
+        UploadRef(Some(Arc::default()))
     }
 
     /// A call runs on one thread, and a body of its response on another: the thread of the call

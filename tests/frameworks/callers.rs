@@ -20,7 +20,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use seawall::{
     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, CircuitState,
-    ConcurrencyLimit, ConcurrencyLimitLayer, RequestLimitLayer, TimeoutLayer,
+    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, RequestLimitLayer,
+    TimeoutLayer,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -223,9 +224,13 @@ impl Raw {
 
 /// If the rest is not read, the answer has `connection: close`; else the connection stays open.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table of requests and bodies")]
 async fn b10_an_http_1_connection_goes_on_or_says_that_it_does_not() {
     let full = ConcurrencyLimit::from(1);
     let permit = full.try_acquire().unwrap();
+    let queue = ConcurrencyLimitSettings::fixed(1).queue(9, Duration::from_millis(20));
+    let queueing = ConcurrencyLimit::new(queue).unwrap();
+    let queueing_permit = queueing.try_acquire().unwrap();
     let late = || TimeoutLayer::new(Duration::from_millis(20));
     let hangs = async |body: Body| -> &'static str {
         let _body = body;
@@ -239,6 +244,11 @@ async fn b10_an_http_1_connection_goes_on_or_says_that_it_does_not() {
         .route("/", any(async || "hello"))
         .route("/next", any(async || "next"))
         .route_layer(ConcurrencyLimitLayer::new(full.clone()).exempt(|head| head.path() == "/next"))
+        .merge(
+            Router::new()
+                .route("/queued", any(async || "hello"))
+                .route_layer(ConcurrencyLimitLayer::new(queueing.clone())),
+        )
         .merge(Router::new().route("/late", any(hangs)).route_layer(late()))
         .merge(
             Router::new()
@@ -265,14 +275,24 @@ async fn b10_an_http_1_connection_goes_on_or_says_that_it_does_not() {
         .route("/panic", any(panics))
         .layer(stack(ConcurrencyLimit::from(9)));
     for (app, requests) in [
-        (alone, &["POST /", "GET /", "POST /late", "POST /panic"][..]),
+        (
+            alone,
+            &[
+                "POST /",
+                "GET /",
+                "POST /queued",
+                "GET /queued",
+                "POST /late",
+                "POST /panic",
+            ][..],
+        ),
         (rejecting, &["POST /", "GET /"]),
         (answering, &["POST /late", "POST /panic"]),
     ] {
         let address = serve(app).await;
         for request in requests {
             let status = match request.split_once('/').unwrap().1 {
-                "" => "503",
+                "" | "queued" => "503",
                 "late" => "504",
                 _ => "500",
             };
@@ -311,7 +331,7 @@ async fn b10_an_http_1_connection_goes_on_or_says_that_it_does_not() {
             }
         }
     }
-    drop(permit);
+    drop((permit, queueing_permit));
 }
 
 /// Over HTTP/2, a client that sends its whole upload reads the rejection, for every reason.

@@ -493,6 +493,10 @@ impl<R: RequestKind> Policy<R> for Never {
 /// The lines that this thread logs from now on, since the last call. Only one test runs at a time,
 /// since all share the limits of events in a second.
 fn logged() -> (impl Fn() -> Vec<String>, impl Sized) {
+    logged_at(tracing::Level::DEBUG)
+}
+
+fn logged_at(level: tracing::Level) -> (impl Fn() -> Vec<String>, impl Sized) {
     use std::io::Write;
     use std::sync::{Arc, Mutex, PoisonError};
 
@@ -513,7 +517,7 @@ fn logged() -> (impl Fn() -> Vec<String>, impl Sized) {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
+        .with_max_level(level)
         .with_ansi(false)
         .without_time()
         .with_writer(move || writer.clone())
@@ -727,12 +731,36 @@ async fn a4_the_breakers_of_a_family_write_five_events_each_second() {
     family.get(&100).try_acquire().unwrap().failure();
     let of_family = lines();
     let count = |text| of_family.iter().filter(|line| line.contains(text)).count();
-    assert_eq!((count("opened"), count("left_out=95")), (6, 1));
+    assert_eq!((count("circuit opened"), count("left_out=95")), (6, 1));
     // Those of others have no limit.
     for _ in 0..9 {
         CircuitBreaker::default().trip();
     }
     assert_eq!(lines().len(), 9);
+}
+
+/// The other changes of a family do not displace its openings, and the level of each
+/// applies.
+#[cfg(feature = "keyed")]
+#[tokio::test(start_paused = true)]
+async fn a_breaker_of_a_family_writes_that_it_opens() {
+    let family = || {
+        let settings = CircuitBreakerSettings::default();
+        seawall::circuit_breaker::CircuitBreakers::<u32>::new(settings).unwrap()
+    };
+    for (level, expected) in [(tracing::Level::WARN, 1), (tracing::Level::DEBUG, 6)] {
+        let (lines, _guards) = logged_at(level);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let family = family();
+        for key in 0..9 {
+            family.get(&key).force_closed();
+        }
+        family.get(&9).trip();
+        let mut lines = lines();
+        lines.retain(|line| !line.contains("left_out"));
+        assert_eq!(lines.len(), expected, "{lines:?}");
+        assert!(lines[expected - 1].contains("circuit opened"));
+    }
 }
 
 /// A path and the message of a panic come from the client: neither reaches a terminal unescaped.

@@ -89,6 +89,15 @@ async fn b7_the_content_type_decides_what_is_grpc_and_not_the_version() {
     let content_type = "application/grpc-web+proto".parse().unwrap();
     web.headers_mut().insert("content-type", content_type);
     assert_eq!(gate.call(web).await.unwrap().status(), 503);
+    // Among any number of headers.
+    let mut request = grpc();
+    let others = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+    for name in others {
+        request.headers_mut().insert(name, "x".parse().unwrap());
+        let mut again = grpc();
+        *again.headers_mut() = request.headers().clone();
+        assert_eq!(gate.call(again).await.unwrap().status(), 200);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use seawall::{
-    CatchPanic, GateLayer, Rejection, RequestLimit, RequestLimitLayer, RequestLimitSettings,
-    Timeout,
+    CatchPanic, CatchPanicLayer, GateLayer, Rejection, RequestLimit, RequestLimitLayer,
+    RequestLimitSettings, Timeout,
 };
 use tower::{Layer, Service};
 
@@ -124,7 +124,7 @@ async fn the_rest_of_a_too_large_body_is_read_after_a_panic_or_a_timeout() {
 #[tokio::test(start_paused = true)]
 async fn the_rest_of_a_body_elsewhere_is_dropped_after_the_end_of_its_call() {
     let second = Duration::from_secs(1);
-    for (max, raisable) in [(4, None), (3, Some(4))] {
+    for (max, raisable, exact) in [(4, None, false), (3, Some(4), false), (4, None, true)] {
         for end in ["late", "dropped", "panics in call", "panics"] {
             let (token, kept) = (Arc::new(()), Arc::new(Mutex::new(None)));
             let keeps = kept.clone();
@@ -150,7 +150,10 @@ async fn the_rest_of_a_body_elsewhere_is_dropped_after_the_end_of_its_call() {
                 }
             });
             let mut service = GateLayer::from_policy(policies).layer(handler);
-            let body = Script::data(&["abc", "def", "ghi"]).holding(&token);
+            let mut body = Script::data(&["abc", "def", "ghi"]).holding(&token);
+            if exact {
+                body = body.exact(4); // and it has more
+            }
             let mut call = tokio_test::task::spawn(service.call(post(body)));
             match end {
                 "dropped" => assert!(call.poll().is_pending()),
@@ -159,7 +162,10 @@ async fn the_rest_of_a_body_elsewhere_is_dropped_after_the_end_of_its_call() {
                     tokio::time::advance(second).await;
                     assert!(call.poll().is_ready());
                 }
-                _ => assert!(call.poll().is_ready()),
+                _ => {
+                    let response = tokio_test::assert_ready_ok!(call.poll());
+                    assert_eq!(response.headers()["connection"], "close", "{end}");
+                }
             }
             drop(call);
             let mut body = kept.lock().unwrap().take().unwrap();
@@ -168,6 +174,32 @@ async fn the_rest_of_a_body_elsewhere_is_dropped_after_the_end_of_its_call() {
             body.frame().await.unwrap().unwrap_err();
             assert_eq!(Arc::strong_count(&token), 1, "{end}");
         }
+    }
+}
+
+/// The same if the gate with the limit does not isolate the panic.
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_body_elsewhere_is_dropped_after_an_unisolated_panic() {
+    for exact in [false, true] {
+        let (token, kept) = (Arc::new(()), Arc::new(Mutex::new(None)));
+        let keeps = kept.clone();
+        let handler = service_fn(
+            move |request: Request<Once>| -> std::future::Ready<Result<Response<Script>, Infallible>> {
+                *keeps.lock().unwrap() = Some(request.into_body());
+                unwind()
+            },
+        );
+        let limited = RequestLimitLayer::new(4).layer(handler);
+        let mut service = CatchPanicLayer::new().layer(limited);
+        let mut body = Script::data(&["abc", "def"]).holding(&token);
+        if exact {
+            body = body.exact(4); // and it has more
+        }
+        assert_eq!(service.call(post(body)).await.unwrap().status(), 500);
+        let mut body = kept.lock().unwrap().take().unwrap();
+        body.frame().await.unwrap().unwrap();
+        body.frame().await.unwrap().unwrap_err();
+        assert_eq!(Arc::strong_count(&token), 1);
     }
 }
 

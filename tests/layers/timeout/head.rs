@@ -260,3 +260,59 @@ async fn an_error_of_the_inner_service_passes() {
     let result = assert_ready!(call.poll());
     assert_eq!(result.err().unwrap().to_string(), "inner");
 }
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).build().unwrap()
+}
+
+/// The timers of a thread fit the runtime that polls them.
+#[test]
+fn two_runtimes_take_turns_on_one_thread() {
+    let runtimes = [runtime(), runtime()];
+    for _ in 0..3 {
+        for runtime in &runtimes {
+            runtime.block_on(async {
+                let mut service = TimeoutLayer::new(SECOND).layer(slow::<Script>(2 * SECOND));
+                // This one returns its timer.
+                let mut dropped = spawn(service.call(get()));
+                assert_pending!(dropped.poll());
+                drop(dropped);
+                let (response, took) = timed(service.call(get())).await;
+                assert_eq!(reason(&response.unwrap()), Some(Reason::Timeout));
+                assert_eq!(took, SECOND);
+            });
+        }
+    }
+}
+
+/// A call that has a timer, is not polled, and outlives its runtime.
+#[test]
+fn a_call_that_outlives_its_runtime_does_not_panic() {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+    let here = std::thread::current().id();
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if std::thread::current().id() == here {
+            PANICS.fetch_add(1, SeqCst);
+        }
+        before(info);
+    }));
+    let runtime = runtime();
+    let call = |is_polled: bool| {
+        let _entered = runtime.enter();
+        let layer = TimeoutLayer::new(SECOND).expose_deadline();
+        let mut call = spawn(layer.layer(slow::<Script>(2 * SECOND)).call(get()));
+        if is_polled {
+            assert_pending!(call.poll());
+        }
+        call
+    };
+    drop(call(true)); // the thread has a pool for the runtime
+    let calls = [call(true), call(false), call(false)];
+    drop(runtime);
+    drop(calls);
+    assert_eq!(PANICS.load(SeqCst), 0);
+}

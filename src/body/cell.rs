@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker, ready};
 use bytes::{Buf, BufMut, Bytes};
 use http_body::{Frame, SizeHint};
 
-use super::error::BodyError;
+use super::error::PolledFrame;
 use super::reaper::{Bounds, Reap, Reaper};
 use super::watched::{LARGE, Watched};
 use crate::http::head::HttpRequest;
@@ -30,18 +30,14 @@ const SLICE: usize = 16 * 1024;
 pub(super) struct Remote<B> {
     pub(super) cell: Arc<dyn RemoteBody<B>>,
     /// Wakes the cell.
-    waker: Waker,
+    pub(super) waker: Waker,
     reaper: Option<(Arc<Reaper>, usize)>,
 }
 
 /// The operations of a [`Remote`] on its cell, independent of the policies of the gate.
 pub(super) trait RemoteBody<B>: Send + Sync {
     /// The body wakes the cell with `waker`.
-    fn poll_frame(
-        &self,
-        waker: &Waker,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
+    fn poll_frame(&self, waker: &Waker, cx: &mut Context<'_>) -> PolledFrame<B::Data>
     where
         B: http_body::Body<Data: From<Bytes>, Error: Into<BoxError>>;
 
@@ -145,18 +141,6 @@ impl<B> Remote<B> {
     }
 }
 
-impl<B> Remote<B> {
-    pub(super) fn poll_frame(
-        &self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
-    where
-        B: http_body::Body<Data: From<Bytes>, Error: Into<BoxError>>,
-    {
-        self.cell.poll_frame(&self.waker, cx)
-    }
-}
-
 impl<B> Drop for Remote<B> {
     fn drop(&mut self) {
         if let Some((reaper, key)) = self.reaper.take() {
@@ -236,11 +220,7 @@ where
     P: Policy<HttpRequest> + 'static,
     Watched<B, P>: Send,
 {
-    fn poll_frame(
-        &self,
-        waker: &Waker,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
+    fn poll_frame(&self, waker: &Waker, cx: &mut Context<'_>) -> PolledFrame<B::Data> {
         let mut guard = self.lock();
         // The cutoff ends the body here too, since the reaper skips a body that is being polled.
         if let Some(cutoff) = self.bounds.due_cutoff().filter(|_| guard.live.is_some()) {
@@ -391,10 +371,7 @@ where
     P: Policy<HttpRequest>,
 {
     #[inline]
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame<B::Data> {
         if self.rest.is_some() {
             return Poll::Ready(Some(Ok(self.next_slice())));
         }

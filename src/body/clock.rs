@@ -90,12 +90,8 @@ impl BodyClock {
     pub(super) fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_waiting {
             let idle = self.idle.map(|idle| clock::now() + idle.min(clock::FAR));
-            let due = match (self.deadline(), idle) {
-                (Some(deadline), Some(idle)) => deadline.min(idle),
-                (deadline, idle) => match deadline.or(idle) {
-                    Some(due) => due,
-                    None => return Poll::Pending,
-                },
+            let Some(due) = [self.deadline(), idle].into_iter().flatten().min() else {
+                return Poll::Pending;
             };
             self.is_waiting = true;
             self.lent.set(due);

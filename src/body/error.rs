@@ -1,6 +1,9 @@
 //! The error of a body.
 
 use std::error::Error;
+use std::task::Poll;
+
+use http_body::Frame;
 
 use crate::rejection::{BoxError, Rejection};
 
@@ -22,6 +25,9 @@ enum Cause {
     #[error("the body was ended: {0}")]
     Ended(#[source] Rejection),
 }
+
+/// The result of a poll of a body.
+pub(crate) type PolledFrame<D> = Poll<Option<Result<Frame<D>, BodyError>>>;
 
 // === impl BodyError ===
 

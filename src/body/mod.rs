@@ -18,6 +18,7 @@ use pin_project_lite::pin_project;
 use self::cell::Remote;
 pub(crate) use self::clock::BodyClock;
 pub use self::error::BodyError;
+use self::error::PolledFrame;
 use self::reaper::Bounds;
 pub(crate) use self::watched::{Carried, LARGE, Watched};
 use crate::http::head::HttpRequest;
@@ -46,7 +47,8 @@ pub(crate) type Ends<P> = <NeedsOf<P, HttpRequest> as Needs>::Ending;
 
 /// Whether response bodies can be ended from outside, for which they must be `Send`.
 pub trait Endings<B, P: Policy<HttpRequest>>: Choice {
-    /// Moves a new body into a cell, if it has bounds that need one.
+    /// Moves the inner body into a cell, where it can be ended from outside, if it has bounds for
+    /// that.
     #[doc(hidden)]
     fn into_cell(body: Body<B, P>, is_grpc: bool) -> Body<B, P>;
 
@@ -78,31 +80,6 @@ impl<B, P: Policy<HttpRequest>> Body<B, P> {
                 watched: Watched::new(body, carried),
             },
             clock,
-        }
-    }
-
-    /// Moves the inner body into a cell, where it can be ended from outside, if it has bounds for
-    /// that.
-    fn put_in_cell(&mut self, is_grpc: bool)
-    where
-        B: http_body::Body<Data: From<Bytes> + Send, Error: Into<BoxError>>
-            + Send
-            + Unpin
-            + 'static,
-        P: Policy<HttpRequest> + 'static,
-        Watched<B, P>: Send,
-    {
-        let Source::Passing { watched } = &mut self.source else {
-            return;
-        };
-        if watched.is_delivered() {
-            return;
-        }
-        let clock = Ends::<P>::get(&mut self.clock);
-        if let Some(bounds) = Bounds::new(&watched.parts(), clock, is_grpc) {
-            let remote = Remote::new(watched.take(), bounds);
-            let remote = Ends::<P>::some(remote);
-            self.source = Source::Remote { remote };
         }
     }
 
@@ -151,10 +128,7 @@ where
     type Error = BodyError;
 
     #[inline(always)]
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame<B::Data> {
         let mut this = self.as_mut().project();
         if const { !NeedsOf::<P, HttpRequest>::ENDING } {
             if let SourceProj::Passing { watched } = this.source.as_mut().project() {
@@ -172,22 +146,21 @@ where
                 polled
             }
             SourceProj::Remote { remote } => match Ends::<P>::get(remote) {
-                Some(remote) => remote.poll_frame(cx),
+                Some(remote) => remote.cell.poll_frame(&remote.waker, cx),
                 None => Poll::Ready(None),
             },
             SourceProj::Answer { bytes } => return Poll::Ready(data(std::mem::take(bytes))),
         };
         if const { NeedsOf::<P, HttpRequest>::ENDING } {
-            let clock = Ends::<P>::get(this.clock);
-            if let Some(clock) = clock {
+            if let Some(clock) = Ends::<P>::get(this.clock) {
                 if is_over(&this.source, &polled, clock, cx) {
                     return this.source.end(clock, cx).map(Some);
                 }
             }
-        }
-        if const { NeedsOf::<P, HttpRequest>::ENDING } && has_more {
-            // The connection may never ask for the next frame.
-            Ends::<P>::move_to_cell(self);
+            if has_more {
+                // The connection may never ask for the next frame.
+                Ends::<P>::move_to_cell(self);
+            }
         }
         polled
     }
@@ -214,13 +187,10 @@ fn data<D: From<Bytes>>(bytes: Bytes) -> Option<Result<Frame<D>, BodyError>> {
     (!bytes.is_empty()).then(|| Ok(Frame::data(bytes.into())))
 }
 
-/// The result of a poll of a body.
-type Polled<D> = Poll<Option<Result<Frame<D>, BodyError>>>;
-
 /// Returns whether a body is late or idle.
 fn is_over<B, P>(
     source: &Source<B, P>,
-    polled: &Polled<B::Data>,
+    polled: &PolledFrame<B::Data>,
     clock: &mut BodyClock,
     cx: &mut Context<'_>,
 ) -> bool
@@ -267,14 +237,25 @@ where
 {
     #[inline(never)]
     fn into_cell(mut body: Body<B, P>, is_grpc: bool) -> Body<B, P> {
-        body.put_in_cell(is_grpc);
+        let Source::Passing { watched } = &mut body.source else {
+            return body;
+        };
+        if watched.is_delivered() {
+            return body;
+        }
+        let clock = Ends::<P>::get(&mut body.clock);
+        if let Some(bounds) = Bounds::new(&watched.parts(), clock, is_grpc) {
+            let remote = Ends::<P>::some(Remote::new(watched.take(), bounds));
+            body.source = Source::Remote { remote };
+        }
         body
     }
 
     #[cold]
     #[inline(never)]
     fn move_to_cell(body: Pin<&mut Body<B, P>>) {
-        body.get_mut().put_in_cell(false);
+        let body = body.get_mut();
+        *body = Self::into_cell(std::mem::take(body), false);
     }
 }
 

@@ -58,6 +58,7 @@ pub(crate) struct Bounds {
 }
 
 /// The cells of one runtime.
+#[derive(Default)]
 pub(super) struct Reaper {
     cells: Mutex<Cells>,
     /// Notified when a cell is added and there was none.
@@ -148,10 +149,7 @@ impl Reaper {
         if let Some(reaper) = all.get(&runtime.id()).and_then(Weak::upgrade) {
             return reaper;
         }
-        let reaper = Arc::new(Self {
-            cells: Mutex::default(),
-            wake: Notify::new(),
-        });
+        let reaper = Arc::<Self>::default();
         all.insert(runtime.id(), Arc::downgrade(&reaper));
         runtime.spawn(reaper.clone().run());
         reaper

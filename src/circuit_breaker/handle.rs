@@ -137,7 +137,8 @@ impl CircuitBreaker {
     /// Opens a closed or half-open breaker for its open time, as if a threshold were reached. Use
     /// it for failures that you detect yourself.
     pub fn trip(&self) {
-        self.shared.trip();
+        self.shared.breaker.trip(&*self.shared);
+        self.shared.report();
     }
 
     /// Rejects every call until [`reset`](Self::reset), without `Retry-After`. If a keyed family
@@ -182,8 +183,9 @@ impl CircuitBreaker {
     ///
     /// If two threads read [`settings`](Self::settings) and set their changed copies, one change
     /// may be lost. [`set_failure_rate`](Self::set_failure_rate) and the other setters change one
-    /// value each, and no change is lost. `settings` keeps returning the window in the form in
-    /// which the breaker was made.
+    /// value each, and no change is lost.
+    ///
+    /// The window of `settings` is not kept: the breaker keeps the equal one that it was made with.
     ///
     /// # Errors
     ///

@@ -138,11 +138,6 @@ impl Shared {
         unwind::without_panics(|| self.changed.notify_waiters());
     }
 
-    pub(super) fn trip(&self) {
-        self.breaker.trip(self);
-        self.report();
-    }
-
     pub(super) fn force(&self, to: Mode) {
         self.breaker.force(to, self);
         self.report();

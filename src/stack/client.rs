@@ -160,11 +160,13 @@ impl<B, M> ClientBuilder<B, M> {
         }
     }
 
-    fn build_with(self, breaker: B, reporter: Reporter) -> Stack<Client<B, M>> {
+    fn build_with(self, breaker: B) -> Stack<Client<B, M>> {
         let timeout = self.timeout.unwrap_or_else(|| Self::TIMEOUT.into());
         let limit = self.concurrency_limit;
         let limit = limit.unwrap_or_else(|| Self::CONCURRENCY.into());
+        let reporter = Reporter::new("stack");
         if !self.name.is_empty() {
+            reporter.set_name(self.name.clone());
             let _ = timeout.clone().named(self.name.clone());
             let _ = limit.clone().named(self.name);
         }
@@ -172,14 +174,6 @@ impl<B, M> ClientBuilder<B, M> {
         Stack {
             layer: GateLayer::with_reporter(parts, reporter),
         }
-    }
-
-    fn reporter(&self) -> Reporter {
-        let reporter = Reporter::new("stack");
-        if self.name.is_empty() {
-            return reporter;
-        }
-        reporter.named(self.name.clone())
     }
 }
 
@@ -195,8 +189,7 @@ impl<M: Policy<HttpRequest>> ClientBuilder<CircuitBreaker, M> {
             None if self.name.is_empty() => CircuitBreaker::default(),
             None => CircuitBreaker::default().named(self.name.clone()),
         };
-        let reporter = self.reporter();
-        Ok(self.build_with(breaker, reporter))
+        Ok(self.build_with(breaker))
     }
 }
 
@@ -224,8 +217,7 @@ impl<M: Policy<HttpRequest>> ClientBuilder<PerHost, M> {
             }
             breakers.by_head(authority as fn(&RequestHead<'_>) -> _)
         };
-        let reporter = self.reporter();
-        Ok(self.build_with(breakers, reporter))
+        Ok(self.build_with(breakers))
     }
 }
 

@@ -325,7 +325,9 @@ impl Breaker {
     /// The word with which to record a call that was not admitted.
     pub(crate) fn word_for_unadmitted(&self, times: &impl Times) -> Word {
         self.end_half_open(times);
-        self.word().for_unadmitted()
+        // It counts in states that count every call.
+        let word = self.word();
+        if word.counts() { word } else { Word::NONE }
     }
 
     /// A call has no outcome, or is not made: a probe releases its slot. Returns whether the call

@@ -86,7 +86,7 @@ impl Word {
     pub(crate) const DETACHED: u64 = 1 << 7;
     const GENERATION_SHIFT: u32 = 8;
     /// The word of a call that was not admitted.
-    const NONE: Self = Self::new(u64::MAX, Mode::ForcedOpen, false);
+    pub(super) const NONE: Self = Self::new(u64::MAX, Mode::ForcedOpen, false);
 
     pub(super) const fn new(generation: u64, mode: Mode, timed: bool) -> Self {
         let timed = if timed { Self::TIMED } else { 0 };
@@ -128,11 +128,6 @@ impl Word {
     #[inline]
     pub(crate) const fn admits_all(self) -> bool {
         self.counts() || self.is(Mode::ForcedClosed)
-    }
-
-    /// The word for a call that was not admitted. It counts in states that count every call.
-    pub(super) const fn for_unadmitted(self) -> Self {
-        if self.counts() { self } else { Self::NONE }
     }
 
     /// The window counts every call.

@@ -291,7 +291,6 @@ fn put_back(mut pooled: Pin<Box<Pooled>>) {
     }
     let timer = pooled.as_mut().project();
     *timer.later = None;
-    *timer.is_registered = true;
     // The timer keeps the waker of its last poll, and with it the memory of a task that may have
     // ended. A timer whose runtime shuts down now panics when it is polled.
     let mut cx = Context::from_waker(Waker::noop());

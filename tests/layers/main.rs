@@ -3,8 +3,10 @@
 //! A module has the name of the module of `src` that it tests, and a file of it answers one
 //! question. Tests that are about all layers have files of their own here.
 //!
-//! Not here: what a real runtime decides is in `tests/lag`, what the network or a framework decides
-//! in `tests/frameworks`, the semantics of other circuit breakers in `tests/conformance`, tables
+//! Not here: limits and timeouts that inner gates may raise, and settings with them, are in
+//! `tests/raise`, since one such value changes the path of each request of its process; what a real
+//! runtime decides is in `tests/lag`, what the network or a framework decides in
+//! `tests/frameworks`, the semantics of other circuit breakers in `tests/conformance`, tables
 //! and models of decisions beside the decision in `src/control`, what other crates do in `benches`.
 //!
 //! A test uses the public API, never sleeps, and reads no clock. Mocks are in `support`. A test of
@@ -39,11 +41,7 @@ mod registry;
 #[cfg(feature = "http")]
 mod request_limit;
 #[cfg(feature = "http")]
-mod settings;
-#[cfg(feature = "http")]
 mod slow_poll;
-#[cfg(feature = "http")]
-mod stack;
 #[cfg(feature = "http")]
 mod support;
 #[cfg(feature = "http")]

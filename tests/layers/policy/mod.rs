@@ -1,4 +1,3 @@
-//! Policies of policies, and gates inside gates.
+//! Policies of policies.
 
-mod raise;
 mod tuples;

@@ -172,7 +172,7 @@ async fn the_rest_of_a_body_elsewhere_is_dropped_after_the_end_of_its_call() {
     }
 }
 
-/// The same after a panic in a gate without a timeout, which an outer gate or the same one isolates.
+/// The same after a panic in a gate without a timeout. An outer gate or the same one isolates it.
 #[tokio::test(start_paused = true)]
 async fn the_rest_of_a_body_elsewhere_is_dropped_after_a_panic_in_the_call() {
     type Answer = std::future::Ready<Result<Response<Script>, Infallible>>;

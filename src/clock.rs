@@ -115,7 +115,7 @@ pin_project! {
         runtime: runtime::Id,
         // Whether the pool keeps the timer. It does not keep one under a clock that was paused.
         is_kept: bool,
-        // Whether the timer is in the timer wheel of its runtime.
+        // Whether a future has polled the timer, which then is in the timer wheel of its runtime.
         is_registered: bool,
         later: Option<Later>,
         #[pin]
@@ -298,8 +298,8 @@ fn put_back(mut pooled: Pin<Box<Pooled>>) {
     if !matches!(result, Ok(Poll::Pending)) {
         return;
     }
-    // That waker was foreign code, which may have changed the pool. The timer is dropped when the
-    // pool is not borrowed.
+    // The drop of the previous waker was foreign code, which may have changed the pool. A timer
+    // that does not fit is dropped when the pool is not borrowed.
     let _rejected = TIMERS.try_with(|pool| {
         let mut pool = pool.borrow_mut();
         if !pool.takes(runtime) {

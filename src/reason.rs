@@ -140,8 +140,7 @@ impl CustomReason {
     /// # Panics
     ///
     /// Panics if the label is empty, or if the label or the message has a character that is not
-    /// allowed. In a
-    /// `static`, this is an error at compile time.
+    /// allowed. In a `static`, this is an error at compile time.
     pub const fn new(label: &'static str, message: &'static str) -> Self {
         let bytes = label.as_bytes();
         assert!(!bytes.is_empty(), "the label must not be empty");

@@ -185,7 +185,8 @@ impl CircuitBreaker {
     /// may be lost. [`set_failure_rate`](Self::set_failure_rate) and the other setters change one
     /// value each, and no change is lost.
     ///
-    /// The window of `settings` is not kept: the breaker keeps the equal one that it was made with.
+    /// The window must equal that of the breaker. [`settings`](Self::settings) returns it in the
+    /// form in which the breaker was made.
     ///
     /// # Errors
     ///

@@ -138,12 +138,13 @@
 //!
 //! Within a second, the drain ends all response bodies of unknown size, above 64 KiB, or in several
 //! frames, whether or not the client reads. The body ends with an error, so that the client sees
-//! that it is incomplete, or over gRPC with the status `UNAVAILABLE`. Other small bodies end with
-//! their connection. Then [`serve`](Drain::serve)
-//! drops the server's future and returns. Work that still runs, for example a handler without a
-//! response head, ends with the process: return from `main`. The runtime of `#[tokio::main]` waits
-//! without a bound for `spawn_blocking` tasks. If you have long ones, use
-//! `Runtime::shutdown_timeout`.
+//! that it is incomplete, or over gRPC with the status `UNAVAILABLE`. The drain does not end a body
+//! of known size up to 64 KiB that has sent no frame yet, unless it is gRPC.
+//!
+//! Then [`serve`](Drain::serve) drops the server's future and returns. Work that still runs, for
+//! example a handler without a response head, ends with the process: return from `main`. The
+//! runtime of `#[tokio::main]` waits without a bound for `spawn_blocking` tasks. If you have long
+//! ones, use `Runtime::shutdown_timeout`.
 //!
 //! In Kubernetes, `terminationGracePeriodSeconds` must be more than the lame-duck time, the grace
 //! period and a second together; see [the

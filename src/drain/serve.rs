@@ -51,8 +51,8 @@ impl Drain {
     }
 
     /// Waits for [`begin`](Self::begin), then for the end of the lame-duck time, and then until the
-    /// last response body has ended, for at most `grace`. After `grace`, it ends the remaining
-    /// bodies of unknown size, above 64 KiB, or in several frames, within a second, and returns.
+    /// last response body has ended, for at most `grace`. After `grace`, it ends the [remaining
+    /// bodies](super#at-the-end-of-the-grace-period) within a second, and returns.
     ///
     /// Use it where [`serve`](Self::serve) does not fit. It signals no shutdown to a server.
     pub async fn wait_idle(&self, grace: Duration) -> DrainReport {

@@ -153,7 +153,7 @@ impl<P> GateLayer<P, Http> {
     }
 }
 
-/// How the layer classifies errors: in one of these ways, once.
+/// How the layer classifies errors. Call one of these, at most once.
 #[cfg(feature = "http")]
 impl<P, In, Out> GateLayer<P, Http<In, Out>> {
     /// Classifies errors of the inner service: the closure returns an [`Outcome`], or `None` for
@@ -236,7 +236,8 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         F: Fn(&ResponseHead<'_>) -> O + Send + Sync + 'static,
         O: Into<Option<Outcome>>,
     {
-        self.with_classifier(http::by_head(classify))
+        let classifier = http::by_head(classify);
+        self.with_shared(|shared| shared.classifier = Some(classifier))
     }
 
     /// Lets a [classifier of tower-http](https://docs.rs/tower-http/0.7/tower_http/classify)
@@ -262,13 +263,7 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
     where
         P: Clone,
     {
-        self.with_classifier(http::tower_http::by_classifier(classifier))
-    }
-
-    fn with_classifier(self, classifier: http::Classifier) -> Self
-    where
-        P: Clone,
-    {
+        let classifier = http::tower_http::by_classifier(classifier);
         self.with_shared(|shared| shared.classifier = Some(classifier))
     }
 
@@ -377,7 +372,7 @@ impl<P, E> GateLayer<P, Plain<E>> {
     }
 }
 
-/// How the layer classifies results: in one of these ways, once.
+/// How the layer classifies results. Call one of these, at most once.
 impl<P> GateLayer<P, Plain> {
     /// Does not inspect errors: every `Err` is a failure, including a rejection of an inner layer.
     ///

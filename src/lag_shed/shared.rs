@@ -298,11 +298,17 @@ impl Shared {
 }
 
 impl Drop for Shared {
-    /// No gauge keeps the state of a shedder that is gone.
+    /// No gauge keeps the state of a shedder that is gone. One that is normal leaves the gauges to
+    /// another shedder with its name.
     fn drop(&mut self) {
+        let (state, shed) = *lock(&self.reported);
         unwind::without_panics(|| {
-            self.reporter.show_setting(table::LAG_SHED, 0.0);
-            self.reporter.show_lag_state(LagState::Normal);
+            if shed != 0.0 {
+                self.reporter.show_setting(table::LAG_SHED, 0.0);
+            }
+            if state != LagState::Normal {
+                self.reporter.show_lag_state(LagState::Normal);
+            }
         });
     }
 }

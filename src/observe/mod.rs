@@ -63,8 +63,8 @@
 //! - A lag shedder starts to shed: `WARN`; it stops: `INFO`; any other change of its `state`:
 //!   `DEBUG`, each with `lag_ms`. A lag monitor fails: `ERROR`.
 //! - A circuit breaker opens: `WARN`; any other change of its `state`: `INFO`, each with the
-//!   `cause`, and with `key` for a keyed family that opts in. Those of all keyed families
-//!   together are limited, like rejections.
+//!   `cause`, and with `key` for a keyed family that opts in. All keyed families share
+//!   two limits like those of rejections: one for openings, one for other changes.
 //! - Panics escalate: `ERROR`.
 //! - A drain starts: `INFO`, with `lame_duck_ms`. A drain ends: `INFO`, or `WARN` if it `cut`
 //!   responses or requests are `left`.

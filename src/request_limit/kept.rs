@@ -41,6 +41,8 @@ pub struct Sent {
     pub(super) upload: UploadRef,
     /// An answer may follow when the inner service is dropped.
     pub(super) gives_back: bool,
+    /// The inner service has answered.
+    is_answered: bool,
 }
 
 // === impl KeptBody ===
@@ -152,9 +154,7 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
             return None;
         };
         let Some((rejection, rest)) = sent.upload.take_end() else {
-            if sent.upload.has_body() {
-                sent.upload.set_answered();
-            }
+            sent.end();
             return None;
         };
         *self = Self::of_rest(rest);
@@ -204,13 +204,23 @@ fn expects_continue(headers: &HeaderMap) -> bool {
 
 // === impl Sent ===
 
-/// The gate reads no rest any more, also if the service panics or the caller drops the call.
-impl Drop for Sent {
-    #[inline]
-    fn drop(&mut self) {
-        if self.upload.has_body() {
+impl Sent {
+    /// From now on, no gate reads the rest of the body. The response body may have the upload too,
+    /// and so only the first call looks for other references to it.
+    #[inline(always)]
+    fn end(&mut self) {
+        if !self.is_answered && self.upload.has_body() {
             self.upload.set_answered();
         }
+        self.is_answered = true;
+    }
+}
+
+/// The service may have panicked, or the caller may have dropped the call.
+impl Drop for Sent {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -224,6 +234,7 @@ impl<B> Kept<B> {
             Some((bounds, _)) => Kept::Sent(Sent {
                 upload: Upload::begin(bounds),
                 gives_back: parts.isolation.is_some() || parts.deadline.is_some(),
+                is_answered: false,
             }),
             None => Kept::Nothing,
         }

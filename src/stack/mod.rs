@@ -304,7 +304,7 @@ impl<P: Clone, In, Out, E> Stack<P, Http<In, Out, E>> {
     }
 }
 
-/// How the layer classifies errors: in one of these ways, once.
+/// How the layer classifies errors. Call one of these, at most once.
 impl<P, In, Out> Stack<P, Http<In, Out>> {
     /// Classifies errors of the inner service; see [`GateLayer::classify_error`].
     #[must_use]

@@ -2,16 +2,16 @@
 
 use std::convert::Infallible;
 use std::future::pending;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 use seawall::{
-    Deadline, GateLayer, RequestLimit, RequestLimitLayer, RequestLimitSettings, Timeout,
-    TimeoutLayer, TimeoutSettings,
+    Deadline, GateLayer, RequestBody, RequestLimit, RequestLimitLayer, RequestLimitSettings,
+    Timeout, TimeoutLayer, TimeoutSettings,
 };
 use tokio::time::sleep;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
@@ -476,4 +476,26 @@ async fn b6_a_stack_is_raised_by_the_layers_of_a_route() {
     }));
     let (response, took) = timed(route.oneshot(get())).await;
     assert_eq!((response.unwrap().status().as_u16(), took), (504, secs(5)));
+}
+
+/// Another task has a body whose limit may be raised when the gate answers.
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_raisable_body_elsewhere_is_dropped() {
+    let (token, kept) = (Arc::new(()), Arc::new(Mutex::new(None)));
+    let keeps = kept.clone();
+    let settings = RequestLimitSettings::new(3).raisable_to(4);
+    let limit = RequestLimit::new(settings).unwrap();
+    let policies = (Timeout::from(secs(1)), limit);
+    let handler = service_fn(move |request: Request<RequestBody<Script>>| {
+        *keeps.lock().unwrap() = Some(request.into_body());
+        pending::<Result<Response<Script>, Infallible>>()
+    });
+    let body = Script::data(&["abc", "def"]).holding(&token);
+    let service = GateLayer::from_policy(policies).layer(handler);
+    assert_eq!(service.oneshot(post(body)).await.unwrap().status(), 504);
+    let mut body = kept.lock().unwrap().take().unwrap();
+    body.frame().await.unwrap().unwrap();
+    assert_eq!(Arc::strong_count(&token), 2);
+    body.frame().await.unwrap().unwrap_err();
+    assert_eq!(Arc::strong_count(&token), 1);
 }

@@ -114,7 +114,8 @@ impl Shared {
     /// Registers the series, and publishes the state.
     #[inline]
     pub(super) fn register(&self) {
-        self.reporter.circuit_seen(|| self.look().circuit.mode);
+        let state = || self.look().circuit.mode as usize;
+        self.reporter.state_seen(table::CIRCUIT_STATE, state);
     }
 
     /// Reports the changes of state, if there are any: one at a time, in order, outside any lock.
@@ -320,7 +321,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        unwind::without_panics(|| self.reporter.circuit_gone());
+        unwind::without_panics(|| self.reporter.state_gone(table::CIRCUIT_STATE));
     }
 }
 

@@ -270,7 +270,7 @@ impl<R: RequestKind> Policy<R> for LagShed {
     }
 
     fn register(&self) {
-        self.shared.reporter.register();
+        self.shared.register();
     }
 }
 

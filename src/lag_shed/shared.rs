@@ -106,7 +106,6 @@ thread_local! {
 impl Shared {
     pub(super) fn new(settings: LagThresholds, minds_lag: bool) -> Self {
         let reporter = Reporter::new("lag_shed");
-        reporter.show_lag_state(LagState::Normal);
         Self {
             slot: Slot::new(),
             minds_lag,
@@ -272,6 +271,12 @@ impl Shared {
         worst
     }
 
+    /// Registers the series, and shows the state.
+    pub(super) fn register(&self) {
+        let state = || lock(&self.reported).0 as usize;
+        self.reporter.state_seen(table::LAG_STATE, state);
+    }
+
     /// Reports the state to metrics and events. No lock that requests need is held while the user's
     /// code runs.
     fn report(&self) {
@@ -279,7 +284,8 @@ impl Shared {
             let now = self.snapshot();
             let before = mem::replace(&mut *lock(&self.reported), (now.state, now.shed));
             unwind::without_panics(|| {
-                if before.1.to_bits() != now.shed.to_bits() {
+                // A shedder with this name that is dropped sets the gauge to 0.
+                if now.shed != 0.0 || before.1 != 0.0 {
                     self.reporter.show_setting(table::LAG_SHED, now.shed);
                 }
                 if before.0 != now.state {
@@ -298,16 +304,13 @@ impl Shared {
 }
 
 impl Drop for Shared {
-    /// No gauge keeps the state of a shedder that is gone. One that is normal leaves the gauges to
-    /// another shedder with its name.
+    /// No gauge keeps the state of a shedder that is gone.
     fn drop(&mut self) {
-        let (state, shed) = *lock(&self.reported);
+        let (_, shed) = *lock(&self.reported);
         unwind::without_panics(|| {
+            self.reporter.state_gone(table::LAG_STATE);
             if shed != 0.0 {
                 self.reporter.show_setting(table::LAG_SHED, 0.0);
-            }
-            if state != LagState::Normal {
-                self.reporter.show_lag_state(LagState::Normal);
             }
         });
     }

@@ -39,9 +39,9 @@
 //! `increase(seawall_circuit_transitions_total{state="open"}[5m]) > 0`.
 //!
 //! Handles of one kind share their series unless their names differ. The gauges of requests in
-//! flight, of queued requests and of the states of breakers then add up; any other gauge shows the
-//! last value that was set. Give each handle a name. The thread that measures lag writes to the
-//! global recorder, and not to a recorder that is local to another thread.
+//! flight, of queued requests and of the states of breakers and lag shedders then add up. Any other
+//! gauge shows the last value that was set. Give each handle a name. The thread that measures lag
+//! writes to the global recorder, and not to a recorder that is local to another thread.
 //!
 //! # Events
 //!
@@ -119,7 +119,7 @@ struct Inner {
     rejected: AtomicU64,
     would_reject: AtomicU64,
     exempt: AtomicU64,
-    /// The state that the gauges of a circuit breaker show: a position plus 1, or 0 for none.
+    /// The state that the gauges of a breaker or lag shedder show: a position plus 1; 0 for none.
     shown: AtomicU8,
     /// It is one of many, whose number a client may choose.
     #[cfg_attr(

@@ -105,6 +105,10 @@ impl Own {
 // === impl Reporter ===
 
 impl Reporter {
+    pub(super) fn is_registered(&self) -> bool {
+        self.inner.series.own.get().is_some()
+    }
+
     /// Registers the series of the layer, each with 0, if they are not registered yet.
     pub(crate) fn register(&self) {
         self.own();
@@ -172,7 +176,7 @@ impl Reporter {
             None => settings.push((setting, value)),
         }
         drop(settings);
-        if self.inner.series.own.get().is_some() {
+        if self.is_registered() {
             self.write_setting(setting, value);
         }
     }

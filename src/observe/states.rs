@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use super::table::SeriesId;
 use super::{LagState, Mode, Outcome, Reached, Reporter, Transition, Write, table};
 use crate::control::circuit_breaker::transition::CircuitState;
 
@@ -25,12 +26,53 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// As [`Inner::shown`](super::Inner) has it: 0 is no position.
+fn position(state: usize) -> u8 {
+    u8::try_from(state + 1).expect("there are few states")
+}
+
 // === impl Reporter ===
 
 impl Reporter {
+    /// Shows the state of a handle that is used for the first time: its position in the gauges.
+    #[inline]
+    pub(crate) fn state_seen(&self, gauges: SeriesId, state: impl FnOnce() -> usize) {
+        if cfg!(feature = "metrics") && self.inner.shown.load(Relaxed) == 0 {
+            self.register();
+            let state = state();
+            // If there is a state by now, a change was faster.
+            let shown = &self.inner.shown;
+            let seen = shown.compare_exchange(0, position(state), Relaxed, Relaxed);
+            if seen.is_ok() {
+                self.write(gauges.at(state), Write::Add(1.0));
+            }
+        }
+    }
+
+    /// Moves a handle from one gauge to another. Handles that share the gauges add up.
+    fn state_changed(&self, gauges: SeriesId, to: usize) {
+        let before = self.inner.shown.swap(position(to), Relaxed);
+        self.hide_state(gauges, before);
+        self.write(gauges.at(to), Write::Add(1.0));
+    }
+
+    /// Removes a dropped handle from the gauges.
+    pub(crate) fn state_gone(&self, gauges: SeriesId) {
+        self.hide_state(gauges, self.inner.shown.swap(0, Relaxed));
+    }
+
+    fn hide_state(&self, gauges: SeriesId, shown: u8) {
+        if let Some(before) = shown.checked_sub(1) {
+            self.write(gauges.at(before.into()), Write::Subtract(1.0));
+        }
+    }
+
     /// Records a change of state of a lag shedder.
     pub(crate) fn lag_state(&self, before: LagState, after: LagState, lag: Duration) {
-        self.show_lag_state(after);
+        // Otherwise the first request shows the state.
+        if self.is_registered() {
+            self.state_changed(table::LAG_STATE, after as usize);
+        }
         let (state, lag_ms) = (after.as_str(), millis(lag));
         if after == LagState::Shedding {
             event!(self, WARN, state, lag_ms; "shedding");
@@ -38,13 +80,6 @@ impl Reporter {
             event!(self, INFO, state, lag_ms; "shedding no longer");
         } else {
             event!(self, DEBUG, state, lag_ms; "lag changed");
-        }
-    }
-
-    pub(crate) fn show_lag_state(&self, now: LagState) {
-        for (label, state) in LagState::ALL.into_iter().enumerate() {
-            let value = f64::from(u8::from(state == now));
-            self.show_setting(table::LAG_STATE.at(label), value);
         }
     }
 
@@ -74,29 +109,9 @@ impl Reporter {
 // === impl Reporter: circuit breakers ===
 
 impl Reporter {
-    /// Registers a circuit breaker that is called. Its state is read when the gauge is registered.
-    #[inline]
-    pub(crate) fn circuit_seen(&self, mode: impl FnOnce() -> Mode) {
-        if cfg!(feature = "metrics") && self.inner.shown.load(Relaxed) == 0 {
-            self.register();
-            let shown = &self.inner.shown;
-            let mode = mode();
-            // If there is a state by now, a change was faster.
-            if shown
-                .compare_exchange(0, mode as u8 + 1, Relaxed, Relaxed)
-                .is_ok()
-            {
-                self.write(table::CIRCUIT_STATE.at(mode as usize), Write::Add(1.0));
-            }
-        }
-    }
-
-    /// Records a change of state of a circuit breaker: moves it from one gauge to another. Breakers
-    /// that share the gauges add up.
+    /// Records a change of state of a circuit breaker.
     pub(crate) fn circuit_changed(&self, change: &Transition, to: Mode) {
-        let before = self.inner.shown.swap(to as u8 + 1, Relaxed);
-        self.hide_circuit(before);
-        self.write(table::CIRCUIT_STATE.at(to as usize), Write::Add(1.0));
+        self.state_changed(table::CIRCUIT_STATE, to as usize);
         self.write(table::CIRCUIT_TRANSITIONS.at(to as usize), Write::Count);
         #[cfg(feature = "tracing")]
         if self.inner.is_in_family {
@@ -131,18 +146,6 @@ impl Reporter {
         if let Some(took) = took {
             let took = Duration::from_nanos(took).as_secs_f64();
             self.write(table::CIRCUIT_CALLS, Write::Record(took));
-        }
-    }
-
-    /// Removes a dropped circuit breaker from the gauges.
-    pub(crate) fn circuit_gone(&self) {
-        self.hide_circuit(self.inner.shown.swap(0, Relaxed));
-    }
-
-    fn hide_circuit(&self, shown: u8) {
-        if let Some(before) = shown.checked_sub(1) {
-            let before = table::CIRCUIT_STATE.at(before.into());
-            self.write(before, Write::Subtract(1.0));
         }
     }
 }

@@ -190,7 +190,7 @@ table! {
         "Failures of the thread that measures lag, and panics of hooks and load signals.";
     LAG_STATE: Gauge "seawall_lag_state" Count "lag_shed"
         ["state": |at| Some(LagState::ALL.get(at)?.as_str())]
-        "1 for the state that a lag shedder is in, 0 for the others; shedding while it is forced.";
+        "How many lag shedders are in the state; shedding while they are forced.";
     LAG_SHED: Gauge "seawall_lag_shed_ratio" Ratio "lag_shed" []
         "The share of requests that a lag shedder sheds now.";
     LAG_FAIL_OPEN: Counter "seawall_lag_fail_open_total" Count "lag_shed" []

@@ -178,22 +178,31 @@ fn the_lag_of_a_runtime_that_has_ended_is_0() {
 }
 
 /// A drill that was not ended, and a shedder that is dropped.
+/// Shedders of one name share the gauges of their states, which count them.
 #[test]
 fn a_shedder_that_is_gone_sheds_no_longer() {
     let _alone = alone();
     let (handle, _) = &*INSTALLED;
     let runtime = workers(1);
-    let shed = LagShed::default().named("gone");
-    shed.start(runtime.handle());
-    shed.force_shedding(true);
-    admits_in(runtime.handle(), &shed);
-    let shows = |state: &str, value: u8, ratio: u8| {
-        let state = format!(r#"layer="lag_shed",name="gone",state="{state}"}} {value}"#);
-        let ratio = format!(r#"seawall_lag_shed_ratio{{layer="lag_shed",name="gone"}} {ratio}"#);
-        let page = handle.render();
-        page.contains(&state) && page.contains(&ratio)
+    let start = |is_forced: bool| {
+        let shed = LagShed::default().named("gone");
+        shed.start(runtime.handle());
+        admits_in(runtime.handle(), &shed);
+        shed.force_shedding(is_forced);
+        shed
     };
-    until("shedding", || shows("shedding", 1, 1));
-    drop(shed);
-    until("over", || shows("shedding", 0, 0) && shows("normal", 1, 0));
+    let shows = |state: &str, value: u8| {
+        let state = format!(r#"layer="lag_shed",name="gone",state="{state}"}} {value}"#);
+        handle.render().contains(&state)
+    };
+    let (first, second, normal) = (start(true), start(true), start(false));
+    until("two shed", || shows("shedding", 2) && shows("normal", 1));
+    drop(first);
+    drop(normal);
+    until("one sheds", || shows("shedding", 1) && shows("normal", 0));
+    drop(second);
+    until("none sheds", || {
+        let ratio = r#"seawall_lag_shed_ratio{layer="lag_shed",name="gone"} 0"#;
+        shows("shedding", 0) && shows("normal", 0) && handle.render().contains(ratio)
+    });
 }

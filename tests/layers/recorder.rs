@@ -424,6 +424,26 @@ async fn a_gauge_that_forces_a_shedder_shows_that_it_sheds() {
     }
 }
 
+/// A change of state before the first request registers nothing: there may be no recorder yet, and
+/// the shedder may get its name later.
+#[tokio::test(start_paused = true)]
+async fn the_first_request_shows_the_state_of_a_shedder() {
+    let shedder = LagShed::default();
+    shedder.force_shedding(true);
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let layer = LagShedLayer::new(shedder.named("late"));
+    let mut service = layer.layer(answers(|| ok(Script::default())));
+    drop(service.call(get()).await.unwrap());
+    for line in [
+        r#"seawall_lag_state{layer="lag_shed",name="late",state="shedding"} 1"#,
+        r#"seawall_requests_rejected_total{layer="lag_shed",name="late",reason="overloaded"} 1"#,
+    ] {
+        assert_shows(&handle, line);
+    }
+}
+
 /// A recorder drops a response body while it gets the timeout of that body.
 #[tokio::test(start_paused = true)]
 async fn a_counter_that_drops_the_body_does_not_lock_it() {

@@ -281,6 +281,7 @@ impl Terms {
 
 impl LagState {
     /// All states.
+    #[cfg(feature = "metrics")]
     pub(crate) const ALL: [LagState; 3] = [LagState::Normal, LagState::Warn, LagState::Shedding];
 
     /// The label of the state: lower case and stable, for metrics and logs.

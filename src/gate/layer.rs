@@ -7,16 +7,13 @@ use tower_layer::Layer;
 
 use super::Gate;
 use super::guard::{Responder, Shared};
-#[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
-use crate::http::tower_http::ResponseClassifier;
 use crate::observe::Reporter;
 use crate::policy::{Exempt, Mode, Switch, Switched};
-use crate::protocol::{ByResult, Http, Opaque, Plain, Rejections};
+use crate::protocol::{Http, Plain};
 #[cfg(feature = "http")]
 use crate::{
-    http::{self, RequestHead, ResponseHead, WireProtocol},
-    outcome::Outcome,
-    protocol::{ByError, Converted, Wrapped},
+    http::{self, RequestHead, WireProtocol},
+    protocol::{Converted, Wrapped},
     rejection::Rejection,
 };
 
@@ -123,7 +120,7 @@ impl<P, X> GateLayer<P, X> {
         }
     }
 
-    fn with_protocol<Y>(self, protocol: impl FnOnce(X) -> Y) -> GateLayer<P, Y> {
+    pub(super) fn with_protocol<Y>(self, protocol: impl FnOnce(X) -> Y) -> GateLayer<P, Y> {
         GateLayer {
             shared: self.shared,
             protocol: protocol(self.protocol),
@@ -133,8 +130,9 @@ impl<P, X> GateLayer<P, X> {
 
 impl<P> GateLayer<P, Http> {
     /// Makes a layer for services that are not HTTP. A rejection is the error of the service:
-    /// `S::Error: From<Rejection>`. Call it before the setters that take closures, which then get
-    /// plain requests and results.
+    /// `S::Error: From<Rejection>`. Call it before the setters that take closures: they then get
+    /// plain requests and results. A `classify` or `respond_with` before it is for HTTP, and is
+    /// dropped.
     ///
     /// ```
     /// use seawall::{ConcurrencyLimitLayer, Rejection};
@@ -153,56 +151,6 @@ impl<P> GateLayer<P, Http> {
     }
 }
 
-/// How the layer classifies errors. Call one of these, at most once.
-#[cfg(feature = "http")]
-impl<P, In, Out> GateLayer<P, Http<In, Out>> {
-    /// Classifies errors of the inner service: the closure returns an [`Outcome`], or `None` for
-    /// the default, which is a failure. Use it on clients, since a router has no errors. The
-    /// closure names the type of the error:
-    ///
-    /// ```
-    /// use hyper_util::client::legacy::Error;
-    /// use seawall::{CircuitBreaker, CircuitBreakerLayer, Outcome, Rejection};
-    ///
-    /// let layer = CircuitBreakerLayer::new(CircuitBreaker::default()).classify_error(
-    ///     |error: &Error| {
-    ///         // What an inner layer rejected, and a request body that could not be read, say
-    ///         // nothing about the server.
-    ///         let rejected = Rejection::find(error).map(Rejection::outcome);
-    ///         rejected.or((!error.is_connect()).then_some(Outcome::Ignored))
-    ///     },
-    /// );
-    /// # let _ = layer;
-    /// ```
-    #[must_use]
-    pub fn classify_error<F, Err, O>(self, classify: F) -> GateLayer<P, Http<In, Out, ByError<Err>>>
-    where
-        F: Fn(&Err) -> O + Send + Sync + 'static,
-        O: Into<Option<Outcome>>,
-    {
-        self.with_protocol(|http| Http {
-            request: http.request,
-            response: http.response,
-            errors: ByError(Arc::new(move |error| classify(error).into())),
-        })
-    }
-
-    /// Finds a [`Rejection`] of an inner layer in boxed errors. The outcome then depends on its
-    /// reason.
-    ///
-    /// It is not the default, since it needs `Err: 'static`: with a boxed error, this does not
-    /// compile in an axum handler or a spawned task ("higher-ranked lifetime error", a limitation
-    /// of rustc).
-    #[must_use]
-    pub fn find_rejections(self) -> GateLayer<P, Http<In, Out, Rejections>> {
-        self.with_protocol(|http| Http {
-            request: http.request,
-            response: http.response,
-            errors: Rejections,
-        })
-    }
-}
-
 #[cfg(feature = "http")]
 impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
     /// Exempts the requests for which the closure returns `true`: the policy does not see them.
@@ -218,56 +166,7 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         self.map_policy(|policy| Exempt::new(policy, exempt).counted_by(&reporter))
     }
 
-    /// Classifies responses: the closure returns an [`Outcome`], or `None` for the default. By
-    /// default, a 5xx is a failure, except 501 and 505, which are ignored like 429; the outcome of
-    /// a gRPC response depends on its status, and that of an inner rejection on its reason. A
-    /// failure that the [caller caused](crate::circuit_breaker#what-the-caller-caused) is ignored,
-    /// also if the closure returns [`Outcome::Failure`].
-    ///
-    /// The gate does not call the closure for inner rejections, nor if its policies need no
-    /// outcome: a [`CircuitBreaker`](crate::CircuitBreaker) and your own policies need one, a
-    /// [`ConcurrencyLimit`](crate::ConcurrencyLimit) or [`LagShed`](crate::LagShed) alone does not.
-    /// The closure does not see the trailers, which contain the status of a gRPC response:
-    /// `classify_with` (feature `tower-http` or `tower-http-07`) does.
-    #[must_use]
-    pub fn classify<F, O>(self, classify: F) -> Self
-    where
-        P: Clone,
-        F: Fn(&ResponseHead<'_>) -> O + Send + Sync + 'static,
-        O: Into<Option<Outcome>>,
-    {
-        let classifier = http::by_head(classify);
-        self.with_shared(|shared| shared.classifier = Some(classifier))
-    }
-
-    /// Lets a [classifier of tower-http](https://docs.rs/tower-http/0.7/tower_http/classify)
-    /// classify responses: at the head, or at the end of the body if the classifier needs that. The
-    /// outcome of an inner rejection depends on its reason, and an error is a failure.
-    ///
-    /// The feature `tower-http` is for tower-http 0.6, `tower-http-07` is for 0.7. Both may be on.
-    ///
-    /// ```
-    /// # #[cfg(feature = "tower-http")] {
-    /// use seawall::{CircuitBreaker, CircuitBreakerLayer};
-    /// use tower_http::classify::StatusInRangeAsFailures;
-    ///
-    /// let layer = CircuitBreakerLayer::new(CircuitBreaker::default())
-    ///     .classify_with(StatusInRangeAsFailures::new(400..=599));
-    /// # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
-    /// # fits_a_router(layer);
-    /// # }
-    /// ```
-    #[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
-    #[must_use]
-    pub fn classify_with<const MINOR: u8>(self, classifier: impl ResponseClassifier<MINOR>) -> Self
-    where
-        P: Clone,
-    {
-        let classifier = http::tower_http::by_classifier(classifier);
-        self.with_shared(|shared| shared.classifier = Some(classifier))
-    }
-
-    fn with_shared(self, change: impl FnOnce(&mut Shared<P>)) -> Self
+    pub(super) fn with_shared(self, change: impl FnOnce(&mut Shared<P>)) -> Self
     where
         P: Clone,
     {
@@ -347,7 +246,7 @@ impl<P, In, E> GateLayer<P, Http<In, Wrapped, E>> {
     ///
     /// A panic of the closure unwinds out of the gate, also with panic isolation. The tokens of the
     /// request are released. A token whose outcome depends on the trailers is settled with
-    /// [`Outcome::Cancelled`], any other is settled before.
+    /// [`Outcome::Cancelled`](crate::Outcome::Cancelled), any other is settled before.
     #[must_use]
     pub fn response_body<F>(self, convert: F) -> GateLayer<P, Http<In, Converted<F>, E>> {
         self.with_protocol(|http| Http {
@@ -369,57 +268,6 @@ impl<P, E> GateLayer<P, Plain<E>> {
     {
         let reporter = self.shared.reporter.clone();
         self.map_policy(|policy| Exempt::new(policy, exempt).counted_by(&reporter))
-    }
-}
-
-/// How the layer classifies results. Call one of these, at most once.
-impl<P> GateLayer<P, Plain> {
-    /// Does not inspect errors: every `Err` is a failure, including a rejection of an inner layer.
-    ///
-    /// By default the gate inspects boxed errors, which needs `S::Error: 'static`. With
-    /// `.map_err(BoxError::from)`, this does not compile in an axum handler or a spawned task
-    /// ("higher-ranked lifetime error", a limitation of rustc). The following compiles:
-    ///
-    /// ```
-    /// use axum::{Router, body::Body, extract::Request, http::StatusCode, routing::get};
-    /// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-    /// use seawall::{CircuitBreaker, CircuitBreakerLayer};
-    /// use tower::{BoxError, ServiceBuilder, ServiceExt};
-    ///
-    /// let client = ServiceBuilder::new()
-    ///     .layer(CircuitBreakerLayer::new(CircuitBreaker::default()).plain().opaque_errors())
-    ///     .map_err(BoxError::from)
-    ///     .service(Client::builder(TokioExecutor::new()).build_http::<Body>());
-    /// let app: Router = Router::new().route("/", get(async move |request: Request| {
-    ///     let response = client.oneshot(request).await;
-    ///     response.map(|response| response.map(Body::new)).map_err(|_| StatusCode::BAD_GATEWAY)
-    /// }));
-    /// # let _ = app;
-    /// ```
-    #[must_use]
-    pub fn opaque_errors(self) -> GateLayer<P, Plain<Opaque>> {
-        self.with_protocol(|_| Plain { results: Opaque })
-    }
-
-    /// Classifies results: the closure returns an [`Outcome`](crate::Outcome), or `None` for the
-    /// default of [`Plain`]. The gate does not call the closure if its policies need no outcome: a
-    /// [`ConcurrencyLimit`](crate::ConcurrencyLimit) or [`LagShed`](crate::LagShed) alone.
-    #[must_use]
-    pub fn classify<F, O, Res, Err>(self, classify: F) -> GateLayer<P, Plain<ByResult<Res, Err>>>
-    where
-        F: Fn(&Result<Res, Err>) -> O + Send + Sync + 'static,
-        O: Into<Option<crate::Outcome>>,
-        Err: 'static,
-    {
-        use crate::protocol::Classify;
-
-        self.with_protocol(|_| Plain {
-            results: ByResult(Arc::new(move |result| {
-                classify(result)
-                    .into()
-                    .or_else(|| Rejections.classify(result))
-            })),
-        })
     }
 }
 

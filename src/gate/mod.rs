@@ -26,6 +26,7 @@
 //! policy decides in `call`. A queued request keeps the instance of the inner service that was
 //! polled ready, and the gate continues with a clone of it.
 
+mod classify;
 mod cold;
 mod future;
 pub(crate) mod guard;

@@ -170,20 +170,7 @@ impl Lent {
         due: impl FnOnce() -> tokio::time::Instant,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        let pooled = match &mut self.0 {
-            Some(pooled) => pooled,
-            none => {
-                let pooled = none.insert(Pooled::take(due()));
-                // Registers the timer now, whatever is left of the task's budget. It is not due
-                // yet.
-                let this = pooled.as_mut().project();
-                *this.is_registered = true;
-                if this.timer.poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                pooled
-            }
-        };
+        let pooled = self.0.get_or_insert_with(|| Pooled::take(due()));
         let this = pooled.as_mut().project();
         *this.is_registered = true;
         ready!(poll(this.timer, cx));

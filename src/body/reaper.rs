@@ -78,6 +78,12 @@ struct Seen {
     since: Instant,
 }
 
+/// The number of slots that stay when no body is left.
+const KEPT: usize = 1024;
+
+/// The number of bodies that end in one poll. The connections can write the ends between two polls.
+const ENDED: usize = 1024;
+
 thread_local! {
     /// The reaper of the runtime that this thread used last.
     static HERE: RefCell<Option<(Id, Weak<Reaper>)>> = const { RefCell::new(None) };
@@ -187,6 +193,9 @@ impl Reaper {
             return;
         };
         cells.free.push(key);
+        if cells.free.len() == cells.slots.len() && cells.slots.len() > KEPT {
+            *cells = Cells::default();
+        }
         drop(cells);
         drop(seen);
     }
@@ -224,7 +233,10 @@ impl Reaper {
         loop {
             clock::sleep(PERIOD).await;
             let any = self.scan(&mut over);
-            for (cell, stamp, is_callers) in over.drain(..) {
+            for (at, (cell, stamp, is_callers)) in over.drain(..).enumerate() {
+                if at % ENDED == ENDED - 1 {
+                    tokio::task::yield_now().await;
+                }
                 // A body that panics when it is dropped must not prevent the end of the others.
                 unwind::without_panics(move || cell.end(stamp, is_callers));
             }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::handle::{Drain, Shared};
@@ -24,7 +24,11 @@ pub struct DrainReport {
 /// A future that is ready when a drain has reached a state. [`Drain::started`] returns one, and
 /// [`Drain::serve`] passes one to the server.
 #[must_use = "futures do nothing unless polled"]
-pub struct DrainSignal(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+pub struct DrainSignal(
+    /// `None` after it was ready: it is then ready at each poll, so that a loop with several
+    /// futures need not leave it out.
+    Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+);
 
 /// The time between the end of the bodies and the end of the server: the reaper of the runtime ends
 /// the bodies within two scans, and the connections write the end to their sockets.
@@ -39,15 +43,15 @@ const TRANSIT: Duration = Duration::from_secs(1);
 impl Drain {
     /// A future that is ready when the drain has begun. Use it in WebSocket connections, streams
     /// and background tasks, and end them within the lame-duck time and the grace period. The
-    /// future is ready at once if the drain has already begun.
+    /// future is ready at once if the drain has already begun, and stays ready.
     pub fn started(&self) -> DrainSignal {
         let shared = self.shared.clone();
-        DrainSignal(Box::pin(async move { shared.started().await }))
+        DrainSignal(Some(Box::pin(async move { shared.started().await })))
     }
 
     fn lame_duck_over(&self) -> DrainSignal {
         let shared = self.shared.clone();
-        DrainSignal(Box::pin(async move { shared.lame_duck_over().await }))
+        DrainSignal(Some(Box::pin(async move { shared.lame_duck_over().await })))
     }
 
     /// Waits for [`begin`](Self::begin), then for the end of the lame-duck time, and then until the
@@ -74,7 +78,8 @@ impl Drain {
     /// The closure `server` gets a future that signals the shutdown, and returns the server: that
     /// of axum, tonic, or your own; see the [module docs](super). The signal is ready when the
     /// lame-duck time is over. For one more second, the drain admits the requests that clients
-    /// sent before they read it. The server and the requests in flight have the time `grace` to
+    /// sent before they read it. A drain that rejects requests already goes on rejecting them. The
+    /// server and the requests in flight have the time `grace` to
     /// end. After that, the drain ends the remaining bodies, as [`wait_idle`](Self::wait_idle)
     /// does, and drops the server. The call returns at most 0.75 s after the grace period, whatever
     /// clients do.
@@ -93,7 +98,10 @@ impl Drain {
         S: IntoFuture<Output = Result<T, E>>,
     {
         let shared = &self.shared;
-        shared.state.set_transit(clock::nanos(TRANSIT));
+        // A drain that rejects requests already does not admit them again.
+        if !shared.is_over() {
+            shared.state.set_transit(clock::nanos(TRANSIT));
+        }
         let mut server = pin!(server(self.lame_duck_over()).into_future());
         let mut lame_duck_over = pin!(shared.lame_duck_over());
         // Polls the server first: a server that has ended is not polled again.
@@ -207,7 +215,11 @@ impl Future for DrainSignal {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
+        if let Some(signal) = &mut self.0 {
+            ready!(signal.as_mut().poll(cx));
+            self.0 = None;
+        }
+        Poll::Ready(())
     }
 }
 

@@ -209,7 +209,8 @@ impl Sent {
     /// and so only the first call looks for other references to it.
     #[inline(always)]
     fn end(&mut self) {
-        if !self.is_answered && self.upload.has_body() {
+        // A body that another thread drops at this moment may have ended before.
+        if !self.is_answered && (self.upload.has_body() || self.upload.is_ended()) {
             self.upload.set_answered();
         }
         self.is_answered = true;

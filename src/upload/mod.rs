@@ -205,6 +205,13 @@ impl Upload {
         unwind::without_panics(|| drop(end));
     }
 
+    /// Returns whether a layer ended the body, after a look that found no other reference to it.
+    #[inline(always)]
+    pub(crate) fn is_ended(&self) -> bool {
+        fence(Acquire);
+        self.flags.load(Relaxed) & ENDED != 0
+    }
+
     /// The rejection with which a layer ended the body; returned once.
     #[inline(always)]
     pub(crate) fn take_end(&self) -> Option<(Rejection, Option<Rest>)> {

@@ -262,6 +262,7 @@ async fn an_error_of_the_inner_service_passes() {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
+    seawall::pool_timers_when_paused();
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true).build().unwrap()
 }

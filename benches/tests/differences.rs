@@ -38,7 +38,7 @@ async fn panics(_: Request<Body>) -> Result<Response<Body>, Infallible> {
 }
 
 fn grpc() -> Request<Body> {
-    let mut request = Request::new(Body::default());
+    let mut request = Request::post("/").body(Body::default()).unwrap();
     *request.version_mut() = Version::HTTP_2;
     let content_type = HeaderValue::from_static("application/grpc");
     request.headers_mut().insert(CONTENT_TYPE, content_type);

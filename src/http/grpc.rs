@@ -1,7 +1,7 @@
 //! Recognition and parsing of gRPC, according to the gRPC HTTP/2 protocol description.
 //!
-//! The content type decides, and not the HTTP version: a call behind `tonic-web` over HTTP/1.1 has
-//! the content type of gRPC.
+//! The content type of a POST decides, and not the HTTP version: a call behind `tonic-web` over
+//! HTTP/1.1 has the content type of gRPC.
 
 use std::time::Duration;
 
@@ -30,15 +30,17 @@ pub(super) const TIMEOUT: &str = "grpc-timeout";
 pub(super) const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// Exactly `application/grpc`, or followed by a message format or a parameter.
-/// `application/grpc-web` is HTTP.
+/// `application/grpc-web` is HTTP. The case does not matter (RFC 9110, section 8.3.1).
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let Some(content_type) = content_type(headers) else {
         return false;
     };
-    let rest = content_type
-        .as_bytes()
-        .strip_prefix(CONTENT_TYPE.as_bytes());
-    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    let content_type = content_type.as_bytes();
+    let Some((kind, rest)) = content_type.split_at_checked(CONTENT_TYPE.len()) else {
+        return false;
+    };
+    kind.eq_ignore_ascii_case(CONTENT_TYPE.as_bytes())
+        && matches!(rest.trim_ascii_start().first(), None | Some(b'+' | b';'))
 }
 
 /// A comparison with each of a few names costs less than the hash of one.

@@ -60,6 +60,7 @@ trait Head {
     fn headers_mut(&mut self) -> &mut HeaderMap;
     fn extensions(&self) -> &Extensions;
     fn extensions_mut(&mut self) -> &mut Extensions;
+    fn version(&self) -> Version;
 }
 
 // === impl HttpRequest ===
@@ -96,12 +97,10 @@ impl RequestKind for HttpRequest {
 
     #[inline]
     fn callers_time(head: &RequestHead<'_>) -> CallersTime {
-        let is_http1 = head.version <= Version::HTTP_11;
-        match *head.method {
-            Method::GET | Method::HEAD if is_http1 => CallersTime::None,
-            _ if head.is_grpc == Some(false) => CallersTime::None,
-            _ => grpc::callers_time(head.headers),
+        if *head.method != Method::POST || head.is_grpc == Some(false) {
+            return CallersTime::None;
         }
+        grpc::callers_time(head.headers)
     }
 }
 
@@ -154,12 +153,18 @@ impl<'a> ResponseHeadMut<'a> {
     pub(crate) fn with_response<T>(&mut self, look: impl FnOnce(&Response<()>) -> T) -> T {
         let mut response = Response::new(());
         *response.status_mut() = self.status();
+        *response.version_mut() = self.version();
         std::mem::swap(response.headers_mut(), self.headers_mut());
         std::mem::swap(response.extensions_mut(), self.extensions_mut());
         let looked = look(&response);
         std::mem::swap(response.headers_mut(), self.headers_mut());
         std::mem::swap(response.extensions_mut(), self.extensions_mut());
         looked
+    }
+
+    /// The HTTP version of the response.
+    pub fn version(&self) -> Version {
+        self.response.version()
     }
 
     /// The response's status.
@@ -225,5 +230,9 @@ impl<B> Head for Response<B> {
 
     fn extensions_mut(&mut self) -> &mut Extensions {
         self.extensions_mut()
+    }
+
+    fn version(&self) -> Version {
+        self.version()
     }
 }

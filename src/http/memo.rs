@@ -26,6 +26,7 @@ impl Memo {
     /// The content type was read, so that [`GRPC`](Self::GRPC) is known.
     pub(super) const INSPECTED: u64 = 1 << 7;
     pub(super) const GRPC: u64 = 1 << 8;
+    pub(super) const POST: u64 = 1 << 9;
 
     #[inline(always)]
     pub(super) fn of<B>(request: &Request<B>) -> Self {
@@ -39,6 +40,7 @@ impl Memo {
         let method = match *request.method() {
             Method::GET => 0,
             Method::HEAD => Self::HEAD,
+            Method::POST => Self::POST | Self::MAY_HAVE_BODY,
             _ => Self::MAY_HAVE_BODY,
         };
         Self(version | method)
@@ -59,7 +61,8 @@ impl Memo {
         self.0 & Self::VERSION >= Self::HTTP_2
     }
 
-    /// The content type decides. A GET over HTTP/1 is not inspected, since gRPC uses POST.
+    /// Whether the content type of the response is read. It is not for a GET over HTTP/1, since
+    /// gRPC uses POST.
     #[inline(always)]
     pub(super) const fn may_be_grpc(self) -> bool {
         self.is_http2() || self.has(Self::MAY_HAVE_BODY)

@@ -68,7 +68,8 @@ where
     #[inline]
     fn inspect(request: &Request<B>) -> Memo {
         let memo = Memo::of(request);
-        if memo.may_be_grpc() && grpc::is_grpc(request.headers()) {
+        // A caller that calls with another method gets HTTP: a cache could keep a 200.
+        if memo.has(Memo::POST) && grpc::is_grpc(request.headers()) {
             return memo.with(Memo::INSPECTED | Memo::GRPC);
         }
         memo.with(Memo::INSPECTED)
@@ -156,8 +157,10 @@ where
     ) -> Result<Self::Response, Err> {
         let mut response = responder.respond(&rejection, memo.wire());
         response.extensions_mut().insert(rejection);
-        if memo.has(Memo::HEAD) {
-            // Hyper's HTTP/2 server sends the body of an answer to HEAD.
+        // Hyper's HTTP/2 server sends the body of such answers too.
+        if has_no_content(response.status()) {
+            response.body_mut().clear();
+        } else if memo.has(Memo::HEAD) {
             let length = response.body().len() as u64;
             response
                 .headers_mut()
@@ -237,12 +240,9 @@ fn head_is_here<ReqB, B: http_body::Body, P: Policy<HttpRequest>>(
     carried: &mut CarriedBody<P>,
 ) -> bool {
     guard.on_head(response);
-    let has_no_content = matches!(
-        response.status(),
-        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-    );
     // Over HTTP/2, hyper sends the body of such a response too.
-    let has_no_body = !memo.is_http2() && (memo.has(Memo::HEAD) || has_no_content);
+    let has_no_body =
+        !memo.is_http2() && (memo.has(Memo::HEAD) || has_no_content(response.status()));
     let is_over = has_no_body || response.body().is_end_stream();
     if const { NeedsOf::<P, HttpRequest>::SETTLE } {
         match verdict(response, memo, is_over, guard) {
@@ -279,6 +279,12 @@ fn head_is_here<ReqB, B: http_body::Body, P: Policy<HttpRequest>>(
     let is_watched =
         const { NeedsOf::<P, HttpRequest>::ISOLATION || NeedsOf::<P, HttpRequest>::ENDING };
     is_watched || !guard.is_done()
+}
+
+/// A response with this status has no body.
+#[inline(always)]
+fn has_no_content(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// Closes an HTTP/1 connection after this response. An upgraded connection is not HTTP any more,
@@ -374,7 +380,8 @@ fn verdict<B, P: Policy<HttpRequest>>(
 /// polling it to its end.
 fn promised<B: http_body::Body>(response: &Response<B>, memo: Memo) -> u64 {
     let headers = response.headers();
-    // A chunked response is polled to its end, and may have trailers. A gRPC response has them.
+    // A chunked response is polled to its end, and may have trailers. A gRPC response has them. The
+    // version of the response does not count: a proxy returns that of its upstream.
     let has_trailers = memo.is_http2()
         || headers.contains_key(header::TRANSFER_ENCODING)
         || memo.may_be_grpc() && grpc::is_grpc(headers);

@@ -358,7 +358,7 @@ fn http_answers_say_when_to_come_back_and_exempt_paths_are_served() {
     assert_eq!(body["detail"], "Server is busy, come back later!");
 
     let mut grpc = to("/service/method");
-    *grpc.version_mut() = http::Version::HTTP_2;
+    (*grpc.version_mut(), *grpc.method_mut()) = (http::Version::HTTP_2, http::Method::POST);
     grpc.headers_mut()
         .insert("content-type", "application/grpc".parse().unwrap());
     let refused = call(grpc);

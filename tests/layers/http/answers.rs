@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use seawall::{CustomReason, GateLayer, Outcome, Reason, Rejection, WireProtocol};
 use tower::{Layer, Service, ServiceBuilder};
@@ -85,10 +85,18 @@ async fn b7_the_content_type_decides_what_is_grpc_and_not_the_version() {
     let response = gate.call(request).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["grpc-status"], "8");
-    let mut web = grpc();
-    let content_type = "application/grpc-web+proto".parse().unwrap();
-    web.headers_mut().insert("content-type", content_type);
-    assert_eq!(gate.call(web).await.unwrap().status(), 503);
+    for (content_type, status) in [
+        ("application/grpc-web+proto", 503),
+        ("application/grpc-", 503),
+        ("application/grp", 503),
+        ("application/grpc+proto", 200),
+        ("Application/GRPC ; x=y", 200),
+    ] {
+        let mut request = grpc();
+        let headers = request.headers_mut();
+        headers.insert("content-type", content_type.parse().unwrap());
+        assert_eq!(gate.call(request).await.unwrap().status(), status);
+    }
     // Among any number of headers.
     let mut request = grpc();
     let others = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
@@ -97,6 +105,46 @@ async fn b7_the_content_type_decides_what_is_grpc_and_not_the_version() {
         let mut again = grpc();
         *again.headers_mut() = request.headers().clone();
         assert_eq!(gate.call(again).await.unwrap().status(), 200);
+    }
+}
+
+/// A GET with the content type of gRPC must not get a 200 that a cache keeps, nor a CONNECT one
+/// that opens a tunnel.
+#[tokio::test(start_paused = true)]
+async fn only_a_post_is_grpc() {
+    let rejects = GateLayer::from_policy(No::new(Reason::Overloaded));
+    let mut rejects = rejects.layer(answers(|| unreachable!()));
+    let timeout = seawall::TimeoutLayer::new(Duration::from_secs(5));
+    let mut timeout = timeout.layer(crate::handler::service_fn(|_| {
+        std::future::pending::<Result<Response<Script>, std::convert::Infallible>>()
+    }));
+    for method in [Method::GET, Method::HEAD, Method::PUT, Method::CONNECT] {
+        let call = || {
+            let mut request = grpc();
+            *request.method_mut() = method.clone();
+            let headers = request.headers_mut();
+            headers.insert("grpc-timeout", "20m".parse().unwrap());
+            request
+        };
+        let rejected = rejects.call(call()).await.unwrap();
+        assert_eq!(rejected.status(), 503, "{method}");
+        let (late, took) = timed(timeout.call(call())).await;
+        assert_eq!(late.unwrap().status(), 504, "{method}");
+        assert_eq!(took, Duration::from_secs(5), "{method}");
+    }
+}
+
+/// Hyper's HTTP/2 server would send the body of an answer with such a status.
+#[tokio::test]
+async fn an_answer_without_content_has_no_body() {
+    static GONE: CustomReason = CustomReason::new("gone", "It is gone.").status(204);
+    let gate = GateLayer::from_policy(No::new(Reason::Custom(&GONE)));
+    let mut gate = gate.layer(answers(|| unreachable!()));
+    for request in [get(), head(), http2()] {
+        let response = gate.call(request).await.unwrap();
+        assert_eq!(response.status(), 204);
+        assert!(!response.headers().contains_key("content-length"));
+        assert!(http_body::Body::is_end_stream(response.body()));
     }
 }
 

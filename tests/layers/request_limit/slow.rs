@@ -136,7 +136,7 @@ async fn the_answer_closes_and_says_why() {
     let response = service.call(request).await.unwrap();
     assert!(!response.headers().contains_key("connection"));
     let mut request = upload(vec![(20, 1)]);
-    *request.version_mut() = http::Version::HTTP_2;
+    (*request.version_mut(), *request.method_mut()) = (http::Version::HTTP_2, http::Method::POST);
     let grpc = HeaderValue::from_static("application/grpc");
     request.headers_mut().insert("content-type", grpc);
     let response = service.call(request).await.unwrap();

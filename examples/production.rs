@@ -15,6 +15,7 @@ use axum::routing::{get, post};
 use axum::{Router, extract::Path, http::StatusCode};
 use clap::Parser;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use seawall::stack::Settings;
 use seawall::{CircuitBreaker, CircuitBreakerLayer, Health, Registry, SlowPoll, observe::BUCKETS};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,13 +46,14 @@ async fn main() -> Result<(), BoxError> {
     let database = CircuitBreaker::default().named("database");
     let stack = seawall::server().named("orders");
     let stack = stack.policy(SlowPoll::default()).build()?;
-    let (tuned, file) = (stack.clone(), args.settings);
+    let (tuned, code, file) = (stack.handle(), stack.settings(), args.settings);
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let load = move || -> Result<String, BoxError> {
         let _one = ONE_AT_A_TIME.lock(); // a file that was read later is applied later
         let text = file.as_ref().map(fs::read_to_string).transpose()?;
-        let settings = toml::from_str(&text.unwrap_or_default())?;
-        Ok(tuned.apply(&settings)?.to_string()) // all of it, or an error and nothing
+        let settings: Settings = toml::from_str(&text.unwrap_or_default())?;
+        // A part that is not in the file is that of the code. An error changes nothing.
+        Ok(tuned.apply(&settings.or(&code))?.to_string())
     };
     println!("settings: {}", load()?);
     let registry = Registry::new();

@@ -20,10 +20,11 @@ use axum::extract::Query;
 use axum::{Json, Router, routing::get};
 use clap::Parser;
 use notify::{Event, RecursiveMode, Watcher};
-use seawall::stack::{Changes, Server, Settings, Stack};
+use seawall::stack::{Changes, ServerHandle, Settings};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
+use toml::{Table, Value};
 use tower::BoxError;
 
 #[derive(Parser)]
@@ -44,8 +45,8 @@ struct Millis {
 /// The file, and where its settings go.
 struct Reload {
     file: PathBuf,
-    stack: Stack<Server>,
-    /// What the stack has where the file names no part.
+    stack: ServerHandle,
+    /// What the stack has where the file names nothing.
     code: Settings,
 }
 
@@ -55,7 +56,7 @@ async fn main() -> Result<(), BoxError> {
     let stack = seawall::server().build()?;
     let reload = Reload {
         file: settings,
-        stack: stack.clone(),
+        stack: stack.handle(),
         code: stack.settings(),
     };
     // Editors and Kubernetes replace the file: the directory is watched.
@@ -97,7 +98,7 @@ async fn main() -> Result<(), BoxError> {
         }
     });
 
-    let (now, drain) = (stack.clone(), stack.drain().clone());
+    let (now, drain) = (stack.handle(), stack.drain().clone());
     let app = Router::new()
         .route("/", get(async || "hello\n"))
         .route("/sleep", get(sleep))
@@ -122,8 +123,14 @@ impl Reload {
     /// Applies the file: all of it or, if there is a mistake anywhere, nothing.
     async fn load(&self) -> Result<Changes, BoxError> {
         let text = tokio::fs::read_to_string(&self.file).await?;
-        let settings: Settings = toml::from_str(&text)?;
-        Ok(self.stack.apply(&settings.or(&self.code))?)
+        let mut all = Table::try_from(&self.code)?;
+        for (part, fields) in text.parse::<Table>()? {
+            match (all.get_mut(&part), fields) {
+                (Some(Value::Table(all)), Value::Table(fields)) => all.extend(fields),
+                (_, fields) => drop(all.insert(part, fields)),
+            }
+        }
+        Ok(self.stack.apply(&all.try_into()?)?)
     }
 
     fn folder(&self) -> &Path {

@@ -48,22 +48,34 @@
 //! All clients can then read the answers. `/readyz` names the reason, for example the name of an
 //! essential breaker. Do not set a [`status`](Health::status) for this service.
 //!
-//! Under hyper, use `TowerToHyperService::new(health)`. For gRPC health checks, set the status of
-//! tonic-health when the drain starts:
+//! Under hyper, use `TowerToHyperService::new(health)`. For a path that is not in the table, call
+//! [`is_ready`](Health::is_ready) in a handler of your own.
+//!
+//! For gRPC health checks, exempt tonic-health from the stack, and set its status when the drain
+//! starts. [`has_path`](Health::has_path) includes the paths of gRPC health checks:
 //!
 //! ```
+//! use seawall::Health;
+//! use tonic::transport::Server;
 //! use tonic_health::ServingStatus;
 //!
-//! # async fn serve(drain: seawall::Drain) {
+//! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+//! let stack = seawall::server().exempt(|head| Health::has_path(head.path())).build()?;
 //! let (reporter, service) = tonic_health::server::health_reporter();
 //! reporter.set_service_status("", ServingStatus::Serving).await;
+//! let drain = stack.drain().clone();
 //! tokio::spawn(async move {
 //!     drain.started().await;
 //!     reporter.set_service_status("", ServingStatus::NotServing).await;
 //! });
-//! # let _ = service;
-//! # }
+//! let server = Server::builder().layer(stack).add_service(service); // and your services
+//! # let _ = server;
+//! # Ok(()) }
 //! ```
+//!
+//! A call of `Watch` ends when its client ends it. Without the exemption, it holds a permit until
+//! then. With the exemption, the drain does not count it, but tonic's shutdown waits for it: call
+//! `clear_service_status` at the end of the lame-duck time, which ends it.
 //!
 //! # When the service is not ready
 //!
@@ -144,6 +156,8 @@ struct Counters {
 const LIVE: &str = "/livez";
 const READY: &str = "/readyz";
 const STATUS: &str = "/statusz";
+/// The service of gRPC's health checks.
+const GRPC: &str = "/grpc.health.v1.Health/";
 
 // === impl Enforced ===
 
@@ -306,13 +320,15 @@ impl Health {
         reasons
     }
 
-    /// Returns whether a path is one of this service. Use it for the exemptions of a stack.
+    /// Returns whether a path is one of this service, or a method of gRPC's health checks
+    /// (`/grpc.health.v1.Health/Check`, `Watch` and `List`). Use it for the exemptions of a stack.
     pub fn has_path(path: &str) -> bool {
-        matches!(path, LIVE | READY | STATUS)
+        let method = path.strip_prefix(GRPC);
+        matches!(path, LIVE | READY | STATUS) || matches!(method, Some("Check" | "Watch" | "List"))
     }
 
     fn answer(&self, method: &Method, path: &str) -> Response<String> {
-        if !Self::has_path(path) {
+        if !matches!(path, LIVE | READY | STATUS) {
             return text(HealthAnswer::NoSuchPath, "no such path\n");
         }
         if !matches!(*method, Method::GET | Method::HEAD) {

@@ -138,8 +138,8 @@
 //! - HTTP bodies are `application/problem+json` (RFC 9457) with a member `reason`.
 //! - `Retry-After` is in whole seconds, rounded up, at least 1, with jitter. It is sent if the
 //!   policy sets a retry time; over gRPC as `grpc-retry-pushback-ms`.
-//! - A layer recognises a gRPC request by its content type and answers it with a trailers-only
-//!   response.
+//! - A layer recognises a gRPC request by its method, POST, and its content type. It answers with a
+//!   trailers-only response.
 //! - `RateLimited` is a reason for your own policies.
 //! - [`respond_with`](GateLayer::respond_with) replaces the answer of a layer.
 //! - Outer layers find the [`Rejection`] in the extensions of the response.
@@ -165,13 +165,15 @@
 //!
 //! The layers work with every service of `tower-service` 0.3 and `http` 1, as in axum 0.7 and
 //! later, tonic 0.12 and later, and hyper 1. CI tests axum 0.8, tonic 0.14, hyper 1 and tower 0.5.
-//! Tokio is 1.49 or later, without `tokio_unstable`. The [`LoadSignal`]s of memory and the label
+//! Tokio is 1.49 or later, without `tokio_unstable`. The runtime must have a time driver
+//! (`enable_time` or `enable_all`). The [`LoadSignal`]s of memory and the label
 //! `contention` are measured on Linux only.
 //!
 //! # Features
 //!
-//! - `http` (default): the [`Http`] protocol, [`RequestLimitLayer`] and the [`stack`]. Without it,
-//!   call `plain()` on each layer. The crate then depends on no HTTP crate.
+//! - `http` (default): the [`Http`] protocol, [`RequestLimitLayer`], the [`stack`], [`health`],
+//!   [`registry`] and the guides. Without it, call `plain()` on each layer. The crate then depends
+//!   on no HTTP crate.
 //! - `keyed`: [`CircuitBreakers`](circuit_breaker), one breaker per host, route or tenant.
 //! - `serde`: [`serde::Serialize`](https://docs.rs/serde) for every snapshot, and also
 //!   `Deserialize` for settings.

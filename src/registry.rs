@@ -38,7 +38,10 @@ use crate::lag_shed::{LagShed, LagShedSnapshot};
 use crate::request::sealed;
 use crate::request_limit::{RequestLimit, RequestLimitSnapshot};
 use crate::slow_poll::{SlowPoll, SlowPollSnapshot};
-use crate::stack::{Client, ClientSnapshot, Server, ServerSnapshot, Stack};
+use crate::stack::{
+    Client, ClientBreaker, ClientHandle, ClientSnapshot, Server, ServerHandle, ServerSnapshot,
+    Stack,
+};
 use crate::sync::lock;
 use crate::timeout::{Timeout, TimeoutSnapshot};
 
@@ -69,7 +72,7 @@ pub enum HandleSnapshot {
     /// A family of `CircuitBreakers`.
     #[cfg(feature = "keyed")]
     CircuitBreakers {
-        /// The breakers by key.
+        /// The breakers by key. Of two keys with the same text, the map has one.
         keys: BTreeMap<String, CircuitBreakerSnapshot>,
     },
     /// A [`ConcurrencyLimit`].
@@ -165,6 +168,7 @@ snapshot! {
     Drain => Drain,
     LagShed => LagShed,
     RequestLimit => RequestLimit,
+    ServerHandle => Server,
     SlowPoll => SlowPoll,
     Timeout => Timeout,
 }
@@ -199,21 +203,21 @@ where
     }
 }
 
+impl<B> sealed::Sealed for ClientHandle<B> {}
 impl<B, M, X> sealed::Sealed for Stack<Client<B, M>, X> {}
 
-impl<M, X> Snapshot for Stack<Client<CircuitBreaker, M>, X>
+impl<B> Snapshot for ClientHandle<B>
 where
-    M: Send + Sync + 'static,
-    X: Clone + Send + Sync + 'static,
+    B: Clone + Into<ClientBreaker> + Send + Sync + 'static,
 {
     fn handle_snapshot(&self) -> HandleSnapshot {
         HandleSnapshot::Client(Box::new(self.snapshot()))
     }
 }
 
-#[cfg(feature = "keyed")]
-impl<M, X> Snapshot for Stack<Client<crate::stack::PerHost, M>, X>
+impl<B, M, X> Snapshot for Stack<Client<B, M>, X>
 where
+    B: Clone + Into<ClientBreaker> + Send + Sync + 'static,
     M: Send + Sync + 'static,
     X: Clone + Send + Sync + 'static,
 {

@@ -121,8 +121,8 @@
 //!
 //! - The request body failed first: the caller aborted it, or it was too large or too slow. The
 //!   status or error with which the handler then answers does not count. A panic still counts.
-//! - The service waits for the request body when the call ends with a timeout, an error, 504, or
-//!   `DEADLINE_EXCEEDED`. The time of that wait does not make a call slow either.
+//! - The service waits for the request body when the call is dropped, or ends with a timeout, an
+//!   error, 504, or `DEADLINE_EXCEEDED`. The time of that wait does not make a call slow either.
 //! - An inner layer with a [`RequestLimit`](crate::RequestLimit) has rejected the request, and
 //!   still reads the rest of its body when the call ends with a timeout. This does not apply if the
 //!   rejection is for a panic or a timeout of the service.
@@ -171,9 +171,8 @@
 //! A generated tonic client drops the extensions. To distinguish a rejection from the server's own
 //! status there, add a header with [`respond_with`](crate::GateLayer::respond_with). Over
 //! [`Plain`](crate::Plain) and in [`run`](CircuitBreaker::run), the rejection is the error; in a
-//! boxed error, find it with [`Rejection::find`](crate::Rejection::find). `reqwest::Client` is a
-//! plain service, whose `Ok` may be a 500: use `.plain()` with a
-//! [`classify`](crate::GateLayer::classify) that reads the status, over `.map_err(BoxError::from)`.
+//! boxed error, find it with [`Rejection::find`](crate::Rejection::find). The recipes have [a
+//! reqwest client](crate::docs::recipes::clients) and [a database](crate::docs::recipes::database).
 //!
 //! # Cost
 //!

@@ -236,6 +236,11 @@
 //!
 //! # All of them
 //!
+//! - **Other runtimes.** In a runtime without a time driver, a layer panics when it sets a timer.
+//!   Timeouts, drains, bounds of bodies and events set timers. The runtime that ran the service
+//!   ends a response body from outside. After that runtime has ended, only the connection ends the
+//!   body. A thread may outlive its runtime. It then keeps up to 64 timers and the file descriptors
+//!   of that runtime, until it sets a timer in another runtime.
 //! - **One process.** Each handle counts in its own process: four processes with a limit of 512
 //!   allow 2048 requests to their dependency. Divide the limit, or put one limit in front.
 //! - **Retries multiply.** Each rejection has a small cost, and three layers of clients with three

@@ -2,8 +2,8 @@
 //!
 //! - [`placement`]: where to put each layer, on servers and on clients.
 //! - [`numbers`]: how to choose limits and timeouts from one load test.
-//! - [`recipes`]: short answers with code: operation, settings, streams, axum, clients, retries,
-//!   policies, tests, AWS Lambda.
+//! - [`recipes`]: short answers with code: operation, settings, streams, axum, clients, databases,
+//!   retries, policies, tests, AWS Lambda.
 //! - [`limits`]: what each layer does not protect from.
 //! - [`cost`]: what a request costs, and what many cores share.
 //! - [`migration`]: how to migrate from tower, tower-http and tower-resilience.

@@ -106,10 +106,12 @@
 //!   stays the same.
 //! - Inside `Router::nest`, the path in `head.uri` has no prefix. `MatchedPath`, a good key for a
 //!   breaker per route, is in the extensions inside the router only.
-//! - Around the router, a layer runs before routing. There a rejection costs least, which matters
-//!   most for the lag shedder.
+//! - [In front of the router](self#in-front-of-a-router), a layer runs before routing. There a
+//!   rejection costs least, which matters most for the lag shedder.
 //!
-//! For a layer around a router under `axum::serve`, keep the types of the bodies with
+//! # In front of a router
+//!
+//! For a layer in front of a router under `axum::serve`, keep the types of the bodies with
 //! `request_body(Body::new)` and `response_body(Body::new)`. Also call `with_state(())` on the
 //! router: without it, axum builds the routes anew for each request. `axum::serve` calls it only
 //! for a router without a layer around it.
@@ -183,6 +185,42 @@
 //!   where `grpc` is from tonic's `Routes::into_axum_router`. It is the fallback since it answers
 //!   unknown paths in gRPC. Each request gets its own kind of answer. See `mixed` in
 //!   `examples/testbed`.
+//!
+//! # A timeout for each gRPC method
+//!
+//! Tonic has no layers for single methods. A [`TimeoutLayer`](crate::TimeoutLayer) with
+//! [`per_request`](crate::TimeoutLayer::per_request) reads the path, which is
+//! `/package.Service/Method`. The stack around it has one timeout for all methods. With
+//! `raisable_to`, an inner layer may raise it up to that bound:
+//!
+//! ```
+//! use std::time::Duration;
+//! use seawall::{TimeoutLayer, TimeoutSettings};
+//! use tonic::transport::Server;
+//!
+//! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+//! let (usual, most) = (Duration::from_secs(5), Duration::from_secs(60));
+//! let timeout = TimeoutSettings::new(usual).raisable_to(most);
+//! let stack = seawall::server().timeout(timeout).build()?;
+//! let by_method = TimeoutLayer::new(usual).per_request(|head| match head.path() {
+//!     "/orders.Orders/Report" => Some(Duration::from_secs(60)),
+//!     path if path.starts_with("/search.Search/") => Some(Duration::from_secs(1)),
+//!     _ => None, // the time of the layer
+//! });
+//!
+//! # let (_, service) = tonic_health::server::health_reporter();
+//! let server = Server::builder()
+//!     .layer(stack) // outside
+//!     .layer(by_method)
+//!     .add_service(service);
+//! # let _ = server;
+//! # Ok(()) }
+//! ```
+//!
+//! - **If no method has a longer time** than the stack, leave out `raisable_to`.
+//! - **The caller's own time** (`grpc-timeout`) applies if it is shorter.
+//! - **For one service**, put a layer around it with `named_layer` of `tonic::service::LayerExt`.
+//! - **With axum**, give each route its own layer: `get(handler).layer(TimeoutLayer::new(..))`.
 //!
 //! # On a client
 //!

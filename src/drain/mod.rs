@@ -8,7 +8,7 @@
 //!    ([`is_draining`](Drain::is_draining)), so that load balancers send new requests to other
 //!    servers. All HTTP/1 responses, also those to rejected requests, have `connection: close`, so
 //!    that clients open their next connection to another server too. At the end of this time,
-//!    HTTP/2 connections send `GOAWAY`.
+//!    [`Drain::serve`] signals the shutdown, and HTTP/2 connections send `GOAWAY`.
 //! 3. **Rejecting.** With [`Drain::serve`], the drain first admits requests for one more second,
 //!    since HTTP/2 clients may send some before they read the `GOAWAY`. Then it rejects new
 //!    requests with [`Reason::Draining`]: 503, over HTTP/1 with `connection: close`, over gRPC
@@ -50,8 +50,7 @@
 //! use tonic::transport::Server;
 //!
 //! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
-//! # let (_, health) = tonic_health::server::health_reporter();
-//! # let service = health;
+//! # let (_, service) = tonic_health::server::health_reporter();
 //! let stack = seawall::server().build()?;
 //! let address = "0.0.0.0:3000".parse()?;
 //! let server = Server::builder().layer(stack.clone()).add_service(service);

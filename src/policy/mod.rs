@@ -136,6 +136,13 @@
 //! An `Option` of a policy is a policy, and `None` admits everything. Use it if a setting decides
 //! at start whether the policy applies. [`Switched`] is a policy that you turn on and off while the
 //! service runs.
+//!
+//! # A policy around another
+//!
+//! Your policy may wrap another one. Use [`NoWait`] or [`WaitFor`] as its [`Wait`](Policy::Wait),
+//! and not the `Wait` of the other policy: that type says which methods the gate calls, so that the
+//! gate might not call your `settle` or `release`. The gate ignores a timeout, a request limit or
+//! panic isolation that your policy wraps.
 
 /// The calls after `admit`, for a policy that passes them to its inner policy.
 macro_rules! pass_on {
@@ -238,10 +245,8 @@ pub trait Policy<R: RequestKind>: Clone {
     /// The type that waits for a token: [`NoWait`], or [`WaitFor`] a future. A policy that may wait
     /// needs an inner service that is `Clone`.
     ///
-    /// If your policy wraps another one and uses its `Wait`, the gate makes only the calls that the
-    /// inner policy needs, and may skip your `settle` or `release`. Use [`NoWait`] or [`WaitFor`]
-    /// instead. Your policy cannot wrap a timeout, a request limit or panic isolation: the
-    /// gate then ignores these.
+    /// A policy that [wraps another one](self#a-policy-around-another) must not use the `Wait` of
+    /// that policy.
     type Wait: Wait<Token = Self::Token>;
 
     /// Whether a panic in `admit` needs no isolation, because it would be a bug of this crate.

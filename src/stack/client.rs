@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::{PartSnapshot, Stack, on, part};
-#[cfg(feature = "keyed")]
-use crate::circuit_breaker::CircuitBreakerSettings;
-use crate::circuit_breaker::{CircuitBreaker, CircuitBreakerSnapshot};
-use crate::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitSnapshot};
+use super::{Changes, ClientBreaker, ClientHandle, Part, PartSnapshot, Settings, Stack, on};
+use crate::circuit_breaker::{CircuitBreaker, CircuitBreakerSettings, CircuitBreakerSnapshot};
+use crate::concurrency_limit::{
+    ConcurrencyLimit, ConcurrencyLimitSettings, ConcurrencyLimitSnapshot,
+};
 use crate::config::ConfigError;
 use crate::gate::GateLayer;
 use crate::http::HttpRequest;
@@ -17,7 +17,8 @@ use crate::http::HttpRequest;
 use crate::http::RequestHead;
 use crate::observe::Reporter;
 use crate::policy::{NeverWaits, Policy, Switch, Switched};
-use crate::timeout::{Timeout, TimeoutSnapshot};
+use crate::protocol::Plain;
+use crate::timeout::{Timeout, TimeoutSettings, TimeoutSnapshot};
 
 /// The recommended stack for calls to one dependency; see the [module docs](super).
 ///
@@ -39,7 +40,7 @@ use crate::timeout::{Timeout, TimeoutSnapshot};
 pub fn client() -> ClientBuilder {
     ClientBuilder {
         name: Cow::Borrowed(""),
-        breaker: None,
+        breaker: Ok(CircuitBreaker::default()),
         timeout: None,
         concurrency_limit: None,
         policy: (),
@@ -58,9 +59,9 @@ pub type Client<B = CircuitBreaker, M = ()> = (
 #[must_use = "a builder does nothing until it is built"]
 pub struct ClientBuilder<B = CircuitBreaker, M = ()> {
     name: Cow<'static, str>,
-    breaker: Option<B>,
-    timeout: Option<Timeout>,
-    concurrency_limit: Option<ConcurrencyLimit>,
+    breaker: Result<B, ConfigError>,
+    timeout: Option<Part<Timeout, TimeoutSettings>>,
+    concurrency_limit: Option<Part<ConcurrencyLimit, ConcurrencyLimitSettings>>,
     policy: M,
 }
 
@@ -92,9 +93,15 @@ pub struct ClientSnapshot {
 // === impl ClientBuilder ===
 
 impl<M> ClientBuilder<CircuitBreaker, M> {
-    /// Sets the circuit breaker. Default: [`CircuitBreaker::default`].
-    pub fn circuit_breaker(mut self, breaker: impl Into<CircuitBreaker>) -> Self {
-        self.breaker = Some(breaker.into());
+    /// Sets the circuit breaker: [`CircuitBreakerSettings`] or a [`CircuitBreaker`]. Default:
+    /// [`CircuitBreaker::default`].
+    pub fn circuit_breaker(
+        mut self,
+        breaker: impl Into<Part<CircuitBreaker, CircuitBreakerSettings>>,
+    ) -> Self {
+        self.breaker = breaker
+            .into()
+            .into_handle("circuit_breaker", CircuitBreaker::new);
         self
     }
 }
@@ -104,26 +111,26 @@ impl<B, M> ClientBuilder<B, M> {
     const CONCURRENCY: usize = 128;
 
     /// Names the stack and those of its parts that have no name yet, in rejections, metrics and
-    /// events. A breaker that you pass keeps its own name. Default: empty.
+    /// events. Default: empty. Name a breaker yourself if other code calls it before, or if several
+    /// stacks share it.
     pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// The time to the response head: a `Duration`, or a [`Timeout`]. Default: 10 s.
-    pub fn timeout(mut self, timeout: impl Into<Timeout>) -> Self {
+    /// The time to the response head: a `Duration`, [`TimeoutSettings`] or a [`Timeout`]. Default:
+    /// 10 s.
+    pub fn timeout(mut self, timeout: impl Into<Part<Timeout, TimeoutSettings>>) -> Self {
         self.timeout = Some(timeout.into());
         self
     }
 
-    /// The upper bound for the calls in flight: a number, or a [`ConcurrencyLimit`]. Default: 128,
-    /// without a queue.
-    ///
-    /// # Panics
-    ///
-    /// If the number is 0 or above 2³¹ − 1; [`ConcurrencyLimit::new`] returns the error
-    /// instead.
-    pub fn concurrency_limit(mut self, limit: impl Into<ConcurrencyLimit>) -> Self {
+    /// The upper bound for the calls in flight: a number, [`ConcurrencyLimitSettings`] or a
+    /// [`ConcurrencyLimit`]. Default: 128, without a queue.
+    pub fn concurrency_limit(
+        mut self,
+        limit: impl Into<Part<ConcurrencyLimit, ConcurrencyLimitSettings>>,
+    ) -> Self {
         self.concurrency_limit = Some(limit.into());
         self
     }
@@ -151,73 +158,54 @@ impl<B, M> ClientBuilder<B, M> {
     /// unless you set `with_origin`. A breaker set before is replaced.
     #[cfg(feature = "keyed")]
     pub fn per_host(self) -> ClientBuilder<PerHost, M> {
+        let breakers = HostBreakers::new(CircuitBreakerSettings::default());
         ClientBuilder {
             name: self.name,
-            breaker: None,
+            breaker: breakers.map(|breakers| by_authority(&breakers)),
             timeout: self.timeout,
             concurrency_limit: self.concurrency_limit,
             policy: self.policy,
         }
     }
 
-    fn build_with(self, breaker: B) -> Stack<Client<B, M>> {
+    /// The stack.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a number or a field of settings is outside its range. It has the name of
+    /// the part and of the field.
+    pub fn build(self) -> Result<Stack<Client<B, M>>, ConfigError>
+    where
+        B: Clone + Into<ClientBreaker>,
+        M: Policy<HttpRequest>,
+    {
+        let breaker = self.breaker?;
         let timeout = self.timeout.unwrap_or_else(|| Self::TIMEOUT.into());
+        let timeout = timeout.into_handle("timeout", Timeout::new)?;
         let limit = self.concurrency_limit;
         let limit = limit.unwrap_or_else(|| Self::CONCURRENCY.into());
+        let limit = limit.into_handle("concurrency_limit", ConcurrencyLimit::new)?;
         let reporter = Reporter::new("stack");
         if !self.name.is_empty() {
             reporter.set_name(self.name.clone());
+            breaker.clone().into().set_name(self.name.clone());
             let _ = timeout.clone().named(self.name.clone());
             let _ = limit.clone().named(self.name);
         }
         let parts = (on(breaker), self.policy, on(timeout), on(limit));
-        Stack {
+        Ok(Stack {
             layer: GateLayer::with_reporter(parts, reporter),
-        }
-    }
-}
-
-impl<M: Policy<HttpRequest>> ClientBuilder<CircuitBreaker, M> {
-    /// The stack.
-    ///
-    /// # Errors
-    ///
-    /// None today: a breaker that you pass is checked already.
-    pub fn build(mut self) -> Result<Stack<Client<CircuitBreaker, M>>, ConfigError> {
-        let breaker = match self.breaker.take() {
-            Some(breaker) => breaker,
-            None if self.name.is_empty() => CircuitBreaker::default(),
-            None => CircuitBreaker::default().named(self.name.clone()),
-        };
-        Ok(self.build_with(breaker))
+        })
     }
 }
 
 #[cfg(feature = "keyed")]
-impl<M: Policy<HttpRequest>> ClientBuilder<PerHost, M> {
+impl<M> ClientBuilder<PerHost, M> {
     /// Sets the circuit breakers. Default: breakers with the settings of
     /// [`CircuitBreaker::default`].
     pub fn circuit_breakers(mut self, breakers: &HostBreakers) -> Self {
-        self.breaker = Some(breakers.by_head(authority as fn(&RequestHead<'_>) -> _));
+        self.breaker = Ok(by_authority(breakers));
         self
-    }
-
-    /// The stack.
-    ///
-    /// # Errors
-    ///
-    /// None today: breakers that you pass are checked already.
-    pub fn build(mut self) -> Result<Stack<Client<PerHost, M>>, ConfigError> {
-        let breakers = if let Some(breakers) = self.breaker.take() {
-            breakers
-        } else {
-            let breakers = HostBreakers::new(CircuitBreakerSettings::default())?;
-            if !self.name.is_empty() {
-                let _ = breakers.clone().named(self.name.clone());
-            }
-            breakers.by_head(authority as fn(&RequestHead<'_>) -> _)
-        };
-        Ok(self.build_with(breakers))
     }
 }
 
@@ -233,8 +221,8 @@ pub type PerHost = crate::circuit_breaker::PerKey<
 >;
 
 #[cfg(feature = "keyed")]
-fn authority(head: &RequestHead<'_>) -> Option<::http::uri::Authority> {
-    head.uri.authority().cloned()
+fn by_authority(breakers: &HostBreakers) -> PerHost {
+    breakers.by_head(|head| head.uri.authority().cloned())
 }
 
 impl<B, M> fmt::Debug for ClientBuilder<B, M> {
@@ -273,41 +261,75 @@ impl<B, M, X> Stack<Client<B, M>, X> {
             concurrency_limit: limit.switch().clone(),
         }
     }
-}
 
-impl<M, X> Stack<Client<CircuitBreaker, M>, X> {
-    /// What all parts are doing now.
-    pub fn snapshot(&self) -> ClientSnapshot {
-        self.snapshot_with([(String::new(), self.circuit_breaker().snapshot())])
-    }
-}
-
-#[cfg(feature = "keyed")]
-impl<M, X> Stack<Client<PerHost, M>, X> {
-    /// What all parts are doing now.
-    pub fn snapshot(&self) -> ClientSnapshot {
-        let breakers = self.circuit_breaker().breakers().snapshot();
-        let breakers = breakers.into_iter();
-        self.snapshot_with(breakers.map(|(host, breaker)| (host.to_string(), breaker)))
-    }
-}
-
-impl<B, M, X> Stack<Client<B, M>, X> {
-    fn snapshot_with(
-        &self,
-        breakers: impl IntoIterator<Item = (String, CircuitBreakerSnapshot)>,
-    ) -> ClientSnapshot {
-        let switches = self.switches();
-        let breakers = breakers.into_iter();
-        ClientSnapshot {
-            circuit_breakers: breakers
-                .map(|(host, state)| (host, part(&switches.circuit_breaker, state)))
-                .collect(),
-            timeout: part(&switches.timeout, self.timeout().snapshot()),
-            concurrency_limit: part(
-                &switches.concurrency_limit,
-                self.concurrency_limit().snapshot(),
-            ),
+    /// The parts of this stack, as a value whose type does not depend on your policies and
+    /// closures.
+    pub fn handle(&self) -> ClientHandle<B>
+    where
+        B: Clone,
+    {
+        ClientHandle {
+            circuit_breaker: self.circuit_breaker().clone(),
+            timeout: self.timeout().clone(),
+            concurrency_limit: self.concurrency_limit().clone(),
+            switches: self.switches(),
         }
+    }
+
+    /// The state of all parts now.
+    pub fn snapshot(&self) -> ClientSnapshot
+    where
+        B: Clone + Into<ClientBreaker>,
+    {
+        self.handle().snapshot()
+    }
+
+    /// The settings of all parts; see [`ClientHandle::settings`].
+    pub fn settings(&self) -> Settings
+    where
+        B: Clone + Into<ClientBreaker>,
+    {
+        self.handle().settings()
+    }
+
+    /// Replaces the settings of the parts that `settings` names, while calls run: of all of them,
+    /// or, if one is not valid, of none. See [`ClientHandle::apply`].
+    ///
+    /// # Errors
+    ///
+    /// The first field that is outside its range, or a part that the stack does not have.
+    pub fn apply(&self, settings: &Settings) -> Result<Changes, ConfigError>
+    where
+        B: Clone + Into<ClientBreaker>,
+    {
+        self.handle().apply(settings)
+    }
+}
+
+impl<M> Stack<Client<CircuitBreaker, M>> {
+    /// Makes a layer with the parts of this stack for services that are not HTTP, such as the
+    /// client of a database; see [`GateLayer::plain`]. A clone of the stack, or its
+    /// [`handle`](Self::handle), reads and changes the parts. Policies of your own must implement
+    /// [`Policy`] for the [`PlainRequest`](crate::policy::PlainRequest).
+    ///
+    /// ```
+    /// use seawall::Rejection;
+    /// use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+    /// let stack = seawall::client().named("database").build()?;
+    /// let mut database = ServiceBuilder::new()
+    ///     .layer(stack.clone().plain())
+    ///     .service_fn(async |query: String| Ok::<_, BoxError>(query.len()));
+    ///
+    /// assert_eq!(database.ready().await?.call("select 1".to_owned()).await?, 8);
+    /// stack.circuit_breaker().force_open();
+    /// let error = database.ready().await?.call("select 1".to_owned()).await.unwrap_err();
+    /// assert!(Rejection::find(&*error).is_some());
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn plain(self) -> GateLayer<Client<CircuitBreaker, M>, Plain> {
+        self.layer.plain()
     }
 }

@@ -15,8 +15,8 @@
 //! [`server`] is for services, [`client`] for what calls one dependency. Both are one gate over a
 //! tuple of handles: one future, one response body, and about half the instructions of the same
 //! layers nested. It works with `Router::layer`, in tonic's `Server::builder().layer`, and under
-//! hyper. Around a router under `axum::serve`, it needs
-//! [`response_body`](crate::GateLayer::response_body)`(Body::new)`, since axum wants its own body.
+//! hyper. In front of a router under `axum::serve`, it needs `request_body(Body::new)` and
+//! `response_body(Body::new)`; see [placement](crate::docs::placement#in-front-of-a-router).
 //!
 //! # The parts of a server
 //!
@@ -86,10 +86,10 @@
 //! raise it for itself:
 //!
 //! ```
-//! use seawall::{RequestLimit, RequestLimitLayer, RequestLimitSettings};
+//! use seawall::{RequestLimitLayer, RequestLimitSettings};
 //!
-//! let settings = RequestLimitSettings::new(2 << 20).raisable_to(u64::MAX);
-//! let stack = seawall::server().request_limit(RequestLimit::new(settings)?).build()?;
+//! let limit = RequestLimitSettings::new(2 << 20).raisable_to(u64::MAX);
+//! let stack = seawall::server().request_limit(limit).build()?;
 //! // Around the service with the streams; the stack is around all services.
 //! let streams = RequestLimitLayer::new(u64::MAX);
 //! # let _ = (stack, streams);
@@ -199,9 +199,10 @@
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
 
-mod apply;
 mod changes;
 mod client;
+mod handle;
+mod part;
 mod server;
 mod settings;
 mod steps;
@@ -214,6 +215,8 @@ pub use self::changes::{Change, Changes};
 pub use self::client::{Client, ClientBuilder, ClientSnapshot, ClientSwitches, client};
 #[cfg(feature = "keyed")]
 pub use self::client::{HostBreakers, PerHost};
+pub use self::handle::{ClientBreaker, ClientHandle, ServerHandle};
+pub use self::part::Part;
 pub use self::server::{Server, ServerBuilder, ServerSnapshot, ServerSwitches, server};
 pub use self::settings::{PartSettings, Settings, SwitchSettings};
 #[cfg(doc)]
@@ -234,9 +237,9 @@ use crate::rejection::Rejection;
 /// The recommended stack: a handle onto its parts, and the layer that puts them in front of a
 /// service. A cheap `Clone`: every clone has the same parts.
 ///
-/// Made by [`server`] and [`client`]; `P` is the tuple of its parts. For a struct that keeps the
-/// stack, for example the state of a router, make it generic over `P`, or keep the parts that you
-/// need: each accessor returns a handle that you can clone.
+/// Made by [`server`] and [`client`]; `P` is the tuple of its parts. A struct that reads or changes
+/// the parts, for example the state of a router, keeps a [`ServerHandle`] or a [`ClientHandle`],
+/// which have no type parameters.
 pub struct Stack<P, X = Http> {
     layer: GateLayer<P, X>,
 }

@@ -4,32 +4,35 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use super::{PartSnapshot, Stack, on, part};
+use super::{Changes, Part, PartSnapshot, ServerHandle, Settings, Stack, on};
 use crate::catch_panic::{CatchPanic, CatchPanicSnapshot, OnPanic};
-use crate::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitSnapshot};
+use crate::concurrency_limit::{
+    ConcurrencyLimit, ConcurrencyLimitSettings, ConcurrencyLimitSnapshot,
+};
 use crate::config::ConfigError;
-use crate::drain::{Drain, DrainSnapshot};
+use crate::control::lag::thresholds::LagThresholds;
+use crate::drain::{Drain, DrainSettings, DrainSnapshot};
 use crate::gate::GateLayer;
 use crate::http::{HttpRequest, RequestHead};
 use crate::lag_shed::{LagShed, LagShedSnapshot};
 use crate::observe::Reporter;
 use crate::panic_report::PanicReport;
 use crate::policy::{BodyBounds, Either, Exempt, Never, NeverWaits, Policy, Switch, Switched};
-use crate::request_limit::{RequestLimit, RequestLimitSnapshot};
-use crate::timeout::{BodyTimeout, Timeout, TimeoutSnapshot};
+use crate::request_limit::{RequestLimit, RequestLimitSettings, RequestLimitSnapshot};
+use crate::timeout::{BodyTimeout, Timeout, TimeoutSettings, TimeoutSnapshot};
 
 /// The recommended stack for a service; see the [module docs](super).
 ///
 /// ```
 /// use std::time::Duration;
-/// use seawall::{ConcurrencyLimit, ConcurrencyLimitSettings};
+/// use seawall::ConcurrencyLimitSettings;
 ///
 /// let limit = ConcurrencyLimitSettings::fixed(512).queue(128, Duration::from_millis(100));
 /// let stack = seawall::server()
 ///     .timeout(Duration::from_secs(5))
-///     .concurrency_limit(ConcurrencyLimit::new(limit)?)
+///     .concurrency_limit(limit)
 ///     .request_body_limit(8 << 20)
-///     .exempt(|head| head.path() == "/health")
+///     .exempt(|head| seawall::Health::has_path(head.path()))
 ///     .build()?;
 /// # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
 /// # fits_a_router(stack);
@@ -73,13 +76,13 @@ pub struct ServerBuilder<M = (), F = Never, C = CatchPanic> {
 #[derive(Default)]
 struct Given {
     name: Cow<'static, str>,
-    lag_shed: Option<LagShed>,
-    drain: Option<Drain>,
-    timeout: Option<Timeout>,
+    lag_shed: Option<Part<LagShed, LagThresholds>>,
+    drain: Option<Part<Drain, DrainSettings>>,
+    timeout: Option<Part<Timeout, TimeoutSettings>>,
     exposes_deadline: bool,
     body: BodyBounds,
-    concurrency_limit: Option<ConcurrencyLimit>,
-    request_limit: Option<RequestLimit>,
+    concurrency_limit: Option<Part<ConcurrencyLimit, ConcurrencyLimitSettings>>,
+    request_limit: Option<Part<RequestLimit, RequestLimitSettings>>,
 }
 
 /// The switches of a [`server`] stack.
@@ -170,23 +173,25 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         }
     }
 
-    /// Sheds load with a [`LagShed`]. Default: [`LagShed::default`].
-    pub fn lag_shed(mut self, lag_shed: impl Into<LagShed>) -> Self {
+    /// Sheds load with a [`LagShed`], or with one that has these [`LagThresholds`]. Default:
+    /// [`LagShed::default`].
+    pub fn lag_shed(mut self, lag_shed: impl Into<Part<LagShed, LagThresholds>>) -> Self {
         self.given.lag_shed = Some(lag_shed.into());
         self
     }
 
-    /// Drains with this handle, for example one that several stacks of the process share. Default:
-    /// [`Drain::default`].
-    pub fn drain(mut self, drain: impl Into<Drain>) -> Self {
+    /// The drain: a [`Drain`], for example one that several stacks of the process share, its
+    /// settings, or its lame-duck time. Default: [`Drain::default`].
+    pub fn drain(mut self, drain: impl Into<Part<Drain, DrainSettings>>) -> Self {
         self.given.drain = Some(drain.into());
         self
     }
 
-    /// The time to the response head: a `Duration`, or a [`Timeout`]. Default: 30 s. A route may
-    /// have less time with a [`TimeoutLayer`](crate::TimeoutLayer) of its own, and more with
-    /// [`raisable_to`](crate::TimeoutSettings::raisable_to()) here.
-    pub fn timeout(mut self, timeout: impl Into<Timeout>) -> Self {
+    /// The time to the response head: a `Duration`, [`TimeoutSettings`] or a [`Timeout`]. Default:
+    /// 30 s. A route may have less time with a [`TimeoutLayer`](crate::TimeoutLayer) of its own, or
+    /// more with [`raisable_to`](TimeoutSettings::raisable_to()) here. See also [a timeout for each
+    /// gRPC method](crate::docs::placement#a-timeout-for-each-grpc-method).
+    pub fn timeout(mut self, timeout: impl Into<Part<Timeout, TimeoutSettings>>) -> Self {
         self.given.timeout = Some(timeout.into());
         self
     }
@@ -219,27 +224,29 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         self
     }
 
-    /// The upper bound for the requests in flight: a number, or a [`ConcurrencyLimit`]. Default:
-    /// 1024, without a queue.
-    ///
-    /// # Panics
-    ///
-    /// If the number is 0 or above 2³¹ − 1; [`ConcurrencyLimit::new`] returns the error
-    /// instead.
-    pub fn concurrency_limit(mut self, limit: impl Into<ConcurrencyLimit>) -> Self {
+    /// The upper bound for the requests in flight: a number, [`ConcurrencyLimitSettings`] or a
+    /// [`ConcurrencyLimit`]. Default: 1024, without a queue.
+    pub fn concurrency_limit(
+        mut self,
+        limit: impl Into<Part<ConcurrencyLimit, ConcurrencyLimitSettings>>,
+    ) -> Self {
         self.given.concurrency_limit = Some(limit.into());
         self
     }
 
-    /// The largest request body, in bytes. Default: 2 MiB. It replaces a
+    /// The largest request body, in bytes. Default: 2 MiB. It replaces all bounds of an earlier
     /// [`request_limit`](Self::request_limit). Axum's extractors have a limit of their own, 2 MiB:
     /// for more, also raise or disable axum's `DefaultBodyLimit`.
     pub fn request_body_limit(self, max_bytes: u64) -> Self {
         self.request_limit(max_bytes)
     }
 
-    /// Bounds for requests: the largest body in bytes, or a [`RequestLimit`]. Default: 2 MiB.
-    pub fn request_limit(mut self, limit: impl Into<RequestLimit>) -> Self {
+    /// Bounds for requests: the largest body in bytes, [`RequestLimitSettings`] or a
+    /// [`RequestLimit`]. Default: 2 MiB.
+    pub fn request_limit(
+        mut self,
+        limit: impl Into<Part<RequestLimit, RequestLimitSettings>>,
+    ) -> Self {
         self.given.request_limit = Some(limit.into());
         self
     }
@@ -265,7 +272,7 @@ impl<M, F, C> ServerBuilder<M, F, C> {
     /// requests.
     ///
     /// The stack calls the closure twice for a request: before the lag shedder, and before the
-    /// concurrency limit. Let it read nothing but the head, so that both answers are the same.
+    /// concurrency limit. Its result must depend on the head alone.
     pub fn exempt<G>(self, exempt: G) -> ServerBuilder<M, Either<F, G>, C>
     where
         G: Fn(&RequestHead<'_>) -> bool + Clone,
@@ -282,7 +289,8 @@ impl<M, F, C> ServerBuilder<M, F, C> {
     ///
     /// # Errors
     ///
-    /// None today: a part that you pass is checked already.
+    /// Returns an error if a number or a field of settings is outside its range. It has the name of
+    /// the part and of the field.
     pub fn build(self) -> Result<Stack<Server<M, F, C>>, ConfigError>
     where
         M: Policy<HttpRequest>,
@@ -290,18 +298,23 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         C: AsRef<CatchPanic> + Policy<HttpRequest>,
     {
         let given = self.given;
-        let mut timeout = given.timeout.unwrap_or_else(|| Self::TIMEOUT.into());
+        let timeout = given.timeout.unwrap_or_else(|| Self::TIMEOUT.into());
+        let mut timeout = timeout.into_handle("timeout", Timeout::new)?;
         if given.exposes_deadline {
             timeout = timeout.exposed();
         }
         let body = BodyTimeout::with_bounds(&timeout, given.body);
         let limit = given.concurrency_limit;
         let limit = limit.unwrap_or_else(|| Self::CONCURRENCY.into());
+        let limit = limit.into_handle("concurrency_limit", ConcurrencyLimit::new)?;
         let requests = given.request_limit;
         let requests = requests.unwrap_or_else(|| Self::REQUEST_BODY.into());
+        let requests = requests.into_handle("request_limit", RequestLimit::new)?;
         let catch_panic = self.catch_panic;
-        let lag_shed = given.lag_shed.unwrap_or_default();
-        let drain = given.drain.unwrap_or_default();
+        let lag_shed = given.lag_shed.unwrap_or_else(|| LagShed::default().into());
+        let lag_shed = lag_shed.into_handle("lag_shed", LagShed::new)?;
+        let drain = given.drain.unwrap_or_else(|| Drain::default().into());
+        let drain = drain.into_handle("drain", Drain::new)?;
         let mut reporter = Reporter::new("stack");
         if !given.name.is_empty() {
             reporter = reporter.named(given.name.clone());
@@ -382,20 +395,38 @@ impl<M, F, C: AsRef<CatchPanic>, X> Stack<Server<M, F, C>, X> {
         }
     }
 
-    /// What all parts are doing now.
-    pub fn snapshot(&self) -> ServerSnapshot {
-        let switches = self.switches();
-        ServerSnapshot {
-            catch_panic: part(&switches.catch_panic, self.catch_panic().snapshot()),
-            lag_shed: part(&switches.lag_shed, self.lag_shed().snapshot()),
-            drain: part(&switches.drain, self.drain().snapshot()),
-            timeout: part(&switches.timeout, self.timeout().snapshot()),
-            concurrency_limit: part(
-                &switches.concurrency_limit,
-                self.concurrency_limit().snapshot(),
-            ),
-            request_limit: part(&switches.request_limit, self.request_limit().snapshot()),
-            exempt: self.layer.reporter().exempt(),
+    /// The parts of this stack, as a value whose type does not depend on your policies and
+    /// closures.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle {
+            catch_panic: self.catch_panic().clone(),
+            lag_shed: self.lag_shed().clone(),
+            drain: self.drain().clone(),
+            timeout: self.timeout().clone(),
+            concurrency_limit: self.concurrency_limit().clone(),
+            request_limit: self.request_limit().clone(),
+            switches: self.switches(),
+            reporter: self.layer.reporter().clone(),
         }
+    }
+
+    /// The state of all parts now.
+    pub fn snapshot(&self) -> ServerSnapshot {
+        self.handle().snapshot()
+    }
+
+    /// The settings of all parts; see [`ServerHandle::settings`].
+    pub fn settings(&self) -> Settings {
+        self.handle().settings()
+    }
+
+    /// Replaces the settings of the parts that `settings` names, while requests run: of all of
+    /// them, or, if one is not valid, of none. See [`ServerHandle::apply`].
+    ///
+    /// # Errors
+    ///
+    /// The first field that is outside its range, or a part that the stack does not have.
+    pub fn apply(&self, settings: &Settings) -> Result<Changes, ConfigError> {
+        self.handle().apply(settings)
     }
 }

@@ -260,6 +260,8 @@ mod read {
     struct Rest<A> {
         map: A,
         mode: Option<Mode>,
+        /// The map has a mode, which may be null.
+        has_mode: bool,
     }
 
     impl<'de, S: Deserialize<'de>> Deserialize<'de> for PartSettings<S> {
@@ -276,7 +278,11 @@ mod read {
         }
 
         fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PartSettings<S>, A::Error> {
-            let mut rest = Rest { map, mode: None };
+            let mut rest = Rest {
+                map,
+                mode: None,
+                has_mode: false,
+            };
             let settings = S::deserialize(MapAccessDeserializer::new(&mut rest))?;
             Ok(PartSettings {
                 mode: rest.mode,
@@ -296,9 +302,10 @@ mod read {
                 if key != "mode" {
                     return seed.deserialize(key.into_deserializer()).map(Some);
                 }
-                if self.mode.replace(self.map.next_value()?).is_some() {
+                if std::mem::replace(&mut self.has_mode, true) {
                     return Err(Error::duplicate_field("mode"));
                 }
+                self.mode = self.map.next_value()?;
             }
             Ok(None)
         }

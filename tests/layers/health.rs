@@ -63,6 +63,14 @@ async fn paths_and_methods() {
         assert!(!Health::has_path(path));
         assert_eq!(get(&health, path).await.0, 404, "{path}");
     }
+    assert!(Health::has_path("/grpc.health.v1.Health/Check"));
+    for path in [
+        "/grpc.health.v1.Healthy/Check",
+        "/grpc.health.v1.Health/Other",
+    ] {
+        assert!(!Health::has_path(path));
+    }
+    assert_eq!(get(&health, "/grpc.health.v1.Health/Check").await.0, 404);
     assert_eq!(get(&health, "/livez?verbose").await.0, 200);
     assert_eq!(get(&health, "http://admin/livez").await.0, 200);
     for path in ["/livez", "/readyz", "/statusz"] {

@@ -38,6 +38,8 @@ fn every_kind_is_shown_as_it_is_now() {
     let client = seawall::client().policy(()).build().unwrap();
     registry.add("server", &server).unwrap();
     registry.add("client", &client).unwrap();
+    registry.add("server handle", &server.handle()).unwrap();
+    registry.add("client handle", &client.handle()).unwrap();
     #[cfg(feature = "keyed")]
     registry
         .add("hosts", &seawall::client().per_host().build().unwrap())
@@ -57,6 +59,8 @@ fn every_kind_is_shown_as_it_is_now() {
     for (name, kind) in [
         ("server", "server"),
         ("client", "client"),
+        ("server handle", "server"),
+        ("client handle", "client"),
         ("drain", "drain"),
         ("lag", "lag_shed"),
         ("breaker", "circuit_breaker"),
@@ -73,7 +77,14 @@ fn every_kind_is_shown_as_it_is_now() {
     server.concurrency_limit().set_limit(7).unwrap();
     let after = shown();
     assert_eq!(after["drain"]["state"], "lame_duck");
-    assert_eq!(after["server"]["concurrency_limit"]["limit"], 7);
+    for server in ["server", "server handle"] {
+        assert_eq!(after[server]["concurrency_limit"]["limit"], 7);
+    }
+    client.concurrency_limit().set_limit(7).unwrap();
+    let after = shown();
+    for client in ["client", "client handle"] {
+        assert_eq!(after[client]["concurrency_limit"]["limit"], 7);
+    }
 }
 
 /// The breakers of a family are under their keys.

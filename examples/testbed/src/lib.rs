@@ -17,10 +17,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use seawall::drain::DrainSignal;
 use seawall::stack::ServerBuilder;
-use seawall::{
-    ConcurrencyLimit, ConcurrencyLimitSettings, ConfigError, Drain, RequestLimit,
-    RequestLimitSettings,
-};
+use seawall::{ConcurrencyLimitSettings, ConfigError, Drain, RequestLimitSettings};
 use tokio::net::TcpListener;
 use tower::{BoxError, Service, ServiceExt};
 use tracing_subscriber::EnvFilter;
@@ -92,10 +89,9 @@ impl Common {
     }
 
     /// The concurrency limit of the flags.
-    pub fn concurrency_limit(&self) -> Result<ConcurrencyLimit, ConfigError> {
+    pub fn concurrency_limit(&self) -> ConcurrencyLimitSettings {
         let queue_timeout = Duration::from_millis(self.queue_timeout_ms);
-        let settings = ConcurrencyLimitSettings::fixed(self.concurrency);
-        ConcurrencyLimit::new(settings.queue(self.queue, queue_timeout))
+        ConcurrencyLimitSettings::fixed(self.concurrency).queue(self.queue, queue_timeout)
     }
 
     /// The limits of the flags for requests.
@@ -107,17 +103,13 @@ impl Common {
     }
 
     /// The stack of the flags. A server adds what it needs besides.
-    pub fn server(
-        &self,
-        drain: &Drain,
-        requests: RequestLimitSettings,
-    ) -> Result<ServerBuilder, ConfigError> {
-        Ok(seawall::server()
+    pub fn server(&self, drain: &Drain, requests: RequestLimitSettings) -> ServerBuilder {
+        seawall::server()
             .timeout(self.timeout())
             .progress_timeout(self.progress())
             .drain(drain.clone())
-            .concurrency_limit(self.concurrency_limit()?)
-            .request_limit(RequestLimit::new(requests)?))
+            .concurrency_limit(self.concurrency_limit())
+            .request_limit(requests)
     }
 
     /// Starts logging to the standard output, and prints the address it listens on.

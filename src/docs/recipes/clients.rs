@@ -12,7 +12,11 @@
 //! use http::{Request, Response};
 //! use reqwest::Body;
 //! use seawall::Rejection;
+//! use tower::util::BoxCloneSyncService;
 //! use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
+//!
+//! /// A type with a name, for a field of a struct such as the state of a router.
+//! type Client = BoxCloneSyncService<Request<Body>, Response<Body>, reqwest::Error>;
 //!
 //! /// The client as a service over `http::Request` and `http::Response`.
 //! fn over_http<B: Into<Body>>(
@@ -22,7 +26,7 @@
 //!     Response = Response<Body>,
 //!     Error = reqwest::Error,
 //!     Future: Send,
-//! > + Clone {
+//! > + Clone + Send + Sync {
 //!     service_fn(move |request: Request<B>| {
 //!         let call = request.try_into().map(|request| client.execute(request));
 //!         async move { Ok(Response::from(call?.await?)) }
@@ -40,6 +44,7 @@
 //! let client = ServiceBuilder::new()
 //!     .layer(stack.clone())
 //!     .service(over_http(reqwest::Client::new()));
+//! let client = Client::new(client);
 //!
 //! let request = Request::get("http://localhost:3000/").body(Body::default())?;
 //! let response = client.clone().oneshot(request).await?;

@@ -13,8 +13,10 @@
 //! | know the address of the client in a layer | [`axum`](axum#the-address-of-the-client) |
 //! | read the body in a middleware function | [`axum`](axum#from_fn-inside-the-request-limit) |
 //! | add CORS and authentication | [`axum`](axum#cors-and-authentication) |
+//! | give each gRPC method its own timeout | [`placement`](crate::docs::placement#a-timeout-for-each-grpc-method) |
 //! | call services with reqwest | [`clients`](clients#a-reqwest-client) |
 //! | call many hosts with hyper | [`clients`](clients#a-hyper-client-with-a-breaker-for-each-host) |
+//! | call a database, or another client that is not HTTP | [`database`] |
 //! | retry calls | [`retry`](retry#retry-within-a-budget) |
 //! | pass a deadline on to calls | [`retry`](retry#pass-a-deadline-on) |
 //! | write a policy of your own | [`policies`] |
@@ -25,6 +27,7 @@
 
 pub mod axum;
 pub mod clients;
+pub mod database;
 pub mod lambda;
 pub mod operation;
 pub mod policies;

@@ -27,8 +27,9 @@
 //! ```
 //!
 //! - **What a change affects**: requests that arrive later. Requests that hold a permit keep it.
-//! - **A drain, a timeout, a request limit and panic isolation** have no dry run: in that mode a
-//!   layer is off, and [`Stack::apply`](crate::stack::Stack::apply) returns an error.
+//! - **A drain, a timeout, a request limit and panic isolation** have no dry run. `Mode::DryRun` in
+//!   a [`Switch`](crate::policy::Switch) turns them off;
+//!   [`Stack::apply`](crate::stack::Stack::apply) returns an error for it.
 //! - **To decide at start**, use an `Option`: `GateLayer::from_policy(None::<MyPolicy>)` has no
 //!   policy.
 //! - **A snapshot shows the decisions of a handle**, in a dry run too: a breaker may be open, and a
@@ -45,13 +46,13 @@
 //! ```no_run
 //! use std::time::Duration;
 //! use axum::{Router, routing::get};
-//! use seawall::{Drain, Health};
+//! use seawall::Health;
 //! use tokio::net::TcpListener;
 //! use tokio::signal::unix::{SignalKind, signal};
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let stack = seawall::server().drain(Drain::new(Duration::from_secs(10))?).build()?;
+//!     let stack = seawall::server().drain(Duration::from_secs(10)).build()?;
 //!     let app: Router = Router::new().route("/", get(async || "hello")).layer(stack.clone());
 //!
 //!     let health: Router = Router::new().fallback_service(Health::new(stack.drain().clone()));

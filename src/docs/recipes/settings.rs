@@ -17,42 +17,57 @@
 //! mode = "dry_run" # counts what it would reject
 //! ```
 //!
-//! Apply the file after you have built the stack, and again when the file has changed:
+//! Apply the file after you have built the stack, and again when the file has changed. This
+//! function replaces the fields that the file names:
 //!
 //! ```
-//! use seawall::stack::{Changes, Server, Settings, Stack};
+//! use seawall::Health;
+//! use seawall::stack::{Changes, ServerHandle, Settings};
+//! use toml::{Table, Value};
 //!
 //! /// `code` is what the stack was built with.
 //! fn load(
-//!     stack: &Stack<Server>,
+//!     stack: &ServerHandle,
 //!     code: &Settings,
 //!     file: &str,
 //! ) -> Result<Changes, Box<dyn std::error::Error>> {
-//!     let settings: Settings = toml::from_str(file)?;
-//!     Ok(stack.apply(&settings.or(code))?)
+//!     let mut all = Table::try_from(code)?;
+//!     for (part, fields) in file.parse::<Table>()? {
+//!         match (all.get_mut(&part), fields) {
+//!             (Some(Value::Table(all)), Value::Table(fields)) => all.extend(fields),
+//!             (_, fields) => drop(all.insert(part, fields)),
+//!         }
+//!     }
+//!     Ok(stack.apply(&all.try_into()?)?)
 //! }
 //!
-//! let stack = seawall::server().build()?;
-//! let code = stack.settings();
-//! let changes = load(&stack, &code, "[timeout]\nduration = '5s'")?;
+//! let stack = seawall::server().exempt(|head| Health::has_path(head.path())).build()?;
+//! let (handle, code) = (stack.handle(), stack.settings());
+//! let changes = load(&handle, &code, "[timeout]\nduration = '5s'")?;
 //! assert_eq!(changes.to_string(), "timeout.duration: 30s -> 5s");
+//! let changes = load(&handle, &code, "[timeout]\nmode = 'off'")?;
+//! assert_eq!(changes.to_string(), "timeout.mode: enforce -> off, timeout.duration: 5s -> 30s");
 //!
 //! for (file, mistake) in [
 //!     ("[timeout]\nduraton = '1s'", "unknown field `duraton`"),
 //!     ("[concurrency_limit]\nlimit = 0", "`concurrency_limit.limit` must be within 1..="),
 //! ] {
-//!     let error = load(&stack, &code, file).unwrap_err().to_string();
+//!     let error = load(&handle, &code, file).unwrap_err().to_string();
 //!     assert!(error.contains(mistake), "{error}");
 //! }
-//! assert_eq!(stack.timeout().duration().as_secs(), 5); // nothing is changed
+//! assert_eq!(stack.timeout().duration().as_secs(), 30); // nothing is changed
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - **A part that the file does not name** has the settings of the code, because of
-//!   [`or`](crate::stack::Settings::or). Without it, the part keeps what it has: if you remove a
-//!   part from the file, its last settings apply until the process starts again.
-//! - **A field that the file does not name** has its default, as in the docs of its type, and not
-//!   the value of the code. `limit`, `max_body` and `duration` of the timeout have no default.
+//! - **A part or field that the file does not name** has the value of the code. If you remove it
+//!   from the file, it is again what the code says.
+//! - **What a table of TOML cannot have**: no value, and a number above 2⁶³ − 1. The file cannot
+//!   remove a bound that the code sets, and a `max_body` of `u64::MAX` is an error.
+//! - **`toml::from_str::<Settings>`** reads the file alone, and its errors have a line number. A
+//!   field that the file leaves out has its default. `limit`, `max_body` and the timeout's
+//!   `duration` have none, so that a table with only `mode` is an error. With
+//!   [`Settings::or`](crate::stack::Settings::or), a part that the file leaves out is that of the
+//!   code.
 //! - **At the start**, end the process if the file is wrong. Later, report the error and keep the
 //!   previous settings.
 //! - **Read the file again** at SIGHUP, or when it changes. `examples/reload.rs` does both. Replace

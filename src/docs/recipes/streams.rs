@@ -96,10 +96,10 @@
 //!   ```
 //!   # use std::time::Duration;
 //!   # use axum::{Router, routing::get};
-//!   # use seawall::{Timeout, TimeoutSettings, TimeoutLayer};
+//!   # use seawall::{TimeoutSettings, TimeoutLayer};
 //!   # async fn next() {}
 //!   let timeout = TimeoutSettings::new(Duration::from_secs(30));
-//!   let timeout = Timeout::new(timeout.raisable_to(Duration::from_secs(180)))?;
+//!   let timeout = timeout.raisable_to(Duration::from_secs(180));
 //!   let stack = seawall::server().timeout(timeout).build()?;
 //!   let app: Router = Router::new()
 //!       .route("/live/next", get(next).layer(TimeoutLayer::new(Duration::from_secs(120))))

@@ -29,6 +29,69 @@ fn setters_have_any_order() {
     }
 }
 
+/// The name is that of the parts that have none, also of a breaker that is passed.
+#[test]
+fn parts_without_a_name_have_that_of_the_stack() {
+    for (own, name) in [("", "backend"), ("database", "database")] {
+        let mut breaker = breaker();
+        if !own.is_empty() {
+            breaker = breaker.named(own);
+        }
+        let stack = seawall::client().circuit_breaker(breaker.clone());
+        let _stack = stack.named("backend").build().unwrap();
+        assert_eq!(breaker.name(), name);
+    }
+}
+
+/// The handle has the parts of the stack, and no type of the user.
+#[test]
+fn a_handle_has_all_parts() {
+    struct Kept(seawall::stack::ClientHandle);
+
+    let stack = seawall::client().policy(()).build().unwrap();
+    let kept = Kept(stack.handle());
+    kept.0.concurrency_limit().set_limit(7).unwrap();
+    kept.0.switches().timeout.set(seawall::policy::Mode::Off);
+    let now = [stack.snapshot(), kept.0.snapshot()];
+    assert_eq!(now[0].timeout, now[1].timeout);
+    assert_eq!(now[0].concurrency_limit, now[1].concurrency_limit);
+    assert_eq!(stack.settings(), kept.0.settings());
+    assert_eq!(stack.concurrency_limit().snapshot().limit, 7);
+    let changes = kept.0.apply(&seawall::client().build().unwrap().settings());
+    assert_eq!(changes.unwrap().len(), 2);
+    assert_eq!(stack.concurrency_limit().snapshot().limit, 128);
+
+    struct Both(seawall::stack::ServerHandle);
+
+    let stack = seawall::server().exempt(|_| false).on_panic(|_| {}).build();
+    let stack = stack.unwrap();
+    let kept = Both(stack.handle());
+    kept.0.lag_shed().force_shedding(true);
+    kept.0.drain().begin();
+    kept.0
+        .timeout()
+        .set_duration(std::time::Duration::MAX)
+        .unwrap();
+    kept.0.request_limit().set_max_body(7).unwrap();
+    assert_eq!(stack.settings(), kept.0.settings());
+    assert_eq!(stack.snapshot(), kept.0.snapshot());
+    assert!(stack.drain().is_draining());
+}
+
+/// A family of breakers has the name too, and the breakers that it makes later.
+#[cfg(feature = "keyed")]
+#[test]
+fn breakers_per_host_have_the_name_of_the_stack() {
+    let stack = seawall::client()
+        .per_host()
+        .named("backend")
+        .build()
+        .unwrap();
+    let breakers = stack.handle().circuit_breaker().breakers().clone();
+    let host = http::uri::Authority::from_static("localhost");
+    assert_eq!(breakers.get(&host).name(), "backend");
+}
+
 /// A rejection of an inner layer over `Plain` is an error. It says nothing about the dependency.
 #[tokio::test(start_paused = true)]
 async fn errors_can_be_classified() {

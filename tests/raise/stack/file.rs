@@ -119,6 +119,10 @@ fn a_file_with_a_mistake_is_an_error() {
         let error = toml::from_str::<Settings>(text).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}\n{error}");
     }
+    // A format may have a value for no mode.
+    let none = r#"{"timeout": {"mode": null, "duration": "1s"}, "catch_panic": {"mode": null}}"#;
+    let none: Settings = serde_json::from_str(none).unwrap();
+    assert_eq!(none.timeout.unwrap().mode, None);
     let twice = r#"{"timeout": {"mode": "off", "duration": "1s", "mode": "off"}}"#;
     let error = serde_json::from_str::<Settings>(twice).unwrap_err();
     assert!(

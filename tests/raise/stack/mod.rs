@@ -2,6 +2,7 @@
 
 mod any;
 mod apply;
+mod build;
 mod client;
 #[cfg(feature = "serde")]
 mod file;

@@ -95,7 +95,7 @@ async fn main() -> Result<(), BoxError> {
         .min_body_rate(args.min_body_rate, Duration::from_secs(5));
     let drain = common.drain()?;
     let mut stack = common
-        .server(&drain, requests)?
+        .server(&drain, requests)
         .body_idle_timeout(body_idle)
         .expose_deadline()
         .exempt(|head| head.path() == "/health")

@@ -39,7 +39,7 @@ async fn main() -> Result<(), BoxError> {
     let Args { common } = Args::parse();
     let drain = common.drain()?;
     let stack = common
-        .server(&drain, common.request_limit())?
+        .server(&drain, common.request_limit())
         .exempt(|head| head.path() == "/health")
         .keep_requests()
         .build()?;

@@ -45,7 +45,7 @@ async fn main() -> Result<(), BoxError> {
     let Args { common } = Args::parse();
     let drain = common.drain()?;
     let stack = common
-        .server(&drain, common.request_limit())?
+        .server(&drain, common.request_limit())
         .including_body()
         .expose_deadline()
         .exempt(|head| head.path() == "/health")

@@ -65,7 +65,7 @@ async fn main() -> Result<(), BoxError> {
     }
     let drain = common.drain()?;
     let stack = common
-        .server(&drain, requests)?
+        .server(&drain, requests)
         .including_body()
         .expose_deadline()
         .keep_requests()

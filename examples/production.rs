@@ -41,7 +41,7 @@ struct Args {
 async fn main() -> Result<(), BoxError> {
     let args = Args::parse();
     tracing_subscriber::fmt().init();
-    let prometheus = PrometheusBuilder::new().set_buckets(&BUCKETS)?;
+    let prometheus = PrometheusBuilder::new().set_buckets(BUCKETS)?;
     let metrics = prometheus.install_recorder()?;
     let database = CircuitBreaker::default().named("database");
     let stack = seawall::server().named("orders");

@@ -67,6 +67,8 @@
 //! tokio::spawn(async move {
 //!     drain.started().await;
 //!     reporter.set_service_status("", ServingStatus::NotServing).await;
+//!     tokio::time::sleep(drain.settings().lame_duck).await;
+//!     reporter.clear_service_status("").await; // ends the calls of `Watch`
 //! });
 //! let server = Server::builder().layer(stack).add_service(service); // and your services
 //! # let _ = server;
@@ -74,8 +76,8 @@
 //! ```
 //!
 //! A call of `Watch` ends when its client ends it. Without the exemption, it holds a permit until
-//! then. With the exemption, the drain does not count it, but tonic's shutdown waits for it: call
-//! `clear_service_status` at the end of the lame-duck time, which ends it.
+//! then. With the exemption, no layer limits the number of these calls: serve them to your own
+//! probes only. Tonic's shutdown waits for them, so end them as above.
 //!
 //! # When the service is not ready
 //!
@@ -324,11 +326,11 @@ impl Health {
     /// (`/grpc.health.v1.Health/Check`, `Watch` and `List`). Use it for the exemptions of a stack.
     pub fn has_path(path: &str) -> bool {
         let method = path.strip_prefix(GRPC);
-        matches!(path, LIVE | READY | STATUS) || matches!(method, Some("Check" | "Watch" | "List"))
+        is_own(path) || matches!(method, Some("Check" | "Watch" | "List"))
     }
 
     fn answer(&self, method: &Method, path: &str) -> Response<String> {
-        if !matches!(path, LIVE | READY | STATUS) {
+        if !is_own(path) {
             return text(HealthAnswer::NoSuchPath, "no such path\n");
         }
         if !matches!(*method, Method::GET | Method::HEAD) {
@@ -364,6 +366,10 @@ impl Health {
             Err(error) => text(HealthAnswer::Failed, format!("{error}\n")),
         }
     }
+}
+
+fn is_own(path: &str) -> bool {
+    matches!(path, LIVE | READY | STATUS)
 }
 
 fn text(answer: HealthAnswer, text: impl Into<String>) -> Response<String> {

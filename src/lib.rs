@@ -177,7 +177,7 @@
 //! - `keyed`: [`CircuitBreakers`](circuit_breaker), one breaker per host, route or tenant.
 //! - `serde`: [`serde::Serialize`](https://docs.rs/serde) for every snapshot, and also
 //!   `Deserialize` for settings.
-//! - `tower-http`, `tower-http-07`: `GateLayer::classify_with` takes the classifiers of tower-http
+//! - `tower-http-06`, `tower-http-07`: `GateLayer::classify_with` takes the classifiers of tower-http
 //!   0.6 or 0.7. You may enable both.
 //! - `metrics`: counters, gauges and histograms through the
 //!   [`metrics`](https://docs.rs/metrics) facade; see [`observe`].
@@ -239,6 +239,9 @@ pub use self::catch_panic::{CatchPanic, CatchPanicLayer, PanicReport};
 pub use self::circuit_breaker::{
     CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, CircuitState, Transition,
 };
+#[cfg(feature = "keyed")]
+#[doc(inline)]
+pub use self::circuit_breaker::{CircuitBreakers, CircuitBreakersLayer, CircuitBreakersSettings};
 #[doc(hidden)]
 pub use self::clock::pool_timers_when_paused;
 #[doc(inline)]
@@ -248,10 +251,6 @@ pub use self::concurrency_limit::{
 #[doc(inline)]
 pub use self::config::ConfigError;
 #[doc(inline)]
-pub use self::control::lag::law::LagState;
-#[doc(inline)]
-pub use self::control::lag::thresholds::LagThresholds;
-#[doc(inline)]
 pub use self::deadline::Deadline;
 #[doc(inline)]
 pub use self::drain::{Drain, DrainLayer, DrainReport, DrainSettings, DrainState};
@@ -260,7 +259,7 @@ pub use self::gate::{Gate, GateLayer};
 #[doc(inline)]
 pub use self::lag_monitor::{LagMonitor, LagReport};
 #[doc(inline)]
-pub use self::lag_shed::{LagShed, LagShedLayer, LoadSignal};
+pub use self::lag_shed::{LagShed, LagShedLayer, LagState, LagThresholds, LoadSignal};
 #[doc(inline)]
 pub use self::observe::{Reporter, Source};
 #[doc(inline)]
@@ -291,7 +290,7 @@ pub use self::{
     stack::{Stack, client, server},
 };
 
-#[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
+#[cfg(any(feature = "tower-http-06", feature = "tower-http-07"))]
 #[doc(inline)]
 pub use self::http::tower_http::{IgnoreRejections, ResponseClassifier};
 

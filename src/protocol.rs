@@ -76,7 +76,7 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
 
 /// The part of a request body that a future keeps, if a policy limits the body. By default, and for
 /// `()`, it keeps nothing.
-pub trait KeptBody<Req>: Default {
+pub trait KeptBody<Req>: Default + sealed::Sealed {
     /// The value that is lent while the inner service runs.
     type Scope;
 
@@ -237,6 +237,8 @@ pub struct ByResult<Res, Err>(
 );
 
 // === impl KeptBody ===
+
+impl sealed::Sealed for () {}
 
 impl<Req> KeptBody<Req> for () {
     type Scope = ();

@@ -34,6 +34,7 @@ use crate::circuit_breaker::{CircuitBreaker, CircuitBreakerSnapshot};
 use crate::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitSnapshot};
 use crate::config::ConfigError;
 use crate::drain::{Drain, DrainSnapshot};
+use crate::lag_monitor::{LagMonitor, LagMonitorSnapshot};
 use crate::lag_shed::{LagShed, LagShedSnapshot};
 use crate::request::sealed;
 use crate::request_limit::{RequestLimit, RequestLimitSnapshot};
@@ -71,6 +72,7 @@ pub enum HandleSnapshot {
     CircuitBreaker(Box<CircuitBreakerSnapshot>),
     /// A family of `CircuitBreakers`.
     #[cfg(feature = "keyed")]
+    #[non_exhaustive]
     CircuitBreakers {
         /// The breakers by key. Of two keys with the same text, the map has one.
         keys: BTreeMap<String, CircuitBreakerSnapshot>,
@@ -79,6 +81,8 @@ pub enum HandleSnapshot {
     ConcurrencyLimit(ConcurrencyLimitSnapshot),
     /// A [`Drain`].
     Drain(DrainSnapshot),
+    /// A [`LagMonitor`].
+    LagMonitor(LagMonitorSnapshot),
     /// A [`LagShed`].
     LagShed(LagShedSnapshot),
     /// A [`RequestLimit`].
@@ -166,6 +170,7 @@ snapshot! {
     CircuitBreaker => CircuitBreaker,
     ConcurrencyLimit => ConcurrencyLimit,
     Drain => Drain,
+    LagMonitor => LagMonitor,
     LagShed => LagShed,
     RequestLimit => RequestLimit,
     ServerHandle => Server,

@@ -246,3 +246,47 @@ impl Reaper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Cell(Bounds);
+
+    impl Reap for Cell {
+        fn stamp(&self) -> u64 {
+            0
+        }
+
+        fn bounds(&self) -> &Bounds {
+            &self.0
+        }
+
+        fn end(&self, _: u64, _: bool) {}
+    }
+
+    /// A peak leaves no slots, and a key is used once at a time.
+    #[test]
+    fn slots_are_used_again_and_those_of_a_peak_are_freed() {
+        let cell: Arc<dyn Reap> = Arc::new(Cell(Bounds {
+            reporter: Reporter::new("timeout"),
+            deadline: None,
+            progress: None,
+            cutoff: None,
+            is_callers: false,
+            is_grpc: false,
+        }));
+        let reaper = Reaper::default();
+        for peak in [KEPT, KEPT + 1] {
+            let keys: Vec<_> = (0..peak).map(|_| reaper.watch(cell.clone())).collect();
+            assert!(keys.iter().copied().eq(0..peak));
+            reaper.forget(7);
+            assert_eq!(reaper.watch(cell.clone()), 7);
+            for key in keys.into_iter().rev() {
+                reaper.forget(key);
+            }
+            let slots = reaper.cells().slots.len();
+            assert_eq!(slots, if peak > KEPT { 0 } else { KEPT });
+        }
+    }
+}

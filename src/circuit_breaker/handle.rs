@@ -43,7 +43,8 @@ impl CircuitBreaker {
     ///
     /// Returns an error if a setting is outside its range, or if none of the three thresholds is
     /// set.
-    pub fn new(settings: CircuitBreakerSettings) -> Result<Self, ConfigError> {
+    pub fn new(settings: impl Into<CircuitBreakerSettings>) -> Result<Self, ConfigError> {
+        let settings = settings.into();
         settings.check()?;
         let reporter = Reporter::new("circuit_breaker");
         let shared = Arc::new(Shared::new(settings, reporter, Mode::Closed));

@@ -11,7 +11,9 @@ use crate::control::circuit_breaker::transition::CircuitState;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CircuitBreakerSnapshot {
-    /// The state that the next call finds, with the time until the next probe.
+    /// The state that the next call finds, with the time until the next probe. With `serde`, these
+    /// are the fields `state`, for example `"open"`, and `retry_in`.
+    #[cfg_attr(feature = "serde", serde(flatten))]
     pub state: CircuitState,
     /// The time since the breaker has been in that state.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]

@@ -205,14 +205,16 @@ impl ConcurrencyLimit {
     ///
     /// # Errors
     ///
-    /// Returns a [`Rejection`] if the limit is reached, or if requests are queued. It does not
-    /// count as a rejected request.
+    /// Returns a [`Rejection`] if the limit is reached, or if requests are queued. It counts as
+    /// rejected.
     pub fn try_acquire(&self) -> Result<Permit<Self>, Rejection> {
         if self.shared.limiter.try_enter() {
             self.shared.entered();
             Ok(Permit::new(self.clone(), ()))
         } else {
-            Err(self.shared.rejection(Reason::ConcurrencyLimit))
+            let rejection = self.shared.rejection(Reason::ConcurrencyLimit);
+            rejection.count(None);
+            Err(rejection)
         }
     }
 

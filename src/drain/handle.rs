@@ -124,8 +124,7 @@ impl Drain {
     /// # Errors
     ///
     /// Returns the errors of [`new`](Self::new), and then changes nothing.
-    pub fn set(&self, settings: impl Into<DrainSettings>) -> Result<(), ConfigError> {
-        let settings = settings.into();
+    pub fn set(&self, settings: DrainSettings) -> Result<(), ConfigError> {
         self.change(|_| settings)
     }
 
@@ -181,13 +180,14 @@ impl Drain {
     ///
     /// # Errors
     ///
-    /// Returns a [`Rejection`] when the drain rejects requests. It does not count as a rejected
-    /// request.
+    /// Returns a [`Rejection`] when the drain rejects requests. It counts as rejected.
     pub fn try_acquire(&self) -> Result<Permit<Self>, Rejection> {
         if self.shared.enters() {
             Ok(Permit::new(self.clone(), ()))
         } else {
-            Err(self.rejection())
+            let rejection = self.rejection();
+            rejection.count(None);
+            Err(rejection)
         }
     }
 

@@ -25,8 +25,7 @@ pub struct DrainReport {
 /// [`Drain::serve`] passes one to the server.
 #[must_use = "futures do nothing unless polled"]
 pub struct DrainSignal(
-    /// `None` after it was ready: it is then ready at each poll, so that a loop with several
-    /// futures need not leave it out.
+    /// `None` after it was ready: each later poll returns ready too.
     Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 );
 
@@ -43,7 +42,7 @@ const TRANSIT: Duration = Duration::from_secs(1);
 impl Drain {
     /// A future that is ready when the drain has begun. Use it in WebSocket connections, streams
     /// and background tasks, and end them within the lame-duck time and the grace period. The
-    /// future is ready at once if the drain has already begun, and stays ready.
+    /// future is ready at once if the drain has already begun, and at each later poll.
     pub fn started(&self) -> DrainSignal {
         let shared = self.shared.clone();
         DrainSignal(Some(Box::pin(async move { shared.started().await })))
@@ -78,11 +77,11 @@ impl Drain {
     /// The closure `server` gets a future that signals the shutdown, and returns the server: that
     /// of axum, tonic, or your own; see the [module docs](super). The signal is ready when the
     /// lame-duck time is over. For one more second, the drain admits the requests that clients
-    /// sent before they read it. A drain that rejects requests already goes on rejecting them. The
-    /// server and the requests in flight have the time `grace` to
-    /// end. After that, the drain ends the remaining bodies, as [`wait_idle`](Self::wait_idle)
-    /// does, and drops the server. The call returns at most 0.75 s after the grace period, whatever
-    /// clients do.
+    /// sent before they read the end of the connection. If the drain already rejects requests when
+    /// you call `serve`, it continues to reject them. The server and the requests in flight have
+    /// the time `grace` to end. After that, the drain ends the remaining bodies, as
+    /// [`wait_idle`](Self::wait_idle) does, and drops the server. The call returns at most 0.75 s
+    /// after the grace period, whatever clients do.
     ///
     /// If the server ends before the drain begins, the call returns at once.
     ///

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::GateLayer;
-#[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
+#[cfg(any(feature = "tower-http-06", feature = "tower-http-07"))]
 use crate::http::tower_http::{self, ResponseClassifier};
 use crate::protocol::{ByResult, Opaque, Plain, Rejections};
 #[cfg(feature = "http")]
@@ -28,7 +28,7 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
     /// [`CircuitBreaker`](crate::CircuitBreaker) and your own policies need one, a
     /// [`ConcurrencyLimit`](crate::ConcurrencyLimit) or [`LagShed`](crate::LagShed) alone does not.
     /// The closure does not see the trailers, which contain the status of a gRPC response:
-    /// `classify_with` (feature `tower-http` or `tower-http-07`) does.
+    /// `classify_with` (feature `tower-http-06` or `tower-http-07`) does.
     #[must_use]
     pub fn classify<F, O>(self, classify: F) -> Self
     where
@@ -44,10 +44,10 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
     /// classify responses: at the head, or at the end of the body if the classifier needs that. The
     /// outcome of an inner rejection depends on its reason, and an error is a failure.
     ///
-    /// The feature `tower-http` is for tower-http 0.6, `tower-http-07` is for 0.7. Both may be on.
+    /// The feature `tower-http-06` is for tower-http 0.6, `tower-http-07` is for 0.7. Both may be on.
     ///
     /// ```
-    /// # #[cfg(feature = "tower-http")] {
+    /// # #[cfg(feature = "tower-http-06")] {
     /// use seawall::{CircuitBreaker, CircuitBreakerLayer};
     /// use tower_http::classify::StatusInRangeAsFailures;
     ///
@@ -57,7 +57,7 @@ impl<P, In, Out, E> GateLayer<P, Http<In, Out, E>> {
     /// # fits_a_router(layer);
     /// # }
     /// ```
-    #[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
+    #[cfg(any(feature = "tower-http-06", feature = "tower-http-07"))]
     #[must_use]
     pub fn classify_with<const MINOR: u8>(self, classifier: impl ResponseClassifier<MINOR>) -> Self
     where

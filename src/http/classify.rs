@@ -28,7 +28,7 @@ pub(crate) enum Verdict {
     Rejected(Outcome),
     Now(Outcome),
     #[cfg_attr(
-        not(any(feature = "tower-http", feature = "tower-http-07")),
+        not(any(feature = "tower-http-06", feature = "tower-http-07")),
         expect(dead_code, reason = "the feature is off")
     )]
     AtEnd(ByTrailers),
@@ -42,6 +42,7 @@ pub(crate) fn by_head<O: Into<Option<Outcome>>>(
     Arc::new(move |head| {
         let head = ResponseHead {
             status: head.status(),
+            version: head.version(),
             headers: head.headers(),
             extensions: head.extensions(),
         };

@@ -1,7 +1,7 @@
 //! Recognition and parsing of gRPC, according to the gRPC HTTP/2 protocol description.
 //!
-//! The content type of a POST decides, and not the HTTP version: a call behind `tonic-web` over
-//! HTTP/1.1 has the content type of gRPC.
+//! A POST with the content type of gRPC is a gRPC request, in any HTTP version: a call behind
+//! `tonic-web` over HTTP/1.1 is one.
 
 use std::time::Duration;
 

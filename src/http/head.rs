@@ -40,6 +40,9 @@ pub struct RequestHead<'a> {
 pub struct ResponseHead<'a> {
     /// The response's status.
     pub status: StatusCode,
+    /// The HTTP version of the response: on a client, that of the connection. A proxy may return
+    /// that of its upstream.
+    pub version: Version,
     /// The response's headers.
     pub headers: &'a HeaderMap,
     /// The response's extensions.
@@ -134,6 +137,7 @@ impl<'a, B> From<&'a Response<B>> for ResponseHead<'a> {
     fn from(response: &'a Response<B>) -> Self {
         Self {
             status: response.status(),
+            version: response.version(),
             headers: response.headers(),
             extensions: response.extensions(),
         }
@@ -149,7 +153,7 @@ impl<'a> ResponseHeadMut<'a> {
     }
 
     /// Lends the head as a response without a body.
-    #[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
+    #[cfg(any(feature = "tower-http-06", feature = "tower-http-07"))]
     pub(crate) fn with_response<T>(&mut self, look: impl FnOnce(&Response<()>) -> T) -> T {
         let mut response = Response::new(());
         *response.status_mut() = self.status();
@@ -162,7 +166,7 @@ impl<'a> ResponseHeadMut<'a> {
         looked
     }
 
-    /// The HTTP version of the response.
+    /// The response's HTTP version.
     pub fn version(&self) -> Version {
         self.response.version()
     }

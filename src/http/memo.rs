@@ -23,7 +23,7 @@ impl Memo {
     pub(super) const HAS_YIELDED: u64 = 1 << 5;
     /// The rest of the body is not read, so the answer closes the connection.
     pub(super) const CLOSES: u64 = 1 << 6;
-    /// The content type was read, so that [`GRPC`](Self::GRPC) is known.
+    /// It is known whether the request is [gRPC](Self::GRPC).
     pub(super) const INSPECTED: u64 = 1 << 7;
     pub(super) const GRPC: u64 = 1 << 8;
     pub(super) const POST: u64 = 1 << 9;
@@ -61,11 +61,10 @@ impl Memo {
         self.0 & Self::VERSION >= Self::HTTP_2
     }
 
-    /// Whether the content type of the response is read. It is not for a GET over HTTP/1, since
-    /// gRPC uses POST.
+    /// Only a POST, and the response to it, can be gRPC.
     #[inline(always)]
     pub(super) const fn may_be_grpc(self) -> bool {
-        self.is_http2() || self.has(Self::MAY_HAVE_BODY)
+        self.has(Self::POST)
     }
 
     /// Whether it is a gRPC request, if that is known.

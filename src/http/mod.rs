@@ -6,7 +6,7 @@ pub(crate) mod classify;
 pub(crate) mod grpc;
 pub(crate) mod head;
 mod memo;
-#[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
+#[cfg(any(feature = "tower-http-06", feature = "tower-http-07"))]
 pub(crate) mod tower_http;
 
 use std::task::{Context, Poll, ready};
@@ -68,8 +68,9 @@ where
     #[inline]
     fn inspect(request: &Request<B>) -> Memo {
         let memo = Memo::of(request);
-        // A caller that calls with another method gets HTTP: a cache could keep a 200.
-        if memo.has(Memo::POST) && grpc::is_grpc(request.headers()) {
+        // A request with another method is HTTP. A cache could keep a 200 with which the gate
+        // rejects a GET, and a 200 to CONNECT opens a tunnel.
+        if memo.may_be_grpc() && grpc::is_grpc(request.headers()) {
             return memo.with(Memo::INSPECTED | Memo::GRPC);
         }
         memo.with(Memo::INSPECTED)
@@ -157,8 +158,9 @@ where
     ) -> Result<Self::Response, Err> {
         let mut response = responder.respond(&rejection, memo.wire());
         response.extensions_mut().insert(rejection);
-        // Hyper's HTTP/2 server sends the body of such answers too.
+        // An answer with 204 or 304, or to HEAD, has no body. Hyper's HTTP/2 server would send one.
         if has_no_content(response.status()) {
+            response.headers_mut().remove(header::CONTENT_LENGTH);
             response.body_mut().clear();
         } else if memo.has(Memo::HEAD) {
             let length = response.body().len() as u64;

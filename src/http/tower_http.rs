@@ -14,11 +14,11 @@ use crate::rejection::Rejection;
 /// A classifier of tower-http: every `ClassifyResponse` that is `Clone`, `Send` and `Sync`, and has
 /// a `ClassifyEos` that is `Send`.
 ///
-/// `MINOR` is the version of tower-http: 6 for 0.6 (feature `tower-http`), 7 for 0.7 (feature
+/// `MINOR` is the version of tower-http: 6 for 0.6 (feature `tower-http-06`), 7 for 0.7 (feature
 /// `tower-http-07`). The compiler infers it. The trait is sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a classifier of an enabled version of tower-http",
-    note = "the feature `tower-http` is for tower-http 0.6, `tower-http-07` is for 0.7"
+    note = "the feature `tower-http-06` is for tower-http 0.6, `tower-http-07` is for 0.7"
 )]
 pub trait ResponseClassifier<const MINOR: u8>: Judge<MINOR> {}
 
@@ -29,7 +29,7 @@ pub trait ResponseClassifier<const MINOR: u8>: Judge<MINOR> {}
 /// that is shed.
 ///
 /// ```
-/// # #[cfg(feature = "tower-http")] {
+/// # #[cfg(feature = "tower-http-06")] {
 /// use seawall::IgnoreRejections;
 /// use tower_http::classify::{GrpcErrorsAsFailures, ServerErrorsAsFailures};
 /// use tower_http::trace::TraceLayer;
@@ -52,7 +52,7 @@ pub trait ResponseClassifier<const MINOR: u8>: Judge<MINOR> {}
 ///   response.
 ///
 /// It implements `MakeClassifier` around a `MakeClassifier`, and `ClassifyResponse` around a
-/// `ClassifyResponse`: of tower-http 0.6 with the feature `tower-http`, of 0.7 with
+/// `ClassifyResponse`: of tower-http 0.6 with the feature `tower-http-06`, of 0.7 with
 /// `tower-http-07`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct IgnoreRejections<C> {
@@ -172,5 +172,5 @@ macro_rules! version {
     };
 }
 
-version!(6, "tower-http", tower_http);
+version!(6, "tower-http-06", tower_http);
 version!(7, "tower-http-07", tower_http_07);

@@ -137,8 +137,8 @@ pub use self::shared::LagShedSnapshot;
 use self::shared::Shared;
 pub use self::signal::LoadSignal;
 use crate::config::{ConfigError, Configurable, Current, Settings};
-use crate::control::lag::law::LagState;
-use crate::control::lag::thresholds::LagThresholds;
+pub use crate::control::lag::law::LagState;
+pub use crate::control::lag::thresholds::LagThresholds;
 use crate::gate::GateLayer;
 use crate::policy::{Admission, NoWait, Policy, Polled};
 use crate::protocol::Http;
@@ -210,8 +210,7 @@ impl LagShed {
     /// # Errors
     ///
     /// Returns the errors of [`new`](Self::new), and then changes nothing.
-    pub fn set(&self, settings: impl Into<LagThresholds>) -> Result<(), ConfigError> {
-        let settings = settings.into();
+    pub fn set(&self, settings: LagThresholds) -> Result<(), ConfigError> {
         self.change(|_| settings)
     }
 

@@ -55,11 +55,11 @@ pub enum MetricUnit {
 /// use seawall::observe::BUCKETS;
 ///
 /// let ours = Matcher::Prefix("seawall_".to_owned());
-/// let recorder = PrometheusBuilder::new().set_buckets_for_metric(ours, &BUCKETS)?;
+/// let recorder = PrometheusBuilder::new().set_buckets_for_metric(ours, BUCKETS)?;
 /// # let _ = recorder;
 /// # Ok::<_, metrics_exporter_prometheus::BuildError>(())
 /// ```
-pub const BUCKETS: [f64; 14] = [
+pub const BUCKETS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.25, 2.5, 5.0, 10.0,
 ];
 

@@ -19,7 +19,7 @@ pub struct Exempt<P, F> {
     reporter: Option<Reporter>,
 }
 
-/// The rule that exempts requests: a closure, or [`Never`]. Sealed.
+/// The rule that exempts requests: a closure, or [`Never`].
 #[doc(hidden)]
 pub trait Exemption<R: RequestKind>: Clone {
     const IS_OURS: bool;

@@ -13,7 +13,7 @@ use crate::protocol::KeptBody;
 use crate::raise::{self, RaisableSize};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
-use crate::request::RequestKind;
+use crate::request::{RequestKind, sealed};
 use crate::upload::{BodyUpload, Rest, Scope, Upload, UploadRef};
 
 /// The part of a request body that a future keeps if a policy limits the body.
@@ -46,6 +46,8 @@ pub struct Sent {
 }
 
 // === impl KeptBody ===
+
+impl<B> sealed::Sealed for Kept<B> {}
 
 impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
     type Scope = Option<Scope>;

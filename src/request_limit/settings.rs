@@ -8,8 +8,9 @@ use crate::config::{ConfigError, Settings, fields};
 /// is bounded.
 ///
 /// With the feature `serde`, you can read and write the settings, with durations such as `"5s"`.
-/// The field `max_body` is required. Any other missing field is no limit, and `raisable_to` is not
-/// set. An unknown field is an error:
+/// The field `max_body` is required; it and `raisable_to` may be `"unlimited"`, which is
+/// [`u64::MAX`]. Any other missing field is no limit, and `raisable_to` is not set. An unknown
+/// field is an error:
 ///
 /// ```
 /// # #[cfg(feature = "serde")] {
@@ -34,8 +35,10 @@ use crate::config::{ConfigError, Settings, fields};
 #[non_exhaustive]
 pub struct RequestLimitSettings {
     /// The largest body that passes, in bytes. With 0, only empty bodies pass.
+    #[cfg_attr(feature = "serde", serde(with = "size"))]
     pub max_body: u64,
     /// See [`raisable_to`](Self::raisable_to()).
+    #[cfg_attr(feature = "serde", serde(default, with = "size::optional"))]
     pub raisable_to: Option<u64>,
     /// See [`max_header_bytes`](Self::max_header_bytes()).
     pub max_header_bytes: Option<u64>,
@@ -51,6 +54,73 @@ pub struct RequestLimitSettings {
     pub body_timeout: Option<Duration>,
     /// See [`min_body_rate`](Self::min_body_rate()).
     pub min_body_rate: Option<MinBodyRate>,
+}
+
+/// A size that may be `"unlimited"`: the integers of TOML end at 2⁶³ − 1.
+#[cfg(feature = "serde")]
+mod size {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged, expecting = "expected a number of bytes or \"unlimited\"")]
+    enum Size {
+        Bytes(u64),
+        Unlimited(Unlimited),
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Unlimited {
+        Unlimited,
+    }
+
+    impl From<u64> for Size {
+        fn from(bytes: u64) -> Self {
+            match bytes {
+                u64::MAX => Self::Unlimited(Unlimited::Unlimited),
+                bytes => Self::Bytes(bytes),
+            }
+        }
+    }
+
+    impl From<Size> for u64 {
+        fn from(size: Size) -> Self {
+            match size {
+                Size::Bytes(bytes) => bytes,
+                Size::Unlimited(Unlimited::Unlimited) => u64::MAX,
+            }
+        }
+    }
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    pub(super) fn serialize<S: Serializer>(bytes: &u64, to: S) -> Result<S::Ok, S::Error> {
+        Size::from(*bytes).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        Size::deserialize(from).map(u64::from)
+    }
+
+    pub(super) mod optional {
+        use super::{Deserialize, Deserializer, Serialize, Serializer, Size};
+
+        #[expect(clippy::ref_option, reason = "serde passes a reference")]
+        pub(in super::super) fn serialize<S: Serializer>(
+            bytes: &Option<u64>,
+            to: S,
+        ) -> Result<S::Ok, S::Error> {
+            bytes.map(Size::from).serialize(to)
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            from: D,
+        ) -> Result<Option<u64>, D::Error> {
+            Ok(Option::<Size>::deserialize(from)?.map(u64::from))
+        }
+    }
 }
 
 /// The least average rate of a request body.

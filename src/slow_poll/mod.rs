@@ -145,8 +145,7 @@ impl SlowPoll {
     /// # Errors
     ///
     /// Returns an error if a setting is outside its range, and then changes nothing.
-    pub fn set(&self, settings: impl Into<SlowPollSettings>) -> Result<(), ConfigError> {
-        let settings = settings.into();
+    pub fn set(&self, settings: SlowPollSettings) -> Result<(), ConfigError> {
         self.shared.change(|_| settings)
     }
 

@@ -13,12 +13,12 @@ use crate::concurrency_limit::{
 use crate::config::ConfigError;
 use crate::gate::GateLayer;
 use crate::http::HttpRequest;
-#[cfg(feature = "keyed")]
-use crate::http::RequestHead;
 use crate::observe::Reporter;
 use crate::policy::{NeverWaits, Policy, Switch, Switched};
 use crate::protocol::Plain;
 use crate::timeout::{Timeout, TimeoutSettings, TimeoutSnapshot};
+#[cfg(feature = "keyed")]
+use crate::{circuit_breaker::CircuitBreakersSettings, http::RequestHead};
 
 /// The recommended stack for calls to one dependency; see the [module docs](super).
 ///
@@ -161,7 +161,10 @@ impl<B, M> ClientBuilder<B, M> {
         let breakers = HostBreakers::new(CircuitBreakerSettings::default());
         ClientBuilder {
             name: self.name,
-            breaker: breakers.map(|breakers| by_authority(&breakers)),
+            breaker: self
+                .breaker
+                .and(breakers)
+                .map(|breakers| by_authority(&breakers)),
             timeout: self.timeout,
             concurrency_limit: self.concurrency_limit,
             policy: self.policy,
@@ -172,8 +175,8 @@ impl<B, M> ClientBuilder<B, M> {
     ///
     /// # Errors
     ///
-    /// Returns an error if a number or a field of settings is outside its range. It has the name of
-    /// the part and of the field.
+    /// Returns an error if a number or a field of settings is outside its range. The error names
+    /// the part and the field.
     pub fn build(self) -> Result<Stack<Client<B, M>>, ConfigError>
     where
         B: Clone + Into<ClientBreaker>,
@@ -201,10 +204,16 @@ impl<B, M> ClientBuilder<B, M> {
 
 #[cfg(feature = "keyed")]
 impl<M> ClientBuilder<PerHost, M> {
-    /// Sets the circuit breakers. Default: breakers with the settings of
-    /// [`CircuitBreaker::default`].
-    pub fn circuit_breakers(mut self, breakers: &HostBreakers) -> Self {
-        self.breaker = Ok(by_authority(breakers));
+    /// Sets the circuit breakers: [`CircuitBreakersSettings`] or [`HostBreakers`]. Default:
+    /// breakers with the settings of [`CircuitBreaker::default`].
+    pub fn circuit_breakers(
+        mut self,
+        breakers: impl Into<Part<HostBreakers, CircuitBreakersSettings>>,
+    ) -> Self {
+        let breakers = breakers
+            .into()
+            .into_handle("circuit_breakers", HostBreakers::new);
+        self.breaker = breakers.map(|breakers| by_authority(&breakers));
         self
     }
 }
@@ -309,8 +318,9 @@ impl<B, M, X> Stack<Client<B, M>, X> {
 impl<M> Stack<Client<CircuitBreaker, M>> {
     /// Makes a layer with the parts of this stack for services that are not HTTP, such as the
     /// client of a database; see [`GateLayer::plain`]. A clone of the stack, or its
-    /// [`handle`](Self::handle), reads and changes the parts. Policies of your own must implement
-    /// [`Policy`] for the [`PlainRequest`](crate::policy::PlainRequest).
+    /// [`handle`](Self::handle), reads and changes the parts. A policy of your own must implement
+    /// [`Policy`] for `HttpRequest`, which the builder requires, and for
+    /// [`PlainRequest`](crate::policy::PlainRequest): `impl<R: RequestKind> Policy<R>` does both.
     ///
     /// ```
     /// use seawall::Rejection;

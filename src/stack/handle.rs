@@ -17,8 +17,8 @@ use crate::observe::Reporter;
 use crate::request_limit::RequestLimit;
 use crate::timeout::Timeout;
 
-/// The parts of a [`server`](super::server) stack, without its type parameters: keep it where the
-/// type of the [`Stack`](super::Stack) would be long. A cheap `Clone`: all clones have the same
+/// The parts of a [`server`](super::server) stack. Its type does not depend on your policies and
+/// closures, as that of the [`Stack`](super::Stack) does. A cheap `Clone`: all clones have the same
 /// parts.
 ///
 /// ```
@@ -49,8 +49,9 @@ pub struct ServerHandle {
     pub(super) reporter: Reporter,
 }
 
-/// The parts of a [`client`](super::client) stack, without the types of your policies. `B` is the
-/// breaker, as in [`Client`](super::Client). A cheap `Clone`: all clones have the same parts.
+/// The parts of a [`client`](super::client) stack. Its type does not depend on your policies; `B`
+/// is the breaker, as in [`Client`](super::Client). A cheap `Clone`: all clones have the same
+/// parts.
 #[derive(Clone, Debug)]
 pub struct ClientHandle<B = CircuitBreaker> {
     pub(super) circuit_breaker: B,
@@ -67,7 +68,7 @@ pub enum ClientBreaker {
     One(CircuitBreaker),
     /// One breaker for each host.
     #[cfg(feature = "keyed")]
-    PerHost(super::HostBreakers),
+    Hosts(super::HostBreakers),
 }
 
 // === impl ServerHandle ===
@@ -235,7 +236,7 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
         let breakers = match self.circuit_breaker.clone().into() {
             ClientBreaker::One(breaker) => BTreeMap::from([(String::new(), breaker.snapshot())]),
             #[cfg(feature = "keyed")]
-            ClientBreaker::PerHost(breakers) => {
+            ClientBreaker::Hosts(breakers) => {
                 let breakers = breakers.snapshot().into_iter();
                 breakers
                     .map(|(host, now)| (host.to_string(), now))
@@ -258,7 +259,7 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
         match self.circuit_breaker.clone().into() {
             ClientBreaker::One(breaker) => self.settings_with(&breaker),
             #[cfg(feature = "keyed")]
-            ClientBreaker::PerHost(breakers) => self.settings_with(&breakers),
+            ClientBreaker::Hosts(breakers) => self.settings_with(&breakers),
         }
     }
 
@@ -292,7 +293,7 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
         match self.circuit_breaker.clone().into() {
             ClientBreaker::One(breaker) => self.apply_with(&breaker, settings),
             #[cfg(feature = "keyed")]
-            ClientBreaker::PerHost(breakers) => self.apply_with(&breakers, settings),
+            ClientBreaker::Hosts(breakers) => self.apply_with(&breakers, settings),
         }
     }
 
@@ -341,7 +342,7 @@ impl ClientBreaker {
         match self {
             Self::One(breaker) => drop(breaker.named(name)),
             #[cfg(feature = "keyed")]
-            Self::PerHost(breakers) => drop(breakers.named(name)),
+            Self::Hosts(breakers) => drop(breakers.named(name)),
         }
     }
 }
@@ -355,6 +356,6 @@ impl From<CircuitBreaker> for ClientBreaker {
 #[cfg(feature = "keyed")]
 impl From<super::PerHost> for ClientBreaker {
     fn from(breakers: super::PerHost) -> Self {
-        Self::PerHost(breakers.breakers().clone())
+        Self::Hosts(breakers.breakers().clone())
     }
 }

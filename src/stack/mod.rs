@@ -224,7 +224,7 @@ use crate::circuit_breaker::CircuitBreaker;
 #[cfg(doc)]
 use crate::drain::Drain;
 use crate::gate::{Gate, GateLayer};
-#[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
+#[cfg(any(feature = "tower-http-06", feature = "tower-http-07"))]
 use crate::http::tower_http::ResponseClassifier;
 use crate::http::{ResponseHead, WireProtocol};
 #[cfg(doc)]
@@ -239,7 +239,7 @@ use crate::rejection::Rejection;
 ///
 /// Made by [`server`] and [`client`]; `P` is the tuple of its parts. A struct that reads or changes
 /// the parts, for example the state of a router, keeps a [`ServerHandle`] or a [`ClientHandle`],
-/// which have no type parameters.
+/// whose types do not depend on your policies and closures.
 pub struct Stack<P, X = Http> {
     layer: GateLayer<P, X>,
 }
@@ -251,7 +251,7 @@ pub struct Stack<P, X = Http> {
 pub struct PartSnapshot<T> {
     /// Whether the part decides, only counts, or is off.
     pub mode: Mode,
-    /// Its settings and what it has seen.
+    /// The snapshot of its handle.
     #[cfg_attr(feature = "serde", serde(flatten))]
     pub state: T,
 }
@@ -295,7 +295,7 @@ impl<P: Clone, In, Out, E> Stack<P, Http<In, Out, E>> {
     }
 
     /// Lets a classifier of tower-http classify responses; see [`GateLayer::classify_with`].
-    #[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
+    #[cfg(any(feature = "tower-http-06", feature = "tower-http-07"))]
     #[must_use]
     pub fn classify_with<const MINOR: u8>(
         self,

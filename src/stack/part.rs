@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "keyed")]
+use super::HostBreakers;
+#[cfg(feature = "keyed")]
+use crate::circuit_breaker::CircuitBreakersSettings;
 use crate::circuit_breaker::{CircuitBreaker, CircuitBreakerSettings};
 use crate::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitSettings};
 use crate::config::ConfigError;
@@ -33,6 +37,7 @@ use crate::timeout::{Timeout, TimeoutSettings};
 /// # Ok::<_, seawall::ConfigError>(())
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Part<H, S> {
     /// A handle, for example one that several stacks share.
     Handle(H),
@@ -85,6 +90,18 @@ parts! {
     LagShed, LagThresholds;
     RequestLimit, RequestLimitSettings, u64;
     Timeout, TimeoutSettings, Duration;
+}
+
+#[cfg(feature = "keyed")]
+parts! {
+    HostBreakers, CircuitBreakersSettings, CircuitBreakerSettings;
+}
+
+#[cfg(feature = "keyed")]
+impl From<&HostBreakers> for Part<HostBreakers, CircuitBreakersSettings> {
+    fn from(breakers: &HostBreakers) -> Self {
+        Self::Handle(breakers.clone())
+    }
 }
 
 impl From<LoadSignal> for Part<LagShed, LagThresholds> {

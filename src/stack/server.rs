@@ -289,8 +289,8 @@ impl<M, F, C> ServerBuilder<M, F, C> {
     ///
     /// # Errors
     ///
-    /// Returns an error if a number or a field of settings is outside its range. It has the name of
-    /// the part and of the field.
+    /// Returns an error if a number or a field of settings is outside its range: the first one, in
+    /// the order of the fields of [`Settings`]. The error names the part and the field.
     pub fn build(self) -> Result<Stack<Server<M, F, C>>, ConfigError>
     where
         M: Policy<HttpRequest>,
@@ -298,6 +298,10 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         C: AsRef<CatchPanic> + Policy<HttpRequest>,
     {
         let given = self.given;
+        let lag_shed = given.lag_shed.unwrap_or_else(|| LagShed::default().into());
+        let lag_shed = lag_shed.into_handle("lag_shed", LagShed::new)?;
+        let drain = given.drain.unwrap_or_else(|| Drain::default().into());
+        let drain = drain.into_handle("drain", Drain::new)?;
         let timeout = given.timeout.unwrap_or_else(|| Self::TIMEOUT.into());
         let mut timeout = timeout.into_handle("timeout", Timeout::new)?;
         if given.exposes_deadline {
@@ -311,10 +315,6 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         let requests = requests.unwrap_or_else(|| Self::REQUEST_BODY.into());
         let requests = requests.into_handle("request_limit", RequestLimit::new)?;
         let catch_panic = self.catch_panic;
-        let lag_shed = given.lag_shed.unwrap_or_else(|| LagShed::default().into());
-        let lag_shed = lag_shed.into_handle("lag_shed", LagShed::new)?;
-        let drain = given.drain.unwrap_or_else(|| Drain::default().into());
-        let drain = drain.into_handle("drain", Drain::new)?;
         let mut reporter = Reporter::new("stack");
         if !given.name.is_empty() {
             reporter = reporter.named(given.name.clone());

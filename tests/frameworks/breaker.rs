@@ -67,7 +67,7 @@ async fn a_classifier_fits_a_router() {
     let app = Router::new()
         .route("/", get(async || StatusCode::NOT_FOUND))
         .layer(layer);
-    #[cfg(feature = "tower-http")]
+    #[cfg(feature = "tower-http-06")]
     let app = app.layer(
         CircuitBreakerLayer::new(CircuitBreaker::default()).classify_with(
             tower_http::classify::StatusInRangeAsFailures::new(500..=599),

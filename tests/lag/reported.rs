@@ -199,10 +199,15 @@ fn a_shedder_that_is_gone_sheds_no_longer() {
     until("two shed", || shows("shedding", 2) && shows("normal", 1));
     drop(first);
     drop(normal);
-    until("one sheds", || shows("shedding", 1) && shows("normal", 0));
+    let ratio = |value: u8| {
+        let ratio = r#"seawall_lag_shed_ratio{layer="lag_shed",name="gone"}"#;
+        handle.render().contains(&format!("{ratio} {value}"))
+    };
+    until("one sheds", || {
+        shows("shedding", 1) && shows("normal", 0) && ratio(1)
+    });
     drop(second);
     until("none sheds", || {
-        let ratio = r#"seawall_lag_shed_ratio{layer="lag_shed",name="gone"} 0"#;
-        shows("shedding", 0) && shows("normal", 0) && handle.render().contains(ratio)
+        shows("shedding", 0) && shows("normal", 0) && ratio(0)
     });
 }

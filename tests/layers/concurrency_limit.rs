@@ -353,7 +353,9 @@ async fn ten_thousand_calls_cancelled_at_random_points_leave_nothing_behind() {
     assert!(seen.iter().all(|&n| n > 300), "every kind occurs: {seen:?}");
     assert_eq!(figures(&limit), (0, 0));
     let all: Vec<_> = (0..8).map(|_| limit.try_acquire().unwrap()).collect();
+    let rejected = limit.snapshot().rejected;
     assert!(limit.try_acquire().is_err(), "the limit is whole");
+    assert_eq!(limit.snapshot().rejected, rejected + 1);
     drop(all);
 }
 

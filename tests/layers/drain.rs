@@ -389,7 +389,7 @@ async fn a_permit_is_waited_for() {
     let rejection = drain.try_acquire().unwrap_err();
     assert_eq!(rejection.reason(), Reason::Draining);
     assert_eq!((rejection.retry_after(), drain.in_flight()), (None, 0));
-    assert_eq!(drain.snapshot().rejected, 0);
+    assert_eq!(drain.snapshot().rejected, 1);
 }
 
 #[test]
@@ -398,13 +398,13 @@ fn settings_are_checked_and_read_back() {
     assert_eq!(drain.settings(), DrainSettings::default());
     assert_eq!(drain.settings().lame_duck, 5 * SECOND);
     let day = 24 * 60 * 60 * SECOND;
-    drain.set(day).unwrap();
+    drain.set(day.into()).unwrap();
     assert_eq!(drain.settings().lame_duck, day);
     for wrong in [
         SECOND.saturating_sub(Duration::from_nanos(1)),
         day + Duration::from_nanos(1),
     ] {
-        let error = drain.set(wrong).unwrap_err();
+        let error = drain.set(wrong.into()).unwrap_err();
         assert_eq!(error.field(), "lame_duck");
         assert!(Drain::new(wrong).is_err());
     }
@@ -435,7 +435,7 @@ fn settings_and_snapshots_are_serialized() {
 async fn a_drain_that_has_begun_keeps_its_time() {
     let drain = drain();
     drain.begin();
-    drain.set(10 * LAME_DUCK).unwrap();
+    drain.set((10 * LAME_DUCK).into()).unwrap();
     advance(LAME_DUCK).await;
     assert_eq!(drain.state(), DrainState::Rejecting);
 }

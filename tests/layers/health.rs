@@ -63,7 +63,11 @@ async fn paths_and_methods() {
         assert!(!Health::has_path(path));
         assert_eq!(get(&health, path).await.0, 404, "{path}");
     }
-    assert!(Health::has_path("/grpc.health.v1.Health/Check"));
+    for method in ["Check", "Watch", "List"] {
+        assert!(Health::has_path(&format!(
+            "/grpc.health.v1.Health/{method}"
+        )));
+    }
     for path in [
         "/grpc.health.v1.Healthy/Check",
         "/grpc.health.v1.Health/Other",

@@ -819,7 +819,10 @@ async fn snapshots_are_serialised() {
     );
     breaker.trip();
     let now = to_value(breaker.snapshot()).unwrap();
-    assert_eq!(now["state"], json!({"open": {"retry_in": 5.0}}));
+    assert_eq!(
+        (&now["state"], &now["retry_in"]),
+        (&json!("open"), &json!(5.0))
+    );
     let limit = to_value(ConcurrencyLimit::from(3).snapshot()).unwrap();
     assert_eq!(limit["limit"], 3);
     let lag = to_value(seawall::LagShed::default().snapshot()).unwrap();
@@ -891,7 +894,10 @@ async fn d8_times_are_seconds() {
     breaker.trip();
     tokio::time::advance(500 * MS).await;
     let now = to_value(breaker.snapshot()).unwrap();
-    assert_eq!(now["state"], json!({"open": {"retry_in": 4.5}}));
+    assert_eq!(
+        (&now["state"], &now["retry_in"]),
+        (&json!("open"), &json!(4.5))
+    );
 
     let monitor = LagMonitor::start(&tokio::runtime::Handle::current());
     let now = to_value(monitor.snapshot()).unwrap();

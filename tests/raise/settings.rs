@@ -6,9 +6,8 @@ use std::time::Duration;
 use http::Request;
 use http_body_util::BodyExt;
 use seawall::{
-    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Drain, DrainSettings,
-    LagShed, LagThresholds, RequestBody, RequestLimit, RequestLimitLayer, RequestLimitSettings,
-    SlowPoll, SlowPollSettings, Timeout, TimeoutLayer, TimeoutSettings,
+    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, LagThresholds, RequestBody,
+    RequestLimit, RequestLimitLayer, RequestLimitSettings, Timeout, TimeoutLayer, TimeoutSettings,
 };
 use tower::{Layer, Service, ServiceBuilder};
 
@@ -179,39 +178,6 @@ async fn a_limit_becomes_raisable_while_it_runs() {
     assert_eq!(status().await, 200);
     outer.set(outer.settings().raisable_to(None)).unwrap();
     assert_eq!(status().await, 413);
-}
-
-/// The settings of a handle, which the conversion reads.
-struct Own<H>(H);
-
-macro_rules! from_own {
-    ($($handle:ty => $settings:ty),+ $(,)?) => {$(
-        impl From<Own<$handle>> for $settings {
-            fn from(own: Own<$handle>) -> Self {
-                own.0.settings()
-            }
-        }
-    )+};
-}
-
-from_own! {
-    Drain => DrainSettings,
-    LagShed => LagThresholds,
-    SlowPoll => SlowPollSettings,
-}
-
-/// The conversion is code of the user: nothing is locked while it runs.
-#[test]
-fn a_conversion_may_read_the_settings() {
-    macro_rules! sets {
-        ($($handle:expr),+ $(,)?) => {$(
-            let handle = $handle;
-            let before = handle.settings();
-            handle.set(Own(handle.clone())).unwrap();
-            assert_eq!(handle.settings(), before);
-        )+};
-    }
-    sets!(Drain::default(), LagShed::default(), SlowPoll::default(),);
 }
 
 #[cfg(feature = "serde")]

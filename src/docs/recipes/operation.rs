@@ -115,7 +115,7 @@
 //!
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let prometheus = PrometheusBuilder::new()
-//!     .set_buckets_for_metric(Matcher::Prefix("seawall_".to_owned()), &BUCKETS)?
+//!     .set_buckets_for_metric(Matcher::Prefix("seawall_".to_owned()), BUCKETS)?
 //!     .install_recorder()?;
 //! let upkeep = prometheus.clone();
 //! tokio::spawn(async move {
@@ -176,7 +176,7 @@
 //! # A trace layer without noise
 //!
 //! `TraceLayer` of tower-http logs each 5xx as an `ERROR`, and so each request that is shed.
-//! [`IgnoreRejections`](crate::IgnoreRejections) (feature `tower-http` or `tower-http-07`) lets it
+//! [`IgnoreRejections`](crate::IgnoreRejections) (feature `tower-http-06` or `tower-http-07`) lets it
 //! log the failures of the service alone. Put the trace layer outside the stack:
 //!
 //! ```

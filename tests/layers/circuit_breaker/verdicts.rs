@@ -256,6 +256,74 @@ async fn a_head_that_is_late_does_not_close_it() {
     assert!(is_open(&breaker));
 }
 
+/// A classifier of tower-http sees the head as it is.
+#[cfg(feature = "tower-http-06")]
+#[tokio::test(start_paused = true)]
+async fn a_classifier_sees_the_version() {
+    use tower_http::classify::{ClassifiedResponse, ClassifyResponse, NeverClassifyEos};
+
+    #[derive(Clone)]
+    struct Http2Fails;
+
+    impl ClassifyResponse for Http2Fails {
+        type FailureClass = ();
+        type ClassifyEos = NeverClassifyEos<()>;
+
+        fn classify_response<B>(
+            self,
+            response: &http::Response<B>,
+        ) -> ClassifiedResponse<(), NeverClassifyEos<()>> {
+            let is_http2 = response.version() == http::Version::HTTP_2;
+            ClassifiedResponse::Ready(if is_http2 { Err(()) } else { Ok(()) })
+        }
+
+        fn classify_error<E: std::fmt::Display + 'static>(self, _: &E) {}
+    }
+
+    let http2 = || {
+        let mut response = status(200);
+        *response.version_mut() = http::Version::HTTP_2;
+        response
+    };
+    let by_trait = CircuitBreakerLayer::new(breaker()).classify_with(Http2Fails);
+    let by_closure = CircuitBreakerLayer::new(breaker())
+        .classify(|head| (head.version == http::Version::HTTP_2).then_some(Outcome::Failure));
+    for layer in [by_trait, by_closure] {
+        layer.layer(answers(http2)).call(get()).await.unwrap();
+        layer
+            .layer(answers(|| status(200)))
+            .call(get())
+            .await
+            .unwrap();
+        let totals = layer.policy().snapshot().totals;
+        assert_eq!((totals.failures, totals.successes), (1, 1));
+    }
+}
+
+/// The response to another method is HTTP, also if a service answers it with gRPC.
+#[tokio::test(start_paused = true)]
+async fn only_the_response_to_a_post_is_grpc() {
+    for (method, failures) in [(http::Method::POST, 1), (http::Method::PUT, 0)] {
+        let breaker = breaker();
+        let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(answers(|| {
+            let steps = [Step::Data("a"), Step::Trailers("grpc-status", "13")];
+            let mut response = ok(Script::new(steps));
+            let headers = response.headers_mut();
+            headers.insert("content-type", "application/grpc".parse().unwrap());
+            response
+        }));
+        let mut request = grpc();
+        *request.method_mut() = method;
+        let body = service.call(request).await.unwrap().into_body();
+        body.collect().await.unwrap();
+        let totals = breaker.snapshot().totals;
+        assert_eq!(
+            (totals.failures, totals.successes),
+            (failures, 1 - failures)
+        );
+    }
+}
+
 macro_rules! a_classifier_has_the_say {
     ($feature:literal, $tower_http:ident, $name:ident) => {
         #[cfg(feature = $feature)]
@@ -351,7 +419,7 @@ macro_rules! a_classifier_has_the_say {
 }
 
 a_classifier_has_the_say!(
-    "tower-http",
+    "tower-http-06",
     tower_http,
     b4_a_classifier_of_tower_http_0_6_has_the_say
 );

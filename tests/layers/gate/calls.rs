@@ -221,7 +221,7 @@ fn a_grpc_verdict_falls_at_the_trailers() {
             response.headers_mut().insert("content-type", grpc);
             response
         };
-        recorded(http2(), response, async |mut body| {
+        recorded(grpc(), response, async |mut body| {
             body.frame().await;
             if read_all {
                 collect(body).await;
@@ -254,7 +254,7 @@ fn a_grpc_verdict_falls_at_the_trailers() {
         told(Outcome::Cancelled, Completion::Cancelled)
     );
     let exact = recorded(
-        http2(),
+        grpc(),
         || {
             let trailers = Step::Trailers("grpc-status", "0");
             let mut response = ok(Script::new([Step::Data("message"), trailers]).exact(7));
@@ -290,7 +290,7 @@ fn a_trailers_only_response_is_judged_by_its_status() {
             headers.insert("grpc-status", status.parse().unwrap());
             response
         };
-        recorded(http2(), response, collect)
+        recorded(grpc(), response, collect)
     };
     assert_eq!(of("0"), told(Outcome::Success, Completion::Complete));
     assert_eq!(of("14"), told(Outcome::Failure, Completion::Complete));

@@ -207,11 +207,11 @@ async fn without_an_isolation_a_panic_of_a_policy_unwinds() {
 }
 
 /// A classifier whose verdict about the end of a body panics.
-#[cfg(feature = "tower-http")]
+#[cfg(feature = "tower-http-06")]
 #[derive(Clone)]
 struct PanicsAtTheEnd;
 
-#[cfg(feature = "tower-http")]
+#[cfg(feature = "tower-http-06")]
 impl tower_http::classify::ClassifyResponse for PanicsAtTheEnd {
     type FailureClass = ();
     type ClassifyEos = Self;
@@ -226,7 +226,7 @@ impl tower_http::classify::ClassifyResponse for PanicsAtTheEnd {
     fn classify_error<E: std::fmt::Display + 'static>(self, _: &E) {}
 }
 
-#[cfg(feature = "tower-http")]
+#[cfg(feature = "tower-http-06")]
 impl tower_http::classify::ClassifyEos for PanicsAtTheEnd {
     type FailureClass = ();
 
@@ -237,7 +237,7 @@ impl tower_http::classify::ClassifyEos for PanicsAtTheEnd {
     fn classify_error<E: std::fmt::Display + 'static>(self, _: &E) {}
 }
 
-#[cfg(feature = "tower-http")]
+#[cfg(feature = "tower-http-06")]
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_a_classifier_at_the_end_of_a_body_is_reported() {
     for ending in [

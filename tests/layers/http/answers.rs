@@ -77,7 +77,7 @@ async fn every_row_of_the_table() {
 }
 
 #[tokio::test]
-async fn b7_the_content_type_decides_what_is_grpc_and_not_the_version() {
+async fn b7_the_content_type_of_a_post_decides_and_not_the_version() {
     let mut gate =
         GateLayer::from_policy(No::new(Reason::ConcurrencyLimit)).layer(answers(|| unreachable!()));
     let mut request = grpc();
@@ -138,13 +138,22 @@ async fn only_a_post_is_grpc() {
 #[tokio::test]
 async fn an_answer_without_content_has_no_body() {
     static GONE: CustomReason = CustomReason::new("gone", "It is gone.").status(204);
-    let gate = GateLayer::from_policy(No::new(Reason::Custom(&GONE)));
-    let mut gate = gate.layer(answers(|| unreachable!()));
-    for request in [get(), head(), http2()] {
-        let response = gate.call(request).await.unwrap();
-        assert_eq!(response.status(), 204);
-        assert!(!response.headers().contains_key("content-length"));
-        assert!(http_body::Body::is_end_stream(response.body()));
+    static SAME: CustomReason = CustomReason::new("same", "It is the same.").status(304);
+    for (reason, status) in [(&GONE, 204), (&SAME, 304)] {
+        let gate = GateLayer::from_policy(No::new(Reason::Custom(reason)));
+        let gate = gate.respond_with(|rejection, wire| {
+            let mut response = rejection.to_response(wire);
+            let length = response.body().len().into();
+            response.headers_mut().insert("content-length", length);
+            response
+        });
+        let mut gate = gate.layer(answers(|| unreachable!()));
+        for request in [get(), head(), http2()] {
+            let response = gate.call(request).await.unwrap();
+            assert_eq!(response.status(), status);
+            assert!(!response.headers().contains_key("content-length"));
+            assert!(http_body::Body::is_end_stream(response.body()));
+        }
     }
 }
 

@@ -2,5 +2,5 @@
 
 mod answers;
 mod heads;
-#[cfg(any(feature = "tower-http", feature = "tower-http-07"))]
+#[cfg(any(feature = "tower-http-06", feature = "tower-http-07"))]
 mod trace;

@@ -147,7 +147,7 @@ macro_rules! a_rejection_is_no_failure {
     };
 }
 
-a_rejection_is_no_failure!("tower-http", tower_http, v0_6, "Code: 8", "Code: 14");
+a_rejection_is_no_failure!("tower-http-06", tower_http, v0_6, "Code: 8", "Code: 14");
 a_rejection_is_no_failure!(
     "tower-http-07",
     tower_http_07,

@@ -52,6 +52,29 @@ fn parts_are_values_settings_or_handles() {
         LagThresholds::default()
     );
 
+    #[cfg(feature = "keyed")]
+    {
+        use seawall::circuit_breaker::CircuitBreakersSettings;
+        use seawall::stack::HostBreakers;
+
+        let settings = || CircuitBreakersSettings::default().max_keys(7);
+        let handle = HostBreakers::new(settings()).unwrap();
+        let client = || seawall::client().per_host();
+        for builder in [
+            client().circuit_breakers(settings()),
+            client().circuit_breakers(&handle),
+            client().circuit_breakers(handle.clone()),
+        ] {
+            let stack = builder.build().unwrap();
+            assert_eq!(stack.circuit_breaker().breakers().max_keys(), 7);
+        }
+        let error = client().circuit_breakers(settings().max_keys(0)).build();
+        assert_eq!(error.unwrap_err().field(), "circuit_breakers.max_keys");
+        let wrong = CircuitBreakerSettings::default().failure_rate(2.0);
+        let error = seawall::client().circuit_breaker(wrong).per_host().build();
+        assert_eq!(error.unwrap_err().field(), "circuit_breaker.failure_rate");
+    }
+
     let breaker = CircuitBreakerSettings::default().consecutive_failures(3);
     let of_settings = seawall::client().circuit_breaker(breaker.clone()).build();
     let handle = CircuitBreaker::new(breaker.clone()).unwrap();

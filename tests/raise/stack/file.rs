@@ -68,6 +68,19 @@ fn a_file_has_what_a_stack_has() {
     assert_eq!(toml::from_str::<Settings>(all).unwrap(), all_of_a_server());
 }
 
+/// No limit for the size of a body is a number that TOML does not have.
+#[test]
+fn an_unlimited_size_survives() {
+    let settings = RequestLimitSettings::new(u64::MAX).raisable_to(u64::MAX);
+    survives(&Settings::default().request_limit(settings.clone()));
+    let text = "[request_limit]\nmax_body = 'unlimited'\nraisable_to = 'unlimited'";
+    let read: Settings = toml::from_str(text).unwrap();
+    assert_eq!(read.request_limit.unwrap().settings, settings);
+    let error = toml::from_str::<Settings>("[request_limit]\nmax_body = 'all'").unwrap_err();
+    let expected = "expected a number of bytes or \"unlimited\"";
+    assert!(error.to_string().contains(expected), "{error}");
+}
+
 /// An unknown part or field, a missing one, and a wrong kind of value.
 #[test]
 fn a_file_with_a_mistake_is_an_error() {

@@ -61,7 +61,7 @@
 //!
 //! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 //! let stack = seawall::server().exempt(|head| Health::has_path(head.path())).build()?;
-//! let (reporter, service) = tonic_health::server::health_reporter();
+//! let (mut reporter, service) = tonic_health::server::health_reporter();
 //! reporter.set_service_status("", ServingStatus::Serving).await;
 //! let drain = stack.drain().clone();
 //! tokio::spawn(async move {

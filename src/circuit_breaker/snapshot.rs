@@ -11,8 +11,8 @@ use crate::control::circuit_breaker::transition::CircuitState;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CircuitBreakerSnapshot {
-    /// The state that the next call finds, with the time until the next probe. With `serde`, these
-    /// are the fields `state`, for example `"open"`, and `retry_in`.
+    /// The state that the next call finds, with the time until the next probe. With `serde`, it is
+    /// the field `state`, for example `"closed"`; while open, `retry_in` is beside it.
     #[cfg_attr(feature = "serde", serde(flatten))]
     pub state: CircuitState,
     /// The time since the breaker has been in that state.

@@ -201,7 +201,7 @@ impl ConcurrencyLimit {
     }
 
     /// Takes a permit for work that is not a request of a Tower service, for example a WebSocket
-    /// connection. It does not wait.
+    /// connection. It counts as admitted. It does not wait.
     ///
     /// # Errors
     ///
@@ -210,7 +210,9 @@ impl ConcurrencyLimit {
     pub fn try_acquire(&self) -> Result<Permit<Self>, Rejection> {
         if self.shared.limiter.try_enter() {
             self.shared.entered();
-            Ok(Permit::new(self.clone(), ()))
+            let permit = Permit::new(self.clone(), ());
+            self.shared.reporter.admitted(&|| ());
+            Ok(permit)
         } else {
             let rejection = self.shared.rejection(Reason::ConcurrencyLimit);
             rejection.count(None);

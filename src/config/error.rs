@@ -51,8 +51,8 @@ impl ConfigError {
         }
     }
 
-    /// The error of a field of this part of a stack.
-    #[cfg(feature = "http")]
+    /// The error of a field of this part.
+    #[cfg(any(feature = "http", feature = "keyed"))]
     pub(crate) fn of_part(mut self, part: &str) -> Self {
         self.field = format!("{part}.{}", self.field).into();
         self

@@ -175,15 +175,17 @@ impl Drain {
     }
 
     /// Takes a permit for work that is not a request of a Tower service, for example a WebSocket
-    /// connection or a background task. [`wait_idle`](Self::wait_idle) waits until the permit is
-    /// dropped.
+    /// connection or a background task. It counts as admitted. [`wait_idle`](Self::wait_idle) waits
+    /// until the permit is dropped.
     ///
     /// # Errors
     ///
     /// Returns a [`Rejection`] when the drain rejects requests. It counts as rejected.
     pub fn try_acquire(&self) -> Result<Permit<Self>, Rejection> {
         if self.shared.enters() {
-            Ok(Permit::new(self.clone(), ()))
+            let permit = Permit::new(self.clone(), ());
+            self.shared.reporter.admitted(&|| ());
+            Ok(permit)
         } else {
             let rejection = self.rejection();
             rejection.count(None);

@@ -257,7 +257,7 @@ impl Reporter {
         self.inner.would_reject.load(Relaxed)
     }
 
-    /// The number of requests that a rule of the stack exempted.
+    /// The number of requests that a rule of the layer or stack exempted.
     #[cfg(feature = "http")]
     pub(crate) fn exempt(&self) -> u64 {
         self.inner.exempt.load(Relaxed)

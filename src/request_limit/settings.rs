@@ -38,7 +38,8 @@ pub struct RequestLimitSettings {
     #[cfg_attr(feature = "serde", serde(with = "size"))]
     pub max_body: u64,
     /// See [`raisable_to`](Self::raisable_to()).
-    #[cfg_attr(feature = "serde", serde(default, with = "size::optional"))]
+    #[cfg_attr(feature = "serde", serde(default, serialize_with = "size::write"))]
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "size::read"))]
     pub raisable_to: Option<u64>,
     /// See [`max_header_bytes`](Self::max_header_bytes()).
     pub max_header_bytes: Option<u64>,
@@ -56,38 +57,37 @@ pub struct RequestLimitSettings {
     pub min_body_rate: Option<MinBodyRate>,
 }
 
-/// A size that may be `"unlimited"`: the integers of TOML end at 2⁶³ − 1.
+/// A size that may be `"unlimited"`: the integers of TOML end at 2⁶³ − 1. A source of strings, such
+/// as environment variables, has a number as a string.
 #[cfg(feature = "serde")]
 mod size {
+    use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    const UNLIMITED: &str = "unlimited";
 
     #[derive(Serialize, Deserialize)]
     #[serde(untagged, expecting = "expected a number of bytes or \"unlimited\"")]
     enum Size {
         Bytes(u64),
-        Unlimited(Unlimited),
+        Text(String),
     }
 
-    #[derive(Serialize, Deserialize)]
-    #[serde(rename_all = "lowercase")]
-    enum Unlimited {
-        Unlimited,
-    }
-
-    impl From<u64> for Size {
-        fn from(bytes: u64) -> Self {
+    impl Size {
+        fn new(bytes: u64) -> Self {
             match bytes {
-                u64::MAX => Self::Unlimited(Unlimited::Unlimited),
+                u64::MAX => Self::Text(UNLIMITED.to_owned()),
                 bytes => Self::Bytes(bytes),
             }
         }
-    }
 
-    impl From<Size> for u64 {
-        fn from(size: Size) -> Self {
-            match size {
-                Size::Bytes(bytes) => bytes,
-                Size::Unlimited(Unlimited::Unlimited) => u64::MAX,
+        fn bytes<E: Error>(self) -> Result<u64, E> {
+            match self {
+                Self::Bytes(bytes) => Ok(bytes),
+                Self::Text(text) if text == UNLIMITED => Ok(u64::MAX),
+                Self::Text(text) => text
+                    .parse()
+                    .map_err(|_| E::custom("expected a number of bytes or \"unlimited\"")),
             }
         }
     }
@@ -97,29 +97,21 @@ mod size {
         reason = "serde passes a reference"
     )]
     pub(super) fn serialize<S: Serializer>(bytes: &u64, to: S) -> Result<S::Ok, S::Error> {
-        Size::from(*bytes).serialize(to)
+        Size::new(*bytes).serialize(to)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-        Size::deserialize(from).map(u64::from)
+        Size::deserialize(from)?.bytes()
     }
 
-    pub(super) mod optional {
-        use super::{Deserialize, Deserializer, Serialize, Serializer, Size};
+    #[expect(clippy::ref_option, reason = "serde passes a reference")]
+    pub(super) fn write<S: Serializer>(bytes: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+        bytes.map(Size::new).serialize(to)
+    }
 
-        #[expect(clippy::ref_option, reason = "serde passes a reference")]
-        pub(in super::super) fn serialize<S: Serializer>(
-            bytes: &Option<u64>,
-            to: S,
-        ) -> Result<S::Ok, S::Error> {
-            bytes.map(Size::from).serialize(to)
-        }
-
-        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-            from: D,
-        ) -> Result<Option<u64>, D::Error> {
-            Ok(Option::<Size>::deserialize(from)?.map(u64::from))
-        }
+    pub(super) fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+        let size = Option::<Size>::deserialize(from)?;
+        size.map(Size::bytes).transpose()
     }
 }
 

@@ -161,10 +161,7 @@ impl<B, M> ClientBuilder<B, M> {
         let breakers = HostBreakers::new(CircuitBreakerSettings::default());
         ClientBuilder {
             name: self.name,
-            breaker: self
-                .breaker
-                .and(breakers)
-                .map(|breakers| by_authority(&breakers)),
+            breaker: breakers.map(|breakers| by_authority(&breakers)),
             timeout: self.timeout,
             concurrency_limit: self.concurrency_limit,
             policy: self.policy,

@@ -444,6 +444,28 @@ async fn the_first_request_shows_the_state_of_a_shedder() {
     }
 }
 
+/// Work that is no request counts as one.
+#[tokio::test(start_paused = true)]
+async fn permits_outside_a_gate_are_counted() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let limit = ConcurrencyLimit::from(1).named("sockets");
+    let permit = limit.try_acquire().unwrap();
+    limit.try_acquire().unwrap_err();
+    drop(permit);
+    let drain = Drain::default().named("sockets");
+    drop(drain.try_acquire().unwrap());
+    for line in [
+        r#"seawall_requests_admitted_total{layer="concurrency_limit",name="sockets"} 1"#,
+        r#"seawall_requests_rejected_total{layer="concurrency_limit",name="sockets",reason="concurrency_limit"} 1"#,
+        r#"seawall_requests_admitted_total{layer="drain",name="sockets"} 1"#,
+        r#"seawall_requests_rejected_total{layer="drain",name="sockets",reason="draining"} 0"#,
+    ] {
+        assert_shows(&handle, line);
+    }
+}
+
 /// A recorder drops a response body while it gets the timeout of that body.
 #[tokio::test(start_paused = true)]
 async fn a_counter_that_drops_the_body_does_not_lock_it() {

@@ -43,7 +43,8 @@ impl CircuitBreakersSettings {
         ConfigError::check("max_keys", self.max_keys, 1..=u64::from(u32::MAX))?;
         let least = Duration::from_millis(1);
         ConfigError::check("idle_timeout", self.idle_timeout, least..=LONGEST)?;
-        self.breaker.check()
+        let breaker = self.breaker.check();
+        breaker.map_err(|error| error.of_part("breaker"))
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::word::Mode;
 
-/// The state of a [`CircuitBreaker`](crate::CircuitBreaker).
+/// The state of a [`CircuitBreaker`](crate::CircuitBreaker). With `serde`, it is a map with `state`
+/// and, while open, `retry_in` in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(tag = "state", rename_all = "snake_case"))]

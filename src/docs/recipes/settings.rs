@@ -62,7 +62,8 @@
 //! - **A part or field that the file does not name** has the value of the code. If you remove it
 //!   from the file, it has the value of the code again. A field that is a table itself, such as
 //!   `min_body_rate`, is replaced as a whole.
-//! - **TOML has no null**: the file cannot remove a bound that the code sets.
+//! - **TOML has no null and no number above 2⁶³ − 1**: the file cannot remove a bound that the code
+//!   sets. A `max_body` of `u64::MAX` is `"unlimited"`.
 //! - **`toml::from_str::<Settings>`** reads the file alone, and its errors have a line number. A
 //!   field that the file leaves out has its default. `limit`, `max_body` and the timeout's
 //!   `duration` have none, so that a table with only `mode` is an error. With

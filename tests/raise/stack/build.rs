@@ -71,8 +71,8 @@ fn parts_are_values_settings_or_handles() {
         let error = client().circuit_breakers(settings().max_keys(0)).build();
         assert_eq!(error.unwrap_err().field(), "circuit_breakers.max_keys");
         let wrong = CircuitBreakerSettings::default().failure_rate(2.0);
-        let error = seawall::client().circuit_breaker(wrong).per_host().build();
-        assert_eq!(error.unwrap_err().field(), "circuit_breaker.failure_rate");
+        let error = client().circuit_breakers(wrong).build().unwrap_err();
+        assert_eq!(error.field(), "circuit_breakers.breaker.failure_rate");
     }
 
     let breaker = CircuitBreakerSettings::default().consecutive_failures(3);

@@ -76,6 +76,8 @@ fn an_unlimited_size_survives() {
     let text = "[request_limit]\nmax_body = 'unlimited'\nraisable_to = 'unlimited'";
     let read: Settings = toml::from_str(text).unwrap();
     assert_eq!(read.request_limit.unwrap().settings, settings);
+    let text: Settings = toml::from_str("[request_limit]\nmax_body = '7'").unwrap();
+    assert_eq!(text.request_limit.unwrap().settings.max_body, 7);
     let error = toml::from_str::<Settings>("[request_limit]\nmax_body = 'all'").unwrap_err();
     let expected = "expected a number of bytes or \"unlimited\"";
     assert!(error.to_string().contains(expected), "{error}");

@@ -51,8 +51,10 @@
 //! Under hyper, use `TowerToHyperService::new(health)`. For a path that is not in the table, call
 //! [`is_ready`](Health::is_ready) in a handler of your own.
 //!
-//! For gRPC health checks, exempt tonic-health from the stack, and set its status when the drain
-//! starts. [`has_path`](Health::has_path) includes the paths of gRPC health checks:
+//! # gRPC health checks
+//!
+//! Exempt tonic-health from the stack, and set its status when the drain starts.
+//! [`has_path`](Health::has_path) includes the paths of gRPC health checks:
 //!
 //! ```
 //! use seawall::Health;
@@ -75,9 +77,15 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A call of `Watch` ends when its client ends it. Without the exemption, it holds a permit until
-//! then. With the exemption, no layer limits the number of these calls: serve them to your own
-//! probes only. Tonic's shutdown waits for them, so end them as above.
+//! - **The names.** Set and clear the status of each name that you serve, not only `""`. After
+//!   that, `Check` answers `NOT_FOUND`.
+//! - **Other conditions.** This status follows the drain only. For the conditions below, set it
+//!   from [`is_ready`](Health::is_ready), for example each second.
+//! - **`Watch`.** The server does not end a call of `Watch` by itself. If it is not exempt, it
+//!   holds a permit. If it is exempt, no layer bounds the number of these calls: serve health
+//!   checks on a listener of their own if other clients reach the port. A graceful shutdown waits
+//!   for them, with [`Drain::serve`] until the grace period ends. The example therefore clears the
+//!   status.
 //!
 //! # When the service is not ready
 //!

@@ -74,7 +74,7 @@ pub enum HandleSnapshot {
     #[cfg(feature = "keyed")]
     #[non_exhaustive]
     CircuitBreakers {
-        /// The breakers by key. Of two keys with the same text, the map has one.
+        /// The breakers by key. If two keys have the same text, the map contains one of them.
         keys: BTreeMap<String, CircuitBreakerSnapshot>,
     },
     /// A [`ConcurrencyLimit`].

@@ -121,8 +121,8 @@
 //!
 //! - The request body failed first: the caller aborted it, or it was too large or too slow. The
 //!   status or error with which the handler then answers does not count. A panic still counts.
-//! - The service waits for the request body when the call is dropped, or ends with a timeout, an
-//!   error, 504, or `DEADLINE_EXCEEDED`. The time of that wait does not make a call slow either.
+//! - The call is dropped, or ends with a timeout, an error, 504, or `DEADLINE_EXCEEDED`, while the
+//!   service waits for the request body. The time of that wait does not make a call slow either.
 //! - An inner layer with a [`RequestLimit`](crate::RequestLimit) has rejected the request, and
 //!   still reads the rest of its body when the call ends with a timeout. This does not apply if the
 //!   rejection is for a panic or a timeout of the service.

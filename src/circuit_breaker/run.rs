@@ -43,8 +43,8 @@ impl CircuitBreaker {
     /// If the returned future is dropped, for example by a timeout around it, `future` is dropped.
     /// The call is ignored, unless it took longer than
     /// [`slow_call`](CircuitBreakerSettings::slow_call()), without the time for which it waited for
-    /// the [request body of the caller](super#what-the-caller-caused). A slow call is ignored too
-    /// if that body has failed, or if the call waits for it when it is dropped.
+    /// the [request body of the caller](super#what-the-caller-caused). A slow call is also ignored
+    /// if that body has failed, or if the call is waiting for it at the time of the drop.
     ///
     /// # Panics
     ///

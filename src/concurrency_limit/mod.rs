@@ -201,7 +201,7 @@ impl ConcurrencyLimit {
     }
 
     /// Takes a permit for work that is not a request of a Tower service, for example a WebSocket
-    /// connection. It counts as admitted. It does not wait.
+    /// connection. The permit counts as an admitted request. This method does not wait.
     ///
     /// # Errors
     ///

@@ -236,11 +236,12 @@
 //!
 //! # All of them
 //!
-//! - **Other runtimes.** In a runtime without a time driver, a layer panics when it sets a timer.
-//!   Timeouts, drains, bounds of bodies and events set timers. The runtime that ran the service
-//!   ends a response body from outside. After that runtime has ended, only the connection ends the
-//!   body. A thread may outlive its runtime. It then keeps up to 64 timers and the file descriptors
-//!   of that runtime, until it sets a timer in another runtime.
+//! - **The runtime.** It needs a time driver: a layer panics when it sets a timer without one.
+//!   Timeouts, queues, drains, bounds of bodies and events set timers. A task on the runtime that
+//!   ran the service ends response bodies that are over their bounds. After that runtime has ended,
+//!   such a body ends only with its connection. A thread may outlive its runtime. It then keeps up
+//!   to 64 timers and the file descriptors of that runtime, until it sets a timer in another
+//!   runtime.
 //! - **One process.** Each handle counts in its own process: four processes with a limit of 512
 //!   allow 2048 requests to their dependency. Divide the limit, or put one limit in front.
 //! - **Retries multiply.** Each rejection has a small cost, and three layers of clients with three
@@ -254,4 +255,5 @@
 //!   Use the kernel, a load balancer, or the network provider.
 //! - **Dependencies without a layer.** A handler may call a dependency in another way, for example
 //!   through a pool of database connections. Give such a dependency its own timeouts and limits, or
-//!   use [`CircuitBreaker::run`](crate::CircuitBreaker::run) and `try_acquire`.
+//!   use [`CircuitBreaker::run`](crate::CircuitBreaker::run) and `try_acquire`; see the recipe for
+//!   [a database](crate::docs::recipes::database).

@@ -109,6 +109,10 @@
 //! - [In front of the router](self#in-front-of-a-router), a layer runs before routing. There a
 //!   rejection costs least, which matters most for the lag shedder.
 //!
+//! If one router has several dependencies, make one group of routes for each, with its own breaker
+//! and timeout, and `merge` them. If a route needs two dependencies, its response does not say
+//! which one failed: put the breakers around the clients that call them.
+//!
 //! # In front of a router
 //!
 //! For a layer in front of a router under `axum::serve`, keep the types of the bodies with
@@ -127,10 +131,6 @@
 //! axum::serve(listener, Shared::new(app)).await?;
 //! # Ok(()) }
 //! ```
-//!
-//! If one router has several dependencies, make one group of routes for each, with its own breaker
-//! and timeout, and `merge` them. If a route needs two dependencies, its response does not say
-//! which one failed: put the breakers around the clients that call them.
 //!
 //! # Share the permits
 //!
@@ -161,7 +161,8 @@
 //! [`max_arm`](crate::LagThresholds::max_arm()) (400 ms), then for up to
 //! [`max_bound`](crate::LagThresholds::max_bound()) (240 ms). Give the check a timeout well above
 //! both. Do not report "not ready" while `lag.state()` is `Shedding`: the load balancer would send
-//! the load to servers that are as busy.
+//! the load to servers that are as busy. [`Health`](crate::Health) answers such checks, also [over
+//! gRPC](crate::health#grpc-health-checks).
 //!
 //! # Tonic and hyper
 //!
@@ -190,8 +191,8 @@
 //!
 //! Tonic has no layers for single methods. A [`TimeoutLayer`](crate::TimeoutLayer) with
 //! [`per_request`](crate::TimeoutLayer::per_request) reads the path, which is
-//! `/package.Service/Method`. The stack around it has one timeout for all methods. With
-//! `raisable_to`, an inner layer may raise it up to that bound:
+//! `/package.Service/Method`. The stack around it has one timeout for all methods;
+//! `raisable_to(most)` lets an inner layer replace it by a longer one, of at most `most`:
 //!
 //! ```
 //! use std::time::Duration;
@@ -205,7 +206,7 @@
 //! let by_method = TimeoutLayer::new(usual).per_request(|head| match head.path() {
 //!     "/orders.Orders/Report" => Some(Duration::from_secs(60)),
 //!     path if path.starts_with("/search.Search/") => Some(Duration::from_secs(1)),
-//!     _ => None, // the time of the layer
+//!     _ => None, // 5 s, as given to `new`
 //! });
 //!
 //! # let (_, service) = tonic_health::server::health_reporter();
@@ -217,10 +218,15 @@
 //! # Ok(()) }
 //! ```
 //!
-//! - **If no method has a longer time** than the stack, leave out `raisable_to`.
+//! - **If no method has a longer time** than the stack, leave out `raisable_to`, which [costs
+//!   allocations](crate::TimeoutSettings::raisable_to()).
 //! - **The caller's own time** (`grpc-timeout`) applies if it is shorter.
+//! - **Streams.** The time ends with the response head. Add `including_body()` to the layer for one
+//!   deadline for the whole call; `body_idle_timeout` ends a silent stream.
+//! - **Settings from a file** change the stack, and not this layer.
 //! - **For one service**, put a layer around it with `named_layer` of `tonic::service::LayerExt`.
-//! - **With axum**, give each route its own layer: `get(handler).layer(TimeoutLayer::new(..))`.
+//! - **With axum**, give each route its own layer: `get(handler).layer(TimeoutLayer::new(..))`. A
+//!   longer time needs `raisable_to` on the stack here too.
 //!
 //! # On a client
 //!

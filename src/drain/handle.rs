@@ -175,8 +175,8 @@ impl Drain {
     }
 
     /// Takes a permit for work that is not a request of a Tower service, for example a WebSocket
-    /// connection or a background task. It counts as admitted. [`wait_idle`](Self::wait_idle) waits
-    /// until the permit is dropped.
+    /// connection or a background task. The permit counts as an admitted request.
+    /// [`wait_idle`](Self::wait_idle) waits until it is dropped.
     ///
     /// # Errors
     ///

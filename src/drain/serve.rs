@@ -41,8 +41,9 @@ const TRANSIT: Duration = Duration::from_secs(1);
 
 impl Drain {
     /// A future that is ready when the drain has begun. Use it in WebSocket connections, streams
-    /// and background tasks, and end them within the lame-duck time and the grace period. The
-    /// future is ready at once if the drain has already begun, and at each later poll.
+    /// and background tasks, and end them within the lame-duck time and the grace period. If the
+    /// drain has begun, the future is ready at its first poll. You may poll it again: it stays
+    /// ready.
     pub fn started(&self) -> DrainSignal {
         let shared = self.shared.clone();
         DrainSignal(Some(Box::pin(async move { shared.started().await })))
@@ -76,12 +77,12 @@ impl Drain {
     ///
     /// The closure `server` gets a future that signals the shutdown, and returns the server: that
     /// of axum, tonic, or your own; see the [module docs](super). The signal is ready when the
-    /// lame-duck time is over. For one more second, the drain admits the requests that clients
-    /// sent before they read the end of the connection. If the drain already rejects requests when
-    /// you call `serve`, it continues to reject them. The server and the requests in flight have
-    /// the time `grace` to end. After that, the drain ends the remaining bodies, as
-    /// [`wait_idle`](Self::wait_idle) does, and drops the server. The call returns at most 0.75 s
-    /// after the grace period, whatever clients do.
+    /// lame-duck time is over. HTTP/2 clients may send requests before they read the `GOAWAY`: the
+    /// drain admits requests for one more second, and then rejects them. If the drain already
+    /// rejects requests when you call `serve`, it continues to reject them. The server and the
+    /// requests in flight have the time `grace` to end. After that, the drain ends the remaining
+    /// bodies, as [`wait_idle`](Self::wait_idle) does, and drops the server. The call returns at
+    /// most 0.75 s after the grace period, whatever clients do.
     ///
     /// If the server ends before the drain begins, the call returns at once.
     ///

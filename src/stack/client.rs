@@ -111,8 +111,8 @@ impl<B, M> ClientBuilder<B, M> {
     const CONCURRENCY: usize = 128;
 
     /// Names the stack and those of its parts that have no name yet, in rejections, metrics and
-    /// events. Default: empty. Name a breaker yourself if other code calls it before, or if several
-    /// stacks share it.
+    /// events. Default: empty. Name a breaker yourself if other code uses it before `build`, or if
+    /// several stacks share it.
     pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.name = name.into();
         self

@@ -17,9 +17,9 @@ use crate::observe::Reporter;
 use crate::request_limit::RequestLimit;
 use crate::timeout::Timeout;
 
-/// The parts of a [`server`](super::server) stack. Its type does not depend on your policies and
-/// closures, as that of the [`Stack`](super::Stack) does. A cheap `Clone`: all clones have the same
-/// parts.
+/// The parts of a [`server`](super::server) stack. The type of a [`Stack`](super::Stack) depends on
+/// your policies and closures. The type of its handle does not, so that a struct can keep it. A
+/// cheap `Clone`: all clones have the same parts.
 ///
 /// ```
 /// use seawall::stack::ServerHandle;
@@ -49,9 +49,9 @@ pub struct ServerHandle {
     pub(super) reporter: Reporter,
 }
 
-/// The parts of a [`client`](super::client) stack. Its type does not depend on your policies; `B`
-/// is the breaker, as in [`Client`](super::Client). A cheap `Clone`: all clones have the same
-/// parts.
+/// The parts of a [`client`](super::client) stack. The type of a [`Stack`](super::Stack) depends on
+/// your policies. The type of its handle does not; `B` is the breaker, as in
+/// [`Client`](super::Client). A cheap `Clone`: all clones have the same parts.
 #[derive(Clone, Debug)]
 pub struct ClientHandle<B = CircuitBreaker> {
     pub(super) circuit_breaker: B,

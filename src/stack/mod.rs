@@ -179,8 +179,9 @@
 //!
 //! The settings do not include what is fixed when the stack is built: names, exemptions, your
 //! policies, `progress_timeout` and the other bounds of response bodies. The window of a breaker is
-//! fixed too: leave it out, or repeat it. `examples/reload.rs` reads the file again when it
-//! changes.
+//! fixed too: leave it out, or repeat it. A part that you remove from the file keeps its last
+//! settings, unless you apply it on top of the settings of the code: see [the
+//! recipe](crate::docs::recipes::settings).
 //!
 //! # Turning parts off
 //!

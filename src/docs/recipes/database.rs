@@ -1,7 +1,9 @@
 //! A database, or another client that is not HTTP.
 //!
 //! The layers work around any Tower service. Over [`Plain`](crate::Plain), a rejection is the error
-//! of the service. With an error type of your own, nothing is boxed:
+//! of the service: its error type implements `From<Rejection>`. With an error type of your own,
+//! nothing is boxed. [`seawall::client()`](crate::client) has a circuit breaker, a timeout and a
+//! concurrency limit, [in this order](crate::stack#the-parts-of-a-client):
 //!
 //! ```
 //! use std::time::Duration;
@@ -39,18 +41,26 @@
 //!     Err(Error::Rejected(rejection)) => println!("not now: {}", rejection.reason()),
 //!     Err(error) => println!("{error}"),
 //! }
-//! println!("{:?}", stack.snapshot()); // the stack reads and changes the parts
+//! println!("{}, {:?}", stack.circuit_breaker().state(), stack.snapshot());
 //! # Ok(()) }
 //! ```
 //!
-//! - **Without a service**, call [`run`](crate::CircuitBreaker::run) of a
-//!   [`CircuitBreaker`](crate::CircuitBreaker) around each query.
+//! - **The breaker** has its defaults here; set it with `circuit_breaker(settings)`.
+//! - **The permit is released when the future ends.** If the future returns a stream of rows, a
+//!   connection or a transaction, its later use does not count: do that work inside the call.
+//! - **The pool has a queue too.** If the limit is above the number of connections, calls wait in
+//!   the pool while they hold a permit. Give the pool a timeout for that.
+//! - **The limit** needs a service that is `Clone`, also without a queue. A service over a pool is
+//!   `Clone` if the pool is, as most pools are.
+//! - **Without a service**, take a permit with `limit.try_acquire()?`, which does not wait, and
+//!   call [`breaker.run`](crate::CircuitBreaker::run) with the query. Put the timeout inside `run`:
+//!   the breaker ignores a call that is dropped, unless it is slow.
+//!   [`run_with`](crate::CircuitBreaker::run_with) classifies results.
 //! - **Other parts**: `GateLayer::from_policy((breaker, timeout, limit)).plain()` is one layer with
-//!   the handles that you choose. It costs less than nested layers, and the breaker ignores the
-//!   rejections of the limit.
+//!   the handles that you choose; the limit must be the last one. It costs less than nested layers,
+//!   and the breaker ignores the rejections of the limit.
 //! - **A boxed error** (`BoxError`) works too; find the rejection with
-//!   [`Rejection::find`](crate::Rejection::find). In an axum handler, call
-//!   [`opaque_errors`](crate::GateLayer::opaque_errors) instead of `classify`. Every error is then
-//!   a failure.
-//! - **The queue** of the limit needs a service that is `Clone`. A service over a pool of
-//!   connections usually is.
+//!   [`Rejection::find`](crate::Rejection::find). If the layer does not compile in an axum handler
+//!   or a spawned task ("higher-ranked lifetime error"), call
+//!   [`opaque_errors`](crate::GateLayer::opaque_errors) instead of `classify`: every error is then
+//!   a failure, also that a row is not there.

@@ -8,6 +8,7 @@
 //! | export metrics to OpenTelemetry | [`operation`](operation#metrics-for-opentelemetry) |
 //! | read the settings from a file, and read it again | [`settings`] |
 //! | log failures without rejections | [`operation`](operation#a-trace-layer-without-noise) |
+//! | serve health checks, also over gRPC | [`health`](crate::health) |
 //! | rehearse an outage | [`operation`](operation#a-drill) |
 //! | serve events, long polls or WebSockets | [`streams`] |
 //! | know the address of the client in a layer | [`axum`](axum#the-address-of-the-client) |

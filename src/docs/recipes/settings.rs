@@ -18,14 +18,15 @@
 //! ```
 //!
 //! Apply the file after you have built the stack, and again when the file has changed. This
-//! function replaces the fields that the file names:
+//! function takes the settings of the code, replaces the fields that the file names, and applies
+//! the result:
 //!
 //! ```
 //! use seawall::Health;
 //! use seawall::stack::{Changes, ServerHandle, Settings};
 //! use toml::{Table, Value};
 //!
-//! /// `code` is what the stack was built with.
+//! /// `code` is what the stack was built with: read it once, before the first `load`.
 //! fn load(
 //!     stack: &ServerHandle,
 //!     code: &Settings,
@@ -62,17 +63,20 @@
 //! - **A part or field that the file does not name** has the value of the code. If you remove it
 //!   from the file, it has the value of the code again. A field that is a table itself, such as
 //!   `min_body_rate`, is replaced as a whole.
-//! - **TOML has no null and no number above 2⁶³ − 1**: the file cannot remove a bound that the code
-//!   sets. A `max_body` of `u64::MAX` is `"unlimited"`.
-//! - **`toml::from_str::<Settings>`** reads the file alone, and its errors have a line number. A
-//!   field that the file leaves out has its default. `limit`, `max_body` and the timeout's
-//!   `duration` have none, so that a table with only `mode` is an error. With
+//! - **A change through a handle or a switch** lasts until the next `load`.
+//! - **TOML has no null**: the file cannot remove a bound that the code sets.
+//! - **TOML has no integer above 2⁶³ − 1**: write `"unlimited"` for `u64::MAX` in `max_body` and
+//!   `raisable_to`. In the other settings of the code, use `None` for no bound.
+//! - **`toml::from_str::<Settings>`** reads the file alone, and all its errors have a line number.
+//!   A field that the file leaves out has its default. Three fields have none:
+//!   `concurrency_limit.limit`, `request_limit.max_body` and `timeout.duration`. With
 //!   [`Settings::or`](crate::stack::Settings::or), a part that the file leaves out is that of the
 //!   code.
+//! - **For a client stack**, the function takes a [`ClientHandle`](crate::stack::ClientHandle).
 //! - **At the start**, end the process if the file is wrong. Later, report the error and keep the
 //!   previous settings.
-//! - **Read the file again** at SIGHUP, or when it changes. `examples/reload.rs` does both. Replace
-//!   the file by renaming another one: a reader never finds half of it.
+//! - **Read the file again** at SIGHUP, or when it changes. `examples/reload.rs` does both. Write a
+//!   new file and rename it over the old one, so that the process never reads half a file.
 //! - **Handles that are not in a stack** have settings of their own types:
 //!   `breaker.set(toml::from_str(&file)?)?`.
 //! - **The window of a breaker** cannot be changed: a file that a running breaker reads has the

@@ -77,10 +77,11 @@
 //! # Ok(()) }
 //! ```
 //!
-//! - **The names.** Set and clear the status of each name that you serve, not only `""`. After
-//!   that, `Check` answers `NOT_FOUND`.
+//! - **The names.** Set and clear the status of each name that you serve, not only `""`. A `Check`
+//!   of a name that is cleared answers `NOT_FOUND`.
 //! - **Other conditions.** This status follows the drain only. For the conditions below, set it
-//!   from [`is_ready`](Health::is_ready), for example each second.
+//!   from [`is_ready`](Health::is_ready), for example each second, and stop when the drain starts:
+//!   a status that is set after it was cleared brings the name back.
 //! - **`Watch`.** The server does not end a call of `Watch` by itself. If it is not exempt, it
 //!   holds a permit. If it is exempt, no layer bounds the number of these calls: serve health
 //!   checks on a listener of their own if other clients reach the port. A graceful shutdown waits

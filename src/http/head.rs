@@ -100,10 +100,11 @@ impl RequestKind for HttpRequest {
 
     #[inline]
     fn callers_time(head: &RequestHead<'_>) -> CallersTime {
-        if *head.method != Method::POST || head.is_grpc == Some(false) {
-            return CallersTime::None;
+        // A gate with a deadline has found out whether it is gRPC.
+        match head.is_grpc {
+            Some(true) => grpc::callers_time(head.headers),
+            _ => CallersTime::None,
         }
-        grpc::callers_time(head.headers)
     }
 }
 

@@ -144,7 +144,7 @@ macro_rules! table {
 // The metrics of a layer that change most often come first: a handle searches in this order.
 table! {
     ADMITTED: Counter "seawall_requests_admitted_total" Count "every gate" []
-        "Requests that a gate admitted; a stack counts each once.";
+        "Requests that a gate admitted, and permits; a stack counts each of its requests once.";
     EXEMPT: Counter "seawall_requests_exempt_total" Count "every gate" []
         "Requests that a rule of the layer or stack exempted; they are not counted as admitted.";
     REJECTED: Counter "seawall_requests_rejected_total" Count "every layer" ["reason": reason]

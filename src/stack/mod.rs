@@ -179,8 +179,8 @@
 //!
 //! The settings do not include what is fixed when the stack is built: names, exemptions, your
 //! policies, `progress_timeout` and the other bounds of response bodies. The window of a breaker is
-//! fixed too: leave it out, or repeat it. A part that you remove from the file keeps its last
-//! settings, unless you apply it on top of the settings of the code: see [the
+//! fixed too: leave it out, or repeat it. If you remove a part from the file, it keeps its last
+//! settings. To give it those of the code again, apply the file on top of them: see [the
 //! recipe](crate::docs::recipes::settings).
 //!
 //! # Turning parts off

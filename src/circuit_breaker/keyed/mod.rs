@@ -138,7 +138,7 @@ where
     /// # Errors
     ///
     /// Returns an error if `max_keys` or `idle_timeout` is outside its range, and the errors of
-    /// [`CircuitBreaker::new`].
+    /// [`CircuitBreaker::new`], with `breaker.` before the field.
     pub fn new(settings: impl Into<CircuitBreakersSettings>) -> Result<Self, ConfigError> {
         let settings = settings.into();
         settings.check()?;

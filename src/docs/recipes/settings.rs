@@ -66,7 +66,7 @@
 //! - **A change through a handle or a switch** lasts until the next `load`.
 //! - **TOML has no null**: the file cannot remove a bound that the code sets.
 //! - **TOML has no integer above 2⁶³ − 1**: write `"unlimited"` for `u64::MAX` in `max_body` and
-//!   `raisable_to`. In the other settings of the code, use `None` for no bound.
+//!   `raisable_to`. Leave the other sizes unset in the code if they have no bound.
 //! - **`toml::from_str::<Settings>`** reads the file alone, and all its errors have a line number.
 //!   A field that the file leaves out has its default. Three fields have none:
 //!   `concurrency_limit.limit`, `request_limit.max_body` and `timeout.duration`. With

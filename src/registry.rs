@@ -28,9 +28,9 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
 use crate::catch_panic::{CatchPanic, CatchPanicSnapshot};
-#[cfg(feature = "keyed")]
-use crate::circuit_breaker::CircuitBreakers;
 use crate::circuit_breaker::{CircuitBreaker, CircuitBreakerSnapshot};
+#[cfg(feature = "keyed")]
+use crate::circuit_breaker::{CircuitBreakers, CircuitBreakersSnapshot};
 use crate::concurrency_limit::{ConcurrencyLimit, ConcurrencyLimitSnapshot};
 use crate::config::ConfigError;
 use crate::drain::{Drain, DrainSnapshot};
@@ -72,11 +72,7 @@ pub enum HandleSnapshot {
     CircuitBreaker(Box<CircuitBreakerSnapshot>),
     /// A family of `CircuitBreakers`.
     #[cfg(feature = "keyed")]
-    #[non_exhaustive]
-    CircuitBreakers {
-        /// The breakers by key. If two keys have the same text, the map contains one of them.
-        keys: BTreeMap<String, CircuitBreakerSnapshot>,
-    },
+    CircuitBreakers(CircuitBreakersSnapshot),
     /// A [`ConcurrencyLimit`].
     ConcurrencyLimit(ConcurrencyLimitSnapshot),
     /// A [`Drain`].
@@ -187,10 +183,7 @@ where
     K: fmt::Display + Hash + Eq + Clone + Send + Sync + 'static,
 {
     fn handle_snapshot(&self) -> HandleSnapshot {
-        let breakers = self.snapshot().into_iter();
-        HandleSnapshot::CircuitBreakers {
-            keys: breakers.map(|(key, now)| (key.to_string(), now)).collect(),
-        }
+        HandleSnapshot::CircuitBreakers(self.snapshot())
     }
 }
 

@@ -233,7 +233,9 @@ mod window;
 
 pub use self::handle::{CircuitBreaker, CircuitBreakerLayer};
 #[cfg(feature = "keyed")]
-pub use self::keyed::{CircuitBreakers, CircuitBreakersLayer, CircuitBreakersSettings, PerKey};
+pub use self::keyed::{
+    CircuitBreakers, CircuitBreakersLayer, CircuitBreakersSettings, CircuitBreakersSnapshot, PerKey,
+};
 pub use self::open_duration::OpenDuration;
 pub use self::ready::{CircuitBreakerReady, CircuitBreakerReadyLayer};
 pub use self::settings::{CircuitBreakerSettings, SlowCall};

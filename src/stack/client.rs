@@ -1,7 +1,6 @@
 //! The stack for calls to one dependency.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -77,13 +76,26 @@ pub struct ClientSwitches {
     pub concurrency_limit: Switch,
 }
 
+/// The state of the [`ClientBreaker`] of a [`client`] stack.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(untagged))]
+#[non_exhaustive]
+pub enum ClientBreakerSnapshot {
+    /// One breaker for all calls.
+    One(Box<CircuitBreakerSnapshot>),
+    /// One breaker for each host that was called.
+    #[cfg(feature = "keyed")]
+    Hosts(crate::circuit_breaker::CircuitBreakersSnapshot),
+}
+
 /// What a [`client`] stack is doing now.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ClientSnapshot {
-    /// The circuit breakers: one with an empty host, or one for each host that was called.
-    pub circuit_breakers: BTreeMap<String, PartSnapshot<CircuitBreakerSnapshot>>,
+    /// The circuit breaker, or those of the hosts that were called.
+    pub circuit_breaker: PartSnapshot<ClientBreakerSnapshot>,
     /// The timeout.
     pub timeout: PartSnapshot<TimeoutSnapshot>,
     /// The concurrency limit.
@@ -103,6 +115,26 @@ impl<M> ClientBuilder<CircuitBreaker, M> {
             .into()
             .into_handle("circuit_breaker", CircuitBreaker::new);
         self
+    }
+
+    /// One breaker per host instead of one for all, each with the settings of the
+    /// [`circuit_breaker`](Self::circuit_breaker). The host is the authority of the request's URI.
+    ///
+    /// A request without an authority has no breaker: those of tonic's generated clients have none
+    /// unless you set `with_origin`.
+    #[cfg(feature = "keyed")]
+    pub fn per_host(self) -> ClientBuilder<PerHost, M> {
+        let breakers = self.breaker.and_then(|breaker| {
+            let breakers = HostBreakers::new(breaker.settings());
+            breakers.map_err(|error| error.of_part("circuit_breakers"))
+        });
+        ClientBuilder {
+            name: self.name,
+            breaker: breakers.map(|breakers| by_authority(&breakers)),
+            timeout: self.timeout,
+            concurrency_limit: self.concurrency_limit,
+            policy: self.policy,
+        }
     }
 }
 
@@ -151,23 +183,6 @@ impl<B, M> ClientBuilder<B, M> {
         }
     }
 
-    /// One breaker per host instead of one for all, each with the settings of
-    /// [`CircuitBreaker::default`]. The host is the authority of the request's URI.
-    ///
-    /// A request without an authority has no breaker: those of tonic's generated clients have none
-    /// unless you set `with_origin`. A breaker set before is replaced.
-    #[cfg(feature = "keyed")]
-    pub fn per_host(self) -> ClientBuilder<PerHost, M> {
-        let breakers = HostBreakers::new(CircuitBreakerSettings::default());
-        ClientBuilder {
-            name: self.name,
-            breaker: breakers.map(|breakers| by_authority(&breakers)),
-            timeout: self.timeout,
-            concurrency_limit: self.concurrency_limit,
-            policy: self.policy,
-        }
-    }
-
     /// The stack.
     ///
     /// # Errors
@@ -202,7 +217,7 @@ impl<B, M> ClientBuilder<B, M> {
 #[cfg(feature = "keyed")]
 impl<M> ClientBuilder<PerHost, M> {
     /// Sets the circuit breakers: [`CircuitBreakersSettings`] or [`HostBreakers`]. Default:
-    /// breakers with the settings of [`CircuitBreaker::default`].
+    /// breakers with the settings that [`per_host`](ClientBuilder::per_host) found.
     pub fn circuit_breakers(
         mut self,
         breakers: impl Into<Part<HostBreakers, CircuitBreakersSettings>>,

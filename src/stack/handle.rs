@@ -1,12 +1,13 @@
 //! The handles of a stack: they read and change its parts.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use super::changes::Changes;
 use super::settings::{Settings, SwitchSettings};
 use super::steps::{Steps, one_at_a_time, present};
-use super::{ClientSnapshot, ClientSwitches, ServerSnapshot, ServerSwitches, part};
+use super::{
+    ClientBreakerSnapshot, ClientSnapshot, ClientSwitches, ServerSnapshot, ServerSwitches, part,
+};
 use crate::catch_panic::CatchPanic;
 use crate::circuit_breaker::{CircuitBreaker, CircuitBreakerSettings};
 use crate::concurrency_limit::ConcurrencyLimit;
@@ -233,21 +234,9 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
     /// The state of all parts now.
     pub fn snapshot(&self) -> ClientSnapshot {
         let on = &self.switches;
-        let breakers = match self.circuit_breaker.clone().into() {
-            ClientBreaker::One(breaker) => BTreeMap::from([(String::new(), breaker.snapshot())]),
-            #[cfg(feature = "keyed")]
-            ClientBreaker::Hosts(breakers) => {
-                let breakers = breakers.snapshot().into_iter();
-                breakers
-                    .map(|(host, now)| (host.to_string(), now))
-                    .collect()
-            }
-        };
-        let breakers = breakers.into_iter();
+        let breaker = self.circuit_breaker.clone().into();
         ClientSnapshot {
-            circuit_breakers: breakers
-                .map(|(host, now)| (host, part(&on.circuit_breaker, now)))
-                .collect(),
+            circuit_breaker: part(&on.circuit_breaker, breaker.snapshot()),
             timeout: part(&on.timeout, self.timeout.snapshot()),
             concurrency_limit: part(&on.concurrency_limit, self.concurrency_limit.snapshot()),
         }
@@ -337,6 +326,15 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
 // === impl ClientBreaker ===
 
 impl ClientBreaker {
+    /// The state of the breaker, or of those of all hosts.
+    pub fn snapshot(&self) -> ClientBreakerSnapshot {
+        match self {
+            Self::One(breaker) => ClientBreakerSnapshot::One(Box::new(breaker.snapshot())),
+            #[cfg(feature = "keyed")]
+            Self::Hosts(breakers) => ClientBreakerSnapshot::Hosts(breakers.snapshot()),
+        }
+    }
+
     /// Sets the name, unless it has one.
     pub(super) fn set_name(self, name: Cow<'static, str>) {
         match self {

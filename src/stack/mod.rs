@@ -213,7 +213,9 @@ use std::fmt;
 use tower_layer::Layer;
 
 pub use self::changes::{Change, Changes};
-pub use self::client::{Client, ClientBuilder, ClientSnapshot, ClientSwitches, client};
+pub use self::client::{
+    Client, ClientBreakerSnapshot, ClientBuilder, ClientSnapshot, ClientSwitches, client,
+};
 #[cfg(feature = "keyed")]
 pub use self::client::{HostBreakers, PerHost};
 pub use self::handle::{ClientBreaker, ClientHandle, ServerHandle};

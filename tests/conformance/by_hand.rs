@@ -47,9 +47,9 @@ async fn p19_the_open_time_knows_how_often_it_was_in_vain() {
 #[tokio::test(start_paused = true)]
 async fn p20b_one_control_for_several() {
     let breakers = seawall::circuit_breaker::CircuitBreakers::new(q()).unwrap();
-    let one = breakers.get(&"one".to_owned());
+    let one = breakers.get_or_insert(&"one".to_owned());
     breakers.force_open();
-    let two = breakers.get(&"two".to_owned());
+    let two = breakers.get_or_insert(&"two".to_owned());
     for breaker in [&one, &two] {
         assert_eq!(breaker.state(), CircuitState::ForcedOpen, "P20b");
         assert_eq!(
@@ -59,14 +59,14 @@ async fn p20b_one_control_for_several() {
         );
     }
     breakers.reset();
-    let three = breakers.get(&"three".to_owned());
+    let three = breakers.get_or_insert(&"three".to_owned());
     for breaker in [&one, &two, &three] {
         assert!(breaker.try_acquire().is_ok(), "P20b");
     }
     breakers.force_closed();
     assert_eq!(one.state(), CircuitState::ForcedClosed);
     breakers.observe_only();
-    let four = breakers.get(&"four".to_owned());
+    let four = breakers.get_or_insert(&"four".to_owned());
     assert_eq!(four.state(), CircuitState::ObserveOnly);
 }
 

@@ -13,6 +13,7 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use seawall::policy::{Admission, Mode, NoWait, Policy, RequestKind};
+use seawall::stack::ClientBreakerSnapshot;
 use seawall::{
     CircuitBreaker, CircuitBreakerSettings, ConcurrencyLimit, Reporter, RequestLimit,
     RequestLimitLayer, RequestLimitSettings, Timeout, TimeoutLayer, TimeoutSettings,
@@ -327,7 +328,9 @@ async fn of_a_client() {
     assert_eq!(call("/broken").await, 502);
     assert_eq!(call("/").await, 503);
     let now = stack.snapshot();
-    let breaker = &now.circuit_breakers[""].state;
+    let ClientBreakerSnapshot::One(breaker) = &now.circuit_breaker.state else {
+        panic!("{now:?}");
+    };
     assert_eq!((breaker.rejected, breaker.totals.failures), (1, 3));
     assert_eq!(now.timeout.state.timed_out, 1);
     assert_eq!(now.concurrency_limit.state.rejected, 1);
@@ -361,8 +364,11 @@ async fn of_a_client_of_many_hosts() {
     assert_eq!(call(fails).await, 503);
     assert_eq!(call(works).await, 200);
     let now = stack.snapshot();
-    assert_eq!(now.circuit_breakers.len(), 2);
-    assert_eq!(now.circuit_breakers[&fails.to_string()].state.rejected, 1);
+    let ClientBreakerSnapshot::Hosts(breakers) = now.circuit_breaker.state else {
+        panic!("one breaker");
+    };
+    assert_eq!(breakers.keys.len(), 2);
+    assert_eq!(breakers.keys[&fails.to_string()].rejected, 1);
 }
 
 /// A handler uses a client behind the stack, and converts its error. The types must have no

@@ -725,10 +725,10 @@ async fn a4_the_breakers_of_a_family_write_five_events_each_second() {
     let family = family.unwrap();
     tokio::time::advance(Duration::from_secs(10)).await;
     for key in 0..100 {
-        family.get(&key).try_acquire().unwrap().failure();
+        family.get_or_insert(&key).try_acquire().unwrap().failure();
     }
     tokio::time::advance(Duration::from_secs(1)).await;
-    family.get(&100).try_acquire().unwrap().failure();
+    family.get_or_insert(&100).try_acquire().unwrap().failure();
     let of_family = lines();
     let count = |text| of_family.iter().filter(|line| line.contains(text)).count();
     assert_eq!((count("circuit opened"), count("left_out=95")), (6, 1));
@@ -753,9 +753,9 @@ async fn a_breaker_of_a_family_writes_that_it_opens() {
         tokio::time::advance(Duration::from_secs(10)).await;
         let family = family();
         for key in 0..9 {
-            family.get(&key).force_closed();
+            family.get_or_insert(&key).force_closed();
         }
-        family.get(&9).trip();
+        family.get_or_insert(&9).trip();
         let mut lines = lines();
         lines.retain(|line| !line.contains("left_out"));
         assert_eq!(lines.len(), expected, "{lines:?}");
@@ -889,8 +889,8 @@ async fn d8_times_are_seconds() {
     tokio::time::advance(1250 * MS).await;
     let now = to_value(client.snapshot()).unwrap();
     assert!(!has_parts(&now), "{now}");
-    assert_eq!(now["circuit_breakers"][""]["mean_duration"], json!(0.75));
-    assert_eq!(now["circuit_breakers"][""]["in_state"], json!(1.25));
+    assert_eq!(now["circuit_breaker"]["mean_duration"], json!(0.75));
+    assert_eq!(now["circuit_breaker"]["in_state"], json!(1.25));
     breaker.trip();
     tokio::time::advance(500 * MS).await;
     let now = to_value(breaker.snapshot()).unwrap();

@@ -72,7 +72,7 @@ fn every_kind_is_shown_as_it_is_now() {
     }
     assert_eq!(before["drain"]["state"], "serving");
     assert_eq!(before["server"]["concurrency_limit"]["limit"], 1024);
-    assert_eq!(before["client"]["circuit_breakers"][""]["state"], "closed");
+    assert_eq!(before["client"]["circuit_breaker"]["state"], "closed");
     drain.begin();
     server.concurrency_limit().set_limit(7).unwrap();
     let after = shown();
@@ -97,11 +97,11 @@ fn a_family_of_breakers_is_shown_by_key() {
         .max_keys(7)
         .idle_timeout(std::time::Duration::from_secs(5));
     let tenants = CircuitBreakers::<u64>::new(settings).unwrap();
-    assert_eq!(tenants.max_keys(), 7);
-    assert_eq!(tenants.idle_timeout().as_secs(), 5);
+    assert_eq!(tenants.settings().max_keys, 7);
+    assert_eq!(tenants.settings().idle_timeout.as_secs(), 5);
     let registry = Registry::new();
     registry.add("tenants", &tenants).unwrap();
-    tenants.get(&17).force_open();
+    tenants.get_or_insert(&17).force_open();
     let shown = serde_json::to_value(registry.snapshot()).unwrap();
     assert_eq!(shown["tenants"]["kind"], "circuit_breakers");
     assert_eq!(shown["tenants"]["keys"]["17"]["state"], "forced_open");

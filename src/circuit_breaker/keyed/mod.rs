@@ -22,8 +22,8 @@
 //! # fn fits_a_client<S, L>(_: L) where L: tower_layer::Layer<S> {}
 //! # fits_a_router(layer.clone());
 //!
-//! for (host, breaker) in breakers.snapshot() {
-//!     println!("{host}: {}", breaker.state);
+//! for (host, breaker) in breakers.all() {
+//!     println!("{host}: {}", breaker.state());
 //! }
 //! # Ok::<_, seawall::ConfigError>(())
 //! ```
@@ -33,7 +33,7 @@
 //! The family forgets a key that is not used for
 //! [`idle_timeout`](CircuitBreakersSettings::idle_timeout()), and the least recently used key when
 //! there are more than [`max_keys`](CircuitBreakersSettings::max_keys()). For a moment there may be
-//! a few more. A request, `get` and `find` use a key; `all` and `snapshot` do not.
+//! a few more. A request, `get` and `get_or_insert` use a key; `all` and `snapshot` do not.
 //!
 //! It forgets the breaker together with the key. When the key is used again, it gets a new breaker:
 //! closed, or in the state that you forced on the whole family. A handle that you kept still refers
@@ -60,13 +60,14 @@
 //!
 //! The breakers of a family share the series of its name: `seawall_circuit_state` counts the
 //! breakers in each state. It includes breakers whose key is forgotten, until the map drops them.
-//! With [`keys_in_metrics`](CircuitBreakers::keys_in_metrics) each breaker has its own series, with
-//! the label `key`.
+//! With [`put_keys_in_metrics`](CircuitBreakers::put_keys_in_metrics) each breaker has its own
+//! series, with the label `key`.
 
 mod per_key;
 mod settings;
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -96,8 +97,19 @@ pub struct CircuitBreakers<K> {
     family: Arc<Family<K>>,
 }
 
+/// What the breakers of a family have counted.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct CircuitBreakersSnapshot {
+    /// The breakers by key. If two keys have the same text, the map contains one of them.
+    pub keys: BTreeMap<String, CircuitBreakerSnapshot>,
+}
+
 struct Family<K> {
     breakers: Cache<K, CircuitBreaker>,
+    max_keys: usize,
+    idle_timeout: Duration,
     /// The settings of the next breaker. No function of the user is made or dropped under its lock;
     /// the map may drop breakers and keys.
     settings: Current<CircuitBreakerSettings>,
@@ -145,11 +157,13 @@ where
         Ok(Self {
             family: Arc::new(Family {
                 breakers: Cache::builder()
-                    .max_capacity(settings.max_keys)
+                    .max_capacity(settings.max_keys as u64)
                     .time_to_idle(settings.idle_timeout)
                     // With this policy, a new key is as important as a frequent one.
                     .eviction_policy(EvictionPolicy::lru())
                     .build(),
+                max_keys: settings.max_keys,
+                idle_timeout: settings.idle_timeout,
                 settings: Current::new(settings.breaker),
                 changed: Mutex::default(),
                 changes: Mutex::default(),
@@ -172,17 +186,32 @@ where
     /// Adds the label `key` to the metrics: up to thirty series for each key, which the recorder
     /// may keep when the key is forgotten. Use it only if there are few keys and clients do not
     /// choose them. Breakers that were made before have no label.
-    #[must_use]
-    pub fn keys_in_metrics(self) -> Self
+    pub fn put_keys_in_metrics(&self)
     where
         K: fmt::Display,
     {
         let _ = self.family.label.set(K::to_string);
-        self
     }
 
-    /// The breaker of a key; a new one if the key has none. You can change its settings separately.
-    pub fn get(&self, key: &K) -> CircuitBreaker {
+    /// The breaker of a key, if it has one.
+    ///
+    /// ```
+    /// # use seawall::{CircuitBreakerSettings, CircuitBreakers};
+    /// let breakers = CircuitBreakers::<String>::new(CircuitBreakerSettings::default())?;
+    /// assert!(breakers.get("upstream").is_none());
+    /// # Ok::<_, seawall::ConfigError>(())
+    /// ```
+    pub fn get<Q>(&self, key: &Q) -> Option<CircuitBreaker>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.family.breakers.get(key)
+    }
+
+    /// The breaker of a key; a new one if the key has none, which may evict another. You can change
+    /// its settings separately.
+    pub fn get_or_insert(&self, key: &K) -> CircuitBreaker {
         let family = &self.family;
         if let Some(breaker) = family.breakers.get(key) {
             return breaker;
@@ -200,18 +229,12 @@ where
             if known.count == before.count {
                 return breaker;
             }
-            drop(breaker.replace(&mut self.settings()));
+            drop(breaker.replace(&mut family.settings.get()));
             if known.mode != before.mode {
                 breaker.shared.force(known.mode);
             }
             breaker.follow_up();
         }
-    }
-
-    /// The breaker of a key, if it has one. Use this to read: [`get`](Self::get) makes a breaker,
-    /// which may evict another.
-    pub fn find(&self, key: &K) -> Option<CircuitBreaker> {
-        self.family.breakers.get(key)
     }
 
     /// All breakers, in no particular order.
@@ -232,39 +255,39 @@ where
         self.len() == 0
     }
 
-    /// A snapshot of each breaker, in no particular order.
-    pub fn snapshot(&self) -> Vec<(K, CircuitBreakerSnapshot)> {
+    /// A snapshot of each breaker. For keys without a text, use [`all`](Self::all).
+    pub fn snapshot(&self) -> CircuitBreakersSnapshot
+    where
+        K: fmt::Display,
+    {
         let all = self.all().into_iter();
-        all.map(|(key, breaker)| (key, breaker.snapshot()))
-            .collect()
+        let keys = all.map(|(key, breaker)| (key.to_string(), breaker.snapshot()));
+        CircuitBreakersSnapshot {
+            keys: keys.collect(),
+        }
     }
 
-    /// The most keys; see [`CircuitBreakersSettings::max_keys`]. It cannot be changed.
-    pub fn max_keys(&self) -> u64 {
-        let policy = self.family.breakers.policy();
-        policy.max_capacity().unwrap_or(u64::MAX)
-    }
-
-    /// The time for which the family keeps a key that is not used; see
-    /// [`CircuitBreakersSettings::idle_timeout`]. It cannot be changed.
-    pub fn idle_timeout(&self) -> Duration {
-        let policy = self.family.breakers.policy();
-        policy.time_to_idle().unwrap_or(Duration::MAX)
-    }
-
-    /// The settings of future breakers.
-    pub fn settings(&self) -> CircuitBreakerSettings {
-        self.family.settings.get()
+    /// The current settings: those of the family, and those of future breakers.
+    pub fn settings(&self) -> CircuitBreakersSettings {
+        CircuitBreakersSettings {
+            breaker: self.family.settings.get(),
+            max_keys: self.family.max_keys,
+            idle_timeout: self.family.idle_timeout,
+        }
     }
 
     /// Replaces the settings of all breakers, present and future, including those that you have
-    /// changed separately.
+    /// changed separately. `max_keys` and `idle_timeout` must equal those of the family.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`CircuitBreaker::set`], and then changes nothing.
-    pub fn set(&self, settings: CircuitBreakerSettings) -> Result<(), ConfigError> {
-        self.change(|_| settings)
+    /// Returns an error if `max_keys` or `idle_timeout` differs from that of the family, and the
+    /// errors of [`CircuitBreaker::set`], with `breaker.` before the field. It then changes
+    /// nothing.
+    pub fn set(&self, settings: CircuitBreakersSettings) -> Result<(), ConfigError> {
+        settings.check_same_bounds(self.family.max_keys, self.family.idle_timeout)?;
+        let changed = self.change(|_| settings.breaker);
+        changed.map_err(|error| error.of_part("breaker"))
     }
 
     /// Calls the hook for every change of state of each breaker, as

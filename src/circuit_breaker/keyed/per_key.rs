@@ -73,7 +73,7 @@ where
         let Some(key) = (self.key)(request).into() else {
             return Admission::Bypass;
         };
-        let breaker = self.breakers.get(&key);
+        let breaker = self.breakers.get_or_insert(&key);
         match breaker.shared.admit(0) {
             Ok(token) => Admission::Admit(KeyedToken { breaker, token }),
             Err(rejection) => Admission::Reject(rejection),

@@ -15,7 +15,7 @@ pub struct CircuitBreakersSettings {
     /// The settings of each breaker.
     pub breaker: CircuitBreakerSettings,
     /// See [`max_keys`](Self::max_keys()).
-    pub max_keys: u64,
+    pub max_keys: usize,
     /// See [`idle_timeout`](Self::idle_timeout()).
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub idle_timeout: Duration,
@@ -24,9 +24,15 @@ pub struct CircuitBreakersSettings {
 // === impl CircuitBreakersSettings ===
 
 impl CircuitBreakersSettings {
+    /// The settings of each breaker.
+    pub fn breaker(mut self, settings: CircuitBreakerSettings) -> Self {
+        self.breaker = settings;
+        self
+    }
+
     /// The most keys, 1 to `u32::MAX`. Default: 1000, which take about two megabytes. The map
     /// evicts keys in batches: with a maximum below 100, it may evict a key that is in use.
-    pub fn max_keys(mut self, keys: u64) -> Self {
+    pub fn max_keys(mut self, keys: usize) -> Self {
         self.max_keys = keys;
         self
     }
@@ -40,11 +46,25 @@ impl CircuitBreakersSettings {
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         const LONGEST: Duration = Duration::from_secs(1000 * 24 * 60 * 60);
-        ConfigError::check("max_keys", self.max_keys, 1..=u64::from(u32::MAX))?;
+        ConfigError::check("max_keys", self.max_keys, 1..=u32::MAX as usize)?;
         let least = Duration::from_millis(1);
         ConfigError::check("idle_timeout", self.idle_timeout, least..=LONGEST)?;
         let breaker = self.breaker.check();
         breaker.map_err(|error| error.of_part("breaker"))
+    }
+
+    /// Returns an error if the bounds differ from these, with which the family was made.
+    pub(super) fn check_same_bounds(&self, keys: usize, idle: Duration) -> Result<(), ConfigError> {
+        let same = |field, value: String, kept: String| {
+            if value == kept {
+                return Ok(());
+            }
+            let kept = format!("the one with which the family was made, {kept}");
+            Err(ConfigError::new(field, value, kept))
+        };
+        same("max_keys", self.max_keys.to_string(), keys.to_string())?;
+        let given = format!("{:?}", self.idle_timeout);
+        same("idle_timeout", given, format!("{idle:?}"))
     }
 }
 

@@ -52,7 +52,7 @@
 //!     eprintln!("{}, retry after {:?}", rejection.reason(), rejection.retry_after());
 //! }
 //! let _text = reqwest::Response::from(response).error_for_status()?.text().await?;
-//! println!("{:?}", stack.snapshot().circuit_breakers); // one for each host
+//! println!("{:?}", stack.snapshot().circuit_breaker); // one for each host
 //! # Ok(()) }
 //! ```
 //!
@@ -113,7 +113,7 @@
 //!     eprintln!("{}, retry after {:?}", rejection.reason(), rejection.retry_after());
 //! }
 //! let _bytes = response.into_body().collect().await?.to_bytes();
-//! for (host, breaker) in breakers.snapshot() {
+//! for (host, breaker) in breakers.snapshot().keys {
 //!     println!("{host}: {}", breaker.state);
 //! }
 //! # Ok(()) }

@@ -56,18 +56,18 @@ async fn each_key_has_its_own() {
     assert_eq!(reason(&refused), Some(Reason::CircuitOpen));
     assert_eq!(service.call(at("/good")).await.unwrap().status(), 200);
     assert_eq!(service.call(at("/none")).await.unwrap().status(), 200);
-    let mut all = breakers.snapshot();
-    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let all = breakers.snapshot();
     let seen: Vec<_> = all
+        .keys
         .iter()
         .map(|(key, now)| (&key[..], now.calls, now.failures, now.rejected))
         .collect();
     assert_eq!(seen, [("/bad", 4, 4, 1), ("/good", 5, 0, 0)]);
     assert_eq!(breakers.len(), 2);
-    assert!(breakers.find(&"/else".to_owned()).is_none());
-    assert!(breakers.find(&"/good".to_owned()).is_some());
+    assert!(breakers.get("/else").is_none());
+    assert!(breakers.get("/good").is_some());
     assert_eq!((breakers.len(), breakers.all().len()), (2, 2));
-    assert!(is_open(&breakers.get(&"/bad".to_owned())));
+    assert!(is_open(&breakers.get("/bad").unwrap()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,7 +91,7 @@ async fn a_plain_request_has_a_key_as_well() {
             .is::<seawall::Rejection>()
     );
     assert_eq!(service.call(2).await.unwrap(), 2);
-    assert!(is_open(&breakers.get(&1)));
+    assert!(is_open(&breakers.get(&1).unwrap()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,18 +99,22 @@ async fn settings_hooks_and_hands_are_for_all_and_those_to_come() {
     let breakers = upstream(family());
     let told = Arc::new(Mutex::new(Vec::new()));
     let telling = told.clone();
-    let old = breakers.get(&"old".to_owned());
+    let old = breakers.get_or_insert(&"old".to_owned());
     breakers.on_transition(move |key, transition| {
         telling
             .lock()
             .unwrap()
             .push(format!("{key}: {}", transition.to));
     });
-    breakers
-        .set(settings().minimum_calls(1).slow_call(SECOND, 1.0))
-        .unwrap();
-    assert!(breakers.set(settings().half_open_probes(0)).is_err());
-    let new = breakers.get(&"new".to_owned());
+    let set = |family: &CircuitBreakers<String>, each| family.set(family.settings().breaker(each));
+    set(
+        &breakers,
+        settings().minimum_calls(1).slow_call(SECOND, 1.0),
+    )
+    .unwrap();
+    let error = set(&breakers, settings().half_open_probes(0)).unwrap_err();
+    assert_eq!(error.field(), "breaker.half_open_probes");
+    let new = breakers.get_or_insert(&"new".to_owned());
     for breaker in [&old, &new] {
         let ticket = breaker.try_acquire().unwrap();
         tokio::time::advance(2 * SECOND).await;
@@ -122,15 +126,14 @@ async fn settings_hooks_and_hands_are_for_all_and_those_to_come() {
     let ring = settings()
         .window(seawall::circuit_breaker::Window::count_based(3))
         .minimum_calls(3);
-    let ring: CircuitBreakers<u32> = CircuitBreakers::new(ring).unwrap();
-    let error = ring.set(settings().minimum_calls(4)).unwrap_err();
-    assert_eq!(error.field(), "minimum_calls");
+    let ring: CircuitBreakers<String> = CircuitBreakers::new(ring).unwrap();
+    let error = set(&ring, settings().minimum_calls(4)).unwrap_err();
+    assert_eq!(error.field(), "breaker.minimum_calls");
     let other = seawall::circuit_breaker::Window::count_based(4);
-    let error = ring.set(settings().window(other)).unwrap_err();
-    assert_eq!(error.field(), "window");
-    ring.set(settings().minimum_calls(3).failure_rate(1.0))
-        .unwrap();
-    let breaker = ring.get(&1);
+    let error = set(&ring, settings().window(other)).unwrap_err();
+    assert_eq!(error.field(), "breaker.window");
+    set(&ring, settings().minimum_calls(3).failure_rate(1.0)).unwrap();
+    let breaker = ring.get_or_insert(&"a".to_owned());
     for _ in 0..5 {
         breaker.try_acquire().unwrap().success();
     }
@@ -153,13 +156,13 @@ async fn settings_hooks_and_hands_are_for_all_and_those_to_come() {
 fn a_breaker_of_a_forced_family_begins_in_that_state() {
     let breakers = upstream(family());
     breakers.force_open();
-    let one = breakers.get(&"one".to_owned());
+    let one = breakers.get_or_insert(&"one".to_owned());
     assert_eq!(one.state(), CircuitState::ForcedOpen);
     assert_eq!(one.snapshot().transitions, 0);
     assert!(one.try_acquire().is_err());
     breakers.reset();
     assert_eq!(one.state(), CircuitState::Closed);
-    let other = breakers.get(&"other".to_owned());
+    let other = breakers.get_or_insert(&"other".to_owned());
     assert_eq!(other.state(), CircuitState::Closed);
     assert_eq!(other.snapshot().transitions, 0);
 }
@@ -168,11 +171,18 @@ fn a_breaker_of_a_forced_family_begins_in_that_state() {
 fn keys_are_bounded() {
     let breakers = upstream(family().max_keys(10));
     for n in 0..1000 {
-        let _ = breakers.get(&n.to_string());
+        let _ = breakers.get_or_insert(&n.to_string());
     }
     assert!(breakers.len() <= 10, "{}", breakers.len());
     // The family keeps the key that was used last, even if other keys were used more often before.
-    assert!(breakers.snapshot().iter().any(|(key, _)| key == "999"));
+    assert!(breakers.get("999").is_some());
+    let error = breakers.set(family().max_keys(11)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`max_keys` must be the one with which the family was made, 10, not 11",
+    );
+    let idle = breakers.settings().idle_timeout(SECOND);
+    assert_eq!(breakers.set(idle).unwrap_err().field(), "idle_timeout");
     let error = CircuitBreakers::<String>::new(family().max_keys(0)).unwrap_err();
     assert_eq!(error.field(), "max_keys");
     let error = CircuitBreakers::<String>::new(family().idle_timeout(Duration::ZERO)).unwrap_err();
@@ -183,7 +193,7 @@ fn keys_are_bounded() {
 #[tokio::test]
 async fn an_idle_key_is_forgotten() {
     let breakers = upstream(family().idle_timeout(Duration::from_millis(1)));
-    let held = breakers.get(&"a".to_owned());
+    let held = breakers.get_or_insert(&"a".to_owned());
     held.force_open();
     let forgotten = async {
         while !breakers.is_empty() {
@@ -192,7 +202,10 @@ async fn an_idle_key_is_forgotten() {
     };
     let forgotten = tokio::time::timeout(30 * SECOND, forgotten).await;
     assert!(forgotten.is_ok(), "it is remembered");
-    assert_eq!(breakers.get(&"a".to_owned()).state(), CircuitState::Closed);
+    assert_eq!(
+        breakers.get_or_insert(&"a".to_owned()).state(),
+        CircuitState::Closed
+    );
     assert_eq!(
         held.state(),
         CircuitState::ForcedOpen,
@@ -207,12 +220,12 @@ fn a_key_has_one_breaker() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                let breaker = breakers.get(&"a".to_owned());
+                let breaker = breakers.get_or_insert(&"a".to_owned());
                 breaker.try_acquire().unwrap().success();
             });
         }
     });
-    assert_eq!(breakers.snapshot()[0].1.totals.successes, 8);
+    assert_eq!(breakers.snapshot().keys["a"].totals.successes, 8);
 }
 
 #[cfg(feature = "metrics")]
@@ -225,7 +238,7 @@ async fn keys_are_in_the_metrics_only_if_asked_for() {
     let _guard = metrics::set_default_local_recorder(&recorder);
     let fail = |breakers: &CircuitBreakers<String>| {
         for key in ["a", "b"] {
-            let breaker: CircuitBreaker = breakers.get(&key.to_owned());
+            let breaker: CircuitBreaker = breakers.get_or_insert(&key.to_owned());
             for _ in 0..4 {
                 breaker.try_acquire().unwrap().failure();
             }
@@ -239,10 +252,8 @@ async fn keys_are_in_the_metrics_only_if_asked_for() {
     let open = r#"seawall_circuit_state{layer="circuit_breaker",name="upstream",state="open"} 2"#;
     assert!(page.contains(open) && !page.contains("key="), "{page}");
 
-    let told = CircuitBreakers::new(settings())
-        .unwrap()
-        .named("told")
-        .keys_in_metrics();
+    let told = CircuitBreakers::new(settings()).unwrap().named("told");
+    told.put_keys_in_metrics();
     fail(&told);
     let page = handle.render();
     for line in [
@@ -264,10 +275,9 @@ async fn the_gate_of_a_family_shows_no_thresholds() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
-    let breakers = CircuitBreakers::<String>::new(settings())
-        .unwrap()
-        .keys_in_metrics()
-        .by_head(|head| Some(head.path().to_owned()));
+    let breakers = CircuitBreakers::<String>::new(settings()).unwrap();
+    breakers.put_keys_in_metrics();
+    let breakers = breakers.by_head(|head| Some(head.path().to_owned()));
     let mut service = CircuitBreakersLayer::new(breakers).layer(answers(|| ok(Script::default())));
     drop(service.call(get()).await.unwrap());
     let page = handle.render();
@@ -282,7 +292,7 @@ async fn the_gate_of_a_family_shows_no_thresholds() {
 #[test]
 fn the_last_forced_state_of_a_family_is_that_of_all() {
     let breakers = upstream(family());
-    let all = ["a", "b"].map(|key| breakers.get(&key.to_owned()));
+    let all = ["a", "b"].map(|key| breakers.get_or_insert(&key.to_owned()));
     let resets = breakers.clone();
     breakers.on_transition(move |_, transition| {
         if transition.to == CircuitState::ForcedOpen {
@@ -292,7 +302,7 @@ fn the_last_forced_state_of_a_family_is_that_of_all() {
     breakers.force_open();
     let states = all.map(|breaker| breaker.state());
     assert_eq!(states, [CircuitState::Closed; 2]);
-    let future = breakers.get(&"c".to_owned());
+    let future = breakers.get_or_insert(&"c".to_owned());
     assert_eq!(future.state(), CircuitState::Closed);
 }
 
@@ -302,13 +312,13 @@ fn a_family_that_is_forced_twice_at_once_has_one_state() {
     for _ in 0..100 {
         let breakers = CircuitBreakers::<u32>::new(family()).unwrap();
         for key in 0..20 {
-            breakers.get(&key);
+            breakers.get_or_insert(&key);
         }
         std::thread::scope(|scope| {
             scope.spawn(|| breakers.force_open());
             scope.spawn(|| breakers.force_closed());
         });
-        let future = breakers.get(&100).state();
+        let future = breakers.get_or_insert(&100).state();
         for (key, breaker) in breakers.all() {
             assert_eq!(breaker.state(), future, "{key}");
         }
@@ -330,7 +340,7 @@ fn the_text_of_a_key_and_a_recorder_may_read_the_settings_of_the_family() {
 
     fn read() {
         let family = FAMILY.get().unwrap();
-        assert_eq!(family.settings(), settings());
+        assert_eq!(family.settings().breaker, settings());
     }
 
     #[derive(Clone, PartialEq, Eq, Hash)]
@@ -371,10 +381,11 @@ fn the_text_of_a_key_and_a_recorder_may_read_the_settings_of_the_family() {
 
     metrics::with_local_recorder(&Reads, || {
         let settings = CircuitBreakersSettings::from(settings()).max_keys(1);
-        let family = CircuitBreakers::new(settings).unwrap().keys_in_metrics();
+        let family = CircuitBreakers::new(settings).unwrap();
+        family.put_keys_in_metrics();
         let family = FAMILY.get_or_init(|| family);
         for key in 0..1000 {
-            drop(family.get(&Shown(key)).try_acquire());
+            drop(family.get_or_insert(&Shown(key)).try_acquire());
         }
     });
 }
@@ -397,7 +408,8 @@ fn a_breaker_does_not_miss_a_change_while_it_is_made() {
         }
     }
 
-    let family = CircuitBreakers::new(family()).unwrap().keys_in_metrics();
-    let breaker = FAMILY.get_or_init(|| family).get(&Forces);
+    let family = CircuitBreakers::new(family()).unwrap();
+    family.put_keys_in_metrics();
+    let breaker = FAMILY.get_or_init(|| family).get_or_insert(&Forces);
     assert_eq!(breaker.state(), CircuitState::ForcedOpen);
 }

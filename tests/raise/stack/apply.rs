@@ -141,11 +141,11 @@ fn every_field_of_a_client_is_applied_read_back_and_reported() {
 fn the_breakers_of_all_hosts_change() {
     let stack = seawall::client().per_host().build().unwrap();
     let breakers = stack.circuit_breaker().breakers().clone();
-    let known = breakers.get(&"known".parse().unwrap());
+    let known = breakers.get_or_insert(&"known".parse().unwrap());
     let all = all_of_a_client();
     assert_eq!(stack.apply(&all).unwrap().len(), 19);
     assert_eq!(stack.settings(), all);
-    let new = breakers.get(&"new".parse().unwrap());
+    let new = breakers.get_or_insert(&"new".parse().unwrap());
     let breaker = all.circuit_breaker.unwrap().settings;
     assert_eq!(
         (known.settings(), new.settings()),
@@ -519,13 +519,14 @@ async fn settings_do_not_decide_about_probes_of_before() {
     let settings = seawall::CircuitBreakerSettings::default().open_duration(second);
     let hosts = seawall::client().per_host().build().unwrap();
     let breakers = hosts.circuit_breaker().breakers().clone();
-    breakers.set(settings.clone()).unwrap();
+    let changed = breakers.settings().breaker(settings.clone());
+    breakers.set(changed).unwrap();
     let one = seawall::CircuitBreaker::new(settings.clone()).unwrap();
     let single = seawall::client()
         .circuit_breaker(one.clone())
         .build()
         .unwrap();
-    let of_host = breakers.get(&"host".parse().unwrap());
+    let of_host = breakers.get_or_insert(&"host".parse().unwrap());
     for breaker in [&one, &of_host] {
         breaker.trip();
     }

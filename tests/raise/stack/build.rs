@@ -66,11 +66,19 @@ fn parts_are_values_settings_or_handles() {
             client().circuit_breakers(handle.clone()),
         ] {
             let stack = builder.build().unwrap();
-            assert_eq!(stack.circuit_breaker().breakers().max_keys(), 7);
+            assert_eq!(stack.circuit_breaker().breakers().settings().max_keys, 7);
         }
         let error = client().circuit_breakers(settings().max_keys(0)).build();
         assert_eq!(error.unwrap_err().field(), "circuit_breakers.max_keys");
+        let each = CircuitBreakerSettings::default().consecutive_failures(3);
+        let stack = seawall::client().circuit_breaker(each.clone()).per_host();
+        let stack = stack.build().unwrap();
+        let found = stack.circuit_breaker().breakers().settings().breaker;
+        assert_eq!(found, each, "per_host keeps the settings");
         let wrong = CircuitBreakerSettings::default().failure_rate(2.0);
+        let error = seawall::client().circuit_breaker(wrong.clone()).per_host();
+        let error = error.build().unwrap_err();
+        assert_eq!(error.field(), "circuit_breaker.failure_rate");
         let error = client().circuit_breakers(wrong).build().unwrap_err();
         assert_eq!(error.field(), "circuit_breakers.breaker.failure_rate");
     }

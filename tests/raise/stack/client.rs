@@ -89,7 +89,7 @@ fn breakers_per_host_have_the_name_of_the_stack() {
         .unwrap();
     let breakers = stack.handle().circuit_breaker().breakers().clone();
     let host = http::uri::Authority::from_static("localhost");
-    assert_eq!(breakers.get(&host).name(), "backend");
+    assert_eq!(breakers.get_or_insert(&host).name(), "backend");
 }
 
 /// A rejection of an inner layer over `Plain` is an error. It says nothing about the dependency.

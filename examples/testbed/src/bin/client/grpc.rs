@@ -32,7 +32,7 @@ pub(super) fn client(
     for (_, address) in hosts {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
         // A generated client makes requests without an authority, so `per_host` would find none.
-        let breaker = parts.breakers.get(&address.to_string().parse()?);
+        let breaker = parts.breakers.get_or_insert(&address.to_string().parse()?);
         let stack = seawall::client()
             .circuit_breaker(breaker)
             .timeout(parts.timeout)

@@ -122,7 +122,7 @@ async fn main() -> Result<(), BoxError> {
     } else {
         run(&args, &mood, hosts, begin, http::client(&parts)?).await?;
     }
-    for (host, breaker) in breakers.snapshot() {
+    for (host, breaker) in breakers.snapshot().keys {
         let (state, changes) = (breaker.state, breaker.transitions);
         println!(
             "{host}: {state}, {changes} changes, {} rejected",

@@ -69,6 +69,11 @@ pub(crate) fn nanos(time: Duration) -> u64 {
     seconds.saturating_add(time.subsec_nanos().into())
 }
 
+/// A duration in milliseconds, for events.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Polls a timer, even if the future beside it has used up the task's share of Tokio's cooperative
 /// budget. A timer needs a share too, and would never be due beside a busy future.
 #[inline]

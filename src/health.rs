@@ -117,7 +117,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ::http::{HeaderValue, Method, Request, Response, header};
+use ::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::time::Instant;
 use tower_service::Service;
 
@@ -126,7 +126,6 @@ use crate::clock::{self, nanos};
 use crate::control::hysteresis::Hysteresis;
 use crate::control::lag::law::LagState;
 use crate::drain::Drain;
-use crate::http::answer::HealthAnswer;
 use crate::lag_shed::LagShed;
 use crate::rejection::BoxError;
 use crate::sync::lock;
@@ -340,16 +339,16 @@ impl Health {
 
     fn answer(&self, method: &Method, path: &str) -> Response<String> {
         if !is_own(path) {
-            return text(HealthAnswer::NoSuchPath, "no such path\n");
+            return text(StatusCode::NOT_FOUND, "no such path\n");
         }
         if !matches!(*method, Method::GET | Method::HEAD) {
-            let mut response = text(HealthAnswer::NoSuchMethod, "GET or HEAD\n");
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
             let allowed = HeaderValue::from_static("GET, HEAD");
             response.headers_mut().insert(header::ALLOW, allowed);
             return response;
         }
         match path {
-            LIVE => text(HealthAnswer::Ok, "live\n"),
+            LIVE => text(StatusCode::OK, "live\n"),
             READY => self.ready(),
             _ => self.status_page(),
         }
@@ -358,21 +357,21 @@ impl Health {
     fn ready(&self) -> Response<String> {
         let reasons = self.not_ready_reasons();
         if reasons.is_empty() {
-            return text(HealthAnswer::Ok, "ready\n");
+            return text(StatusCode::OK, "ready\n");
         }
         text(
-            HealthAnswer::NotReady,
+            StatusCode::SERVICE_UNAVAILABLE,
             format!("not ready: {}\n", reasons.join(", ")),
         )
     }
 
     fn status_page(&self) -> Response<String> {
         let Some(status) = lock(&self.shared.status).clone() else {
-            return text(HealthAnswer::NoSuchPath, "no status\n");
+            return text(StatusCode::NOT_FOUND, "no status\n");
         };
         match status() {
-            Ok(json) => response(HealthAnswer::Ok, "application/json", json),
-            Err(error) => text(HealthAnswer::Failed, format!("{error}\n")),
+            Ok(json) => response(StatusCode::OK, "application/json", json),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
     }
 }
@@ -381,13 +380,13 @@ fn is_own(path: &str) -> bool {
     matches!(path, LIVE | READY | STATUS)
 }
 
-fn text(answer: HealthAnswer, text: impl Into<String>) -> Response<String> {
-    response(answer, "text/plain; charset=utf-8", text.into())
+fn text(status: StatusCode, text: impl Into<String>) -> Response<String> {
+    response(status, "text/plain; charset=utf-8", text.into())
 }
 
-fn response(answer: HealthAnswer, content_type: &'static str, body: String) -> Response<String> {
+fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<String> {
     let mut response = Response::new(body);
-    *response.status_mut() = answer.status();
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     let content_type = HeaderValue::from_static(content_type);
     headers.insert(header::CONTENT_TYPE, content_type);

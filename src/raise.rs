@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::clock::{self, Due, due};
 use crate::deadline::Deadline;
+use crate::policy::Budget;
 
 /// The times of a request, in its extensions.
 #[derive(Clone)]
@@ -47,17 +48,6 @@ pub(crate) struct RaisableSize {
     granted: u64,
 }
 
-/// The time that a gate gives one request.
-#[derive(Clone, Copy)]
-pub(crate) struct Time {
-    /// `u64::MAX` for no limit.
-    pub(crate) nanos: u64,
-    /// The bound up to which inner gates may raise the time; a smaller value if they may not.
-    pub(crate) most: u64,
-    pub(crate) is_callers: bool,
-    pub(crate) is_exposed: bool,
-}
-
 /// Whether any limit or timeout of this process is raisable. If none is, no gate reads the
 /// extensions.
 static IS_USED: AtomicBool = AtomicBool::new(false);
@@ -86,13 +76,14 @@ pub(crate) fn ask_size(extensions: &Extensions, max: u64) {
 /// escape, and does not copy it.
 #[cold]
 #[inline]
-pub(crate) fn deadline(extensions: &mut Extensions, time: Time) -> Option<Due> {
-    let is_raisable = time.most > time.nanos && !time.is_callers;
+pub(crate) fn deadline(extensions: &mut Extensions, budget: Budget<'_>) -> Option<Due> {
+    let (nanos, is_callers) = (budget.time.nanos(), budget.time.is_callers());
+    let is_raisable = budget.most > nanos && !is_callers;
     let outer = extensions.get::<Times>().cloned();
-    if !(time.is_callers || time.is_exposed || is_raisable || outer.is_some()) {
+    if !(is_callers || budget.is_exposed || is_raisable || outer.is_some()) {
         return None;
     }
-    let own = (time.nanos != u64::MAX).then(|| due(time.nanos));
+    let own = (nanos != u64::MAX).then(|| due(nanos));
     let (mut asked, mut bound, mut exposed) = (None, None, None);
     if let Some(outer) = outer {
         outer.asked.ask_time(own);
@@ -104,7 +95,7 @@ pub(crate) fn deadline(extensions: &mut Extensions, time: Time) -> Option<Due> {
         bound = earlier(bound, known);
     }
     let shown = earlier(bound, own.map(Deadline::new));
-    if time.is_exposed || exposed.is_some() {
+    if budget.is_exposed || exposed.is_some() {
         match shown {
             Some(shown) => extensions.insert(shown),
             None => extensions.remove(),
@@ -114,7 +105,7 @@ pub(crate) fn deadline(extensions: &mut Extensions, time: Time) -> Option<Due> {
     let mut later = None;
     if is_raisable {
         let by = Asked::inside(asked);
-        let most = due(time.most);
+        let most = due(budget.most);
         let most = bound.map_or(most, |bound| bound.at().min(most));
         asked = Some(by.clone());
         bound = Some(Deadline::new(most));
@@ -131,7 +122,7 @@ pub(crate) fn deadline(extensions: &mut Extensions, time: Time) -> Option<Due> {
     }
     let own = own?;
     let at = match shown {
-        Some(shown) if time.is_exposed => shown.at(),
+        Some(shown) if budget.is_exposed => shown.at(),
         _ => own,
     };
     Some(Due { at, later })

@@ -202,15 +202,8 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
             cell: self,
             rejection,
         };
-        if counts {
-            // The code of the user runs without the lock, and before the body, which may panic.
-            unwind::without_panics(|| ending.rejection.count(None));
-        }
-        let is_callers = Pin::new(&mut live.watched).drop_late();
-        let rejection = ending.rejection.clone().with_callers_body(is_callers);
-        ending.rejection = rejection.clone();
-        Pin::new(&mut live.watched).expire(rejection.outcome());
-        Poll::Ready(rejection)
+        Pin::new(&mut live.watched).end(&mut ending.rejection, counts);
+        Poll::Ready(ending.rejection.clone())
     }
 }
 

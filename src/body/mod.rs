@@ -25,7 +25,6 @@ use crate::http::head::HttpRequest;
 use crate::outcome::Outcome;
 use crate::policy::{Choice, Needs, NeedsOf, No, Policy, Yes};
 use crate::rejection::{BoxError, Rejection};
-use crate::unwind;
 use crate::upload;
 
 pin_project! {
@@ -283,22 +282,16 @@ impl<B, P: Policy<HttpRequest>> Source<B, P> {
         clock: &mut BodyClock,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Frame<D>, BodyError>> {
-        let rejection = clock.rejection();
-        let rejection = match self.as_mut().project() {
-            SourceProj::Passing { mut watched } => {
-                // This comes first: the body may panic when it is dropped.
-                unwind::without_panics(|| rejection.count(None));
-                let is_callers = watched.as_mut().drop_late();
-                let rejection = rejection.with_callers_body(is_callers);
-                watched.expire(rejection.outcome());
-                rejection
+        let mut rejection = clock.rejection();
+        match self.as_mut().project() {
+            SourceProj::Passing { watched } => watched.end(&mut rejection, true),
+            SourceProj::Remote { remote } => {
+                if let Some(remote) = Ends::<P>::get(remote) {
+                    rejection = ready!(remote.cell.expire(rejection, cx));
+                }
             }
-            SourceProj::Remote { remote } => match Ends::<P>::get(remote) {
-                Some(remote) => ready!(remote.cell.expire(rejection, cx)),
-                None => rejection,
-            },
-            SourceProj::Answer { .. } => rejection,
-        };
+            SourceProj::Answer { .. } => {}
+        }
         let bytes = Bytes::new();
         self.set(Source::Answer { bytes });
         Poll::Ready(last_frame(rejection, clock.is_grpc()))

@@ -18,7 +18,7 @@ use crate::http::head::HttpRequest;
 use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InBody;
 use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy};
-use crate::rejection::BoxError;
+use crate::rejection::{BoxError, Rejection};
 use crate::unwind;
 use crate::upload::{self, BodyUpload, Listening, Report, Scope};
 
@@ -266,24 +266,32 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         self.carried.complete(false);
     }
 
-    /// Drops the body, because its time is over. Returns whether the caller caused it: the request
-    /// body has failed, or the service waits for it.
-    pub(super) fn drop_late(self: Pin<&mut Self>) -> bool {
+    /// Ends the body because its time is over, and counts the rejection with `counts`. The
+    /// rejection then has whether the caller caused it: the request body has failed, or the service
+    /// waits for it.
+    pub(super) fn end(self: Pin<&mut Self>, rejection: &mut Rejection, counts: bool) {
+        if counts {
+            // This comes first: the body may panic when it is dropped.
+            unwind::without_panics(|| rejection.count(None));
+        }
         let mut this = self.project();
-        // The poll of an outer gate in which this happens may still be open.
-        upload::end_poll();
-        let _scope = this.carried.enter();
-        let guard = this.carried.guard();
-        let _listening = Listening::new(guard.map_or(Report::NOTHING, Guard::report));
-        this.body.set(None);
-        upload::is_callers_fault(true)
-    }
-
-    /// Settles and releases the tokens of a body that was dropped.
-    pub(super) fn expire(self: Pin<&mut Self>, outcome: Outcome) {
-        if let Some(mut guard) = self.project().carried.take_guard() {
+        let is_callers = Self::drop_late(&mut this.body, this.carried);
+        *rejection = rejection.clone().with_callers_body(is_callers);
+        if let Some(mut guard) = this.carried.take_guard() {
+            let outcome = rejection.outcome();
             guard.finish(|guard| guard.expire(outcome), Completion::Failed);
         }
+    }
+
+    /// Drops the body. Returns whether the caller caused that it is late.
+    fn drop_late(body: &mut Pin<&mut Option<B>>, carried: &mut Carried<P>) -> bool {
+        // The poll of an outer gate in which this happens may still be open.
+        upload::end_poll();
+        let _scope = carried.enter();
+        let guard = carried.guard();
+        let _listening = Listening::new(guard.map_or(Report::NOTHING, Guard::report));
+        body.set(None);
+        upload::is_callers_fault(true)
     }
 
     #[inline]

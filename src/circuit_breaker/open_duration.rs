@@ -4,9 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::ConfigError;
-#[cfg(feature = "http")]
-use crate::config::Fields;
+use crate::config::{ConfigError, Fields};
 
 /// The longest and the shortest time that a setting of a breaker may be.
 pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -139,7 +137,6 @@ impl From<Duration> for OpenDuration {
     }
 }
 
-#[cfg(feature = "http")]
 impl Fields for OpenDuration {
     fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
         if let Some(function) = &self.function {

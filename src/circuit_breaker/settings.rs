@@ -93,27 +93,22 @@ mod rate {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[derive(Serialize, Deserialize)]
-    #[serde(untagged, expecting = "expected a number or \"off\"")]
+    #[serde(rename_all = "lowercase", expecting = "expected a number or \"off\"")]
     enum Rate {
-        On(f64),
-        Off(Off),
-    }
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(rename_all = "lowercase")]
-    enum Off {
         Off,
+        #[serde(untagged)]
+        On(f64),
     }
 
     #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
     pub(super) fn serialize<S: Serializer>(rate: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
-        rate.map_or(Rate::Off(Off::Off), Rate::On).serialize(to)
+        rate.map_or(Rate::Off, Rate::On).serialize(to)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
         Ok(match Rate::deserialize(from)? {
             Rate::On(rate) => Some(rate),
-            Rate::Off(Off::Off) => None,
+            Rate::Off => None,
         })
     }
 }

@@ -277,9 +277,7 @@ impl Shared {
         let reached = self.breaker.record(admitted, sample, self);
         self.reporter.circuit_outcome(outcome, took);
         if let Some(reached) = reached {
-            if reached.is_any() {
-                self.reporter.circuit_reached(reached);
-            }
+            self.reporter.circuit_reached(reached);
             self.report();
         }
     }

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use super::open_duration::DAY;
 use crate::clock::nanos;
-use crate::config::ConfigError;
-#[cfg(feature = "http")]
-use crate::config::Fields;
+use crate::config::{ConfigError, Fields};
 use crate::control::circuit_breaker::window::{self, MAX_BUCKETS, MAX_CALLS};
 
 /// Which calls count.
@@ -140,7 +138,6 @@ impl fmt::Display for Window {
     }
 }
 
-#[cfg(feature = "http")]
 impl Fields for Window {
     fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
         each(path.to_owned(), self.to_string());

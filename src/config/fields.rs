@@ -1,10 +1,9 @@
 //! The fields of settings as texts, for [`Changes`](crate::stack::Changes).
 
-#[cfg(feature = "http")]
 use std::time::Duration;
 
 /// Settings whose fields can be listed. [`fields!`] implements it.
-#[cfg(feature = "http")]
+#[allow(dead_code, reason = "only stacks list them, which need HTTP")]
 pub(crate) trait Fields {
     /// Calls `each` with the path and the value of every field below `path`. A field that is `None`
     /// is left out.
@@ -14,7 +13,6 @@ pub(crate) trait Fields {
 /// Lists the fields of settings. If one is missing, this does not compile.
 macro_rules! fields {
     ($settings:ident { $($field:ident),+ $(,)? }) => {
-        #[cfg(feature = "http")]
         impl crate::config::Fields for $settings {
             fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
                 let Self { $($field),+ } = self;
@@ -31,7 +29,6 @@ pub(crate) use fields;
 
 // === impl Fields ===
 
-#[cfg(feature = "http")]
 macro_rules! values {
     ($($value:ty),+) => {$(
         impl Fields for $value {
@@ -42,10 +39,8 @@ macro_rules! values {
     )+};
 }
 
-#[cfg(feature = "http")]
 values!(u32, u64, usize, f64, Duration);
 
-#[cfg(feature = "http")]
 impl<T: Fields> Fields for Option<T> {
     fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
         if let Some(value) = self {

@@ -6,6 +6,4 @@ mod fields;
 
 pub(crate) use self::current::{Configurable, Current, Settings};
 pub use self::error::ConfigError;
-#[cfg(feature = "http")]
-pub(crate) use self::fields::Fields;
-pub(crate) use self::fields::fields;
+pub(crate) use self::fields::{Fields, fields};

@@ -53,9 +53,7 @@ impl EventLimit {
             }
         }
     }
-}
 
-impl EventLimit {
     /// The number of events of a second that were left out, unless a later event has reported it.
     pub(crate) fn summarize(&self, second: u32) -> u32 {
         let none = u64::from(second) << 32;

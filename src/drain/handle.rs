@@ -90,12 +90,8 @@ impl Drain {
     pub fn new(settings: impl Into<DrainSettings>) -> Result<Self, ConfigError> {
         let settings = settings.into();
         settings.check()?;
-        Ok(Self::from_checked(settings))
-    }
-
-    fn from_checked(settings: DrainSettings) -> Self {
         let reporter = Reporter::new("drain");
-        Self {
+        Ok(Self {
             shared: Arc::new(Shared {
                 state: State::new(),
                 origin: clock::now(),
@@ -104,7 +100,7 @@ impl Drain {
                 cutoff: Cutoff::new(reporter.clone()),
                 reporter,
             }),
-        }
+        })
     }
 
     /// Names the drain in rejections, metrics and events. A second call has no effect.
@@ -211,7 +207,7 @@ impl Configurable for Drain {
 impl Default for Drain {
     /// Makes a drain with the default [`DrainSettings`].
     fn default() -> Self {
-        Self::from_checked(DrainSettings::default())
+        Self::new(DrainSettings::default()).expect("the defaults are valid")
     }
 }
 

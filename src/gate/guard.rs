@@ -305,17 +305,11 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     }
 
     #[inline(always)]
-    fn is_delivered(&mut self) -> bool {
-        let is_needed = const { NeedsOf::<P, R>::COMPLETION };
-        is_needed && self.owes(Flags::DELIVERED)
-    }
-
-    #[inline(always)]
     fn release_dropped(&mut self) {
         if const { Self::RELEASES } && self.owes(Flags::RELEASE) {
             let completion = if const { Self::MARKS } && self.owes(Flags::RUNNING) {
                 Completion::Panicked
-            } else if self.is_delivered() {
+            } else if const { NeedsOf::<P, R>::COMPLETION } && self.owes(Flags::DELIVERED) {
                 Completion::Complete
             } else {
                 Completion::Cancelled

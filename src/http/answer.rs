@@ -134,31 +134,6 @@ fn custom_answer(custom: &CustomReason) -> Answer {
     }
 }
 
-/// The answer of a health service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HealthAnswer {
-    Ok,
-    NotReady,
-    /// The status of the service is not available.
-    Failed,
-    NoSuchPath,
-    NoSuchMethod,
-}
-
-// === impl HealthAnswer ===
-
-impl HealthAnswer {
-    pub(crate) fn status(self) -> StatusCode {
-        match self {
-            Self::Ok => StatusCode::OK,
-            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Failed => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NoSuchPath => StatusCode::NOT_FOUND,
-            Self::NoSuchMethod => StatusCode::METHOD_NOT_ALLOWED,
-        }
-    }
-}
-
 // === impl WireProtocol ===
 
 impl WireProtocol {
@@ -284,11 +259,6 @@ fn retry_after(after: Duration) -> HeaderValue {
     numbers::value(seconds)
 }
 
-/// A number as a header value.
-pub(super) fn decimal(number: u64) -> HeaderValue {
-    numbers::value(number)
-}
-
 /// Milliseconds in steps of 100, which are in the same table.
 fn pushback(after: Duration) -> HeaderValue {
     let tenths = u64::try_from(after.as_millis().div_ceil(100))
@@ -299,7 +269,7 @@ fn pushback(after: Duration) -> HeaderValue {
 }
 
 /// Header values without an allocation, from a table of numbers.
-mod numbers {
+pub(super) mod numbers {
     use super::HeaderValue;
 
     /// The table covers a Retry-After of up to five minutes, and a pushback of up to 30 s. A larger
@@ -335,7 +305,7 @@ mod numbers {
         std::str::from_utf8(&digits[*start..end]).ok()
     }
 
-    pub(super) fn value(number: u64) -> HeaderValue {
+    pub(in crate::http) fn value(number: u64) -> HeaderValue {
         find(number, 3).map_or_else(|| HeaderValue::from(number), HeaderValue::from_static)
     }
 

@@ -40,13 +40,7 @@ pub(crate) fn by_head<O: Into<Option<Outcome>>>(
     classify: impl Fn(&ResponseHead<'_>) -> O + Send + Sync + 'static,
 ) -> Classifier {
     Arc::new(move |head| {
-        let head = ResponseHead {
-            status: head.status(),
-            version: head.version(),
-            headers: head.headers(),
-            extensions: head.extensions(),
-        };
-        classify(&head)
+        classify(&head.get())
             .into()
             .map_or(Verdict::Default, Verdict::Now)
     })

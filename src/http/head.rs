@@ -57,13 +57,10 @@ pub struct ResponseHeadMut<'a> {
 
 /// A response of any body type.
 trait Head {
-    fn status(&self) -> StatusCode;
+    fn get(&self) -> ResponseHead<'_>;
     fn status_mut(&mut self) -> &mut StatusCode;
-    fn headers(&self) -> &HeaderMap;
     fn headers_mut(&mut self) -> &mut HeaderMap;
-    fn extensions(&self) -> &Extensions;
     fn extensions_mut(&mut self) -> &mut Extensions;
-    fn version(&self) -> Version;
 }
 
 // === impl HttpRequest ===
@@ -153,6 +150,10 @@ impl<'a> ResponseHeadMut<'a> {
         Self { response }
     }
 
+    pub(crate) fn get(&self) -> ResponseHead<'_> {
+        self.response.get()
+    }
+
     /// Lends the head as a response without a body.
     #[cfg(any(feature = "tower-http-06", feature = "tower-http-07"))]
     pub(crate) fn with_response<T>(&mut self, look: impl FnOnce(&Response<()>) -> T) -> T {
@@ -169,12 +170,12 @@ impl<'a> ResponseHeadMut<'a> {
 
     /// The response's HTTP version.
     pub fn version(&self) -> Version {
-        self.response.version()
+        self.get().version
     }
 
     /// The response's status.
     pub fn status(&self) -> StatusCode {
-        self.response.status()
+        self.get().status
     }
 
     /// The response's status, to change it.
@@ -184,7 +185,7 @@ impl<'a> ResponseHeadMut<'a> {
 
     /// The response's headers.
     pub fn headers(&self) -> &HeaderMap {
-        self.response.headers()
+        self.get().headers
     }
 
     /// The response's headers, to change them.
@@ -194,7 +195,7 @@ impl<'a> ResponseHeadMut<'a> {
 
     /// The response's extensions.
     pub fn extensions(&self) -> &Extensions {
-        self.response.extensions()
+        self.get().extensions
     }
 
     /// The response's extensions, to change them.
@@ -213,31 +214,19 @@ impl fmt::Debug for ResponseHeadMut<'_> {
 }
 
 impl<B> Head for Response<B> {
-    fn status(&self) -> StatusCode {
-        self.status()
+    fn get(&self) -> ResponseHead<'_> {
+        self.into()
     }
 
     fn status_mut(&mut self) -> &mut StatusCode {
         self.status_mut()
     }
 
-    fn headers(&self) -> &HeaderMap {
-        self.headers()
-    }
-
     fn headers_mut(&mut self) -> &mut HeaderMap {
         self.headers_mut()
     }
 
-    fn extensions(&self) -> &Extensions {
-        self.extensions()
-    }
-
     fn extensions_mut(&mut self) -> &mut Extensions {
         self.extensions_mut()
-    }
-
-    fn version(&self) -> Version {
-        self.version()
     }
 }

@@ -13,7 +13,6 @@ use std::task::{Context, Poll, ready};
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 
-use self::answer::decimal;
 pub use self::answer::{Responder, WireProtocol};
 pub use self::bodies::{CarriedBody, RequestBodies, ResponseBodies};
 pub(crate) use self::classify::by_head;
@@ -126,13 +125,7 @@ where
     #[cold]
     #[inline(never)]
     fn set_timer(timer: &mut Timer, budget: Budget<'_>, request: &mut Request<B>) {
-        let time = raise::Time {
-            nanos: budget.time.nanos(),
-            most: budget.most,
-            is_callers: budget.time.is_callers(),
-            is_exposed: budget.is_exposed,
-        };
-        timer.set(budget, raise::deadline(request.extensions_mut(), time));
+        timer.set(budget, raise::deadline(request.extensions_mut(), budget));
     }
 }
 
@@ -166,7 +159,7 @@ where
             let length = response.body().len() as u64;
             response
                 .headers_mut()
-                .insert(header::CONTENT_LENGTH, decimal(length));
+                .insert(header::CONTENT_LENGTH, answer::numbers::value(length));
             response.body_mut().clear();
         }
         let is_draining = parts.cutoff.is_some_and(Cutoff::closes);

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{Request, Response};
 
-use self::sealed::Judge;
 use super::classify::{ByTrailers, Classifier, Verdict};
 use crate::outcome::Outcome;
 use crate::rejection::Rejection;
@@ -20,7 +19,11 @@ use crate::rejection::Rejection;
     message = "`{Self}` is not a classifier of an enabled version of tower-http",
     note = "the feature `tower-http-06` is for tower-http 0.6, `tower-http-07` is for 0.7"
 )]
-pub trait ResponseClassifier<const MINOR: u8>: Judge<MINOR> {}
+pub trait ResponseClassifier<const MINOR: u8>: Send + Sync + 'static {
+    /// The outcome, or the classifier of the end of the body.
+    #[doc(hidden)]
+    fn judge(&self, response: &Response<()>) -> Result<Outcome, ByTrailers>;
+}
 
 /// A classifier for layers of tower-http, such as `TraceLayer`, under which a rejection is no
 /// failure. It lets another classifier classify all other responses.
@@ -59,8 +62,6 @@ pub struct IgnoreRejections<C> {
     inner: C,
 }
 
-impl<C: Judge<MINOR>, const MINOR: u8> ResponseClassifier<MINOR> for C {}
-
 // === impl IgnoreRejections ===
 
 impl<C> IgnoreRejections<C> {
@@ -76,19 +77,11 @@ fn is_ignored<B>(response: &Response<B>) -> bool {
     rejection.is_some_and(|rejection| !rejection.is_dependency_failure())
 }
 
-// === impl Judge ===
+// === impl ResponseClassifier ===
 
-mod sealed {
-    use super::{ByTrailers, Outcome, Response};
-
-    #[expect(unnameable_types, reason = "what is sealed has no other implementor")]
-    pub trait Judge<const MINOR: u8>: Send + Sync + 'static {
-        /// The outcome, or the classifier of the end of the body.
-        fn judge(&self, response: &Response<()>) -> Result<Outcome, ByTrailers>;
-    }
-}
-
-pub(crate) fn by_classifier<const MINOR: u8>(classifier: impl Judge<MINOR>) -> Classifier {
+pub(crate) fn by_classifier<const MINOR: u8>(
+    classifier: impl ResponseClassifier<MINOR>,
+) -> Classifier {
     Arc::new(move |head| {
         // The classifier needs a response: it gets one without a body.
         match head.with_response(|response| classifier.judge(response)) {
@@ -108,7 +101,7 @@ fn outcome<E>(result: Result<(), E>) -> Outcome {
 macro_rules! version {
     ($minor:literal, $feature:literal, $tower_http:ident) => {
         #[cfg(feature = $feature)]
-        impl<C> Judge<$minor> for C
+        impl<C> ResponseClassifier<$minor> for C
         where
             C: ::$tower_http::classify::ClassifyResponse + Clone + Send + Sync + 'static,
             C::ClassifyEos: Send + 'static,

@@ -8,7 +8,7 @@ use tracing::instrument::WithSubscriber;
 use tracing::{Level, enabled};
 
 use super::Reporter;
-use crate::clock;
+use crate::clock::{self, millis};
 use crate::control::event_limit::{Decision, EventLimit};
 use crate::reason::Reason;
 use crate::request::Target;
@@ -100,8 +100,7 @@ pub(super) fn rejected(
     if reason == Reason::Timeout && !dry_run {
         tracing::warn!(target: "seawall", layer, name, reason = reason_label, method, path, "request timed out");
     } else {
-        let retry_after_ms =
-            retry_after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        let retry_after_ms = retry_after.map(millis);
         tracing::debug!(target: "seawall", layer, name, reason = reason_label, retry_after_ms, dry_run, method, path, "request rejected");
     }
 }
@@ -125,7 +124,7 @@ pub(super) fn panicked(reporter: &Reporter, panic: Option<&str>, request: Option
 pub(super) fn slow_poll(reporter: &Reporter, report: &SlowPollReport) {
     if enabled!(target: "seawall", Level::WARN) && is_written(SLOW_POLL, "slow_poll") {
         let (layer, name) = (reporter.layer(), reporter.name());
-        let took_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
+        let took_ms = millis(report.took);
         let (method, route) = (report.method.as_deref(), report.route.as_deref());
         let path = report.path.as_deref().map(shortened).map(debug);
         tracing::warn!(target: "seawall", layer, name, took_ms, method, path, route, "slow poll");

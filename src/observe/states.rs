@@ -22,10 +22,6 @@ macro_rules! event {
     };
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// As [`Inner::shown`](super::Inner) has it: 0 is no position.
 fn position(state: usize) -> u8 {
     u8::try_from(state + 1).expect("there are few states")
@@ -73,7 +69,7 @@ impl Reporter {
         if self.is_registered() {
             self.state_changed(table::LAG_STATE, after as usize);
         }
-        let (state, lag_ms) = (after.as_str(), millis(lag));
+        let (state, lag_ms) = (after.as_str(), crate::clock::millis(lag));
         if after == LagState::Shedding {
             event!(self, WARN, state, lag_ms; "shedding");
         } else if before == LagState::Shedding {
@@ -85,14 +81,14 @@ impl Reporter {
 
     /// Writes that there were this many panics within a window.
     pub(crate) fn panics_escalated(&self, panics: u32, window: Duration) {
-        let window_ms = millis(window);
+        let window_ms = crate::clock::millis(window);
         event!(self, ERROR, panics, window_ms; "panics escalated");
     }
 
     /// A drain has begun.
     pub(crate) fn drain_began(&self, lame_duck: Duration) {
         self.write(table::DRAINING, Write::Set(1.0));
-        let lame_duck_ms = millis(lame_duck);
+        let lame_duck_ms = crate::clock::millis(lame_duck);
         event!(self, INFO, lame_duck_ms; "drain began");
     }
 
@@ -123,7 +119,7 @@ impl Reporter {
         let (from, state) = (change.from.as_str(), change.to.as_str());
         let cause = change.cause.as_str();
         if let CircuitState::Open { retry_in } = change.to {
-            let open_ms = millis(retry_in);
+            let open_ms = crate::clock::millis(retry_in);
             event!(self, WARN, from, state, cause, open_ms; "circuit opened");
         } else {
             event!(self, INFO, from, state, cause; "circuit changed");

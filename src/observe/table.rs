@@ -2,7 +2,7 @@
 //! that register them.
 
 #[cfg(feature = "metrics")]
-use super::{LagState, Mode, Outcome, Reached, Reason};
+use super::{LagState, Mode, Outcome, Reached};
 #[cfg(feature = "metrics")]
 use crate::control::circuit_breaker::transition::CircuitState;
 
@@ -147,10 +147,10 @@ table! {
         "Requests that a gate admitted, and permits; a stack counts each of its requests once.";
     EXEMPT: Counter "seawall_requests_exempt_total" Count "every gate" []
         "Requests that a rule of the layer or stack exempted; they are not counted as admitted.";
-    REJECTED: Counter "seawall_requests_rejected_total" Count "every layer" ["reason": reason]
+    REJECTED: Counter "seawall_requests_rejected_total" Count "every layer" ["reason": |_| None]
         "Requests that a policy or the request limit rejected, but not timeouts and panics.";
     WOULD_REJECT: Counter "seawall_requests_would_reject_total" Count "every layer"
-        ["reason": reason]
+        ["reason": |_| None]
         "Requests that a layer in dry run would have rejected.";
     IN_FLIGHT: Gauge "seawall_requests_in_flight" Count "concurrency_limit" []
         "Requests that hold a permit now.";
@@ -215,11 +215,6 @@ table! {
 /// a value.
 #[cfg(feature = "metrics")]
 pub(super) const FIRST_SETTING: usize = LIMIT.metric;
-
-#[cfg(feature = "metrics")]
-fn reason(at: usize) -> Option<&'static str> {
-    Some(Reason::ALL.get(at)?.as_str())
-}
 
 #[cfg(feature = "metrics")]
 fn mode(at: usize) -> Option<&'static str> {

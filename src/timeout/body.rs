@@ -17,10 +17,6 @@ pub struct BodyTimeout {
 // === impl BodyTimeout ===
 
 impl BodyTimeout {
-    pub(super) fn new(timeout: &Timeout) -> Self {
-        Self::with_bounds(timeout, BodyBounds::default())
-    }
-
     pub(crate) fn with_bounds(timeout: &Timeout, bounds: BodyBounds) -> Self {
         Self {
             reporter: timeout.shared.reporter.clone(),

@@ -70,7 +70,10 @@ impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
     }
 
     fn with_body(self) -> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
-        self.map_policy(|mut policy| (BodyTimeout::new(policy.as_mut()), policy))
+        self.map_policy(|mut policy| {
+            let body = BodyTimeout::with_bounds(policy.as_mut(), BodyBounds::default());
+            (body, policy)
+        })
     }
 }
 

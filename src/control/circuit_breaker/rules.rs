@@ -70,11 +70,12 @@ impl Rules {
         let is_reached = |rate: Option<f64>, threshold: Option<f64>| {
             is_enough && rate.zip(threshold).is_some_and(|(rate, most)| rate >= most)
         };
+        let failures = is_reached(counts.failure_rate(), self.failure_rate);
+        let slow = is_reached(counts.slow_rate(), self.slow_call_rate);
         let most = self.consecutive_failures;
-        Reached::default()
-            .with(0, is_reached(counts.failure_rate(), self.failure_rate))
-            .with(1, is_reached(counts.slow_rate(), self.slow_call_rate))
-            .with(2, most.is_some_and(|most| consecutive_failures >= most))
+        let in_a_row = most.is_some_and(|most| consecutive_failures >= most);
+        // In the order of `Reached::CAUSES`.
+        Reached(u32::from(failures) | u32::from(slow) << 1 | u32::from(in_a_row) << 2)
     }
 
     /// The decision of the probes, as soon as the outstanding ones cannot change it. At the end of
@@ -128,14 +129,6 @@ impl Reached {
         TransitionCause::SlowCallRate,
         TransitionCause::ConsecutiveFailures,
     ];
-
-    fn with(self, index: usize, is_reached: bool) -> Self {
-        Self(self.0 | u32::from(is_reached) << index)
-    }
-
-    pub(crate) const fn is_any(self) -> bool {
-        self.0 != 0
-    }
 
     pub(crate) const fn has(self, index: usize) -> bool {
         self.0 & 1 << index != 0

@@ -1,153 +1,58 @@
 //! The queue of a concurrency limit, in the order of arrival. A request can leave it at any time.
 //!
-//! It is a doubly linked list in a slab. To join, to be granted a permit, and to leave from the
-//! middle cost the same for any length, and a queued request costs no allocation of its own.
+//! The cost of joining and leaving grows with the logarithm of the length.
 
-use std::fmt;
-use std::mem;
+use std::collections::BTreeMap;
 
-const NONE: usize = usize::MAX;
-
-/// The queued values of type `W`, in the order of their arrival.
-pub(crate) struct Queue<W> {
-    slots: Vec<Slot<W>>,
-    free: usize,
-    first: usize,
-    last: usize,
-    waiting: usize,
-    served: usize,
-}
-
-enum Slot<W> {
-    Free {
-        next: usize,
-    },
-    Waiting {
-        waiter: W,
-        before: usize,
-        behind: usize,
-    },
-    Served,
-}
-
-/// The position of a request in the queue. [`Queue::remove`] frees it.
+/// The queued values of type `W`, by the number of their arrival.
 #[derive(Debug)]
-pub(crate) struct Position(usize);
+pub(crate) struct Queue<W> {
+    waiting: BTreeMap<u64, W>,
+    next: u64,
+}
+
+/// The position of a request in the queue.
+#[derive(Debug)]
+pub(crate) struct Position(u64);
 
 // === impl Queue ===
 
 impl<W> Queue<W> {
-    /// The number of slots that are kept when the queue is empty.
-    const KEPT: usize = 64;
-
     pub(crate) const fn new() -> Self {
         Self {
-            slots: Vec::new(),
-            free: NONE,
-            first: NONE,
-            last: NONE,
-            waiting: 0,
-            served: 0,
+            waiting: BTreeMap::new(),
+            next: 0,
         }
     }
 
-    /// The number of queued requests. Those that have been granted a permit, but have not left, do
-    /// not count.
+    /// The number of queued requests. Those that have been granted a permit do not count.
     pub(crate) fn len(&self) -> usize {
-        self.waiting
+        self.waiting.len()
     }
 
     /// Joins the queue at its end.
     pub(crate) fn push(&mut self, waiter: W) -> Position {
-        let slot = Slot::Waiting {
-            waiter,
-            before: self.last,
-            behind: NONE,
-        };
-        let at = self.free;
-        let at = if let Some(Slot::Free { next }) = self.slots.get(at) {
-            self.free = *next;
-            self.slots[at] = slot;
-            at
-        } else {
-            self.slots.push(slot);
-            self.slots.len() - 1
-        };
-        self.set_behind(self.last, at);
-        self.last = at;
-        self.waiting += 1;
-        Position(at)
+        let position = self.next;
+        self.next += 1;
+        self.waiting.insert(position, waiter);
+        Position(position)
     }
 
-    /// Grants the permit to the first request. Its position remains until it is removed.
+    /// Grants the permit to the first request.
     pub(crate) fn serve(&mut self) -> Option<W> {
-        let waiter = self.unlink(self.first)?;
-        self.served += 1;
+        let (_, waiter) = self.waiting.pop_first()?;
         Some(waiter)
     }
 
     /// The value at a position; `None` once the request has been granted a permit.
     pub(crate) fn waiter(&mut self, position: &Position) -> Option<&mut W> {
-        match &mut self.slots[position.0] {
-            Slot::Waiting { waiter, .. } => Some(waiter),
-            _ => None,
-        }
+        self.waiting.get_mut(&position.0)
     }
 
     /// Leaves the queue. Returns the value; `None` if the request had been granted a permit, which
     /// it keeps.
     pub(crate) fn remove(&mut self, position: Position) -> Option<W> {
-        let waiter = self.unlink(position.0);
-        self.served -= usize::from(waiter.is_none());
-        self.slots[position.0] = Slot::Free { next: self.free };
-        self.free = position.0;
-        if self.waiting + self.served == 0 {
-            self.slots.clear();
-            self.slots.shrink_to(Self::KEPT);
-            self.free = NONE;
-        }
-        waiter
-    }
-
-    /// Removes a value from the list and leaves `Served` in its slot; `None` if there is no value.
-    fn unlink(&mut self, at: usize) -> Option<W> {
-        let slot = self.slots.get_mut(at)?;
-        match mem::replace(slot, Slot::Served) {
-            Slot::Waiting {
-                waiter,
-                before,
-                behind,
-            } => {
-                self.set_behind(before, behind);
-                self.set_before(behind, before);
-                self.waiting -= 1;
-                Some(waiter)
-            }
-            _ => None,
-        }
-    }
-
-    fn set_behind(&mut self, at: usize, to: usize) {
-        match self.slots.get_mut(at) {
-            Some(Slot::Waiting { behind, .. }) => *behind = to,
-            _ => self.first = to,
-        }
-    }
-
-    fn set_before(&mut self, at: usize, to: usize) {
-        match self.slots.get_mut(at) {
-            Some(Slot::Waiting { before, .. }) => *before = to,
-            _ => self.last = to,
-        }
-    }
-}
-
-impl<W> fmt::Debug for Queue<W> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue")
-            .field("waiting", &self.waiting)
-            .field("served", &self.served)
-            .finish_non_exhaustive()
+        self.waiting.remove(&position.0)
     }
 }
 
@@ -175,8 +80,7 @@ mod tests {
     }
 
     proptest! {
-        /// Compares the queue with a plain `VecDeque`: the same order and the same results, and no
-        /// slot is left in use.
+        /// Compares the queue with a plain `VecDeque`: the same order and the same results.
         #[test]
         fn behaves_like_a_searched_deque(steps in proptest::collection::vec(step(), 0..200)) {
             let mut queue = Queue::new();
@@ -201,31 +105,7 @@ mod tests {
                     Step::Remove(_) => {}
                 }
                 prop_assert_eq!(queue.len(), line.len());
-                prop_assert!(queue.slots.len() <= next as usize);
             }
-            for (_, position) in positions {
-                queue.remove(position);
-            }
-            prop_assert_eq!(queue.len(), 0);
-            prop_assert!(queue.slots.is_empty());
         }
-    }
-
-    #[test]
-    fn slots_are_reused_and_freed_when_the_queue_is_empty() {
-        let mut queue = Queue::new();
-        let first = queue.push(());
-        for _ in 0..10_000 {
-            let position = queue.push(());
-            queue.remove(position);
-        }
-        assert_eq!(queue.slots.len(), 2);
-        let crowd: Vec<_> = (0..10_000).map(|_| queue.push(())).collect();
-        assert!(queue.slots.capacity() >= 10_000);
-        for position in crowd {
-            queue.remove(position);
-        }
-        queue.remove(first);
-        assert!(queue.slots.capacity() <= Queue::<()>::KEPT);
     }
 }

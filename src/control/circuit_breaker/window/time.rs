@@ -21,7 +21,8 @@ pub(super) struct TimeWindow {
     buckets: Box<[Bucket]>,
     /// Its logarithm.
     era_shift: u32,
-    layout: Layout,
+    /// A count of a slice is `| slice | count: bits |`.
+    bits: u32,
     /// The newest slice with a sample that is not a fast success. If it is not in the window, there
     /// is nothing to add up.
     worst: AtomicU64,
@@ -34,12 +35,6 @@ struct Bucket {
     counts: [AtomicU64; CLASSES],
     timed: AtomicU64,
     took: AtomicU64,
-}
-
-/// A count of a slice: `| slice | count: bits |`.
-#[derive(Clone, Copy, Debug)]
-struct Layout {
-    bits: u32,
 }
 
 /// A sum of durations: `| slice: 20 | microseconds: 44 |`. It is read only if the bucket's count of
@@ -65,47 +60,15 @@ mod took {
     }
 }
 
-// === impl Layout ===
-
-impl Layout {
-    /// A count can hold a billion calls a second, or four billion calls. It then stays at its
-    /// maximum, which is enough for a rate.
-    fn new(width: u64) -> Self {
-        let shortest = width / 10_000_000;
-        Self {
-            bits: (24 + shortest.max(1).next_power_of_two().ilog2()).min(32),
-        }
-    }
-
-    const fn slice(self, word: u64) -> u64 {
-        word >> self.bits
-    }
-
-    const fn count(self, word: u64) -> u64 {
-        word & ((1 << self.bits) - 1)
-    }
-
-    /// Adds one to the slice; `None` if the word is of a later slice.
-    #[inline]
-    const fn increment(self, word: u64, slice: u64) -> Option<u64> {
-        let held = self.slice(word);
-        if held == slice {
-            let is_full = self.slice(word.wrapping_add(1)) != slice;
-            Some(if is_full { word } else { word + 1 })
-        } else if held > slice {
-            None
-        } else {
-            Some(slice << self.bits | 1)
-        }
-    }
-}
-
 // === impl TimeWindow ===
 
 impl TimeWindow {
     /// `span` in nanoseconds.
     pub(super) fn new(span: u64, slices: u32) -> Self {
         let width = span / u64::from(slices);
+        // A count can hold a billion calls a second, or four billion calls. It then stays at its
+        // maximum, which is enough for a rate.
+        let shortest = (width / 10_000_000).max(1).next_power_of_two();
         Self {
             width: Divisor::new(width.max(2)),
             slices: slices.into(),
@@ -113,7 +76,7 @@ impl TimeWindow {
                 .map(|_| Bucket::default())
                 .collect(),
             era_shift: slices.next_power_of_two().ilog2(),
-            layout: Layout::new(width),
+            bits: (24 + shortest.ilog2()).min(32),
             worst: AtomicU64::new(0),
         }
     }
@@ -135,6 +98,28 @@ impl TimeWindow {
     #[inline]
     fn is_in(&self, last: u64, slice: u64) -> bool {
         last.wrapping_sub(slice) < self.slices
+    }
+
+    const fn slice_of(&self, word: u64) -> u64 {
+        word >> self.bits
+    }
+
+    const fn count_of(&self, word: u64) -> u64 {
+        word & ((1 << self.bits) - 1)
+    }
+
+    /// Adds one to the slice; `None` if the word is of a later slice.
+    #[inline]
+    const fn increment(&self, word: u64, slice: u64) -> Option<u64> {
+        let held = self.slice_of(word);
+        if held == slice {
+            let is_full = self.slice_of(word.wrapping_add(1)) != slice;
+            Some(if is_full { word } else { word + 1 })
+        } else if held > slice {
+            None
+        } else {
+            Some(slice << self.bits | 1)
+        }
     }
 
     /// The end of the window that has a sample to evaluate, if there is one with a sample of
@@ -167,8 +152,8 @@ impl TimeWindow {
             past.add(class, 1);
             return None;
         };
-        if self.layout.slice(before) != slice {
-            past.add(class, self.layout.count(before));
+        if self.slice_of(before) != slice {
+            past.add(class, self.count_of(before));
         }
         if sample.took > 0 {
             self.time(bucket, slice, sample.took);
@@ -183,7 +168,7 @@ impl TimeWindow {
     /// Adds one. Returns the word before, or `None` if it is of a later slice.
     #[inline]
     fn count(&self, word: &AtomicU64, slice: u64) -> Option<u64> {
-        let increment = |word| self.layout.increment(word, slice);
+        let increment = |word| self.increment(word, slice);
         word.fetch_update(AcqRel, Acquire, increment).ok()
     }
 
@@ -216,17 +201,17 @@ impl TimeWindow {
         for bucket in &self.buckets {
             for (class, word) in bucket.counts.iter().enumerate() {
                 let word = word.load(Acquire);
-                if is_wanted(self.layout.slice(word)) {
-                    counts.add(Sample { class, took: 0 }, self.layout.count(word));
+                if is_wanted(self.slice_of(word)) {
+                    counts.add(Sample { class, took: 0 }, self.count_of(word));
                 }
             }
             if !with_durations {
                 continue;
             }
             let timed = bucket.timed.load(Acquire);
-            let slice = self.layout.slice(timed);
+            let slice = self.slice_of(timed);
             if is_wanted(slice) {
-                counts.timed += self.layout.count(timed);
+                counts.timed += self.count_of(timed);
                 counts.took += took::sum(bucket.took.load(Relaxed), slice);
             }
         }
@@ -255,12 +240,13 @@ mod tests {
 
     #[test]
     fn a_full_count_stays_full() {
-        let layout = Layout::new(10 * MILLI);
-        let full = 7 << layout.bits | ((1 << layout.bits) - 1);
-        assert_eq!(layout.increment(full, 7), Some(full));
-        assert_eq!(layout.increment(full, 6), None);
-        assert_eq!(layout.increment(full, 8), Some(8 << layout.bits | 1));
-        assert_eq!((layout.slice(full), layout.count(full)), (7, (1 << 24) - 1));
+        let window = TimeWindow::new(10 * MILLI, 1);
+        let full = 7 << window.bits | ((1 << window.bits) - 1);
+        assert_eq!(window.increment(full, 7), Some(full));
+        assert_eq!(window.increment(full, 6), None);
+        assert_eq!(window.increment(full, 8), Some(8 << window.bits | 1));
+        let parts = (window.slice_of(full), window.count_of(full));
+        assert_eq!(parts, (7, (1 << 24) - 1));
     }
 
     /// A breaker that closes often has many eras, even with a long window.

@@ -40,8 +40,7 @@ use crate::request::sealed;
 use crate::request_limit::{RequestLimit, RequestLimitSnapshot};
 use crate::slow_poll::{SlowPoll, SlowPollSnapshot};
 use crate::stack::{
-    Client, ClientBreaker, ClientHandle, ClientSnapshot, Server, ServerHandle, ServerSnapshot,
-    Stack,
+    ClientBreaker, ClientHandle, ClientSnapshot, ServerHandle, ServerSnapshot, Stack, StackParts,
 };
 use crate::sync::lock;
 use crate::timeout::{Timeout, TimeoutSnapshot};
@@ -187,22 +186,7 @@ where
     }
 }
 
-impl<M, F, C, X> sealed::Sealed for Stack<Server<M, F, C>, X> {}
-
-impl<M, F, C, X> Snapshot for Stack<Server<M, F, C>, X>
-where
-    M: Send + Sync + 'static,
-    F: Send + Sync + 'static,
-    C: AsRef<CatchPanic> + Send + Sync + 'static,
-    X: Clone + Send + Sync + 'static,
-{
-    fn handle_snapshot(&self) -> HandleSnapshot {
-        HandleSnapshot::Server(Box::new(self.snapshot()))
-    }
-}
-
 impl<B> sealed::Sealed for ClientHandle<B> {}
-impl<B, M, X> sealed::Sealed for Stack<Client<B, M>, X> {}
 
 impl<B> Snapshot for ClientHandle<B>
 where
@@ -213,13 +197,15 @@ where
     }
 }
 
-impl<B, M, X> Snapshot for Stack<Client<B, M>, X>
+impl<P, H, X> sealed::Sealed for Stack<StackParts<P, H>, X> {}
+
+impl<P, H, X> Snapshot for Stack<StackParts<P, H>, X>
 where
-    B: Clone + Into<ClientBreaker> + Send + Sync + 'static,
-    M: Send + Sync + 'static,
+    P: Send + Sync + 'static,
+    H: Snapshot,
     X: Clone + Send + Sync + 'static,
 {
     fn handle_snapshot(&self) -> HandleSnapshot {
-        HandleSnapshot::Client(Box::new(self.snapshot()))
+        self.handle().handle_snapshot()
     }
 }

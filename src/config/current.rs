@@ -66,7 +66,10 @@ pub(crate) trait Configurable {
     fn change(
         &self,
         change: impl FnOnce(Self::Settings) -> Self::Settings,
-    ) -> Result<(), ConfigError> {
+    ) -> Result<(), ConfigError>
+    where
+        Self: Sized,
+    {
         self.advance();
         let mut current = lock(&self.current().settings);
         let mut settings = change(current.clone());

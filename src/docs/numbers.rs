@@ -191,7 +191,7 @@
 //! # Afterwards
 //!
 //! 1. **Run dry first**: use [`dry_run`](crate::GateLayer::dry_run) on limits, breakers and lag
-//!    shedders, or the [`switches`](crate::Stack::switches) of a stack, and watch
+//!    shedders, or the [`switches`](crate::stack::ServerHandle::switches) of a stack, and watch
 //!    `seawall_requests_would_reject_total` (feature `metrics`) or `would_reject` in a snapshot. It
 //!    should be 0 on a normal day.
 //! 2. **Repeat the load test** with twice the load that the process can handle. Responses per

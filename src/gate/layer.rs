@@ -70,11 +70,6 @@ impl<P, X> GateLayer<P, X> {
         &self.shared.policy
     }
 
-    #[cfg(feature = "http")]
-    pub(crate) fn reporter(&self) -> &Reporter {
-        &self.shared.reporter
-    }
-
     /// Puts the policy behind a [`Switch`], with which you turn the layer on and off while the
     /// service runs. A change applies to later requests. It costs one atomic read for each request.
     #[must_use]

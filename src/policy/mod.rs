@@ -182,6 +182,9 @@ macro_rules! pass_on {
     };
 }
 
+#[cfg(feature = "http")]
+pub(crate) use pass_on;
+
 mod exempt;
 pub(crate) mod needs;
 mod option;

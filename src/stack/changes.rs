@@ -8,7 +8,8 @@ use super::settings::{PartSettings, SwitchSettings};
 use crate::config::Fields;
 use crate::policy::Mode;
 
-/// The fields that [`Stack::apply`](super::Stack::apply) changed, in the order of the parts.
+/// The fields that [`ServerHandle::apply`](super::ServerHandle::apply) changed, in the order of the
+/// parts.
 ///
 /// ```
 /// use std::time::Duration;

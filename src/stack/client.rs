@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use super::{Changes, ClientBreaker, ClientHandle, Part, PartSnapshot, Settings, Stack, on};
+use super::{ClientBreaker, ClientHandle, Part, PartSnapshot, Stack, StackParts};
 use crate::circuit_breaker::{CircuitBreaker, CircuitBreakerSettings, CircuitBreakerSnapshot};
 use crate::concurrency_limit::{
     ConcurrencyLimit, ConcurrencyLimitSettings, ConcurrencyLimitSnapshot,
@@ -13,7 +13,7 @@ use crate::config::ConfigError;
 use crate::gate::GateLayer;
 use crate::http::HttpRequest;
 use crate::observe::Reporter;
-use crate::policy::{NeverWaits, Policy, Switch, Switched};
+use crate::policy::{Mode, NeverWaits, Policy, Switch, Switched};
 use crate::protocol::Plain;
 use crate::timeout::{Timeout, TimeoutSettings, TimeoutSnapshot};
 #[cfg(feature = "keyed")]
@@ -40,27 +40,30 @@ pub fn client() -> ClientBuilder {
     ClientBuilder {
         name: Cow::Borrowed(""),
         breaker: Ok(CircuitBreaker::default()),
-        timeout: None,
-        concurrency_limit: None,
+        timeout: Duration::from_secs(10).into(),
+        concurrency_limit: 128.into(),
         policy: (),
     }
 }
 
-/// The parts of a [`client`] stack; `B` is the breaker, and `M` are your policies.
-pub type Client<B = CircuitBreaker, M = ()> = (
-    Switched<B>,
-    M,
-    Switched<Timeout>,
-    Switched<ConcurrencyLimit>,
-);
+/// The policy of a [`client`] stack; `B` is the breaker, and `M` are your policies.
+pub type Client<B = CircuitBreaker, M = ()> = StackParts<
+    (
+        Switched<B>,
+        M,
+        Switched<Timeout>,
+        Switched<ConcurrencyLimit>,
+    ),
+    ClientHandle<B>,
+>;
 
 /// Builds the stack of a [`client`].
 #[must_use = "a builder does nothing until it is built"]
 pub struct ClientBuilder<B = CircuitBreaker, M = ()> {
     name: Cow<'static, str>,
     breaker: Result<B, ConfigError>,
-    timeout: Option<Part<Timeout, TimeoutSettings>>,
-    concurrency_limit: Option<Part<ConcurrencyLimit, ConcurrencyLimitSettings>>,
+    timeout: Part<Timeout, TimeoutSettings>,
+    concurrency_limit: Part<ConcurrencyLimit, ConcurrencyLimitSettings>,
     policy: M,
 }
 
@@ -139,9 +142,6 @@ impl<M> ClientBuilder<CircuitBreaker, M> {
 }
 
 impl<B, M> ClientBuilder<B, M> {
-    const TIMEOUT: Duration = Duration::from_secs(10);
-    const CONCURRENCY: usize = 128;
-
     /// Names the stack and those of its parts that have no name yet, in rejections, metrics and
     /// events. Default: empty. Name a breaker yourself if other code uses it before `build`, or if
     /// several stacks share it.
@@ -153,7 +153,7 @@ impl<B, M> ClientBuilder<B, M> {
     /// The time to the response head: a `Duration`, [`TimeoutSettings`] or a [`Timeout`]. Default:
     /// 10 s.
     pub fn timeout(mut self, timeout: impl Into<Part<Timeout, TimeoutSettings>>) -> Self {
-        self.timeout = Some(timeout.into());
+        self.timeout = timeout.into();
         self
     }
 
@@ -163,7 +163,7 @@ impl<B, M> ClientBuilder<B, M> {
         mut self,
         limit: impl Into<Part<ConcurrencyLimit, ConcurrencyLimitSettings>>,
     ) -> Self {
-        self.concurrency_limit = Some(limit.into());
+        self.concurrency_limit = limit.into();
         self
     }
 
@@ -194,23 +194,26 @@ impl<B, M> ClientBuilder<B, M> {
         B: Clone + Into<ClientBreaker>,
         M: Policy<HttpRequest>,
     {
-        let breaker = self.breaker?;
-        let timeout = self.timeout.unwrap_or_else(|| Self::TIMEOUT.into());
-        let timeout = timeout.into_handle("timeout", Timeout::new)?;
         let limit = self.concurrency_limit;
-        let limit = limit.unwrap_or_else(|| Self::CONCURRENCY.into());
-        let limit = limit.into_handle("concurrency_limit", ConcurrencyLimit::new)?;
+        let handle = ClientHandle {
+            circuit_breaker: self.breaker?,
+            timeout: self.timeout.into_handle("timeout", Timeout::new)?,
+            concurrency_limit: limit.into_handle("concurrency_limit", ConcurrencyLimit::new)?,
+            switches: ClientSwitches::new(),
+        };
         let reporter = Reporter::new("stack");
         if !self.name.is_empty() {
             reporter.set_name(self.name.clone());
-            breaker.clone().into().set_name(self.name.clone());
-            let _ = timeout.clone().named(self.name.clone());
-            let _ = limit.clone().named(self.name);
+            handle.set_name(self.name);
         }
-        let parts = (on(breaker), self.policy, on(timeout), on(limit));
-        Ok(Stack {
-            layer: GateLayer::with_reporter(parts, reporter),
-        })
+        let (part, on) = (handle.clone(), handle.switches.clone());
+        let parts = (
+            Switched::new(part.circuit_breaker, on.circuit_breaker),
+            self.policy,
+            Switched::new(part.timeout, on.timeout),
+            Switched::new(part.concurrency_limit, on.concurrency_limit),
+        );
+        Ok(Stack::<Client<B, M>>::new(parts, handle, reporter))
     }
 }
 
@@ -254,83 +257,24 @@ impl<B, M> fmt::Debug for ClientBuilder<B, M> {
     }
 }
 
-// === impl Stack ===
+// === impl ClientSwitches ===
 
-/// The parts of a [`client`].
-impl<B, M, X> Stack<Client<B, M>, X> {
-    /// The circuit breaker; with one per host, the policy that finds it.
-    pub fn circuit_breaker(&self) -> &B {
-        self.layer.policy().0.policy()
-    }
-
-    /// The timeout.
-    pub fn timeout(&self) -> &Timeout {
-        self.layer.policy().2.policy()
-    }
-
-    /// The concurrency limit.
-    pub fn concurrency_limit(&self) -> &ConcurrencyLimit {
-        self.layer.policy().3.policy()
-    }
-
-    /// Turns the parts on and off while the client runs.
-    pub fn switches(&self) -> ClientSwitches {
-        let (breaker, _, timeout, limit) = self.layer.policy();
-        ClientSwitches {
-            circuit_breaker: breaker.switch().clone(),
-            timeout: timeout.switch().clone(),
-            concurrency_limit: limit.switch().clone(),
+impl ClientSwitches {
+    fn new() -> Self {
+        Self {
+            circuit_breaker: Switch::new(Mode::Enforce),
+            timeout: Switch::new(Mode::Enforce),
+            concurrency_limit: Switch::new(Mode::Enforce),
         }
-    }
-
-    /// The parts of this stack, as a value whose type does not depend on your policies and
-    /// closures.
-    pub fn handle(&self) -> ClientHandle<B>
-    where
-        B: Clone,
-    {
-        ClientHandle {
-            circuit_breaker: self.circuit_breaker().clone(),
-            timeout: self.timeout().clone(),
-            concurrency_limit: self.concurrency_limit().clone(),
-            switches: self.switches(),
-        }
-    }
-
-    /// The state of all parts now.
-    pub fn snapshot(&self) -> ClientSnapshot
-    where
-        B: Clone + Into<ClientBreaker>,
-    {
-        self.handle().snapshot()
-    }
-
-    /// The settings of all parts; see [`ClientHandle::settings`].
-    pub fn settings(&self) -> Settings
-    where
-        B: Clone + Into<ClientBreaker>,
-    {
-        self.handle().settings()
-    }
-
-    /// Replaces the settings of the parts that `settings` names, while calls run: of all of them,
-    /// or, if one is not valid, of none. See [`ClientHandle::apply`].
-    ///
-    /// # Errors
-    ///
-    /// The first field that is outside its range, or a part that the stack does not have.
-    pub fn apply(&self, settings: &Settings) -> Result<Changes, ConfigError>
-    where
-        B: Clone + Into<ClientBreaker>,
-    {
-        self.handle().apply(settings)
     }
 }
+
+// === impl Stack ===
 
 impl<M> Stack<Client<CircuitBreaker, M>> {
     /// Makes a layer with the parts of this stack for services that are not HTTP, such as the
     /// client of a database; see [`GateLayer::plain`]. A clone of the stack, or its
-    /// [`handle`](Self::handle), reads and changes the parts. A policy of your own must implement
+    /// [`handle`](ClientHandle), reads and changes the parts. A policy of your own must implement
     /// [`Policy`] for `HttpRequest`, which the builder requires, and for
     /// [`PlainRequest`](crate::policy::PlainRequest): `impl<R: RequestKind> Policy<R>` does both.
     ///
@@ -352,6 +296,6 @@ impl<M> Stack<Client<CircuitBreaker, M>> {
     /// ```
     #[must_use]
     pub fn plain(self) -> GateLayer<Client<CircuitBreaker, M>, Plain> {
-        self.layer.plain()
+        self.0.plain()
     }
 }

@@ -75,6 +75,17 @@ pub enum ClientBreaker {
 // === impl ServerHandle ===
 
 impl ServerHandle {
+    /// Names the stack, and the parts that have no name yet.
+    pub(super) fn set_name(&self, name: Cow<'static, str>) {
+        self.reporter.set_name(name.clone());
+        let _ = self.catch_panic.clone().named(name.clone());
+        let _ = self.lag_shed.clone().named(name.clone());
+        let _ = self.drain.clone().named(name.clone());
+        let _ = self.timeout.clone().named(name.clone());
+        let _ = self.request_limit.clone().named(name.clone());
+        let _ = self.concurrency_limit.clone().named(name);
+    }
+
     /// Panic isolation.
     pub fn catch_panic(&self) -> &CatchPanic {
         &self.catch_panic
@@ -231,6 +242,13 @@ impl<B> ClientHandle<B> {
 }
 
 impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
+    /// Names the parts that have no name yet.
+    pub(super) fn set_name(&self, name: Cow<'static, str>) {
+        self.circuit_breaker.clone().into().set_name(name.clone());
+        let _ = self.timeout.clone().named(name.clone());
+        let _ = self.concurrency_limit.clone().named(name);
+    }
+
     /// The state of all parts now.
     pub fn snapshot(&self) -> ClientSnapshot {
         let on = &self.switches;
@@ -245,21 +263,11 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
     /// The settings of all parts. They are never a mixture of two that were applied. With one
     /// breaker per host, those of the breaker are for all hosts, also for future ones.
     pub fn settings(&self) -> Settings {
-        match self.circuit_breaker.clone().into() {
-            ClientBreaker::One(breaker) => self.settings_with(&breaker),
-            #[cfg(feature = "keyed")]
-            ClientBreaker::Hosts(breakers) => self.settings_with(&breakers),
-        }
-    }
-
-    fn settings_with(
-        &self,
-        breaker: &impl Configurable<Settings = CircuitBreakerSettings>,
-    ) -> Settings {
+        let breaker = self.circuit_breaker.clone().into();
         let _one = one_at_a_time();
         let on = &self.switches;
         Settings {
-            circuit_breaker: Some(present(&on.circuit_breaker, breaker)),
+            circuit_breaker: Some(present(&on.circuit_breaker, breaker.configurable())),
             timeout: Some(present(&on.timeout, &self.timeout)),
             concurrency_limit: Some(present(&on.concurrency_limit, &self.concurrency_limit)),
             ..Settings::default()
@@ -279,18 +287,7 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
     /// The first field that is outside its range, in the order of the fields of [`Settings`], or a
     /// part that the stack does not have. Nothing is changed then.
     pub fn apply(&self, settings: &Settings) -> Result<Changes, ConfigError> {
-        match self.circuit_breaker.clone().into() {
-            ClientBreaker::One(breaker) => self.apply_with(&breaker, settings),
-            #[cfg(feature = "keyed")]
-            ClientBreaker::Hosts(breakers) => self.apply_with(&breakers, settings),
-        }
-    }
-
-    fn apply_with(
-        &self,
-        breaker: &impl Configurable<Settings = CircuitBreakerSettings>,
-        settings: &Settings,
-    ) -> Result<Changes, ConfigError> {
+        let breaker = self.circuit_breaker.clone().into();
         let Settings {
             catch_panic,
             lag_shed,
@@ -308,7 +305,7 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
             .part(
                 "circuit_breaker",
                 &on.circuit_breaker,
-                breaker,
+                breaker.configurable(),
                 circuit_breaker.as_ref(),
             )
             .part_without_dry_run("timeout", &on.timeout, &self.timeout, timeout.as_ref())
@@ -326,6 +323,14 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
 // === impl ClientBreaker ===
 
 impl ClientBreaker {
+    fn configurable(&self) -> &dyn Configurable<Settings = CircuitBreakerSettings> {
+        match self {
+            Self::One(breaker) => breaker,
+            #[cfg(feature = "keyed")]
+            Self::Hosts(breakers) => breakers,
+        }
+    }
+
     /// The state of the breaker, or of those of all hosts.
     pub fn snapshot(&self) -> ClientBreakerSnapshot {
         match self {

@@ -146,10 +146,10 @@
 //!
 //! # Settings while it runs
 //!
-//! A stack is a handle: [`Stack::settings`] reads the [`Settings`] of all parts as one value, and
-//! [`Stack::apply`] replaces them while requests run. It changes all of them, or, if one field is
-//! not valid, nothing: the error has the field, the value and the range. It returns the fields that
-//! have changed:
+//! A stack is a handle: [`settings`](ServerHandle::settings) reads the [`Settings`] of all parts as
+//! one value, and [`apply`](ServerHandle::apply) replaces them while requests run. It changes all
+//! of them, or, if one field is not valid, nothing: the error has the field, the value and the
+//! range. It returns the fields that have changed:
 //!
 //! ```
 //! # #[cfg(feature = "serde")] {
@@ -187,8 +187,8 @@
 //!
 //! A [`Switch`] turns a part on and off while the service runs, and so does the field `mode` of its
 //! settings. The lag shedder, the breaker and the concurrency limit also have a dry run. The other
-//! parts have none: [`Stack::apply`] returns an error for it, and a switch in that mode turns the
-//! part off. A drain that is off neither counts requests nor rejects them, and
+//! parts have none: [`apply`](ServerHandle::apply) returns an error for it, and a switch in that
+//! mode turns the part off. A drain that is off neither counts requests nor rejects them, and
 //! [`Drain::wait_idle`] does not wait for them.
 //!
 //! ```
@@ -209,6 +209,8 @@ mod settings;
 mod steps;
 
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use tower_layer::Layer;
 
@@ -232,19 +234,26 @@ use crate::http::tower_http::ResponseClassifier;
 use crate::http::{ResponseHead, WireProtocol};
 #[cfg(doc)]
 use crate::lag_shed::LagShed;
+use crate::observe::Reporter;
 use crate::outcome::Outcome;
-use crate::policy::{Mode, Switch, Switched};
+use crate::policy::{Admission, Mode, Parts, Policy, RequestKind, Switch, pass_on};
 use crate::protocol::{ByError, Converted, Http, Rejections, Wrapped};
 use crate::rejection::Rejection;
 
 /// The recommended stack: a handle onto its parts, and the layer that puts them in front of a
 /// service. A cheap `Clone`: every clone has the same parts.
 ///
-/// Made by [`server`] and [`client`]; `P` is the tuple of its parts. A struct that reads or changes
-/// the parts, for example the state of a router, keeps a [`ServerHandle`] or a [`ClientHandle`],
-/// whose types do not depend on your policies and closures.
-pub struct Stack<P, X = Http> {
-    layer: GateLayer<P, X>,
+/// Made by [`server`] and [`client`]; `P` is a [`Server`] or a [`Client`]. The methods that read
+/// and change the parts are those of its [`ServerHandle`] or [`ClientHandle`]. A struct that keeps
+/// the parts, for example the state of a router, keeps this handle, whose type does not depend on
+/// your policies and closures.
+#[derive(Debug)]
+pub struct Stack<P, X = Http>(GateLayer<P, X>);
+
+/// The policy of a stack: its parts, and their handle `H`. [`Server`] and [`Client`] name it.
+pub struct StackParts<P, H> {
+    policy: P,
+    handle: Arc<H>,
 }
 
 /// A part of a stack: its mode and its snapshot.
@@ -261,14 +270,38 @@ pub struct PartSnapshot<T> {
 
 // === impl Stack ===
 
-fn on<P>(policy: P) -> Switched<P> {
-    Switched::new(policy, Switch::new(Mode::Enforce))
-}
-
 fn part<T>(switch: &Switch, state: T) -> PartSnapshot<T> {
     PartSnapshot {
         mode: switch.mode(),
         state,
+    }
+}
+
+impl<P, H> Stack<StackParts<P, H>> {
+    fn new(policy: P, handle: H, reporter: Reporter) -> Self {
+        let handle = Arc::new(handle);
+        let policy = StackParts { policy, handle };
+        Self(GateLayer::with_reporter(policy, reporter))
+    }
+}
+
+impl<P, H, X> Stack<StackParts<P, H>, X> {
+    /// The parts of this stack, as a value whose type does not depend on your policies and
+    /// closures. The stack also has the methods of its handle.
+    pub fn handle(&self) -> H
+    where
+        H: Clone,
+    {
+        H::clone(self)
+    }
+}
+
+/// The methods of a [`ServerHandle`] or a [`ClientHandle`].
+impl<P, H, X> Deref for Stack<StackParts<P, H>, X> {
+    type Target = H;
+
+    fn deref(&self) -> &H {
+        &self.0.policy().handle
     }
 }
 
@@ -280,9 +313,7 @@ impl<P: Clone, In, Out, E> Stack<P, Http<In, Out, E>> {
     where
         G: Fn(&Rejection, WireProtocol) -> ::http::Response<bytes::Bytes> + Send + Sync + 'static,
     {
-        Self {
-            layer: self.layer.respond_with(respond),
-        }
+        Self(self.0.respond_with(respond))
     }
 
     /// Classifies responses; see [`GateLayer::classify`].
@@ -292,9 +323,7 @@ impl<P: Clone, In, Out, E> Stack<P, Http<In, Out, E>> {
         G: Fn(&ResponseHead<'_>) -> O + Send + Sync + 'static,
         O: Into<Option<Outcome>>,
     {
-        Self {
-            layer: self.layer.classify(classify),
-        }
+        Self(self.0.classify(classify))
     }
 
     /// Lets a classifier of tower-http classify responses; see [`GateLayer::classify_with`].
@@ -304,9 +333,7 @@ impl<P: Clone, In, Out, E> Stack<P, Http<In, Out, E>> {
         self,
         classifier: impl ResponseClassifier<MINOR>,
     ) -> Self {
-        Self {
-            layer: self.layer.classify_with(classifier),
-        }
+        Self(self.0.classify_with(classifier))
     }
 }
 
@@ -319,17 +346,13 @@ impl<P, In, Out> Stack<P, Http<In, Out>> {
         G: Fn(&Err) -> O + Send + Sync + 'static,
         O: Into<Option<Outcome>>,
     {
-        Stack {
-            layer: self.layer.classify_error(classify),
-        }
+        Stack(self.0.classify_error(classify))
     }
 
     /// Finds a [`Rejection`] of an inner layer in boxed errors; see [`GateLayer::find_rejections`].
     #[must_use]
     pub fn find_rejections(self) -> Stack<P, Http<In, Out, Rejections>> {
-        Stack {
-            layer: self.layer.find_rejections(),
-        }
+        Stack(self.0.find_rejections())
     }
 }
 
@@ -337,9 +360,7 @@ impl<P, Out, E> Stack<P, Http<Wrapped, Out, E>> {
     /// Keeps the type of request bodies; see [`GateLayer::request_body`].
     #[must_use]
     pub fn request_body<G>(self, convert: G) -> Stack<P, Http<Converted<G>, Out, E>> {
-        Stack {
-            layer: self.layer.request_body(convert),
-        }
+        Stack(self.0.request_body(convert))
     }
 }
 
@@ -347,9 +368,7 @@ impl<P, In, E> Stack<P, Http<In, Wrapped, E>> {
     /// Keeps the type of response bodies; see [`GateLayer::response_body`].
     #[must_use]
     pub fn response_body<G>(self, convert: G) -> Stack<P, Http<In, Converted<G>, E>> {
-        Stack {
-            layer: self.layer.response_body(convert),
-        }
+        Stack(self.0.response_body(convert))
     }
 }
 
@@ -357,20 +376,48 @@ impl<S, P, X: Clone> Layer<S> for Stack<P, X> {
     type Service = Gate<S, P, X>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.layer.layer(inner)
+        self.0.layer(inner)
     }
 }
 
 impl<P, X: Clone> Clone for Stack<P, X> {
     fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+// === impl StackParts ===
+
+impl<R: RequestKind, P: Policy<R>, H> Policy<R> for StackParts<P, H> {
+    type Token = P::Token;
+    type Wait = P::Wait;
+
+    const IS_OURS: bool = P::IS_OURS;
+
+    #[inline(always)]
+    fn admit(&self, request: &R::Head<'_>) -> Admission<Self::Token, Self::Wait> {
+        self.policy.admit(request)
+    }
+
+    pass_on!(self => self.policy);
+
+    #[inline(always)]
+    fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {
+        self.policy.parts(token)
+    }
+}
+
+impl<P: Clone, H> Clone for StackParts<P, H> {
+    fn clone(&self) -> Self {
         Self {
-            layer: self.layer.clone(),
+            policy: self.policy.clone(),
+            handle: self.handle.clone(),
         }
     }
 }
 
-impl<P: fmt::Debug, X: fmt::Debug> fmt::Debug for Stack<P, X> {
+impl<P: fmt::Debug, H> fmt::Debug for StackParts<P, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Stack").field(&self.layer).finish()
+        f.debug_tuple("StackParts").field(&self.policy).finish()
     }
 }

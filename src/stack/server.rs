@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use super::{Changes, Part, PartSnapshot, ServerHandle, Settings, Stack, on};
+#[cfg(doc)]
+use super::Settings;
+use super::{Part, PartSnapshot, ServerHandle, Stack, StackParts};
 use crate::catch_panic::{CatchPanic, CatchPanicSnapshot, OnPanic};
 use crate::concurrency_limit::{
     ConcurrencyLimit, ConcurrencyLimitSettings, ConcurrencyLimitSnapshot,
@@ -12,12 +14,15 @@ use crate::concurrency_limit::{
 use crate::config::ConfigError;
 use crate::control::lag::thresholds::LagThresholds;
 use crate::drain::{Drain, DrainSettings, DrainSnapshot};
+#[cfg(doc)]
 use crate::gate::GateLayer;
 use crate::http::{HttpRequest, RequestHead};
 use crate::lag_shed::{LagShed, LagShedSnapshot};
 use crate::observe::Reporter;
 use crate::panic_report::PanicReport;
-use crate::policy::{BodyBounds, Either, Exempt, Never, NeverWaits, Policy, Switch, Switched};
+use crate::policy::{
+    BodyBounds, Either, Exempt, Mode, Never, NeverWaits, Policy, Switch, Switched,
+};
 use crate::request_limit::{RequestLimit, RequestLimitSettings, RequestLimitSnapshot};
 use crate::timeout::{BodyTimeout, Timeout, TimeoutSettings, TimeoutSnapshot};
 
@@ -41,11 +46,17 @@ use crate::timeout::{BodyTimeout, Timeout, TimeoutSettings, TimeoutSnapshot};
 pub fn server() -> ServerBuilder {
     ServerBuilder {
         given: Given {
+            name: Cow::Borrowed(""),
+            lag_shed: LagThresholds::default().into(),
+            drain: DrainSettings::default().into(),
+            timeout: Duration::from_secs(30).into(),
+            exposes_deadline: false,
             body: BodyBounds {
                 progress: Some(Duration::from_secs(60)),
                 ..BodyBounds::default()
             },
-            ..Given::default()
+            concurrency_limit: 1024.into(),
+            request_limit: (2 << 20).into(),
         },
         catch_panic: CatchPanic::new(),
         policy: (),
@@ -53,15 +64,18 @@ pub fn server() -> ServerBuilder {
     }
 }
 
-/// The parts of a [`server`] stack; `M` are your policies, `F` is the exemption, and `C` isolates
+/// The policy of a [`server`] stack; `M` are your policies, `F` is the exemption, and `C` isolates
 /// panics.
-pub type Server<M = (), F = Never, C = CatchPanic> = (
-    Switched<C>,
-    Exempt<(Switched<LagShed>, Switched<Drain>, M), F>,
-    Switched<(BodyTimeout, Timeout)>,
-    Switched<RequestLimit>,
-    Exempt<Switched<ConcurrencyLimit>, F>,
-);
+pub type Server<M = (), F = Never, C = CatchPanic> = StackParts<
+    (
+        Switched<C>,
+        Exempt<(Switched<LagShed>, Switched<Drain>, M), F>,
+        Switched<(BodyTimeout, Timeout)>,
+        Switched<RequestLimit>,
+        Exempt<Switched<ConcurrencyLimit>, F>,
+    ),
+    ServerHandle,
+>;
 
 /// Builds the stack of a [`server`].
 #[must_use = "a builder does nothing until it is built"]
@@ -72,17 +86,16 @@ pub struct ServerBuilder<M = (), F = Never, C = CatchPanic> {
     exempt: F,
 }
 
-/// What a builder was given, whatever its types are; `None` is the default.
-#[derive(Default)]
+/// What a builder was given, whatever its types are.
 struct Given {
     name: Cow<'static, str>,
-    lag_shed: Option<Part<LagShed, LagThresholds>>,
-    drain: Option<Part<Drain, DrainSettings>>,
-    timeout: Option<Part<Timeout, TimeoutSettings>>,
+    lag_shed: Part<LagShed, LagThresholds>,
+    drain: Part<Drain, DrainSettings>,
+    timeout: Part<Timeout, TimeoutSettings>,
     exposes_deadline: bool,
     body: BodyBounds,
-    concurrency_limit: Option<Part<ConcurrencyLimit, ConcurrencyLimitSettings>>,
-    request_limit: Option<Part<RequestLimit, RequestLimitSettings>>,
+    concurrency_limit: Part<ConcurrencyLimit, ConcurrencyLimitSettings>,
+    request_limit: Part<RequestLimit, RequestLimitSettings>,
 }
 
 /// The switches of a [`server`] stack.
@@ -127,10 +140,6 @@ pub struct ServerSnapshot {
 // === impl ServerBuilder ===
 
 impl<M, F, C> ServerBuilder<M, F, C> {
-    const TIMEOUT: Duration = Duration::from_secs(30);
-    const CONCURRENCY: usize = 1024;
-    const REQUEST_BODY: u64 = 2 << 20;
-
     /// Names the stack and those of its parts that have no name yet, in rejections, metrics and
     /// events. Default: empty.
     pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
@@ -176,14 +185,14 @@ impl<M, F, C> ServerBuilder<M, F, C> {
     /// Sheds load with a [`LagShed`], or with one that has these [`LagThresholds`]. Default:
     /// [`LagShed::default`].
     pub fn lag_shed(mut self, lag_shed: impl Into<Part<LagShed, LagThresholds>>) -> Self {
-        self.given.lag_shed = Some(lag_shed.into());
+        self.given.lag_shed = lag_shed.into();
         self
     }
 
     /// The drain: a [`Drain`], for example one that several stacks of the process share, its
     /// settings, or its lame-duck time. Default: [`Drain::default`].
     pub fn drain(mut self, drain: impl Into<Part<Drain, DrainSettings>>) -> Self {
-        self.given.drain = Some(drain.into());
+        self.given.drain = drain.into();
         self
     }
 
@@ -192,7 +201,7 @@ impl<M, F, C> ServerBuilder<M, F, C> {
     /// more with [`raisable_to`](TimeoutSettings::raisable_to()) here. See also [a timeout for each
     /// gRPC method](crate::docs::placement#a-timeout-for-each-grpc-method).
     pub fn timeout(mut self, timeout: impl Into<Part<Timeout, TimeoutSettings>>) -> Self {
-        self.given.timeout = Some(timeout.into());
+        self.given.timeout = timeout.into();
         self
     }
 
@@ -230,7 +239,7 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         mut self,
         limit: impl Into<Part<ConcurrencyLimit, ConcurrencyLimitSettings>>,
     ) -> Self {
-        self.given.concurrency_limit = Some(limit.into());
+        self.given.concurrency_limit = limit.into();
         self
     }
 
@@ -247,7 +256,7 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         mut self,
         limit: impl Into<Part<RequestLimit, RequestLimitSettings>>,
     ) -> Self {
-        self.given.request_limit = Some(limit.into());
+        self.given.request_limit = limit.into();
         self
     }
 
@@ -298,44 +307,41 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         C: AsRef<CatchPanic> + Policy<HttpRequest>,
     {
         let given = self.given;
-        let lag_shed = given.lag_shed.unwrap_or_else(|| LagShed::default().into());
-        let lag_shed = lag_shed.into_handle("lag_shed", LagShed::new)?;
-        let drain = given.drain.unwrap_or_else(|| Drain::default().into());
-        let drain = drain.into_handle("drain", Drain::new)?;
-        let timeout = given.timeout.unwrap_or_else(|| Self::TIMEOUT.into());
-        let mut timeout = timeout.into_handle("timeout", Timeout::new)?;
-        if given.exposes_deadline {
-            timeout = timeout.exposed();
-        }
-        let body = BodyTimeout::with_bounds(&timeout, given.body);
         let limit = given.concurrency_limit;
-        let limit = limit.unwrap_or_else(|| Self::CONCURRENCY.into());
-        let limit = limit.into_handle("concurrency_limit", ConcurrencyLimit::new)?;
-        let requests = given.request_limit;
-        let requests = requests.unwrap_or_else(|| Self::REQUEST_BODY.into());
-        let requests = requests.into_handle("request_limit", RequestLimit::new)?;
-        let catch_panic = self.catch_panic;
-        let mut reporter = Reporter::new("stack");
-        if !given.name.is_empty() {
-            reporter = reporter.named(given.name.clone());
-            let _ = catch_panic.as_ref().clone().named(given.name.clone());
-            let _ = lag_shed.clone().named(given.name.clone());
-            let _ = drain.clone().named(given.name.clone());
-            let _ = timeout.clone().named(given.name.clone());
-            let _ = requests.clone().named(given.name.clone());
-            let _ = limit.clone().named(given.name);
+        let mut handle = ServerHandle {
+            catch_panic: self.catch_panic.as_ref().clone(),
+            lag_shed: given.lag_shed.into_handle("lag_shed", LagShed::new)?,
+            drain: given.drain.into_handle("drain", Drain::new)?,
+            timeout: given.timeout.into_handle("timeout", Timeout::new)?,
+            concurrency_limit: limit.into_handle("concurrency_limit", ConcurrencyLimit::new)?,
+            request_limit: given
+                .request_limit
+                .into_handle("request_limit", RequestLimit::new)?,
+            switches: ServerSwitches::new(),
+            reporter: Reporter::new("stack"),
+        };
+        if given.exposes_deadline {
+            handle.timeout = handle.timeout.exposed();
         }
-        let parts = (
-            on(catch_panic),
-            Exempt::new((on(lag_shed), on(drain), self.policy), self.exempt.clone())
-                .counted_by(&reporter),
-            on((body, timeout)),
-            on(requests),
-            Exempt::new(on(limit), self.exempt),
+        if !given.name.is_empty() {
+            handle.set_name(given.name);
+        }
+        let (part, on) = (handle.clone(), handle.switches.clone());
+        let early = (
+            Switched::new(part.lag_shed, on.lag_shed),
+            Switched::new(part.drain, on.drain),
+            self.policy,
         );
-        Ok(Stack {
-            layer: GateLayer::with_reporter(parts, reporter),
-        })
+        let body = BodyTimeout::with_bounds(&part.timeout, given.body);
+        let limit = Switched::new(part.concurrency_limit, on.concurrency_limit);
+        let parts = (
+            Switched::new(self.catch_panic, on.catch_panic),
+            Exempt::new(early, self.exempt.clone()).counted_by(&part.reporter),
+            Switched::new((body, part.timeout), on.timeout),
+            Switched::new(part.request_limit, on.request_limit),
+            Exempt::new(limit, self.exempt),
+        );
+        Ok(Stack::<Server<M, F, C>>::new(parts, handle, part.reporter))
     }
 }
 
@@ -347,86 +353,17 @@ impl<M, F, C> fmt::Debug for ServerBuilder<M, F, C> {
     }
 }
 
-// === impl Stack ===
+// === impl ServerSwitches ===
 
-/// The parts of a [`server`].
-impl<M, F, C: AsRef<CatchPanic>, X> Stack<Server<M, F, C>, X> {
-    /// Panic isolation.
-    pub fn catch_panic(&self) -> &CatchPanic {
-        self.layer.policy().0.policy().as_ref()
-    }
-
-    /// Lag shedding.
-    pub fn lag_shed(&self) -> &LagShed {
-        self.layer.policy().1.policy().0.policy()
-    }
-
-    /// The drain.
-    pub fn drain(&self) -> &Drain {
-        self.layer.policy().1.policy().1.policy()
-    }
-
-    /// The timeout.
-    pub fn timeout(&self) -> &Timeout {
-        &self.layer.policy().2.policy().1
-    }
-
-    /// The concurrency limit.
-    pub fn concurrency_limit(&self) -> &ConcurrencyLimit {
-        self.layer.policy().4.policy().policy()
-    }
-
-    /// The request limit.
-    pub fn request_limit(&self) -> &RequestLimit {
-        self.layer.policy().3.policy()
-    }
-
-    /// Turns the parts on and off while the service runs.
-    pub fn switches(&self) -> ServerSwitches {
-        let (catch_panic, early, timeout, requests, limit) = self.layer.policy();
-        let (shed, drain, _) = early.policy();
-        ServerSwitches {
-            catch_panic: catch_panic.switch().clone(),
-            lag_shed: shed.switch().clone(),
-            drain: drain.switch().clone(),
-            timeout: timeout.switch().clone(),
-            concurrency_limit: limit.policy().switch().clone(),
-            request_limit: requests.switch().clone(),
+impl ServerSwitches {
+    fn new() -> Self {
+        Self {
+            catch_panic: Switch::new(Mode::Enforce),
+            lag_shed: Switch::new(Mode::Enforce),
+            drain: Switch::new(Mode::Enforce),
+            timeout: Switch::new(Mode::Enforce),
+            concurrency_limit: Switch::new(Mode::Enforce),
+            request_limit: Switch::new(Mode::Enforce),
         }
-    }
-
-    /// The parts of this stack, as a value whose type does not depend on your policies and
-    /// closures.
-    pub fn handle(&self) -> ServerHandle {
-        ServerHandle {
-            catch_panic: self.catch_panic().clone(),
-            lag_shed: self.lag_shed().clone(),
-            drain: self.drain().clone(),
-            timeout: self.timeout().clone(),
-            concurrency_limit: self.concurrency_limit().clone(),
-            request_limit: self.request_limit().clone(),
-            switches: self.switches(),
-            reporter: self.layer.reporter().clone(),
-        }
-    }
-
-    /// The state of all parts now.
-    pub fn snapshot(&self) -> ServerSnapshot {
-        self.handle().snapshot()
-    }
-
-    /// The settings of all parts; see [`ServerHandle::settings`].
-    pub fn settings(&self) -> Settings {
-        self.handle().settings()
-    }
-
-    /// Replaces the settings of the parts that `settings` names, while requests run: of all of
-    /// them, or, if one is not valid, of none. See [`ServerHandle::apply`].
-    ///
-    /// # Errors
-    ///
-    /// The first field that is outside its range, or a part that the stack does not have.
-    pub fn apply(&self, settings: &Settings) -> Result<Changes, ConfigError> {
-        self.handle().apply(settings)
     }
 }

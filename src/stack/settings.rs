@@ -9,7 +9,7 @@ use crate::request_limit::RequestLimitSettings;
 use crate::timeout::TimeoutSettings;
 
 /// The settings of the parts of a [`Stack`](super::Stack): a value that you can read, compare,
-/// change, and apply while the stack runs; see [`Stack::apply`](super::Stack::apply).
+/// change, and apply while the stack runs; see [`ServerHandle::apply`](super::ServerHandle::apply).
 ///
 /// A part that is `None` keeps the settings that it has. `Settings::default()` names no part.
 ///
@@ -108,7 +108,7 @@ pub struct SwitchSettings {
     /// Whether the part decides; `None` keeps the mode. Panic isolation has no dry run: [`apply`]
     /// returns an error.
     ///
-    /// [`apply`]: super::Stack::apply
+    /// [`apply`]: super::ServerHandle::apply
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub mode: Option<Mode>,
 }
@@ -206,8 +206,8 @@ impl<S> PartSettings<S> {
     /// Whether the part decides, only counts, or is off. Default: `None`, which keeps the mode that
     /// the part has.
     ///
-    /// A drain, a timeout and a request limit have no dry run: [`apply`](super::Stack::apply)
-    /// returns an error.
+    /// A drain, a timeout and a request limit have no dry run:
+    /// [`apply`](super::ServerHandle::apply) returns an error.
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = Some(mode);
         self

@@ -15,7 +15,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// Reports what has changed, outside the lock.
 type Report<'a> = Box<dyn FnOnce(&mut Changes) + 'a>;
 
-/// What [`Stack::apply`] does, in the order of the fields of [`Settings`].
+/// What [`apply`](ServerHandle::apply) does, in the order of the fields of [`Settings`].
 #[derive(Default)]
 pub(super) struct Steps<'a> {
     checks: Vec<Box<dyn Fn() -> Result<(), ConfigError> + 'a>>,
@@ -28,7 +28,10 @@ pub(super) fn one_at_a_time() -> MutexGuard<'static, ()> {
 }
 
 /// The settings of a part now.
-pub(super) fn present<H: Configurable>(switch: &Switch, handle: &H) -> PartSettings<H::Settings> {
+pub(super) fn present<H: Configurable + ?Sized>(
+    switch: &Switch,
+    handle: &H,
+) -> PartSettings<H::Settings> {
     PartSettings::from(handle.current().get()).mode(switch.mode())
 }
 
@@ -36,7 +39,7 @@ pub(super) fn present<H: Configurable>(switch: &Switch, handle: &H) -> PartSetti
 
 impl<'a> Steps<'a> {
     /// A part with a switch and a handle.
-    pub(super) fn part<H: Configurable<Settings: Fields>>(
+    pub(super) fn part<H: Configurable<Settings: Fields> + ?Sized>(
         self,
         name: &'static str,
         switch: &'a Switch,

@@ -29,7 +29,7 @@
 //! - **What a change affects**: requests that arrive later. Requests that hold a permit keep it.
 //! - **A drain, a timeout, a request limit and panic isolation** have no dry run. `Mode::DryRun` in
 //!   a [`Switch`](crate::policy::Switch) turns them off;
-//!   [`Stack::apply`](crate::stack::Stack::apply) returns an error for it.
+//!   [`apply`](crate::stack::ServerHandle::apply) returns an error for it.
 //! - **To decide at start**, use an `Option`: `GateLayer::from_policy(None::<MyPolicy>)` has no
 //!   policy.
 //! - **A snapshot shows the decisions of a handle**, in a dry run too: a breaker may be open, and a

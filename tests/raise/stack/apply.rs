@@ -64,7 +64,7 @@ fn every_field_of_a_server_is_applied_read_back_and_reported() {
     assert_eq!(stack.timeout().duration(), SECOND);
     assert_eq!(stack.concurrency_limit().limit(), 5);
     assert_eq!(stack.request_limit().max_body(), 10);
-    let switches = stack.switches();
+    let switches = stack.switches().clone();
     for (switch, mode) in [
         (switches.catch_panic, Mode::Off),
         (switches.lag_shed, Mode::DryRun),

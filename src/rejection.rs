@@ -28,6 +28,8 @@ pub struct Rejection {
     reason: Reason,
     retry_after: Option<Duration>,
     fault: Fault,
+    /// See [`counted`](Self::counted).
+    is_counted: bool,
 }
 
 /// The party that caused a timeout.
@@ -45,7 +47,7 @@ enum Fault {
 
 impl Reporter {
     /// Makes a rejection with the [`Source`] of this reporter. The gate counts it when it rejects a
-    /// request with it.
+    /// request with it, unless `try_acquire` has counted it.
     #[inline]
     pub fn reject(&self, reason: Reason) -> Rejection {
         Rejection {
@@ -67,6 +69,7 @@ impl Rejection {
             reason,
             retry_after: None,
             fault: Fault::Service,
+            is_counted: false,
         }
     }
 
@@ -209,8 +212,19 @@ impl Rejection {
     /// Counts the rejection for the handle that made it, and writes an event.
     #[inline]
     pub(crate) fn count(&self, request: Option<Target<'_>>) {
-        let reporter = self.reporter();
-        reporter.count_rejected(self.reason, self.retry_after, false, request);
+        if !self.is_counted {
+            let reporter = self.reporter();
+            reporter.count_rejected(self.reason, self.retry_after, false, request);
+        }
+    }
+
+    /// Counts the rejection of a permit. A gate to which a policy returns it does not count it
+    /// again.
+    #[inline(always)]
+    pub(crate) fn counted(mut self) -> Self {
+        self.count(None);
+        self.is_counted = true;
+        self
     }
 
     /// Counts a request that a layer in dry run would have rejected.

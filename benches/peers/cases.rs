@@ -163,7 +163,7 @@ fn limit(bench: &mut Bench) {
 
     let full = || {
         let limit = ConcurrencyLimit::from(1);
-        let permit = limit.try_acquire().expect("a permit");
+        let permit = limit.try_acquire_owned().expect("a permit");
         (limit, permit)
     };
     bench.case(FULL, "seawall", "plain", || {

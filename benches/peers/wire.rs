@@ -95,7 +95,7 @@ pub(crate) fn print() {
         Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
     });
     let limit = ConcurrencyLimit::from(1);
-    let permit = limit.try_acquire();
+    let permit = limit.try_acquire_owned();
     // The bytes of a rejection, from a service without a layer.
     let rejection = limit.try_acquire().expect_err("it is full");
     let rejected = rejection

@@ -75,7 +75,7 @@ impl CircuitBreaker {
     /// [`retry_after`](Rejection::retry_after) is the time until the next probe.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<&Self>, Rejection> {
-        Ok(Permit::new(self, self.acquire(Word::HELD)?))
+        self.acquire(self, Word::HELD)
     }
 
     /// Takes a permit that you can send to another task. It costs a reference count.
@@ -85,17 +85,23 @@ impl CircuitBreaker {
     /// Returns a [`Rejection`] while the breaker is open.
     #[inline]
     pub fn try_acquire_owned(&self) -> Result<Permit<Self>, Rejection> {
-        let token = self.acquire(Word::DETACHED)?;
-        Ok(Permit::new(self.clone(), token))
+        self.acquire(self.clone(), Word::DETACHED)
     }
 
-    /// Takes a token with this mark, and counts the call.
+    /// Takes a permit of `policy`, which is this breaker, with this mark.
     #[inline(always)]
-    pub(super) fn acquire(&self, mark: u64) -> Result<CircuitToken, Rejection> {
-        let token = self.shared.admit(mark);
-        let token = token.inspect_err(|rejection| rejection.count(None))?;
-        self.shared.reporter.admitted(&|| ());
-        Ok(token)
+    pub(super) fn acquire<P>(&self, policy: P, mark: u64) -> Result<Permit<P>, Rejection>
+    where
+        P: Policy<PlainRequest<()>, Token = CircuitToken>,
+    {
+        match self.shared.admit(mark) {
+            Ok(token) => {
+                let permit = Permit::new(policy, token);
+                self.shared.reporter.admitted(&|| ());
+                Ok(permit)
+            }
+            Err(rejection) => Err(rejection.counted()),
+        }
     }
 
     /// Records the outcome of a call that the breaker did not admit, for example from your own

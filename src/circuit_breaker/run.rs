@@ -90,8 +90,7 @@ impl CircuitBreaker {
     {
         let future = pin!(Some(future));
         // The token is not marked as held: this listens to the gates inside it, as a gate does.
-        let token = self.acquire(0)?;
-        let permit: Permit<&Self> = Permit::new(self, token);
+        let permit = self.acquire(self, 0)?;
         let mut call = Call {
             future,
             permit: Some(permit.cancelled_if_dropped()),

@@ -32,7 +32,8 @@
 //!
 //! A request holds its permit until the response body has ended or is dropped, not until the
 //! response head. A request that is upgraded (101) releases its permit at the head. To count the
-//! connection that follows, take a permit with [`try_acquire`](ConcurrencyLimit::try_acquire).
+//! connection that follows, take a permit with
+//! [`try_acquire_owned`](ConcurrencyLimit::try_acquire_owned).
 //!
 //! A request that passes two layers with the same handle holds two permits, and may wait in the
 //! queue of the second layer for itself. Put the handle around each route once.
@@ -83,7 +84,7 @@ use crate::policy::{Admission, Permit, Policy, Released, WaitFor};
 use crate::protocol::Http;
 use crate::reason::Reason;
 use crate::rejection::Rejection;
-use crate::request::RequestKind;
+use crate::request::{PlainRequest, RequestKind};
 
 /// A layer that limits the requests in flight with a [`ConcurrencyLimit`]:
 /// `ConcurrencyLimitLayer::new(512)`, or `::new(limit.clone())`. It answers 503 (gRPC
@@ -207,17 +208,31 @@ impl ConcurrencyLimit {
     ///
     /// Returns a [`Rejection`] if the limit is reached, or if requests are queued. It counts as
     /// rejected.
-    pub fn try_acquire(&self) -> Result<Permit<Self>, Rejection> {
-        if self.shared.limiter.try_enter() {
-            self.shared.entered();
-            let permit = Permit::new(self.clone(), ());
-            self.shared.reporter.admitted(&|| ());
-            Ok(permit)
-        } else {
-            let rejection = self.shared.rejection(Reason::ConcurrencyLimit);
-            rejection.count(None);
-            Err(rejection)
+    pub fn try_acquire(&self) -> Result<Permit<&Self>, Rejection> {
+        self.acquire(self)
+    }
+
+    /// Takes a permit as [`try_acquire`](Self::try_acquire) does. You can send it to another task.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`try_acquire`](Self::try_acquire).
+    pub fn try_acquire_owned(&self) -> Result<Permit<Self>, Rejection> {
+        self.acquire(self.clone())
+    }
+
+    /// Takes a permit of `policy`, which is this limit.
+    fn acquire<P>(&self, policy: P) -> Result<Permit<P>, Rejection>
+    where
+        P: Policy<PlainRequest<()>, Token = ()>,
+    {
+        if !self.shared.limiter.try_enter() {
+            return Err(self.shared.rejection(Reason::ConcurrencyLimit).counted());
         }
+        self.shared.entered();
+        let permit = Permit::new(policy, ());
+        self.shared.reporter.admitted(&|| ());
+        Ok(permit)
     }
 
     #[cold]

@@ -38,6 +38,25 @@ impl ConfigError {
         Err(Self::new(field, format!("{value:?}"), allowed))
     }
 
+    /// Returns an error if the value is above that of another field, `most`, which may not be set.
+    pub(crate) fn check_most<T>(
+        field: &'static str,
+        value: T,
+        most: &str,
+        allowed: Option<T>,
+    ) -> Result<(), ConfigError>
+    where
+        T: PartialOrd + fmt::Debug,
+    {
+        match allowed.filter(|allowed| value > *allowed) {
+            None => Ok(()),
+            Some(allowed) => {
+                let allowed = format!("at most `{most}`, {allowed:?}");
+                Err(Self::new(field, format!("{value:?}"), allowed))
+            }
+        }
+    }
+
     /// For what is no range: the field must be `allowed`, and is `value`.
     pub(crate) fn new(
         field: &'static str,

@@ -66,7 +66,7 @@
 //!         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
 //!         continue;
 //!     };
-//!     let Ok(permit) = connections.try_acquire() else { continue }; // closes the connection
+//!     let Ok(permit) = connections.try_acquire_owned() else { continue }; // closes the connection
 //!     tokio::spawn(async move {
 //!         serve(connection).await;
 //!         drop(permit);
@@ -194,7 +194,7 @@
 //!   [`RequestLimitSettings`](crate::RequestLimitSettings).
 //! - **Work that outlives the response**: spawned tasks, and upgraded connections, which release
 //!   the permit at the 101. Take a permit for them with
-//!   [`try_acquire`](crate::ConcurrencyLimit::try_acquire), and move it into the task.
+//!   [`try_acquire_owned`](crate::ConcurrencyLimit::try_acquire_owned), and move it into the task.
 //! - **Unfairness.** The first request takes the permit: one tenant may hold all of them. Use a
 //!   limit for each tenant, with your own [`Policy`](crate::policy::Policy), or one for the
 //!   expensive routes.
@@ -230,7 +230,7 @@
 //! - **The process itself.** The drain does not read SIGTERM and does not end the process: call
 //!   [`begin`](crate::Drain::begin), and return from `main` after [`serve`](crate::Drain::serve).
 //! - **Work without a request**: spawned tasks, timers, and connections after an upgrade. Take a
-//!   permit for them with [`try_acquire`](crate::Drain::try_acquire).
+//!   permit for them with [`try_acquire_owned`](crate::Drain::try_acquire_owned).
 //! - **Handlers without a response head** at the end of the grace period end with the process.
 //! - **A process that is killed**, or a grace period that is longer than that of the orchestrator.
 //!

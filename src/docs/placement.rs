@@ -203,10 +203,11 @@
 //! let (usual, most) = (Duration::from_secs(5), Duration::from_secs(60));
 //! let timeout = TimeoutSettings::new(usual).raisable_to(most);
 //! let stack = seawall::server().timeout(timeout).build()?;
-//! let by_method = TimeoutLayer::new(usual).per_request(|head| match head.path() {
+//! let of_stack = stack.timeout().clone();
+//! let by_method = TimeoutLayer::new(of_stack).per_request(|head| match head.path() {
 //!     "/orders.Orders/Report" => Some(Duration::from_secs(60)),
 //!     path if path.starts_with("/search.Search/") => Some(Duration::from_secs(1)),
-//!     _ => None, // 5 s, as given to `new`
+//!     _ => None, // the time of the stack
 //! });
 //!
 //! # let (_, service) = tonic_health::server::health_reporter();
@@ -223,7 +224,9 @@
 //! - **The caller's own time** (`grpc-timeout`) applies if it is shorter.
 //! - **Streams.** The time ends with the response head. Add `including_body()` to the layer for one
 //!   deadline for the whole call; `body_idle_timeout` ends a silent stream.
-//! - **Settings from a file** change the stack, and not this layer.
+//! - **Settings from a file** change the time of the stack, and so the time of all methods without
+//!   a time of their own, because both layers have the same [`Timeout`](crate::Timeout). A layer
+//!   with a timeout of its own would replace the time of the stack also after it was made shorter.
 //! - **For one service**, put a layer around it with `named_layer` of `tonic::service::LayerExt`.
 //! - **With axum**, give each route its own layer: `get(handler).layer(TimeoutLayer::new(..))`. A
 //!   longer time needs `raisable_to` on the stack here too.

@@ -20,7 +20,7 @@ use crate::policy::{Admission, Drained, NoWait, Parts, Permit, Policy};
 use crate::protocol::Http;
 use crate::reason::Reason;
 use crate::rejection::Rejection;
-use crate::request::RequestKind;
+use crate::request::{PlainRequest, RequestKind};
 use crate::unwind;
 
 /// A layer that puts a [`Drain`] in front of a service: `DrainLayer::new(drain.clone())`.
@@ -177,16 +177,30 @@ impl Drain {
     /// # Errors
     ///
     /// Returns a [`Rejection`] when the drain rejects requests. It counts as rejected.
-    pub fn try_acquire(&self) -> Result<Permit<Self>, Rejection> {
-        if self.shared.enters() {
-            let permit = Permit::new(self.clone(), ());
-            self.shared.reporter.admitted(&|| ());
-            Ok(permit)
-        } else {
-            let rejection = self.rejection();
-            rejection.count(None);
-            Err(rejection)
+    pub fn try_acquire(&self) -> Result<Permit<&Self>, Rejection> {
+        self.acquire(self)
+    }
+
+    /// Takes a permit as [`try_acquire`](Self::try_acquire) does. You can send it to another task.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`try_acquire`](Self::try_acquire).
+    pub fn try_acquire_owned(&self) -> Result<Permit<Self>, Rejection> {
+        self.acquire(self.clone())
+    }
+
+    /// Takes a permit of `policy`, which is this drain.
+    fn acquire<P>(&self, policy: P) -> Result<Permit<P>, Rejection>
+    where
+        P: Policy<PlainRequest<()>, Token = ()>,
+    {
+        if !self.shared.enters() {
+            return Err(self.rejection().counted());
         }
+        let permit = Permit::new(policy, ());
+        self.shared.reporter.admitted(&|| ());
+        Ok(permit)
     }
 
     #[cold]

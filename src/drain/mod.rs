@@ -111,8 +111,8 @@
 //! [`serve`](Drain::serve) also waits for the server, [`wait_idle`](Drain::wait_idle) does not.
 //!
 //! A request that is upgraded ends at the response head. For a WebSocket, hold a permit
-//! ([`try_acquire`](Drain::try_acquire)), which you take before the upgrade, and end the connection
-//! when the drain has [`started`](Drain::started):
+//! ([`try_acquire_owned`](Drain::try_acquire_owned)), which you take before the upgrade, and end
+//! the connection when the drain has [`started`](Drain::started):
 //!
 //! ```
 //! use axum::extract::ws::{Message, WebSocket};

@@ -152,12 +152,9 @@ const UNITS: [(u8, u128); 6] = [
 /// The largest number of eight digits.
 const MOST: u128 = 99_999_999;
 
-/// The timeout that a gRPC caller asks for.
+/// The timeout that the caller of a gRPC request asks for.
 #[inline(never)]
 pub(super) fn callers_time(headers: &HeaderMap) -> CallersTime {
-    if headers.is_empty() || !is_grpc(headers) {
-        return CallersTime::None;
-    }
     match headers.get(TIMEOUT) {
         None => CallersTime::None,
         Some(value) => parse(value.as_bytes()).map_or(CallersTime::Malformed, CallersTime::For),

@@ -143,7 +143,7 @@ impl<M> ClientBuilder<CircuitBreaker, M> {
 
 impl<B, M> ClientBuilder<B, M> {
     /// Names the stack and those of its parts that have no name yet, in rejections, metrics and
-    /// events. Default: empty. Name a breaker yourself if other code uses it before `build`, or if
+    /// events. Default: empty. Name a handle yourself if other code uses it before `build`, or if
     /// several stacks share it.
     pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.name = name.into();

@@ -141,7 +141,8 @@ pub struct ServerSnapshot {
 
 impl<M, F, C> ServerBuilder<M, F, C> {
     /// Names the stack and those of its parts that have no name yet, in rejections, metrics and
-    /// events. Default: empty.
+    /// events. Default: empty. Name a handle yourself if other code uses it before `build`, or if
+    /// several stacks share it, as they may share a drain.
     pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.given.name = name.into();
         self

@@ -99,8 +99,7 @@ fields!(TimeoutSettings {
 
 impl Settings for TimeoutSettings {
     fn check(&self) -> Result<(), ConfigError> {
-        let allowed = self.duration..=Duration::MAX;
-        ConfigError::check("raisable_to", self.raisable_to, allowed)
+        ConfigError::check_most("duration", self.duration, "raisable_to", self.raisable_to)
     }
 }
 

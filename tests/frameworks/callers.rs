@@ -338,7 +338,7 @@ async fn b10_an_http_1_connection_goes_on_or_says_that_it_does_not() {
 #[tokio::test]
 async fn b10_over_http_2_a_client_that_sends_reads_its_rejection() {
     let full = ConcurrencyLimit::from(1);
-    let permit = full.try_acquire().unwrap();
+    let permit = full.try_acquire_owned().unwrap();
     let stack = seawall::server()
         .timeout(Duration::from_millis(20))
         .concurrency_limit(full)

@@ -68,7 +68,7 @@ fn mounted(router: Router, health: &Health) -> Router {
 async fn in_axum_a_stack_that_rejects_everything_exempts_them() {
     for version in VERSIONS {
         let limit = ConcurrencyLimit::from(1);
-        let _permit = limit.try_acquire().unwrap();
+        let _permit = limit.try_acquire_owned().unwrap();
         let stack = seawall::server()
             .concurrency_limit(limit)
             .exempt(|head| Health::has_path(head.path()))

@@ -255,7 +255,7 @@ async fn a_head_that_lies_about_its_length_is_answered() {
 async fn a_refused_head_request_reads_the_head_alone() {
     for version in BOTH {
         let limit = ConcurrencyLimit::from(1);
-        let _permit = limit.try_acquire().unwrap();
+        let _permit = limit.try_acquire_owned().unwrap();
         let app = ServiceBuilder::new()
             .map_response(|response: http::Response<_>| response.map(Body::new))
             .layer(ConcurrencyLimitLayer::new(limit))

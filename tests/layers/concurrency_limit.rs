@@ -7,8 +7,10 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
+use seawall::policy::{Admission, NoWait, Policy, RequestKind};
 use seawall::{
-    ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Permit, Reason, Rejection,
+    CircuitBreaker, ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Drain,
+    GateLayer, Permit, Reason, Rejection,
 };
 use tokio::time::{advance, sleep};
 use tokio_test::task::spawn;
@@ -410,7 +412,7 @@ async fn a_waker_may_release_a_permit_when_it_is_dropped() {
 
     let settings = ConcurrencyLimitSettings::fixed(1).queue(1, SECOND);
     let limit = ConcurrencyLimit::new(settings).unwrap();
-    let waker = Waker::from(Arc::new(Owns(limit.try_acquire().unwrap())));
+    let waker = Waker::from(Arc::new(Owns(limit.try_acquire_owned().unwrap())));
     let mut service =
         ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::default())));
     let mut call = Box::pin(service.call(get()));
@@ -420,4 +422,52 @@ async fn a_waker_may_release_a_permit_when_it_is_dropped() {
     advance(2 * SECOND).await; // the timer drops its waker
     drop(call);
     assert_eq!(figures(&limit), (0, 0));
+}
+
+/// A policy takes a permit of a handle, and rejects with what the handle returns.
+#[tokio::test(start_paused = true)]
+async fn a_rejection_of_a_permit_counts_once_if_a_policy_passes_it_on() {
+    #[derive(Clone)]
+    struct OfOne(ConcurrencyLimit, Drain, CircuitBreaker);
+
+    impl<R: RequestKind> Policy<R> for OfOne {
+        type Token = ();
+        type Wait = NoWait<()>;
+
+        fn admit(&self, _: &R::Head<'_>) -> Admission<(), Self::Wait> {
+            let limit = self.0.try_acquire().unwrap_err();
+            let drain = self.1.try_acquire().unwrap_err();
+            let breaker = self.2.try_acquire().unwrap_err();
+            // It rejects with each of them in turn.
+            Admission::Reject(match self.0.snapshot().rejected {
+                1 => limit,
+                2 => drain,
+                _ => breaker,
+            })
+        }
+    }
+
+    let limit = ConcurrencyLimit::from(1);
+    let _permit = limit.try_acquire().unwrap();
+    let drain = Drain::default();
+    drain.begin();
+    advance(drain.settings().lame_duck).await;
+    let breaker = CircuitBreaker::default();
+    breaker.force_open();
+    let policy = OfOne(limit.clone(), drain.clone(), breaker.clone());
+    let mut service = GateLayer::from_policy(policy).layer(answers(|| ok(Script::default())));
+    for expected in [
+        Reason::ConcurrencyLimit,
+        Reason::Draining,
+        Reason::CircuitOpen,
+    ] {
+        let response = service.call(get()).await.unwrap();
+        assert_eq!(reason(&response), Some(expected));
+    }
+    let rejected = (
+        limit.snapshot().rejected,
+        drain.snapshot().rejected,
+        breaker.snapshot().rejected,
+    );
+    assert_eq!(rejected, (3, 3, 3));
 }

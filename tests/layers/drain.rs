@@ -376,9 +376,9 @@ fn it_begins_on_a_thread_without_a_runtime() {
 #[tokio::test(start_paused = true)]
 async fn a_permit_is_waited_for() {
     let drain = drain();
-    let permit = drain.try_acquire().unwrap();
+    let permit = drain.try_acquire_owned().unwrap();
     drain.begin();
-    let late = drain.try_acquire().expect("it still serves");
+    let late = drain.try_acquire_owned().expect("it still serves");
     assert_eq!(drain.in_flight(), 2);
     tokio::spawn(async move {
         sleep(LAME_DUCK + SECOND).await;
@@ -675,7 +675,7 @@ mod serve {
     async fn the_server_and_the_permits_have_the_grace_period() {
         for (server, permit) in [(3, 5), (5, 3)] {
             let drain = drain();
-            let held = drain.try_acquire().unwrap();
+            let held = drain.try_acquire_owned().unwrap();
             drain.begin();
             tokio::spawn(async move {
                 sleep(LAME_DUCK + permit * SECOND).await;

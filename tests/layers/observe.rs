@@ -649,7 +649,7 @@ async fn one_event_per_rejection_and_panic() {
 async fn a4_five_events_of_a_reason_each_second_and_a_summary() {
     let (lines, _guards) = logged();
     let limit = ConcurrencyLimit::from(1);
-    let _permit = limit.try_acquire().unwrap();
+    let _permit = limit.try_acquire_owned().unwrap();
     let mut limited = ConcurrencyLimitLayer::new(limit).layer(answers(|| ok(Script::default())));
     let panic = || -> http::Response<Script> { unwind() };
     let mut panics = seawall::CatchPanicLayer::new()

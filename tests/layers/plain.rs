@@ -65,7 +65,7 @@ async fn a_whole_stack_of_them() {
 #[tokio::test]
 async fn a_boxed_error_holds_the_rejection() {
     let limit = ConcurrencyLimit::from(1);
-    let _permit = limit.try_acquire().unwrap();
+    let _permit = limit.try_acquire_owned().unwrap();
     let mut service = ServiceBuilder::new()
         .layer(ConcurrencyLimitLayer::new(limit).plain())
         .service(service_fn(async |n: u32| Ok::<_, BoxError>(n)));

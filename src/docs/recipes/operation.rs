@@ -142,9 +142,10 @@
 //! | Did a circuit open? | `increase(seawall_circuit_transitions_total{state="open"}[5m]) > 0` |
 //! | How far is the runtime behind? | `seawall_lag_seconds` |
 //!
-//! If layers are nested, a request counts in each of them: add the labels `layer` and `name` to the
-//! expression. Give handles of one kind different [names](crate::ConcurrencyLimit::named): handles
-//! with the same name share their series.
+//! If layers are nested, a request counts in each of them, and a permit that you take counts for
+//! its handle: add the labels `layer` and `name` to the expression. Give handles of one kind
+//! different [names](crate::ConcurrencyLimit::named): handles with the same name share their
+//! series.
 //!
 //! # Metrics for OpenTelemetry
 //!

@@ -72,7 +72,9 @@
 //!   `concurrency_limit.limit`, `request_limit.max_body` and `timeout.duration`. With
 //!   [`Settings::or`](crate::stack::Settings::or), a part that the file leaves out is that of the
 //!   code.
-//! - **For a client stack**, the function takes a [`ClientHandle`](crate::stack::ClientHandle).
+//! - **For a client stack**, the function takes a [`ClientHandle`](crate::stack::ClientHandle). An
+//!   open duration that is a function ([`from_fn`](crate::circuit_breaker::OpenDuration::from_fn))
+//!   cannot be written to a table: set the field `circuit_breaker` of `code` to `None` first.
 //! - **At the start**, end the process if the file is wrong. Later, report the error and keep the
 //!   previous settings.
 //! - **Read the file again** at SIGHUP, or when it changes. `examples/reload.rs` does both. Write a

@@ -131,9 +131,9 @@
 //! use axum::extract::State;
 //! use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 //! use axum::http::StatusCode;
-//! use axum::response::{IntoResponse, Response};
+//! use axum::response::Response;
 //! use axum::{Router, routing::any};
-//! use seawall::{ConcurrencyLimit, Drain};
+//! use seawall::{ConcurrencyLimit, Drain, Rejection};
 //! use tokio::time::timeout;
 //!
 //! #[derive(Clone)]
@@ -142,15 +142,17 @@
 //!     drain: Drain,
 //! }
 //!
-//! async fn connect(State(sockets): State<Sockets>, upgrade: WebSocketUpgrade) -> Response {
-//!     let permits = (sockets.limit.try_acquire(), sockets.drain.try_acquire());
-//!     let (Ok(socket_permit), Ok(drain_permit)) = permits else {
-//!         return StatusCode::SERVICE_UNAVAILABLE.into_response();
-//!     };
-//!     upgrade.on_upgrade(async move |socket| {
+//! async fn connect(
+//!     State(sockets): State<Sockets>,
+//!     upgrade: WebSocketUpgrade,
+//! ) -> Result<Response, StatusCode> {
+//!     let unavailable = |_: Rejection| StatusCode::SERVICE_UNAVAILABLE;
+//!     let drain_permit = sockets.drain.try_acquire_owned().map_err(unavailable)?;
+//!     let socket_permit = sockets.limit.try_acquire_owned().map_err(unavailable)?;
+//!     Ok(upgrade.on_upgrade(async move |socket| {
 //!         echo(socket, sockets.drain).await;
 //!         drop((socket_permit, drain_permit));
-//!     })
+//!     }))
 //! }
 //!
 //! async fn echo(mut socket: WebSocket, drain: Drain) {

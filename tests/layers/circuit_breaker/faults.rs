@@ -160,7 +160,7 @@ async fn a_panicked_probe_opens_it() {
 async fn a_probe_that_a_later_policy_of_the_tuple_rejects_is_released() {
     let breaker = due(settings().half_open_probes(1)).await;
     let limit = ConcurrencyLimit::from(1);
-    let permit = limit.try_acquire().unwrap();
+    let permit = limit.try_acquire_owned().unwrap();
     let mut service =
         GateLayer::from_policy((breaker.clone(), limit)).layer(answers(|| status(200)));
     for _ in 0..3 {

@@ -102,7 +102,7 @@ async fn every_answer_has_its_verdict() {
 async fn real_layers_further_in_are_told_apart() {
     let breaker = breaker();
     let full = ConcurrencyLimit::from(1);
-    let _permit = full.try_acquire().unwrap();
+    let _permit = full.try_acquire_owned().unwrap();
     let mut shed = ServiceBuilder::new()
         .layer(CircuitBreakerLayer::new(breaker.clone()))
         .layer(ConcurrencyLimitLayer::new(full))

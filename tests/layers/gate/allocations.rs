@@ -240,7 +240,7 @@ fn a_plain_rejection_costs_none() {
         }
     }
     let limit = ConcurrencyLimit::from(1);
-    let _permit = limit.try_acquire().unwrap();
+    let _permit = limit.try_acquire_owned().unwrap();
     let mut service = ConcurrencyLimitLayer::new(limit)
         .plain()
         .layer(service_fn(async |n: u32| Ok::<_, Refused>(n)));

@@ -355,7 +355,7 @@ fn a_call_that_is_dropped_or_unwinds_is_told_once() {
     let recorder = Recorder::new();
     let settings = ConcurrencyLimitSettings::fixed(1).queue(1, std::time::Duration::from_secs(1));
     let limit = ConcurrencyLimit::new(settings).unwrap();
-    let _permit = limit.try_acquire().unwrap();
+    let _permit = limit.try_acquire_owned().unwrap();
     let queued = GateLayer::from_policy((recorder.clone(), limit));
     let runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = { runtime }.enable_time().start_paused(true).build();

@@ -586,7 +586,7 @@ impl Policy<seawall::HttpRequest> for ClonePanics {
 async fn a_policy_whose_clone_panics_keeps_no_token() {
     let settings = ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(1));
     let limit = ConcurrencyLimit::new(settings).unwrap();
-    let _permit = limit.try_acquire().unwrap();
+    let _permit = limit.try_acquire_owned().unwrap();
     let recorder = Recorder::new();
     let policies = (CatchPanic::new(), ClonePanics(recorder.clone()), limit);
     let layer = GateLayer::from_policy(policies);

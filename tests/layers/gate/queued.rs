@@ -146,7 +146,7 @@ impl<R: RequestKind, P: Policy<R>> Policy<R> for NoQueue<P> {
 fn full() -> (ConcurrencyLimit, Permit<ConcurrencyLimit>) {
     let settings = ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(60));
     let limit = ConcurrencyLimit::new(settings).unwrap();
-    let permit = limit.try_acquire().unwrap();
+    let permit = limit.try_acquire_owned().unwrap();
     (limit, permit)
 }
 

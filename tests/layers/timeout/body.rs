@@ -322,7 +322,7 @@ async fn an_error_at_the_caller_s_deadline_does_not_speak_against_the_service() 
 async fn the_waiting_room_answers_before_the_time_out() {
     let limit =
         ConcurrencyLimit::new(ConcurrencyLimitSettings::fixed(1).queue(8, 10 * SECOND)).unwrap();
-    let _permit = limit.try_acquire().unwrap();
+    let _permit = limit.try_acquire_owned().unwrap();
     let mut service = ServiceBuilder::new()
         .layer(TimeoutLayer::new(SECOND).expose_deadline())
         .layer(ConcurrencyLimitLayer::new(limit))

@@ -296,9 +296,9 @@ fn a_server_takes_all_or_nothing() {
         ),
         (
             all_of_a_server().timeout(TimeoutSettings::new(2 * SECOND).raisable_to(SECOND)),
-            "timeout.raisable_to",
-            "1s",
-            "within 2s..=18446744073709551615.999999999s",
+            "timeout.duration",
+            "2s",
+            "at most `raisable_to`, 1s",
         ),
         (
             all_of_a_server().concurrency_limit(limit(0)),
@@ -321,9 +321,9 @@ fn a_server_takes_all_or_nothing() {
         ),
         (
             all_of_a_server().request_limit(requests.clone().raisable_to(9)),
-            "request_limit.raisable_to",
-            "9",
-            "within 10..=18446744073709551615",
+            "request_limit.max_body",
+            "10",
+            "at most `raisable_to`, 9",
         ),
         (
             all_of_a_server().request_limit(requests.clone().body_timeout(Duration::ZERO)),

@@ -109,6 +109,9 @@ fn what_is_out_of_range_is_an_error_of_build() {
     fn bounds() -> TimeoutSettings {
         TimeoutSettings::new(SECOND).raisable_to(MS)
     }
+    fn bodies() -> RequestLimitSettings {
+        RequestLimitSettings::new(2).raisable_to(1)
+    }
     for (field, expected) in [
         (
             server(|it| it.concurrency_limit(0)),
@@ -118,11 +121,27 @@ fn what_is_out_of_range_is_an_error_of_build() {
             client(|it| it.concurrency_limit(0)),
             "concurrency_limit.limit",
         ),
-        (server(|it| it.timeout(bounds())), "timeout.raisable_to"),
-        (client(|it| it.timeout(bounds())), "timeout.raisable_to"),
+        (server(|it| it.timeout(bounds())), "timeout.duration"),
+        // The first one, in the order of the fields of `Settings`.
         (
-            server(|it| it.request_limit(RequestLimitSettings::new(2).raisable_to(1))),
-            "request_limit.raisable_to",
+            server(|it| {
+                let nothing = LagThresholds::default().target(Duration::ZERO);
+                it.concurrency_limit(0).timeout(bounds()).lag_shed(nothing)
+            }),
+            "lag_shed.target",
+        ),
+        (
+            server(|it| it.request_limit(bodies()).concurrency_limit(0)),
+            "concurrency_limit.limit",
+        ),
+        (
+            client(|it| it.concurrency_limit(0).timeout(bounds())),
+            "timeout.duration",
+        ),
+        (client(|it| it.timeout(bounds())), "timeout.duration"),
+        (
+            server(|it| it.request_limit(bodies())),
+            "request_limit.max_body",
         ),
         (
             server(|it| it.lag_shed(LagThresholds::default().target(Duration::ZERO))),

@@ -12,6 +12,8 @@ pub(crate) struct Listening;
 
 pub(crate) struct Detached;
 
+pub(crate) struct Unheard;
+
 impl Report {
     pub(crate) const NOTHING: Self = Self(0);
     pub(crate) const BITS: u32 = 58;
@@ -39,6 +41,12 @@ impl Detached {
     }
 }
 
+impl Unheard {
+    pub(crate) fn new() -> Self {
+        Self
+    }
+}
+
 impl Listening {
     pub(crate) fn new(_: Report) -> Self {
         Self
@@ -47,11 +55,15 @@ impl Listening {
 
 pub(crate) const fn end_poll() {}
 
+pub(crate) const fn kept_report() -> Report {
+    Report::NOTHING
+}
+
 pub(crate) const fn reported() -> Report {
     Report::NOTHING
 }
 
-pub(crate) const fn waited_before() -> Duration {
+pub(crate) const fn waited_before(_: bool) -> Duration {
     Duration::ZERO
 }
 

@@ -121,8 +121,8 @@
 //!
 //! - The request body failed first: the caller aborted it, or it was too large or too slow. The
 //!   status or error with which the handler then answers does not count. A panic still counts.
-//! - The call is dropped, or ends with a timeout, an error, 504, or `DEADLINE_EXCEEDED`, while the
-//!   service waits for the request body. The time of that wait does not make a call slow either.
+//! - The call is dropped, or ends with a timeout, an error, 504, or `DEADLINE_EXCEEDED`, while it
+//!   waits for the request body. The time of that wait does not make a call slow either.
 //! - An inner layer with a [`RequestLimit`](crate::RequestLimit) has rejected the request, and
 //!   still reads the rest of its body when the call ends with a timeout. This does not apply if the
 //!   rejection is for a panic or a timeout of the service.
@@ -136,11 +136,16 @@
 //!
 //! The first two conditions need a [`RequestLimit`](crate::RequestLimit): in the same gate, or in a
 //! layer outside or inside the breaker, for example in a `seawall::server()` around the router. The
-//! first three also apply to the layers of a client that the handler calls. They do not apply to
-//! calls from a spawned task, nor to [`try_acquire_owned`](CircuitBreaker::try_acquire_owned),
-//! since a spawned task may settle its permit. For `run` and `try_acquire` in a handler, the time
-//! for which the handler waits for the body does not count as time of a slow call. The breaker
-//! ignores an error of `run` only if the body has failed.
+//! first three also apply to the layers of a client that the handler calls, for example of a proxy.
+//! If the handler itself reads the body while it makes the call, as in an upload that it passes on
+//! piece by piece, the call does not wait for the body. If another task reads the body, as hyper's
+//! client does with the body of a request, all calls of the handler wait for it.
+//!
+//! They do not apply to calls from a spawned task, nor to
+//! [`try_acquire_owned`](CircuitBreaker::try_acquire_owned), since a spawned task may settle its
+//! permit. For `try_acquire` in a handler, the time for which the handler waits for the body does
+//! not count as time of a slow call. The breaker ignores an error of `run` only if the body has
+//! failed.
 //!
 //! If the state has changed since the call began, its result counts in the totals only: it neither
 //! closes nor opens the breaker.

@@ -120,15 +120,12 @@ impl<F> Call<'_, F> {
     where
         F: Future,
     {
-        let _listening = Listening::new(self.report);
+        let _listening = Listening::new(self.report.kept());
         let polled = self.isolated(|call| {
             let future = call.future.as_mut().as_pin_mut();
             future.expect("it is not dropped").poll(cx)
         });
-        self.report = upload::reported();
-        if polled.is_pending() {
-            self.report = self.report.kept();
-        }
+        self.report = upload::kept_report();
         polled
     }
 

@@ -22,7 +22,7 @@ use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::sync::lock;
 use crate::unwind;
-use crate::upload::{self, Detached, Listening, Report};
+use crate::upload::{self, Detached, Unheard};
 
 type Hook = Arc<dyn Fn(&Transition) + Send + Sync>;
 
@@ -196,7 +196,8 @@ impl Shared {
     /// Starts the call now.
     pub(super) fn begin(&self, token: &mut CircuitToken) {
         if token.word.has(Word::TIMED) {
-            token.time = self.now().wrapping_sub(nanos(upload::waited_before()));
+            let waited = upload::waited_before(!token.word.has(Word::HELD));
+            token.time = self.now().wrapping_sub(nanos(waited));
         }
     }
 
@@ -235,8 +236,7 @@ impl Shared {
     #[inline(never)]
     fn settle_rarely(&self, token: &CircuitToken, outcome: Outcome) {
         // A permit may be settled inside an unrelated request, whose reports must not change it.
-        let is_held = token.word.has(Word::HELD);
-        let _listening = is_held.then(|| Listening::new(Report::NOTHING));
+        let _unheard = token.word.has(Word::HELD).then(Unheard::new);
         let _detached = token.word.has(Word::DETACHED).then(Detached::new);
         self.record(token.word, outcome, self.took(token));
     }

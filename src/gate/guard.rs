@@ -165,14 +165,12 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     /// Keeps the report of inner gates for later polls, unless the token is settled.
     #[inline(always)]
     pub(crate) fn keep_report(&mut self) {
-        if const { Self::SETTLES } && self.owes(Flags::SETTLE) {
-            let report = upload::reported();
-            if report.is_present() {
-                let report = report.kept();
-                let owed = self.owed();
-                let flags = owed.bits() & ((1 << Flags::REPORT_SHIFT) - 1);
-                *owed = Flags::new(report.bits() << Flags::REPORT_SHIFT | flags);
-            }
+        let settles = const { Self::SETTLES } && self.owes(Flags::SETTLE);
+        if settles && upload::reported().is_present() {
+            let report = upload::kept_report();
+            let owed = self.owed();
+            let flags = owed.bits() & ((1 << Flags::REPORT_SHIFT) - 1);
+            *owed = Flags::new(report.bits() << Flags::REPORT_SHIFT | flags);
         }
     }
 

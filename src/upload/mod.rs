@@ -23,13 +23,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::report::has_listener;
 pub(crate) use self::report::{
-    Listening, Report, blame_caller, blame_caller_if_late, discard, is_discarded, reported,
+    Listening, Report, Unheard, blame_caller, blame_caller_if_late, discard, is_discarded, reported,
 };
+use self::report::{has_listener, report};
 pub use self::served::{BodyUpload, Scope};
 pub(crate) use self::served::{
-    Detached, end_poll, is_callers_fault, judged, waited, waited_before,
+    Detached, end_poll, is_callers_fault, judged, kept_report, waited, waited_before,
 };
 use crate::clock;
 use crate::raise::RaisableSize;
@@ -145,9 +145,24 @@ impl Upload {
     /// The body has a frame, or has ended.
     #[inline(always)]
     pub(crate) fn receive(&self) {
-        if self.flags.load(Relaxed) & WAITS != 0 {
+        let flags = self.flags.load(Relaxed);
+        if flags & WAITS != 0 {
             self.stop_waiting();
+            self.report_wait(flags & !WAITS);
         }
+    }
+
+    /// Reports a wait to the call that reads the body.
+    #[cold]
+    fn report_wait(&self, flags: u16) {
+        if flags & INSIDE != 0 && has_listener() && !is_discarded() {
+            report(Report::new(self.waited(), false, flags & WAITS != 0));
+        }
+    }
+
+    /// Returns whether the service itself polled the body last, and not another task.
+    fn is_read_inside(&self) -> bool {
+        self.flags.load(Relaxed) & INSIDE != 0
     }
 
     /// A poll of the service has ended. If the service itself has polled the body before, and not
@@ -224,9 +239,11 @@ impl Upload {
     /// The service drops the body.
     #[inline(always)]
     pub(crate) fn drop_body(&self) {
-        if self.flags.load(Relaxed) & WAITS != 0 {
+        let flags = self.flags.load(Relaxed);
+        if flags & WAITS != 0 {
             self.stop_waiting();
             self.flags.fetch_or(WAITS | DROPPED, Relaxed);
+            self.report_wait(flags);
         }
     }
 
@@ -285,6 +302,7 @@ impl UploadRef {
         }
         if self.is_served() {
             self.flags.fetch_or(INSIDE | POLLED, Relaxed);
+            self.report_wait(self.flags.load(Relaxed));
         } else {
             self.flags.fetch_and(!INSIDE, Relaxed);
         }

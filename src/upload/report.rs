@@ -95,6 +95,9 @@ pub(crate) fn is_discarded() -> bool {
     DISCARDS.get()
 }
 
+/// While it lives, no gate listens on this thread.
+pub(crate) struct Unheard(Report);
+
 // === impl Report ===
 
 impl Report {
@@ -176,6 +179,18 @@ impl Listening {
         Self {
             outer: REPORTED.replace(earlier),
         }
+    }
+}
+
+impl Unheard {
+    pub(crate) fn new() -> Self {
+        Self(REPORTED.replace(Report::NOTHING))
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        REPORTED.set(self.0);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The request limit: sizes and times of request bodies.
 
+mod beside;
 mod moved_on;
 mod nested;
 mod rest;

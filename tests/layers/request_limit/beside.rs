@@ -1,0 +1,136 @@
+//! Calls that a handler makes while it reads its request body. The caller does not cause their
+//! failures, unless the call itself reads the body.
+
+use std::convert::Infallible;
+use std::future::{Future, pending};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use seawall::{
+    CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, GateLayer, RequestLimitLayer,
+    Timeout, TimeoutLayer,
+};
+use tokio::time::{sleep, timeout};
+use tower::{BoxError, Layer, Service, ServiceBuilder, service_fn};
+
+use super::size::{Once, handler};
+use crate::support::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A breaker for which calls of 100 ms are slow.
+fn breaker() -> CircuitBreaker {
+    let settings = CircuitBreakerSettings::default().slow_call(100 * MS, 1.0);
+    CircuitBreaker::new(settings.minimum_calls(100)).unwrap()
+}
+
+/// The failures, the slow calls and the ignored calls.
+fn counted(breaker: &CircuitBreaker) -> (u64, u64, u64) {
+    let totals = breaker.snapshot().totals;
+    (totals.failures, totals.slow_calls, totals.ignored)
+}
+
+/// A handler calls the dependency and reads its silent request body at the same time, for up to
+/// `patience`. Returns what its breaker has counted.
+async fn beside<F>(dependency: fn() -> F, patience: Duration) -> (u64, u64, u64)
+where
+    F: Future<Output = Result<(), BoxError>> + Send + 'static,
+{
+    let breaker = breaker();
+    let policies = (breaker.clone(), Timeout::from(200 * MS));
+    let client = GateLayer::from_policy(policies)
+        .plain()
+        .layer(service_fn(move |()| dependency()));
+    let handler = service_fn(move |request: Request<Once>| {
+        let mut client = client.clone();
+        async move {
+            let mut body = request.into_body();
+            let call = client.call(());
+            let both = async {
+                tokio::select! {
+                    biased;
+                    _ = body.frame() => panic!("it is silent"),
+                    _ = call => {}
+                }
+            };
+            let _ = timeout(patience, both).await;
+            Ok::<_, Infallible>(Response::new(Script::default()))
+        }
+    });
+    let mut service = RequestLimitLayer::new(1000).layer(handler);
+    let request = post(Script::new([Step::Silent]));
+    service.call(request).await.unwrap();
+    counted(&breaker)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dependency_that_fails_while_the_handler_reads_its_body_is_a_failure() {
+    let fails = || async {
+        sleep(10 * MS).await;
+        Err("no connection".into())
+    };
+    assert_eq!(beside(fails, 500 * MS).await, (1, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dependency_that_hangs_while_the_handler_reads_its_body_is_a_failure() {
+    assert_eq!(beside(pending, 500 * MS).await, (1, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dependency_that_is_slow_while_the_handler_reads_its_body_is_slow() {
+    let slow = || async {
+        sleep(150 * MS).await;
+        Ok(())
+    };
+    assert_eq!(beside(slow, 500 * MS).await, (0, 1, 0));
+}
+
+/// The wait for the body before the call is not part of the call.
+#[tokio::test(start_paused = true)]
+async fn a_call_after_a_slow_body_is_not_slow() {
+    let breaker = breaker();
+    let dependency = service_fn(async |()| {
+        sleep(50 * MS).await;
+        Ok::<_, BoxError>(())
+    });
+    let layer = CircuitBreakerLayer::new(breaker.clone()).plain();
+    let client = layer.layer(dependency);
+    let handler = service_fn(move |request: Request<Once>| {
+        let mut client = client.clone();
+        async move {
+            let mut body = request.into_body();
+            assert!(timeout(300 * MS, body.frame()).await.is_err());
+            client.call(()).await.unwrap();
+            Ok::<_, Infallible>(Response::new(Script::default()))
+        }
+    });
+    let mut service = RequestLimitLayer::new(1000).layer(handler);
+    let request = post(Script::new([Step::Silent]));
+    service.call(request).await.unwrap();
+    assert_eq!(counted(&breaker), (0, 0, 0));
+}
+
+/// The caller does not leave: the handler ends the call.
+#[tokio::test(start_paused = true)]
+async fn a_slow_call_that_the_handler_drops_while_it_reads_its_body_is_a_failure() {
+    assert_eq!(beside(pending, 150 * MS).await, (1, 1, 0));
+}
+
+/// The call that a timeout ends or the caller drops reads the body.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_reads_the_silent_body_is_the_callers_fault() {
+    let breaker = breaker();
+    let mut service = ServiceBuilder::new()
+        .layer(RequestLimitLayer::new(1000))
+        .layer(CircuitBreakerLayer::new(breaker.clone()))
+        .layer(TimeoutLayer::new(200 * MS))
+        .service(handler::<Once>());
+    let request = || post(Script::new([Step::Silent]));
+    assert_eq!(service.call(request()).await.unwrap().status(), 408);
+    assert_eq!(counted(&breaker), (0, 0, 1));
+    let dropped = timeout(150 * MS, service.call(request())).await;
+    assert!(dropped.is_err());
+    assert_eq!(counted(&breaker), (0, 0, 2));
+}

@@ -288,11 +288,8 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         // The poll of an outer gate in which this happens may still be open.
         upload::end_poll();
         let _scope = carried.enter();
-        let mut _listening = None;
-        if const { Settles::<P>::IS } {
-            let report = carried.guard().map_or(Report::NOTHING, Guard::report);
-            _listening = Some(Listening::new(report));
-        }
+        let guard = carried.guard();
+        let _listening = Listening::new(guard.map_or(Report::NOTHING, Guard::report));
         body.set(None);
         upload::is_callers_fault(true)
     }

@@ -183,7 +183,7 @@ where
             },
         };
         let mut _listening = None;
-        if const { NeedsOf::<P, X::Kind>::SETTLE } && matches!(end, End::Late) {
+        if let End::Late = end {
             _listening = Some(Listening::new(report::<P, X::Kind>(this.guard)));
         }
         // The inner future releases what it holds before the answer is made.

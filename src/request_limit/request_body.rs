@@ -174,13 +174,10 @@ fn poll_slow(
     received: u64,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
-    let Some(upload) = upload else {
+    let Some(upload) = upload.filter(|_| !upload::is_discarded()) else {
         return Poll::Pending;
     };
     let is_new = upload.wait();
-    if upload::is_discarded() {
-        return Poll::Pending;
-    }
     let waited = match waited {
         Some(waited) => waited,
         none => {

@@ -155,7 +155,7 @@ impl Upload {
     /// Reports a wait to the call that reads the body.
     #[cold]
     fn report_wait(&self, flags: u16) {
-        if flags & INSIDE != 0 && has_listener() && !is_discarded() {
+        if flags & INSIDE != 0 && has_listener() {
             report(Report::new(self.waited(), false, flags & WAITS != 0));
         }
     }

@@ -134,3 +134,28 @@ async fn a_call_that_reads_the_silent_body_is_the_callers_fault() {
     assert!(dropped.is_err());
     assert_eq!(counted(&breaker), (0, 0, 2));
 }
+
+/// `run` around the code that reads the body: while it waits, and after it has given up.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_dropped_is_slow_unless_it_waits_for_the_body() {
+    for (gives_up_after, expected) in [(20 * MS, (1, 1, 0)), (500 * MS, (0, 0, 1))] {
+        let breaker = breaker();
+        let of_handler = breaker.clone();
+        let handler = service_fn(move |request: Request<Once>| {
+            let breaker = of_handler.clone();
+            async move {
+                let mut body = request.into_body();
+                let call = breaker.run(async {
+                    assert!(timeout(gives_up_after, body.frame()).await.is_err());
+                    pending::<Result<(), BoxError>>().await
+                });
+                assert!(timeout(300 * MS, call).await.is_err());
+                Ok::<_, Infallible>(Response::new(Script::default()))
+            }
+        });
+        let mut service = RequestLimitLayer::new(1000).layer(handler);
+        let request = post(Script::new([Step::Silent]));
+        service.call(request).await.unwrap();
+        assert_eq!(counted(&breaker), expected);
+    }
+}

@@ -19,7 +19,7 @@ use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};
 use tower::{Layer, Service};
 
-use super::size::{Once, handler};
+use super::size::{Once, Twice, handler};
 use crate::handler::{Handler, service_fn};
 use crate::support::*;
 
@@ -230,6 +230,24 @@ async fn a_timeout_that_waits_for_the_rest_is_a_failure() {
     let inner = GateLayer::from_policy(policies).layer(service);
     let inner = TimeoutLayer::new(50 * MS).layer(inner);
     let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(inner);
+    let request = post(Script::new([Step::Silent]).exact(100_000));
+    assert_eq!(service.call(request).await.unwrap().status(), 504);
+    assert_eq!(counted(&breaker), (1, 0, 0));
+}
+
+/// The same, where the rest is that of a body which the breaker's gate limits too.
+#[tokio::test(start_paused = true)]
+async fn a_timeout_that_waits_for_the_rest_of_a_body_with_two_limits_is_a_failure() {
+    let breaker = breaker();
+    let service = service_fn(|request: Request<Twice>| async {
+        let _kept = request.into_body();
+        pending::<Result<Response<Script>, Infallible>>().await
+    });
+    let policies = (Timeout::from(30 * MS), RequestLimit::from(1 << 20));
+    let inner = GateLayer::from_policy(policies).layer(service);
+    let inner = TimeoutLayer::new(50 * MS).layer(inner);
+    let policies = (breaker.clone(), RequestLimit::from(1 << 20));
+    let mut service = GateLayer::from_policy(policies).layer(inner);
     let request = post(Script::new([Step::Silent]).exact(100_000));
     assert_eq!(service.call(request).await.unwrap().status(), 504);
     assert_eq!(counted(&breaker), (1, 0, 0));

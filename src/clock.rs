@@ -120,6 +120,8 @@ pin_project! {
         runtime: runtime::Id,
         // Whether the pool keeps the timer. It does not keep one under a clock that was paused.
         is_kept: bool,
+        // Whether the timer may still wait for the grace time, which it does once.
+        has_grace: bool,
         // Whether a future has polled the timer, which then is in the timer wheel of its runtime.
         is_registered: bool,
         later: Option<Later>,
@@ -130,6 +132,10 @@ pin_project! {
 
 /// The upper bound for the timers in the pool of a thread.
 const POOL: usize = 64;
+
+/// A timer that is overdue by more than this waits once more for this time. After a pause of the
+/// process, the runtime may look at its timers before it reads what has arrived meanwhile.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// The timers that a thread keeps, all of one runtime.
 struct Pool {
@@ -155,7 +161,7 @@ pub fn pool_timers_when_paused() {
 /// Returns whether Tokio's clock is that of the system. A clock that was ever paused differs from
 /// it.
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
-fn is_real() -> bool {
+pub(crate) fn is_real() -> bool {
     let before = Instant::now();
     let tokio = now().into_std();
     before <= tokio && tokio <= Instant::now()
@@ -180,7 +186,10 @@ impl Lent {
         *this.is_registered = true;
         ready!(poll(this.timer, cx));
         if pooled.later.is_some() {
-            return pooled.as_mut().poll_later(cx);
+            ready!(pooled.as_mut().poll_later(cx));
+        }
+        if pooled.has_grace {
+            return pooled.as_mut().poll_overdue(cx);
         }
         Poll::Ready(())
     }
@@ -188,7 +197,7 @@ impl Lent {
     /// Sets the timer to `due`. The next poll registers it.
     pub(crate) fn set(&mut self, due: tokio::time::Instant) {
         match &mut self.0 {
-            Some(pooled) => pooled.as_mut().project().timer.reset(due),
+            Some(pooled) => pooled.as_mut().reset(due),
             none => *none = Some(Pooled::take(due)),
         }
     }
@@ -237,17 +246,39 @@ impl Pooled {
         });
         match pooled.ok().and_then(Result::ok).flatten() {
             Some(mut pooled) => {
-                pooled.as_mut().project().timer.reset(due);
+                pooled.as_mut().reset(due);
                 pooled
             }
             None => Box::pin(Self {
                 runtime,
                 is_kept: POOL_WHEN_PAUSED.load(Relaxed) || is_real(),
+                has_grace: true,
                 is_registered: false,
                 later: None,
                 timer: tokio::time::sleep_until(due),
             }),
         }
+    }
+
+    fn reset(self: Pin<&mut Self>, due: tokio::time::Instant) {
+        let this = self.project();
+        this.timer.reset(due);
+        *this.has_grace = true;
+    }
+
+    /// The timer is due. If it is overdue, it waits once more, except under a clock that a test
+    /// moves.
+    #[cold]
+    fn poll_overdue(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        *this.has_grace = false;
+        let now = now();
+        let is_overdue = now.saturating_duration_since(this.timer.deadline()) > GRACE;
+        if !is_overdue || !is_real() {
+            return Poll::Ready(());
+        }
+        this.timer.as_mut().reset(now + GRACE);
+        poll(this.timer, cx)
     }
 
     /// The timer is due, unless its time has become later.
@@ -323,5 +354,34 @@ impl Pool {
     fn change_runtime(&mut self, runtime: runtime::Id) -> Vec<Pin<Box<Pooled>>> {
         self.runtime = Some(runtime);
         std::mem::take(&mut self.timers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// After a pause of the process, or while the runtime is behind.
+    #[tokio::test]
+    async fn a_timer_that_is_overdue_waits_once_more() {
+        let mut timer = Lent::default();
+        let overdue = now().checked_sub(2 * GRACE).unwrap();
+        let mut polled = |cx: &mut Context<'_>| timer.poll(|| overdue, cx);
+        let first = poll_fn(|cx| Poll::Ready(polled(cx))).await;
+        assert!(first.is_pending());
+        poll_fn(polled).await;
+        let due = timer.due().unwrap();
+        assert!(due >= overdue + 3 * GRACE, "it waits for the grace time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_waits_no_longer_under_a_paused_clock() {
+        let mut timer = Lent::default();
+        let overdue = now();
+        tokio::time::advance(2 * GRACE).await;
+        let first = poll_fn(|cx| Poll::Ready(timer.poll(|| overdue, cx))).await;
+        assert!(first.is_ready());
     }
 }

@@ -22,7 +22,8 @@ use crate::sync::lock;
 use crate::unwind;
 
 /// The time between two scans. A body ends at most one period after its deadline, and at most two
-/// periods after its progress timeout. It is never ended early.
+/// periods after its progress timeout. It is never ended early. A pause of the process does not
+/// count for the progress.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
 
 /// A client that takes no frame for this long does not read.
@@ -200,9 +201,10 @@ impl Reaper {
         drop(seen);
     }
 
-    /// Collects the cells whose time is over. Returns whether there are any cells.
-    fn scan(&self, over: &mut Vec<Over>) -> bool {
-        let now = clock::now();
+    /// Collects the cells whose time is over at `now`. The process has been paused for `paused`
+    /// since the last scan, in which no connection could take a frame. Returns whether there are
+    /// any cells.
+    fn scan(&self, now: Instant, paused: Duration, over: &mut Vec<Over>) -> bool {
         let mut cells = self.cells();
         let mut any = false;
         for seen in cells.slots.iter_mut().flatten() {
@@ -213,6 +215,7 @@ impl Reaper {
                 seen.stamp = stamp;
                 seen.since = now;
             }
+            seen.since = now.min(seen.since + paused);
             let unread = now.saturating_duration_since(seen.since);
             let bounds = seen.cell.bounds();
             let is_late = bounds.deadline.is_some_and(|deadline| now >= deadline);
@@ -231,8 +234,17 @@ impl Reaper {
     async fn run(self: Arc<Self>) {
         let mut over = Vec::new();
         loop {
+            let began = clock::now();
             clock::sleep(PERIOD).await;
-            let any = self.scan(&mut over);
+            let now = clock::now();
+            // A clock that a test moves says nothing about the process.
+            let late = (now - began).saturating_sub(2 * PERIOD);
+            let paused = if clock::is_real() {
+                late
+            } else {
+                Duration::ZERO
+            };
+            let any = self.scan(now, paused, &mut over);
             for (at, (cell, stamp, is_callers)) in over.drain(..).enumerate() {
                 if at % ENDED == ENDED - 1 {
                     tokio::task::yield_now().await;
@@ -265,17 +277,35 @@ mod tests {
         fn end(&self, _: u64, _: bool) {}
     }
 
-    /// A peak leaves no slots, and a key is used once at a time.
-    #[test]
-    fn slots_are_used_again_and_those_of_a_peak_are_freed() {
-        let cell: Arc<dyn Reap> = Arc::new(Cell(Bounds {
+    fn cell(progress: Option<Duration>) -> Arc<dyn Reap> {
+        Arc::new(Cell(Bounds {
             reporter: Reporter::new("timeout"),
             deadline: None,
-            progress: None,
+            progress,
             cutoff: None,
             is_callers: false,
             is_grpc: false,
-        }));
+        }))
+    }
+
+    /// A connection that could take no frame, because the process was paused, is not stuck.
+    #[test]
+    fn a_pause_of_the_process_does_not_count_for_the_progress() {
+        let (second, reaper) = (Duration::from_secs(1), Reaper::default());
+        reaper.watch(cell(Some(3 * second)));
+        let since = reaper.cells().slots[0].as_ref().unwrap().since;
+        let mut over = Vec::new();
+        for (at, paused, expected) in [(2, 0, 0), (9, 7, 0), (9, 0, 0), (10, 0, 1)] {
+            over.clear();
+            reaper.scan(since + at * second, paused * second, &mut over);
+            assert_eq!(over.len(), expected, "{at}");
+        }
+    }
+
+    /// A peak leaves no slots, and a key is used once at a time.
+    #[test]
+    fn slots_are_used_again_and_those_of_a_peak_are_freed() {
+        let cell = cell(None);
         let reaper = Reaper::default();
         for peak in [KEPT, KEPT + 1] {
             let keys: Vec<_> = (0..peak).map(|_| reaper.watch(cell.clone())).collect();

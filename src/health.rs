@@ -114,6 +114,7 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Ready, ready};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -199,6 +200,11 @@ impl Enforced {
         lock(&self.0).is_enforced = false;
     }
 }
+
+/// The future of [`Health`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct HealthFuture(Ready<Result<Response<String>, Infallible>>);
 
 // === impl Health ===
 
@@ -397,10 +403,18 @@ fn response(status: StatusCode, content_type: &'static str, body: String) -> Res
     response
 }
 
+impl Future for HealthFuture {
+    type Output = Result<Response<String>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
 impl<B> Service<Request<B>> for Health {
     type Response = Response<String>;
     type Error = Infallible;
-    type Future = Ready<Result<Response<String>, Infallible>>;
+    type Future = HealthFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -415,7 +429,7 @@ impl<B> Service<Request<B>> for Health {
             headers.insert(header::CONTENT_LENGTH, length);
             response.body_mut().clear();
         }
-        ready(Ok(response))
+        HealthFuture(ready(Ok(response)))
     }
 }
 

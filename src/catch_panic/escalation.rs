@@ -23,11 +23,8 @@ use crate::sync::lock;
 ///     .drain(&drain)
 ///     // If the drain does not end the process.
 ///     .abort_after(Duration::from_secs(60));
-/// let stack = seawall::server()
-///     .catch_panic(CatchPanic::new().escalate(escalation)?)
-///     .drain(drain)
-///     .build()?;
-/// # let _ = stack;
+/// let stack = seawall::server().drain(drain).build()?;
+/// stack.catch_panic().set_escalation(escalation)?;
 /// # Ok::<_, seawall::ConfigError>(())
 /// ```
 ///

@@ -116,17 +116,16 @@ impl CatchPanic {
         self
     }
 
-    /// Drains or ends the process after too many panics; see [`PanicEscalation`]. It applies to all
-    /// clones of the handle. A second call has no effect.
+    /// Drains or ends the process after too many panics; see [`PanicEscalation`].
     ///
     /// # Errors
     ///
-    /// Returns an error if a setting of the escalation is outside its range, and then changes
-    /// nothing.
-    pub fn escalate(self, escalation: PanicEscalation) -> Result<Self, ConfigError> {
+    /// Returns an error if a setting of the escalation is outside its range, or if the handle has
+    /// an escalation. It then changes nothing.
+    pub fn set_escalation(&self, escalation: PanicEscalation) -> Result<(), ConfigError> {
         let escalate = escalation.start(self.panics.reporter.clone())?;
-        let _ = self.panics.escalation.set(escalate);
-        Ok(self)
+        let set = self.panics.escalation.set(escalate);
+        set.map_err(|_| ConfigError::new("escalation", "a second one", "set once"))
     }
 
     /// The number of panics caught so far.

@@ -218,12 +218,8 @@ impl CircuitBreaker {
     /// # Errors
     ///
     /// Returns the errors of [`set`](Self::set).
-    pub fn set_slow_call(
-        &self,
-        slow: impl Into<Option<(Duration, f64)>>,
-    ) -> Result<(), ConfigError> {
+    pub fn set_slow_call(&self, slow: impl Into<Option<SlowCall>>) -> Result<(), ConfigError> {
         let slow = slow.into();
-        let slow = slow.map(|(duration, rate)| SlowCall { duration, rate });
         self.change(|mut settings| {
             settings.slow_call = slow;
             settings

@@ -79,6 +79,7 @@ pub struct CircuitBreakerSettings {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[non_exhaustive]
 pub struct SlowCall {
     /// A call that takes longer is slow.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
@@ -137,7 +138,7 @@ impl CircuitBreakerSettings {
     /// time counts as failed and slow; any other dropped call is ignored. To notice a dependency
     /// that hangs, set it below the timeout of your callers, or put a timeout inside the breaker.
     pub fn slow_call(mut self, duration: Duration, rate: f64) -> Self {
-        self.slow_call = Some(SlowCall { duration, rate });
+        self.slow_call = Some(SlowCall::new(duration, rate));
         self
     }
 
@@ -255,6 +256,13 @@ fields!(CircuitBreakerSettings {
 });
 
 fields!(SlowCall { duration, rate });
+
+impl SlowCall {
+    /// Calls that take longer than `duration` are slow; `rate` is the threshold for their share.
+    pub const fn new(duration: Duration, rate: f64) -> Self {
+        Self { duration, rate }
+    }
+}
 
 impl Settings for CircuitBreakerSettings {
     fn check(&self) -> Result<(), ConfigError> {

@@ -89,8 +89,8 @@ impl State {
         self.word.fetch_sub(ONE, Ordering::SeqCst) == ONE | DRAINING
     }
 
-    pub(crate) fn in_flight(&self) -> u64 {
-        self.word.load(Ordering::SeqCst) / ONE
+    pub(crate) fn in_flight(&self) -> usize {
+        (self.word.load(Ordering::SeqCst) / ONE) as usize
     }
 }
 

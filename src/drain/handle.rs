@@ -69,13 +69,11 @@ pub struct DrainSnapshot {
     /// The state.
     pub state: DrainState,
     /// The number of requests whose response body has not ended, and of permits.
-    pub in_flight: u64,
+    pub in_flight: usize,
     /// The number of response bodies that the drain ended because the grace period was over.
     pub cut: u64,
     /// The number of requests rejected so far.
     pub rejected: u64,
-    /// The number of requests so far that a layer would have rejected whose switch is in dry run.
-    pub would_reject: u64,
 }
 
 // === impl Drain ===
@@ -155,7 +153,7 @@ impl Drain {
     }
 
     /// The number of requests in flight: those whose response body has not ended, and permits.
-    pub fn in_flight(&self) -> u64 {
+    pub fn in_flight(&self) -> usize {
         self.shared.state.in_flight()
     }
 
@@ -166,7 +164,6 @@ impl Drain {
             in_flight: self.in_flight(),
             cut: self.shared.cutoff.ended(),
             rejected: self.shared.reporter.rejected(),
-            would_reject: self.shared.reporter.would_reject(),
         }
     }
 

@@ -18,7 +18,7 @@ pub struct DrainReport {
     pub cut: u64,
     /// The number of requests and permits that were still in flight after that. They end with the
     /// process.
-    pub left: u64,
+    pub left: usize,
 }
 
 /// A future that is ready when a drain has reached a state. [`Drain::started`] returns one, and

@@ -95,6 +95,21 @@ impl<S, P, X> Gate<S, P, X> {
     pub fn policy(&self) -> &P {
         &self.shared.policy
     }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service, to change it.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Returns the inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
 }
 
 impl<S, P, X, Req> Service<Req> for Gate<S, P, X>

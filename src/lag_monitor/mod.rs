@@ -11,7 +11,7 @@
 //! #[tokio::main(flavor = "current_thread")]
 //! async fn main() {
 //!     let monitor = LagMonitor::current();
-//!     monitor.on_lag(LagMonitor::WARN, |report| {
+//!     monitor.on_lag(Duration::from_millis(10), |report| {
 //!         if report.is_over {
 //!             eprintln!("the runtime was up to {:?} behind for {:?}", report.peak, report.lasted);
 //!         }
@@ -103,10 +103,6 @@ pub struct LagMonitorSnapshot {
 // === impl LagMonitor ===
 
 impl LagMonitor {
-    /// A threshold for reports, 10 ms. A handler that computes for longer should use
-    /// `spawn_blocking`.
-    pub const WARN: Duration = Duration::from_millis(10);
-
     /// The monitor of a runtime. The first call for the runtime starts the measurement.
     pub fn start(runtime: &Handle) -> Self {
         Self {

@@ -179,12 +179,9 @@ impl LagShed {
         }
     }
 
-    /// Sheds for another load as well. If there are several signals, the highest counts. It applies
-    /// to all clones of the handle.
-    #[must_use]
-    pub fn with_signal(self, signal: LoadSignal) -> Self {
+    /// Sheds for another load as well. If there are several signals, the highest counts.
+    pub fn add_signal(&self, signal: LoadSignal) {
         lock(&self.shared.signals).push(signal);
-        self
     }
 
     /// Names the shedder in rejections, metrics and events, and the series of the runtimes that it
@@ -250,7 +247,9 @@ impl From<LoadSignal> for LagShed {
     /// Makes a shedder for this load only, without lag:
     /// `LagShedLayer::new(LoadSignal::cgroup_memory()?)`.
     fn from(signal: LoadSignal) -> Self {
-        Self::by(LagThresholds::default(), false).with_signal(signal)
+        let shed = Self::by(LagThresholds::default(), false);
+        shed.add_signal(signal);
+        shed
     }
 }
 

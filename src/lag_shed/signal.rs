@@ -32,7 +32,9 @@ use crate::unwind;
 ///     let queued = queued.clone();
 ///     LoadSignal::new("queue", move || (queued.load(Relaxed) as f64 - 100.0) / 900.0)
 /// };
-/// let layer = LagShedLayer::new(LagShed::default().with_signal(signal));
+/// let shed = LagShed::default();
+/// shed.add_signal(signal);
+/// let layer = LagShedLayer::new(shed);
 /// # let _: LagShedLayer = layer;
 /// ```
 #[derive(Clone)]

@@ -93,7 +93,7 @@ impl Reporter {
     }
 
     /// A drain is over.
-    pub(crate) fn drain_ended(&self, cut: u64, left: u64) {
+    pub(crate) fn drain_ended(&self, cut: u64, left: usize) {
         if cut == 0 && left == 0 {
             event!(self, INFO, cut, left; "drain ended");
         } else {

@@ -119,6 +119,7 @@ mod size {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[non_exhaustive]
 pub struct MinBodyRate {
     /// The rate, in bytes per second.
     pub bytes_per_second: u64,
@@ -282,6 +283,16 @@ fields!(RequestLimitSettings {
     body_timeout,
     min_body_rate,
 });
+
+impl MinBodyRate {
+    /// At least this rate, once the grace time is over.
+    pub const fn new(bytes_per_second: u64, grace: Duration) -> Self {
+        Self {
+            bytes_per_second,
+            grace,
+        }
+    }
+}
 
 fields!(MinBodyRate {
     bytes_per_second,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use seawall::circuit_breaker::{OpenDuration, Window};
+use seawall::circuit_breaker::{OpenDuration, SlowCall, Window};
 use seawall::{CircuitBreaker, CircuitBreakerSettings, CircuitState, Outcome, Rejection};
 use tokio::time::advance;
 
@@ -198,13 +198,17 @@ async fn thresholds_change_while_it_runs() {
     breaker.set_open_duration(Duration::from_secs(7)).unwrap();
     play.go("@30 A+ A+ A- @33 =O retry:7 reset").await;
     let long = Duration::from_secs(2);
-    breaker.set_slow_call((long, 0.5)).unwrap();
+    breaker.set_slow_call(SlowCall::new(long, 0.5)).unwrap();
     play.go("S(2) S(2) S(2) S(3) S(3) =C S(3) =O").await;
     play.go("reset").await;
     breaker.set_slow_call(None).unwrap();
     play.go("Ss Ss Ss Ss Ss Ss =C slow_calls:0").await;
     assert!(breaker.set_failure_rate(2.0).is_err());
-    assert!(breaker.set_slow_call((Duration::ZERO, 0.5)).is_err());
+    assert!(
+        breaker
+            .set_slow_call(SlowCall::new(Duration::ZERO, 0.5))
+            .is_err()
+    );
     assert!(breaker.set_minimum_calls(0).is_err());
     assert!(breaker.set_open_duration(Duration::ZERO).is_err());
     let now = breaker.settings();

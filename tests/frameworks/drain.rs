@@ -308,7 +308,7 @@ async fn nothing_is_cut_that_ends_in_time() {
             let response = slow.send(slow_request).await.unwrap();
             whole(response).await.1
         });
-        while server.drain.in_flight() < 3 + u64::from(socket.is_some()) {
+        while server.drain.in_flight() < 3 + usize::from(socket.is_some()) {
             settle().await;
         }
 
@@ -407,7 +407,7 @@ async fn it_ends_whatever_clients_do() {
         let mut slow = server.connect(Version::Http1).await;
         let request = slow.request("GET", "/slow", Body::empty());
         let slow = tokio::spawn(async move { slow.send(request).await.is_ok() });
-        let left = 1 + u64::from(socket.is_some());
+        let left = 1 + usize::from(socket.is_some());
         while server.drain.in_flight() < 6 + left {
             settle().await;
         }

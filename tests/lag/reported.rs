@@ -58,7 +58,7 @@ fn metrics_and_events_are_those_of_the_docs() {
     let lag = LagShed::default().named("told");
     let monitor = LagMonitor::start(runtime.handle());
     lag.start(runtime.handle());
-    monitor.on_lag(LagMonitor::WARN, |_| panic!("in a hook"));
+    monitor.on_lag(Duration::from_millis(10), |_| panic!("in a hook"));
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let stopped = Mutex::new(stopped);
     monitor.on_lag(Duration::from_millis(800), move |report| {
@@ -137,7 +137,8 @@ fn a_load_signal_near_its_threshold_is_reported_once() {
     });
     let day = Duration::from_secs(24 * 60 * 60);
     let lag = LagShed::new(LagThresholds::default().disarm_after(day)).unwrap();
-    let lag = lag.named("hovers").with_signal(signal);
+    let lag = lag.named("hovers");
+    lag.add_signal(signal);
     lag.start(runtime.handle());
     until("it was admitted and rejected twice", || {
         admits_in(runtime.handle(), &lag);

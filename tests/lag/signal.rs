@@ -19,7 +19,11 @@ fn a_signal_sheds_beside_the_lag_or_by_itself() {
     };
     assert_eq!(signal.name(), "level");
     for lag in [
-        LagShed::default().with_signal(signal.clone()),
+        {
+            let shed = LagShed::default();
+            shed.add_signal(signal.clone());
+            shed
+        },
         signal.into(),
     ] {
         assert!(admits_in(runtime.handle(), &lag));
@@ -54,8 +58,8 @@ fn a_shedder_for_a_signal_alone_does_not_mind_the_lag() {
 fn a_signal_that_panics_refuses_nothing_and_stops_nobody_else() {
     let _alone = alone();
     let runtime = workers(1);
-    let broken =
-        LagShed::default().with_signal(LoadSignal::new("broken", || panic!("in a signal")));
+    let broken = LagShed::default();
+    broken.add_signal(LoadSignal::new("broken", || panic!("in a signal")));
     broken.start(runtime.handle());
     let lag = LagShed::default();
     let other = workers(1);

@@ -265,7 +265,8 @@ async fn too_many_panics_within_a_window_drain() {
     let second = std::time::Duration::from_secs(1);
     let drain = Drain::default();
     let escalation = PanicEscalation::new(3, 10 * second).drain(&drain);
-    let panics = CatchPanic::new().escalate(escalation).unwrap();
+    let panics = CatchPanic::new();
+    panics.set_escalation(escalation).unwrap();
     let layer = CatchPanicLayer::from(panics.clone()).on_panic(|_| unwind());
     let mut service = layer.layer(service_fn(async |_: Request<Script>| {
         unwind();
@@ -304,13 +305,15 @@ fn an_escalation_is_checked_and_the_first_stays() {
             "abort_after",
         ),
     ] {
-        let error = CatchPanic::new().escalate(wrong).unwrap_err();
+        let error = CatchPanic::new().set_escalation(wrong).unwrap_err();
         assert_eq!(error.field(), field);
     }
     let (first, second) = (Drain::default(), Drain::default());
     let of = |drain| PanicEscalation::new(1, std::time::Duration::from_secs(1)).drain(drain);
-    let panics = CatchPanic::new().escalate(of(&first)).unwrap();
-    let panics = panics.escalate(of(&second)).unwrap();
+    let panics = CatchPanic::new();
+    panics.set_escalation(of(&first)).unwrap();
+    let error = panics.set_escalation(of(&second)).unwrap_err();
+    assert_eq!(error.field(), "escalation");
     let layer = CatchPanicLayer::from(panics);
     let mut service = layer.layer(service_fn(|_: Request<Script>| {
         unwind();
@@ -331,7 +334,9 @@ async fn a_panic_in_the_escalation_is_swallowed() {
 
     let drain = Drain::default();
     let escalation = PanicEscalation::new(1, std::time::Duration::from_secs(1)).drain(&drain);
-    let layer = CatchPanicLayer::from(CatchPanic::new().escalate(escalation).unwrap());
+    let panics = CatchPanic::new();
+    panics.set_escalation(escalation).unwrap();
+    let layer = CatchPanicLayer::from(panics);
     let mut service = layer.layer(answers(|| unwind()));
     let mut waits = Box::pin(drain.started());
     let waker = waker_that_panics();
@@ -349,7 +354,9 @@ async fn aborts() {
 
     let soon = std::time::Duration::from_millis(1);
     let escalation = PanicEscalation::new(1, soon).abort_after(soon);
-    let layer = CatchPanicLayer::from(CatchPanic::new().escalate(escalation).unwrap());
+    let panics = CatchPanic::new();
+    panics.set_escalation(escalation).unwrap();
+    let layer = CatchPanicLayer::from(panics);
     let mut service = layer.layer(service_fn(async |_: Request<Script>| {
         unwind();
         #[expect(unreachable_code, reason = "the type of the response")]

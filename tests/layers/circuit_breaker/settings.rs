@@ -35,7 +35,7 @@ async fn what_is_applied_is_read_back() {
     assert_eq!(breaker.settings(), other);
 
     breaker.set_failure_rate(0.9).unwrap();
-    breaker.set_slow_call((SECOND, 0.6)).unwrap();
+    breaker.set_slow_call(SlowCall::new(SECOND, 0.6)).unwrap();
     breaker.set_minimum_calls(5).unwrap();
     let two = OpenDuration::from_fn(|_| 2 * SECOND);
     breaker.set_open_duration(two.clone()).unwrap();
@@ -151,10 +151,7 @@ fn functions_are_equal_if_they_are_the_same() {
     assert_ne!(one, SECOND.into());
     assert_eq!(
         all().slow_call,
-        Some(SlowCall {
-            duration: Duration::from_millis(1500),
-            rate: 0.75
-        })
+        Some(SlowCall::new(Duration::from_millis(1500), 0.75))
     );
 }
 

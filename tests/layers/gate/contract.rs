@@ -301,3 +301,12 @@ fn futures_are_small() {
     assert!(breaker <= 64, "{breaker}");
     assert!(gate <= 64 && catch_panic <= 64, "{gate} {catch_panic}");
 }
+
+/// The inner service of a gate can be read, changed and taken back.
+#[test]
+fn the_inner_service_of_a_gate_is_accessible() {
+    let mut gate = ConcurrencyLimitLayer::new(1).layer(7);
+    *gate.get_mut() += 1;
+    assert_eq!(*gate.get_ref(), 8);
+    assert_eq!(gate.into_inner(), 8);
+}

@@ -32,7 +32,7 @@
 //! The crate must be compiled with `panic = "unwind"`, which is the default.
 //!
 //! A service that panics again and again may have inconsistent state, for example behind a poisoned
-//! lock. [`CatchPanic::escalate`] drains such a process or ends it, so that it starts again.
+//! lock. [`CatchPanic::set_escalation`] drains such a process or ends it, so that it starts again.
 //!
 //! # Cost
 //!
@@ -74,7 +74,7 @@ use crate::request::RequestKind;
 pub type CatchPanicLayer<X = Http> = GateLayer<CatchPanic, X>;
 
 /// Catches and counts panics: the handle of a [`CatchPanicLayer`]. A cheap `Clone`: all clones
-/// share one counter. Keep a clone to read the counter, or to [escalate](Self::escalate).
+/// share one counter. Keep a clone to read the counter, or to [escalate](Self::set_escalation).
 #[derive(Clone, Debug)]
 pub struct CatchPanic {
     panics: Arc<Panics>,

@@ -261,7 +261,7 @@ fn watched(bench: &mut Bench) {
         layer.layer(Streamed)
     });
     bench.service(WATCHED, "seawall, idle alone", "streamed", http, || {
-        let layer = TimeoutLayer::new(SECOND).body_idle_timeout(MINUTE);
+        let layer = TimeoutLayer::new(SECOND).response_body_idle_timeout(MINUTE);
         layer.layer(Streamed)
     });
     // It bounds the silence between two frames, while the connection polls the body.

@@ -113,7 +113,7 @@ async fn the_body_of_tower_http_s_body_timeout_has_no_size() {
         .oneshot(Request::default())
         .await;
     assert_eq!(response.body().size_hint().exact(), None);
-    let layer = TimeoutLayer::new(MINUTE).body_idle_timeout(MINUTE);
+    let layer = TimeoutLayer::new(MINUTE).response_body_idle_timeout(MINUTE);
     let Ok(response) = layer
         .layer(service_fn(hello))
         .oneshot(Request::default())

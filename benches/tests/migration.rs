@@ -194,7 +194,7 @@ async fn a_silent_request_body_is_a_400_with_tower_http_and_a_408_with_ours() {
     );
     let ours = app.layer(
         ServiceBuilder::new()
-            .layer(TimeoutLayer::new(MINUTE).body_idle_timeout(MOMENT))
+            .layer(TimeoutLayer::new(MINUTE).response_body_idle_timeout(MOMENT))
             .layer(RequestLimitLayer::new(
                 RequestLimit::new(RequestLimitSettings::new(u64::MAX).body_idle_timeout(MOMENT))
                     .unwrap(),

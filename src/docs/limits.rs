@@ -171,9 +171,9 @@
 //!   with frames above 64 KiB, use a
 //!   [`progress_timeout`](crate::GateLayer::progress_timeout): the gate then passes such a frame on
 //!   in slices. The stack of a server has one.
-//! - **Slow readers and `body_idle_timeout`.**
-//!   [`body_idle_timeout`](crate::GateLayer::body_idle_timeout) is for silent handlers: it applies
-//!   only while the connection waits for a frame.
+//! - **Slow readers and `response_body_idle_timeout`.**
+//!   [`response_body_idle_timeout`](crate::GateLayer::response_body_idle_timeout) is for silent
+//!   handlers: it applies only while the connection waits for a frame.
 //! - **Upgraded connections.** A request ends with its 101. Give a WebSocket its own timeouts for
 //!   silence and for its length.
 //! - **The time before the call**: in the runtime's queue, in the connection's buffer, in the
@@ -192,7 +192,7 @@
 //!   not read the next request. Use [`LagShed`](crate::LagShed).
 //! - **Requests that never end** hold their permits. Put a timeout outside the limit, and set
 //!   timeouts for bodies. For responses, use [`including_body`](crate::GateLayer::including_body),
-//!   or [`body_idle_timeout`](crate::GateLayer::body_idle_timeout) together with
+//!   or [`response_body_idle_timeout`](crate::GateLayer::response_body_idle_timeout) together with
 //!   [`progress_timeout`](crate::GateLayer::progress_timeout). For requests, use the timeouts of
 //!   [`RequestLimitSettings`](crate::RequestLimitSettings).
 //! - **Work that outlives the response**: spawned tasks, and upgraded connections, which release

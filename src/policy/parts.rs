@@ -74,6 +74,21 @@ pub(crate) struct BodyBounds {
     pub(crate) progress: Option<Duration>,
 }
 
+// === impl BodyBounds ===
+
+#[cfg(feature = "http")]
+impl BodyBounds {
+    /// Zero is no limit.
+    pub(crate) fn set_idle(&mut self, idle: Option<Duration>) {
+        self.idle = idle.filter(|idle| !idle.is_zero());
+    }
+
+    /// Zero is no limit.
+    pub(crate) fn set_progress(&mut self, progress: Option<Duration>) {
+        self.progress = progress.filter(|progress| !progress.is_zero());
+    }
+}
+
 // === impl Parts ===
 
 impl Parts<'_> {

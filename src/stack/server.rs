@@ -207,9 +207,9 @@ impl<M, F, C> ServerBuilder<M, F, C> {
     }
 
     /// Ends a response body if the connection takes no frame for this long although one is ready;
-    /// see [`GateLayer::progress_timeout`]. Zero is no limit. Default: 60 s.
-    pub fn progress_timeout(mut self, progress: Duration) -> Self {
-        self.given.body.progress = Some(progress).filter(|progress| !progress.is_zero());
+    /// see [`GateLayer::progress_timeout`]. `None` or zero is no limit. Default: 60 s.
+    pub fn progress_timeout(mut self, progress: impl Into<Option<Duration>>) -> Self {
+        self.given.body.set_progress(progress.into());
         self
     }
 
@@ -221,9 +221,9 @@ impl<M, F, C> ServerBuilder<M, F, C> {
     }
 
     /// Ends a response body that is silent for this long between two frames; see
-    /// [`GateLayer::body_idle_timeout`]. Zero is no limit, which is the default.
-    pub fn body_idle_timeout(mut self, idle: Duration) -> Self {
-        self.given.body.idle = Some(idle).filter(|idle| !idle.is_zero());
+    /// [`GateLayer::response_body_idle_timeout`]. `None` or zero is no limit, which is the default.
+    pub fn response_body_idle_timeout(mut self, idle: impl Into<Option<Duration>>) -> Self {
+        self.given.body.set_idle(idle.into());
         self
     }
 

@@ -32,18 +32,19 @@ impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         self.with_body().including_body()
     }
 
-    /// Ends a response body if the inner service sends no frame for this long. Zero is no limit,
-    /// which is the default.
+    /// Ends a response body if the inner service sends no frame for this long. `None` or zero is no
+    /// limit, which is the default.
     #[must_use]
-    pub fn body_idle_timeout(
+    pub fn response_body_idle_timeout(
         self,
-        idle: Duration,
+        idle: impl Into<Option<Duration>>,
     ) -> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
-        self.with_body().body_idle_timeout(idle)
+        self.with_body().response_body_idle_timeout(idle)
     }
 
     /// Ends a response body if the connection takes no frame for this long although a frame is
-    /// ready. Use it for clients that stop reading. Zero is no limit, which is the default. It does
+    /// ready. Use it for clients that stop reading. `None` or zero is no limit, which is the
+    /// default. It does
     /// not end a body whose handler is silent.
     ///
     /// It applies to bodies of unknown size, above 64 KiB, or in several frames. Over HTTP/1, the
@@ -53,7 +54,7 @@ impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
     #[must_use]
     pub fn progress_timeout(
         self,
-        progress: Duration,
+        progress: impl Into<Option<Duration>>,
     ) -> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
         self.with_body().progress_timeout(progress)
     }
@@ -87,19 +88,20 @@ impl<P: Clone, In, Out, E> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
         self.with_bounds(|bounds| bounds.has_deadline = true)
     }
 
-    /// Ends a response body if the inner service sends no frame for this long. Zero is no limit,
-    /// which is the default.
+    /// Ends a response body if the inner service sends no frame for this long. `None` or zero is no
+    /// limit, which is the default.
     #[must_use]
-    pub fn body_idle_timeout(self, idle: Duration) -> Self {
-        self.with_bounds(|bounds| bounds.idle = Some(idle).filter(|idle| !idle.is_zero()))
+    pub fn response_body_idle_timeout(self, idle: impl Into<Option<Duration>>) -> Self {
+        self.with_bounds(|bounds| bounds.set_idle(idle.into()))
     }
 
     /// Ends a response body if the connection takes no frame for this long although a frame is
-    /// ready. Zero is no limit, which is the default.
+    /// ready. `None` or zero is no limit, which is the
+    /// default.
     #[must_use]
-    pub fn progress_timeout(self, progress: Duration) -> Self {
+    pub fn progress_timeout(self, progress: impl Into<Option<Duration>>) -> Self {
         self.with_bounds(|bounds| {
-            bounds.progress = Some(progress).filter(|progress| !progress.is_zero());
+            bounds.set_progress(progress.into());
         })
     }
 

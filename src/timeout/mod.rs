@@ -41,7 +41,7 @@
 //!
 //! By default, bodies have no timeout. Set one deadline for head and body
 //! ([`including_body`](crate::GateLayer::including_body)), or bound the silence of the handler
-//! ([`body_idle_timeout`](crate::GateLayer::body_idle_timeout)) and of the client
+//! ([`response_body_idle_timeout`](crate::GateLayer::response_body_idle_timeout)) and of the client
 //! ([`progress_timeout`](crate::GateLayer::progress_timeout)). A body whose time is over ends with
 //! a [`BodyError`](crate::BodyError), so that the client sees that the body is incomplete. Over
 //! gRPC it ends with trailers and `DEADLINE_EXCEEDED`. The layer still delivers frames that are

@@ -51,7 +51,7 @@ macro_rules! wall {
             .layer(
                 TimeoutLayer::new(5 * SECOND)
                     .including_body()
-                    .body_idle_timeout(SECOND)
+                    .response_body_idle_timeout(SECOND)
                     .expose_deadline(),
             )
             .layer(ConcurrencyLimitLayer::new($limit))

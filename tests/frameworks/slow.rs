@@ -63,7 +63,7 @@ async fn upgrade(mut request: Request) -> Response {
 /// A server like that of the example, with a timeout for the headers.
 async fn server(requests: RequestLimitLayer, limit: &ConcurrencyLimit) -> SocketAddr {
     let timeout = TimeoutLayer::new(4 * SHORT)
-        .body_idle_timeout(SHORT)
+        .response_body_idle_timeout(SHORT)
         .per_request(|head| (head.uri.path() == "/read").then_some(PATIENCE));
     let app = Router::new()
         .route("/", get(async || "hello"))

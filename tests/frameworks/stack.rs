@@ -161,7 +161,7 @@ async fn with_setters_of_its_parts() {
         .timeout(SECOND / 5)
         .including_body()
         .expose_deadline()
-        .body_idle_timeout(PATIENCE)
+        .response_body_idle_timeout(PATIENCE)
         .on_panic(move |panic| sender.send(panic.message().map(str::to_owned)).unwrap())
         .build()
         .unwrap();

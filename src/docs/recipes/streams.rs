@@ -79,7 +79,7 @@
 //! |---|---|---|---|
 //! | `timeout` | 30 s to the head | no effect: it sends its head at once | 504 if it does not answer in 30 s |
 //! | `progress_timeout` | 60 s | is ended if its client reads no event that is ready | the same, if the response is of unknown size, above 64 KiB, or in several frames |
-//! | `body_idle_timeout` | off | is ended if it is silent; a keep-alive is a frame, so use a shorter interval for it | its body follows at once |
+//! | `response_body_idle_timeout` | off | is ended if it is silent; a keep-alive is a frame, so use a shorter interval for it | its body follows at once |
 //! | `including_body` | off | is ended at the timeout, however busy it is: a maximum age, in a layer of its own | the same deadline for head and body |
 //! | request limit | 2 MiB | no effect: it has no body | no effect |
 //!

@@ -170,7 +170,7 @@ async fn a_response_that_can_be_ended_from_outside_costs_one_cell() {
     let second = Duration::from_secs(1);
     let layer = TimeoutLayer::new(second)
         .including_body()
-        .body_idle_timeout(second);
+        .response_body_idle_timeout(second);
     let exact = service_fn(|_| {
         let body = Script::default().exact(3);
         std::future::ready(Ok::<_, Infallible>(ok(body)))

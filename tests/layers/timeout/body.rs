@@ -336,7 +336,7 @@ async fn the_waiting_room_answers_before_the_time_out() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_may_live_long_but_not_be_silent_for_long() {
-    let idle = TimeoutLayer::new(SECOND).body_idle_timeout(SECOND / 2);
+    let idle = TimeoutLayer::new(SECOND).response_body_idle_timeout(SECOND / 2);
     for (name, head, steps, wanted) in [
         ("long", 9, every(4, 100), "100, end at 40.9"),
         ("silent at once", 9, vec![(6, Then::Data)], "0, cut at 1.4"),
@@ -355,7 +355,7 @@ async fn a_body_may_live_long_but_not_be_silent_for_long() {
         );
     }
     let both = TimeoutLayer::new(SECOND)
-        .body_idle_timeout(SECOND / 2)
+        .response_body_idle_timeout(SECOND / 2)
         .including_body();
     assert_eq!(
         ends(both.layer(streams(0, every(4, 9))), get()).await,
@@ -366,7 +366,7 @@ async fn a_body_may_live_long_but_not_be_silent_for_long() {
         ends(both.layer(streams(0, silent)), get()).await,
         "1, cut at 0.9"
     );
-    let no_limit = TimeoutLayer::new(SECOND).body_idle_timeout(Duration::ZERO);
+    let no_limit = TimeoutLayer::new(SECOND).response_body_idle_timeout(Duration::ZERO);
     assert_eq!(
         ends(no_limit.layer(streams(0, every(90, 2))), get()).await,
         "2, end at 18"
@@ -520,7 +520,7 @@ async fn the_waiting_room_knows_the_deadline() {
 fn what_is_ready_costs_no_timer() {
     let layer = TimeoutLayer::new(SECOND)
         .including_body()
-        .body_idle_timeout(SECOND);
+        .response_body_idle_timeout(SECOND);
     let mut service = layer.layer(answers(|| ok(Script::data(&["a", "b"]))));
     let mut call = tokio_test::task::spawn(service.call(get()));
     let response = tokio_test::assert_ready_ok!(call.poll());

@@ -96,7 +96,7 @@ async fn main() -> Result<(), BoxError> {
     let drain = common.drain()?;
     let mut stack = common
         .server(&drain, requests)
-        .body_idle_timeout(body_idle)
+        .response_body_idle_timeout(body_idle)
         .expose_deadline()
         .exempt(|head| head.path() == "/health")
         .keep_requests();

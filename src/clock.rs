@@ -210,6 +210,12 @@ impl Lent {
         }
     }
 
+    /// Returns whether the timer was overdue, and waits once more.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.0.as_ref().is_some_and(|pooled| !pooled.has_grace)
+    }
+
     /// The time at which the timer is due, if it is set.
     pub(crate) fn due(&self) -> Option<tokio::time::Instant> {
         let pooled = self.0.as_ref()?;

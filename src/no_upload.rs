@@ -55,15 +55,11 @@ impl Listening {
 
 pub(crate) const fn end_poll() {}
 
-pub(crate) const fn kept_report() -> Report {
-    Report::NOTHING
-}
-
 pub(crate) const fn reported() -> Report {
     Report::NOTHING
 }
 
-pub(crate) const fn waited_before(_: bool) -> Duration {
+pub(crate) const fn waited_before() -> Duration {
     Duration::ZERO
 }
 

@@ -218,7 +218,9 @@ impl Reaper {
             seen.since = now.min(seen.since + paused);
             let unread = now.saturating_duration_since(seen.since);
             let bounds = seen.cell.bounds();
-            let is_late = bounds.deadline.is_some_and(|deadline| now >= deadline);
+            // After a pause, the connections first read what has arrived.
+            let is_late =
+                paused.is_zero() && bounds.deadline.is_some_and(|deadline| now >= deadline);
             let is_stuck = bounds.progress.is_some_and(|progress| unread >= progress);
             if is_late || is_stuck || bounds.due_cutoff().is_some() {
                 // Neither a client that does not read nor the caller's own deadline is a failure of
@@ -232,18 +234,16 @@ impl Reaper {
 
     /// Ends with its runtime.
     async fn run(self: Arc<Self>) {
-        let mut over = Vec::new();
+        let (mut over, mut was_late) = (Vec::new(), false);
         loop {
             let began = clock::now();
             clock::sleep(PERIOD).await;
             let now = clock::now();
-            // A clock that a test moves says nothing about the process.
+            // One scan that is late is a pause of the process. Several in turn are a runtime that
+            // is behind. A clock that a test moves says nothing.
             let late = (now - began).saturating_sub(2 * PERIOD);
-            let paused = if clock::is_real() {
-                late
-            } else {
-                Duration::ZERO
-            };
+            let is_pause = !std::mem::replace(&mut was_late, !late.is_zero()) && clock::is_real();
+            let paused = if is_pause { late } else { Duration::ZERO };
             let any = self.scan(now, paused, &mut over);
             for (at, (cell, stamp, is_callers)) in over.drain(..).enumerate() {
                 if at % ENDED == ENDED - 1 {

@@ -170,7 +170,7 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         if const { Settles::<P>::IS } {
             if let Some(guard) = carried.guard() {
                 if !guard.is_settled() {
-                    _listening = Settles::<P>::some(Listening::new(guard.report().kept()));
+                    _listening = Settles::<P>::some(Listening::new(guard.report()));
                 }
             }
         }
@@ -288,8 +288,11 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         // The poll of an outer gate in which this happens may still be open.
         upload::end_poll();
         let _scope = carried.enter();
-        let guard = carried.guard();
-        let _listening = Listening::new(guard.map_or(Report::NOTHING, Guard::report));
+        let mut _listening = None;
+        if const { Settles::<P>::IS } {
+            let report = carried.guard().map_or(Report::NOTHING, Guard::report);
+            _listening = Some(Listening::new(report));
+        }
         body.set(None);
         upload::is_callers_fault(true)
     }

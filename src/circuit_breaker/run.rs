@@ -120,12 +120,12 @@ impl<F> Call<'_, F> {
     where
         F: Future,
     {
-        let _listening = Listening::new(self.report.kept());
+        let _listening = Listening::new(self.report);
         let polled = self.isolated(|call| {
             let future = call.future.as_mut().as_pin_mut();
             future.expect("it is not dropped").poll(cx)
         });
-        self.report = upload::kept_report();
+        self.report = upload::reported().kept();
         polled
     }
 

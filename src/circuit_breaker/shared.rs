@@ -48,6 +48,8 @@ pub struct CircuitToken {
     pub(super) word: Word,
     /// In nanoseconds: the start of the call, or its duration once that is known.
     time: u64,
+    /// In nanoseconds: the time for which the service waited for the request body before the call.
+    waited_before: u64,
 }
 
 // === impl Shared ===
@@ -155,7 +157,7 @@ impl Shared {
         self.register();
         let word = self.breaker.word();
         if word.is_plain() {
-            return Ok(CircuitToken { word, time: 0 });
+            return Ok(CircuitToken::new(word));
         }
         self.decide(mark)
     }
@@ -177,7 +179,7 @@ impl Shared {
     pub(super) fn reserve(&self) -> Result<CircuitToken, Rejected> {
         let admitted = self.breaker.admit(self);
         self.report();
-        admitted.map(|word| CircuitToken { word, time: 0 })
+        admitted.map(CircuitToken::new)
     }
 
     fn reject(&self, rejected: Rejected) -> Rejection {
@@ -196,8 +198,8 @@ impl Shared {
     /// Starts the call now.
     pub(super) fn begin(&self, token: &mut CircuitToken) {
         if token.word.has(Word::TIMED) {
-            let waited = upload::waited_before(!token.word.has(Word::HELD));
-            token.time = self.now().wrapping_sub(nanos(waited));
+            token.time = self.now();
+            token.waited_before = nanos(upload::waited_before());
         }
     }
 
@@ -313,7 +315,8 @@ impl Shared {
         let took = self.now().wrapping_sub(token.time);
         // The clock was ahead, which is possible under paused time.
         let took = if took > u64::MAX / 2 { 0 } else { took };
-        Some(took.saturating_sub(nanos(upload::waited())))
+        let waited = nanos(upload::waited()).saturating_sub(token.waited_before);
+        Some(took.saturating_sub(waited))
     }
 }
 
@@ -326,6 +329,15 @@ impl Drop for Shared {
 // === impl CircuitToken ===
 
 impl CircuitToken {
+    #[inline(always)]
+    const fn new(word: Word) -> Self {
+        Self {
+            word,
+            time: 0,
+            waited_before: 0,
+        }
+    }
+
     pub(super) fn measured(&mut self, took: u64) {
         self.time = took;
         self.word = self.word.with(Word::MEASURED);

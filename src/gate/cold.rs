@@ -183,7 +183,7 @@ where
             },
         };
         let mut _listening = None;
-        if let End::Late = end {
+        if const { NeedsOf::<P, X::Kind>::SETTLE } && matches!(end, End::Late) {
             _listening = Some(Listening::new(report::<P, X::Kind>(this.guard)));
         }
         // The inner future releases what it holds before the answer is made.

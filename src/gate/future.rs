@@ -333,13 +333,13 @@ fn listen<P: Policy<R>, R: RequestKind>(
     guard: &mut FutureGuard<P, R>,
 ) -> <<NeedsOf<P, R> as Needs>::Settle as Choice>::Maybe<Listening> {
     if const { NeedsOf::<P, R>::SETTLE } {
-        <NeedsOf<P, R> as Needs>::Settle::some(Listening::new(report::<P, R>(guard).kept()))
+        <NeedsOf<P, R> as Needs>::Settle::some(Listening::new(report::<P, R>(guard)))
     } else {
         Default::default()
     }
 }
 
-/// The report of inner gates and bodies so far.
+/// The report of inner gates and bodies in earlier polls.
 #[inline(always)]
 pub(super) fn report<P: Policy<R>, R: RequestKind>(guard: &mut FutureGuard<P, R>) -> Report {
     InFuture::<NeedsOf<P, R>>::get(guard).map_or(Report::NOTHING, Guard::report)

@@ -167,7 +167,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     pub(crate) fn keep_report(&mut self) {
         let settles = const { Self::SETTLES } && self.owes(Flags::SETTLE);
         if settles && upload::reported().is_present() {
-            let report = upload::kept_report();
+            let report = upload::reported().kept();
             let owed = self.owed();
             let flags = owed.bits() & ((1 << Flags::REPORT_SHIFT) - 1);
             *owed = Flags::new(report.bits() << Flags::REPORT_SHIFT | flags);

@@ -68,7 +68,7 @@ impl Timer {
     pub(crate) fn is_nearly_due(&self, nanos: u64) -> bool {
         let due = self.due();
         let left = due.map(|due| due.saturating_duration_since(clock::now()));
-        left.is_some_and(|left| left <= Duration::from_nanos(nanos))
+        self.lent.is_overdue() || left.is_some_and(|left| left <= Duration::from_nanos(nanos))
     }
 
     /// The time in nanoseconds; [`NEVER`](Self::NEVER) for no limit.

@@ -121,7 +121,8 @@ impl<M> ClientBuilder<CircuitBreaker, M> {
     }
 
     /// One breaker per host instead of one for all, each with the settings of the
-    /// [`circuit_breaker`](Self::circuit_breaker). The host is the authority of the request's URI.
+    /// [`circuit_breaker`](Self::circuit_breaker), which comes first. A handle given there is not
+    /// used itself. The host is the authority of the request's URI.
     ///
     /// A request without an authority has no breaker: those of tonic's generated clients have none
     /// unless you set `with_origin`.

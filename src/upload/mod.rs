@@ -23,13 +23,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::report::has_listener;
 pub(crate) use self::report::{
     Listening, Report, Unheard, blame_caller, blame_caller_if_late, discard, is_discarded, reported,
 };
-use self::report::{has_listener, report};
 pub use self::served::{BodyUpload, Scope};
 pub(crate) use self::served::{
-    Detached, end_poll, is_callers_fault, judged, kept_report, waited, waited_before,
+    Detached, end_poll, is_callers_fault, judged, waited, waited_before,
 };
 use crate::clock;
 use crate::raise::RaisableSize;
@@ -145,18 +145,8 @@ impl Upload {
     /// The body has a frame, or has ended.
     #[inline(always)]
     pub(crate) fn receive(&self) {
-        let flags = self.flags.load(Relaxed);
-        if flags & WAITS != 0 {
+        if self.flags.load(Relaxed) & WAITS != 0 {
             self.stop_waiting();
-            self.report_wait(flags & !WAITS);
-        }
-    }
-
-    /// Reports a wait to the call that reads the body.
-    #[cold]
-    fn report_wait(&self, flags: u16) {
-        if flags & INSIDE != 0 && has_listener() {
-            report(Report::new(self.waited(), false, flags & WAITS != 0));
         }
     }
 
@@ -239,11 +229,9 @@ impl Upload {
     /// The service drops the body.
     #[inline(always)]
     pub(crate) fn drop_body(&self) {
-        let flags = self.flags.load(Relaxed);
-        if flags & WAITS != 0 {
+        if self.flags.load(Relaxed) & WAITS != 0 {
             self.stop_waiting();
             self.flags.fetch_or(WAITS | DROPPED, Relaxed);
-            self.report_wait(flags);
         }
     }
 
@@ -302,7 +290,7 @@ impl UploadRef {
         }
         if self.is_served() {
             self.flags.fetch_or(INSIDE | POLLED, Relaxed);
-            self.report_wait(self.flags.load(Relaxed));
+            report::read_body();
         } else {
             self.flags.fetch_and(!INSIDE, Relaxed);
         }

@@ -13,8 +13,8 @@ thread_local! {
 }
 
 /// The report of a gate: `| a gate listens: 1 | unused: 5 | the caller caused it: 1 | the caller
-/// causes a timeout: 1 | present: 1 | nanoseconds for which the service has waited for the body: 55
-/// |`.
+/// causes a timeout: 1 | present: 1 | the call reads the body of the request that its thread serves:
+/// 1 | nanoseconds for which the service has waited for the body: 54 |`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Report(u64);
 
@@ -70,6 +70,12 @@ pub(crate) fn blame_caller() {
     report(Report(Report::BLAMED | Report::PRESENT));
 }
 
+/// Reports that the call reads the body of the request that this thread serves.
+#[cold]
+pub(super) fn read_body() {
+    report(Report(Report::READS | Report::PRESENT));
+}
+
 /// Reports that the caller caused a timeout that ends in this poll.
 #[cold]
 pub(crate) fn blame_caller_if_late() {
@@ -108,7 +114,8 @@ impl Report {
     const BLAMED: u64 = 1 << 57;
     const BLAMED_IF_LATE: u64 = 1 << 56;
     const PRESENT: u64 = 1 << 55;
-    const NANOS: u64 = Self::PRESENT - 1;
+    const READS: u64 = 1 << 54;
+    const NANOS: u64 = Self::READS - 1;
 
     #[inline(always)]
     pub(crate) const fn from_bits(bits: u64) -> Self {
@@ -149,6 +156,10 @@ impl Report {
     /// The caller caused a failure; `is_late` if it is a timeout.
     pub(super) const fn blames_caller(self, is_late: bool) -> bool {
         self.0 & Self::BLAMED != 0 || is_late && self.0 & Self::BLAMED_IF_LATE != 0
+    }
+
+    pub(super) const fn reads_body(self) -> bool {
+        self.0 & Self::READS != 0
     }
 
     pub(super) const fn waited(self) -> Duration {

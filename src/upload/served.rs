@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
 use super::report::{Report, Unheard, begin_inner, end_inner, has_listener, report, reported};
-use super::{DROPPED, GIVEN_BACK, INSIDE, POLLED, UploadRef, WAITS};
+use super::{DROPPED, GIVEN_BACK, POLLED, UploadRef, WAITS};
 use crate::outcome::Outcome;
 use crate::unwind;
 
@@ -62,12 +62,10 @@ pub(crate) fn end_poll() {
     }
 }
 
-/// The time for which the service waited, before a call, for the body of the request that this
-/// thread serves. For a call of a gate, it is zero if the service reads the body itself: the call
-/// then hears of the later waits that are its own. See [`is_read_beside`].
-pub(crate) fn waited_before(is_call: bool) -> Duration {
-    let served = served().filter(|upload| !(is_call && upload.is_read_inside()));
-    served.map_or(Duration::ZERO, |upload| upload.waited())
+/// The time for which the service waited, before this call, for the body of the request that this
+/// thread serves.
+pub(crate) fn waited_before() -> Duration {
+    served().map_or(Duration::ZERO, |upload| upload.waited())
 }
 
 /// The time for which the service, or the call that listens, has waited for the body of the request
@@ -79,24 +77,10 @@ pub(crate) fn waited() -> Duration {
     served.max(reported().waited())
 }
 
-/// The reports so far, for later polls. If the service still waits for the body, which it reads
-/// itself, then this is true until the next poll.
-pub(crate) fn kept_report() -> Report {
-    let still_waits = |upload: UploadRef| {
-        let flags = upload.flags.load(Relaxed);
-        flags & (WAITS | INSIDE | DROPPED) == WAITS | INSIDE
-    };
-    let report = reported();
-    if report.is_present() && served().is_some_and(still_waits) {
-        return report;
-    }
-    report.kept()
-}
-
-/// The service reads the body itself, and not in a task that may be part of the call. If the call
-/// that listens reads the body, the body has reported to it.
+/// The service reads the body itself, and not in a task that may be part of the call; and the call
+/// that listens does not read it.
 fn is_read_beside(upload: &UploadRef) -> bool {
-    has_listener() && upload.is_read_inside()
+    has_listener() && upload.is_read_inside() && !reported().reads_body()
 }
 
 /// Returns whether the caller caused a failure of the request that this thread serves: the request

@@ -2,7 +2,8 @@
 //! failures, unless the call itself reads the body.
 
 use std::convert::Infallible;
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -147,6 +148,7 @@ async fn a_run_that_is_dropped_is_slow_unless_it_waits_for_the_body() {
                 let mut body = request.into_body();
                 let call = breaker.run(async {
                     assert!(timeout(gives_up_after, body.frame()).await.is_err());
+                    sleep(50 * MS).await;
                     pending::<Result<(), BoxError>>().await
                 });
                 assert!(timeout(300 * MS, call).await.is_err());
@@ -158,4 +160,58 @@ async fn a_run_that_is_dropped_is_slow_unless_it_waits_for_the_body() {
         service.call(request).await.unwrap();
         assert_eq!(counted(&breaker), expected);
     }
+}
+
+/// A timeout of another crate, which polls its timer first and answers 504.
+#[tokio::test(start_paused = true)]
+async fn a_timeout_that_does_not_poll_the_call_again_is_the_callers_fault() {
+    let breaker = breaker();
+    let inner = handler::<Once>();
+    let timed = service_fn(move |request: Request<Once>| {
+        // Both are dropped after the answer.
+        let mut call = Box::pin(inner.clone().call(request));
+        let mut timer = Box::pin(sleep(200 * MS));
+        poll_fn(move |cx| {
+            if timer.as_mut().poll(cx).is_pending() {
+                return call.as_mut().poll(cx);
+            }
+            let mut response = Response::new(Script::default());
+            *response.status_mut() = http::StatusCode::GATEWAY_TIMEOUT;
+            Poll::Ready(Ok::<_, Infallible>(response))
+        })
+    });
+    let mut service = ServiceBuilder::new()
+        .layer(RequestLimitLayer::new(1000))
+        .layer(CircuitBreakerLayer::new(breaker.clone()))
+        .service(timed);
+    let request = post(Script::new([Step::Silent]));
+    assert_eq!(service.call(request).await.unwrap().status(), 504);
+    assert_eq!(counted(&breaker), (0, 0, 1));
+}
+
+/// The wait for the body before a call does not make the call fast.
+#[tokio::test(start_paused = true)]
+async fn a_slow_call_that_reads_the_rest_of_a_slow_body_is_slow() {
+    let breaker = breaker();
+    let of_handler = breaker.clone();
+    let handler = service_fn(move |request: Request<Once>| {
+        let breaker = of_handler.clone();
+        async move {
+            let mut body = request.into_body();
+            assert!(timeout(300 * MS, body.frame()).await.is_err());
+            let call = breaker.run(async {
+                assert!(timeout(50 * MS, body.frame()).await.is_err());
+                for _ in 0..4 {
+                    sleep(50 * MS).await;
+                }
+                Ok::<_, BoxError>(())
+            });
+            call.await.unwrap();
+            Ok::<_, Infallible>(Response::new(Script::default()))
+        }
+    });
+    let mut service = RequestLimitLayer::new(1000).layer(handler);
+    let request = post(Script::new([Step::Silent]));
+    service.call(request).await.unwrap();
+    assert_eq!(counted(&breaker), (0, 1, 0));
 }

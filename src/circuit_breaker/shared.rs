@@ -46,10 +46,33 @@ pub(super) struct Shared {
 #[derive(Clone, Copy, Debug)]
 pub struct CircuitToken {
     pub(super) word: Word,
-    /// In nanoseconds: the start of the call, or its duration once that is known.
+    /// The [`start`] of the call, or its duration in nanoseconds once that is known.
     time: u64,
-    /// In nanoseconds: the time for which the service waited for the request body before the call.
-    waited_before: u64,
+}
+
+/// The start of a timed call, in the time of a token: `| milliseconds for which the service waited
+/// for the request body before the call: 20 | microseconds: 44 |`. The microseconds wrap around
+/// after 200 days.
+mod start {
+    use std::time::Duration;
+
+    use crate::clock::millis;
+
+    const BITS: u32 = 44;
+    const MICROS: u64 = (1 << BITS) - 1;
+
+    pub(super) fn new(now: u64, waited: Duration) -> u64 {
+        let waited = millis(waited).min(u64::MAX >> BITS);
+        waited << BITS | (now / 1000) & MICROS
+    }
+
+    /// The nanoseconds since the start, and those of `waited` that were in it.
+    pub(super) fn since(start: u64, now: u64, waited: u64) -> (u64, u64) {
+        let took = (now / 1000).wrapping_sub(start) & MICROS;
+        // The clock may be behind under paused time.
+        let took = if took > MICROS / 2 { 0 } else { took * 1000 };
+        (took, waited.saturating_sub((start >> BITS) * 1_000_000))
+    }
 }
 
 // === impl Shared ===
@@ -157,7 +180,7 @@ impl Shared {
         self.register();
         let word = self.breaker.word();
         if word.is_plain() {
-            return Ok(CircuitToken::new(word));
+            return Ok(CircuitToken { word, time: 0 });
         }
         self.decide(mark)
     }
@@ -179,7 +202,7 @@ impl Shared {
     pub(super) fn reserve(&self) -> Result<CircuitToken, Rejected> {
         let admitted = self.breaker.admit(self);
         self.report();
-        admitted.map(CircuitToken::new)
+        admitted.map(|word| CircuitToken { word, time: 0 })
     }
 
     fn reject(&self, rejected: Rejected) -> Rejection {
@@ -198,8 +221,7 @@ impl Shared {
     /// Starts the call now.
     pub(super) fn begin(&self, token: &mut CircuitToken) {
         if token.word.has(Word::TIMED) {
-            token.time = self.now();
-            token.waited_before = nanos(upload::waited_before());
+            token.time = start::new(self.now(), upload::waited_before());
         }
     }
 
@@ -312,10 +334,8 @@ impl Shared {
         if token.word.has(Word::MEASURED) {
             return Some(token.time);
         }
-        let took = self.now().wrapping_sub(token.time);
-        // The clock was ahead, which is possible under paused time.
-        let took = if took > u64::MAX / 2 { 0 } else { took };
-        let waited = nanos(upload::waited()).saturating_sub(token.waited_before);
+        let waited = nanos(upload::waited());
+        let (took, waited) = start::since(token.time, self.now(), waited);
         Some(took.saturating_sub(waited))
     }
 }
@@ -329,15 +349,6 @@ impl Drop for Shared {
 // === impl CircuitToken ===
 
 impl CircuitToken {
-    #[inline(always)]
-    const fn new(word: Word) -> Self {
-        Self {
-            word,
-            time: 0,
-            waited_before: 0,
-        }
-    }
-
     pub(super) fn measured(&mut self, took: u64) {
         self.time = took;
         self.word = self.word.with(Word::MEASURED);

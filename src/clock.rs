@@ -69,7 +69,7 @@ pub(crate) fn nanos(time: Duration) -> u64 {
     seconds.saturating_add(time.subsec_nanos().into())
 }
 
-/// A duration in milliseconds, for events.
+/// A duration in milliseconds. One that does not fit is the largest value.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -210,7 +210,7 @@ impl Lent {
         }
     }
 
-    /// Returns whether the timer was overdue, and waits once more.
+    /// Returns whether the timer has used its grace time, or is ready.
     #[cfg(feature = "http")]
     pub(crate) fn is_overdue(&self) -> bool {
         self.0.as_ref().is_some_and(|pooled| !pooled.has_grace)
@@ -252,7 +252,9 @@ impl Pooled {
         });
         match pooled.ok().and_then(Result::ok).flatten() {
             Some(mut pooled) => {
-                pooled.as_mut().reset(due);
+                let this = pooled.as_mut().project();
+                this.timer.reset(due);
+                *this.has_grace = true;
                 pooled
             }
             None => Box::pin(Self {
@@ -268,8 +270,9 @@ impl Pooled {
 
     fn reset(self: Pin<&mut Self>, due: tokio::time::Instant) {
         let this = self.project();
+        // A time that is over already gets no second grace.
+        *this.has_grace |= due > this.timer.deadline();
         this.timer.reset(due);
-        *this.has_grace = true;
     }
 
     /// The timer is due. If it is overdue, it waits once more, except under a clock that a test
@@ -377,9 +380,10 @@ mod tests {
         let mut polled = |cx: &mut Context<'_>| timer.poll(|| overdue, cx);
         let first = poll_fn(|cx| Poll::Ready(polled(cx))).await;
         assert!(first.is_pending());
-        poll_fn(polled).await;
         let due = timer.due().unwrap();
         assert!(due >= overdue + 3 * GRACE, "it waits for the grace time");
+        let waits_again = timer.0.as_ref().unwrap().has_grace;
+        assert!(!waits_again, "it does so once");
     }
 
     #[tokio::test(start_paused = true)]

@@ -55,6 +55,10 @@ impl Listening {
 
 pub(crate) const fn end_poll() {}
 
+pub(crate) const fn listen_to_end(_: Option<Report>) -> Option<Listening> {
+    None
+}
+
 pub(crate) const fn reported() -> Report {
     Report::NOTHING
 }

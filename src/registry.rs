@@ -206,6 +206,6 @@ where
     X: Clone + Send + Sync + 'static,
 {
     fn handle_snapshot(&self) -> HandleSnapshot {
-        self.handle().handle_snapshot()
+        H::handle_snapshot(self)
     }
 }

@@ -28,7 +28,7 @@ pub struct Rejection {
     reason: Reason,
     retry_after: Option<Duration>,
     fault: Fault,
-    /// See [`counted`](Self::counted).
+    /// A handle has counted it for a permit, so that a gate does not count it again.
     is_counted: bool,
 }
 
@@ -47,7 +47,7 @@ enum Fault {
 
 impl Reporter {
     /// Makes a rejection with the [`Source`] of this reporter. The gate counts it when it rejects a
-    /// request with it, unless `try_acquire` has counted it.
+    /// request with it, unless the handle has counted it as the rejection of a permit.
     #[inline]
     pub fn reject(&self, reason: Reason) -> Rejection {
         Rejection {

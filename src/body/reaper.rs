@@ -21,9 +21,10 @@ use crate::policy::Parts;
 use crate::sync::lock;
 use crate::unwind;
 
-/// The time between two scans. A body ends at most one period after its deadline, and at most two
-/// periods after its progress timeout. It is never ended early. A pause of the process does not
-/// count for the progress.
+/// The time between two scans. A body ends at most one period after its deadline, or two after a
+/// pause of the process or a stall of the runtime, and at most two periods after its progress
+/// timeout. It is never ended early. The progress does not count a pause, but for two periods of
+/// it.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
 
 /// A client that takes no frame for this long does not read.

@@ -20,7 +20,7 @@ use crate::policy::needs::InBody;
 use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy};
 use crate::rejection::{BoxError, Rejection};
 use crate::unwind;
-use crate::upload::{self, BodyUpload, Listening, Report, Scope};
+use crate::upload::{self, BodyUpload, Listening, Scope};
 
 /// A frame that is larger than this does not release its permit when hyper takes it: a cell passes
 /// it on in slices. A body of known length that is larger than this is in a cell.
@@ -266,9 +266,9 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         self.carried.complete(false);
     }
 
-    /// Ends the body because its time is over, and counts the rejection with `counts`. The
-    /// rejection then has whether the caller caused it: the request body has failed, or the service
-    /// waits for it.
+    /// Ends the body because its time is over, and marks the rejection if the caller caused it: the
+    /// request body has failed, or the service waits for it. With `counts`, it also counts the
+    /// rejection.
     pub(super) fn end(self: Pin<&mut Self>, rejection: &mut Rejection, counts: bool) {
         if counts {
             // This comes first: the body may panic when it is dropped.
@@ -288,11 +288,10 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         // The poll of an outer gate in which this happens may still be open.
         upload::end_poll();
         let _scope = carried.enter();
-        let mut _listening = None;
-        if const { Settles::<P>::IS } {
-            let report = carried.guard().map_or(Report::NOTHING, Guard::report);
-            _listening = Some(Listening::new(report));
-        }
+        let settles = const { Settles::<P>::IS };
+        let kept = carried.guard().filter(|_| settles);
+        let kept = kept.and_then(|guard| (!guard.is_settled()).then(|| guard.report()));
+        let _listening = upload::listen_to_end(kept);
         body.set(None);
         upload::is_callers_fault(true)
     }

@@ -16,7 +16,7 @@ use crate::sync::lock;
 ///
 /// ```
 /// use std::time::Duration;
-/// use seawall::{CatchPanic, Drain, catch_panic::PanicEscalation};
+/// use seawall::{Drain, catch_panic::PanicEscalation};
 ///
 /// let drain = Drain::default();
 /// let escalation = PanicEscalation::new(10, Duration::from_secs(60))

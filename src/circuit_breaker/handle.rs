@@ -94,14 +94,7 @@ impl CircuitBreaker {
     where
         P: Policy<PlainRequest<()>, Token = CircuitToken>,
     {
-        match self.shared.admit(mark) {
-            Ok(token) => {
-                let permit = Permit::new(policy, token);
-                self.shared.reporter.admitted(&|| ());
-                Ok(permit)
-            }
-            Err(rejection) => Err(rejection.counted()),
-        }
+        Permit::counted(policy, self.shared.admit(mark), &self.shared.reporter)
     }
 
     /// Records the outcome of a call that the breaker did not admit, for example from your own

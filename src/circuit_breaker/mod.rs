@@ -141,11 +141,11 @@
 //! piece by piece, the call does not wait for the body. If another task reads the body, as hyper's
 //! client does with the body of a request, all calls of the handler wait for it.
 //!
-//! They do not apply to calls from a spawned task, nor to
+//! The first three conditions do not apply to calls from a spawned task, nor to
 //! [`try_acquire_owned`](CircuitBreaker::try_acquire_owned), since a spawned task may settle its
 //! permit. For `try_acquire` in a handler, the time for which the handler waits for the body does
-//! not count as time of a slow call. The breaker ignores an error of `run` only if the body has
-//! failed.
+//! not count as time of a slow call. An error of `run` counts while the call waits for the body;
+//! the breaker ignores it only if the body has failed.
 //!
 //! If the state has changed since the call began, its result counts in the totals only: it neither
 //! closes nor opens the breaker.

@@ -51,27 +51,31 @@ pub struct CircuitToken {
 }
 
 /// The start of a timed call, in the time of a token: `| milliseconds for which the service waited
-/// for the request body before the call: 20 | microseconds: 44 |`. The microseconds wrap around
-/// after 200 days.
+/// for the request body before the call: 20 | microseconds: 44 |`. Both wrap around: a call that
+/// takes more than 100 days, or waits for more than eight minutes, counts as one without.
 mod start {
-    use std::time::Duration;
-
-    use crate::clock::millis;
-
     const BITS: u32 = 44;
     const MICROS: u64 = (1 << BITS) - 1;
+    const MILLIS: u64 = u64::MAX >> BITS;
 
-    pub(super) fn new(now: u64, waited: Duration) -> u64 {
-        let waited = millis(waited).min(u64::MAX >> BITS);
-        waited << BITS | (now / 1000) & MICROS
+    /// `now` and `waited` are in nanoseconds. It rounds the wait up, so that no part of it is taken
+    /// for one during the call.
+    pub(super) const fn new(now: u64, waited: u64) -> u64 {
+        waited.div_ceil(1_000_000) << BITS | (now / 1000) & MICROS
     }
 
-    /// The nanoseconds since the start, and those of `waited` that were in it.
-    pub(super) fn since(start: u64, now: u64, waited: u64) -> (u64, u64) {
+    /// The nanoseconds since the start, without those of `waited` that were in it.
+    pub(super) const fn since(start: u64, now: u64, waited: u64) -> u64 {
         let took = (now / 1000).wrapping_sub(start) & MICROS;
-        // The clock may be behind under paused time.
+        let waited = (waited / 1_000_000).wrapping_sub(start >> BITS) & MILLIS;
+        // The clock may be behind under paused time, and the wait of before may be unknown now.
         let took = if took > MICROS / 2 { 0 } else { took * 1000 };
-        (took, waited.saturating_sub((start >> BITS) * 1_000_000))
+        let waited = if waited > MILLIS / 2 {
+            0
+        } else {
+            waited * 1_000_000
+        };
+        took.saturating_sub(waited)
     }
 }
 
@@ -221,7 +225,7 @@ impl Shared {
     /// Starts the call now.
     pub(super) fn begin(&self, token: &mut CircuitToken) {
         if token.word.has(Word::TIMED) {
-            token.time = start::new(self.now(), upload::waited_before());
+            token.time = start::new(self.now(), nanos(upload::waited_before()));
         }
     }
 
@@ -325,8 +329,8 @@ impl Shared {
         took.is_some_and(|took| took > self.breaker.slow_call())
     }
 
-    /// The nanoseconds for which a timed call has run, without those in which the service has
-    /// waited for the request body.
+    /// The nanoseconds for which a timed call has run, without those during the call in which it
+    /// has waited for the request body.
     fn took(&self, token: &CircuitToken) -> Option<u64> {
         if !token.word.has(Word::TIMED) {
             return None;
@@ -335,8 +339,7 @@ impl Shared {
             return Some(token.time);
         }
         let waited = nanos(upload::waited());
-        let (took, waited) = start::since(token.time, self.now(), waited);
-        Some(took.saturating_sub(waited))
+        Some(start::since(token.time, self.now(), waited))
     }
 }
 

@@ -226,13 +226,13 @@ impl ConcurrencyLimit {
     where
         P: Policy<PlainRequest<()>, Token = ()>,
     {
-        if !self.shared.limiter.try_enter() {
-            return Err(self.shared.rejection(Reason::ConcurrencyLimit).counted());
-        }
-        self.shared.entered();
-        let permit = Permit::new(policy, ());
-        self.shared.reporter.admitted(&|| ());
-        Ok(permit)
+        let taken = if self.shared.limiter.try_enter() {
+            self.shared.entered();
+            Ok(())
+        } else {
+            Err(self.shared.rejection(Reason::ConcurrencyLimit))
+        };
+        Permit::counted(policy, taken, &self.shared.reporter)
     }
 
     #[cold]

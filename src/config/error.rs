@@ -38,7 +38,8 @@ impl ConfigError {
         Err(Self::new(field, format!("{value:?}"), allowed))
     }
 
-    /// Returns an error if the value is above that of another field, `most`, which may not be set.
+    /// Returns an error if the value is above `allowed`, the value of the field `most`; `None` if
+    /// that field is not set.
     pub(crate) fn check_most<T>(
         field: &'static str,
         value: T,

@@ -180,8 +180,9 @@
 //!   kernel. Only the caller knows the whole time: use `grpc-timeout`, or a header of your own with
 //!   the time at which the call began.
 //! - **A paused process**, for example by `SIGSTOP` or `docker pause`. Deadlines go on. A timeout
-//!   that is overdue by more than 100 ms waits for 100 ms more, so that the runtime reads first
-//!   what has arrived meanwhile. The progress timeout does not count the pause.
+//!   that is found overdue by more than 100 ms, also because the runtime is behind, waits once more
+//!   for 100 ms, so that the runtime reads first what has arrived meanwhile. The progress timeout
+//!   does not count the pause, but for up to half a second of it.
 //! - **Suspended machines.** Deadlines use the monotonic clock, so that a change of the system time
 //!   does not move them. On Linux this clock stops while the machine is suspended, so that a
 //!   deadline is late by that time.

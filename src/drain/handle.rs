@@ -192,12 +192,9 @@ impl Drain {
     where
         P: Policy<PlainRequest<()>, Token = ()>,
     {
-        if !self.shared.enters() {
-            return Err(self.rejection().counted());
-        }
-        let permit = Permit::new(policy, ());
-        self.shared.reporter.admitted(&|| ());
-        Ok(permit)
+        let enters = self.shared.enters();
+        let taken = enters.then_some(()).ok_or_else(|| self.rejection());
+        Permit::counted(policy, taken, &self.shared.reporter)
     }
 
     #[cold]

@@ -21,7 +21,7 @@ use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
 use crate::unwind;
-use crate::upload::{self, Listening};
+use crate::upload;
 
 /// Whether a gate calls [`GateFuture::start`] for a request that does not wait. The others do not
 /// compile it.
@@ -183,8 +183,10 @@ where
             },
         };
         let mut _listening = None;
-        if const { NeedsOf::<P, X::Kind>::SETTLE } && matches!(end, End::Late) {
-            _listening = Some(Listening::new(report::<P, X::Kind>(this.guard)));
+        if let End::Late = end {
+            let settles = const { NeedsOf::<P, X::Kind>::SETTLE };
+            let kept = settles.then(|| report::<P, X::Kind>(this.guard));
+            _listening = upload::listen_to_end(kept);
         }
         // The inner future releases what it holds before the answer is made.
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| this.state.set(State::Done)));

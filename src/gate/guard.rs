@@ -152,7 +152,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
         }
     }
 
-    /// The report of inner gates in earlier polls.
+    /// The report of inner gates and bodies in earlier polls.
     #[inline(always)]
     pub(crate) fn report(&mut self) -> Report {
         if const { Self::SETTLES } {
@@ -162,7 +162,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
         }
     }
 
-    /// Keeps the report of inner gates for later polls, unless the token is settled.
+    /// Keeps the report of inner gates and bodies for later polls, unless the token is settled.
     #[inline(always)]
     pub(crate) fn keep_report(&mut self) {
         let settles = const { Self::SETTLES } && self.owes(Flags::SETTLE);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::table::SeriesId;
 use super::{LagState, Mode, Outcome, Reached, Reporter, Transition, Write, table};
+use crate::clock::millis;
 use crate::control::circuit_breaker::transition::CircuitState;
 
 /// Writes an event of a handle, if the feature `tracing` is on.
@@ -69,7 +70,7 @@ impl Reporter {
         if self.is_registered() {
             self.state_changed(table::LAG_STATE, after as usize);
         }
-        let (state, lag_ms) = (after.as_str(), crate::clock::millis(lag));
+        let (state, lag_ms) = (after.as_str(), millis(lag));
         if after == LagState::Shedding {
             event!(self, WARN, state, lag_ms; "shedding");
         } else if before == LagState::Shedding {
@@ -81,14 +82,14 @@ impl Reporter {
 
     /// Writes that there were this many panics within a window.
     pub(crate) fn panics_escalated(&self, panics: u32, window: Duration) {
-        let window_ms = crate::clock::millis(window);
+        let window_ms = millis(window);
         event!(self, ERROR, panics, window_ms; "panics escalated");
     }
 
     /// A drain has begun.
     pub(crate) fn drain_began(&self, lame_duck: Duration) {
         self.write(table::DRAINING, Write::Set(1.0));
-        let lame_duck_ms = crate::clock::millis(lame_duck);
+        let lame_duck_ms = millis(lame_duck);
         event!(self, INFO, lame_duck_ms; "drain began");
     }
 
@@ -119,7 +120,7 @@ impl Reporter {
         let (from, state) = (change.from.as_str(), change.to.as_str());
         let cause = change.cause.as_str();
         if let CircuitState::Open { retry_in } = change.to {
-            let open_ms = crate::clock::millis(retry_in);
+            let open_ms = millis(retry_in);
             event!(self, WARN, from, state, cause, open_ms; "circuit opened");
         } else {
             event!(self, INFO, from, state, cause; "circuit changed");

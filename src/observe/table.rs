@@ -148,12 +148,12 @@ table! {
     EXEMPT: Counter "seawall_requests_exempt_total" Count "every gate" []
         "Requests that a rule of the layer or stack exempted; they are not counted as admitted.";
     REJECTED: Counter "seawall_requests_rejected_total" Count "every layer" ["reason": |_| None]
-        "Requests that a policy or the request limit rejected, but not timeouts and panics.";
+        "Requests and permits that were rejected, but not timeouts and panics.";
     WOULD_REJECT: Counter "seawall_requests_would_reject_total" Count "every layer"
         ["reason": |_| None]
         "Requests that a layer in dry run would have rejected.";
     IN_FLIGHT: Gauge "seawall_requests_in_flight" Count "concurrency_limit" []
-        "Requests that hold a permit now.";
+        "Requests, and other work, that hold a permit now.";
     QUEUED: Gauge "seawall_requests_queued" Count "concurrency_limit" []
         "Requests that are queued for a permit now.";
     QUEUE_TIME: Histogram "seawall_queue_seconds" Seconds "concurrency_limit" []

@@ -7,7 +7,9 @@ use std::thread;
 use super::needs::Needs;
 use super::tuple::each;
 use super::{NeedsOf, Policy};
+use crate::observe::Reporter;
 use crate::outcome::{Completion, Outcome};
+use crate::rejection::Rejection;
 use crate::request::{PlainRequest, RequestKind};
 use crate::unwind;
 
@@ -39,6 +41,23 @@ impl<P: Policy<R>, R: RequestKind> Permit<P, R> {
             unsettled: Outcome::Cancelled,
             during_panic: thread::panicking(),
             kind: PhantomData,
+        }
+    }
+
+    /// Makes a permit with a token that was taken, and counts it; or counts the rejection.
+    #[inline(always)]
+    pub(crate) fn counted(
+        policy: P,
+        result: Result<P::Token, Rejection>,
+        reporter: &Reporter,
+    ) -> Result<Self, Rejection> {
+        match result {
+            Ok(token) => {
+                let permit = Self::new(policy, token);
+                reporter.admitted(&|| ());
+                Ok(permit)
+            }
+            Err(rejection) => Err(rejection.counted()),
         }
     }
 

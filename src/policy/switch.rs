@@ -20,7 +20,7 @@ pub enum Mode {
     /// is admitted without a token: see `seawall_requests_would_reject_total` and
     /// [`Reporter::would_reject`].
     ///
-    /// A permit that a policy of your own takes with `try_acquire` of a handle counts as usual.
+    /// A permit that a policy of your own takes of a handle, and its rejection, count as usual.
     ///
     /// A drain, a timeout, a request limit and panic isolation have no dry run. In this mode they
     /// are off, also as members of a tuple.

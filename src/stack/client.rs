@@ -79,7 +79,8 @@ pub struct ClientSwitches {
     pub concurrency_limit: Switch,
 }
 
-/// The state of the [`ClientBreaker`] of a [`client`] stack.
+/// The state of the [`ClientBreaker`] of a [`client`] stack. With `serde`, `One` is a map with the
+/// fields of the breaker, and `Hosts` is a map with `keys`, which has a breaker for each host.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(untagged))]

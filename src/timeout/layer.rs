@@ -44,8 +44,7 @@ impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
 
     /// Ends a response body if the connection takes no frame for this long although a frame is
     /// ready. Use it for clients that stop reading. `None` or zero is no limit, which is the
-    /// default. It does
-    /// not end a body whose handler is silent.
+    /// default. It does not end a body whose handler is silent.
     ///
     /// It applies to bodies of unknown size, above 64 KiB, or in several frames. Over HTTP/1, the
     /// kernel's send buffer of some megabytes hides the progress of a slow client: the connection
@@ -96,13 +95,10 @@ impl<P: Clone, In, Out, E> GateLayer<(BodyTimeout, P), Http<In, Out, E>> {
     }
 
     /// Ends a response body if the connection takes no frame for this long although a frame is
-    /// ready. `None` or zero is no limit, which is the
-    /// default.
+    /// ready. `None` or zero is no limit, which is the default.
     #[must_use]
     pub fn progress_timeout(self, progress: impl Into<Option<Duration>>) -> Self {
-        self.with_bounds(|bounds| {
-            bounds.set_progress(progress.into());
-        })
+        self.with_bounds(|bounds| bounds.set_progress(progress.into()))
     }
 
     /// Puts a [`Deadline`](crate::Deadline) into the extensions of each request. If the extensions

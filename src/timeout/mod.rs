@@ -24,7 +24,8 @@
 //! the call instead if a `grpc-timeout` applies, if the layer has `expose_deadline`, or if this
 //! timeout or one around it is [`raisable`](TimeoutSettings::raisable_to()). If the response head
 //! and the timer are ready at the same poll, the layer returns the head, also after the runtime was
-//! blocked. A call that is ready at its first poll costs no timer and no clock read.
+//! blocked. A timer that is overdue by more than 100 ms waits once more for 100 ms. A call that is
+//! ready at its first poll costs no timer and no clock read.
 //!
 //! # The caller's timeout
 //!

@@ -25,7 +25,8 @@ use tokio::time::Instant;
 
 use self::report::has_listener;
 pub(crate) use self::report::{
-    Listening, Report, Unheard, blame_caller, blame_caller_if_late, discard, is_discarded, reported,
+    Listening, Report, Unheard, blame_caller, blame_caller_if_late, discard, is_discarded,
+    listen_to_end, reported,
 };
 pub use self::served::{BodyUpload, Scope};
 pub(crate) use self::served::{

@@ -13,8 +13,8 @@ thread_local! {
 }
 
 /// The report of a gate: `| a gate listens: 1 | unused: 5 | the caller caused it: 1 | the caller
-/// causes a timeout: 1 | present: 1 | the call reads the body of the request that its thread serves:
-/// 1 | nanoseconds for which the service has waited for the body: 54 |`.
+/// causes a timeout: 1 | present: 1 | the call reads the body of the request that its thread
+/// serves: 1 | nanoseconds for which the service has waited for the body: 54 |`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Report(u64);
 
@@ -22,6 +22,16 @@ pub(crate) struct Report(u64);
 #[derive(Debug)]
 pub(crate) struct Listening {
     outer: Report,
+}
+
+/// Listens to a call that a gate ends late. `kept` is what the gate has heard of it; `None` if it
+/// has not listened. An outer gate that listens then hears more than this one.
+#[cold]
+pub(crate) fn listen_to_end(kept: Option<Report>) -> Option<Listening> {
+    match kept {
+        Some(report) => Some(Listening::new(report)),
+        None => (!has_listener()).then(|| Listening::new(Report::MAY_READ)),
+    }
 }
 
 /// Returns whether a gate listens.
@@ -108,12 +118,15 @@ pub(crate) struct Unheard(Report);
 
 impl Report {
     pub(crate) const NOTHING: Self = Self(0);
+    /// A gate that has not listened before: its call may read the body. It is not passed on alone.
+    const MAY_READ: Self = Self(Self::READS);
     /// The number of lower bits that a guard keeps.
     pub(crate) const BITS: u32 = 58;
     const LISTENED: u64 = 1 << 63;
     const BLAMED: u64 = 1 << 57;
     const BLAMED_IF_LATE: u64 = 1 << 56;
     const PRESENT: u64 = 1 << 55;
+    /// If an inner gate has reported this of a request of its own, it is taken for the outer one.
     const READS: u64 = 1 << 54;
     const NANOS: u64 = Self::READS - 1;
 

@@ -77,8 +77,8 @@ pub(crate) fn waited() -> Duration {
     served.max(reported().waited())
 }
 
-/// The service reads the body itself, and not in a task that may be part of the call; and the call
-/// that listens does not read it.
+/// Returns whether the service reads the body beside the call that listens: in its own task, and
+/// outside that call.
 fn is_read_beside(upload: &UploadRef) -> bool {
     has_listener() && upload.is_read_inside() && !reported().reads_body()
 }

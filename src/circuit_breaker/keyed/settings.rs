@@ -1,5 +1,6 @@
 //! The settings of a family of breakers.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::circuit_breaker::CircuitBreakerSettings;
@@ -55,16 +56,8 @@ impl CircuitBreakersSettings {
 
     /// Returns an error if the bounds differ from these, with which the family was made.
     pub(super) fn check_same_bounds(&self, keys: usize, idle: Duration) -> Result<(), ConfigError> {
-        let same = |field, value: String, kept: String| {
-            if value == kept {
-                return Ok(());
-            }
-            let kept = format!("the one with which the family was made, {kept}");
-            Err(ConfigError::new(field, value, kept))
-        };
-        same("max_keys", self.max_keys.to_string(), keys.to_string())?;
-        let given = format!("{:?}", self.idle_timeout);
-        same("idle_timeout", given, format!("{idle:?}"))
+        same("max_keys", &self.max_keys, &keys)?;
+        same("idle_timeout", &self.idle_timeout, &idle)
     }
 }
 
@@ -85,4 +78,16 @@ impl From<CircuitBreakerSettings> for CircuitBreakersSettings {
             ..Self::default()
         }
     }
+}
+
+fn same<T: PartialEq + fmt::Debug>(
+    field: &'static str,
+    value: &T,
+    kept: &T,
+) -> Result<(), ConfigError> {
+    if value == kept {
+        return Ok(());
+    }
+    let kept = format!("the one with which the family was made, {kept:?}");
+    Err(ConfigError::new(field, format!("{value:?}"), kept))
 }

@@ -9,28 +9,16 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use seawall::{
-    CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, GateLayer, RequestLimitLayer,
-    Timeout, TimeoutLayer,
+    CircuitBreakerLayer, GateLayer, RequestLimit, RequestLimitLayer, Timeout, TimeoutLayer,
 };
 use tokio::time::{sleep, timeout};
 use tower::{BoxError, Layer, Service, ServiceBuilder, service_fn};
 
-use super::size::{Once, handler};
+use super::moved_on::{breaker, counted};
+use super::size::{Once, Twice, handler};
 use crate::support::*;
 
 const MS: Duration = Duration::from_millis(1);
-
-/// A breaker for which calls of 100 ms are slow.
-fn breaker() -> CircuitBreaker {
-    let settings = CircuitBreakerSettings::default().slow_call(100 * MS, 1.0);
-    CircuitBreaker::new(settings.minimum_calls(100)).unwrap()
-}
-
-/// The failures, the slow calls and the ignored calls.
-fn counted(breaker: &CircuitBreaker) -> (u64, u64, u64) {
-    let totals = breaker.snapshot().totals;
-    (totals.failures, totals.slow_calls, totals.ignored)
-}
 
 /// A handler calls the dependency and reads its silent request body at the same time, for up to
 /// `patience`. Returns what its breaker has counted.
@@ -207,6 +195,53 @@ async fn a_slow_call_that_reads_the_rest_of_a_slow_body_is_slow() {
                 Ok::<_, BoxError>(())
             });
             call.await.unwrap();
+            Ok::<_, Infallible>(Response::new(Script::default()))
+        }
+    });
+    let mut service = RequestLimitLayer::new(1000).layer(handler);
+    let request = post(Script::new([Step::Silent]));
+    service.call(request).await.unwrap();
+    assert_eq!(counted(&breaker), (0, 1, 0));
+}
+
+/// No policy needs the outcome, so that no gate has listened.
+#[tokio::test(start_paused = true)]
+async fn a_timeout_around_the_limit_answers_408_for_a_silent_body() {
+    let mut nested = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(200 * MS))
+        .layer(RequestLimitLayer::new(1000))
+        .service(handler::<Once>());
+    let policies = (Timeout::from(200 * MS), RequestLimit::from(1000));
+    let mut one = GateLayer::from_policy(policies).layer(handler::<Once>());
+    let request = || post(Script::new([Step::Silent]));
+    assert_eq!(nested.call(request()).await.unwrap().status(), 408);
+    assert_eq!(one.call(request()).await.unwrap().status(), 408);
+}
+
+/// The inner gate has rejected the request, and reads its rest.
+#[tokio::test(start_paused = true)]
+async fn a_timeout_around_a_rejection_that_waits_for_the_rest_answers_408() {
+    let inner = RequestLimitLayer::new(10).layer(handler::<Twice>());
+    let policies = (Timeout::from(300 * MS), RequestLimit::from(1 << 20));
+    let mut service = GateLayer::from_policy(policies).layer(inner);
+    let request = post(Script::new([Step::Silent]).exact(100_000));
+    assert_eq!(service.call(request).await.unwrap().status(), 408);
+}
+
+/// The wait before the call is longer than the token of a call can tell.
+#[tokio::test(start_paused = true)]
+async fn a_slow_call_after_an_upload_of_half_an_hour_is_slow() {
+    let breaker = breaker();
+    let of_handler = breaker.clone();
+    let handler = service_fn(move |request: Request<Once>| {
+        let breaker = of_handler.clone();
+        async move {
+            let mut body = request.into_body();
+            assert!(timeout(1_800_000 * MS, body.frame()).await.is_err());
+            sleep(50 * MS).await;
+            let permit = breaker.try_acquire().unwrap();
+            sleep(150 * MS).await;
+            permit.success();
             Ok::<_, Infallible>(Response::new(Script::default()))
         }
     });

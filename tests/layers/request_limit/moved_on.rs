@@ -26,13 +26,13 @@ use crate::support::*;
 const MS: Duration = Duration::from_millis(1);
 
 /// A breaker for which calls of 100 ms are slow.
-fn breaker() -> CircuitBreaker {
+pub(super) fn breaker() -> CircuitBreaker {
     let settings = CircuitBreakerSettings::default().slow_call(100 * MS, 1.0);
     CircuitBreaker::new(settings.minimum_calls(100)).unwrap()
 }
 
 /// The failures, the slow calls and the ignored calls.
-fn counted(breaker: &CircuitBreaker) -> (u64, u64, u64) {
+pub(super) fn counted(breaker: &CircuitBreaker) -> (u64, u64, u64) {
     let totals = breaker.snapshot().totals;
     (totals.failures, totals.slow_calls, totals.ignored)
 }

@@ -270,8 +270,12 @@ impl Pooled {
 
     fn reset(self: Pin<&mut Self>, due: tokio::time::Instant) {
         let this = self.project();
-        // A time that is over already gets no second grace.
-        *this.has_grace |= due > this.timer.deadline();
+        if due > this.timer.deadline() {
+            *this.has_grace = true;
+        } else if !*this.has_grace {
+            // The time is over already: it keeps its grace, and gets no second one.
+            return;
+        }
         this.timer.reset(due);
     }
 
@@ -382,8 +386,13 @@ mod tests {
         assert!(first.is_pending());
         let due = timer.due().unwrap();
         assert!(due >= overdue + 3 * GRACE, "it waits for the grace time");
-        let waits_again = timer.0.as_ref().unwrap().has_grace;
-        assert!(!waits_again, "it does so once");
+
+        // A body that is late sets its timer again after each frame.
+        timer.set(overdue);
+        assert_eq!(timer.due(), Some(due), "it does so once");
+        let later = due + GRACE;
+        timer.set(later);
+        assert_eq!(timer.due(), Some(later));
     }
 
     #[tokio::test(start_paused = true)]

@@ -240,11 +240,11 @@ impl Reaper {
             let began = clock::now();
             clock::sleep(PERIOD).await;
             let now = clock::now();
-            // One scan that is late is a pause of the process. Several in turn are a runtime that
-            // is behind. A clock that a test moves says nothing.
-            let late = (now - began).saturating_sub(2 * PERIOD);
-            let is_pause = !std::mem::replace(&mut was_late, !late.is_zero()) && clock::is_real();
-            let paused = if is_pause { late } else { Duration::ZERO };
+            let mut paused = pause(now - began, &mut was_late);
+            // A clock that a test moves says nothing.
+            if !paused.is_zero() && !clock::is_real() {
+                paused = Duration::ZERO;
+            }
             let any = self.scan(now, paused, &mut over);
             for (at, (cell, stamp, is_callers)) in over.drain(..).enumerate() {
                 if at % ENDED == ENDED - 1 {
@@ -257,6 +257,17 @@ impl Reaper {
                 self.wake.notified().await;
             }
         }
+    }
+}
+
+/// The time for which the process was paused, if the next scan comes this long after the last one.
+/// One scan that is late is a pause. Several in turn are a runtime that is behind.
+fn pause(slept: Duration, was_late: &mut bool) -> Duration {
+    let late = slept.saturating_sub(2 * PERIOD);
+    if std::mem::replace(was_late, !late.is_zero()) {
+        Duration::ZERO
+    } else {
+        late
     }
 }
 
@@ -278,10 +289,10 @@ mod tests {
         fn end(&self, _: u64, _: bool) {}
     }
 
-    fn cell(progress: Option<Duration>) -> Arc<dyn Reap> {
+    fn cell(progress: Option<Duration>, deadline: Option<Instant>) -> Arc<dyn Reap> {
         Arc::new(Cell(Bounds {
             reporter: Reporter::new("timeout"),
-            deadline: None,
+            deadline,
             progress,
             cutoff: None,
             is_callers: false,
@@ -293,7 +304,7 @@ mod tests {
     #[test]
     fn a_pause_of_the_process_does_not_count_for_the_progress() {
         let (second, reaper) = (Duration::from_secs(1), Reaper::default());
-        reaper.watch(cell(Some(3 * second)));
+        reaper.watch(cell(Some(3 * second), None));
         let since = reaper.cells().slots[0].as_ref().unwrap().since;
         let mut over = Vec::new();
         for (at, paused, expected) in [(2, 0, 0), (9, 7, 0), (9, 0, 0), (10, 0, 1)] {
@@ -303,10 +314,31 @@ mod tests {
         }
     }
 
+    /// After a pause, the connections first read what has arrived.
+    #[test]
+    fn a_deadline_is_looked_at_after_the_scan_that_follows_a_pause() {
+        let (second, reaper) = (Duration::from_secs(1), Reaper::default());
+        let now = clock::now();
+        reaper.watch(cell(None, Some(now)));
+        let mut over = Vec::new();
+        reaper.scan(now + 9 * second, 7 * second, &mut over);
+        assert!(over.is_empty());
+        reaper.scan(now + 9 * second, Duration::ZERO, &mut over);
+        assert_eq!(over.len(), 1);
+    }
+
+    #[test]
+    fn one_late_scan_is_a_pause_and_several_are_not() {
+        let mut was_late = false;
+        for (slept, expected) in [(1, 0), (2, 0), (9, 7), (9, 0), (3, 0), (1, 0), (4, 2)] {
+            assert_eq!(pause(slept * PERIOD, &mut was_late), expected * PERIOD);
+        }
+    }
+
     /// A peak leaves no slots, and a key is used once at a time.
     #[test]
     fn slots_are_used_again_and_those_of_a_peak_are_freed() {
-        let cell = cell(None);
+        let cell = cell(None, None);
         let reaper = Reaper::default();
         for peak in [KEPT, KEPT + 1] {
             let keys: Vec<_> = (0..peak).map(|_| reaper.watch(cell.clone())).collect();

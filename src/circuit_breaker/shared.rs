@@ -51,10 +51,11 @@ pub struct CircuitToken {
 }
 
 /// The start of a timed call, in the time of a token: `| milliseconds for which the service waited
-/// for the request body before the call: 20 | microseconds: 44 |`. Both wrap around: a call that
-/// takes more than 100 days, or waits for more than eight minutes, counts as one without.
+/// for the request body before the call: 24 | microseconds: 40 |`. Both wrap around: a call that
+/// takes more than six days counts as one that takes no time, and four hours of a longer wait count
+/// as time of the call.
 mod start {
-    const BITS: u32 = 44;
+    const BITS: u32 = 40;
     const MICROS: u64 = (1 << BITS) - 1;
     const MILLIS: u64 = u64::MAX >> BITS;
 
@@ -67,15 +68,13 @@ mod start {
     /// The nanoseconds since the start, without those of `waited` that were in it.
     pub(super) const fn since(start: u64, now: u64, waited: u64) -> u64 {
         let took = (now / 1000).wrapping_sub(start) & MICROS;
-        let waited = (waited / 1_000_000).wrapping_sub(start >> BITS) & MILLIS;
-        // The clock may be behind under paused time, and the wait of before may be unknown now.
+        // The clock may be behind under paused time.
         let took = if took > MICROS / 2 { 0 } else { took * 1000 };
-        let waited = if waited > MILLIS / 2 {
-            0
-        } else {
-            waited * 1_000_000
-        };
-        took.saturating_sub(waited)
+        let total = waited / 1_000_000;
+        let waited = total.wrapping_sub(start >> BITS) & MILLIS;
+        // The wait before the call may be unknown now.
+        let waited = if waited > total { 0 } else { waited };
+        took.saturating_sub(waited * 1_000_000)
     }
 }
 

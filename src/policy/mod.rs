@@ -339,7 +339,8 @@ pub enum Admission<T, W> {
     Bypass,
     /// Lets the request wait until this future resolves. Dropping the future stops the wait.
     Wait(W),
-    /// Rejects the request.
+    /// Rejects the request. The rejection of a `try_acquire` is counted already: return it for this
+    /// request only, and not for later ones.
     Reject(Rejection),
 }
 

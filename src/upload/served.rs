@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
 use super::report::{Report, Unheard, begin_inner, end_inner, has_listener, report, reported};
-use super::{DROPPED, GIVEN_BACK, POLLED, UploadRef, WAITS};
+use super::{ANSWERED, DROPPED, GIVEN_BACK, POLLED, UploadRef, WAITS};
 use crate::outcome::Outcome;
 use crate::unwind;
 
@@ -201,10 +201,15 @@ fn leave(before: Option<UploadRef>, is_outermost: bool) {
     if flags == 0 {
         return;
     }
-    if is_outermost {
+    // An answer without a poll of the body may be that of a timeout which looks at its timer first.
+    let is_answered = flags & ANSWERED != 0;
+    if is_outermost && !is_answered {
         upload.end_poll();
     }
     report(upload.to_report().and(reported()));
+    if is_outermost && is_answered {
+        upload.end_poll();
+    }
     if is_outermost && flags & GIVEN_BACK != 0 {
         // This gate does not answer. It drops the rest, so that the server sees that the body is
         // not read.

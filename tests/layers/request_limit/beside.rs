@@ -9,7 +9,8 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use seawall::{
-    CircuitBreakerLayer, GateLayer, RequestLimit, RequestLimitLayer, Timeout, TimeoutLayer,
+    CircuitBreaker, CircuitBreakerLayer, GateLayer, RequestLimit, RequestLimitLayer, Timeout,
+    TimeoutLayer,
 };
 use tokio::time::{sleep, timeout};
 use tower::{BoxError, Layer, Service, ServiceBuilder, service_fn};
@@ -150,31 +151,46 @@ async fn a_run_that_is_dropped_is_slow_unless_it_waits_for_the_body() {
     }
 }
 
-/// A timeout of another crate, which polls its timer first and answers 504.
+/// A timeout of another crate, which polls its timer first and answers 504. The breaker is inside
+/// the limit, in the same gate, or outside.
 #[tokio::test(start_paused = true)]
 async fn a_timeout_that_does_not_poll_the_call_again_is_the_callers_fault() {
-    let breaker = breaker();
-    let inner = handler::<Once>();
-    let timed = service_fn(move |request: Request<Once>| {
-        // Both are dropped after the answer.
-        let mut call = Box::pin(inner.clone().call(request));
-        let mut timer = Box::pin(sleep(200 * MS));
-        poll_fn(move |cx| {
-            if timer.as_mut().poll(cx).is_pending() {
-                return call.as_mut().poll(cx);
-            }
-            let mut response = Response::new(Script::default());
-            *response.status_mut() = http::StatusCode::GATEWAY_TIMEOUT;
-            Poll::Ready(Ok::<_, Infallible>(response))
+    let timed = || {
+        let inner = handler::<Once>();
+        service_fn(move |request: Request<Once>| {
+            // Both are dropped after the answer.
+            let mut call = Box::pin(inner.clone().call(request));
+            let mut timer = Box::pin(sleep(200 * MS));
+            poll_fn(move |cx| {
+                if timer.as_mut().poll(cx).is_pending() {
+                    return call.as_mut().poll(cx);
+                }
+                let mut response = Response::new(Script::default());
+                *response.status_mut() = http::StatusCode::GATEWAY_TIMEOUT;
+                Poll::Ready(Ok::<_, Infallible>(response))
+            })
         })
-    });
-    let mut service = ServiceBuilder::new()
-        .layer(RequestLimitLayer::new(1000))
-        .layer(CircuitBreakerLayer::new(breaker.clone()))
-        .service(timed);
-    let request = post(Script::new([Step::Silent]));
-    assert_eq!(service.call(request).await.unwrap().status(), 504);
-    assert_eq!(counted(&breaker), (0, 0, 1));
+    };
+    let request = || post(Script::new([Step::Silent]));
+    let limit = || RequestLimitLayer::new(1000);
+
+    let inside = breaker();
+    let layer = CircuitBreakerLayer::new(inside.clone());
+    let mut service = limit().layer(layer.layer(timed()));
+    assert_eq!(service.call(request()).await.unwrap().status(), 504);
+    assert_eq!(counted(&inside), (0, 0, 1));
+
+    let beside = breaker();
+    let policies = (beside.clone(), RequestLimit::from(1000));
+    let mut service = GateLayer::from_policy(policies).layer(timed());
+    assert_eq!(service.call(request()).await.unwrap().status(), 504);
+    assert_eq!(counted(&beside), (0, 0, 1));
+
+    let outside = breaker();
+    let layer = CircuitBreakerLayer::new(outside.clone());
+    let mut service = layer.layer(limit().layer(timed()));
+    assert_eq!(service.call(request()).await.unwrap().status(), 504);
+    assert_eq!(counted(&outside), (0, 0, 1));
 }
 
 /// The wait for the body before a call does not make the call fast.
@@ -228,25 +244,69 @@ async fn a_timeout_around_a_rejection_that_waits_for_the_rest_answers_408() {
     assert_eq!(service.call(request).await.unwrap().status(), 408);
 }
 
-/// The wait before the call is longer than the token of a call can tell.
-#[tokio::test(start_paused = true)]
-async fn a_slow_call_after_an_upload_of_half_an_hour_is_slow() {
+/// The handler waits for its body for `wait`, and makes one call of 150 ms after that.
+async fn call_after<F>(wait: Duration, call: impl Fn(CircuitBreaker) -> F + Clone + Send + 'static)
+where
+    F: Future<Output = ()> + Send,
+{
     let breaker = breaker();
     let of_handler = breaker.clone();
     let handler = service_fn(move |request: Request<Once>| {
-        let breaker = of_handler.clone();
+        let (breaker, call) = (of_handler.clone(), call.clone());
         async move {
             let mut body = request.into_body();
-            assert!(timeout(1_800_000 * MS, body.frame()).await.is_err());
+            assert!(timeout(wait, body.frame()).await.is_err());
             sleep(50 * MS).await;
-            let permit = breaker.try_acquire().unwrap();
-            sleep(150 * MS).await;
-            permit.success();
+            call(breaker).await;
             Ok::<_, Infallible>(Response::new(Script::default()))
         }
     });
     let mut service = RequestLimitLayer::new(1000).layer(handler);
     let request = post(Script::new([Step::Silent]));
     service.call(request).await.unwrap();
-    assert_eq!(counted(&breaker), (0, 1, 0));
+    assert_eq!(counted(&breaker), (0, 1, 0), "{wait:?}");
+}
+
+/// A wait before the call does not count as a wait during the call, however long it was.
+#[tokio::test(start_paused = true)]
+async fn a_slow_call_after_a_long_upload_is_slow() {
+    for seconds in [1, 600, 1800, 15_000] {
+        let wait = Duration::from_secs(seconds);
+        call_after(wait, async |breaker: CircuitBreaker| {
+            let permit = breaker.try_acquire().unwrap();
+            sleep(150 * MS).await;
+            permit.success();
+        })
+        .await;
+        call_after(wait, async |breaker: CircuitBreaker| {
+            let call = breaker.run(async {
+                sleep(150 * MS).await;
+                Ok::<_, BoxError>(())
+            });
+            call.await.unwrap();
+        })
+        .await;
+    }
+}
+
+/// A call that waits for its body is not slow, however long it waits.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_long_for_its_body_is_not_slow() {
+    for seconds in [1, 600, 1800, 15_000] {
+        let breaker = breaker();
+        let handler = service_fn(move |request: Request<Once>| async move {
+            let mut body = request.into_body();
+            let wait = Duration::from_secs(seconds);
+            assert!(timeout(wait, body.frame()).await.is_err());
+            sleep(50 * MS).await;
+            Ok::<_, Infallible>(Response::new(Script::default()))
+        });
+        let mut service = ServiceBuilder::new()
+            .layer(CircuitBreakerLayer::new(breaker.clone()))
+            .layer(RequestLimitLayer::new(1000))
+            .service(handler);
+        let request = post(Script::new([Step::Silent]));
+        service.call(request).await.unwrap();
+        assert_eq!(counted(&breaker), (0, 0, 0), "{seconds} s");
+    }
 }

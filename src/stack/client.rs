@@ -13,9 +13,9 @@ use crate::config::ConfigError;
 use crate::gate::GateLayer;
 use crate::http::HttpRequest;
 use crate::observe::Reporter;
-use crate::policy::{Mode, NeverWaits, Policy, Switch, Switched};
+use crate::policy::{BodyBounds, Mode, NeverWaits, Policy, Switch, Switched};
 use crate::protocol::Plain;
-use crate::timeout::{Timeout, TimeoutSettings, TimeoutSnapshot};
+use crate::timeout::{BodyTimeout, Timeout, TimeoutSettings, TimeoutSnapshot};
 #[cfg(feature = "keyed")]
 use crate::{circuit_breaker::CircuitBreakersSettings, http::RequestHead};
 
@@ -41,6 +41,10 @@ pub fn client() -> ClientBuilder {
         name: Cow::Borrowed(""),
         breaker: Ok(CircuitBreaker::default()),
         timeout: Duration::from_secs(10).into(),
+        body: BodyBounds {
+            idle: Some(Duration::from_secs(60)),
+            ..BodyBounds::default()
+        },
         concurrency_limit: 128.into(),
         policy: (),
     }
@@ -51,7 +55,7 @@ pub type Client<B = CircuitBreaker, M = ()> = StackParts<
     (
         Switched<B>,
         M,
-        Switched<Timeout>,
+        Switched<(BodyTimeout, Timeout)>,
         Switched<ConcurrencyLimit>,
     ),
     ClientHandle<B>,
@@ -63,6 +67,7 @@ pub struct ClientBuilder<B = CircuitBreaker, M = ()> {
     name: Cow<'static, str>,
     breaker: Result<B, ConfigError>,
     timeout: Part<Timeout, TimeoutSettings>,
+    body: BodyBounds,
     concurrency_limit: Part<ConcurrencyLimit, ConcurrencyLimitSettings>,
     policy: M,
 }
@@ -73,7 +78,7 @@ pub struct ClientBuilder<B = CircuitBreaker, M = ()> {
 pub struct ClientSwitches {
     /// The circuit breaker.
     pub circuit_breaker: Switch,
-    /// The timeout.
+    /// The timeout, and the idle timeout of responses.
     pub timeout: Switch,
     /// The concurrency limit.
     pub concurrency_limit: Switch,
@@ -100,7 +105,7 @@ pub enum ClientBreakerSnapshot {
 pub struct ClientSnapshot {
     /// The circuit breaker, or those of the hosts that were called.
     pub circuit_breaker: PartSnapshot<ClientBreakerSnapshot>,
-    /// The timeout.
+    /// The timeout, and the idle timeout of responses.
     pub timeout: PartSnapshot<TimeoutSnapshot>,
     /// The concurrency limit.
     pub concurrency_limit: PartSnapshot<ConcurrencyLimitSnapshot>,
@@ -137,6 +142,7 @@ impl<M> ClientBuilder<CircuitBreaker, M> {
             name: self.name,
             breaker: breakers.map(|breakers| by_authority(&breakers)),
             timeout: self.timeout,
+            body: self.body,
             concurrency_limit: self.concurrency_limit,
             policy: self.policy,
         }
@@ -156,6 +162,28 @@ impl<B, M> ClientBuilder<B, M> {
     /// 10 s.
     pub fn timeout(mut self, timeout: impl Into<Part<Timeout, TimeoutSettings>>) -> Self {
         self.timeout = timeout.into();
+        self
+    }
+
+    /// Ends a response body if the dependency sends no frame for this long; see
+    /// [`GateLayer::response_body_idle_timeout`]. `None` or zero is no limit: use it for streams
+    /// that may be silent. Default: 60 s.
+    pub fn response_body_idle_timeout(mut self, idle: impl Into<Option<Duration>>) -> Self {
+        self.body.set_idle(idle.into());
+        self
+    }
+
+    /// Ends a response body if your code takes no frame for this long although one is ready; see
+    /// [`GateLayer::progress_timeout`]. `None` or zero is no limit, which is the default.
+    pub fn progress_timeout(mut self, progress: impl Into<Option<Duration>>) -> Self {
+        self.body.set_progress(progress.into());
+        self
+    }
+
+    /// One deadline for response head and body; see [`GateLayer::including_body`]. By default the
+    /// timeout ends with the response head.
+    pub fn including_body(mut self) -> Self {
+        self.body.has_deadline = true;
         self
     }
 
@@ -180,6 +208,7 @@ impl<B, M> ClientBuilder<B, M> {
             name: self.name,
             breaker: self.breaker,
             timeout: self.timeout,
+            body: self.body,
             concurrency_limit: self.concurrency_limit,
             policy: (self.policy, policy),
         }
@@ -209,10 +238,11 @@ impl<B, M> ClientBuilder<B, M> {
             handle.set_name(self.name);
         }
         let (part, on) = (handle.clone(), handle.switches.clone());
+        let body = BodyTimeout::with_bounds(&part.timeout, self.body);
         let parts = (
             Switched::new(part.circuit_breaker, on.circuit_breaker),
             self.policy,
-            Switched::new(part.timeout, on.timeout),
+            Switched::new((body, part.timeout), on.timeout),
             Switched::new(part.concurrency_limit, on.concurrency_limit),
         );
         Ok(Stack::<Client<B, M>>::new(parts, handle, reporter))

@@ -1,8 +1,11 @@
 //! A client stack: the order of its setters, and how it classifies errors.
 
+use std::time::Duration;
+
+use http_body_util::BodyExt;
 use seawall::{
     CircuitBreaker, CircuitBreakerSettings, CircuitState, ConcurrencyLimit, ConcurrencyLimitLayer,
-    Outcome, Rejection,
+    Outcome, Reason, Rejection, RequestBody, RequestLimitLayer,
 };
 use tower::{BoxError, Layer, Service};
 
@@ -90,6 +93,72 @@ fn breakers_per_host_have_the_name_of_the_stack() {
     let breakers = stack.handle().circuit_breaker().breakers().clone();
     let host = http::uri::Authority::from_static("localhost");
     assert_eq!(breakers.get_or_insert(&host).name(), "backend");
+}
+
+/// A dependency that stops in the middle of a response does not hold the permit for ever.
+#[tokio::test(start_paused = true)]
+async fn a_response_that_stops_is_ended() {
+    let minute = Duration::from_secs(60);
+    for (idle, ends) in [(Some(minute), true), (None, false)] {
+        let builder = seawall::client().concurrency_limit(1);
+        let stack = match idle {
+            Some(_) => builder.build().unwrap(), // the default
+            None => builder.response_body_idle_timeout(None).build().unwrap(),
+        };
+        let stops = tower::service_fn(async |_: http::Request<Script>| {
+            let body = Script::new([Step::Data("hello"), Step::Silent]);
+            Ok::<_, BoxError>(ok(body))
+        });
+        let response = stack.layer(stops).call(get()).await.unwrap();
+        let mut body = response.into_body();
+        assert!(body.frame().await.unwrap().is_ok());
+        let next = tokio::time::timeout(2 * minute, body.frame()).await;
+        assert_eq!(next.is_ok(), ends);
+        if ends {
+            let error = next.unwrap().unwrap().unwrap_err();
+            let reason = Rejection::find(&error).map(Rejection::reason);
+            assert_eq!(reason, Some(Reason::Timeout));
+        }
+        assert_eq!(stack.concurrency_limit().in_flight(), usize::from(!ends));
+    }
+}
+
+/// A stream that hangs while the handler reads its own request body is a failure of the dependency.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_hangs_beside_a_silent_upload_is_a_failure() {
+    let breaker = breaker();
+    let stack = seawall::client()
+        .circuit_breaker(breaker.clone())
+        .response_body_idle_timeout(Duration::from_secs(1))
+        .build()
+        .unwrap();
+    let stream = tower::service_fn(async |_: http::Request<Script>| {
+        let mut response = ok(Script::new([Step::Data("hello"), Step::Silent]));
+        let grpc = http::HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert("content-type", grpc);
+        *response.version_mut() = http::Version::HTTP_2;
+        Ok::<_, BoxError>(response)
+    });
+    let client = stack.layer(stream);
+    let handler = tower::service_fn(move |request: http::Request<RequestBody<Script>>| {
+        let mut client = client.clone();
+        async move {
+            let mut upload = request.into_body();
+            let response = client.call(grpc()).await?;
+            let mut stream = response.into_body();
+            let read = async { while let Some(Ok(_)) = stream.frame().await {} };
+            tokio::select! {
+                biased;
+                _ = upload.frame() => panic!("it is silent"),
+                () = read => {}
+            }
+            Ok::<_, BoxError>(ok(Script::default()))
+        }
+    });
+    let mut service = RequestLimitLayer::new(1000).layer(handler);
+    let request = post(Script::new([Step::Silent]));
+    service.call(request).await.unwrap();
+    assert!(matches!(breaker.state(), CircuitState::Open { .. }));
 }
 
 /// A rejection of an inner layer over `Plain` is an error. It says nothing about the dependency.

@@ -15,5 +15,7 @@
 )]
 
 mod control;
+#[path = "../src/label.rs"]
+mod label;
 #[path = "../src/sync.rs"]
 mod sync;

@@ -317,8 +317,9 @@ impl Health {
         self.not_ready_reasons().is_empty()
     }
 
-    /// The reasons for which the service is not ready: `"draining"`, `"shedding"`, or the names of
-    /// conditions. Empty if it is ready.
+    /// The reasons for which the service is not ready: `"draining"`, `"shedding"`,
+    /// `"circuit open: NAME"` for an essential breaker, or the names of conditions. Empty if it is
+    /// ready.
     pub fn not_ready_reasons(&self) -> Vec<Cow<'static, str>> {
         let shared = &self.shared;
         let mut reasons = Vec::new();

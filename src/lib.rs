@@ -7,7 +7,7 @@
 //! | [`LagShedLayer`] | [`LagShed`] | more work than the runtime can do | 503 |
 //! | [`ConcurrencyLimitLayer`] | [`ConcurrencyLimit`] | more requests in flight than you allow, with an optional queue | 503 |
 //! | [`CircuitBreakerLayer`] | [`CircuitBreaker`] | calls to a dependency that fails or is slow | 503 |
-//! | [`TimeoutLayer`] | [`Timeout`] | requests and bodies that never end | 504 |
+//! | [`TimeoutLayer`] | [`Timeout`] | responses that never begin, optionally bodies that never end | 504 |
 //! | [`RequestLimitLayer`] | [`RequestLimit`] | bodies, headers and URIs that are too large, bodies that are too slow | 413, 431, 414, 408 |
 //! | [`CatchPanicLayer`] | [`CatchPanic`] | panics of handlers | 500 |
 //! | [`DrainLayer`] | [`Drain`] | requests that a deployment cuts off | 503 after the lame-duck time of the drain |
@@ -116,7 +116,7 @@
 //! | [`Overloaded`](Reason::Overloaded) | 503 | `UNAVAILABLE` 14 | yes |
 //! | [`ConcurrencyLimit`](Reason::ConcurrencyLimit), [`QueueTimeout`](Reason::QueueTimeout) | 503 | `RESOURCE_EXHAUSTED` 8 | yes |
 //! | [`RateLimited`](Reason::RateLimited) | 429 | `RESOURCE_EXHAUSTED` 8 | yes |
-//! | [`CircuitOpen`](Reason::CircuitOpen) | 503 | `UNAVAILABLE` 14 | yes |
+//! | [`CircuitOpen`](Reason::CircuitOpen) | 503 | `UNAVAILABLE` 14 | yes, unless the breaker is forced open |
 //! | [`Draining`](Reason::Draining) | 503, on HTTP/1 `connection: close` | `UNAVAILABLE` 14 | no |
 //! | [`Timeout`](Reason::Timeout) | 504; if the service waits for the request body, 408 and on HTTP/1 `connection: close` | `DEADLINE_EXCEEDED` 4 | no |
 //! | [`BodyTooSlow`](Reason::BodyTooSlow) | 408, on HTTP/1 `connection: close` | `DEADLINE_EXCEEDED` 4 | no |
@@ -218,6 +218,7 @@ mod cutoff;
 mod deadline;
 #[cfg(feature = "http")]
 mod http;
+mod label;
 mod outcome;
 mod panic_report;
 mod plain;

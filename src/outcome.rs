@@ -1,9 +1,13 @@
 //! The outcome of a request, and the end of its work.
 
+use crate::label::labels;
+
 /// What the result of a request means for the service behind the gate. A policy gets it in
 /// [`settle`](crate::policy::Policy::settle), and a classifier returns it
 /// ([`GateLayer::classify`](crate::GateLayer::classify)). A circuit breaker counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Outcome {
     /// The service worked.
@@ -22,6 +26,8 @@ pub enum Outcome {
 /// How the work for a request ended, its response body included. A policy gets it in
 /// [`release`](crate::policy::Policy::release).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Completion {
     /// The response was delivered to its end, the inner service returned an error, or the gate
@@ -47,15 +53,21 @@ impl Outcome {
         Outcome::Cancelled,
         Outcome::Panicked,
     ];
-
-    /// The label of the outcome in metrics.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Success => "success",
-            Outcome::Failure => "failure",
-            Outcome::Ignored => "ignored",
-            Outcome::Cancelled => "cancelled",
-            Outcome::Panicked => "panicked",
-        }
-    }
 }
+
+labels!(Outcome {
+    Outcome::Success => "success",
+    Outcome::Failure => "failure",
+    Outcome::Ignored => "ignored",
+    Outcome::Cancelled => "cancelled",
+    Outcome::Panicked => "panicked",
+});
+
+// === impl Completion ===
+
+labels!(Completion {
+    Completion::Complete => "complete",
+    Completion::Failed => "failed",
+    Completion::Cancelled => "cancelled",
+    Completion::Panicked => "panicked",
+});

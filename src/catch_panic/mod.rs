@@ -88,7 +88,7 @@ pub struct OnPanic {
 }
 
 /// The state of a [`CatchPanic`] at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CatchPanicSnapshot {
@@ -114,6 +114,11 @@ impl CatchPanic {
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.panics.reporter.set_name(name);
         self
+    }
+
+    /// The name; empty if it has none.
+    pub fn name(&self) -> &str {
+        self.panics.reporter.name()
     }
 
     /// Drains or ends the process after too many panics; see [`PanicEscalation`].

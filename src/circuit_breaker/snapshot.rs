@@ -23,7 +23,7 @@ pub struct CircuitBreakerSnapshot {
     /// The number of times that the breaker has opened again since it was last closed.
     pub failed_recoveries: u32,
     /// The number of probes without an outcome.
-    pub probes: u32,
+    pub probes_in_flight: u32,
     /// Closed or observe-only: the number of calls in the window. Half-open: the number of probes
     /// with an outcome. Open: the number of calls or probes on which the breaker opened, 0 after
     /// `trip`. Forced: 0.
@@ -54,7 +54,7 @@ pub struct CircuitBreakerSnapshot {
 }
 
 /// The outcomes of all calls that a breaker has admitted, in any state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CircuitTotals {
@@ -75,7 +75,7 @@ pub struct CircuitTotals {
 
 /// The number of times that each threshold was reached while the breaker was closed. In
 /// observe-only, the number of times that the threshold would have opened the breaker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ThresholdsReached {
@@ -102,7 +102,7 @@ impl CircuitBreakerSnapshot {
             in_state: Duration::from_nanos(look.now.saturating_sub(circuit.since)),
             transitions: circuit.transitions,
             failed_recoveries: circuit.failed_recoveries,
-            probes: circuit.probes.outstanding,
+            probes_in_flight: circuit.probes.outstanding,
             calls: counts.calls,
             failures: counts.failures,
             slow_calls: counts.slow,

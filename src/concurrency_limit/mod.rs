@@ -102,7 +102,7 @@ pub struct ConcurrencyLimit {
 }
 
 /// The state of a [`ConcurrencyLimit`] at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ConcurrencyLimitSnapshot {
@@ -146,6 +146,11 @@ impl ConcurrencyLimit {
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.shared.reporter.set_name(name);
         self
+    }
+
+    /// The name; empty if it has none.
+    pub fn name(&self) -> &str {
+        self.shared.reporter.name()
     }
 
     /// The current settings.

@@ -162,7 +162,7 @@
 //!   deadline on. A 504 means that the result is unknown, and not that nothing was done.
 //! - **Small responses to slow readers.** A body of known size up to 64 KiB releases its permit
 //!   with its last frame, although hyper may still keep the body. This needs a hyper that polls a
-//!   body before it waits for the client's window, as 1.12 does. If it has one frame,
+//!   body before it waits for the client's window, as 1.12 does. If the body has one frame,
 //!   [`progress_timeout`](crate::GateLayer::progress_timeout) does nothing, and
 //!   [`including_body`](crate::GateLayer::including_body) applies only while the connection polls
 //!   it. Both end any other body, even if the client reads nothing.
@@ -179,10 +179,10 @@
 //! - **The time before the call**: in the runtime's queue, in the connection's buffer, in the
 //!   kernel. Only the caller knows the whole time: use `grpc-timeout`, or a header of your own with
 //!   the time at which the call began.
-//! - **A paused process**, for example by `SIGSTOP` or `docker pause`. Deadlines go on. A timeout
-//!   that is found overdue by more than 100 ms, also because the runtime is behind, waits once more
-//!   for 100 ms, so that the runtime reads first what has arrived meanwhile. The progress timeout
-//!   does not count the pause, but for up to half a second of it.
+//! - **A paused process**, for example by `SIGSTOP` or `docker pause`. Deadlines go on. If a
+//!   timeout is more than 100 ms overdue when the runtime polls it, after a pause or because the
+//!   runtime is behind, it waits for another 100 ms, once. In that time the runtime reads what has
+//!   arrived meanwhile. The progress timeout counts at most half a second of the pause.
 //! - **Suspended machines.** Deadlines use the monotonic clock, so that a change of the system time
 //!   does not move them. On Linux this clock stops while the machine is suspended, so that a
 //!   deadline is late by that time.

@@ -89,7 +89,8 @@
 //!   starts in `call`. Here `poll_ready` reserves nothing, and a request is queued in the future of
 //!   the call.
 //! - **The service must be `Clone`** for our limit, since a queued request keeps the instance that
-//!   was polled ready. A limit of 0 panics here; with tower such a service is never ready.
+//!   was polled ready. With tower, a service with a limit of 0 is never ready. Here
+//!   `ConcurrencyLimit::new(0)` returns an error, and `ConcurrencyLimitLayer::new(0)` panics.
 //! - **Remove `load_shed` around our limit.** It sheds nothing, since our limit is ready when the
 //!   inner service is, and it adds the boxed error again. Around a `Buffer`, a `RateLimit` or a
 //!   balancer it works as before.
@@ -175,7 +176,7 @@
 //! - **413 in all cases.** With tower-http the client gets it if the request declares a length, or
 //!   if an axum extractor reads the body; else it gets the answer of the handler to the error. Here
 //!   the answer is replaced as long as the response head is not sent.
-//! - **Disable or raise `DefaultBodyLimit`.** It limits extractors to 2 MB, below our limit, and
+//! - **Disable or raise `DefaultBodyLimit`.** It limits extractors to 2 MiB, below our limit, and
 //!   does not limit handlers that read the body themselves. If a route has one of its own, use
 //!   [`per_request`](crate::RequestLimitLayer::per_request), in bytes as a `u64`.
 //! - **The request body must be `Unpin`, `Send` and `'static`**, as those of hyper, axum and tonic

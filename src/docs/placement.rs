@@ -25,8 +25,9 @@
 //! | [`RequestLimitLayer`](crate::RequestLimitLayer) | the router, or one route; some requests get another limit by [`per_request`](crate::RequestLimitLayer::per_request), or from a layer on their route ([`raisable_to`](crate::RequestLimitSettings::raisable_to())) | innermost | it replaces the response of a handler whose request body is too large |
 //!
 //! The handle is the state: a clone of it on a second listener is the same limit. Give a listener
-//! for operators a concurrency limit of its own, so that operators can connect while the public one
-//! is full. The [`LagShed`](crate::LagShed) can be the same, since all listeners share the runtime.
+//! for operators a concurrency limit of its own, so that it admits operators while the limit of the
+//! public listener is reached. The [`LagShed`](crate::LagShed) can be the same, since all listeners
+//! share the runtime.
 //!
 //! The stack around all routes, and a breaker around the routes of one database:
 //!

@@ -14,6 +14,7 @@ use crate::config::{ConfigError, Configurable, Current, Settings};
 use crate::control::drain::State;
 use crate::cutoff::Cutoff;
 use crate::gate::GateLayer;
+use crate::label::labels;
 use crate::observe::Reporter;
 use crate::outcome::Completion;
 use crate::policy::{Admission, Drained, NoWait, Parts, Permit, Policy};
@@ -62,7 +63,7 @@ pub enum DrainState {
 }
 
 /// The state of a [`Drain`] and its counters at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DrainSnapshot {
@@ -75,6 +76,14 @@ pub struct DrainSnapshot {
     /// The number of requests rejected so far.
     pub rejected: u64,
 }
+
+// === impl DrainState ===
+
+labels!(DrainState {
+    DrainState::Serving => "serving",
+    DrainState::LameDuck => "lame_duck",
+    DrainState::Rejecting => "rejecting",
+});
 
 // === impl Drain ===
 
@@ -106,6 +115,11 @@ impl Drain {
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.shared.reporter.set_name(name);
         self
+    }
+
+    /// The name; empty if it has none.
+    pub fn name(&self) -> &str {
+        self.shared.reporter.name()
     }
 
     /// The current settings.

@@ -10,7 +10,7 @@ use super::handle::{Drain, Shared};
 use crate::clock;
 
 /// The result of a drain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DrainReport {

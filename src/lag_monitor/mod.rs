@@ -81,7 +81,7 @@ pub struct LagMonitor {
 }
 
 /// The state of a [`LagMonitor`] at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LagMonitorSnapshot {
@@ -125,6 +125,11 @@ impl LagMonitor {
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.probe.reporter.set_name(name);
         self
+    }
+
+    /// The name; empty if it has none.
+    pub fn name(&self) -> &str {
+        self.probe.reporter.name()
     }
 
     /// The current lag; zero after the runtime has ended.

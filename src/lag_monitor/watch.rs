@@ -9,14 +9,18 @@ use crate::unwind;
 
 /// A report of a lag that went above a threshold, or is below it again. A hook of
 /// [`on_lag`](super::LagMonitor::on_lag) gets it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LagReport {
     /// The current lag of the runtime.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub lag: Duration,
     /// The longest lag since it went above the threshold.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub peak: Duration,
     /// The time for which the lag has been, or was, above the threshold.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub lasted: Duration,
     /// Whether it is below the threshold again.
     pub is_over: bool,

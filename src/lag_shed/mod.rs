@@ -55,8 +55,8 @@
 //!    always has work, and an admitted request waits for about the bound before its own service
 //!    time. The requests of the onset, before the shedder is armed, wait longer.
 //! 8. The residual service time is the mean time that a handler still computes when another request
-//!    arrives. Both thresholds grow with it, up to a maximum, since long handlers wait for each
-//!    other at any load.
+//!    arrives. `arm` (step 5) and `bound` (step 6) grow with it, up to a maximum, since long
+//!    handlers wait for each other at any load.
 //! 9. Requests that begin to await leave the queue. A quota limits their number to 1.5 times its
 //!    average. The quota grows while no request waits for long.
 //! 10. The shedder is disarmed when the lag has been low, and no request was rejected for its wait,
@@ -190,6 +190,11 @@ impl LagShed {
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.shared.set_name(name.into());
         self
+    }
+
+    /// The name; empty if it has none.
+    pub fn name(&self) -> &str {
+        self.shared.reporter.name()
     }
 
     /// Starts to measure a runtime before its first request arrives.

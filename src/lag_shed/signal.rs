@@ -63,7 +63,7 @@ const MEMORY_TO: f64 = 0.95;
 // === impl LoadSignal ===
 
 impl LoadSignal {
-    /// Makes a signal with a name for `Debug` and logs.
+    /// Makes a signal with a name for `Debug`.
     ///
     /// The thread that measures lag calls the closure at most every 10 ms. The closure must be fast
     /// and must not block. NaN counts as 0. So does a panic, which is reported as a failed

@@ -13,7 +13,7 @@
 //! - `reason`: [`Reason::as_str`].
 //! - `threshold`: [`TransitionCause::as_str`](crate::circuit_breaker::TransitionCause::as_str) of a
 //!   threshold.
-//! - `outcome`: `success`, `failure`, `ignored`, `cancelled` or `panicked`.
+//! - `outcome`: [`Outcome::as_str`](crate::Outcome::as_str).
 //! - `state`: [`LagState::as_str`] or [`CircuitState::as_str`](crate::CircuitState::as_str).
 //! - `contention`: `host` while the host is short of CPU, else `none`.
 //! - `key`: the key of a breaker of a keyed family, if you opt in.

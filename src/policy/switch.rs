@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Acquire, Ordering::Release};
 
 use super::{Admission, Parts, Policy, Wait};
+use crate::label::labels;
 use crate::request::RequestKind;
 
 /// The mode of a [`Switched`] policy.
@@ -89,15 +90,11 @@ impl Switch {
 
 // === impl Mode ===
 
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Enforce => "enforce",
-            Self::DryRun => "dry_run",
-            Self::Off => "off",
-        })
-    }
-}
+labels!(Mode {
+    Mode::Enforce => "enforce",
+    Mode::DryRun => "dry_run",
+    Mode::Off => "off",
+});
 
 impl fmt::Debug for Switch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

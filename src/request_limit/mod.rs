@@ -134,7 +134,6 @@ mod unread;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use self::bounds::Bounds;
 #[doc(hidden)]
@@ -168,27 +167,12 @@ pub struct RequestLimit {
 }
 
 /// The state of a [`RequestLimit`] at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RequestLimitSnapshot {
     /// The default limit for the body, in bytes.
     pub max_body: u64,
-    /// The limit for names and values of all headers together, in bytes; `None` for no limit.
-    pub max_header_bytes: Option<u64>,
-    /// The limit for the number of headers; `None` for no limit.
-    pub max_headers: Option<u64>,
-    /// The limit for path and query together, in bytes; `None` for no limit.
-    pub max_uri: Option<u64>,
-    /// The longest silence of a body; `None` for no limit.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::optional"))]
-    pub body_idle_timeout: Option<Duration>,
-    /// The longest time that a handler waits for a body in total; `None` for no limit.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::optional"))]
-    pub body_timeout: Option<Duration>,
-    /// The least average rate of a body; `None` for no limit.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "settings::rate_in_seconds"))]
-    pub min_body_rate: Option<MinBodyRate>,
     /// The number of requests rejected so far.
     pub rejected: u64,
 }
@@ -218,6 +202,11 @@ impl RequestLimit {
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.bounds.reporter().set_name(name);
         self
+    }
+
+    /// The name; empty if it has none.
+    pub fn name(&self) -> &str {
+        self.bounds.reporter().name()
     }
 
     /// The default limit for the body, in bytes.
@@ -253,17 +242,10 @@ impl RequestLimit {
         })
     }
 
-    /// The bounds and the counter. For all settings, see [`settings`](Self::settings).
+    /// The default limit and the counter. For the other bounds, see [`settings`](Self::settings).
     pub fn snapshot(&self) -> RequestLimitSnapshot {
-        let settings = self.settings();
         RequestLimitSnapshot {
-            max_body: settings.max_body,
-            max_header_bytes: settings.max_header_bytes,
-            max_headers: settings.max_headers,
-            max_uri: settings.max_uri,
-            body_idle_timeout: settings.body_idle_timeout,
-            body_timeout: settings.body_timeout,
-            min_body_rate: settings.min_body_rate,
+            max_body: self.max_body(),
             rejected: self.bounds.reporter().rejected(),
         }
     }

@@ -7,7 +7,7 @@ use super::settings::MinBodyRate;
 use crate::clock::{self, Lent};
 
 /// The bounds for the pace. Only the time in which the handler waits for the body counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Pace {
     /// The longest silence.
     pub(super) idle: Option<Duration>,

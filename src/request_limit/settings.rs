@@ -28,7 +28,7 @@ use crate::config::{ConfigError, Settings, fields};
 /// # }
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[must_use = "settings do nothing until they are applied"]
@@ -116,7 +116,7 @@ mod size {
 }
 
 /// The least average rate of a request body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
@@ -251,26 +251,6 @@ impl RequestLimitSettings {
     pub(super) fn is_only_size(&self) -> bool {
         *self == Self::new(self.max_body).raisable_to(self.raisable_to)
     }
-}
-
-/// For snapshots.
-#[cfg(feature = "serde")]
-#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
-pub(super) fn rate_in_seconds<S: serde::Serializer>(
-    rate: &Option<MinBodyRate>,
-    to: S,
-) -> Result<S::Ok, S::Error> {
-    #[derive(serde::Serialize)]
-    struct Rate {
-        bytes_per_second: u64,
-        #[serde(serialize_with = "crate::seconds::serialize")]
-        grace: Duration,
-    }
-    let rate = rate.map(|rate| Rate {
-        bytes_per_second: rate.bytes_per_second,
-        grace: rate.grace,
-    });
-    serde::Serialize::serialize(&rate, to)
 }
 
 fields!(RequestLimitSettings {

@@ -122,6 +122,11 @@ impl SlowPoll {
         self
     }
 
+    /// The name; empty if it has none.
+    pub fn name(&self) -> &str {
+        self.shared.reporter.name()
+    }
+
     /// Adds the route of the request to the reports. A gate calls the closure for each request. It
     /// returns `None` for a request without a route.
     #[cfg(feature = "http")]

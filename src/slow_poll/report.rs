@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A poll that took too long.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct SlowPollReport {

@@ -15,12 +15,12 @@ use crate::sync::lock;
 use crate::unwind;
 
 /// The state of a [`SlowPoll`](super::SlowPoll) at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct SlowPollSnapshot {
     /// The number of slow polls so far.
-    pub polls: u64,
+    pub slow_polls: u64,
     /// The ten longest polls, the longest one first.
     pub worst: Vec<SlowPollReport>,
 }
@@ -92,7 +92,7 @@ impl Shared {
 
     pub(super) fn snapshot(&self) -> SlowPollSnapshot {
         SlowPollSnapshot {
-            polls: self.polls.load(Relaxed),
+            slow_polls: self.polls.load(Relaxed),
             worst: lock(&self.worst).clone(),
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::slice;
 use std::vec;
 
-use super::settings::{PartSettings, SwitchSettings};
+use super::settings::{CatchPanicSettings, PartSettings};
 use crate::config::Fields;
 use crate::policy::Mode;
 
@@ -149,7 +149,7 @@ impl Fields for Mode {
     }
 }
 
-impl Fields for SwitchSettings {
+impl Fields for CatchPanicSettings {
     fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
         let Self { mode } = self;
         mode.each(&format!("{path}.mode"), each);

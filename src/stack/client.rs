@@ -231,10 +231,9 @@ impl<B, M> ClientBuilder<B, M> {
             timeout: self.timeout.into_handle("timeout", Timeout::new)?,
             concurrency_limit: limit.into_handle("concurrency_limit", ConcurrencyLimit::new)?,
             switches: ClientSwitches::new(),
+            reporter: Reporter::new("stack"),
         };
-        let reporter = Reporter::new("stack");
         if !self.name.is_empty() {
-            reporter.set_name(self.name.clone());
             handle.set_name(self.name);
         }
         let (part, on) = (handle.clone(), handle.switches.clone());
@@ -245,7 +244,7 @@ impl<B, M> ClientBuilder<B, M> {
             Switched::new((body, part.timeout), on.timeout),
             Switched::new(part.concurrency_limit, on.concurrency_limit),
         );
-        Ok(Stack::<Client<B, M>>::new(parts, handle, reporter))
+        Ok(Stack::<Client<B, M>>::new(parts, handle, part.reporter))
     }
 }
 

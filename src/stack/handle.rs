@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::changes::Changes;
-use super::settings::{Settings, SwitchSettings};
+use super::settings::{CatchPanicSettings, Settings};
 use super::steps::{Steps, one_at_a_time, present};
 use super::{
     ClientBreakerSnapshot, ClientSnapshot, ClientSwitches, ServerSnapshot, ServerSwitches, part,
@@ -59,6 +59,8 @@ pub struct ClientHandle<B = CircuitBreaker> {
     pub(super) timeout: Timeout,
     pub(super) concurrency_limit: ConcurrencyLimit,
     pub(super) switches: ClientSwitches,
+    /// Counts the admitted calls.
+    pub(super) reporter: Reporter,
 }
 
 /// The circuit breaker of a client stack.
@@ -84,6 +86,11 @@ impl ServerHandle {
         let _ = self.timeout.clone().named(name.clone());
         let _ = self.request_limit.clone().named(name.clone());
         let _ = self.concurrency_limit.clone().named(name);
+    }
+
+    /// The name of the stack; empty if it has none.
+    pub fn name(&self) -> &str {
+        self.reporter.name()
     }
 
     /// Panic isolation.
@@ -141,7 +148,7 @@ impl ServerHandle {
         let on = &self.switches;
         let mode = Some(on.catch_panic.mode());
         Settings {
-            catch_panic: Some(SwitchSettings { mode }),
+            catch_panic: Some(CatchPanicSettings { mode }),
             lag_shed: Some(present(&on.lag_shed, &self.lag_shed)),
             drain: Some(present(&on.drain, &self.drain)),
             circuit_breaker: None,
@@ -220,6 +227,11 @@ impl ServerHandle {
 // === impl ClientHandle ===
 
 impl<B> ClientHandle<B> {
+    /// The name of the stack; empty if it has none.
+    pub fn name(&self) -> &str {
+        self.reporter.name()
+    }
+
     /// The circuit breaker; with one per host, the policy that finds it.
     pub fn circuit_breaker(&self) -> &B {
         &self.circuit_breaker
@@ -242,8 +254,9 @@ impl<B> ClientHandle<B> {
 }
 
 impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
-    /// Names the parts that have no name yet.
+    /// Names the stack, and the parts that have no name yet.
     pub(super) fn set_name(&self, name: Cow<'static, str>) {
+        self.reporter.set_name(name.clone());
         self.circuit_breaker.clone().into().set_name(name.clone());
         let _ = self.timeout.clone().named(name.clone());
         let _ = self.concurrency_limit.clone().named(name);

@@ -228,7 +228,7 @@ pub use self::client::{HostBreakers, PerHost};
 pub use self::handle::{ClientBreaker, ClientHandle, ServerHandle};
 pub use self::part::Part;
 pub use self::server::{Server, ServerBuilder, ServerSnapshot, ServerSwitches, server};
-pub use self::settings::{PartSettings, Settings, SwitchSettings};
+pub use self::settings::{CatchPanicSettings, PartSettings, Settings};
 #[cfg(doc)]
 use crate::circuit_breaker::CircuitBreaker;
 #[cfg(doc)]

@@ -53,7 +53,7 @@ use crate::timeout::TimeoutSettings;
 pub struct Settings {
     /// Panic isolation, of a [`server`](super::server).
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
-    pub catch_panic: Option<SwitchSettings>,
+    pub catch_panic: Option<CatchPanicSettings>,
     /// Lag shedding, of a [`server`](super::server).
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub lag_shed: Option<PartSettings<LagThresholds>>,
@@ -98,13 +98,13 @@ pub struct PartSettings<S> {
     pub settings: S,
 }
 
-/// A part of a stack that has a mode and no settings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The settings of panic isolation in a stack: its mode.
+#[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[must_use = "settings do nothing until they are applied"]
 #[non_exhaustive]
-pub struct SwitchSettings {
+pub struct CatchPanicSettings {
     /// Whether the part decides; `None` keeps the mode. Panic isolation has no dry run: [`apply`]
     /// returns an error.
     ///
@@ -117,8 +117,8 @@ pub struct SwitchSettings {
 
 impl Settings {
     /// Sets the part [`catch_panic`](Self::catch_panic).
-    pub fn catch_panic(mut self, mode: Mode) -> Self {
-        self.catch_panic = Some(SwitchSettings { mode: Some(mode) });
+    pub fn catch_panic(mut self, settings: impl Into<CatchPanicSettings>) -> Self {
+        self.catch_panic = Some(settings.into());
         self
     }
 
@@ -164,7 +164,7 @@ impl Settings {
         self
     }
 
-    /// These settings, with the parts and modes of `other` where they name none.
+    /// Fills in what these settings leave out: a part or a mode that is `None` is that of `other`.
     ///
     /// A file that names only some parts, on top of the settings that the stack was built with: a
     /// part or a mode that is removed from the file is again what it was first. A part that was
@@ -231,9 +231,15 @@ impl<S> From<S> for PartSettings<S> {
     }
 }
 
-// === impl SwitchSettings ===
+// === impl CatchPanicSettings ===
 
-impl SwitchSettings {
+impl From<Mode> for CatchPanicSettings {
+    fn from(mode: Mode) -> Self {
+        Self { mode: Some(mode) }
+    }
+}
+
+impl CatchPanicSettings {
     /// These settings, with this mode if they have none.
     pub(super) fn or(self, mode: Option<Mode>) -> Self {
         Self {

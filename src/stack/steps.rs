@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 
 use super::changes::Changes;
-use super::settings::{PartSettings, SwitchSettings};
+use super::settings::{CatchPanicSettings, PartSettings};
 use crate::config::{ConfigError, Configurable, Fields, Settings as _};
 use crate::policy::{Mode, Switch};
 use crate::sync::lock;
@@ -90,18 +90,17 @@ impl<'a> Steps<'a> {
         self,
         name: &'static str,
         switch: &'a Switch,
-        new: Option<&'a SwitchSettings>,
+        new: Option<&'a CatchPanicSettings>,
     ) -> Self {
         let Some(new) = new else { return self };
         let mut this = self.no_dry_run(name, switch, new.mode);
         this.changes.push(Box::new(move || {
-            let mode = Some(switch.mode());
+            let old = CatchPanicSettings::from(switch.mode());
             if let Some(new) = new.mode {
                 switch.set(new);
             }
-            let old = SwitchSettings { mode };
-            Box::new(move |changes: &mut Changes| changes.add(name, &old, &new.or(old.mode)))
-                as Report<'a>
+            let new = new.clone().or(old.mode);
+            Box::new(move |changes: &mut Changes| changes.add(name, &old, &new)) as Report<'a>
         }));
         this
     }

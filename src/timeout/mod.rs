@@ -136,7 +136,7 @@ struct Shared {
 }
 
 /// The state of a [`Timeout`] at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TimeoutSnapshot {
@@ -186,6 +186,11 @@ impl Timeout {
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.shared.reporter.set_name(name);
         self
+    }
+
+    /// The name; empty if it has none.
+    pub fn name(&self) -> &str {
+        self.shared.reporter.name()
     }
 
     /// The default time of a request. A time above 146 years reads as [`Duration::MAX`].

@@ -33,7 +33,7 @@ async fn run(last: Option<usize>, steps: Vec<Step>) -> Result<(), TestCaseError>
     let breaker = CircuitBreaker::new(settings(last)).unwrap();
     let told = Arc::new(Mutex::new(Vec::new()));
     let telling = told.clone();
-    breaker.on_transition(move |transition| telling.lock().unwrap().push(*transition));
+    breaker.on_transition(move |transition| telling.lock().unwrap().push(transition.clone()));
     let mut model = Model::new(last);
     // Each permit with its generation and the time at which it was granted.
     let mut tickets: Vec<(Permit<CircuitBreaker>, u64, u64)> = Vec::new();
@@ -117,7 +117,7 @@ fn compare(breaker: &CircuitBreaker, model: &Model) -> Result<(), TestCaseError>
     let now = breaker.snapshot();
     let expired = model.now >= model.until;
     if expired && now.state == CircuitState::HalfOpen {
-        prop_assert_eq!((now.calls, now.failures, now.probes), (0, 0, 0));
+        prop_assert_eq!((now.calls, now.failures, now.probes_in_flight), (0, 0, 0));
     }
     match (model.mode, now.state) {
         (Mode::Closed, CircuitState::Closed)
@@ -129,7 +129,7 @@ fn compare(breaker: &CircuitBreaker, model: &Model) -> Result<(), TestCaseError>
         }
         (Mode::Open, CircuitState::HalfOpen) => prop_assert!(expired),
         (Mode::HalfOpen, CircuitState::HalfOpen) if !expired => {
-            prop_assert_eq!(now.probes as usize, model.outstanding);
+            prop_assert_eq!(now.probes_in_flight as usize, model.outstanding);
             prop_assert!(model.outstanding <= PROBES);
         }
         (Mode::HalfOpen, state) => {

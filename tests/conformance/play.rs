@@ -46,7 +46,7 @@ impl Play {
         let breaker = CircuitBreaker::new(settings).unwrap_or_else(|error| panic!("{id}: {error}"));
         let told = Arc::new(Mutex::new(Vec::new()));
         let telling = told.clone();
-        breaker.on_transition(move |transition| telling.lock().unwrap().push(*transition));
+        breaker.on_transition(move |transition| telling.lock().unwrap().push(transition.clone()));
         Self {
             id: id.to_owned(),
             breaker,

@@ -15,7 +15,7 @@ fn a_hook_is_told_when_the_lag_rises_and_when_it_is_over() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     // No handle is kept: the hook stays as long as the runtime.
     LagMonitor::start(runtime.handle()).on_lag(Duration::from_millis(200), move |report| {
-        tell.send(*report).unwrap();
+        tell.send(report.clone()).unwrap();
     });
     let handle = runtime.handle().clone();
     let driver = std::thread::spawn(move || runtime.block_on(stopped));

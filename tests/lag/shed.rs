@@ -391,7 +391,7 @@ fn thresholds_change_while_it_runs() {
     until("rejected", || !admits_in(runtime.handle(), &lag));
     let hour = Duration::from_secs(3600);
     let long = lag.settings().max_bound(hour).bound(hour);
-    lag.set(long).unwrap();
+    lag.set(long.clone()).unwrap();
     until("nothing is rejected any more", || {
         admits_in(runtime.handle(), &lag)
     });

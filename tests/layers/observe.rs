@@ -837,7 +837,7 @@ async fn snapshots_are_serialised() {
 #[cfg(feature = "serde")]
 #[tokio::test(start_paused = true)]
 async fn d8_times_are_seconds() {
-    use seawall::{LagMonitor, RequestLimit, RequestLimitSettings, Timeout};
+    use seawall::{LagMonitor, Timeout};
     use serde_json::{Value, json, to_value};
 
     const MS: Duration = Duration::from_millis(1);
@@ -854,28 +854,11 @@ async fn d8_times_are_seconds() {
         }
     }
 
-    let requests = RequestLimitSettings::new(1)
-        .body_idle_timeout(1500 * MS)
-        .body_timeout(2500 * MS)
-        .min_body_rate(10, 3500 * MS);
-    let server = seawall::server()
-        .timeout(250 * MS)
-        .request_limit(RequestLimit::new(requests).unwrap())
-        .build()
-        .unwrap();
+    let server = seawall::server().timeout(250 * MS).build().unwrap();
     let now = to_value(server.snapshot()).unwrap();
     assert!(!has_parts(&now), "{now}");
     assert_eq!(now["timeout"]["duration"], json!(0.25));
     assert_eq!(now["lag_shed"]["lag"], json!(0.0));
-    assert_eq!(now["request_limit"]["body_idle_timeout"], json!(1.5));
-    assert_eq!(now["request_limit"]["body_timeout"], json!(2.5));
-    let rate = json!({"bytes_per_second": 10, "grace": 3.5});
-    assert_eq!(now["request_limit"]["min_body_rate"], rate);
-    let default = to_value(RequestLimit::from(1).snapshot()).unwrap();
-    assert_eq!(
-        (&default["body_timeout"], &default["min_body_rate"]),
-        (&json!(null), &json!(null))
-    );
     let endless = to_value(Timeout::from(Duration::MAX).snapshot()).unwrap();
     assert_eq!(endless["duration"], json!(Duration::MAX.as_secs_f64()));
 

@@ -33,7 +33,7 @@ async fn each_poll_of_the_inner_future_is_measured() {
     let response = service.call(get("/users/7")).await.unwrap();
     drop(response);
     let snapshot = slow.snapshot();
-    assert_eq!((snapshot.polls, snapshot.worst.len()), (3, 3));
+    assert_eq!((snapshot.slow_polls, snapshot.worst.len()), (3, 3));
     for report in snapshot.worst {
         assert_eq!(report.method.as_deref(), Some("GET"));
         assert_eq!(report.path.as_deref(), Some("/users/7"));
@@ -48,11 +48,11 @@ async fn what_is_below_the_threshold_is_not_reported() {
         ready(Ok::<_, BoxError>(Response::new(String::new())))
     }));
     service.call(get("/")).await.unwrap();
-    assert_eq!(slow.snapshot().polls, 0);
+    assert_eq!(slow.snapshot().slow_polls, 0);
     slow.set(SlowPollSettings::new(Duration::ZERO)).unwrap();
     assert_eq!(slow.settings().threshold, Duration::ZERO);
     service.call(get("/")).await.unwrap();
-    assert_eq!(slow.snapshot().polls, 1);
+    assert_eq!(slow.snapshot().slow_polls, 1);
     let ten = Duration::from_millis(10);
     assert_eq!(SlowPoll::default().settings().threshold, ten);
 }
@@ -67,7 +67,7 @@ async fn the_ten_longest_come_first_until_they_are_forgotten() {
         service.call(get("/")).await.unwrap();
     }
     let snapshot = slow.snapshot();
-    assert_eq!((snapshot.polls, snapshot.worst.len()), (100, 10));
+    assert_eq!((snapshot.slow_polls, snapshot.worst.len()), (100, 10));
     assert!(
         snapshot
             .worst
@@ -75,7 +75,7 @@ async fn the_ten_longest_come_first_until_they_are_forgotten() {
     );
     slow.forget_worst();
     let snapshot = slow.snapshot();
-    assert_eq!((snapshot.polls, snapshot.worst.len()), (100, 0));
+    assert_eq!((snapshot.slow_polls, snapshot.worst.len()), (100, 0));
 }
 
 #[tokio::test]
@@ -87,10 +87,10 @@ async fn a_layer_that_is_off_measures_nothing() {
             ready(Ok::<_, BoxError>(Response::new(String::new())))
         }));
     service.call(get("/")).await.unwrap();
-    assert_eq!(slow.snapshot().polls, 0);
+    assert_eq!(slow.snapshot().slow_polls, 0);
     switch.set(Mode::Enforce);
     service.call(get("/")).await.unwrap();
-    assert_eq!(slow.snapshot().polls, 1);
+    assert_eq!(slow.snapshot().slow_polls, 1);
 }
 
 async fn answer<B>(request: Request<B>) -> Result<Response<String>, BoxError> {
@@ -105,14 +105,18 @@ async fn it_is_a_part_of_other_gates() {
     let stack = seawall::server().policy(slow.clone()).build().unwrap();
     let mut service = stack.layer(service_fn(answer));
     service.call(get("/")).await.unwrap();
-    assert_eq!(slow.snapshot().polls, 1);
+    assert_eq!(slow.snapshot().slow_polls, 1);
     assert_eq!(service.call(get("/panics")).await.unwrap().status(), 500);
-    assert_eq!(slow.snapshot().polls, 1, "a poll that panics has no end");
+    assert_eq!(
+        slow.snapshot().slow_polls,
+        1,
+        "a poll that panics has no end"
+    );
 
     let mut service = CatchPanicLayer::new()
         .layer(GateLayer::from_policy(slow.clone().with_route(|_| None)).layer(service_fn(answer)));
     service.call(get("/")).await.unwrap();
-    assert_eq!(slow.snapshot().polls, 2);
+    assert_eq!(slow.snapshot().slow_polls, 2);
     assert!(
         slow.snapshot()
             .worst
@@ -130,7 +134,7 @@ async fn requests_over_plain_have_no_path() {
     let mut call = tokio_test::task::spawn(service.oneshot(()));
     assert!(call.poll().is_pending());
     let snapshot = slow.snapshot();
-    assert_eq!(snapshot.polls, 1);
+    assert_eq!(snapshot.slow_polls, 1);
     assert_eq!(
         (&snapshot.worst[0].method, &snapshot.worst[0].path),
         (&None, &None)

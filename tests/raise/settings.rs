@@ -61,7 +61,7 @@ fn what_is_set_is_read_back() {
     assert_eq!((limit.max_body(), limit.settings().max_body), (20, 20));
     limit.set(7.into()).unwrap();
     assert_eq!(limit.settings(), RequestLimitSettings::new(7));
-    assert_eq!(limit.snapshot().max_headers, None);
+    assert_eq!(limit.settings().max_headers, None);
 }
 
 /// The error has the field, the value and the range, and no setting has changed.
@@ -178,6 +178,59 @@ async fn a_limit_becomes_raisable_while_it_runs() {
     assert_eq!(status().await, 200);
     outer.set(outer.settings().raisable_to(None)).unwrap();
     assert_eq!(status().await, 413);
+}
+
+/// A label is the same in `Display` and with `serde`. That of a reason or a cause, whose `Display`
+/// is a sentence, is the one of `as_str`.
+#[cfg(feature = "serde")]
+#[test]
+fn labels_are_the_same_everywhere() {
+    use seawall::circuit_breaker::TransitionCause;
+    use seawall::policy::Mode;
+    use seawall::{Completion, CustomReason, DrainState, LagState, Outcome, Reason};
+
+    fn same<T: std::fmt::Display + serde::Serialize>(value: T, label: &str) {
+        assert_eq!(value.to_string(), label);
+        assert_eq!(serde_json::to_value(&value).unwrap(), label);
+    }
+    same(Mode::Enforce, "enforce");
+    same(Mode::DryRun, "dry_run");
+    same(Mode::Off, "off");
+    same(LagState::Normal, "normal");
+    same(LagState::Warn, "warn");
+    same(LagState::Shedding, "shedding");
+    same(DrainState::Serving, "serving");
+    same(DrainState::LameDuck, "lame_duck");
+    same(DrainState::Rejecting, "rejecting");
+    same(Outcome::Success, "success");
+    same(Outcome::Failure, "failure");
+    same(Outcome::Ignored, "ignored");
+    same(Outcome::Cancelled, "cancelled");
+    same(Outcome::Panicked, "panicked");
+    same(Completion::Complete, "complete");
+    same(Completion::Failed, "failed");
+    same(Completion::Cancelled, "cancelled");
+    same(Completion::Panicked, "panicked");
+
+    for cause in [
+        TransitionCause::FailureRate,
+        TransitionCause::SlowCallRate,
+        TransitionCause::ConsecutiveFailures,
+        TransitionCause::OpenTimeOver,
+        TransitionCause::ProbesSucceeded,
+        TransitionCause::ProbesFailed,
+        TransitionCause::HalfOpenTimeOver,
+        TransitionCause::ByHand,
+    ] {
+        assert_eq!(serde_json::to_value(cause).unwrap(), cause.as_str());
+    }
+    static UNPAID: CustomReason = CustomReason::new("unpaid", "The account has an open invoice.");
+    for (reason, label) in [
+        (Reason::QueueTimeout, "queue_timeout"),
+        (Reason::Custom(&UNPAID), "unpaid"),
+    ] {
+        assert_eq!(serde_json::to_value(reason).unwrap(), label);
+    }
 }
 
 #[cfg(feature = "serde")]

@@ -183,6 +183,11 @@ where
         self
     }
 
+    /// The name; empty if it has none.
+    pub fn name(&self) -> &str {
+        self.family.name()
+    }
+
     /// Adds the label `key` to the metrics: up to thirty series for each key, which the recorder
     /// may keep when the key is forgotten. Use it only if there are few keys and clients do not
     /// choose them. Breakers that were made before have no label.
@@ -410,8 +415,8 @@ impl<K> fmt::Debug for CircuitBreakers<K> {
 // === impl Family ===
 
 impl<K> Family<K> {
-    fn name(&self) -> Cow<'static, str> {
-        self.name.get().cloned().unwrap_or_default()
+    fn name(&self) -> &str {
+        self.name.get().map_or("", |name| name)
     }
 
     fn make(&self, key: &K, mode: Mode) -> CircuitBreaker

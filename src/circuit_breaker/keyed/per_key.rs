@@ -35,7 +35,7 @@ pub struct PerKey<K, F> {
 impl<K, F> CircuitBreakersLayer<K, F> {
     /// Makes a layer with these breakers.
     pub fn new(breakers: PerKey<K, F>) -> Self {
-        let name = breakers.breakers.family.name();
+        let name = breakers.breakers.family.name().to_owned();
         let reporter = Reporter::new("circuit_breaker").named(name);
         Self::with_reporter(breakers, reporter)
     }

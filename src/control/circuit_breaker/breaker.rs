@@ -39,7 +39,7 @@ pub(crate) struct Breaker {
 }
 
 /// The state of a breaker at a time, whether or not a call has changed the state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Look {
     /// The state that the next call finds.
     pub(crate) circuit: Circuit,

@@ -9,7 +9,7 @@ use super::window::Counts;
 use super::word::{FLAP_BITS, Mode, era};
 
 /// The state of a breaker. Times are nanoseconds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Circuit {
     pub(crate) mode: Mode,
     /// Changes with every transition, to recognise results of earlier states.

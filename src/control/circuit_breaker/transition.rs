@@ -4,10 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use super::word::Mode;
+use crate::label::labels;
 
 /// The state of a [`CircuitBreaker`](crate::CircuitBreaker). With `serde`, it is a map with `state`
 /// and, while open, `retry_in` in seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(tag = "state", rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -32,7 +33,8 @@ pub enum CircuitState {
 
 /// A change of a breaker's state, as a hook of
 /// [`on_transition`](crate::CircuitBreaker::on_transition) gets it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Transition {
     /// The state before the change. In an open state, `retry_in` is 0.
@@ -56,6 +58,8 @@ pub struct Transition {
 ///
 /// If several thresholds are reached at the same time, the first one of this list is the cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum TransitionCause {
     /// The failure rate of the window reached its threshold.
@@ -78,19 +82,16 @@ pub enum TransitionCause {
 
 // === impl CircuitState ===
 
-impl CircuitState {
-    /// The label of the state: lower case and stable, for metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            CircuitState::Closed => "closed",
-            CircuitState::Open { .. } => "open",
-            CircuitState::HalfOpen => "half_open",
-            CircuitState::ForcedOpen => "forced_open",
-            CircuitState::ForcedClosed => "forced_closed",
-            CircuitState::ObserveOnly => "observe_only",
-        }
-    }
+labels!(CircuitState {
+    CircuitState::Closed => "closed",
+    CircuitState::Open { .. } => "open",
+    CircuitState::HalfOpen => "half_open",
+    CircuitState::ForcedOpen => "forced_open",
+    CircuitState::ForcedClosed => "forced_closed",
+    CircuitState::ObserveOnly => "observe_only",
+});
 
+impl CircuitState {
     pub(crate) fn new(mode: Mode, retry_in: u64) -> Self {
         match mode {
             Mode::Closed => CircuitState::Closed,
@@ -102,12 +103,6 @@ impl CircuitState {
             Mode::ForcedClosed => CircuitState::ForcedClosed,
             Mode::ObserveOnly => CircuitState::ObserveOnly,
         }
-    }
-}
-
-impl fmt::Display for CircuitState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -5,6 +5,7 @@ use super::queue::Queue;
 use super::readings::Tick;
 use super::thresholds::{LagThresholds, nanos};
 use super::{MS, Nanos};
+use crate::label::labels;
 
 /// The state of one shedder for one runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -279,17 +280,14 @@ impl Terms {
 
 // === impl LagState ===
 
+#[cfg(feature = "metrics")]
 impl LagState {
     /// All states.
-    #[cfg(feature = "metrics")]
     pub(crate) const ALL: [LagState; 3] = [LagState::Normal, LagState::Warn, LagState::Shedding];
-
-    /// The label of the state: lower case and stable, for metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            LagState::Normal => "normal",
-            LagState::Warn => "warn",
-            LagState::Shedding => "shedding",
-        }
-    }
 }
+
+labels!(LagState {
+    LagState::Normal => "normal",
+    LagState::Warn => "warn",
+    LagState::Shedding => "shedding",
+});

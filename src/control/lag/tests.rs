@@ -432,16 +432,16 @@ fn a_load_signal_near_its_threshold_changes_the_state_once() {
 #[test]
 fn what_makes_no_sense_is_named() {
     use std::time::Duration;
-    let default = LagThresholds::default();
+    let default = LagThresholds::default;
     let ms = Duration::from_millis;
     for (thresholds, field) in [
-        (default.target(Duration::ZERO), "target"),
-        (default.target(Duration::MAX), "target"),
-        (default.bound(Duration::ZERO), "bound"),
-        (default.max_bound(ms(29)), "max_bound"),
-        (default.arm(ms(19)), "arm"),
-        (default.max_arm(ms(79)), "max_arm"),
-        (default.disarm_after(Duration::ZERO), "disarm_after"),
+        (default().target(Duration::ZERO), "target"),
+        (default().target(Duration::MAX), "target"),
+        (default().bound(Duration::ZERO), "bound"),
+        (default().max_bound(ms(29)), "max_bound"),
+        (default().arm(ms(19)), "arm"),
+        (default().max_arm(ms(79)), "max_arm"),
+        (default().disarm_after(Duration::ZERO), "disarm_after"),
     ] {
         let said = thresholds.check().unwrap_err().to_string();
         assert!(
@@ -451,7 +451,7 @@ fn what_makes_no_sense_is_named() {
     }
     for preset in [
         LagThresholds::strict(),
-        default,
+        default(),
         LagThresholds::burst_tolerant(),
     ] {
         assert_eq!(preset.check(), Ok(()));

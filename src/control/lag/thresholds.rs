@@ -34,7 +34,7 @@ use crate::config::{ConfigError, Settings, fields};
 /// ```
 ///
 /// The [module docs](crate::lag_shed) describe their use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[must_use = "settings do nothing until they are applied"]

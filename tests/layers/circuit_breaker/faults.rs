@@ -82,7 +82,7 @@ async fn a_probe_that_hangs_neither_wedges_nor_closes_it() {
     assert_eq!(breaker.state(), CircuitState::HalfOpen);
     drop(hung);
     assert_eq!(
-        breaker.snapshot().probes,
+        breaker.snapshot().probes_in_flight,
         1,
         "a stale probe gives no place back"
     );
@@ -129,7 +129,7 @@ async fn a_cancelled_probe_gives_its_place_back() {
     assert!(timeout(SECOND, service.call(get())).await.is_err());
     let now = breaker.snapshot();
     assert_eq!(
-        (now.state, now.probes, now.totals.cancelled),
+        (now.state, now.probes_in_flight, now.totals.cancelled),
         (CircuitState::HalfOpen, 0, 3)
     );
     breaker.try_acquire().unwrap().success();
@@ -169,7 +169,11 @@ async fn a_probe_that_a_later_policy_of_the_tuple_rejects_is_released() {
     }
     let now = breaker.snapshot();
     assert_eq!(
-        (now.probes, now.totals.ignored, now.totals.cancelled),
+        (
+            now.probes_in_flight,
+            now.totals.ignored,
+            now.totals.cancelled
+        ),
         (0, 3, 0)
     );
     drop(permit);

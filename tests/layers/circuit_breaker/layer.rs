@@ -159,7 +159,10 @@ async fn a_run_that_a_sibling_s_panic_drops_was_cancelled() {
     });
     assert!(task.await.unwrap_err().is_panic());
     let now = breaker.snapshot();
-    assert_eq!((now.state, now.probes), (CircuitState::HalfOpen, 0));
+    assert_eq!(
+        (now.state, now.probes_in_flight),
+        (CircuitState::HalfOpen, 0)
+    );
     assert_eq!((now.totals.cancelled, now.totals.panicked), (1, 0));
 }
 

@@ -62,10 +62,10 @@ async fn open_it_is_not_ready_and_is_woken_when_the_open_time_is_over() {
     tokio::task::yield_now().await;
     assert!(endpoint.is_woken());
     assert_ready_ok!(poll_ready!(endpoint));
-    assert_eq!(breaker.snapshot().probes, 1);
+    assert_eq!(breaker.snapshot().probes_in_flight, 1);
     assert_eq!(endpoint.call(7).await.unwrap(), 7);
     let now = breaker.snapshot();
-    assert_eq!((now.probes, now.calls, now.rejected), (0, 1, 0));
+    assert_eq!((now.probes_in_flight, now.calls, now.rejected), (0, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,7 +110,7 @@ async fn a_reserved_probe_is_given_back() {
     // A clone has none.
     let mut clone = spawn(first.clone());
     assert_pending!(poll_ready!(clone));
-    assert_eq!(breaker.snapshot().probes, 1);
+    assert_eq!(breaker.snapshot().probes_in_flight, 1);
     drop(first);
     assert!(second.is_woken() && clone.is_woken());
     assert_ready_ok!(poll_ready!(second));
@@ -227,13 +227,13 @@ async fn no_probe_is_reserved_for_what_is_not_ready() {
     let layer = CircuitBreakerReadyLayer::new(breaker.clone()).plain();
     let mut endpoint = spawn(layer.layer(Told(told.clone())));
     assert_pending!(poll_ready!(endpoint));
-    assert_eq!(breaker.snapshot().probes, 0);
+    assert_eq!(breaker.snapshot().probes_in_flight, 0);
     told.store(1, Relaxed);
     assert_ready_ok!(poll_ready!(endpoint));
-    assert_eq!(breaker.snapshot().probes, 1);
+    assert_eq!(breaker.snapshot().probes_in_flight, 1);
     told.store(0, Relaxed);
     assert_pending!(poll_ready!(endpoint));
-    assert_eq!(breaker.snapshot().probes, 0);
+    assert_eq!(breaker.snapshot().probes_in_flight, 0);
     told.store(2, Relaxed);
     let error = tokio_test::assert_ready_err!(poll_ready!(endpoint));
     assert_eq!(error.to_string(), "broken");

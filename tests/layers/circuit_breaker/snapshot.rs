@@ -18,7 +18,7 @@ fn breaker() -> (CircuitBreaker, Arc<Mutex<Vec<Transition>>>) {
     let breaker = CircuitBreaker::new(settings).unwrap();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let hook = seen.clone();
-    breaker.on_transition(move |transition| hook.lock().unwrap().push(*transition));
+    breaker.on_transition(move |transition| hook.lock().unwrap().push(transition.clone()));
     (breaker, seen)
 }
 
@@ -52,7 +52,7 @@ async fn c1_a_close_that_an_admission_finds_is_reported_with_it() {
     advance(10 * SECOND).await;
     assert_eq!(seen.lock().unwrap().len(), 2);
     let permit = breaker.try_acquire().unwrap();
-    let last = *seen.lock().unwrap().last().unwrap();
+    let last = seen.lock().unwrap().last().unwrap().clone();
     assert_eq!((last.number, last.to), (3, CircuitState::Closed));
     permit.success();
     assert_eq!(seen.lock().unwrap().len(), 3);
@@ -95,11 +95,11 @@ async fn c3_a_snapshot_belongs_to_the_state_that_it_shows() {
         breaker.try_acquire().unwrap().settle(outcome);
     }
     let hangs = breaker.try_acquire().unwrap();
-    assert_eq!(breaker.snapshot().probes, 1);
+    assert_eq!(breaker.snapshot().probes_in_flight, 1);
     advance(12 * SECOND).await;
     let lost = ("open", 2, 1, 1, 3, 2 * SECOND);
     assert_eq!(shown(&breaker.snapshot()), lost);
-    assert_eq!(breaker.snapshot().probes, 0);
+    assert_eq!(breaker.snapshot().probes_in_flight, 0);
 
     // That open time is over too.
     advance(9 * SECOND).await;
@@ -158,7 +158,7 @@ async fn c5_a_trip_while_it_shows_open_changes_nothing() {
     assert_eq!(breaker.state(), open);
     breaker.trip();
     assert_eq!(breaker.state(), open);
-    let last = *seen.lock().unwrap().last().unwrap();
+    let last = seen.lock().unwrap().last().unwrap().clone();
     assert_eq!(last.cause, TransitionCause::HalfOpenTimeOver);
     drop(hangs);
 }

@@ -26,7 +26,7 @@ async fn every_answer_has_its_verdict() {
         let response = service.call(request()).await.unwrap();
         let _ = response.into_body().collect().await;
         let now = breaker.snapshot();
-        assert_eq!(now.probes, 0);
+        assert_eq!(now.probes_in_flight, 0);
         format!("{}/{} {}", now.calls, now.failures, now.totals.ignored)
     }
     fn grpc_head(code: &'static str) -> Response<Script> {

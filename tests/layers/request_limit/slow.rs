@@ -283,11 +283,11 @@ async fn headers_and_uris() {
     assert_eq!(limit.snapshot().rejected, 4);
 }
 
-/// The snapshot shows the settings, and `None` turns a bound off.
+/// The settings can be read, and `None` turns a bound off.
 #[tokio::test(start_paused = true)]
 async fn what_holds_can_be_seen_and_lifted() {
     let limit = RequestLimit::from(1 << 20);
-    let now = limit.snapshot();
+    let now = limit.settings();
     assert_eq!(
         (now.max_header_bytes, now.max_headers, now.max_uri),
         (None, None, None)
@@ -306,7 +306,7 @@ async fn what_holds_can_be_seen_and_lifted() {
         .body_timeout(2 * SECOND)
         .min_body_rate(4, 3 * SECOND);
     limit.set(settings).unwrap();
-    let now = limit.snapshot();
+    let now = limit.settings();
     assert_eq!(
         (now.max_header_bytes, now.max_headers, now.max_uri),
         (Some(1), Some(2), Some(3))

@@ -266,24 +266,24 @@ fn a_server_takes_all_or_nothing() {
     let server = seawall::server().build().unwrap();
     let rest = "within 1ns..=18446744073709551615.999999999s";
     let day = "within 1ns..=86400s";
-    let thresholds = LagThresholds::default();
+    let thresholds = LagThresholds::default;
     let limit = ConcurrencyLimitSettings::fixed;
     let requests = RequestLimitSettings::new(10);
     let of_server = [
         (
-            all_of_a_server().lag_shed(thresholds.target(Duration::ZERO)),
+            all_of_a_server().lag_shed(thresholds().target(Duration::ZERO)),
             "lag_shed.target",
             "0ns",
             day,
         ),
         (
-            all_of_a_server().lag_shed(thresholds.bound(241 * MS)),
+            all_of_a_server().lag_shed(thresholds().bound(241 * MS)),
             "lag_shed.max_bound",
             "240ms",
             "within 241ms..=86400s",
         ),
         (
-            all_of_a_server().lag_shed(thresholds.disarm_after(Duration::MAX)),
+            all_of_a_server().lag_shed(thresholds().disarm_after(Duration::MAX)),
             "lag_shed.disarm_after",
             "18446744073709551615.999999999s",
             day,
@@ -370,7 +370,7 @@ fn a_client_takes_all_or_nothing() {
         CircuitBreakerSettings::default,
         ConcurrencyLimitSettings::fixed,
     );
-    let thresholds = LagThresholds::default();
+    let thresholds = LagThresholds::default;
     let absent = "left out, since the stack has no such part";
     let rate = "within 0.0001..=1.0";
     let of_client = [
@@ -423,7 +423,7 @@ fn a_client_takes_all_or_nothing() {
             absent,
         ),
         (
-            all_of_a_client().lag_shed(thresholds),
+            all_of_a_client().lag_shed(thresholds()),
             "lag_shed",
             "given",
             absent,

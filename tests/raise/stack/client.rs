@@ -41,9 +41,27 @@ fn parts_without_a_name_have_that_of_the_stack() {
             breaker = breaker.named(own);
         }
         let stack = seawall::client().circuit_breaker(breaker.clone());
-        let _stack = stack.named("backend").build().unwrap();
+        let stack = stack.named("backend").build().unwrap();
         assert_eq!(breaker.name(), name);
+        let handle = stack.handle();
+        assert_eq!(handle.name(), "backend");
+        assert_eq!(handle.timeout().name(), "backend");
+        assert_eq!(handle.concurrency_limit().name(), "backend");
     }
+}
+
+#[test]
+fn parts_of_a_server_have_the_name_of_the_stack() {
+    let limit = ConcurrencyLimit::from(1).named("own");
+    let stack = seawall::server().concurrency_limit(limit).named("api");
+    let stack = stack.build().unwrap();
+    assert_eq!(stack.name(), "api");
+    assert_eq!(stack.catch_panic().name(), "api");
+    assert_eq!(stack.lag_shed().name(), "api");
+    assert_eq!(stack.drain().name(), "api");
+    assert_eq!(stack.timeout().name(), "api");
+    assert_eq!(stack.request_limit().name(), "api");
+    assert_eq!(stack.concurrency_limit().name(), "own");
 }
 
 /// The handle has the parts of the stack, and no type of the user.

@@ -214,7 +214,7 @@ impl ConcurrencyLimit {
     /// Returns a [`Rejection`] if the limit is reached, or if requests are queued. It counts as
     /// rejected.
     pub fn try_acquire(&self) -> Result<Permit<&Self>, Rejection> {
-        self.acquire(self)
+        self.take(self)
     }
 
     /// Takes a permit as [`try_acquire`](Self::try_acquire) does. You can send it to another task.
@@ -223,11 +223,71 @@ impl ConcurrencyLimit {
     ///
     /// Returns the errors of [`try_acquire`](Self::try_acquire).
     pub fn try_acquire_owned(&self) -> Result<Permit<Self>, Rejection> {
-        self.acquire(self.clone())
+        self.take(self.clone())
+    }
+
+    /// Takes a permit as [`try_acquire`](Self::try_acquire) does, and waits for it in the queue if
+    /// the limit is reached and has a queue.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use seawall::{ConcurrencyLimit, ConcurrencyLimitSettings};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let settings = ConcurrencyLimitSettings::fixed(16).queue(64, Duration::from_millis(200));
+    /// let limit = ConcurrencyLimit::new(settings)?;
+    /// let permit = limit.acquire().await?;
+    /// // the query
+    /// drop(permit);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`Rejection`] if the limit is reached and the queue is full, or if no permit was
+    /// released within the queue timeout.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future leaves the queue. A permit that it was just granted goes to the next in
+    /// the queue.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it must wait outside a Tokio runtime with a time driver.
+    pub async fn acquire(&self) -> Result<Permit<&Self>, Rejection> {
+        self.wait(self).await
+    }
+
+    /// Takes a permit as [`acquire`](Self::acquire) does. You can send it to another task.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`acquire`](Self::acquire).
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`acquire`](Self::acquire) does.
+    pub async fn acquire_owned(&self) -> Result<Permit<Self>, Rejection> {
+        self.wait(self.clone()).await
+    }
+
+    /// Waits for a permit of `policy`, which is this limit.
+    async fn wait<P>(&self, policy: P) -> Result<Permit<P>, Rejection>
+    where
+        P: Policy<PlainRequest<()>, Token = ()>,
+    {
+        let taken = match Policy::<PlainRequest<()>>::admit(self, &()) {
+            Admission::Admit(()) | Admission::Bypass => Ok(()),
+            Admission::Reject(rejection) => Err(rejection),
+            Admission::Wait(wait) => wait.await,
+        };
+        Permit::counted(policy, taken, &self.shared.reporter)
     }
 
     /// Takes a permit of `policy`, which is this limit.
-    fn acquire<P>(&self, policy: P) -> Result<Permit<P>, Rejection>
+    fn take<P>(&self, policy: P) -> Result<Permit<P>, Rejection>
     where
         P: Policy<PlainRequest<()>, Token = ()>,
     {

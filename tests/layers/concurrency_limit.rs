@@ -471,3 +471,37 @@ async fn a_rejection_of_a_permit_counts_once_if_a_policy_passes_it_on() {
     );
     assert_eq!(rejected, (3, 3, 3));
 }
+
+/// Work without a service is queued with the requests, in the order of their arrival.
+#[tokio::test(start_paused = true)]
+async fn a_permit_can_be_waited_for() {
+    let settings = ConcurrencyLimitSettings::fixed(1).queue(2, 10 * SECOND);
+    let limit = ConcurrencyLimit::new(settings).unwrap();
+    let held = limit.acquire().await.unwrap();
+    let mut service =
+        ConcurrencyLimitLayer::new(limit.clone()).layer(answers(|| ok(Script::default())));
+    let mut request = spawn(service.call(get()));
+    assert_pending!(request.poll());
+    let mut work = spawn(limit.acquire_owned());
+    assert_pending!(work.poll());
+
+    let full = limit.acquire().await.unwrap_err();
+    assert_eq!(full.reason(), Reason::ConcurrencyLimit);
+    let overtakes = limit.try_acquire().unwrap_err();
+    assert_eq!(overtakes.reason(), Reason::ConcurrencyLimit);
+
+    drop(held);
+    assert_pending!(work.poll());
+    drop(assert_ready!(request.poll()));
+    let permit = assert_ready!(work.poll()).unwrap();
+    assert_eq!(figures(&limit), (1, 0));
+
+    let late = limit.acquire().await.unwrap_err();
+    assert_eq!(late.reason(), Reason::QueueTimeout);
+    let mut leaves = spawn(limit.acquire());
+    assert_pending!(leaves.poll());
+    drop(permit);
+    drop(leaves);
+    assert_eq!(figures(&limit), (0, 0));
+    assert_eq!(limit.snapshot().rejected, 3);
+}

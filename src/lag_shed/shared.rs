@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
@@ -70,6 +71,9 @@ pub struct LagShedSnapshot {
     /// The largest share of requests that was rejected in any runtime between the last two
     /// readings, `0.0..=1.0`. It is at least the share for load signals.
     pub shed: f64,
+    /// The value of each [`LoadSignal`] at its last reading, by its name: the share of the requests
+    /// that it asks to reject, at least 0. It may be above 1.
+    pub signals: BTreeMap<&'static str, f64>,
     /// The number of runtimes that are measured.
     pub runtimes: usize,
     /// The number of requests rejected so far.
@@ -254,6 +258,10 @@ impl Shared {
             state: LagState::Normal,
             lag: Duration::ZERO,
             shed: 0.0,
+            signals: lock(&self.signals)
+                .iter()
+                .map(|signal| (signal.name(), signal.value().max(0.0)))
+                .collect(),
             runtimes: bound.len(),
             rejected: self.reporter.rejected(),
             would_reject: self.reporter.would_reject(),

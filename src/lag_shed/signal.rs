@@ -63,7 +63,7 @@ const MEMORY_TO: f64 = 0.95;
 // === impl LoadSignal ===
 
 impl LoadSignal {
-    /// Makes a signal with a name for `Debug`.
+    /// Makes a signal with a name for snapshots and `Debug`.
     ///
     /// The thread that measures lag calls the closure at most every 10 ms. The closure must be fast
     /// and must not block. NaN counts as 0. So does a panic, which is reported as a failed
@@ -135,6 +135,11 @@ impl LoadSignal {
             let due = now.saturating_add(self.inner.every.as_nanos().max(1) as u64);
             self.inner.due.store(due, Relaxed);
         }
+        self.value()
+    }
+
+    /// The value at the last reading.
+    pub(super) fn value(&self) -> f64 {
         f64::from_bits(self.inner.value.load(Relaxed))
     }
 }
@@ -143,7 +148,7 @@ impl fmt::Debug for LoadSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoadSignal")
             .field("name", &self.inner.name)
-            .field("value", &f64::from_bits(self.inner.value.load(Relaxed)))
+            .field("value", &self.value())
             .finish_non_exhaustive()
     }
 }

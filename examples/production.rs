@@ -52,8 +52,8 @@ async fn main() -> Result<(), BoxError> {
         let _one = ONE_AT_A_TIME.lock(); // a file that was read later is applied later
         let text = file.as_ref().map(fs::read_to_string).transpose()?;
         let settings: Settings = toml::from_str(&text.unwrap_or_default())?;
-        // A part that is not in the file is that of the code. A field that is not in its part has
-        // its default. An error changes nothing.
+        // A part that is not in the file is that of the code. In a table with more than a mode, a
+        // field that is left out has its default. An error changes nothing.
         Ok(tuned.apply(&settings.or(&code))?.to_string())
     };
     println!("settings: {}", load()?);

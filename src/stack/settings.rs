@@ -15,8 +15,8 @@ use crate::timeout::TimeoutSettings;
 ///
 /// With the feature `serde`, settings implement `Serialize` and `Deserialize`. Each part is a table
 /// with the fields of its settings, and with `mode`: `"enforce"`, `"dry_run"`, or `"off"`. Without
-/// `mode`, the part keeps the mode that it has. Durations are strings such as `"5s"`. An unknown
-/// part or field is an error:
+/// `mode`, the part keeps the mode that it has. With `mode` alone, it keeps its settings. Durations
+/// are strings such as `"5s"`. An unknown part or field is an error:
 ///
 /// ```
 /// # #[cfg(feature = "serde")] {
@@ -30,8 +30,10 @@ use crate::timeout::TimeoutSettings;
 ///     [timeout]
 ///     duration = "5s"
 ///
-///     [concurrency_limit]
+///     [lag_shed]
 ///     mode = "dry_run"
+///
+///     [concurrency_limit]
 ///     limit = 512
 ///     max_queued = 128
 ///     queue_timeout = "100ms"
@@ -40,7 +42,8 @@ use crate::timeout::TimeoutSettings;
 /// let limit = ConcurrencyLimitSettings::fixed(512).queue(128, Duration::from_millis(100));
 /// let expected = Settings::default()
 ///     .timeout(TimeoutSettings::new(Duration::from_secs(5)))
-///     .concurrency_limit(PartSettings::from(limit).mode(Mode::DryRun));
+///     .lag_shed(PartSettings::default().mode(Mode::DryRun))
+///     .concurrency_limit(limit);
 /// assert_eq!(settings, expected);
 /// # }
 /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -74,16 +77,18 @@ pub struct Settings {
     pub request_limit: Option<PartSettings<RequestLimitSettings>>,
 }
 
-/// A part of a stack: its mode, and the settings of its handle.
+/// A part of a stack: its mode, and the settings of its handle. What is `None` stays as it is.
+/// `PartSettings::default()` has neither.
 ///
 /// ```
 /// use seawall::policy::Mode;
 /// use seawall::stack::PartSettings;
 /// use seawall::LagThresholds;
 ///
-/// let enforced = PartSettings::from(LagThresholds::strict());
-/// let off = enforced.clone().mode(Mode::Off);
-/// # let _ = off;
+/// let strict = PartSettings::from(LagThresholds::strict());
+/// let strict_in_dry_run = strict.clone().mode(Mode::DryRun);
+/// let off = PartSettings::<LagThresholds>::default().mode(Mode::Off);
+/// # let _ = (strict_in_dry_run, off);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -95,7 +100,7 @@ pub struct PartSettings<S> {
     pub mode: Option<Mode>,
     /// The settings of the handle.
     #[cfg_attr(feature = "serde", serde(flatten))]
-    pub settings: S,
+    pub settings: Option<S>,
 }
 
 /// The settings of panic isolation in a stack: its mode.
@@ -164,7 +169,8 @@ impl Settings {
         self
     }
 
-    /// Fills in what these settings leave out: a part or a mode that is `None` is that of `other`.
+    /// Fills in what these settings leave out: a part, a mode, or the settings of a part that are
+    /// `None` are those of `other`.
     ///
     /// A file that names only some parts, on top of the settings that the stack was built with: a
     /// part or a mode that is removed from the file is again what it was first. A part that was
@@ -188,7 +194,7 @@ impl Settings {
             ($($part:ident)+) => {
                 Self {
                     $($part: match (self.$part, &other.$part) {
-                        (Some(this), Some(that)) => Some(this.or(that.mode)),
+                        (Some(this), Some(that)) => Some(this.or(that)),
                         (this, that) => this.or_else(|| that.clone()),
                     },)+
                 }
@@ -213,11 +219,14 @@ impl<S> PartSettings<S> {
         self
     }
 
-    /// These settings, with this mode if they have none.
-    pub(super) fn or(self, mode: Option<Mode>) -> Self {
+    /// Fills in what is `None`.
+    pub(super) fn or(self, other: &Self) -> Self
+    where
+        S: Clone,
+    {
         Self {
-            mode: self.mode.or(mode),
-            ..self
+            mode: self.mode.or(other.mode),
+            settings: self.settings.or_else(|| other.settings.clone()),
         }
     }
 }
@@ -226,7 +235,16 @@ impl<S> From<S> for PartSettings<S> {
     fn from(settings: S) -> Self {
         Self {
             mode: None,
-            settings,
+            settings: Some(settings),
+        }
+    }
+}
+
+impl<S> Default for PartSettings<S> {
+    fn default() -> Self {
+        Self {
+            mode: None,
+            settings: None,
         }
     }
 }
@@ -240,10 +258,10 @@ impl From<Mode> for CatchPanicSettings {
 }
 
 impl CatchPanicSettings {
-    /// These settings, with this mode if they have none.
-    pub(super) fn or(self, mode: Option<Mode>) -> Self {
+    /// Fills in what is `None`.
+    pub(super) fn or(self, other: &Self) -> Self {
         Self {
-            mode: self.mode.or(mode),
+            mode: self.mode.or(other.mode),
         }
     }
 }
@@ -268,6 +286,8 @@ mod read {
         mode: Option<Mode>,
         /// The map has a mode, which may be null.
         has_mode: bool,
+        /// The first key that is not the mode, once it is read.
+        first: Option<String>,
     }
 
     impl<'de, S: Deserialize<'de>> Deserialize<'de> for PartSettings<S> {
@@ -288,8 +308,13 @@ mod read {
                 map,
                 mode: None,
                 has_mode: false,
+                first: None,
             };
-            let settings = S::deserialize(MapAccessDeserializer::new(&mut rest))?;
+            rest.first = rest.next_key()?;
+            let mut settings = None;
+            if rest.first.is_some() {
+                settings = Some(S::deserialize(MapAccessDeserializer::new(&mut rest))?);
+            }
             Ok(PartSettings {
                 mode: rest.mode,
                 settings,
@@ -304,6 +329,9 @@ mod read {
             &mut self,
             seed: K,
         ) -> Result<Option<K::Value>, A::Error> {
+            if let Some(first) = self.first.take() {
+                return seed.deserialize(first.into_deserializer()).map(Some);
+            }
             while let Some(key) = self.map.next_key::<String>()? {
                 if key != "mode" {
                     return seed.deserialize(key.into_deserializer()).map(Some);

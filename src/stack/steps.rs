@@ -49,25 +49,31 @@ impl<'a> Steps<'a> {
         let Some(new) = new else { return self };
         // This may call code of the user. It therefore runs before the lock is taken.
         handle.advance();
-        let mut this = self.check(move || {
-            let checked = new.settings.clone().fit(&handle.current().get());
-            checked.map_err(|error| error.of_part(name))
+        let mut this = self.check(move || match new.settings.clone() {
+            Some(mut settings) => {
+                let checked = settings.fit(&handle.current().get());
+                checked.map_err(|error| error.of_part(name))
+            }
+            None => Ok(()),
         });
         this.changes.push(Box::new(move || {
-            let mode = switch.mode();
+            let mut old = present(switch, handle);
             // A part that is turned off or into a dry run does not enforce its new settings, and
             // one that becomes enforced has them first.
             if let Some(new @ (Mode::DryRun | Mode::Off)) = new.mode {
                 switch.set(new);
             }
             let mut new = new.clone();
-            let old = PartSettings::from(handle.replace(&mut new.settings)).mode(mode);
+            if let Some(settings) = &mut new.settings {
+                old.settings = Some(handle.replace(settings));
+            }
             if let Some(new) = new.mode {
                 switch.set(new);
             }
+            let new = new.or(&old);
             Box::new(move |changes: &mut Changes| {
                 handle.follow_up();
-                changes.add(name, &old, &new.or(old.mode));
+                changes.add(name, &old, &new);
             }) as Report<'a>
         }));
         this
@@ -99,7 +105,7 @@ impl<'a> Steps<'a> {
             if let Some(new) = new.mode {
                 switch.set(new);
             }
-            let new = new.clone().or(old.mode);
+            let new = new.clone().or(&old);
             Box::new(move |changes: &mut Changes| changes.add(name, &old, &new)) as Report<'a>
         }));
         this

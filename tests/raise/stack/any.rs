@@ -25,8 +25,9 @@ fn part<S: std::fmt::Debug + Clone + 'static>(
     settings: impl Strategy<Value = S> + 'static,
 ) -> BoxedStrategy<Option<PartSettings<S>>> {
     let mode = prop::option::weighted(0.7, prop::sample::select(modes));
+    let settings = prop::option::weighted(0.8, settings);
     let part = (mode, settings).prop_map(|(mode, settings)| {
-        let part = PartSettings::from(settings);
+        let part = settings.map(PartSettings::from).unwrap_or_default();
         match mode {
             Some(mode) => part.mode(mode),
             None => part,
@@ -93,7 +94,7 @@ fn first_error(settings: &Settings) -> Option<(&'static str, ConfigError)> {
         part: Option<&PartSettings<S>>,
         new: impl Fn(S) -> Result<H, ConfigError>,
     ) -> Option<(&'static str, ConfigError)> {
-        let settings = part?.settings.clone();
+        let settings = part?.settings.clone()?;
         Some((name, new(settings).err()?))
     }
     let Settings {

@@ -55,11 +55,11 @@ fn every_field_of_a_server_is_applied_read_back_and_reported() {
     // The handles and the switches have them.
     assert_eq!(
         stack.lag_shed().settings(),
-        all.lag_shed.clone().unwrap().settings
+        all.lag_shed.clone().unwrap().settings.unwrap()
     );
     assert_eq!(
         stack.drain().settings(),
-        all.drain.clone().unwrap().settings
+        all.drain.clone().unwrap().settings.unwrap()
     );
     assert_eq!(stack.timeout().duration(), SECOND);
     assert_eq!(stack.concurrency_limit().limit(), 5);
@@ -119,7 +119,7 @@ fn every_field_of_a_client_is_applied_read_back_and_reported() {
     );
     assert_eq!(
         stack.circuit_breaker().settings(),
-        all.circuit_breaker.unwrap().settings
+        all.circuit_breaker.unwrap().settings.unwrap()
     );
 
     // Another function is a change, the same one is none.
@@ -146,7 +146,7 @@ fn the_breakers_of_all_hosts_change() {
     assert_eq!(stack.apply(&all).unwrap().len(), 19);
     assert_eq!(stack.settings(), all);
     let new = breakers.get_or_insert(&"new".parse().unwrap());
-    let breaker = all.circuit_breaker.unwrap().settings;
+    let breaker = all.circuit_breaker.unwrap().settings.unwrap();
     assert_eq!(
         (known.settings(), new.settings()),
         (breaker.clone(), breaker.clone())

@@ -75,9 +75,9 @@ fn an_unlimited_size_survives() {
     survives(&Settings::default().request_limit(settings.clone()));
     let text = "[request_limit]\nmax_body = 'unlimited'\nraisable_to = 'unlimited'";
     let read: Settings = toml::from_str(text).unwrap();
-    assert_eq!(read.request_limit.unwrap().settings, settings);
+    assert_eq!(read.request_limit.unwrap().settings, Some(settings));
     let text: Settings = toml::from_str("[request_limit]\nmax_body = '7'").unwrap();
-    assert_eq!(text.request_limit.unwrap().settings.max_body, 7);
+    assert_eq!(text.request_limit.unwrap().settings.unwrap().max_body, 7);
     let error = toml::from_str::<Settings>("[request_limit]\nmax_body = 'all'").unwrap_err();
     let expected = "expected a number of bytes or \"unlimited\"";
     assert!(error.to_string().contains(expected), "{error}");
@@ -89,7 +89,7 @@ fn a_file_with_a_mistake_is_an_error() {
     for (text, expected) in [
         ("[timeouts]\nduration = '1s'", "unknown field `timeouts`"),
         ("[timeout]\nduraton = '1s'", "unknown field `duraton`"),
-        ("[timeout]\nmode = 'off'", "missing field `duration`"),
+        ("[timeout]\nraisable_to = '2s'", "missing field `duration`"),
         ("[timeout]\nduration = 1", "expected a duration"),
         (
             "[timeout]\nduration = '1s'\nmode = 'on'",
@@ -146,6 +146,27 @@ fn a_file_with_a_mistake_is_an_error() {
     );
 }
 
+/// A table with a mode alone changes the mode alone, also of a part whose settings have no default.
+#[test]
+fn a_mode_alone_keeps_the_settings() {
+    let stack = seawall::server()
+        .timeout(Duration::from_secs(7))
+        .lag_shed(LagThresholds::strict())
+        .build()
+        .unwrap();
+    let code = stack.settings();
+    let file: Settings =
+        toml::from_str("[timeout]\nmode = 'off'\n[lag_shed]\nmode = 'dry_run'\n[drain]").unwrap();
+    survives(&file);
+    for settings in [file.clone(), file.or(&code)] {
+        let changes = stack.apply(&settings).unwrap();
+        let expected = "lag_shed.mode: enforce -> dry_run, timeout.mode: enforce -> off";
+        assert_eq!(changes.to_string(), expected);
+        stack.apply(&code).unwrap();
+    }
+    assert_eq!(stack.settings(), code);
+}
+
 /// A stack of a client whose breaker has a window of its own.
 #[test]
 fn a_file_need_not_have_the_window() {
@@ -159,7 +180,13 @@ fn a_file_need_not_have_the_window() {
         changes.to_string(),
         "circuit_breaker.failure_rate: 0.5 -> 0.3"
     );
-    let window = stack.settings().circuit_breaker.unwrap().settings.window;
+    let window = stack
+        .settings()
+        .circuit_breaker
+        .unwrap()
+        .settings
+        .unwrap()
+        .window;
     assert_eq!(window, Some(Window::count_based(50)));
 }
 

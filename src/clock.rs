@@ -273,7 +273,7 @@ impl Pooled {
         if due > this.timer.deadline() {
             *this.has_grace = true;
         } else if !*this.has_grace {
-            // The time is over already: it keeps its grace, and gets no second one.
+            // The time is over, or nearly: it keeps its grace, and gets no second one.
             return;
         }
         this.timer.reset(due);

@@ -1,9 +1,9 @@
 //! Protocols: how the gate reads a request, answers it, and recognises its end.
 //!
 //! There are two sealed traits: [`Protocol`] reads requests, [`Respond`] makes responses. `Http`
-//! and `Plain` implement them. Use the names of these traits, `Kind`, `Inner` and `Response` in
-//! bounds of your own. Their other items are not part of the public API, and may change in any
-//! release.
+//! and `Plain` implement them. In bounds of your own you may name these traits and their types
+//! `Kind`, `Inner` and `Response`. Their other items are not part of the public API, and may change
+//! in any release.
 
 use std::fmt;
 use std::sync::Arc;

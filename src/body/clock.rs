@@ -14,6 +14,7 @@ use crate::rejection::Rejection;
 
 /// The times at which a body is late or idle. A body in a cell is also ended from outside, whether
 /// or not the connection polls it.
+#[expect(clippy::struct_excessive_bools, reason = "they are independent")]
 pub(crate) struct BodyClock {
     reporter: Reporter,
     deadline: Deadline,
@@ -21,6 +22,8 @@ pub(crate) struct BodyClock {
     is_grpc: bool,
     /// The deadline is that of the caller.
     is_callers: bool,
+    /// The body may be ended from outside.
+    pub(crate) is_remote: bool,
     /// The timer is set for the current silence.
     is_waiting: bool,
     lent: Lent,
@@ -59,9 +62,10 @@ impl BodyClock {
         Self {
             reporter: ending.reporter.clone(),
             deadline,
-            idle: ending.bounds.idle,
+            idle: ending.bounds.idle_of(is_grpc),
             is_grpc,
             is_callers,
+            is_remote: false,
             is_waiting: false,
             lent: Lent::default(),
             late: 0,

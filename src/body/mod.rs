@@ -156,7 +156,8 @@ where
                     return this.source.end(clock, cx).map(Some);
                 }
             }
-            if has_more {
+            let is_remote = |clock: &mut BodyClock| clock.is_remote;
+            if has_more && Ends::<P>::get(this.clock).is_none_or(is_remote) {
                 // The connection may never ask for the next frame.
                 Ends::<P>::move_to_cell(self);
             }

@@ -71,10 +71,11 @@ mod start {
         // The clock may be behind under paused time.
         let took = if took > MICROS / 2 { 0 } else { took * 1000 };
         let total = waited / 1_000_000;
-        let waited = total.wrapping_sub(start >> BITS) & MILLIS;
+        // The wait before the call is rounded up: without a wait during the call, this is 0 or 1.
+        let waited = (total + 1).wrapping_sub(start >> BITS) & MILLIS;
         // The wait before the call may be unknown now.
-        let waited = if waited > total { 0 } else { waited };
-        took.saturating_sub(waited * 1_000_000)
+        let waited = if waited > total + 1 { 0 } else { waited };
+        took.saturating_sub(waited.saturating_sub(1) * 1_000_000)
     }
 }
 
@@ -354,5 +355,63 @@ impl CircuitToken {
     pub(super) fn measured(&mut self, took: u64) {
         self.time = took;
         self.word = self.word.with(Word::MEASURED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::start;
+
+    const MS: u64 = 1_000_000;
+    const SECOND: u64 = 1000 * MS;
+    const HOUR: u64 = 3600 * SECOND;
+    const TIMES: [u64; 4] = [0, 7, 100 * 24 * HOUR, 6 * 24 * HOUR];
+
+    /// Neither before the wraps nor after them.
+    #[test]
+    fn a_wait_before_a_call_is_no_part_of_it() {
+        let took = 150 * MS;
+        for now in TIMES {
+            for waited in [
+                0,
+                1,
+                MS,
+                600 * SECOND,
+                16_800 * SECOND + MS / 2,
+                50 * HOUR + 1,
+            ] {
+                let start = start::new(now, waited);
+                assert_eq!(
+                    start::since(start, now + took, waited),
+                    took,
+                    "{now}, {waited}"
+                );
+                // The service reads the body beside the call: the wait is unknown.
+                assert_eq!(start::since(start, now + took, 0), took, "{now}, {waited}");
+            }
+        }
+    }
+
+    /// Up to a millisecond of the wait counts as time of the call.
+    #[test]
+    fn a_wait_during_a_call_does_not_count() {
+        let took = 150 * MS;
+        for now in TIMES {
+            for before in [0, 1, MS, 600 * SECOND, 5 * HOUR + MS / 2] {
+                for during in [MS, SECOND + 1, 600 * SECOND, 4 * HOUR] {
+                    let start = start::new(now, before);
+                    let since = start::since(start, now + took + during, before + during);
+                    assert!(
+                        (took..=took + 2 * MS).contains(&since),
+                        "{now}, {before}, {during}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_is_no_long_call() {
+        assert_eq!(start::since(start::new(SECOND, 0), MS, 0), 0);
     }
 }

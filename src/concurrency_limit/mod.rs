@@ -250,8 +250,8 @@ impl ConcurrencyLimit {
     ///
     /// # Cancellation
     ///
-    /// Dropping the future leaves the queue. A permit that it was just granted goes to the next in
-    /// the queue.
+    /// Dropping the future leaves the queue. If it has just been granted a permit, the next in the
+    /// queue gets it.
     ///
     /// # Panics
     ///
@@ -260,7 +260,8 @@ impl ConcurrencyLimit {
         self.wait(self).await
     }
 
-    /// Takes a permit as [`acquire`](Self::acquire) does. You can send it to another task.
+    /// Takes a permit as [`acquire`](Self::acquire) does. You can send the future and the permit to
+    /// another task.
     ///
     /// # Errors
     ///
@@ -269,8 +270,11 @@ impl ConcurrencyLimit {
     /// # Panics
     ///
     /// Panics as [`acquire`](Self::acquire) does.
-    pub async fn acquire_owned(&self) -> Result<Permit<Self>, Rejection> {
-        self.wait(self.clone()).await
+    pub fn acquire_owned(
+        &self,
+    ) -> impl Future<Output = Result<Permit<Self>, Rejection>> + Send + use<> {
+        let this = self.clone();
+        async move { this.wait(this.clone()).await }
     }
 
     /// Waits for a permit of `policy`, which is this limit.

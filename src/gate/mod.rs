@@ -24,9 +24,9 @@
 //!
 //! `poll_ready` polls the inner service, and reserves nothing of the policy: an idle clone holds no
 //! permit. The policy decides in `call`. If it rejects a request, the gate keeps what the
-//! `poll_ready` of the inner service has reserved, such as a slot of `tower::buffer`, until it is
-//! called again or dropped. A queued request keeps the instance of the inner service that was
-//! polled ready, and the gate continues with a clone of it.
+//! `poll_ready` of the inner service has reserved, such as a slot of `tower::buffer`, until a later
+//! call is admitted, or the gate is dropped. A queued request keeps the instance of the inner
+//! service that was polled ready, and the gate continues with a clone of it.
 
 mod classify;
 mod cold;

@@ -65,8 +65,9 @@ impl<P: Policy<HttpRequest>> CarriedBody<P> {
             if ending.bounds.has_deadline || ending.bounds.idle.is_some() {
                 let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
                 let is_callers = parts.has_callers_deadline();
-                let clock = BodyClock::new(ending, timer.as_deref(), is_callers, is_grpc);
+                let mut clock = BodyClock::new(ending, timer.as_deref(), is_callers, is_grpc);
                 is_bounded |= clock.has_deadline();
+                clock.is_remote = is_bounded;
                 self.clock = Ends::<P>::some(clock);
             }
         }

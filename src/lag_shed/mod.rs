@@ -281,7 +281,6 @@ impl fmt::Debug for LagShed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LagShed")
             .field("settings", &self.settings())
-            .field("signals", &*lock(&self.shared.signals))
             .field("snapshot", &self.snapshot())
             .finish_non_exhaustive()
     }

@@ -72,8 +72,8 @@ pub struct LagShedSnapshot {
     /// readings, `0.0..=1.0`. It is at least the share for load signals.
     pub shed: f64,
     /// The value of each [`LoadSignal`] at its last reading, by its name: the share of the requests
-    /// that it asks to reject, at least 0. It may be above 1.
-    pub signals: BTreeMap<&'static str, f64>,
+    /// that it asks to reject, `0.0..=1.0`. Of several signals with one name, it is the highest.
+    pub signals: BTreeMap<Cow<'static, str>, f64>,
     /// The number of runtimes that are measured.
     pub runtimes: usize,
     /// The number of requests rejected so far.
@@ -258,15 +258,16 @@ impl Shared {
             state: LagState::Normal,
             lag: Duration::ZERO,
             shed: 0.0,
-            signals: lock(&self.signals)
-                .iter()
-                .map(|signal| (signal.name(), signal.value().max(0.0)))
-                .collect(),
+            signals: BTreeMap::new(),
             runtimes: bound.len(),
             rejected: self.reporter.rejected(),
             would_reject: self.reporter.would_reject(),
             fail_open: self.fail_open.load(Relaxed),
         };
+        for signal in &*lock(&self.signals) {
+            let highest = worst.signals.entry(signal.name().into()).or_default();
+            *highest = highest.max(signal.value()).min(1.0);
+        }
         for binding in &bound {
             let one = lock(&binding.state);
             worst.state = worst.state.max(one.law.state());

@@ -339,8 +339,8 @@ pub enum Admission<T, W> {
     Bypass,
     /// Lets the request wait until this future resolves. Dropping the future stops the wait.
     Wait(W),
-    /// Rejects the request. The rejection of a `try_acquire` is counted already: return it for this
-    /// request only, and not for later ones.
+    /// Rejects the request. A rejection from `try_acquire` or `acquire` is already counted: return
+    /// it for the request that caused it, and do not keep it.
     Reject(Rejection),
 }
 

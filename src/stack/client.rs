@@ -43,6 +43,7 @@ pub fn client() -> ClientBuilder {
         timeout: Duration::from_secs(10).into(),
         body: BodyBounds {
             idle: Some(Duration::from_secs(60)),
+            spares_grpc: true,
             ..BodyBounds::default()
         },
         concurrency_limit: 128.into(),
@@ -78,7 +79,7 @@ pub struct ClientBuilder<B = CircuitBreaker, M = ()> {
 pub struct ClientSwitches {
     /// The circuit breaker.
     pub circuit_breaker: Switch,
-    /// The timeout, and the idle timeout of responses.
+    /// The timeout, and the bounds of response bodies.
     pub timeout: Switch,
     /// The concurrency limit.
     pub concurrency_limit: Switch,
@@ -105,7 +106,7 @@ pub enum ClientBreakerSnapshot {
 pub struct ClientSnapshot {
     /// The circuit breaker, or those of the hosts that were called.
     pub circuit_breaker: PartSnapshot<ClientBreakerSnapshot>,
-    /// The timeout, and the idle timeout of responses.
+    /// The timeout. Its counter includes the response bodies that were ended.
     pub timeout: PartSnapshot<TimeoutSnapshot>,
     /// The concurrency limit.
     pub concurrency_limit: PartSnapshot<ConcurrencyLimitSnapshot>,
@@ -165,9 +166,12 @@ impl<B, M> ClientBuilder<B, M> {
         self
     }
 
-    /// Ends a response body if the dependency sends no frame for this long; see
-    /// [`GateLayer::response_body_idle_timeout`]. `None` or zero is no limit: use it for streams
-    /// that may be silent. Default: 60 s.
+    /// Ends a response body if the dependency sends no frame for this long while your code reads
+    /// it; see [`GateLayer::response_body_idle_timeout`]. `None` or zero is no limit: use it for
+    /// streams that may be silent. Default: 60 s for HTTP, and no limit for gRPC.
+    ///
+    /// The time that you set applies to gRPC too, and the circuit breaker then counts a stream that
+    /// is ended as a failure. Over HTTP, the response head is the outcome.
     pub fn response_body_idle_timeout(mut self, idle: impl Into<Option<Duration>>) -> Self {
         self.body.set_idle(idle.into());
         self

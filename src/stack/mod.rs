@@ -134,12 +134,15 @@
 //! |---|---|---|
 //! | circuit breaker | [`CircuitBreaker::default`] | opens for 5 s when at least 20 calls were made in the last 10 s, and half of them failed |
 //! | timeout | 10 s to the response head | set it below the timeout of your own callers |
-//! | idle timeout of responses | 60 s | the default of nginx's `proxy_read_timeout`: a dependency that stops in the middle of a response releases its permit after a minute |
+//! | idle timeout of responses | 60 s for HTTP, none for gRPC | the default of nginx's `proxy_read_timeout`: a response that stops in the middle releases its permit after a minute |
 //! | concurrency limit | 128 | one slow dependency does not tie up every task |
 //!
-//! The idle timeout also ends a stream of responses that is silent for a minute. For such a stream,
-//! make a stack of its own, without that timeout:
+//! The idle timeout applies while your code reads the body. It also ends a stream of events that is
+//! silent for a minute: for such streams, make a stack of their own, without that timeout:
 //! `seawall::client().response_body_idle_timeout(None)`.
+//!
+//! The response bodies of the inner service must be `Send`, `Unpin` and `'static`, as those of
+//! hyper, reqwest and tonic are. Put any other body into a `Pin<Box<_>>`.
 //!
 //! # Cost
 //!

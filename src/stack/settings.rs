@@ -169,8 +169,7 @@ impl Settings {
         self
     }
 
-    /// Fills in what these settings leave out: a part, a mode, or the settings of a part that are
-    /// `None` are those of `other`.
+    /// Takes from `other` each part, mode, and settings of a part that is `None` here.
     ///
     /// A file that names only some parts, on top of the settings that the stack was built with: a
     /// part or a mode that is removed from the file is again what it was first. A part that was

@@ -499,9 +499,16 @@ async fn a_permit_can_be_waited_for() {
     let late = limit.acquire().await.unwrap_err();
     assert_eq!(late.reason(), Reason::QueueTimeout);
     let mut leaves = spawn(limit.acquire());
+    let mut next = spawn(limit.acquire());
     assert_pending!(leaves.poll());
+    assert_pending!(next.poll());
     drop(permit);
-    drop(leaves);
+    drop(leaves); // it has just been granted the permit
+    drop(assert_ready!(next.poll()).unwrap());
     assert_eq!(figures(&limit), (0, 0));
     assert_eq!(limit.snapshot().rejected, 3);
+
+    let in_a_task = tokio::spawn(limit.acquire_owned()).await.unwrap();
+    assert_eq!(figures(&limit), (1, 0));
+    drop(in_a_task);
 }

@@ -67,8 +67,9 @@
 //!   header.
 //! - **Redirects** are part of the call, and count for the host of the first URI. Set
 //!   `redirect::Policy::none()` if they lead to other hosts, and follow them outside the stack.
-//! - **Timeouts.** The stack's timeout ends with the response head. For bodies set reqwest's
-//!   `read_timeout`. Its `timeout` is one deadline for head and body.
+//! - **Timeouts.** The stack's timeout ends with the response head. The stack also ends a body that
+//!   is silent for 60 s; reqwest's `read_timeout` can be shorter. Reqwest's `timeout` is one
+//!   deadline for head and body.
 //! - **Permits.** `text`, `json` and `bytes` read the body, which releases the permit. A response
 //!   that you neither read nor drop holds its permit and its connection.
 //! - **The body type.** Without `response_body`, it is [`seawall::Body`](crate::Body), which

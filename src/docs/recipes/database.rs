@@ -52,9 +52,10 @@
 //!   the pool while they hold a permit. Give the pool a timeout for that.
 //! - **The limit** needs a service that is `Clone`, also without a queue. A service over a pool is
 //!   `Clone` if the pool is, as most pools are.
-//! - **Without a service**, take a permit with `limit.acquire().await?`, and call
-//!   [`breaker.run`](crate::CircuitBreaker::run) with the query. Put the timeout inside `run`: the
-//!   breaker ignores a call that is dropped, unless it is slow.
+//! - **Without a service**, call [`breaker.run`](crate::CircuitBreaker::run) with a future that
+//!   takes a permit (`limit.acquire().await?`) and then runs the query with a timeout. The timeout
+//!   is inside `run`, since the breaker ignores a call that is dropped, unless it is slow. With an
+//!   error such as `BoxError`, it also ignores the rejections of the limit.
 //!   [`run_with`](crate::CircuitBreaker::run_with) classifies results.
 //! - **Other parts**: `GateLayer::from_policy((breaker, timeout, limit)).plain()` is one layer with
 //!   the handles that you choose; the limit must be the last one. It costs less than nested layers,

@@ -69,12 +69,12 @@
 //! - **TOML has no integer above 2⁶³ − 1**: write `"unlimited"` for `u64::MAX` in `max_body` and
 //!   `raisable_to`. Leave the other sizes unset in the code if they have no bound.
 //! - **`toml::from_str::<Settings>`** reads the file alone, and all its errors have a line number.
-//!   A table with `mode` alone changes the mode alone. In any other table, a field that the file
-//!   leaves out has its default. Three fields have none: `concurrency_limit.limit`,
-//!   `request_limit.max_body` and `timeout.duration`. The tables `slow_call`, `min_body_rate` and
-//!   `open_duration` must be complete; only `jitter` may be left out. With
-//!   [`Settings::or`](crate::stack::Settings::or), what the file leaves out of the parts is that of
-//!   the code.
+//!   A table without a field other than `mode` keeps the settings of its part. In any other table,
+//!   a field that the file leaves out has its default. Three fields have none:
+//!   `concurrency_limit.limit`, `request_limit.max_body` and `timeout.duration`. The tables
+//!   `slow_call`, `min_body_rate` and `open_duration` must be complete; only `jitter` may be left
+//!   out. With [`Settings::or`](crate::stack::Settings::or), a part, a mode, or all settings of a
+//!   part that the file leaves out are those of the code.
 //! - **For a client stack**, the function takes a [`ClientHandle`](crate::stack::ClientHandle). An
 //!   open duration that is a function ([`from_fn`](crate::circuit_breaker::OpenDuration::from_fn))
 //!   cannot be written to a table: set the field `circuit_breaker` of `code` to `None` first.

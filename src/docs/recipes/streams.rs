@@ -119,8 +119,8 @@
 //! - **Choose the limit** by the memory of a stream and its connection: an idle stream needs no
 //!   CPU.
 //! - **On a client**, a stream holds its permit of [`seawall::client()`](crate::client) as long as
-//!   you read it, and the stack ends one that is silent for 60 s. Use a second stack for streams,
-//!   with `response_body_idle_timeout(None)`.
+//!   you read it, and the stack ends one that is silent for 60 s, but not over gRPC. Use a second
+//!   stack for streams, with `response_body_idle_timeout(None)`.
 //!
 //! # WebSockets
 //!

@@ -3,11 +3,12 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use seawall::{
@@ -162,6 +163,37 @@ async fn a_response_body_that_gave_up_on_the_request_body_does_not_wait_for_it()
         assert_eq!(body.trailers().unwrap()["grpc-status"], "4");
         assert_eq!(counted(&breaker).0, 1, "the limit is outside: {is_outside}");
     }
+}
+
+/// A response body has given up on the request body, which it still has, and fails by itself.
+#[tokio::test(start_paused = true)]
+async fn a_response_body_that_fails_after_it_gave_up_on_the_request_body_is_a_failure() {
+    let breaker = breaker();
+    let holder = Arc::new(Mutex::new(None));
+    let holds = holder.clone();
+    let service = service_fn(move |request: Request<Once>| {
+        let (mut kept, holds) = (request.into_body(), holds.clone());
+        let frames = async move {
+            gives_up(&mut kept).await;
+            sleep(50 * MS).await;
+            let late = HeaderMap::from_iter([(
+                HeaderName::from_static("grpc-status"),
+                HeaderValue::from_static("4"),
+            )]);
+            *holds.lock().unwrap() = Some(kept);
+            Ok::<_, Infallible>(Frame::<Bytes>::trailers(late))
+        };
+        let mut response = Response::new(StreamBody::new(Box::pin(stream::once(frames))));
+        *response.headers_mut() = grpc(silent()).headers().clone();
+        async { Ok::<_, Infallible>(response) }
+    });
+    let limited = RequestLimitLayer::new(1000).layer(service);
+    let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(limited);
+    let response = service.call(grpc(silent())).await.unwrap();
+    let body = response.into_body().collect().await.unwrap();
+    assert_eq!(body.trailers().unwrap()["grpc-status"], "4");
+    assert_eq!(counted(&breaker).0, 1);
+    drop(holder);
 }
 
 /// An inner gate has rejected an upload, and reads its rest. An outer timeout is shorter.

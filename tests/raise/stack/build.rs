@@ -163,3 +163,19 @@ fn what_is_out_of_range_is_an_error_of_build() {
         assert_eq!(field, expected);
     }
 }
+
+/// `{:?}` takes no lock twice.
+#[tokio::test]
+async fn stacks_and_handles_can_be_printed() {
+    let lag = LagShed::default();
+    lag.add_signal(LoadSignal::new("queue", || 0.0));
+    lag.start(&tokio::runtime::Handle::current());
+    let server = seawall::server().lag_shed(lag).build().unwrap();
+    let client = seawall::client().build().unwrap();
+    for text in [
+        format!("{server:?} {:?} {:?}", server.handle(), server.lag_shed()),
+        format!("{client:?} {:?}", client.handle()),
+    ] {
+        assert!(text.contains("ConcurrencyLimit"), "{text}");
+    }
+}

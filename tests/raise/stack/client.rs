@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http_body_util::BodyExt;
+use seawall::policy::Mode;
 use seawall::{
     CircuitBreaker, CircuitBreakerSettings, CircuitState, ConcurrencyLimit, ConcurrencyLimitLayer,
     Outcome, Reason, Rejection, RequestBody, RequestLimitLayer,
@@ -72,7 +73,7 @@ fn a_handle_has_all_parts() {
     let stack = seawall::client().policy(()).build().unwrap();
     let kept = Kept(stack.handle());
     kept.0.concurrency_limit().set_limit(7).unwrap();
-    kept.0.switches().timeout.set(seawall::policy::Mode::Off);
+    kept.0.switches().timeout.set(Mode::Off);
     let now = [stack.snapshot(), kept.0.snapshot()];
     assert_eq!(now[0].timeout, now[1].timeout);
     assert_eq!(now[0].concurrency_limit, now[1].concurrency_limit);
@@ -113,31 +114,71 @@ fn breakers_per_host_have_the_name_of_the_stack() {
     assert_eq!(breakers.get_or_insert(&host).name(), "backend");
 }
 
-/// A dependency that stops in the middle of a response does not hold the permit for ever.
+/// A client whose dependency stops after one frame. Returns whether the response is ended within
+/// two minutes, and the number of permits that are held then.
+async fn stops(builder: seawall::stack::ClientBuilder, grpc: bool, switch: Mode) -> (bool, usize) {
+    let stack = builder.build().unwrap();
+    stack.switches().timeout.set(switch);
+    let dependency = tower::service_fn(move |_: http::Request<Script>| async move {
+        let mut response = ok(Script::new([Step::Data("hello"), Step::Silent]));
+        if grpc {
+            as_grpc(&mut response);
+        }
+        Ok::<_, BoxError>(response)
+    });
+    let request = if grpc { self::grpc() } else { get() };
+    let response = stack.layer(dependency).call(request).await.unwrap();
+    let mut body = response.into_body();
+    assert!(body.frame().await.unwrap().is_ok());
+    let next = tokio::time::timeout(Duration::from_secs(120), body.frame()).await;
+    let ends = next.is_ok();
+    if ends && !grpc {
+        let error = next.unwrap().unwrap().unwrap_err();
+        let reason = Rejection::find(&error).map(Rejection::reason);
+        assert_eq!(reason, Some(Reason::Timeout));
+    }
+    (ends, stack.concurrency_limit().in_flight())
+}
+
+fn as_grpc(response: &mut http::Response<Script>) {
+    let grpc = http::HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert("content-type", grpc);
+    *response.version_mut() = http::Version::HTTP_2;
+}
+
+/// A dependency that stops in the middle of a response does not hold the permit for ever. Streams
+/// of gRPC may be silent.
 #[tokio::test(start_paused = true)]
 async fn a_response_that_stops_is_ended() {
     let minute = Duration::from_secs(60);
-    for (idle, ends) in [(Some(minute), true), (None, false)] {
-        let builder = seawall::client().concurrency_limit(1);
-        let stack = match idle {
-            Some(_) => builder.build().unwrap(), // the default
-            None => builder.response_body_idle_timeout(None).build().unwrap(),
-        };
-        let stops = tower::service_fn(async |_: http::Request<Script>| {
-            let body = Script::new([Step::Data("hello"), Step::Silent]);
-            Ok::<_, BoxError>(ok(body))
+    let default = seawall::client;
+    let on = Mode::Enforce;
+    assert_eq!(stops(default(), false, on).await, (true, 0));
+    assert_eq!(stops(default(), false, Mode::Off).await, (false, 1));
+    let none = || default().response_body_idle_timeout(None);
+    assert_eq!(stops(none(), false, on).await, (false, 1));
+    assert_eq!(stops(none().including_body(), false, on).await, (true, 0));
+
+    assert_eq!(stops(default(), true, on).await, (false, 1));
+    let set = || default().response_body_idle_timeout(minute);
+    assert_eq!(stops(set(), true, on).await, (true, 0));
+}
+
+/// The code that reads a response does not: the permit is released.
+#[tokio::test(start_paused = true)]
+async fn a_response_that_is_not_read_is_ended_if_you_want() {
+    for (progress, in_flight) in [(None, 1), (Some(Duration::from_secs(5)), 0)] {
+        let stack = seawall::client()
+            .progress_timeout(progress)
+            .build()
+            .unwrap();
+        let dependency = tower::service_fn(async |_: http::Request<Script>| {
+            Ok::<_, BoxError>(ok(Script::data(&["hello", "world"])))
         });
-        let response = stack.layer(stops).call(get()).await.unwrap();
-        let mut body = response.into_body();
-        assert!(body.frame().await.unwrap().is_ok());
-        let next = tokio::time::timeout(2 * minute, body.frame()).await;
-        assert_eq!(next.is_ok(), ends);
-        if ends {
-            let error = next.unwrap().unwrap().unwrap_err();
-            let reason = Rejection::find(&error).map(Rejection::reason);
-            assert_eq!(reason, Some(Reason::Timeout));
-        }
-        assert_eq!(stack.concurrency_limit().in_flight(), usize::from(!ends));
+        let response = stack.layer(dependency).call(get()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(stack.concurrency_limit().in_flight(), in_flight);
+        drop(response);
     }
 }
 
@@ -152,9 +193,7 @@ async fn a_stream_that_hangs_beside_a_silent_upload_is_a_failure() {
         .unwrap();
     let stream = tower::service_fn(async |_: http::Request<Script>| {
         let mut response = ok(Script::new([Step::Data("hello"), Step::Silent]));
-        let grpc = http::HeaderValue::from_static("application/grpc");
-        response.headers_mut().insert("content-type", grpc);
-        *response.version_mut() = http::Version::HTTP_2;
+        as_grpc(&mut response);
         Ok::<_, BoxError>(response)
     });
     let client = stack.layer(stream);

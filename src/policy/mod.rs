@@ -142,7 +142,8 @@
 //! Your policy may wrap another one. Use [`NoWait`] or [`WaitFor`] as its [`Wait`](Policy::Wait),
 //! and not the `Wait` of the other policy: that type says which methods the gate calls, so that the
 //! gate might not call your `settle` or `release`. The gate ignores a timeout, a request limit or
-//! panic isolation that your policy wraps.
+//! panic isolation that your policy wraps. Name the token of a policy of this crate as
+//! `P::Token`: its type may change in any release.
 
 /// The calls after `admit`, for a policy that passes them to its inner policy.
 macro_rules! pass_on {

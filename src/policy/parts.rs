@@ -71,7 +71,7 @@ pub(crate) struct BodyBounds {
     /// The longest time without a frame of the inner body.
     pub(crate) idle: Option<Duration>,
     /// `idle` does not apply to gRPC.
-    pub(crate) spares_grpc: bool,
+    pub(crate) exempts_grpc: bool,
     /// The longest time without a frame that the connection takes.
     pub(crate) progress: Option<Duration>,
 }
@@ -83,12 +83,12 @@ impl BodyBounds {
     /// Zero is no limit.
     pub(crate) fn set_idle(&mut self, idle: Option<Duration>) {
         self.idle = idle.filter(|idle| !idle.is_zero());
-        self.spares_grpc = false;
+        self.exempts_grpc = false;
     }
 
     /// The longest silence of a body, which is gRPC or not.
     pub(crate) fn idle_of(&self, is_grpc: bool) -> Option<Duration> {
-        self.idle.filter(|_| !(self.spares_grpc && is_grpc))
+        self.idle.filter(|_| !(self.exempts_grpc && is_grpc))
     }
 
     /// Zero is no limit.

@@ -43,7 +43,7 @@ pub fn client() -> ClientBuilder {
         timeout: Duration::from_secs(10).into(),
         body: BodyBounds {
             idle: Some(Duration::from_secs(60)),
-            spares_grpc: true,
+            exempts_grpc: true,
             ..BodyBounds::default()
         },
         concurrency_limit: 128.into(),

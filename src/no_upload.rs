@@ -53,6 +53,15 @@ impl Listening {
     }
 }
 
+#[derive(Clone, Copy)]
+pub(crate) enum Rejects {
+    SentIfRead,
+}
+
+pub(crate) fn rejecting<T>(_: Rejects, drops: impl FnOnce() -> T) -> T {
+    drops()
+}
+
 pub(crate) const fn end_poll() {}
 
 pub(crate) const fn listen_to_end(_: Option<Report>) -> Option<Listening> {

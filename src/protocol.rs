@@ -45,10 +45,10 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
     /// The properties that classify the response and answer the request.
     fn inspect(request: &Req) -> Self::Memo;
 
-    /// The properties that answer a request which the inner service has not got: also whether the
-    /// client may still send a body.
-    fn inspect_unsent(request: &Req) -> Self::Memo {
-        Self::inspect(request)
+    /// For a request that is rejected before the call: the properties that answer it, also whether
+    /// the client may still send a body, and the rest of the body.
+    fn unsent(request: Req) -> (Self::Memo, Self::Kept) {
+        (Self::inspect(&request), Self::Kept::unread(request))
     }
 
     /// The request for the inner service. `max` is the limit for its body.

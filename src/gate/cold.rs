@@ -21,7 +21,7 @@ use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
 use crate::unwind;
-use crate::upload;
+use crate::upload::{self, Rejects};
 
 /// Whether a gate calls [`GateFuture::start`] for a request that does not wait. The others do not
 /// compile it.
@@ -156,8 +156,7 @@ where
             Err(payload) => End::Panicked(payload),
         };
         let (_, request) = parked.call.take().expect(OVER);
-        *this.memo = X::inspect_unsent(&request);
-        *this.kept = X::Kept::unread(request);
+        (*this.memo, *this.kept) = X::unsent(request);
         self.end(end);
         Poll::Ready(())
     }
@@ -189,7 +188,15 @@ where
             _listening = upload::listen_to_end(kept);
         }
         // The inner future releases what it holds before the answer is made.
-        let dropped = panic::catch_unwind(AssertUnwindSafe(|| this.state.set(State::Done)));
+        let is_late = matches!(end, End::Late);
+        let mut drops = || this.state.set(State::Done);
+        let dropped = panic::catch_unwind(AssertUnwindSafe(|| {
+            if is_late && const { !NeedsOf::<P, X::Kind>::LIMIT } {
+                upload::rejecting(Rejects::SentIfRead, drops);
+            } else {
+                drops();
+            }
+        }));
         let mut guard = InFuture::<NeedsOf<P, X::Kind>>::take(this.guard);
         if let Err(payload) = dropped {
             let is_isolated = |guard: &Guard<_, _>| guard.parts().isolation.is_some();

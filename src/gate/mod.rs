@@ -271,8 +271,7 @@ impl<S, P, X> Gate<S, P, X> {
         S: Service<X::Inner>,
         P: Policy<X::Kind>,
     {
-        let memo = X::inspect_unsent(&request);
-        let kept = X::Kept::unread(request);
+        let (memo, kept) = X::unsent(request);
         GateFuture::rejected(&self.shared, &self.protocol, rejection, memo, kept)
     }
 

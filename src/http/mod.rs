@@ -30,7 +30,8 @@ use crate::policy::{Budget, Choice, Needs, NeedsOf, Parts, Policy};
 use crate::protocol::{Classify, Http, KeptBody, Protocol, Respond};
 use crate::raise;
 use crate::rejection::Rejection;
-use crate::upload;
+use crate::request_limit::kept::expects_continue;
+use crate::upload::{self, Rejects};
 
 // === impl Http ===
 
@@ -76,16 +77,22 @@ where
     }
 
     #[inline]
-    fn inspect_unsent(request: &Request<B>) -> Memo {
-        let memo = <Self as Protocol<Request<B>, P>>::inspect(request);
+    fn unsent(request: Request<B>) -> (Memo, In::Kept) {
+        let mut memo = <Self as Protocol<Request<B>, P>>::inspect(&request);
         let headers = request.headers();
         let has_body = !memo.is_http2()
             && (headers.contains_key(header::CONTENT_LENGTH)
                 || headers.contains_key(header::TRANSFER_ENCODING));
         if has_body {
-            return memo.with(Memo::MAY_HAVE_BODY);
+            memo = memo.with(Memo::MAY_HAVE_BODY);
         }
-        memo
+        let how = if expects_continue(headers) {
+            Rejects::SentIfRead
+        } else {
+            Rejects::Sent
+        };
+        let kept = upload::rejecting(how, || In::Kept::unread(request));
+        (memo, kept)
     }
 
     #[inline(always)]

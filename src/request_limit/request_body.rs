@@ -9,10 +9,11 @@ use http_body::{Frame, SizeHint};
 
 use super::kept::Kept;
 use super::pace::Waited;
+use super::unread::Unread;
 use crate::body::BodyError;
 use crate::reason::Reason;
 use crate::rejection::{BoxError, Rejection};
-use crate::upload::{self, Rest, Upload, UploadRef};
+use crate::upload::{self, Rejects, Rest, Upload, UploadRef};
 
 /// The request body that the inner service of a [`RequestLimit`](crate::RequestLimit) reads. It
 /// counts the bytes, and ends with a [`BodyError`] if the body is too large or too slow.
@@ -25,6 +26,8 @@ pub struct RequestBody<B> {
     upload: Option<UploadRef>,
     /// Boxes the rest of the body for the gate, if the gate may still answer.
     gives_back: Option<fn(B) -> Option<Rest>>,
+    /// Reads the rest of the body in a task.
+    lingers: Option<fn(B)>,
     /// The wait so far, if the pace of the body is limited and the body was pending once.
     waited: Option<Box<Waited>>,
 }
@@ -36,7 +39,7 @@ impl<B> RequestBody<B> {
     #[inline(always)]
     pub(crate) fn new(body: B, max: u64, kept: &Kept<B>) -> Self
     where
-        B: http_body::Body + Send + 'static,
+        B: http_body::Body + Send + Unpin + 'static,
     {
         let sent = match kept {
             Kept::Sent(sent) => Some(sent),
@@ -51,6 +54,7 @@ impl<B> RequestBody<B> {
                 Some(sent) if sent.gives_back => Some(rest),
                 _ => None,
             },
+            lingers: sent.map(|_| linger as fn(B)),
             waited: None,
         }
     }
@@ -129,15 +133,40 @@ where
     }
 }
 
-/// The rest of a body, if it is large. A client has already sent a small rest before it reads the
-/// answer.
-fn rest<B: http_body::Body + Send + 'static>(body: B) -> Option<Rest> {
+/// Returns whether a body has a large rest. A client has already sent a small rest before it reads
+/// the answer.
+fn is_large<B: http_body::Body>(body: &B) -> bool {
     const LITTLE: u64 = 16 * 1024;
-    let is_little = body
-        .size_hint()
-        .upper()
-        .is_some_and(|upper| upper <= LITTLE);
-    (!is_little && !body.is_end_stream()).then(|| Box::new(body) as Rest)
+    let upper = body.size_hint().upper();
+    upper.is_none_or(|upper| upper > LITTLE) && !body.is_end_stream()
+}
+
+fn rest<B: http_body::Body + Send + 'static>(body: B) -> Option<Rest> {
+    is_large(&body).then(|| Box::new(body) as Rest)
+}
+
+fn linger<B: http_body::Body + Send + Unpin + 'static>(body: B) {
+    if is_large(&body) {
+        Box::new(Unread::new(body)).linger();
+    }
+}
+
+impl<B> RequestBody<B> {
+    /// A gate inside this one drops the body with its request, which it rejects: a task reads the
+    /// rest, if the client sends it.
+    #[cold]
+    #[inline(never)]
+    fn drop_rejected(&mut self, how: Rejects) {
+        let Some(upload) = &self.upload else { return };
+        let is_sent = match how {
+            Rejects::Sent => true,
+            Rejects::SentIfRead => self.received > 0 || upload.has_waited(),
+        };
+        upload.drop_body();
+        if let (true, Some(body), Some(linger)) = (is_sent, self.body.take(), self.lingers) {
+            linger(body);
+        }
+    }
 }
 
 /// The service drops the body: the gate reads the rest before it answers, or while it answers.
@@ -147,6 +176,9 @@ impl<B> Drop for RequestBody<B> {
         let Some(upload) = &self.upload else {
             return;
         };
+        if let Some(how) = upload::rejects() {
+            return self.drop_rejected(how);
+        }
         upload.drop_body();
         if let Some(rest) = self.gives_back {
             if upload.is_served() {

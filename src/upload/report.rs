@@ -1,6 +1,7 @@
 //! What the gates on one thread report to each other, and to the request bodies that they poll.
 
 use std::cell::Cell;
+use std::thread::LocalKey;
 use std::time::Duration;
 
 use crate::clock::nanos;
@@ -10,6 +11,18 @@ thread_local! {
     static REPORTED: Cell<Report> = const { Cell::new(Report::NOTHING) };
     /// The thread polls the rest of a body and drops its frames.
     static DISCARDS: Cell<bool> = const { Cell::new(false) };
+    /// A gate drops a request that it rejects.
+    static REJECTS: Cell<Option<Rejects>> = const { Cell::new(None) };
+}
+
+/// The way in which a gate without a request limit rejects a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejects {
+    /// Before the call. The client sends the body in any case.
+    Sent,
+    /// At a timeout, or the client waits for a 100 before it sends the body: only a body that was
+    /// read before is sent.
+    SentIfRead,
 }
 
 /// The report of a gate: `| a gate listens: 1 | unused: 5 | the caller caused it: 1 | the caller
@@ -94,21 +107,39 @@ pub(crate) fn blame_caller_if_late() {
 
 /// Polls a body whose frames are dropped, so that they count for none of the gates around it.
 pub(crate) fn discard<T>(poll: impl FnOnce() -> T) -> T {
-    struct Reset(bool);
-
-    impl Drop for Reset {
-        fn drop(&mut self) {
-            DISCARDS.set(self.0);
-        }
-    }
-
-    let _reset = Reset(DISCARDS.replace(true));
-    poll()
+    with(&DISCARDS, true, poll)
 }
 
 /// Returns whether the frames of the body that this thread polls are dropped.
 pub(crate) fn is_discarded() -> bool {
     DISCARDS.get()
+}
+
+/// Drops a request that a gate without a request limit rejects, so that a limit around the gate
+/// reads the rest of its body.
+pub(crate) fn rejecting<T>(how: Rejects, drops: impl FnOnce() -> T) -> T {
+    with(&REJECTS, Some(how), drops)
+}
+
+/// Whether a gate drops a request that it rejects, and how.
+pub(crate) fn rejects() -> Option<Rejects> {
+    REJECTS.get()
+}
+
+/// Runs a closure while the value is set.
+fn with<V: 'static, T>(of: &'static LocalKey<Cell<V>>, value: V, run: impl FnOnce() -> T) -> T {
+    struct Reset<V: 'static>(&'static LocalKey<Cell<V>>, Option<V>);
+
+    impl<V> Drop for Reset<V> {
+        fn drop(&mut self) {
+            if let Some(before) = self.1.take() {
+                self.0.set(before);
+            }
+        }
+    }
+
+    let _reset = Reset(of, Some(of.replace(value)));
+    run()
 }
 
 /// While it lives, no gate listens on this thread.

@@ -7,13 +7,16 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use seawall::{
-    CatchPanic, CatchPanicLayer, GateLayer, Rejection, RequestLimit, RequestLimitLayer, Timeout,
+    CatchPanic, CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, GateLayer, Rejection,
+    RequestLimit, RequestLimitLayer, Timeout, TimeoutLayer,
 };
 use tower::{Layer, Service};
 
 use super::size::{Once, Twice, handler};
 use crate::handler::service_fn;
 use crate::support::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// The rest of a body that an inner limit has rejected counts for no outer limit.
 #[tokio::test(start_paused = true)]
@@ -223,4 +226,73 @@ async fn the_gate_reads_on_after_the_answer() {
     assert_eq!(Arc::strong_count(&token), 2);
     tokio::time::sleep(Duration::from_millis(501)).await;
     assert_eq!(Arc::strong_count(&token), 1);
+}
+
+/// An inner gate without a request limit rejects an upload: a route's breaker, or the client of a
+/// proxy. The client could lose the answer if nothing read its upload.
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_body_that_an_inner_gate_rejects_is_read() {
+    let open = CircuitBreaker::default();
+    open.force_open();
+    let limit = || RequestLimit::from(1 << 20);
+    let alone = RequestLimitLayer::new(limit());
+    let with_deadline = GateLayer::from_policy((Timeout::from(MINUTE), limit()));
+    let inner = || CircuitBreakerLayer::new(open.clone()).layer(handler::<Once>());
+    // The declared length, whether the client waits for a 100, and whether the rest is read.
+    for (length, expects, is_read) in [
+        (None, false, true),
+        (Some(100_000), false, true),
+        (Some(100), false, false),
+        (None, true, false),
+    ] {
+        let token = Arc::new(());
+        let request = || {
+            let mut body = Script::new([Step::Silent]).holding(&token);
+            if let Some(length) = length {
+                body = body.exact(length);
+            }
+            let mut request = post(body);
+            if expects {
+                let value = http::HeaderValue::from_static("100-continue");
+                request.headers_mut().insert("expect", value);
+            }
+            request
+        };
+        let response = alone.layer(inner()).call(request()).await.unwrap();
+        assert_eq!(response.status(), 503);
+        assert_rest(&token, is_read).await;
+        let response = with_deadline.layer(inner()).call(request()).await.unwrap();
+        assert_eq!(response.status(), 503);
+        assert_rest(&token, is_read).await;
+    }
+}
+
+/// The same for a timeout without a request limit, if the upload was read before.
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_body_is_read_after_an_inner_timeout() {
+    for is_read in [true, false] {
+        let handler = service_fn(move |request: Request<Once>| async move {
+            let mut body = request.into_body();
+            if is_read {
+                body.frame().await.unwrap().unwrap();
+            }
+            std::future::pending::<()>().await;
+            drop(body);
+            Ok::<_, Infallible>(ok(Script::default()))
+        });
+        let inner = TimeoutLayer::new(Duration::from_secs(5)).layer(handler);
+        let mut service = RequestLimitLayer::new(1 << 20).layer(inner);
+        let token = Arc::new(());
+        let body = Script::new([Step::Data("abc"), Step::Silent]).holding(&token);
+        let response = service.call(post(body)).await.unwrap();
+        assert_eq!(response.status(), 504);
+        assert_rest(&token, is_read).await;
+    }
+}
+
+/// The gate reads on for a second, or not at all.
+async fn assert_rest(token: &Arc<()>, is_read: bool) {
+    assert_eq!(Arc::strong_count(token), 1 + usize::from(is_read));
+    tokio::time::sleep(Duration::from_millis(1001)).await;
+    assert_eq!(Arc::strong_count(token), 1);
 }

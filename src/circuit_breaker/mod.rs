@@ -84,7 +84,7 @@
 //!
 //! The state changes when a call begins or ends, and not by a timer: without calls, nothing runs.
 //! [`state`](CircuitBreaker::state) returns the state that applies to the next call. The breaker
-//! calls hooks, and writes metrics and events, when that call begins.
+//! calls hooks, and writes metrics and events, when that call begins, or when you set its settings.
 //!
 //! # Try it in production
 //!

@@ -237,6 +237,9 @@
 //!   permit for them with [`try_acquire_owned`](crate::Drain::try_acquire_owned).
 //! - **Handlers without a response head** at the end of the grace period end with the process.
 //! - **A process that is killed**, or a grace period that is longer than that of the orchestrator.
+//! - **Connections that arrive while the listener closes**, at the end of the lame-duck time: the
+//!   kernel resets those that the server has not accepted yet. By then, clients and load balancers
+//!   should have found that the service is not ready.
 //!
 //! # All of them
 //!

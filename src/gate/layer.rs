@@ -219,9 +219,10 @@ impl<P, Out, E> GateLayer<P, Http<Wrapped, Out, E>> {
 
 #[cfg(feature = "http")]
 impl<P, In, E> GateLayer<P, Http<In, Wrapped, E>> {
-    /// Keeps the type of response bodies: if the layer must watch a body, or answers itself,
-    /// `convert` turns its body into one of that type. Use it if the type must not change, for
-    /// example with `ServiceBuilder::option_layer`, or around a router under `axum::serve`:
+    /// Keeps the type of the inner service's response bodies: if the layer must watch a body, or
+    /// answers itself, `convert` turns its body into one of that type. Use it if the type must not
+    /// change, for example with `ServiceBuilder::option_layer`, or around a router under
+    /// `axum::serve`:
     ///
     /// ```
     /// # use axum::{Router, routing::get};

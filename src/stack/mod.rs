@@ -128,7 +128,8 @@
 //! Circuit breaker, your policies, timeout, concurrency limit, from the outside. The breaker is
 //! outside the timeout, so that a call that takes too long is a failure of the dependency; the
 //! limit is inside, so that the calls to one slow dependency cannot use all resources of the
-//! client.
+//! client. The time to the response head includes the upload of the request body: give uploads a
+//! stack with a longer timeout.
 //!
 //! | part | default | why |
 //! |---|---|---|

@@ -24,8 +24,9 @@ use crate::config::{ConfigError, Settings, fields};
 #[must_use = "settings do nothing until they are applied"]
 #[non_exhaustive]
 pub struct TimeoutSettings {
-    /// The time that a request has until its response head. [`Duration::MAX`] is no limit. With
-    /// zero, only a response that is ready at the first poll passes.
+    /// The time that a request has until its response head. [`Duration::MAX`] is no limit. Zero is
+    /// not: only a response that is ready within about a millisecond passes, which is the
+    /// resolution of Tokio's timers.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub duration: Duration,
     /// See [`raisable_to`](Self::raisable_to()).

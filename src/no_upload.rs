@@ -53,12 +53,7 @@ impl Listening {
     }
 }
 
-#[derive(Clone, Copy)]
-pub(crate) enum Rejects {
-    SentIfRead,
-}
-
-pub(crate) fn rejecting<T>(_: Rejects, drops: impl FnOnce() -> T) -> T {
+pub(crate) fn rejecting<T>(drops: impl FnOnce() -> T) -> T {
     drops()
 }
 

@@ -15,6 +15,7 @@ use crate::outcome::Outcome;
 use crate::policy::{Budget, Parts, Policy};
 use crate::rejection::Rejection;
 use crate::request::{RequestKind, sealed};
+use crate::upload;
 #[cfg(feature = "http")]
 use crate::upload::BodyUpload;
 
@@ -48,7 +49,8 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
     /// For a request that is rejected before the call: the properties that answer it, also whether
     /// the client may still send a body, and the rest of the body.
     fn unsent(request: Req) -> (Self::Memo, Self::Kept) {
-        (Self::inspect(&request), Self::Kept::unread(request))
+        let memo = Self::inspect(&request);
+        (memo, upload::rejecting(|| Self::Kept::unread(request)))
     }
 
     /// The request for the inner service. `max` is the limit for its body.

@@ -21,7 +21,7 @@ use crate::reason::Reason;
 use crate::rejection::Rejection;
 use crate::request::RequestKind;
 use crate::unwind;
-use crate::upload::{self, Rejects};
+use crate::upload;
 
 /// Whether a gate calls [`GateFuture::start`] for a request that does not wait. The others do not
 /// compile it.
@@ -192,7 +192,7 @@ where
         let mut drops = || this.state.set(State::Done);
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| {
             if is_late && const { !NeedsOf::<P, X::Kind>::LIMIT } {
-                upload::rejecting(Rejects::SentIfRead, drops);
+                upload::rejecting(drops);
             } else {
                 drops();
             }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::Request;
+use http::{Request, Version};
 
 use super::head::HttpRequest;
 use crate::body::{Body, BodyClock, Carried, ClockOf, Endings, Ends, LARGE};
@@ -131,7 +131,8 @@ where
 
     #[inline(always)]
     fn pass(&self, request: Request<B>, max: u64, kept: &Kept<B>) -> Request<RequestBody<B>> {
-        request.map(|body| RequestBody::new(body, max, kept))
+        let is_http2 = request.version() >= Version::HTTP_2;
+        request.map(|body| RequestBody::new(body, is_http2, max, kept))
     }
 }
 
@@ -146,10 +147,11 @@ where
 
     #[inline(always)]
     fn pass(&self, request: Request<B>, max: u64, kept: &Kept<B>) -> Request<B> {
-        match kept {
-            Kept::Nothing => request,
-            _ => request.map(|body| (self.0)(RequestBody::new(body, max, kept))),
+        if let Kept::Nothing = kept {
+            return request;
         }
+        let is_http2 = request.version() >= Version::HTTP_2;
+        request.map(|body| (self.0)(RequestBody::new(body, is_http2, max, kept)))
     }
 }
 

@@ -30,8 +30,7 @@ use crate::policy::{Budget, Choice, Needs, NeedsOf, Parts, Policy};
 use crate::protocol::{Classify, Http, KeptBody, Protocol, Respond};
 use crate::raise;
 use crate::rejection::Rejection;
-use crate::request_limit::kept::expects_continue;
-use crate::upload::{self, Rejects};
+use crate::upload;
 
 // === impl Http ===
 
@@ -86,13 +85,7 @@ where
         if has_body {
             memo = memo.with(Memo::MAY_HAVE_BODY);
         }
-        let how = if expects_continue(headers) {
-            Rejects::SentIfRead
-        } else {
-            Rejects::Sent
-        };
-        let kept = upload::rejecting(how, || In::Kept::unread(request));
-        (memo, kept)
+        (memo, upload::rejecting(|| In::Kept::unread(request)))
     }
 
     #[inline(always)]

@@ -198,7 +198,7 @@ fn declared(headers: &HeaderMap) -> u64 {
     lengths.filter_map(read).max().unwrap_or(0)
 }
 
-pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
+fn expects_continue(headers: &HeaderMap) -> bool {
     headers
         .get(header::EXPECT)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))

@@ -70,11 +70,13 @@
 //!   answers at once with `connection: close`. It does the same if the client waits for `100
 //!   Continue` and the request is rejected before the inner service is called.
 //!
-//! A gate without a request limit drops the body of a request that it rejects. If there is a
-//! request limit around it, as around a breaker on a route or around the client of a proxy, a task
-//! then reads the rest in the same way. At a timeout, it reads only a body that was read before.
-//! Otherwise, hyper resets an HTTP/2 stream with `NO_ERROR`. Over HTTP/1 the gate answers one poll
-//! later, so that hyper can add `connection: close` if it closes the connection.
+//! A gate without a request limit drops the body of a request that it rejects. Over HTTP/1 it
+//! answers one poll later, so that hyper can add `connection: close` if it closes the connection.
+//! Over HTTP/2, hyper resets the stream with `NO_ERROR`, unless there is a request limit around the
+//! gate, as around a breaker on a route: if the gate rejects the request before the call, or at a
+//! timeout, a task then reads the rest, up to 256 KiB for at most one second. A client such as
+//! hyper's sends the body from a task of its own, and drops it there after a timeout: nothing reads
+//! that rest.
 //!
 //! To read the rest, the layer takes the request body out of the call. The body must therefore be
 //! `Unpin`, `Send` and `'static`, as those of hyper, axum and tonic are. Put any other body into a

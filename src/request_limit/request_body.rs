@@ -13,7 +13,7 @@ use super::unread::Unread;
 use crate::body::BodyError;
 use crate::reason::Reason;
 use crate::rejection::{BoxError, Rejection};
-use crate::upload::{self, Rejects, Rest, Upload, UploadRef};
+use crate::upload::{self, Rest, Upload, UploadRef};
 
 /// The request body that the inner service of a [`RequestLimit`](crate::RequestLimit) reads. It
 /// counts the bytes, and ends with a [`BodyError`] if the body is too large or too slow.
@@ -26,7 +26,8 @@ pub struct RequestBody<B> {
     upload: Option<UploadRef>,
     /// Boxes the rest of the body for the gate, if the gate may still answer.
     gives_back: Option<fn(B) -> Option<Rest>>,
-    /// Reads the rest of the body in a task.
+    /// Reads the rest of the body in a task. Over HTTP/1, hyper closes a connection whose body is
+    /// dropped before the answer, and says so in the answer.
     lingers: Option<fn(B)>,
     /// The wait so far, if the pace of the body is limited and the body was pending once.
     waited: Option<Box<Waited>>,
@@ -37,7 +38,7 @@ pub struct RequestBody<B> {
 impl<B> RequestBody<B> {
     /// Wraps a body that may have at most `max` bytes.
     #[inline(always)]
-    pub(crate) fn new(body: B, max: u64, kept: &Kept<B>) -> Self
+    pub(crate) fn new(body: B, is_http2: bool, max: u64, kept: &Kept<B>) -> Self
     where
         B: http_body::Body + Send + Unpin + 'static,
     {
@@ -54,7 +55,7 @@ impl<B> RequestBody<B> {
                 Some(sent) if sent.gives_back => Some(rest),
                 _ => None,
             },
-            lingers: sent.map(|_| linger as fn(B)),
+            lingers: is_http2.then_some(linger),
             waited: None,
         }
     }
@@ -151,36 +152,21 @@ fn linger<B: http_body::Body + Send + Unpin + 'static>(body: B) {
     }
 }
 
-impl<B> RequestBody<B> {
-    /// A gate inside this one drops the body with its request, which it rejects: a task reads the
-    /// rest, if the client sends it.
-    #[cold]
-    #[inline(never)]
-    fn drop_rejected(&mut self, how: Rejects) {
-        let Some(upload) = &self.upload else { return };
-        let is_sent = match how {
-            Rejects::Sent => true,
-            Rejects::SentIfRead => self.received > 0 || upload.has_waited(),
-        };
-        upload.drop_body();
-        if let (true, Some(body), Some(linger)) = (is_sent, self.body.take(), self.lingers) {
-            linger(body);
-        }
-    }
-}
-
-/// The service drops the body: the gate reads the rest before it answers, or while it answers.
+/// The service drops the body: the gate reads the rest before it answers, or while it answers. If a
+/// gate inside this one rejects the request, a task reads the rest.
 impl<B> Drop for RequestBody<B> {
     #[inline]
     fn drop(&mut self) {
         let Some(upload) = &self.upload else {
             return;
         };
-        if let Some(how) = upload::rejects() {
-            return self.drop_rejected(how);
-        }
         upload.drop_body();
-        if let Some(rest) = self.gives_back {
+        if let (true, Some(linger)) = (upload::is_rejected(), self.lingers) {
+            // A gate inside this one drops the body with its request.
+            if let Some(body) = self.body.take() {
+                linger(body);
+            }
+        } else if let Some(rest) = self.gives_back {
             if upload.is_served() {
                 upload.give_back(self.body.take().and_then(rest));
             }

@@ -143,7 +143,7 @@
 //! `seawall::client().response_body_idle_timeout(None)`.
 //!
 //! The response bodies of the inner service must be `Send`, `Unpin` and `'static`, as those of
-//! hyper, reqwest and tonic are. Put any other body into a `Pin<Box<_>>`.
+//! hyper, reqwest and tonic are. Put a body that is not `Unpin` into a `Pin<Box<_>>`.
 //!
 //! # Cost
 //!

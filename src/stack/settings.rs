@@ -169,7 +169,7 @@ impl Settings {
         self
     }
 
-    /// Takes from `other` each part, mode, and settings of a part that is `None` here.
+    /// A part, a mode, or the settings of a part that are `None` here become those of `other`.
     ///
     /// A file that names only some parts, on top of the settings that the stack was built with: a
     /// part or a mode that is removed from the file is again what it was first. A part that was

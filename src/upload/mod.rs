@@ -25,8 +25,8 @@ use tokio::time::Instant;
 
 use self::report::has_listener;
 pub(crate) use self::report::{
-    Listening, Rejects, Report, Unheard, blame_caller, blame_caller_if_late, discard, is_discarded,
-    listen_to_end, rejecting, rejects, reported,
+    Listening, Report, Unheard, blame_caller, blame_caller_if_late, discard, is_discarded,
+    is_rejected, listen_to_end, rejecting, reported,
 };
 pub use self::served::{BodyUpload, Scope};
 pub(crate) use self::served::{
@@ -149,11 +149,6 @@ impl Upload {
         if self.flags.load(Relaxed) & WAITS != 0 {
             self.stop_waiting();
         }
-    }
-
-    /// Returns whether the body has been pending.
-    pub(crate) fn has_waited(&self) -> bool {
-        self.flags.load(Relaxed) & (WAITS | WAITED) != 0
     }
 
     /// Returns whether the service itself polled the body last, and not another task.

@@ -12,17 +12,7 @@ thread_local! {
     /// The thread polls the rest of a body and drops its frames.
     static DISCARDS: Cell<bool> = const { Cell::new(false) };
     /// A gate drops a request that it rejects.
-    static REJECTS: Cell<Option<Rejects>> = const { Cell::new(None) };
-}
-
-/// The way in which a gate without a request limit rejects a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rejects {
-    /// Before the call. The client sends the body in any case.
-    Sent,
-    /// At a timeout, or the client waits for a 100 before it sends the body: only a body that was
-    /// read before is sent.
-    SentIfRead,
+    static REJECTS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The report of a gate: `| a gate listens: 1 | unused: 5 | the caller caused it: 1 | the caller
@@ -107,7 +97,7 @@ pub(crate) fn blame_caller_if_late() {
 
 /// Polls a body whose frames are dropped, so that they count for none of the gates around it.
 pub(crate) fn discard<T>(poll: impl FnOnce() -> T) -> T {
-    with(&DISCARDS, true, poll)
+    with(&DISCARDS, poll)
 }
 
 /// Returns whether the frames of the body that this thread polls are dropped.
@@ -115,30 +105,29 @@ pub(crate) fn is_discarded() -> bool {
     DISCARDS.get()
 }
 
-/// Drops a request that a gate without a request limit rejects, so that a limit around the gate
-/// reads the rest of its body.
-pub(crate) fn rejecting<T>(how: Rejects, drops: impl FnOnce() -> T) -> T {
-    with(&REJECTS, Some(how), drops)
+/// Drops a request that a gate rejects, so that a request limit around it reads the rest of the
+/// body.
+pub(crate) fn rejecting<T>(drops: impl FnOnce() -> T) -> T {
+    with(&REJECTS, drops)
 }
 
-/// Whether a gate drops a request that it rejects, and how.
-pub(crate) fn rejects() -> Option<Rejects> {
+/// Returns whether a gate drops a request that it rejects.
+#[inline(always)]
+pub(crate) fn is_rejected() -> bool {
     REJECTS.get()
 }
 
 /// Runs a closure while the value is set.
-fn with<V: 'static, T>(of: &'static LocalKey<Cell<V>>, value: V, run: impl FnOnce() -> T) -> T {
-    struct Reset<V: 'static>(&'static LocalKey<Cell<V>>, Option<V>);
+fn with<T>(value: &'static LocalKey<Cell<bool>>, run: impl FnOnce() -> T) -> T {
+    struct Reset(&'static LocalKey<Cell<bool>>, bool);
 
-    impl<V> Drop for Reset<V> {
+    impl Drop for Reset {
         fn drop(&mut self) {
-            if let Some(before) = self.1.take() {
-                self.0.set(before);
-            }
+            self.0.set(self.1);
         }
     }
 
-    let _reset = Reset(of, Some(of.replace(value)));
+    let _reset = Reset(value, value.replace(true));
     run()
 }
 

@@ -16,8 +16,6 @@ use crate::unwind;
 pub struct Scope {
     /// This scope made its thread the one that serves the upload, and so ends that.
     is_outermost: bool,
-    /// It is the scope of the call's future, and not that of a response body.
-    is_call: bool,
     /// The upload of the request that the thread serves after it.
     before: Option<UploadRef>,
     /// The report for the gates around the one that serves the request.
@@ -138,7 +136,6 @@ impl UploadRef {
         }
         Some(Scope {
             is_outermost,
-            is_call,
             before,
             outer: begin_inner(),
         })
@@ -185,13 +182,13 @@ impl Drop for Detached {
 impl Drop for Scope {
     #[inline(always)]
     fn drop(&mut self) {
-        leave(self.before.take(), self.is_outermost, self.is_call);
+        leave(self.before.take(), self.is_outermost);
         end_inner(self.outer);
     }
 }
 
 #[inline(never)]
-fn leave(before: Option<UploadRef>, is_outermost: bool, is_call: bool) {
+fn leave(before: Option<UploadRef>, is_outermost: bool) {
     let Ok(Some(upload)) = SERVED.try_with(|served| served.replace(before)) else {
         return;
     };
@@ -204,9 +201,9 @@ fn leave(before: Option<UploadRef>, is_outermost: bool, is_call: bool) {
     if flags == 0 {
         return;
     }
-    // A response head without a poll of the body may be that of a timeout which looks at its timer
-    // first.
-    let is_answered = is_call && flags & ANSWERED != 0;
+    // An answer, or its trailers, without a poll of the body may be those of a timeout which looks
+    // at its timer first.
+    let is_answered = flags & ANSWERED != 0;
     if is_outermost && !is_answered {
         upload.end_poll();
     }

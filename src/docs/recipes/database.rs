@@ -54,9 +54,9 @@
 //!   `Clone` if the pool is, as most pools are.
 //! - **Without a service**, call [`breaker.run`](crate::CircuitBreaker::run) with a future that
 //!   takes a permit (`limit.acquire().await?`) and then runs the query with a timeout. The timeout
-//!   is inside `run`, since the breaker ignores a call that is dropped, unless it is slow. With an
-//!   error such as `BoxError`, it also ignores the rejections of the limit.
-//!   [`run_with`](crate::CircuitBreaker::run_with) classifies results.
+//!   is inside `run`, since the breaker ignores a call that is dropped, unless it is slow. The time
+//!   in the queue counts as time of the call. With an error such as `BoxError`, it also ignores the
+//!   rejections of the limit. [`run_with`](crate::CircuitBreaker::run_with) classifies results.
 //! - **Other parts**: `GateLayer::from_policy((breaker, timeout, limit)).plain()` is one layer with
 //!   the handles that you choose; the limit must be the last one. It costs less than nested layers,
 //!   and the breaker ignores the rejections of the limit.

@@ -165,34 +165,70 @@ async fn a_response_body_that_gave_up_on_the_request_body_does_not_wait_for_it()
     }
 }
 
-/// A response body has given up on the request body, which it still has, and fails by itself.
+/// A stream that waits for its silent caller ends with a status of its own, in a poll that looks at
+/// its timer first. It is the same for a breaker around the limit, in the same gate, or inside.
 #[tokio::test(start_paused = true)]
-async fn a_response_body_that_fails_after_it_gave_up_on_the_request_body_is_a_failure() {
-    let breaker = breaker();
-    let holder = Arc::new(Mutex::new(None));
-    let holds = holder.clone();
-    let service = service_fn(move |request: Request<Once>| {
-        let (mut kept, holds) = (request.into_body(), holds.clone());
-        let frames = async move {
-            gives_up(&mut kept).await;
-            sleep(50 * MS).await;
-            let late = HeaderMap::from_iter([(
-                HeaderName::from_static("grpc-status"),
-                HeaderValue::from_static("4"),
-            )]);
-            *holds.lock().unwrap() = Some(kept);
-            Ok::<_, Infallible>(Frame::<Bytes>::trailers(late))
-        };
-        let mut response = Response::new(StreamBody::new(Box::pin(stream::once(frames))));
-        *response.headers_mut() = grpc(silent()).headers().clone();
-        async { Ok::<_, Infallible>(response) }
-    });
-    let limited = RequestLimitLayer::new(1000).layer(service);
-    let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(limited);
-    let response = service.call(grpc(silent())).await.unwrap();
-    let body = response.into_body().collect().await.unwrap();
-    assert_eq!(body.trailers().unwrap()["grpc-status"], "4");
-    assert_eq!(counted(&breaker).0, 1);
+async fn a_stream_that_ends_because_its_caller_is_silent_is_no_failure() {
+    let holder = Arc::new(Mutex::new(Vec::new()));
+    let service = || {
+        let holds = holder.clone();
+        service_fn(move |request: Request<Once>| {
+            let (mut kept, holds) = (request.into_body(), holds.clone());
+            let frames = async move {
+                tokio::select! {
+                    biased;
+                    () = sleep(20 * MS) => {}
+                    _ = kept.frame() => panic!("it is silent"),
+                }
+                let late = HeaderMap::from_iter([(
+                    HeaderName::from_static("grpc-status"),
+                    HeaderValue::from_static("4"),
+                )]);
+                holds.lock().unwrap().push(kept);
+                Ok::<_, Infallible>(Frame::<Bytes>::trailers(late))
+            };
+            let mut response = Response::new(StreamBody::new(Box::pin(stream::once(frames))));
+            *response.headers_mut() = grpc(silent()).headers().clone();
+            async { Ok::<_, Infallible>(response) }
+        })
+    };
+    let limit = || RequestLimitLayer::new(1000);
+    let circuit = |breaker: &CircuitBreaker| CircuitBreakerLayer::new(breaker.clone());
+
+    let (around, beside, inside) = (breaker(), breaker(), breaker());
+    let one = GateLayer::from_policy((beside.clone(), RequestLimit::from(1000)));
+    let first = circuit(&around).layer(limit().layer(service()));
+    let second = one.layer(service());
+    let third = limit().layer(circuit(&inside).layer(service()));
+    let mut bodies = Vec::new();
+    for call in [
+        first
+            .clone()
+            .call(grpc(silent()))
+            .await
+            .unwrap()
+            .map(BodyExt::boxed_unsync),
+        second
+            .clone()
+            .call(grpc(silent()))
+            .await
+            .unwrap()
+            .map(BodyExt::boxed_unsync),
+        third
+            .clone()
+            .call(grpc(silent()))
+            .await
+            .unwrap()
+            .map(BodyExt::boxed_unsync),
+    ] {
+        bodies.push(call.into_body().collect().await.unwrap());
+    }
+    for body in bodies {
+        assert_eq!(body.trailers().unwrap()["grpc-status"], "4");
+    }
+    for breaker in [around, beside, inside] {
+        assert_eq!(counted(&breaker).0, 0);
+    }
     drop(holder);
 }
 

@@ -15,7 +15,6 @@ use crate::outcome::Outcome;
 use crate::policy::{Budget, Parts, Policy};
 use crate::rejection::Rejection;
 use crate::request::{RequestKind, sealed};
-use crate::upload;
 #[cfg(feature = "http")]
 use crate::upload::BodyUpload;
 
@@ -49,8 +48,7 @@ pub trait Protocol<Req, P>: Clone + sealed::Sealed {
     /// For a request that is rejected before the call: the properties that answer it, also whether
     /// the client may still send a body, and the rest of the body.
     fn unsent(request: Req) -> (Self::Memo, Self::Kept) {
-        let memo = Self::inspect(&request);
-        (memo, upload::rejecting(|| Self::Kept::unread(request)))
+        (Self::inspect(&request), Self::Kept::unread(request))
     }
 
     /// The request for the inner service. `max` is the limit for its body.

@@ -142,10 +142,12 @@ fn is_large<B: http_body::Body>(body: &B) -> bool {
     upper.is_none_or(|upper| upper > LITTLE) && !body.is_end_stream()
 }
 
+/// Boxes the rest of a body, if it is large.
 fn rest<B: http_body::Body + Send + 'static>(body: B) -> Option<Rest> {
     is_large(&body).then(|| Box::new(body) as Rest)
 }
 
+/// Reads the rest of a body in a task, if it is large.
 fn linger<B: http_body::Body + Send + Unpin + 'static>(body: B) {
     if is_large(&body) {
         Box::new(Unread::new(body)).linger();

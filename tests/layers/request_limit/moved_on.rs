@@ -200,36 +200,24 @@ async fn a_stream_that_ends_because_its_caller_is_silent_is_no_failure() {
     let first = circuit(&around).layer(limit().layer(service()));
     let second = one.layer(service());
     let third = limit().layer(circuit(&inside).layer(service()));
-    let mut bodies = Vec::new();
-    for call in [
-        first
-            .clone()
-            .call(grpc(silent()))
-            .await
-            .unwrap()
-            .map(BodyExt::boxed_unsync),
-        second
-            .clone()
-            .call(grpc(silent()))
-            .await
-            .unwrap()
-            .map(BodyExt::boxed_unsync),
-        third
-            .clone()
-            .call(grpc(silent()))
-            .await
-            .unwrap()
-            .map(BodyExt::boxed_unsync),
-    ] {
-        bodies.push(call.into_body().collect().await.unwrap());
-    }
-    for body in bodies {
-        assert_eq!(body.trailers().unwrap()["grpc-status"], "4");
-    }
+    ends_late(first).await;
+    ends_late(second).await;
+    ends_late(third).await;
     for breaker in [around, beside, inside] {
         assert_eq!(counted(&breaker).0, 0);
     }
     drop(holder);
+}
+
+/// The response ends with `DEADLINE_EXCEEDED`.
+async fn ends_late<S, B>(mut service: S)
+where
+    S: Service<Request<Script>, Response = Response<B>, Error = Infallible>,
+    B: http_body::Body<Error: std::fmt::Debug>,
+{
+    let response = service.call(grpc(silent())).await.unwrap();
+    let body = response.into_body().collect().await.unwrap();
+    assert_eq!(body.trailers().unwrap()["grpc-status"], "4");
 }
 
 /// An inner gate has rejected an upload, and reads its rest. An outer timeout is shorter.

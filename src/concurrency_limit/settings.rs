@@ -93,8 +93,7 @@ impl Settings for ConcurrencyLimitSettings {
     fn check(&self) -> Result<(), ConfigError> {
         ConfigError::check("limit", self.limit, 1..=limit::MAX as usize)?;
         let timeout = (self.max_queued > 0).then_some(self.queue_timeout);
-        let allowed = Duration::from_nanos(1)..=Duration::MAX;
-        ConfigError::check("queue_timeout", timeout, allowed)
+        ConfigError::check_not_zero("queue_timeout", timeout)
     }
 }
 

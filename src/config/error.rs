@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 /// The error of a setting outside its range: the field, the value and the allowed range.
 ///
@@ -11,7 +12,7 @@ use std::ops::RangeInclusive;
 /// assert_eq!(error.to_string(), "`limit` must be within 1..=2147483647, not 0");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{field}` must be {allowed}, not {value}")]
+#[error("`{field}` must be {allowed}{}", self.not())]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ConfigError {
@@ -59,6 +60,17 @@ impl ConfigError {
         }
     }
 
+    /// Returns an error if the time is zero.
+    pub(crate) fn check_not_zero(
+        field: &'static str,
+        time: impl Into<Option<Duration>>,
+    ) -> Result<(), ConfigError> {
+        match time.into() {
+            Some(Duration::ZERO) => Err(Self::new(field, "0s", "above 0s")),
+            _ => Ok(()),
+        }
+    }
+
     /// For what is no range: the field must be `allowed`, and is `value`.
     pub(crate) fn new(
         field: &'static str,
@@ -85,7 +97,15 @@ impl ConfigError {
         &self.field
     }
 
-    /// The value that is not allowed.
+    /// The end of the message.
+    fn not(&self) -> String {
+        match &*self.value {
+            "" => String::new(),
+            value => format!(", not {value}"),
+        }
+    }
+
+    /// The value that is not allowed; empty for a part that the stack does not have.
     pub fn value(&self) -> &str {
         &self.value
     }

@@ -39,7 +39,17 @@ macro_rules! values {
     )+};
 }
 
-values!(u32, u64, usize, f64, Duration);
+values!(u32, u64, usize, f64);
+
+impl Fields for Duration {
+    fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
+        let text = match *self {
+            Duration::ZERO => "0s".to_owned(),
+            time => format!("{time:?}"),
+        };
+        each(path.to_owned(), text);
+    }
+}
 
 impl<T: Fields> Fields for Option<T> {
     fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {

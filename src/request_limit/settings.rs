@@ -281,11 +281,10 @@ fields!(MinBodyRate {
 
 impl Settings for RequestLimitSettings {
     fn check(&self) -> Result<(), ConfigError> {
-        let times = Duration::from_nanos(1)..=Duration::MAX;
         let rate = self.min_body_rate.map(|rate| rate.bytes_per_second);
         ConfigError::check_most("max_body", self.max_body, "raisable_to", self.raisable_to)?;
-        ConfigError::check("body_idle_timeout", self.body_idle_timeout, times.clone())?;
-        ConfigError::check("body_timeout", self.body_timeout, times)?;
+        ConfigError::check_not_zero("body_idle_timeout", self.body_idle_timeout)?;
+        ConfigError::check_not_zero("body_timeout", self.body_timeout)?;
         ConfigError::check("min_body_rate.bytes_per_second", rate, 1..=u64::MAX)
     }
 }

@@ -192,6 +192,20 @@ impl ServerHandle {
     /// The first field that is outside its range, in the order of the fields of [`Settings`], or a
     /// part that the stack does not have. Nothing is changed then.
     pub fn apply(&self, settings: &Settings) -> Result<Changes, ConfigError> {
+        self.steps(settings).apply()
+    }
+
+    /// Checks settings as [`apply`](Self::apply) does, and changes nothing: for one file with the
+    /// settings of several stacks.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`apply`](Self::apply).
+    pub fn check(&self, settings: &Settings) -> Result<(), ConfigError> {
+        self.steps(settings).check()
+    }
+
+    fn steps<'a>(&'a self, settings: &'a Settings) -> Steps<'a> {
         let Settings {
             catch_panic,
             lag_shed,
@@ -220,7 +234,6 @@ impl ServerHandle {
                 &self.request_limit,
                 request_limit.as_ref(),
             )
-            .apply()
     }
 }
 
@@ -301,6 +314,21 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
     /// part that the stack does not have. Nothing is changed then.
     pub fn apply(&self, settings: &Settings) -> Result<Changes, ConfigError> {
         let breaker = self.circuit_breaker.clone().into();
+        self.steps(&breaker, settings).apply()
+    }
+
+    /// Checks settings as [`apply`](Self::apply) does, and changes nothing: for one file with the
+    /// settings of several stacks.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`apply`](Self::apply).
+    pub fn check(&self, settings: &Settings) -> Result<(), ConfigError> {
+        let breaker = self.circuit_breaker.clone().into();
+        self.steps(&breaker, settings).check()
+    }
+
+    fn steps<'a>(&'a self, breaker: &'a ClientBreaker, settings: &'a Settings) -> Steps<'a> {
         let Settings {
             catch_panic,
             lag_shed,
@@ -329,7 +357,6 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
                 limit.as_ref(),
             )
             .absent("request_limit", request_limit.is_some())
-            .apply()
     }
 }
 

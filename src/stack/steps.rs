@@ -15,7 +15,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// Reports what has changed, outside the lock.
 type Report<'a> = Box<dyn FnOnce(&mut Changes) + 'a>;
 
-/// What [`apply`](ServerHandle::apply) does, in the order of the fields of [`Settings`].
+/// What `check` and `apply` do, in the order of the fields of [`Settings`].
 #[derive(Default)]
 pub(super) struct Steps<'a> {
     checks: Vec<Box<dyn Fn() -> Result<(), ConfigError> + 'a>>,
@@ -49,7 +49,7 @@ impl<'a> Steps<'a> {
         let Some(new) = new else { return self };
         // This may call code of the user. It therefore runs before the lock is taken.
         handle.advance();
-        let mut this = self.check(move || match new.settings.clone() {
+        let mut this = self.checked(move || match new.settings.clone() {
             Some(mut settings) => {
                 let checked = settings.fit(&handle.current().get());
                 checked.map_err(|error| error.of_part(name))
@@ -113,7 +113,7 @@ impl<'a> Steps<'a> {
 
     /// The part has no dry run: the mode is an error, unless the part has it already.
     fn no_dry_run(self, name: &'static str, switch: &'a Switch, new: Option<Mode>) -> Self {
-        self.check(move || {
+        self.checked(move || {
             if new != Some(Mode::DryRun) || switch.mode() == Mode::DryRun {
                 return Ok(());
             }
@@ -129,13 +129,18 @@ impl<'a> Steps<'a> {
             return self;
         }
         let allowed = "left out, since the stack has no such part";
-        self.check(move || Err(ConfigError::new(name, "given", allowed)))
+        self.checked(move || Err(ConfigError::new(name, "", allowed)))
     }
 
     /// A step that only checks.
-    fn check(mut self, check: impl Fn() -> Result<(), ConfigError> + 'a) -> Self {
+    fn checked(mut self, check: impl Fn() -> Result<(), ConfigError> + 'a) -> Self {
         self.checks.push(Box::new(check));
         self
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let _one = one_at_a_time();
+        self.checks.iter().try_for_each(|check| check())
     }
 
     pub(super) fn apply(self) -> Result<Changes, ConfigError> {

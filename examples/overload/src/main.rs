@@ -152,6 +152,7 @@ fn run(args: &Args) -> Result<(), Error> {
     {
         return Err("--seconds is 0.5 to 600; --workers and --service-us are at least 1".into());
     }
+    std::fs::create_dir_all(&args.out)?;
     machine::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -85,9 +85,8 @@
 //! - **Handles that are not in a stack** have settings of their own types:
 //!   `breaker.set(toml::from_str(&file)?)?`. A field that such a file leaves out has its default,
 //!   and not the value of the code.
-//! - **Several stacks in one file** are applied one after the other. If the settings of the second
-//!   one are wrong, the first one is already changed. To undo that, apply the settings that you
-//!   read from it before.
+//! - **Several stacks in one file**: [`check`](crate::stack::ServerHandle::check) the settings of
+//!   each stack first, and then apply them. Then no stack is changed if one of them is wrong.
 //! - **The window of a breaker** cannot be changed: a file that a running breaker reads has the
 //!   same window or none. To have it in the file, build the breaker from the file:
 //!   `CircuitBreaker::new(settings)`.

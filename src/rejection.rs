@@ -214,7 +214,13 @@ impl Rejection {
     pub(crate) fn count(&self, request: Option<Target<'_>>) {
         if !self.is_counted {
             let reporter = self.reporter();
-            reporter.count_rejected(self.reason, self.retry_after, false, request);
+            reporter.count_rejected(
+                self.reason,
+                self.is_callers(),
+                self.retry_after,
+                false,
+                request,
+            );
         }
     }
 
@@ -230,12 +236,23 @@ impl Rejection {
     /// Counts a request that a layer in dry run would have rejected.
     pub(crate) fn count_dry_run(&self, request: Option<Target<'_>>) {
         let reporter = self.reporter();
-        reporter.count_rejected(self.reason, self.retry_after, true, request);
+        reporter.count_rejected(
+            self.reason,
+            self.is_callers(),
+            self.retry_after,
+            true,
+            request,
+        );
     }
 
     /// Counts a panic. Only the event has the message; the client does not get it.
     pub(crate) fn count_panic(&self, message: Option<&str>, request: Option<Target<'_>>) {
         self.reporter().count_panic(message, request);
+    }
+
+    /// Returns whether the caller caused a timeout.
+    const fn is_callers(&self) -> bool {
+        !matches!(self.fault, Fault::Service)
     }
 
     #[inline]

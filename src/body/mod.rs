@@ -211,7 +211,7 @@ pub(crate) fn last_frame<D>(rejection: Rejection, is_grpc: bool) -> Result<Frame
     if is_grpc {
         // Trailers have no extensions in which an outer gate could find the rejection.
         if rejection.outcome() == Outcome::Ignored {
-            upload::blame_caller();
+            upload::blame_caller_of_stream();
         }
         Ok(Frame::trailers(rejection.to_trailers()))
     } else {

@@ -94,6 +94,12 @@ impl<P: Policy<HttpRequest>> Carried<P> {
         self.guard().is_some() || Uploads::<P>::get(&mut self.upload).is_some()
     }
 
+    /// Returns whether the outcome is that of the end of the body.
+    #[inline(always)]
+    pub(crate) fn settles_at_end(&mut self, is_grpc: bool) -> bool {
+        is_grpc || Settles::<P>::get(&mut self.at_end).is_some()
+    }
+
     /// Lends the state of the request body to the code that runs on this thread.
     #[inline(always)]
     fn enter(&mut self) -> <Uploads<P> as Choice>::Maybe<Scope> {
@@ -270,13 +276,18 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
     /// request body has failed, or the service waits for it. With `counts`, it also counts the
     /// rejection.
     pub(super) fn end(self: Pin<&mut Self>, rejection: &mut Rejection, counts: bool) {
+        let mut this = self.project();
+        let drops = || Self::drop_late(&mut this.body, this.carried);
+        let dropped = panic::catch_unwind(AssertUnwindSafe(drops));
+        *rejection = rejection
+            .clone()
+            .with_callers_body(matches!(dropped, Ok(true)));
         if counts {
-            // This comes first: the body may panic when it is dropped.
             unwind::without_panics(|| rejection.count(None));
         }
-        let mut this = self.project();
-        let is_callers = Self::drop_late(&mut this.body, this.carried);
-        *rejection = rejection.clone().with_callers_body(is_callers);
+        if let Err(payload) = dropped {
+            panic::resume_unwind(payload);
+        }
         if let Some(mut guard) = this.carried.take_guard() {
             let outcome = rejection.outcome();
             guard.finish(|guard| guard.expire(outcome), Completion::Failed);
@@ -330,10 +341,18 @@ fn settle_at_trailers<P: Policy<HttpRequest>, D>(carried: &mut Carried<P>, frame
             None => grpc::outcome(trailers),
         };
         if let Some(outcome) = outcome {
-            let outcome = upload::judged(outcome, grpc::is_late(trailers));
+            let outcome = judged(outcome, grpc::is_late(trailers));
             guard.isolated(|guard| guard.settle(outcome));
         }
     }
+}
+
+/// The outcome, unless the caller caused the end of the body.
+fn judged(outcome: Outcome, is_late: bool) -> Outcome {
+    if outcome == Outcome::Failure && upload::reported().ends_stream() {
+        return Outcome::Ignored;
+    }
+    upload::judged(outcome, is_late)
 }
 
 fn judge<P: Policy<HttpRequest>>(
@@ -360,7 +379,7 @@ fn settle_at_end<P: Policy<HttpRequest>>(
     guard.isolated(|guard| {
         // Without a classifier, this is gRPC: a stream that ends without a status is a failure.
         let outcome = at_end.map_or(Outcome::Failure, |at_end| judge(guard, *at_end, None));
-        guard.settle(upload::judged(outcome, false));
+        guard.settle(judged(outcome, false));
     });
 }
 
@@ -374,7 +393,7 @@ fn failed<P: Policy<HttpRequest>>(
     if let Some(mut guard) = guard {
         let outcome = match error.rejection() {
             Some(rejection) => rejection.outcome(),
-            None => upload::judged(Outcome::Failure, false),
+            None => judged(Outcome::Failure, false),
         };
         guard.finish(|guard| guard.settle(outcome), Completion::Failed);
     }

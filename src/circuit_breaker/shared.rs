@@ -71,9 +71,10 @@ mod start {
         // The clock may be behind under paused time.
         let took = if took > MICROS / 2 { 0 } else { took * 1000 };
         let total = waited / 1_000_000;
-        // The wait before the call is rounded up: without a wait during the call, this is 0 or 1.
+        // `start` has the wait before the call, rounded up, and `total` is rounded down. The 1
+        // keeps the difference from being negative; it is subtracted again below.
         let waited = (total + 1).wrapping_sub(start >> BITS) & MILLIS;
-        // The wait before the call may be unknown now.
+        // Another task that settles the token does not know the wait before the call.
         let waited = if waited > total + 1 { 0 } else { waited };
         took.saturating_sub(waited.saturating_sub(1) * 1_000_000)
     }

@@ -261,7 +261,9 @@ fn head_is_here<ReqB, B: http_body::Body, P: Policy<HttpRequest>>(
         guard.release(Completion::Complete);
         return false;
     }
-    if const { NeedsOf::<P, HttpRequest>::LIMIT } && memo.has(Memo::GRPC) {
+    let is_at_end = const { NeedsOf::<P, HttpRequest>::LIMIT }
+        && carried.carried.settles_at_end(memo.has(Memo::GRPC));
+    if is_at_end {
         // The outcome is in the trailers, which this gate or an outer gate reads.
         if let Some(upload) = kept.upload() {
             carried.carried.upload = <NeedsOf<P, HttpRequest> as Needs>::Limit::some(upload);
@@ -298,6 +300,9 @@ fn close_connection<B>(response: &mut Response<B>) {
 #[cold]
 #[inline(never)]
 fn judged<B>(response: &Response<B>) -> Outcome {
+    if upload::reported().ends_call() && grpc::is_grpc(response.headers()) {
+        return Outcome::Ignored;
+    }
     upload::judged(Outcome::Failure, is_late(response))
 }
 
@@ -319,7 +324,7 @@ fn blame_caller_if_nearly_due<B, Err>(result: &Result<Response<B>, Err>, timer: 
         Err(_) => timer.is_nearly_due(TICK),
     };
     if is_callers {
-        upload::blame_caller_if_late();
+        upload::blame_callers_time();
     }
 }
 
@@ -332,7 +337,7 @@ fn failed<P: Policy<HttpRequest>>(
 ) {
     if const { NeedsOf::<P, HttpRequest>::SETTLE } {
         let outcome = classify().unwrap_or(Outcome::Failure);
-        guard.settle(upload::judged(outcome, true));
+        guard.settle(upload::judged_error(outcome));
     }
     guard.set_running(false);
     guard.release(Completion::Complete);

@@ -74,17 +74,19 @@ fn shortened(path: &str) -> &str {
     beginning(path, 256)
 }
 
-/// Writes the event of a rejection.
+/// Writes the event of a rejection. `is_callers` if it is a timeout that the caller caused.
 pub(super) fn rejected(
     reporter: &Reporter,
     reason: Reason,
+    is_callers: bool,
     retry_after: Option<Duration>,
     dry_run: bool,
     request: Option<Target<'_>>,
 ) {
+    let is_warning = reason == Reason::Timeout && !is_callers && !dry_run;
     let is_enabled = match reason {
         Reason::Panicked if !dry_run => false, // `panicked` reports it with its message
-        Reason::Timeout if !dry_run => enabled!(target: "seawall", Level::WARN),
+        _ if is_warning => enabled!(target: "seawall", Level::WARN),
         _ => enabled!(target: "seawall", Level::DEBUG),
     };
     let (kind, label) = match reason.index() {
@@ -97,7 +99,7 @@ pub(super) fn rejected(
     let (layer, name, reason_label) = (reporter.layer(), reporter.name(), reason.as_str());
     let method = request.map(|request| request.method);
     let path = request.map(|request| debug(shortened(request.path)));
-    if reason == Reason::Timeout && !dry_run {
+    if is_warning {
         tracing::warn!(target: "seawall", layer, name, reason = reason_label, method, path, "request timed out");
     } else {
         let retry_after_ms = retry_after.map(millis);

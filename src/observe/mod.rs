@@ -51,8 +51,11 @@
 //! [`on_panic`](crate::GateLayer::on_panic) in the same gate, they are also present at a panic, and
 //! at a timeout before the response head. Paths and panic messages are escaped.
 //! - A panic is an `ERROR`, with its message as `panic`.
-//! - A timeout is a `WARN`.
-//! - Any other rejection is a `DEBUG`, with `retry_after_ms` and `dry_run`.
+//! - A timeout is a `WARN`, unless the caller caused it: its own deadline was shorter
+//!   (`grpc-timeout`), the service waited for the request body, or the caller did not read the
+//!   response.
+//! - Any other rejection, and a timeout that the caller caused, is a `DEBUG`, with `retry_after_ms`
+//!   and `dry_run`.
 //! - A `grpc-timeout` that is not readable is a `DEBUG`.
 //!
 //! Clients can cause these events. The process writes at most five of each reason in a second; all
@@ -271,10 +274,11 @@ impl Reporter {
     }
 
     /// Counts a rejection, or in a dry run a request that would have been rejected, and writes an
-    /// event.
+    /// event. `is_callers` if it is a timeout that the caller caused.
     pub(crate) fn count_rejected(
         &self,
         reason: Reason,
+        is_callers: bool,
         retry_after: Option<Duration>,
         dry_run: bool,
         request: Option<Target<'_>>,
@@ -282,15 +286,15 @@ impl Reporter {
         let (rejected, would_reject) = (&self.inner.rejected, &self.inner.would_reject);
         let total = if dry_run { would_reject } else { rejected };
         total.fetch_add(1, Relaxed);
-        self.count_reason(reason, dry_run);
+        self.count_reason(reason, is_callers, dry_run);
         #[cfg(feature = "tracing")]
-        events::rejected(self, reason, retry_after, dry_run, request);
+        events::rejected(self, reason, is_callers, retry_after, dry_run, request);
         let _ = (retry_after, request);
     }
 
     /// Counts a panic, and writes an event with its message.
     pub(crate) fn count_panic(&self, message: Option<&str>, request: Option<Target<'_>>) {
-        self.count_rejected(Reason::Panicked, None, false, request);
+        self.count_rejected(Reason::Panicked, false, None, false, request);
         #[cfg(feature = "tracing")]
         events::panicked(self, message, request);
         let _ = message;

@@ -26,7 +26,7 @@ impl Reporter {
 
     pub(super) fn exempted(&self) {}
 
-    pub(super) fn count_reason(&self, _: Reason, _: bool) {}
+    pub(super) fn count_reason(&self, _: Reason, _: bool, _: bool) {}
 
     pub(crate) fn show_setting(&self, _: SeriesId, _: f64) {}
 

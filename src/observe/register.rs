@@ -27,6 +27,15 @@ impl Series {
         Self::with_label(reporter, id, value)
     }
 
+    /// The series of a metric, in the order of its label.
+    pub(super) fn all(metric: usize, reporter: &Reporter) -> impl Iterator<Item = Self> + '_ {
+        let labels = match ROWS[metric].values {
+            [] => 1,
+            [value, ..] => (0..).map_while(value).count(),
+        };
+        (0..labels).map(move |label| Self::new(reporter, SeriesId { metric, label }))
+    }
+
     /// A series with a value that need not be in the table.
     pub(super) fn with_label(
         reporter: &Reporter,

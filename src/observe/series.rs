@@ -86,13 +86,8 @@ impl Own {
         };
         let of_layer = ROWS.iter().enumerate().take(table::FIRST_SETTING);
         let of_layer = of_layer.filter(|(_, row)| row.layer == reporter.layer());
-        let series = of_layer.flat_map(|(metric, row)| {
-            let labels = match row.values {
-                [] => 1,
-                [value, ..] => (0..).map_while(value).count(),
-            };
-            let ids = (0..labels).map(move |label| SeriesId { metric, label });
-            ids.map(|id| (id.metric, Series::new(reporter, id)))
+        let series = of_layer.flat_map(|(metric, _)| {
+            Series::all(metric, reporter).map(move |series| (metric, series))
         });
         Self {
             rejected: by_reason(table::REJECTED),
@@ -123,7 +118,7 @@ impl Reporter {
         let own = self.own();
         for reason in reasons {
             match own_metric(*reason) {
-                Some(metric) => drop(Series::new(self, metric)),
+                Some(metric) => Series::all(metric.metric, self).for_each(drop),
                 None => self.by_reason(&own.rejected, table::REJECTED, *reason, |_| {}),
             }
             self.by_reason(&own.would_reject, table::WOULD_REJECT, *reason, |_| {});
@@ -252,12 +247,12 @@ impl Reporter {
         IS_EXEMPT.set(true);
     }
 
-    pub(super) fn count_reason(&self, reason: Reason, dry_run: bool) {
+    pub(super) fn count_reason(&self, reason: Reason, is_callers: bool, dry_run: bool) {
         let count = |series: &Series| series.write(Write::Count);
         let own = self.own();
         match own_metric(reason) {
             _ if dry_run => self.by_reason(&own.would_reject, table::WOULD_REJECT, reason, count),
-            Some(metric) => self.write(metric, Write::Count),
+            Some(metric) => self.write(metric.at(usize::from(is_callers)), Write::Count),
             None => self.by_reason(&own.rejected, table::REJECTED, reason, count),
         }
     }

@@ -158,7 +158,8 @@ table! {
         "Requests that are queued for a permit now.";
     QUEUE_TIME: Histogram "seawall_queue_seconds" Seconds "concurrency_limit" []
         "How long requests were queued, whether or not they got a permit.";
-    TIMEOUTS: Counter "seawall_timeouts_total" Count "timeout" []
+    TIMEOUTS: Counter "seawall_timeouts_total" Count "timeout"
+        ["cause": |at| ["service", "caller"].get(at).copied()]
         "Requests whose deadline passed, and response bodies that were idle or not read.";
     MALFORMED: Counter "seawall_malformed_timeouts_total" Count "timeout" []
         "Requests whose grpc-timeout could not be read and was ignored.";

@@ -59,8 +59,8 @@
 //! - If the handler drops the body and the rest is known to have at most 16 KiB, the gate does not
 //!   read it.
 //! - It does not read the rest of a body that is too slow.
-//! - It reads nothing from a client that waits for `100 Continue` if it rejects the request before
-//!   it calls the inner service.
+//! - It reads nothing from an HTTP/1 client that waits for `100 Continue` if it rejects the request
+//!   before it calls the inner service.
 //!
 //! - Over HTTP/2, the gate sends the answer at once, and a task reads the rest.
 //! - Over HTTP/1, the gate first reads the rest if its length is known and at most 256 KiB, or up
@@ -74,9 +74,9 @@
 //! answers one poll later, so that hyper can add `connection: close` if it closes the connection.
 //! Over HTTP/2, hyper resets the stream with `NO_ERROR`, unless there is a request limit around the
 //! gate, as around a breaker on a route: if the gate rejects the request before the call, or at a
-//! timeout, a task then reads the rest, up to 256 KiB for at most one second. A client such as
-//! hyper's sends the body from a task of its own, and drops it there after a timeout: nothing reads
-//! that rest.
+//! timeout, a task then reads the rest, up to 256 KiB for at most one second. After a rejection by
+//! a gate over [`Plain`](crate::Plain), nothing reads the rest. A client such as hyper's sends the
+//! body from a task of its own, and drops it there after a timeout: nothing reads that rest.
 //!
 //! To read the rest, the layer takes the request body out of the call. The body must therefore be
 //! `Unpin`, `Send` and `'static`, as those of hyper, axum and tonic are. Put any other body into a

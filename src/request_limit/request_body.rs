@@ -26,8 +26,9 @@ pub struct RequestBody<B> {
     upload: Option<UploadRef>,
     /// Boxes the rest of the body for the gate, if the gate may still answer.
     gives_back: Option<fn(B) -> Option<Rest>>,
-    /// Reads the rest of the body in a task. Over HTTP/1, hyper closes a connection whose body is
-    /// dropped before the answer, and says so in the answer.
+    /// Reads the rest in a task, if an inner gate drops the body of a request that it rejects.
+    /// `None` over HTTP/1: there the body is dropped before the answer, so that hyper can add
+    /// `connection: close`.
     lingers: Option<fn(B)>,
     /// The wait so far, if the pace of the body is limited and the body was pending once.
     waited: Option<Box<Waited>>,

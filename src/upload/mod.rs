@@ -25,12 +25,12 @@ use tokio::time::Instant;
 
 use self::report::has_listener;
 pub(crate) use self::report::{
-    Listening, Report, Unheard, blame_caller, blame_caller_if_late, discard, is_discarded,
-    is_rejected, listen_to_end, rejecting, reported,
+    Listening, Report, Unheard, blame_caller_if_late, blame_caller_of_stream, blame_callers_time,
+    discard, is_discarded, is_rejected, listen_to_end, rejecting, reported,
 };
 pub use self::served::{BodyUpload, Scope};
 pub(crate) use self::served::{
-    Detached, end_poll, is_callers_fault, judged, waited, waited_before,
+    Detached, end_poll, is_callers_fault, judged, judged_error, waited, waited_before,
 };
 use crate::clock;
 use crate::raise::RaisableSize;

@@ -15,7 +15,8 @@ thread_local! {
     static REJECTS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The report of a gate: `| a gate listens: 1 | unused: 5 | the caller caused it: 1 | the caller
+/// The report of a gate: `| a gate listens: 1 | unused: 3 | the caller's deadline ends a call: 1 |
+/// the caller ends a stream: 1 | the caller caused it: 1 | the caller
 /// causes a timeout: 1 | present: 1 | the call reads the body of the request that its thread
 /// serves: 1 | nanoseconds for which the service has waited for the body: 54 |`.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +28,9 @@ pub(crate) struct Listening {
     outer: Report,
 }
 
-/// Listens to a call that a gate ends late. `kept` is what the gate has heard of it; `None` if it
-/// has not listened. An outer gate that listens then hears more than this one.
+/// Collects what is reported while a late call is dropped. `kept` is the report of its earlier
+/// polls; `None` if the gate has not listened to them. If an outer gate has, its report is used. If
+/// none has, the call counts as one that reads the body.
 #[cold]
 pub(crate) fn listen_to_end(kept: Option<Report>) -> Option<Listening> {
     match kept {
@@ -77,10 +79,19 @@ pub(super) fn end_inner(outer: Report) {
     });
 }
 
-/// Reports that a layer has ended a response because of its caller.
+/// Reports that a layer has ended a stream because of its caller. It counts for the gates whose
+/// response bodies are polled now: before a response head, the stream is that of a call that the
+/// handler makes.
 #[cold]
-pub(crate) fn blame_caller() {
-    report(Report(Report::BLAMED | Report::PRESENT));
+pub(crate) fn blame_caller_of_stream() {
+    report(Report(Report::ENDS_STREAM | Report::PRESENT));
+}
+
+/// Reports that a call ends with the caller's own deadline. It counts for gRPC responses and errors
+/// only: a handler that answers HTTP has set this deadline itself.
+#[cold]
+pub(crate) fn blame_callers_time() {
+    report(Report(Report::ENDS_CALL | Report::PRESENT));
 }
 
 /// Reports that the call reads the body of the request that this thread serves.
@@ -143,10 +154,13 @@ impl Report {
     /// The number of lower bits that a guard keeps.
     pub(crate) const BITS: u32 = 58;
     const LISTENED: u64 = 1 << 63;
+    const ENDS_CALL: u64 = 1 << 59;
+    const ENDS_STREAM: u64 = 1 << 58;
     const BLAMED: u64 = 1 << 57;
     const BLAMED_IF_LATE: u64 = 1 << 56;
     const PRESENT: u64 = 1 << 55;
-    /// If an inner gate has reported this of a request of its own, it is taken for the outer one.
+    /// The call polls the request body itself. A poll of the body of another request inside the
+    /// call sets it too.
     const READS: u64 = 1 << 54;
     const NANOS: u64 = Self::READS - 1;
 
@@ -183,12 +197,20 @@ impl Report {
     /// The part of the report that is still true at later polls. By then, the service may no longer
     /// wait for the body.
     pub(crate) const fn kept(self) -> Self {
-        Self(self.0 & !Self::BLAMED_IF_LATE)
+        Self(self.0 & !(Self::BLAMED_IF_LATE | Self::ENDS_CALL | Self::ENDS_STREAM))
     }
 
     /// The caller caused a failure; `is_late` if it is a timeout.
     pub(super) const fn blames_caller(self, is_late: bool) -> bool {
         self.0 & Self::BLAMED != 0 || is_late && self.0 & Self::BLAMED_IF_LATE != 0
+    }
+
+    pub(crate) const fn ends_stream(self) -> bool {
+        self.0 & Self::ENDS_STREAM != 0
+    }
+
+    pub(crate) const fn ends_call(self) -> bool {
+        self.0 & Self::ENDS_CALL != 0
     }
 
     pub(super) const fn reads_body(self) -> bool {

@@ -103,6 +103,14 @@ pub(crate) fn judged(outcome: Outcome, is_late: bool) -> Outcome {
     outcome
 }
 
+/// The outcome of a call that may have ended with an error.
+pub(crate) fn judged_error(outcome: Outcome) -> Outcome {
+    if outcome == Outcome::Failure && reported().ends_call() {
+        return Outcome::Ignored;
+    }
+    judged(outcome, true)
+}
+
 // === impl UploadRef ===
 
 impl UploadRef {
@@ -201,8 +209,9 @@ fn leave(before: Option<UploadRef>, is_outermost: bool) {
     if flags == 0 {
         return;
     }
-    // An answer, or its trailers, without a poll of the body may be those of a timeout which looks
-    // at its timer first.
+    // Before the answer, a poll of the service that does not poll the body ends the wait. After it,
+    // the report comes first: a stream that looks at its timer before it looks at the body ends
+    // without a poll of the body, although it still waits for it.
     let is_answered = flags & ANSWERED != 0;
     if is_outermost && !is_answered {
         upload.end_poll();

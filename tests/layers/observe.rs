@@ -99,7 +99,8 @@ async fn a_scrape_shows_every_metric_of_the_docs_and_no_other() {
         r#"seawall_requests_in_flight{layer="concurrency_limit",name="db"} 1"#,
         r#"seawall_requests_queued{layer="concurrency_limit",name="db"} 1"#,
         r#"seawall_concurrency_limit{layer="concurrency_limit",name="db"} 1"#,
-        r#"seawall_timeouts_total{layer="timeout",name="api"} 1"#,
+        r#"seawall_timeouts_total{layer="timeout",name="api",cause="service"} 1"#,
+        r#"seawall_timeouts_total{layer="timeout",name="api",cause="caller"} 0"#,
         r#"seawall_malformed_timeouts_total{layer="timeout",name="api"} 1"#,
         r#"seawall_panics_total{layer="catch_panic",name=""} 1"#,
         r#"seawall_requests_exempt_total{layer="gate",name=""} 1"#,
@@ -265,7 +266,10 @@ async fn the_series_of_a_stack_begin_with_0() {
             r#"seawall_requests_admitted_total{layer="stack",name="api"} "#,
             1,
         ),
-        (r#"seawall_timeouts_total{layer="timeout",name="api"} "#, 0),
+        (
+            r#"seawall_timeouts_total{layer="timeout",name="api",cause="caller"} "#,
+            0,
+        ),
         (
             r#"seawall_panics_total{layer="catch_panic",name="api"} "#,
             0,
@@ -620,6 +624,22 @@ async fn one_event_per_rejection_and_panic() {
     assert_eq!(
         lines(),
         [r#"WARN seawall: request timed out layer="timeout" name="" reason="timeout""#]
+    );
+
+    // The caller's own deadline is shorter.
+    let mut late =
+        TimeoutLayer::new(Duration::from_secs(5)).layer(crate::handler::service_fn(|_| {
+            std::future::pending::<Result<http::Response<Script>, std::convert::Infallible>>()
+        }));
+    let mut request = grpc();
+    let headers = request.headers_mut();
+    headers.insert("grpc-timeout", "1S".parse().unwrap());
+    late.call(request).await.unwrap();
+    assert_eq!(
+        lines(),
+        [
+            r#"DEBUG seawall: request rejected layer="timeout" name="" reason="timeout" dry_run=false"#
+        ]
     );
 
     let mut panics = seawall::CatchPanicLayer::new().layer(answers(|| panic!("scripted")));

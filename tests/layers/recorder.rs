@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::Response;
+use http_body_util::BodyExt;
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString,
     Unit,
@@ -15,7 +16,7 @@ use seawall::policy::{Admission, NoWait, Policy, RequestKind};
 use seawall::{
     CircuitBreaker, ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings,
     CustomReason, Drain, DrainLayer, GateLayer, LagShed, LagShedLayer, Reason, Reporter,
-    TimeoutLayer,
+    RequestLimit, Timeout, TimeoutLayer,
 };
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};
@@ -487,6 +488,50 @@ async fn a_counter_that_drops_the_body_does_not_lock_it() {
     assert!(slot.lock().unwrap().is_none());
 }
 
+/// A response body passes on the request body, whose client is silent. Another one is silent
+/// itself.
+#[tokio::test(start_paused = true)]
+async fn a_timeout_of_a_body_has_its_cause() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let second = Duration::from_secs(1);
+    let timeout = TimeoutLayer::new(Timeout::from(second).named("api")).including_body();
+    let timeout = timeout.policy().clone();
+    let layer = GateLayer::from_policy((timeout, RequestLimit::from(1000)));
+    let silent = || Script::new(vec![Step::Data("abc"), Step::Silent]);
+    for (cause, counts) in [("service", [1, 0]), ("caller", [1, 1])] {
+        let mut service = layer.clone().layer(tower::service_fn(
+            async |request: http::Request<seawall::RequestBody<Script>>| {
+                let body = match cause {
+                    "caller" => request
+                        .into_body()
+                        .map_err(Into::<tower::BoxError>::into)
+                        .boxed_unsync(),
+                    _ => silent()
+                        .map_err(Into::<tower::BoxError>::into)
+                        .boxed_unsync(),
+                };
+                let mut response = Response::new(body);
+                let grpc = "application/grpc".parse().unwrap();
+                response.headers_mut().insert("content-type", grpc);
+                Ok::<_, std::convert::Infallible>(response)
+            },
+        ));
+        let response = service.call(grpc().map(|_| silent())).await.unwrap();
+        let mut body = spawn(response.into_body().collect());
+        assert_pending!(body.poll());
+        tokio::time::advance(second).await;
+        tokio::time::advance(second).await;
+        let end = assert_ready!(body.poll()).unwrap();
+        assert_eq!(end.trailers().unwrap()["grpc-status"], "4");
+        for (cause, count) in ["service", "caller"].into_iter().zip(counts) {
+            let series = r#"seawall_timeouts_total{layer="timeout",name="api",cause="#;
+            assert_shows(&handle, &format!(r#"{series}"{cause}"}} {count}"#));
+        }
+    }
+}
+
 /// A recorder calls a breaker while it gets an exempt request: each counts once for its layer.
 #[tokio::test(start_paused = true)]
 async fn an_exempt_request_counts_once_if_its_counter_calls_another_layer() {
@@ -534,7 +579,7 @@ async fn a_stack_that_rejects_from_its_first_request_has_all_series() {
         r#"seawall_requests_rejected_total{layer="lag_shed",name="api",reason="overloaded"} 3"#,
         r#"seawall_requests_rejected_total{layer="drain",name="api",reason="draining"} 0"#,
         r#"seawall_requests_in_flight{layer="concurrency_limit",name="api"} 0"#,
-        r#"seawall_timeouts_total{layer="timeout",name="api"} 0"#,
+        r#"seawall_timeouts_total{layer="timeout",name="api",cause="service"} 0"#,
         r#"seawall_panics_total{layer="catch_panic",name="api"} 0"#,
         r#"seawall_lag_state{layer="lag_shed",name="api",state="shedding"} 1"#,
         r#"seawall_lag_state{layer="lag_shed",name="api",state="normal"} 0"#,
@@ -582,7 +627,7 @@ async fn the_reasons_of_your_own_policy_start_with_0() {
     drop(service.call(get()).await.unwrap());
     assert_shows(
         &handle,
-        r#"seawall_timeouts_total{layer="tenant",name=""} 0"#,
+        r#"seawall_timeouts_total{layer="tenant",name="",cause="caller"} 0"#,
     );
     let page = handle.render();
     assert!(

@@ -247,6 +247,26 @@ async fn a_body_that_awaits_before_the_trailers_keeps_the_callers_fault() {
     }
 }
 
+/// A classifier that judges the trailers of a response that is not gRPC.
+#[cfg(feature = "tower-http-07")]
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_fails_after_the_head_is_the_callers_for_a_classifier() {
+    let breaker = breaker();
+    let policies = (breaker.clone(), seawall::RequestLimit::from(1000));
+    let layer = seawall::GateLayer::from_policy(policies)
+        .classify_with(tower_http_07::classify::GrpcErrorsAsFailures::new());
+    let mut service = layer.layer(service_fn(async |request| {
+        let mut response = stream(request, false);
+        response.headers_mut().clear();
+        Ok::<_, Infallible>(response)
+    }));
+    let aborted = Script::new([Step::Data("ab"), Step::Error]);
+    let response = service.call(post(aborted)).await.unwrap();
+    response.into_body().collect().await.unwrap();
+    let totals = breaker.snapshot().totals;
+    assert_eq!((totals.failures, totals.ignored), (0, 1));
+}
+
 /// A call fails while the handler also waits for the body of its caller: the caller does not cause
 /// that.
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
-use std::num::NonZeroU64;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use crate::outcome::{Completion, Outcome};
 use crate::panic_report::{PanicReport, RequestSummary, message};
 #[cfg(feature = "http")]
 use crate::policy::needs::InBody;
-use crate::policy::needs::{InFuture, Owed};
+use crate::policy::needs::InFuture;
 use crate::policy::{Choice, Expiry, Isolation, Needs, NeedsOf, Parts, Policy, Time, Wait};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
@@ -44,7 +43,8 @@ pub(crate) struct Shared<P> {
 pub struct Guard<P: Policy<R>, R: RequestKind> {
     shared: Arc<Shared<P>>,
     token: P::Token,
-    owed: <Owed<NeedsOf<P, R>> as Choice>::Maybe<Flags>,
+    /// The [`Flags`]. It is a whole word, since a smaller value is moved byte by byte.
+    owed: u64,
     kind: PhantomData<fn(R)>,
 }
 
@@ -54,10 +54,8 @@ pub(crate) type FutureGuard<P, R> = <InFuture<NeedsOf<P, R>> as Choice>::Maybe<G
 #[cfg(feature = "http")]
 pub(crate) type BodyGuard<P, R> = <InBody<NeedsOf<P, R>> as Choice>::Maybe<Guard<P, R>>;
 
-/// The calls that the token still needs. It is a whole word, since a smaller value is moved byte by
-/// byte. It is never 0, so that an `Option` of it has no tag.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Flags(NonZeroU64);
+/// The calls that the token still needs, and the report of earlier polls.
+struct Flags;
 
 // === impl Flags ===
 
@@ -68,23 +66,13 @@ impl Flags {
     /// code. This is exact, while `thread::panicking()` is also true for a call that is dropped
     /// during another panic.
     const RUNNING: u64 = 1 << 2;
-    const ALWAYS: u64 = 1 << 3;
     /// The response is complete. If the guard is dropped, it releases the token as complete.
-    const DELIVERED: u64 = 1 << 4;
+    const DELIVERED: u64 = 1 << 3;
     /// The [`Report`] of earlier polls starts at this bit.
     const REPORT_SHIFT: u32 = u64::BITS - Report::BITS;
 
-    #[inline(always)]
-    const fn new(bits: u64) -> Self {
-        match NonZeroU64::new(bits | Self::ALWAYS) {
-            Some(bits) => Self(bits),
-            None => unreachable!(),
-        }
-    }
-
-    #[inline(always)]
-    const fn bits(self) -> u64 {
-        self.0.get()
+    const fn only_if(condition: bool, flag: u64) -> u64 {
+        if condition { flag } else { 0 }
     }
 }
 
@@ -97,24 +85,24 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     /// Whether the gate must know if the call unwinds. With isolation it knows without a mark.
     pub(super) const MARKS: bool =
         (Self::SETTLES || NeedsOf::<P, R>::COMPLETION) && !NeedsOf::<P, R>::ISOLATION;
+    /// The flags at first, under which foreign code is about to run.
+    const RUNNING: u64 = Flags::only_if(Self::SETTLES, Flags::SETTLE)
+        | Flags::only_if(Self::RELEASES, Flags::RELEASE)
+        | Flags::only_if(Self::MARKS, Flags::RUNNING);
+    /// The flags that may be set. The code for the others is not compiled.
+    const FLAGS: u64 = Self::RUNNING
+        | Flags::only_if(
+            Self::RELEASES && NeedsOf::<P, R>::COMPLETION,
+            Flags::DELIVERED,
+        );
 
     /// Makes a guard under which foreign code is about to run.
     #[inline(always)]
     pub(crate) fn running(shared: Arc<Shared<P>>, token: P::Token) -> Self {
-        let mut bits = 0;
-        if const { Self::SETTLES } {
-            bits |= Flags::SETTLE;
-        }
-        if const { Self::RELEASES } {
-            bits |= Flags::RELEASE;
-        }
-        if const { Self::MARKS } {
-            bits |= Flags::RUNNING;
-        }
         Self {
             shared,
             token,
-            owed: <Owed<NeedsOf<P, R>> as Choice>::some(Flags::new(bits)),
+            owed: Self::RUNNING,
             kind: PhantomData,
         }
     }
@@ -124,31 +112,15 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
         P::Wait::add(&mut self.token, waited);
     }
 
-    #[inline(always)]
-    fn owed(&mut self) -> &mut Flags {
-        match <Owed<NeedsOf<P, R>> as Choice>::get(&mut self.owed) {
-            Some(owed) => owed,
-            None => unreachable!("a guard that owes nothing is not asked"),
-        }
-    }
-
-    /// The token does not need this call any more.
-    #[inline(always)]
-    fn clear(&mut self, call: u64) {
-        let owed = self.owed();
-        *owed = Flags::new(owed.bits() & !call);
-    }
-
     /// Marks whether foreign code runs.
     #[inline(always)]
     pub(crate) fn set_running(&mut self, is_running: bool) {
         if const { Self::MARKS } {
-            let owed = self.owed();
-            *owed = Flags::new(if is_running {
-                owed.bits() | Flags::RUNNING
+            if is_running {
+                self.owed |= Flags::RUNNING;
             } else {
-                owed.bits() & !Flags::RUNNING
-            });
+                self.owed &= !Flags::RUNNING;
+            }
         }
     }
 
@@ -156,7 +128,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     #[inline(always)]
     pub(crate) fn report(&mut self) -> Report {
         if const { Self::SETTLES } {
-            Report::from_bits(self.owed().bits() >> Flags::REPORT_SHIFT)
+            Report::from_bits(self.owed >> Flags::REPORT_SHIFT)
         } else {
             Report::NOTHING
         }
@@ -165,12 +137,10 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     /// Keeps the report of inner gates and bodies for later polls, unless the token is settled.
     #[inline(always)]
     pub(crate) fn keep_report(&mut self) {
-        let settles = const { Self::SETTLES } && self.owes(Flags::SETTLE);
-        if settles && upload::reported().is_present() {
+        if self.owes(Flags::SETTLE) && upload::reported().is_present() {
             let report = upload::reported().kept();
-            let owed = self.owed();
-            let flags = owed.bits() & ((1 << Flags::REPORT_SHIFT) - 1);
-            *owed = Flags::new(report.bits() << Flags::REPORT_SHIFT | flags);
+            let flags = self.owed & ((1 << Flags::REPORT_SHIFT) - 1);
+            self.owed = report.bits() << Flags::REPORT_SHIFT | flags;
         }
     }
 
@@ -186,37 +156,26 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     }
 
     #[inline(always)]
-    fn owes(&mut self, flag: u64) -> bool {
-        self.owed().bits() & flag != 0
+    const fn owes(&self, flags: u64) -> bool {
+        Self::FLAGS & flags != 0 && self.owed & flags != 0
     }
 
     #[cfg(feature = "http")]
     #[inline(always)]
-    pub(crate) fn is_settled(&mut self) -> bool {
-        if const { Self::SETTLES } {
-            !self.owes(Flags::SETTLE)
-        } else {
-            true
-        }
+    pub(crate) const fn is_settled(&self) -> bool {
+        !self.owes(Flags::SETTLE)
     }
 
     /// The token needs no further call.
     #[inline(always)]
-    pub(crate) fn is_done(&mut self) -> bool {
-        if const { Self::OWES } {
-            !self.owes(Flags::SETTLE | Flags::RELEASE)
-        } else {
-            true
-        }
+    pub(crate) const fn is_done(&self) -> bool {
+        !self.owes(Flags::SETTLE | Flags::RELEASE)
     }
 
     /// The response is complete: only the release is left.
     #[cfg(feature = "http")]
     pub(crate) fn set_delivered(&mut self) {
-        if const { Self::RELEASES } {
-            let owed = self.owed();
-            *owed = Flags::new(owed.bits() | Flags::DELIVERED);
-        }
+        self.owed |= Flags::DELIVERED & Self::FLAGS;
     }
 
     #[cfg(feature = "http")]
@@ -231,19 +190,19 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     /// Settles the token, unless it is settled.
     #[inline(always)]
     pub(crate) fn settle(&mut self, outcome: Outcome) {
-        if const { Self::SETTLES } && self.owes(Flags::SETTLE) {
-            self.clear(Flags::SETTLE);
+        if self.owes(Flags::SETTLE) {
+            self.owed &= !Flags::SETTLE;
             self.shared.policy.settle(&mut self.token, outcome);
         }
     }
 
     /// The deadline has passed: settles the token, unless it is settled.
     pub(crate) fn expire(&mut self, outcome: Outcome) {
-        if const { Self::SETTLES } && self.owes(Flags::SETTLE) {
+        if self.owes(Flags::SETTLE) {
             let time = self.parts().deadline.map(|budget| budget.time);
             let nanos = time.map_or(u64::MAX, Time::nanos);
             let mut expiry = Expiry { outcome, nanos };
-            self.clear(Flags::SETTLE);
+            self.owed &= !Flags::SETTLE;
             self.shared.policy.expire(&mut self.token, &mut expiry);
         }
     }
@@ -251,8 +210,8 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     /// Releases the token, unless it is released.
     #[inline(always)]
     pub(crate) fn release(&mut self, completion: Completion) {
-        if const { Self::RELEASES } && self.owes(Flags::RELEASE) {
-            self.clear(Flags::RELEASE);
+        if self.owes(Flags::RELEASE) {
+            self.owed &= !Flags::RELEASE;
             self.shared.policy.release(&mut self.token, completion);
         }
     }
@@ -304,10 +263,10 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
 
     #[inline(always)]
     fn release_dropped(&mut self) {
-        if const { Self::RELEASES } && self.owes(Flags::RELEASE) {
-            let completion = if const { Self::MARKS } && self.owes(Flags::RUNNING) {
+        if self.owes(Flags::RELEASE) {
+            let completion = if self.owes(Flags::RUNNING) {
                 Completion::Panicked
-            } else if const { NeedsOf::<P, R>::COMPLETION } && self.owes(Flags::DELIVERED) {
+            } else if self.owes(Flags::DELIVERED) {
                 Completion::Complete
             } else {
                 Completion::Cancelled
@@ -320,7 +279,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
 impl<P: Policy<R>, R: RequestKind> Drop for Guard<P, R> {
     #[inline(always)]
     fn drop(&mut self) {
-        if const { Self::SETTLES } && self.owes(Flags::SETTLE) {
+        if self.owes(Flags::SETTLE) {
             self.settle_dropped();
         }
         self.release_dropped();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Admission, Parts, Policy};
+use super::{Admission, Policy};
 use crate::observe::Reporter;
 use crate::request::RequestKind;
 
@@ -123,12 +123,7 @@ where
         self.policy.admit(request)
     }
 
-    pass_on!(self => self.policy);
-
-    #[inline(always)]
-    fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {
-        self.policy.parts(token)
-    }
+    pass_on!(self => self.policy; parts);
 }
 
 impl<P: fmt::Debug, F> fmt::Debug for Exempt<P, F> {

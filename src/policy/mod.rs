@@ -145,8 +145,17 @@
 //! panic isolation that your policy wraps. Name the token of a policy of this crate as
 //! `P::Token`: its type may change in any release.
 
-/// The calls after `admit`, for a policy that passes them to its inner policy.
+/// The calls after `admit`, for a policy that passes them to its inner policy. With `parts`, it
+/// also has the parts of that policy.
 macro_rules! pass_on {
+    ($self:ident => $inner:expr; parts) => {
+        #[inline(always)]
+        fn parts<'a>(&'a $self, token: Option<&'a Self::Token>) -> $crate::policy::Parts<'a> {
+            $inner.parts(token)
+        }
+
+        pass_on!($self => $inner);
+    };
     ($self:ident => $inner:expr) => {
         #[cfg(feature = "http")]
         #[inline(always)]
@@ -289,12 +298,16 @@ pub trait Policy<R: RequestKind>: Clone {
         let _ = (token, completion);
     }
 
-    /// Settles a request whose deadline has passed. The timeout whose time it was changes the
-    /// outcome for the policies after it.
+    /// Settles a request whose deadline has passed. The policies after the timeout whose time it
+    /// was see a request that is dropped.
     #[doc(hidden)]
     #[inline]
     fn expire(&self, token: &mut Self::Token, expiry: &mut Expiry) {
         self.settle(token, expiry.outcome);
+        let budget = self.parts(Some(token)).deadline;
+        if budget.is_some_and(|budget| budget.time.nanos() <= expiry.nanos) {
+            expiry.outcome = Outcome::Cancelled;
+        }
     }
 
     /// The token for a dry run. A policy that acts through parts of the gate has no dry run: its
@@ -357,12 +370,7 @@ impl<R: RequestKind, P: Policy<R>> Policy<R> for &P {
         (**self).admit(request)
     }
 
-    pass_on!(self => (**self));
-
-    #[inline(always)]
-    fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {
-        (**self).parts(token)
-    }
+    pass_on!(self => (**self); parts);
 }
 
 /// A policy that admits everything.

@@ -1,6 +1,6 @@
 //! An optional policy is a policy: `None` leaves it out.
 
-use super::{Admission, Parts, Policy};
+use super::{Admission, Policy};
 use crate::request::RequestKind;
 
 #[expect(
@@ -26,13 +26,5 @@ impl<R: RequestKind, P: Policy<R>> Policy<R> for Option<P> {
             return Default::default();
         };
         policy
-    });
-
-    #[inline(always)]
-    fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {
-        match self {
-            Some(policy) => policy.parts(token),
-            None => Parts::default(),
-        }
-    }
+    }; parts);
 }

@@ -46,54 +46,28 @@ macro_rules! admit {
     };
 }
 
-/// Settles the members in order.
-macro_rules! settle {
-    ($self:ident $token:ident $outcome:ident ($name:ident $n:tt)) => {
-        if const { NeedsOf::<$name, R>::SETTLE } {
-            if let Some(token) = &mut $token.$n {
-                $self.$n.settle(token, $outcome);
+/// Calls a method of the members that have one of the needs, in order or reversed, with a token and
+/// a value.
+macro_rules! call {
+    ($(@$order:ident)? $self:ident $both:ident $method:ident [$($need:ident)+] ($name:ident $n:tt)) => {
+        if const { $(NeedsOf::<$name, R>::$need)||+ } {
+            if let Some(token) = &mut $both.0.$n {
+                $self.$n.$method(token, $both.1);
             }
         }
     };
-    ($self:ident $token:ident $outcome:ident $first:tt $($rest:tt)+) => {
+    (@reversed $self:ident $both:ident $method:ident $needs:tt $first:tt $($rest:tt)+) => {
         each::<R, Self, _>(
-            $token,
-            |token| settle!($self token $outcome $first),
-            |token| settle!($self token $outcome $($rest)+),
+            $both,
+            |both| call!(@reversed $self both $method $needs $($rest)+),
+            |both| call!(@reversed $self both $method $needs $first),
         )
     };
-}
-
-/// Releases the members in reverse order.
-macro_rules! release {
-    ($self:ident $token:ident $completion:ident ($name:ident $n:tt)) => {
-        if const { NeedsOf::<$name, R>::RELEASE } {
-            if let Some(token) = &mut $token.$n {
-                $self.$n.release(token, $completion);
-            }
-        }
-    };
-    ($self:ident $token:ident $completion:ident $first:tt $($rest:tt)+) => {
+    ($self:ident $both:ident $method:ident $needs:tt $first:tt $($rest:tt)+) => {
         each::<R, Self, _>(
-            $token,
-            |token| release!($self token $completion $($rest)+),
-            |token| release!($self token $completion $first),
-        )
-    };
-}
-
-/// Settles the members in order. Each may change the outcome for the next.
-macro_rules! expire {
-    ($self:ident $state:ident ($name:ident $n:tt)) => {
-        if let Some(token) = &mut $state.0.$n {
-            $self.$n.expire(token, $state.1);
-        }
-    };
-    ($self:ident $state:ident $first:tt $($rest:tt)+) => {
-        each::<R, Self, _>(
-            $state,
-            |state| expire!($self state $first),
-            |state| expire!($self state $($rest)+),
+            $both,
+            |both| call!($self both $method $needs $first),
+            |both| call!($self both $method $needs $($rest)+),
         )
     };
 }
@@ -198,18 +172,20 @@ macro_rules! policies {
 
             #[inline(always)]
             fn settle(&self, token: &mut Self::Token, outcome: Outcome) {
-                settle!(self token outcome $(($first $n))+ ($last $m));
+                let both = &mut (token, outcome);
+                call!(self both settle [SETTLE] $(($first $n))+ ($last $m));
             }
 
             #[inline(always)]
             fn release(&self, token: &mut Self::Token, completion: Completion) {
-                release!(self token completion $(($first $n))+ ($last $m));
+                let both = &mut (token, completion);
+                call!(@reversed self both release [RELEASE] $(($first $n))+ ($last $m));
             }
 
             #[inline]
             fn expire(&self, token: &mut Self::Token, expiry: &mut Expiry) {
-                let all = &mut (token, expiry);
-                expire!(self all $(($first $n))+ ($last $m));
+                let both = &mut (token, expiry);
+                call!(self both expire [SETTLE DEADLINE] $(($first $n))+ ($last $m));
             }
 
             fn for_dry_run(&self, token: Self::Token) -> Option<Self::Token> {

@@ -245,7 +245,7 @@ use crate::http::{ResponseHead, WireProtocol};
 use crate::lag_shed::LagShed;
 use crate::observe::Reporter;
 use crate::outcome::Outcome;
-use crate::policy::{Admission, Mode, Parts, Policy, RequestKind, Switch, pass_on};
+use crate::policy::{Admission, Mode, Policy, RequestKind, Switch, pass_on};
 use crate::protocol::{ByError, Converted, Http, Rejections, Wrapped};
 use crate::rejection::Rejection;
 
@@ -408,12 +408,7 @@ impl<R: RequestKind, P: Policy<R>, H> Policy<R> for StackParts<P, H> {
         self.policy.admit(request)
     }
 
-    pass_on!(self => self.policy);
-
-    #[inline(always)]
-    fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {
-        self.policy.parts(token)
-    }
+    pass_on!(self => self.policy; parts);
 }
 
 impl<P: Clone, H> Clone for StackParts<P, H> {

@@ -107,8 +107,7 @@ use crate::clock;
 use crate::config::{ConfigError, Configurable, Current, Settings};
 use crate::gate::GateLayer;
 use crate::observe::{Reporter, table};
-use crate::outcome::Outcome;
-use crate::policy::{Admission, Budget, Expiry, NoWait, Parts, PerRequest, Policy, Time, Timed};
+use crate::policy::{Admission, Budget, NoWait, Parts, PerRequest, Policy, Time, Timed};
 use crate::protocol::Http;
 use crate::request::{CallersTime, RequestKind};
 
@@ -327,11 +326,6 @@ impl<R: RequestKind> Policy<R> for Timeout {
         self.shared.reporter.register();
     }
 
-    #[inline]
-    fn expire(&self, time: &mut Time, expiry: &mut Expiry) {
-        expired(*time, expiry);
-    }
-
     #[inline(always)]
     fn parts<'a>(&'a self, time: Option<&'a Time>) -> Parts<'a> {
         let time = time.copied().unwrap_or(Time(0));
@@ -368,21 +362,9 @@ where
         self.policy.shared.reporter.register();
     }
 
-    #[inline]
-    fn expire(&self, time: &mut Time, expiry: &mut Expiry) {
-        expired(*time, expiry);
-    }
-
     #[inline(always)]
     fn parts<'a>(&'a self, time: Option<&'a Time>) -> Parts<'a> {
         Policy::<R>::parts(&self.policy, time)
-    }
-}
-
-/// The policies after the timeout whose time has passed see a request that is dropped.
-fn expired(time: Time, expiry: &mut Expiry) {
-    if time.nanos() <= expiry.nanos {
-        expiry.outcome = Outcome::Cancelled;
     }
 }
 

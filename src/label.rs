@@ -1,8 +1,12 @@
 //! The labels of states and outcomes.
 
-/// Implements `as_str` and `Display` for an enum whose values have labels.
+/// Implements `as_str` and `Display` for an enum whose values have labels. `Display` writes the
+/// label, or the text if there is one.
 macro_rules! labels {
     ($name:ident { $($value:pat => $label:literal),+ $(,)? }) => {
+        labels!($name { $($value => $label, $label,)+ });
+    };
+    ($name:ident { $($value:pat => $label:literal, $text:literal,)+ }) => {
         impl $name {
             /// The label: lower case and stable, for metrics and logs.
             pub const fn as_str(self) -> &'static str {
@@ -14,7 +18,9 @@ macro_rules! labels {
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.as_str())
+                f.write_str(match self {
+                    $($value => $text,)+
+                })
             }
         }
     };

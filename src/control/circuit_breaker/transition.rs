@@ -120,33 +120,14 @@ impl fmt::Display for Transition {
 
 // === impl TransitionCause ===
 
-impl TransitionCause {
-    /// The label of the cause: lower case and stable, for metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            TransitionCause::FailureRate => "failure_rate",
-            TransitionCause::SlowCallRate => "slow_call_rate",
-            TransitionCause::ConsecutiveFailures => "consecutive_failures",
-            TransitionCause::OpenTimeOver => "open_time_over",
-            TransitionCause::ProbesSucceeded => "probes_succeeded",
-            TransitionCause::ProbesFailed => "probes_failed",
-            TransitionCause::HalfOpenTimeOver => "half_open_time_over",
-            TransitionCause::ByHand => "by_hand",
-        }
-    }
-}
-
-impl fmt::Display for TransitionCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            TransitionCause::FailureRate => "the failure rate reached its threshold",
-            TransitionCause::SlowCallRate => "the rate of slow calls reached its threshold",
-            TransitionCause::ConsecutiveFailures => "too many failures in a row",
-            TransitionCause::OpenTimeOver => "the open time is over",
-            TransitionCause::ProbesSucceeded => "the probes succeeded",
-            TransitionCause::ProbesFailed => "the probes failed",
-            TransitionCause::HalfOpenTimeOver => "the half-open time is over",
-            TransitionCause::ByHand => "by hand",
-        })
-    }
-}
+labels!(TransitionCause {
+    TransitionCause::FailureRate => "failure_rate", "the failure rate reached its threshold",
+    TransitionCause::SlowCallRate =>
+        "slow_call_rate", "the rate of slow calls reached its threshold",
+    TransitionCause::ConsecutiveFailures => "consecutive_failures", "too many failures in a row",
+    TransitionCause::OpenTimeOver => "open_time_over", "the open time is over",
+    TransitionCause::ProbesSucceeded => "probes_succeeded", "the probes succeeded",
+    TransitionCause::ProbesFailed => "probes_failed", "the probes failed",
+    TransitionCause::HalfOpenTimeOver => "half_open_time_over", "the half-open time is over",
+    TransitionCause::ByHand => "by_hand", "by hand",
+});

@@ -16,7 +16,7 @@ pub(crate) struct Unheard;
 
 impl Report {
     pub(crate) const NOTHING: Self = Self(0);
-    pub(crate) const BITS: u32 = 58;
+    pub(crate) const BITS: u32 = 59;
 
     pub(crate) const fn from_bits(bits: u64) -> Self {
         Self(bits)
@@ -26,7 +26,7 @@ impl Report {
         self.0 != 0
     }
 
-    pub(crate) const fn kept(self) -> Self {
+    pub(crate) const fn kept_by_future(self) -> Self {
         self
     }
 
@@ -59,6 +59,8 @@ pub(crate) fn rejecting<T>(drops: impl FnOnce() -> T) -> T {
 
 pub(crate) const fn end_poll() {}
 
+pub(crate) const fn abandon() {}
+
 pub(crate) const fn listen_to_end(_: Option<Report>) -> Option<Listening> {
     None
 }
@@ -79,7 +81,7 @@ pub(crate) const fn is_callers_fault(_: bool) -> bool {
     false
 }
 
-pub(crate) const fn judged_error(outcome: Outcome) -> Outcome {
+pub(crate) const fn judged_call(outcome: Outcome) -> Outcome {
     outcome
 }
 

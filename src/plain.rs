@@ -87,7 +87,7 @@ where
         if let Some(held) = InFuture::<NeedsOf<P, PlainRequest<Req>>>::get(guard) {
             if const { NeedsOf::<P, PlainRequest<Req>>::SETTLE } {
                 let outcome = outcome(&self.results, result);
-                let outcome = crate::upload::judged_error(outcome);
+                let outcome = crate::upload::judged_call(outcome);
                 held.settle(outcome);
             }
             held.set_running(false);

@@ -20,7 +20,7 @@ use crate::policy::needs::InBody;
 use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy};
 use crate::rejection::{BoxError, Rejection};
 use crate::unwind;
-use crate::upload::{self, BodyUpload, Listening, Scope};
+use crate::upload::{self, BodyUpload, Listening, Report, Scope};
 
 /// A frame that is larger than this does not release its permit when hyper takes it: a cell passes
 /// it on in slices. A body of known length that is larger than this is in a cell.
@@ -201,7 +201,7 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         match polled {
             Poll::Pending => {
                 if let Some(guard) = carried.guard() {
-                    guard.keep_report();
+                    guard.keep_report(Report::kept);
                 }
                 Poll::Pending
             }
@@ -209,7 +209,7 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
                 if const { Settles::<P>::IS } {
                     if let Some(guard) = carried.guard() {
                         if !guard.is_settled() {
-                            guard.keep_report();
+                            guard.keep_report(Report::kept);
                             settle_at_trailers(carried, &frame);
                         }
                     }
@@ -341,14 +341,14 @@ fn settle_at_trailers<P: Policy<HttpRequest>, D>(carried: &mut Carried<P>, frame
             None => grpc::outcome(trailers),
         };
         if let Some(outcome) = outcome {
-            let outcome = judged(outcome, grpc::is_late(trailers));
+            let outcome = judged_at_end(outcome, grpc::is_late(trailers));
             guard.isolated(|guard| guard.settle(outcome));
         }
     }
 }
 
 /// The outcome, unless the caller caused the end of the body.
-fn judged(outcome: Outcome, is_late: bool) -> Outcome {
+fn judged_at_end(outcome: Outcome, is_late: bool) -> Outcome {
     if outcome == Outcome::Failure && upload::reported().ends_stream() {
         return Outcome::Ignored;
     }
@@ -379,7 +379,7 @@ fn settle_at_end<P: Policy<HttpRequest>>(
     guard.isolated(|guard| {
         // Without a classifier, this is gRPC: a stream that ends without a status is a failure.
         let outcome = at_end.map_or(Outcome::Failure, |at_end| judge(guard, *at_end, None));
-        guard.settle(judged(outcome, false));
+        guard.settle(judged_at_end(outcome, false));
     });
 }
 
@@ -393,7 +393,7 @@ fn failed<P: Policy<HttpRequest>>(
     if let Some(mut guard) = guard {
         let outcome = match error.rejection() {
             Some(rejection) => rejection.outcome(),
-            None => judged(Outcome::Failure, false),
+            None => judged_at_end(Outcome::Failure, false),
         };
         guard.finish(|guard| guard.settle(outcome), Completion::Failed);
     }

@@ -127,9 +127,11 @@
 //!   still reads the rest of its body when the call ends with a timeout. This does not apply if the
 //!   rejection is for a panic or a timeout of the service.
 //! - The caller's own deadline (`grpc-timeout`) was the shorter one. That includes an error at this
-//!   time, and a gRPC response head with `DEADLINE_EXCEEDED` shortly before it. In trailers, that
-//!   status is a failure, unless a layer with
-//!   [`including_body`](crate::TimeoutLayer::including_body) has ended the stream at this time.
+//!   time, and a gRPC response head with `DEADLINE_EXCEEDED` shortly before it, or 504 if the
+//!   timeout is in the same gate. In trailers, that status is a failure, unless a layer with
+//!   [`including_body`](crate::TimeoutLayer::including_body) has ended the stream at this time. If
+//!   the handler itself makes the call, its deadline is no excuse for another answer than a gRPC
+//!   `DEADLINE_EXCEEDED` at this time.
 //! - A gRPC service answers `INTERNAL` because it could not decode the request. The specification
 //!   has no code for that, so the breaker compares the message with those of tonic 0.14. It also
 //!   ignores a handler that returns the same message.

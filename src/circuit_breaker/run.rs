@@ -125,7 +125,7 @@ impl<F> Call<'_, F> {
             let future = call.future.as_mut().as_pin_mut();
             future.expect("it is not dropped").poll(cx)
         });
-        self.report = upload::reported().kept();
+        self.report = upload::reported().kept_by_future();
         polled
     }
 

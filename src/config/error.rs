@@ -37,7 +37,11 @@ impl ConfigError {
             return Ok(());
         };
         let allowed = format!("within {allowed:?}");
-        Err(Self::new(field, format!("{value:?}"), allowed))
+        let value = match format!("{value:?}") {
+            nothing if nothing == "0ns" => "0s".to_owned(),
+            value => value,
+        };
+        Err(Self::new(field, value, allowed))
     }
 
     /// Returns an error if the value is above `allowed`, the value of the field `most`; `None` if

@@ -192,6 +192,7 @@ where
         let mut drops = || this.state.set(State::Done);
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| {
             if is_late && const { !NeedsOf::<P, X::Kind>::LIMIT } {
+                upload::abandon();
                 upload::rejecting(drops);
             } else {
                 drops();

@@ -271,7 +271,7 @@ where
                 }
             }
             if let Some(guard) = InFuture::<NeedsOf<P, X::Kind>>::get(guard) {
-                guard.keep_report();
+                guard.keep_report(Report::kept_by_future);
             }
             polling.pend();
             drop(polling);

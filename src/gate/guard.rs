@@ -136,9 +136,9 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
 
     /// Keeps the report of inner gates and bodies for later polls, unless the token is settled.
     #[inline(always)]
-    pub(crate) fn keep_report(&mut self) {
+    pub(crate) fn keep_report(&mut self, kept: impl FnOnce(Report) -> Report) {
         if self.owes(Flags::SETTLE) && upload::reported().is_present() {
-            let report = upload::reported().kept();
+            let report = kept(upload::reported());
             let flags = self.owed & ((1 << Flags::REPORT_SHIFT) - 1);
             self.owed = report.bits() << Flags::REPORT_SHIFT | flags;
         }

@@ -244,7 +244,7 @@ fn head_is_here<ReqB, B: http_body::Body, P: Policy<HttpRequest>>(
             Verdict::Rejected(outcome) => guard.settle(outcome),
             Verdict::Now(outcome) => {
                 guard.settle(match outcome {
-                    Outcome::Failure => judged(response),
+                    Outcome::Failure => judged_head(response, memo),
                     outcome => outcome,
                 });
             }
@@ -299,11 +299,12 @@ fn close_connection<B>(response: &mut Response<B>) {
 /// The outcome of a response that is a failure, unless the caller caused it.
 #[cold]
 #[inline(never)]
-fn judged<B>(response: &Response<B>) -> Outcome {
-    if upload::reported().ends_call() && grpc::is_grpc(response.headers()) {
-        return Outcome::Ignored;
+fn judged_head<B>(response: &Response<B>, memo: Memo) -> Outcome {
+    let is_late = is_late(response);
+    if is_late && (memo.has(Memo::GRPC) || grpc::is_grpc(response.headers())) {
+        return upload::judged_call(Outcome::Failure);
     }
-    upload::judged(Outcome::Failure, is_late(response))
+    upload::judged(Outcome::Failure, is_late)
 }
 
 fn is_late<B>(response: &Response<B>) -> bool {
@@ -337,7 +338,7 @@ fn failed<P: Policy<HttpRequest>>(
 ) {
     if const { NeedsOf::<P, HttpRequest>::SETTLE } {
         let outcome = classify().unwrap_or(Outcome::Failure);
-        guard.settle(upload::judged_error(outcome));
+        guard.settle(upload::judged_call(outcome));
     }
     guard.set_running(false);
     guard.release(Completion::Complete);

@@ -15,14 +15,16 @@ use crate::request::Target;
 use crate::slow_poll::report::SlowPollReport;
 
 /// One limit for each reason, one for [`Reason::Custom`], one for a `grpc-timeout` that is not
-/// readable, one for slow polls, and two for the breakers of keyed families.
+/// readable, one for timeouts that the caller caused, one for slow polls, and two for the breakers
+/// of keyed families.
 static LIMITS: [EventLimit; KINDS] = [const { EventLimit::new() }; KINDS];
-const KINDS: usize = Reason::ALL.len() + 5;
+const KINDS: usize = Reason::ALL.len() + 6;
 const CUSTOM: usize = Reason::ALL.len();
 const MALFORMED: usize = CUSTOM + 1;
 const SLOW_POLL: usize = CUSTOM + 2;
 const CIRCUIT_OPENED: usize = CUSTOM + 3;
 const CIRCUIT_CHANGED: usize = CUSTOM + 4;
+const CALLERS_TIMEOUT: usize = CUSTOM + 5;
 
 /// Returns whether an event of this kind is written now. A later event or a task writes within a
 /// second how many were left out.
@@ -90,6 +92,7 @@ pub(super) fn rejected(
         _ => enabled!(target: "seawall", Level::DEBUG),
     };
     let (kind, label) = match reason.index() {
+        Some(_) if is_callers => (CALLERS_TIMEOUT, reason.as_str()),
         Some(index) => (index, reason.as_str()),
         None => (CUSTOM, "custom"), // they share one limit
     };

@@ -156,7 +156,7 @@ fn linger<B: http_body::Body + Send + Unpin + 'static>(body: B) {
 }
 
 /// The service drops the body: the gate reads the rest before it answers, or while it answers. If a
-/// gate inside this one rejects the request, a task reads the rest.
+/// gate inside this one rejects the request, or has dropped its call, a task reads the rest.
 impl<B> Drop for RequestBody<B> {
     #[inline]
     fn drop(&mut self) {
@@ -164,8 +164,7 @@ impl<B> Drop for RequestBody<B> {
             return;
         };
         upload.drop_body();
-        if let (true, Some(linger)) = (upload::is_rejected(), self.lingers) {
-            // A gate inside this one drops the body with its request.
+        if let (true, Some(linger)) = (upload.is_abandoned(), self.lingers) {
             if let Some(body) = self.body.take() {
                 linger(body);
             }

@@ -23,14 +23,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::report::has_listener;
 pub(crate) use self::report::{
     Listening, Report, Unheard, blame_caller_if_late, blame_caller_of_stream, blame_callers_time,
-    discard, is_discarded, is_rejected, listen_to_end, rejecting, reported,
+    discard, is_discarded, listen_to_end, rejecting, reported,
 };
+use self::report::{has_listener, is_rejected};
 pub use self::served::{BodyUpload, Scope};
 pub(crate) use self::served::{
-    Detached, end_poll, is_callers_fault, judged, judged_error, waited, waited_before,
+    Detached, abandon, end_poll, is_callers_fault, judged, judged_call, waited, waited_before,
 };
 use crate::clock;
 use crate::raise::RaisableSize;
@@ -88,6 +88,9 @@ const INSIDE: u16 = 1 << 7;
 const POLLED: u16 = 1 << 8;
 /// The call is over, and something still has the body: no gate reads the rest.
 const ANSWERED: u16 = 1 << 9;
+/// A gate inside the one with the limit has dropped its call at a timeout. A task that has the body
+/// may drop it later.
+const ABANDONED: u16 = 1 << 10;
 
 /// A reference to an [`Upload`]. The last one puts it into the thread's pool.
 #[derive(Clone)]
@@ -225,6 +228,11 @@ impl Upload {
             return None;
         }
         self.state().ended.take()
+    }
+
+    /// Returns whether an inner gate drops the body, or has dropped the call that uses it.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        is_rejected() || self.flags.load(Relaxed) & ABANDONED != 0
     }
 
     /// The service drops the body.

@@ -79,16 +79,17 @@ pub(super) fn end_inner(outer: Report) {
     });
 }
 
-/// Reports that a layer has ended a stream because of its caller. It counts for the gates whose
-/// response bodies are polled now: before a response head, the stream is that of a call that the
-/// handler makes.
+/// Reports that a layer has ended a stream because of its caller. It counts for a gate whose
+/// response body is polled now. A gate whose future is polled now has not answered yet, and so the
+/// stream is one of a call that its handler makes: it counts as the end of that call.
 #[cold]
 pub(crate) fn blame_caller_of_stream() {
     report(Report(Report::ENDS_STREAM | Report::PRESENT));
 }
 
-/// Reports that a call ends with the caller's own deadline. It counts for gRPC responses and errors
-/// only: a handler that answers HTTP has set this deadline itself.
+/// Reports that a call ends with the caller's own deadline. It counts for an error and for a gRPC
+/// response in the same poll, which may be those of the call: a handler that answers HTTP has set
+/// the deadline itself.
 #[cold]
 pub(crate) fn blame_callers_time() {
     report(Report(Report::ENDS_CALL | Report::PRESENT));
@@ -124,7 +125,7 @@ pub(crate) fn rejecting<T>(drops: impl FnOnce() -> T) -> T {
 
 /// Returns whether a gate drops a request that it rejects.
 #[inline(always)]
-pub(crate) fn is_rejected() -> bool {
+pub(super) fn is_rejected() -> bool {
     REJECTS.get()
 }
 
@@ -152,7 +153,7 @@ impl Report {
     /// A gate that has not listened before: its call may read the body. It is not passed on alone.
     const MAY_READ: Self = Self(Self::READS);
     /// The number of lower bits that a guard keeps.
-    pub(crate) const BITS: u32 = 58;
+    pub(crate) const BITS: u32 = 59;
     const LISTENED: u64 = 1 << 63;
     const ENDS_CALL: u64 = 1 << 59;
     const ENDS_STREAM: u64 = 1 << 58;
@@ -197,7 +198,7 @@ impl Report {
     /// The part of the report that is still true at later polls. By then, the service may no longer
     /// wait for the body.
     pub(crate) const fn kept(self) -> Self {
-        Self(self.0 & !(Self::BLAMED_IF_LATE | Self::ENDS_CALL | Self::ENDS_STREAM))
+        Self(self.0 & !(Self::BLAMED_IF_LATE | Self::ENDS_CALL))
     }
 
     /// The caller caused a failure; `is_late` if it is a timeout.
@@ -205,12 +206,19 @@ impl Report {
         self.0 & Self::BLAMED != 0 || is_late && self.0 & Self::BLAMED_IF_LATE != 0
     }
 
+    /// The part of the report of a future that is still true at later polls. The stream was one of
+    /// a call that the future makes.
+    pub(crate) const fn kept_by_future(self) -> Self {
+        Self(self.kept().0 & !Self::ENDS_STREAM)
+    }
+
     pub(crate) const fn ends_stream(self) -> bool {
         self.0 & Self::ENDS_STREAM != 0
     }
 
-    pub(crate) const fn ends_call(self) -> bool {
-        self.0 & Self::ENDS_CALL != 0
+    /// A call, or the stream of its response, ends in this poll because of the caller.
+    pub(super) const fn ends_call(self) -> bool {
+        self.0 & (Self::ENDS_CALL | Self::ENDS_STREAM) != 0
     }
 
     pub(super) const fn reads_body(self) -> bool {

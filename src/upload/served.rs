@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
 use super::report::{Report, Unheard, begin_inner, end_inner, has_listener, report, reported};
-use super::{ANSWERED, DROPPED, GIVEN_BACK, POLLED, UploadRef, WAITS};
+use super::{ABANDONED, ANSWERED, DROPPED, GIVEN_BACK, POLLED, UploadRef, WAITS};
 use crate::outcome::Outcome;
 use crate::unwind;
 
@@ -62,6 +62,14 @@ pub(crate) fn end_poll() {
     }
 }
 
+/// A gate without a request limit drops its call at a timeout.
+#[cold]
+pub(crate) fn abandon() {
+    if let Some(upload) = served() {
+        upload.flags.fetch_or(ABANDONED, Relaxed);
+    }
+}
+
 /// The time for which the service waited, before this call, for the body of the request that this
 /// thread serves.
 pub(crate) fn waited_before() -> Duration {
@@ -103,8 +111,8 @@ pub(crate) fn judged(outcome: Outcome, is_late: bool) -> Outcome {
     outcome
 }
 
-/// The outcome of a call that may have ended with an error.
-pub(crate) fn judged_error(outcome: Outcome) -> Outcome {
+/// The outcome of a result that may be a timeout, or the end of a call at the caller's deadline.
+pub(crate) fn judged_call(outcome: Outcome) -> Outcome {
     if outcome == Outcome::Failure && reported().ends_call() {
         return Outcome::Ignored;
     }

@@ -271,6 +271,32 @@ async fn the_rest_of_a_body_is_read_after_an_inner_timeout() {
     }
 }
 
+/// Hyper's client has the body in a task of its own, which drops it some time after the timeout.
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_body_in_a_task_is_read_after_an_inner_timeout() {
+    for (version, is_read) in [(Version::HTTP_2, true), (Version::HTTP_11, false)] {
+        let client = service_fn(|request: Request<Once>| async move {
+            let body = request.into_body();
+            let (mut ends, _call) = tokio::sync::oneshot::channel::<()>();
+            tokio::spawn(async move {
+                ends.closed().await;
+                drop(body);
+            });
+            std::future::pending::<Result<Response<Script>, Infallible>>().await
+        });
+        let inner = TimeoutLayer::new(Duration::from_secs(5)).layer(client);
+        let mut service = RequestLimitLayer::new(1 << 20).layer(inner);
+        let token = Arc::new(());
+        let request = silent_upload(&token, version, None);
+        let response = service.call(request).await.unwrap();
+        assert_eq!(response.status(), 504);
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        assert_rest(&token, is_read).await;
+    }
+}
+
 fn silent_upload(token: &Arc<()>, version: Version, length: Option<u64>) -> Request<Script> {
     let mut body = Script::new([Step::Silent]).holding(token);
     if let Some(length) = length {

@@ -299,40 +299,6 @@ async fn the_deadline_of_a_call_does_not_excuse_the_handler() {
     }
 }
 
-/// The handler makes a gRPC call, and answers HTTP. Its own deadline for the call, or its own
-/// delay in reading the stream, is no excuse either: also if it answers in the poll in which the
-/// call ends.
-#[tokio::test(start_paused = true)]
-async fn the_end_of_a_stream_or_call_does_not_excuse_the_handler() {
-    for (status, ends) in [(504, "by itself"), (500, "the stream"), (504, "the stream")] {
-        let handler = service_fn(move |_: Request<Script>| async move {
-            let dependency = service_fn(move |_: Request<Script>| async move {
-                let mut response = ok(Script::new(vec![Step::Data("a"), Step::Silent]));
-                let headers = response.headers_mut();
-                headers.insert("content-type", HeaderValue::from_static("application/grpc"));
-                if ends == "by itself" {
-                    sleep(9 * TENTH).await;
-                    headers.insert("grpc-status", HeaderValue::from_static("4"));
-                }
-                Ok::<_, Infallible>(response)
-            });
-            let layer = TimeoutLayer::new(2 * SECOND).including_body();
-            let response = layer.layer(dependency).call(asking("1S")).await.unwrap();
-            if ends == "the stream" {
-                let end = response.into_body().collect().await.unwrap();
-                assert_eq!(end.trailers().unwrap()["grpc-status"], "4");
-            }
-            let mut response = ok(Script::default());
-            *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
-            Ok::<_, Infallible>(response)
-        });
-        let breaker = seawall::CircuitBreaker::default();
-        let mut service = seawall::CircuitBreakerLayer::new(breaker.clone()).layer(handler);
-        service.call(get()).await.unwrap();
-        assert_eq!(breaker.snapshot().totals.failures, 1, "{status} {ends}");
-    }
-}
-
 /// Tonic's channel has a timer of its own for the caller's deadline, and returns an error.
 #[tokio::test(start_paused = true)]
 async fn an_error_at_the_caller_s_deadline_does_not_speak_against_the_service() {
@@ -422,7 +388,7 @@ async fn nested_the_shorter_wins() {
     }
 }
 
-fn asking(value: &'static str) -> Request<Script> {
+pub(super) fn asking(value: &'static str) -> Request<Script> {
     let mut request = grpc();
     let value = HeaderValue::from_static(value);
     request.headers_mut().insert("grpc-timeout", value);

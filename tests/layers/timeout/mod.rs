@@ -1,4 +1,5 @@
 //! The timeout: of the response head, and of the response body.
 
+mod blame;
 mod body;
 mod head;

@@ -273,7 +273,7 @@ fn a_server_takes_all_or_nothing() {
         (
             all_of_a_server().lag_shed(thresholds().target(Duration::ZERO)),
             "lag_shed.target",
-            "0ns",
+            "0s",
             day,
         ),
         (
@@ -422,7 +422,7 @@ fn a_client_takes_all_or_nothing() {
         (
             all_of_a_client().circuit_breaker(breaker().open_duration(Duration::ZERO)),
             "circuit_breaker.open_duration",
-            "0ns",
+            "0s",
             "within 1ms..=86400s",
         ),
         (

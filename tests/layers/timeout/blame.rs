@@ -1,0 +1,230 @@
+//! What a breaker makes of a call that ends because of its caller's deadline. The caller of a call
+//! that a handler makes is the handler.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+use seawall::{
+    CircuitBreaker, CircuitBreakerLayer, GateLayer, RequestBody, RequestLimitLayer, Timeout,
+    TimeoutLayer,
+};
+use tokio::time::sleep;
+use tower::{Layer, Service};
+
+use super::body::asking;
+use crate::handler::service_fn;
+use crate::support::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const NEARLY: Duration = Duration::from_millis(900);
+
+/// A gRPC response, with the status of a trailers-only answer.
+fn grpc_response(body: Script, status: Option<&'static str>) -> Response<Script> {
+    let mut response = ok(body);
+    let headers = response.headers_mut();
+    headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+    if let Some(status) = status {
+        headers.insert("grpc-status", HeaderValue::from_static(status));
+    }
+    response
+}
+
+/// A stream that stops after its first frame.
+fn stops() -> Script {
+    Script::new(vec![Step::Data("a"), Step::Silent])
+}
+
+fn failures_and_ignored(breaker: &CircuitBreaker) -> (u64, u64) {
+    let totals = breaker.snapshot().totals;
+    (totals.failures, totals.ignored)
+}
+
+/// The handler makes a gRPC call with a deadline of its own, and answers in the poll in which the
+/// call ends. The call ends by itself shortly before the deadline, or its stream is ended. Only the
+/// answer `DEADLINE_EXCEEDED` over gRPC may be the answer to the call.
+#[tokio::test(start_paused = true)]
+async fn the_deadline_of_a_call_does_not_excuse_the_answer_of_the_handler() {
+    let answers = [
+        (504, None, 1),
+        (500, None, 1),
+        (200, Some("13"), 1),
+        (200, Some("14"), 1),
+        (200, Some("4"), 0),
+    ];
+    for by_itself in [true, false] {
+        for (status, grpc_status, failures) in answers {
+            let handler = service_fn(move |_: Request<Script>| async move {
+                let dependency = service_fn(move |_: Request<Script>| async move {
+                    if !by_itself {
+                        return Ok::<_, Infallible>(grpc_response(stops(), None));
+                    }
+                    sleep(NEARLY).await;
+                    Ok(grpc_response(
+                        Script::default().knowing_its_end(),
+                        Some("4"),
+                    ))
+                });
+                let layer = TimeoutLayer::new(2 * SECOND).including_body();
+                let response = layer.layer(dependency).call(asking("1S")).await.unwrap();
+                let end = response.into_body().collect().await.unwrap();
+                assert_eq!(end.trailers().is_none(), by_itself);
+                let mut response = match grpc_status {
+                    Some(_) => grpc_response(Script::default().knowing_its_end(), grpc_status),
+                    None => ok(Script::default()),
+                };
+                *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+                Ok::<_, Infallible>(response)
+            });
+            let breaker = CircuitBreaker::default();
+            let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(handler);
+            let request = if grpc_status.is_some() { grpc() } else { get() };
+            service.call(request).await.unwrap();
+            let expected = (failures, 1 - failures);
+            assert_eq!(
+                failures_and_ignored(&breaker),
+                expected,
+                "{by_itself} {status}"
+            );
+        }
+    }
+}
+
+/// A handler whose call ended with a stream of its own, and that fails later.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_stream_does_not_excuse_the_handler_later() {
+    let handler = service_fn(move |_: Request<Script>| async move {
+        let dependency = service_fn(move |_: Request<Script>| async move {
+            Ok::<_, Infallible>(grpc_response(stops(), None))
+        });
+        let layer = TimeoutLayer::new(2 * SECOND).including_body();
+        let response = layer.layer(dependency).call(asking("1S")).await.unwrap();
+        response.into_body().collect().await.unwrap();
+        sleep(SECOND).await;
+        let end = Script::default().knowing_its_end();
+        Ok::<_, Infallible>(grpc_response(end, Some("4")))
+    });
+    let breaker = CircuitBreaker::default();
+    let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(handler);
+    service.call(grpc()).await.unwrap();
+    assert_eq!(failures_and_ignored(&breaker), (1, 0));
+}
+
+/// A proxy that does not speak gRPC answers 504 to a gRPC request.
+#[tokio::test(start_paused = true)]
+async fn a_504_at_the_callers_deadline_is_the_callers() {
+    let service = service_fn(move |_: Request<Script>| async move {
+        sleep(NEARLY).await;
+        let mut response = ok(Script::default());
+        *response.status_mut() = http::StatusCode::GATEWAY_TIMEOUT;
+        Ok::<_, Infallible>(response)
+    });
+    let breaker = CircuitBreaker::default();
+    let policies = (breaker.clone(), Timeout::from(2 * SECOND));
+    let mut gate = GateLayer::from_policy(policies).layer(service);
+    gate.call(asking("1S")).await.unwrap();
+    assert_eq!(failures_and_ignored(&breaker), (0, 1));
+}
+
+/// Passes a stream on as tonic's encoder does: what is buffered comes first, and the end one poll
+/// later.
+struct Buffers<B> {
+    inner: Pin<Box<B>>,
+    buffered: &'static str,
+    end: Option<HeaderMap>,
+}
+
+impl<B: Body<Data = Bytes>> Body for Buffers<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if let Some(end) = self.end.take() {
+            return Poll::Ready(Some(Ok(Frame::trailers(end))));
+        }
+        let polled = self.inner.as_mut().poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = polled {
+            match frame.into_trailers() {
+                Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                Ok(end) => self.end = Some(end),
+            }
+            let buffered = Bytes::from_static(self.buffered.as_bytes());
+            return Poll::Ready(Some(Ok(Frame::data(buffered))));
+        }
+        polled
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_stream_that_a_proxy_passes_on_later_is_the_callers() {
+    let service = service_fn(move |_: Request<Script>| async move {
+        Ok::<_, Infallible>(grpc_response(stops(), None))
+    });
+    let breaker = CircuitBreaker::default();
+    let inner = TimeoutLayer::new(2 * SECOND)
+        .including_body()
+        .layer(service);
+    let proxy = tower::util::MapResponse::new(inner, |response: Response<_>| {
+        response.map(|body| Buffers {
+            inner: Box::pin(body),
+            buffered: "b",
+            end: None,
+        })
+    });
+    let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(proxy);
+    let response = service.call(asking("1S")).await.unwrap();
+    let end = response.into_body().collect().await.unwrap();
+    assert_eq!(end.trailers().unwrap()["grpc-status"], "4");
+    assert_eq!(failures_and_ignored(&breaker), (0, 1));
+}
+
+/// Ends with an error in place of trailers.
+struct Fails<B>(Pin<Box<B>>);
+
+impl<B: Body<Data = Bytes>> Body for Fails<B> {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0.as_mut().poll_frame(cx).map(|polled| match polled? {
+            Ok(frame) if frame.is_data() => Some(Ok(frame)),
+            _ => Some(Err(std::io::Error::other("the status is 4"))),
+        })
+    }
+}
+
+/// The upload of the same request is dropped together with the stream, which is reported too.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_stream_with_an_upload_is_the_callers() {
+    let service = service_fn(move |request: Request<RequestBody<Script>>| async move {
+        let mut upload = request.into_body();
+        let frames = futures_util::stream::poll_fn(move |cx| {
+            let _ = Pin::new(&mut upload).poll_frame(cx);
+            Poll::<Option<Result<Frame<Bytes>, Infallible>>>::Pending
+        });
+        let body = http_body_util::StreamBody::new(frames);
+        Ok::<_, Infallible>(grpc_response(Script::default(), None).map(|_| body))
+    });
+    let breaker = CircuitBreaker::default();
+    let timed = TimeoutLayer::new(2 * SECOND)
+        .including_body()
+        .layer(service);
+    let limited = RequestLimitLayer::new(1000).layer(timed);
+    let fails = |response: Response<_>| response.map(|body| Fails(Box::pin(body)));
+    let adapter = tower::util::MapResponse::new(limited, fails);
+    let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(adapter);
+    let response = service.call(asking("1S").map(|_| stops())).await.unwrap();
+    response.into_body().collect().await.unwrap_err();
+    assert_eq!(failures_and_ignored(&breaker), (0, 1));
+}

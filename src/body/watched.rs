@@ -94,7 +94,7 @@ impl<P: Policy<HttpRequest>> Carried<P> {
         self.guard().is_some() || Uploads::<P>::get(&mut self.upload).is_some()
     }
 
-    /// Returns whether the outcome is that of the end of the body.
+    /// Returns whether the end of the body has the outcome.
     #[inline(always)]
     pub(crate) fn settles_at_end(&mut self, is_grpc: bool) -> bool {
         is_grpc || Settles::<P>::get(&mut self.at_end).is_some()

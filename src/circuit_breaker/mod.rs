@@ -126,12 +126,13 @@
 //! - An inner layer with a [`RequestLimit`](crate::RequestLimit) has rejected the request, and
 //!   still reads the rest of its body when the call ends with a timeout. This does not apply if the
 //!   rejection is for a panic or a timeout of the service.
-//! - The caller's own deadline (`grpc-timeout`) was the shorter one. That includes an error at this
-//!   time, and a gRPC response head with `DEADLINE_EXCEEDED` shortly before it, or 504 if the
-//!   timeout is in the same gate. In trailers, that status is a failure, unless a layer with
-//!   [`including_body`](crate::TimeoutLayer::including_body) has ended the stream at this time. If
-//!   the handler itself makes the call, its deadline is no excuse for another answer than a gRPC
-//!   `DEADLINE_EXCEEDED` at this time.
+//! - The caller's own deadline (`grpc-timeout`) was the shorter one. This includes an error at the
+//!   deadline. It also includes a gRPC response head with `DEADLINE_EXCEEDED` shortly before the
+//!   deadline, and a 504 at that time if the timeout is in the same gate as the breaker. A failure
+//!   in the trailers counts, unless a layer with
+//!   [`including_body`](crate::TimeoutLayer::including_body) has ended the stream. If the handler
+//!   makes a call with a deadline of its own, only an error or a gRPC `DEADLINE_EXCEEDED` that it
+//!   returns when this call ends is ignored.
 //! - A gRPC service answers `INTERNAL` because it could not decode the request. The specification
 //!   has no code for that, so the breaker compares the message with those of tonic 0.14. It also
 //!   ignores a handler that returns the same message.
@@ -141,8 +142,8 @@
 //! first three also apply to the layers of a client that the handler calls, for example of a proxy.
 //! If the handler itself reads the body while it makes the call, as in an upload that it passes on
 //! piece by piece, the call does not wait for the body. If another task reads the body, as hyper's
-//! client does with the body of a request, all calls of the handler wait for it, also if the
-//! handler gives the body to that task before the call ends.
+//! client does with the body of a request, all calls of the handler wait for it. This is also true
+//! if the handler gives the body to that task during a call.
 //!
 //! The first three conditions do not apply to calls from a spawned task, nor to
 //! [`try_acquire_owned`](CircuitBreaker::try_acquire_owned), since a spawned task may settle its

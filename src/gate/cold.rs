@@ -259,6 +259,9 @@ fn late(parts: &Parts<'_>) -> (Rejection, Outcome) {
     };
     #[cfg(feature = "http")]
     let rejection = rejection.with_callers_body(upload::is_callers_fault(true));
+    if parts.has_callers_deadline() {
+        upload::blame_callers_time();
+    }
     rejection.count(parts.isolation.and_then(|isolation| isolation.target()));
     let outcome = rejection.outcome();
     (rejection, outcome)

@@ -85,7 +85,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     /// Whether the gate must know if the call unwinds. With isolation it knows without a mark.
     pub(super) const MARKS: bool =
         (Self::SETTLES || NeedsOf::<P, R>::COMPLETION) && !NeedsOf::<P, R>::ISOLATION;
-    /// The flags at first, under which foreign code is about to run.
+    /// The flags of a new guard: foreign code is about to run.
     const RUNNING: u64 = Flags::only_if(Self::SETTLES, Flags::SETTLE)
         | Flags::only_if(Self::RELEASES, Flags::RELEASE)
         | Flags::only_if(Self::MARKS, Flags::RUNNING);

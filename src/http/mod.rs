@@ -185,15 +185,15 @@ where
         let Some(held) = InFuture::<NeedsOf<P, HttpRequest>>::get(guard) else {
             return carried;
         };
-        if const { NeedsOf::<P, HttpRequest>::DEADLINE }
+        let is_callers = const { NeedsOf::<P, HttpRequest>::DEADLINE }
             && memo.has(Memo::GRPC)
             && held.parts().has_callers_deadline()
-        {
-            let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
-            blame_caller_if_nearly_due(result, timer.as_deref());
-        }
+            && {
+                let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
+                blame_caller_if_nearly_due(result, timer.as_deref())
+            };
         let goes_on = if let Ok(response) = result {
-            let goes_on = head_is_here(response, memo, held, kept, &mut carried);
+            let goes_on = head_is_here(response, memo, held, kept, is_callers, &mut carried);
             if const { NeedsOf::<P, HttpRequest>::ENDING } {
                 let parts = held.parts();
                 if parts.cutoff.is_some_and(Cutoff::closes) && !memo.is_http2() {
@@ -232,6 +232,7 @@ fn head_is_here<ReqB, B: http_body::Body, P: Policy<HttpRequest>>(
     memo: Memo,
     guard: &mut Guard<P, HttpRequest>,
     kept: &impl KeptBody<Request<ReqB>>,
+    is_callers: bool,
     carried: &mut CarriedBody<P>,
 ) -> bool {
     guard.on_head(response);
@@ -244,7 +245,7 @@ fn head_is_here<ReqB, B: http_body::Body, P: Policy<HttpRequest>>(
             Verdict::Rejected(outcome) => guard.settle(outcome),
             Verdict::Now(outcome) => {
                 guard.settle(match outcome {
-                    Outcome::Failure => judged_head(response, memo),
+                    Outcome::Failure => judged_head(response, is_callers),
                     outcome => outcome,
                 });
             }
@@ -296,12 +297,13 @@ fn close_connection<B>(response: &mut Response<B>) {
     }
 }
 
-/// The outcome of a response that is a failure, unless the caller caused it.
+/// The outcome of a response that is a failure, unless the caller caused it. `is_callers` if it
+/// comes at the end of the deadline that the caller gave this gate.
 #[cold]
 #[inline(never)]
-fn judged_head<B>(response: &Response<B>, memo: Memo) -> Outcome {
+fn judged_head<B>(response: &Response<B>, is_callers: bool) -> Outcome {
     let is_late = is_late(response);
-    if is_late && (memo.has(Memo::GRPC) || grpc::is_grpc(response.headers())) {
+    if is_late && (is_callers || grpc::is_grpc(response.headers())) {
         return upload::judged_call(Outcome::Failure);
     }
     upload::judged(Outcome::Failure, is_late)
@@ -313,13 +315,16 @@ fn is_late<B>(response: &Response<B>) -> bool {
 
 /// Blames the caller for a timeout at the end of the caller's own deadline, or shortly before it: a
 /// service that observes the deadline answers before the gate does, and tonic's channel returns an
-/// error at the same time.
+/// error at the same time. Returns whether it does.
 #[cold]
 #[inline(never)]
-fn blame_caller_if_nearly_due<B, Err>(result: &Result<Response<B>, Err>, timer: Option<&Timer>) {
+fn blame_caller_if_nearly_due<B, Err>(
+    result: &Result<Response<B>, Err>,
+    timer: Option<&Timer>,
+) -> bool {
     /// Tokio rounds both timers up to a millisecond.
     const TICK: u64 = 1_000_000;
-    let Some(timer) = timer else { return };
+    let Some(timer) = timer else { return false };
     let is_callers = match result {
         Ok(response) => is_late(response) && timer.is_nearly_due(timer.nanos() / 8),
         Err(_) => timer.is_nearly_due(TICK),
@@ -327,6 +332,7 @@ fn blame_caller_if_nearly_due<B, Err>(result: &Result<Response<B>, Err>, timer: 
     if is_callers {
         upload::blame_callers_time();
     }
+    is_callers
 }
 
 /// The inner service returned an error.

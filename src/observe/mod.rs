@@ -51,16 +51,17 @@
 //! [`on_panic`](crate::GateLayer::on_panic) in the same gate, they are also present at a panic, and
 //! at a timeout before the response head. Paths and panic messages are escaped.
 //! - A panic is an `ERROR`, with its message as `panic`.
-//! - A timeout is a `WARN`, unless the caller caused it: its own deadline was shorter
+//! - A timeout is a `WARN`, unless the caller caused it: the caller's deadline was shorter
 //!   (`grpc-timeout`), the service waited for the request body, or the caller did not read the
 //!   response.
 //! - Any other rejection, and a timeout that the caller caused, is a `DEBUG`, with `retry_after_ms`
 //!   and `dry_run`.
 //! - A `grpc-timeout` that is not readable is a `DEBUG`.
 //!
-//! Clients can cause these events. The process writes at most five of each reason in a second; all
-//! custom reasons share one limit. A second later, the event "events left out", a `WARN`, has the
-//! number of the others as `left_out`. The metrics count all of them.
+//! Clients can cause these events. The process writes at most five of each reason in a second;
+//! timeouts that the caller caused have a limit of their own, and all custom reasons share one
+//! limit. A second later, the event "events left out", a `WARN`, has the number of the others as
+//! `left_out`. The metrics count all of them.
 //!
 //! Other events are:
 //! - A lag shedder starts to shed: `WARN`; it stops: `INFO`; any other change of its `state`:

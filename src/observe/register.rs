@@ -27,7 +27,7 @@ impl Series {
         Self::with_label(reporter, id, value)
     }
 
-    /// The series of a metric, in the order of its label.
+    /// The series of a metric, one for each value of its label, in order.
     pub(super) fn all(metric: usize, reporter: &Reporter) -> impl Iterator<Item = Self> + '_ {
         let labels = match ROWS[metric].values {
             [] => 1,

@@ -145,8 +145,8 @@
 //! panic isolation that your policy wraps. Name the token of a policy of this crate as
 //! `P::Token`: its type may change in any release.
 
-/// The calls after `admit`, for a policy that passes them to its inner policy. With `parts`, it
-/// also has the parts of that policy.
+/// The calls after `admit`, for a policy that passes them to its inner policy. With `parts`, the
+/// macro also passes on `parts`.
 macro_rules! pass_on {
     ($self:ident => $inner:expr; parts) => {
         #[inline(always)]
@@ -298,8 +298,8 @@ pub trait Policy<R: RequestKind>: Clone {
         let _ = (token, completion);
     }
 
-    /// Settles a request whose deadline has passed. The policies after the timeout whose time it
-    /// was see a request that is dropped.
+    /// Settles a request whose deadline has passed. The policies after the timeout whose deadline
+    /// it was get `Cancelled`.
     #[doc(hidden)]
     #[inline]
     fn expire(&self, token: &mut Self::Token, expiry: &mut Expiry) {

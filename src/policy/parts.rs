@@ -101,7 +101,6 @@ impl BodyBounds {
 
 impl Parts<'_> {
     /// The deadline is that of the caller.
-    #[cfg(feature = "http")]
     pub(crate) fn has_callers_deadline(&self) -> bool {
         self.deadline.is_some_and(|budget| budget.time.is_callers())
     }

@@ -46,8 +46,8 @@ macro_rules! admit {
     };
 }
 
-/// Calls a method of the members that have one of the needs, in order or reversed, with a token and
-/// a value.
+/// Calls a method of each member that has one of these needs, with its token and a value. With
+/// `@reversed`, the last member comes first.
 macro_rules! call {
     ($(@$order:ident)? $self:ident $both:ident $method:ident [$($need:ident)+] ($name:ident $n:tt)) => {
         if const { $(NeedsOf::<$name, R>::$need)||+ } {

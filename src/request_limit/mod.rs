@@ -74,9 +74,10 @@
 //! answers one poll later, so that hyper can add `connection: close` if it closes the connection.
 //! Over HTTP/2, hyper resets the stream with `NO_ERROR`, unless there is a request limit around the
 //! gate, as around a breaker on a route: if the gate rejects the request before the call, or at a
-//! timeout, a task then reads the rest, up to 256 KiB for at most one second. This also applies to
-//! a client that sends the body from a task of its own and drops it there after the timeout, as
-//! hyper's does. After a rejection by a gate over [`Plain`](crate::Plain), nothing reads the rest.
+//! timeout, a task then reads the rest, up to 256 KiB for at most one second. The task also reads
+//! the rest if the inner service has given the body to another task, which drops it after the
+//! timeout. Hyper's client does this. After a rejection by a gate over [`Plain`](crate::Plain),
+//! nothing reads the rest.
 //!
 //! To read the rest, the layer takes the request body out of the call. The body must therefore be
 //! `Unpin`, `Send` and `'static`, as those of hyper, axum and tonic are. Put any other body into a

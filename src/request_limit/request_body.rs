@@ -155,8 +155,8 @@ fn linger<B: http_body::Body + Send + Unpin + 'static>(body: B) {
     }
 }
 
-/// The service drops the body: the gate reads the rest before it answers, or while it answers. If a
-/// gate inside this one rejects the request, or has dropped its call, a task reads the rest.
+/// The service drops the body: the gate reads the rest before it answers, or while it answers. If
+/// an inner gate rejects the request, or has dropped a call at a timeout, a task reads the rest.
 impl<B> Drop for RequestBody<B> {
     #[inline]
     fn drop(&mut self) {

@@ -195,8 +195,8 @@ impl ServerHandle {
         self.steps(settings).apply()
     }
 
-    /// Checks settings as [`apply`](Self::apply) does, and changes nothing: for one file with the
-    /// settings of several stacks.
+    /// Checks settings as [`apply`](Self::apply) does, and changes nothing. Use this if one file
+    /// has the settings of several stacks.
     ///
     /// # Errors
     ///
@@ -317,8 +317,8 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
         self.steps(&breaker, settings).apply()
     }
 
-    /// Checks settings as [`apply`](Self::apply) does, and changes nothing: for one file with the
-    /// settings of several stacks.
+    /// Checks settings as [`apply`](Self::apply) does, and changes nothing. Use this if one file
+    /// has the settings of several stacks.
     ///
     /// # Errors
     ///

@@ -88,8 +88,8 @@ const INSIDE: u16 = 1 << 7;
 const POLLED: u16 = 1 << 8;
 /// The call is over, and something still has the body: no gate reads the rest.
 const ANSWERED: u16 = 1 << 9;
-/// A gate inside the one with the limit has dropped its call at a timeout. A task that has the body
-/// may drop it later.
+/// An inner gate has dropped a call at a timeout. If another task has the body, it drops the body
+/// later.
 const ABANDONED: u16 = 1 << 10;
 
 /// A reference to an [`Upload`]. The last one puts it into the thread's pool.
@@ -230,7 +230,8 @@ impl Upload {
         self.state().ended.take()
     }
 
-    /// Returns whether an inner gate drops the body, or has dropped the call that uses it.
+    /// Returns whether an inner gate drops the body of a request that it rejects, or has dropped a
+    /// call at a timeout.
     pub(crate) fn is_abandoned(&self) -> bool {
         is_rejected() || self.flags.load(Relaxed) & ABANDONED != 0
     }

@@ -29,8 +29,8 @@ pub(crate) struct Listening {
 }
 
 /// Collects what is reported while a late call is dropped. `kept` is the report of its earlier
-/// polls; `None` if the gate has not listened to them. If an outer gate has, its report is used. If
-/// none has, the call counts as one that reads the body.
+/// polls; `None` if the gate has not listened to them. If an outer gate has listened, its report is
+/// used. If no gate has listened, the call counts as one that reads the body.
 #[cold]
 pub(crate) fn listen_to_end(kept: Option<Report>) -> Option<Listening> {
     match kept {
@@ -79,17 +79,17 @@ pub(super) fn end_inner(outer: Report) {
     });
 }
 
-/// Reports that a layer has ended a stream because of its caller. It counts for a gate whose
-/// response body is polled now. A gate whose future is polled now has not answered yet, and so the
-/// stream is one of a call that its handler makes: it counts as the end of that call.
+/// Reports that a layer has ended a stream because of its caller. If a gate polls its response
+/// body, this counts as the end of that body. If a gate polls its future, the stream belongs to a
+/// call that the handler makes, and this counts as the end of that call.
 #[cold]
 pub(crate) fn blame_caller_of_stream() {
     report(Report(Report::ENDS_STREAM | Report::PRESENT));
 }
 
-/// Reports that a call ends with the caller's own deadline. It counts for an error and for a gRPC
-/// response in the same poll, which may be those of the call: a handler that answers HTTP has set
-/// the deadline itself.
+/// Reports that a call ends with the caller's own deadline. This excuses an error and a gRPC
+/// `DEADLINE_EXCEEDED` in the same poll, since a handler may return the result of the call. It does
+/// not excuse an HTTP answer: then the handler has set the deadline.
 #[cold]
 pub(crate) fn blame_callers_time() {
     report(Report(Report::ENDS_CALL | Report::PRESENT));
@@ -195,8 +195,8 @@ impl Report {
         self.0 & Self::PRESENT != 0
     }
 
-    /// The part of the report that is still true at later polls. By then, the service may no longer
-    /// wait for the body.
+    /// The part of the report that later polls keep. By then, the service may no longer wait for
+    /// the body.
     pub(crate) const fn kept(self) -> Self {
         Self(self.0 & !(Self::BLAMED_IF_LATE | Self::ENDS_CALL))
     }
@@ -206,8 +206,8 @@ impl Report {
         self.0 & Self::BLAMED != 0 || is_late && self.0 & Self::BLAMED_IF_LATE != 0
     }
 
-    /// The part of the report of a future that is still true at later polls. The stream was one of
-    /// a call that the future makes.
+    /// The part of a future's report that later polls keep. It leaves out the end of a stream,
+    /// since that stream belonged to a call of the handler.
     pub(crate) const fn kept_by_future(self) -> Self {
         Self(self.kept().0 & !Self::ENDS_STREAM)
     }
@@ -216,7 +216,8 @@ impl Report {
         self.0 & Self::ENDS_STREAM != 0
     }
 
-    /// A call, or the stream of its response, ends in this poll because of the caller.
+    /// Returns whether a call, or its response stream, has ended in this poll because of its
+    /// caller.
     pub(super) const fn ends_call(self) -> bool {
         self.0 & (Self::ENDS_CALL | Self::ENDS_STREAM) != 0
     }
@@ -239,7 +240,7 @@ impl Report {
     /// body now.
     #[cold]
     fn after(self, earlier: Self) -> Self {
-        self.and(earlier.kept())
+        self.and(Self(earlier.0 & !Self::BLAMED_IF_LATE))
     }
 }
 

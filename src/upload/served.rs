@@ -62,7 +62,7 @@ pub(crate) fn end_poll() {
     }
 }
 
-/// A gate without a request limit drops its call at a timeout.
+/// Records that a gate without a request limit drops its call at a timeout.
 #[cold]
 pub(crate) fn abandon() {
     if let Some(upload) = served() {
@@ -111,7 +111,8 @@ pub(crate) fn judged(outcome: Outcome, is_late: bool) -> Outcome {
     outcome
 }
 
-/// The outcome of a result that may be a timeout, or the end of a call at the caller's deadline.
+/// Returns the outcome, or `Ignored` for a failure that the caller caused: a timeout, or the end of
+/// a call at the caller's deadline.
 pub(crate) fn judged_call(outcome: Outcome) -> Outcome {
     if outcome == Outcome::Failure && reported().ends_call() {
         return Outcome::Ignored;
@@ -217,9 +218,9 @@ fn leave(before: Option<UploadRef>, is_outermost: bool) {
     if flags == 0 {
         return;
     }
-    // Before the answer, a poll of the service that does not poll the body ends the wait. After it,
-    // the report comes first: a stream that looks at its timer before it looks at the body ends
-    // without a poll of the body, although it still waits for it.
+    // Before the answer, a poll of the service that does not poll the body ends the wait. After the
+    // answer, the report is made before the wait ends: a stream may check its timer first, and end
+    // without a poll of the request body for which it waits.
     let is_answered = flags & ANSWERED != 0;
     if is_outermost && !is_answered {
         upload.end_poll();

@@ -488,8 +488,8 @@ async fn a_counter_that_drops_the_body_does_not_lock_it() {
     assert!(slot.lock().unwrap().is_none());
 }
 
-/// A response body passes on the request body, whose client is silent. Another one is silent
-/// itself.
+/// The first response body stops sending. The second one forwards the request body, whose client
+/// stops sending.
 #[tokio::test(start_paused = true)]
 async fn a_timeout_of_a_body_has_its_cause() {
     let recorder = PrometheusBuilder::new().build_recorder();

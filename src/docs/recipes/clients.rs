@@ -125,8 +125,8 @@
 //!   [`put_keys_in_metrics`](crate::circuit_breaker::CircuitBreakers::put_keys_in_metrics).
 //! - **In a proxy**, set the version of the request to that of the upstream connection
 //!   (`*request.version_mut() = Version::HTTP_11`), and remove the hop-by-hop headers. Do so inside
-//!   the stack: `.layer(stack).map_request(…)`. The stack reads the version of the client, with
-//!   which it answers a request that it rejects. Over an HTTP/1 connection, hyper-util's client
+//!   the stack: `.layer(stack).map_request(…)`. The stack needs the version of the client's
+//!   connection to answer a request that it rejects. Over an HTTP/1 connection, hyper-util's client
 //!   returns an error for a request whose version is HTTP/2, which is a failure for the breaker. To
 //!   return axum's body type, put `.map_response(|response: Response<_>| response.map(Body::new))`
 //!   before `.layer(stack)`.

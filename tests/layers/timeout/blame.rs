@@ -1,5 +1,5 @@
-//! What a breaker makes of a call that ends because of its caller's deadline. The caller of a call
-//! that a handler makes is the handler.
+//! How a breaker records a call that ends at the caller's deadline. If a handler makes the call,
+//! the handler is the caller.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -46,8 +46,8 @@ fn failures_and_ignored(breaker: &CircuitBreaker) -> (u64, u64) {
 }
 
 /// The handler makes a gRPC call with a deadline of its own, and answers in the poll in which the
-/// call ends. The call ends by itself shortly before the deadline, or its stream is ended. Only the
-/// answer `DEADLINE_EXCEEDED` over gRPC may be the answer to the call.
+/// call ends. The dependency answers shortly before the deadline, or the layer ends the call or its
+/// stream. Only a gRPC `DEADLINE_EXCEEDED` is ignored, since it may be the result of the call.
 #[tokio::test(start_paused = true)]
 async fn the_deadline_of_a_call_does_not_excuse_the_answer_of_the_handler() {
     let answers = [
@@ -57,14 +57,15 @@ async fn the_deadline_of_a_call_does_not_excuse_the_answer_of_the_handler() {
         (200, Some("14"), 1),
         (200, Some("4"), 0),
     ];
-    for by_itself in [true, false] {
+    for ends in ["answer", "call", "stream"] {
         for (status, grpc_status, failures) in answers {
             let handler = service_fn(move |_: Request<Script>| async move {
                 let dependency = service_fn(move |_: Request<Script>| async move {
-                    if !by_itself {
-                        return Ok::<_, Infallible>(grpc_response(stops(), None));
+                    match ends {
+                        "stream" => return Ok::<_, Infallible>(grpc_response(stops(), None)),
+                        "call" => std::future::pending().await,
+                        _ => sleep(NEARLY).await,
                     }
-                    sleep(NEARLY).await;
                     Ok(grpc_response(
                         Script::default().knowing_its_end(),
                         Some("4"),
@@ -73,7 +74,7 @@ async fn the_deadline_of_a_call_does_not_excuse_the_answer_of_the_handler() {
                 let layer = TimeoutLayer::new(2 * SECOND).including_body();
                 let response = layer.layer(dependency).call(asking("1S")).await.unwrap();
                 let end = response.into_body().collect().await.unwrap();
-                assert_eq!(end.trailers().is_none(), by_itself);
+                assert_eq!(end.trailers().is_some(), ends == "stream");
                 let mut response = match grpc_status {
                     Some(_) => grpc_response(Script::default().knowing_its_end(), grpc_status),
                     None => ok(Script::default()),
@@ -89,30 +90,61 @@ async fn the_deadline_of_a_call_does_not_excuse_the_answer_of_the_handler() {
             assert_eq!(
                 failures_and_ignored(&breaker),
                 expected,
-                "{by_itself} {status}"
+                "{ends} {status} {grpc_status:?}"
             );
         }
     }
 }
 
-/// A handler whose call ended with a stream of its own, and that fails later.
+/// The handler's call, or its stream, ends at the deadline; the handler fails one second later.
 #[tokio::test(start_paused = true)]
-async fn the_end_of_a_stream_does_not_excuse_the_handler_later() {
-    let handler = service_fn(move |_: Request<Script>| async move {
-        let dependency = service_fn(move |_: Request<Script>| async move {
-            Ok::<_, Infallible>(grpc_response(stops(), None))
+async fn the_end_of_a_call_does_not_excuse_the_handler_later() {
+    for stops_early in [true, false] {
+        let handler = service_fn(move |_: Request<Script>| async move {
+            let dependency = service_fn(move |_: Request<Script>| async move {
+                if stops_early {
+                    return std::future::pending().await;
+                }
+                Ok::<_, Infallible>(grpc_response(stops(), None))
+            });
+            let layer = TimeoutLayer::new(2 * SECOND).including_body();
+            let response = layer.layer(dependency).call(asking("1S")).await.unwrap();
+            response.into_body().collect().await.unwrap();
+            sleep(SECOND).await;
+            let end = Script::default().knowing_its_end();
+            Ok::<_, Infallible>(grpc_response(end, Some("4")))
         });
-        let layer = TimeoutLayer::new(2 * SECOND).including_body();
-        let response = layer.layer(dependency).call(asking("1S")).await.unwrap();
-        response.into_body().collect().await.unwrap();
-        sleep(SECOND).await;
-        let end = Script::default().knowing_its_end();
-        Ok::<_, Infallible>(grpc_response(end, Some("4")))
+        let breaker = CircuitBreaker::default();
+        let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(handler);
+        service.call(grpc()).await.unwrap();
+        assert_eq!(failures_and_ignored(&breaker), (1, 0));
+    }
+}
+
+/// The error of a client at the caller's deadline, for a breaker over `Plain`.
+#[tokio::test(start_paused = true)]
+async fn an_error_at_the_deadline_is_the_callers_without_http() {
+    let dependency = service_fn(|_: Request<Script>| {
+        std::future::pending::<Result<Response<Script>, Infallible>>()
+    });
+    let channel = TimeoutLayer::new(2 * SECOND).layer(dependency);
+    let client = tower::service_fn(move |(): ()| {
+        let mut channel = channel.clone();
+        async move {
+            let response = channel.call(asking("1S")).await.unwrap();
+            let status = response.headers()["grpc-status"]
+                .to_str()
+                .unwrap()
+                .to_owned();
+            Err::<(), _>(tower::BoxError::from(status))
+        }
     });
     let breaker = CircuitBreaker::default();
-    let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(handler);
-    service.call(grpc()).await.unwrap();
-    assert_eq!(failures_and_ignored(&breaker), (1, 0));
+    let mut service = CircuitBreakerLayer::new(breaker.clone())
+        .plain()
+        .layer(client);
+    service.call(()).await.unwrap_err();
+    assert_eq!(failures_and_ignored(&breaker), (0, 1));
 }
 
 /// A proxy that does not speak gRPC answers 504 to a gRPC request.
@@ -131,8 +163,60 @@ async fn a_504_at_the_callers_deadline_is_the_callers() {
     assert_eq!(failures_and_ignored(&breaker), (0, 1));
 }
 
-/// Passes a stream on as tonic's encoder does: what is buffered comes first, and the end one poll
-/// later.
+/// A handler answers 504 to a gRPC request because of its own deadline for a call.
+#[tokio::test(start_paused = true)]
+async fn a_504_at_the_deadline_of_the_handler_is_a_failure() {
+    let handler = service_fn(move |_: Request<RequestBody<Script>>| async move {
+        let dependency = service_fn(move |_: Request<Script>| async move {
+            sleep(NEARLY).await;
+            let end = Script::default().knowing_its_end();
+            Ok::<_, Infallible>(grpc_response(end, Some("4")))
+        });
+        let mut client = TimeoutLayer::new(2 * SECOND).layer(dependency);
+        client.call(asking("1S")).await.unwrap();
+        let mut response = ok(Script::default());
+        *response.status_mut() = http::StatusCode::GATEWAY_TIMEOUT;
+        Ok::<_, Infallible>(response)
+    });
+    let breaker = CircuitBreaker::default();
+    let policies = (breaker.clone(), seawall::RequestLimit::from(1000));
+    let mut gate = GateLayer::from_policy(policies).layer(handler);
+    gate.call(grpc()).await.unwrap();
+    assert_eq!(failures_and_ignored(&breaker), (1, 0));
+}
+
+/// The handler makes the call inside `run`.
+#[tokio::test(start_paused = true)]
+async fn a_run_inside_the_handler_passes_the_end_of_the_call_on() {
+    let runs = CircuitBreaker::default();
+    let handler = service_fn(move |_: Request<Script>| {
+        let runs = runs.clone();
+        async move {
+            let dependency = service_fn(move |_: Request<Script>| async move {
+                sleep(NEARLY).await;
+                let end = Script::default().knowing_its_end();
+                Ok::<_, Infallible>(grpc_response(end, Some("4")))
+            });
+            let mut client = TimeoutLayer::new(2 * SECOND).layer(dependency);
+            let call = async {
+                client
+                    .call(asking("1S"))
+                    .await
+                    .map_err(tower::BoxError::from)
+            };
+            runs.run(call).await.unwrap();
+            let end = Script::default().knowing_its_end();
+            Ok::<_, Infallible>(grpc_response(end, Some("4")))
+        }
+    });
+    let breaker = CircuitBreaker::default();
+    let mut service = CircuitBreakerLayer::new(breaker.clone()).layer(handler);
+    service.call(grpc()).await.unwrap();
+    assert_eq!(failures_and_ignored(&breaker), (0, 1));
+}
+
+/// Passes a stream on as tonic's encoder does: it returns the buffered data first, and the trailers
+/// in the next poll.
 struct Buffers<B> {
     inner: Pin<Box<B>>,
     buffered: &'static str,

@@ -707,6 +707,30 @@ async fn a4_five_events_of_a_reason_each_second_and_a_summary() {
     }
 }
 
+/// A timeout of the service is written, although callers cause more than five in the same second.
+#[tokio::test(start_paused = true)]
+async fn timeouts_of_callers_have_a_limit_of_their_own() {
+    let (lines, _guards) = logged();
+    let never = crate::handler::service_fn(|_| {
+        std::future::pending::<Result<http::Response<Script>, std::convert::Infallible>>()
+    });
+    tokio::time::advance(Duration::from_secs(100)).await;
+    for _ in 0..10 {
+        let mut request = grpc();
+        let headers = request.headers_mut();
+        headers.insert("grpc-timeout", "1m".parse().unwrap());
+        let mut late = TimeoutLayer::new(Duration::from_secs(5)).layer(never.clone());
+        late.call(request).await.unwrap();
+    }
+    assert_eq!(lines().len(), 5);
+    let mut late = TimeoutLayer::new(Duration::ZERO).layer(never);
+    late.call(get()).await.unwrap();
+    assert_eq!(
+        lines(),
+        [r#"WARN seawall: request timed out layer="timeout" name="" reason="timeout""#]
+    );
+}
+
 /// Custom reasons share one limit, and so its summary has no reason of one of them.
 #[tokio::test(start_paused = true)]
 async fn a4_a_summary_of_custom_reasons_has_a_common_name() {

@@ -729,6 +729,12 @@ async fn timeouts_of_callers_have_a_limit_of_their_own() {
         lines(),
         [r#"WARN seawall: request timed out layer="timeout" name="" reason="timeout""#]
     );
+    // The summary is written here, and not in another test.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(
+        lines(),
+        [r#"WARN seawall: events left out reason="timeout" left_out=5"#]
+    );
 }
 
 /// Custom reasons share one limit, and so its summary has no reason of one of them.

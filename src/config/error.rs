@@ -21,6 +21,14 @@ pub struct ConfigError {
     allowed: String,
 }
 
+/// The text of a value, for messages. A time of zero is `0s`, as in a file, and not `0ns`.
+pub(super) fn text(value: &impl fmt::Debug) -> String {
+    match format!("{value:?}") {
+        zero if zero == "0ns" => "0s".to_owned(),
+        text => text,
+    }
+}
+
 // === impl ConfigError ===
 
 impl ConfigError {
@@ -37,11 +45,7 @@ impl ConfigError {
             return Ok(());
         };
         let allowed = format!("within {allowed:?}");
-        let value = match format!("{value:?}") {
-            nothing if nothing == "0ns" => "0s".to_owned(),
-            value => value,
-        };
-        Err(Self::new(field, value, allowed))
+        Err(Self::new(field, text(&value), allowed))
     }
 
     /// Returns an error if the value is above `allowed`, the value of the field `most`; `None` if
@@ -70,7 +74,7 @@ impl ConfigError {
         time: impl Into<Option<Duration>>,
     ) -> Result<(), ConfigError> {
         match time.into() {
-            Some(Duration::ZERO) => Err(Self::new(field, "0s", "above 0s")),
+            Some(zero @ Duration::ZERO) => Err(Self::new(field, text(&zero), "above 0s")),
             _ => Ok(()),
         }
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::error::text;
+
 /// Settings whose fields can be listed. [`fields!`] implements it.
 #[allow(dead_code, reason = "only stacks list them, which need HTTP")]
 pub(crate) trait Fields {
@@ -33,23 +35,13 @@ macro_rules! values {
     ($($value:ty),+) => {$(
         impl Fields for $value {
             fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
-                each(path.to_owned(), format!("{self:?}"));
+                each(path.to_owned(), text(self));
             }
         }
     )+};
 }
 
-values!(u32, u64, usize, f64);
-
-impl Fields for Duration {
-    fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {
-        let text = match *self {
-            Duration::ZERO => "0s".to_owned(),
-            time => format!("{time:?}"),
-        };
-        each(path.to_owned(), text);
-    }
-}
+values!(u32, u64, usize, f64, Duration);
 
 impl<T: Fields> Fields for Option<T> {
     fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {

@@ -86,11 +86,11 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
     pub(super) const MARKS: bool =
         (Self::SETTLES || NeedsOf::<P, R>::COMPLETION) && !NeedsOf::<P, R>::ISOLATION;
     /// The flags of a new guard: foreign code is about to run.
-    const RUNNING: u64 = Flags::only_if(Self::SETTLES, Flags::SETTLE)
+    const INITIAL: u64 = Flags::only_if(Self::SETTLES, Flags::SETTLE)
         | Flags::only_if(Self::RELEASES, Flags::RELEASE)
         | Flags::only_if(Self::MARKS, Flags::RUNNING);
     /// The flags that may be set. The code for the others is not compiled.
-    const FLAGS: u64 = Self::RUNNING
+    const FLAGS: u64 = Self::INITIAL
         | Flags::only_if(
             Self::RELEASES && NeedsOf::<P, R>::COMPLETION,
             Flags::DELIVERED,
@@ -102,7 +102,7 @@ impl<P: Policy<R>, R: RequestKind> Guard<P, R> {
         Self {
             shared,
             token,
-            owed: Self::RUNNING,
+            owed: Self::INITIAL,
             kind: PhantomData,
         }
     }

@@ -28,7 +28,7 @@ impl Series {
     }
 
     /// The series of a metric, one for each value of its label, in order.
-    pub(super) fn all(metric: usize, reporter: &Reporter) -> impl Iterator<Item = Self> + '_ {
+    pub(super) fn all(reporter: &Reporter, metric: usize) -> impl Iterator<Item = Self> + '_ {
         let labels = match ROWS[metric].values {
             [] => 1,
             [value, ..] => (0..).map_while(value).count(),

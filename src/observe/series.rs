@@ -87,7 +87,7 @@ impl Own {
         let of_layer = ROWS.iter().enumerate().take(table::FIRST_SETTING);
         let of_layer = of_layer.filter(|(_, row)| row.layer == reporter.layer());
         let series = of_layer.flat_map(|(metric, _)| {
-            Series::all(metric, reporter).map(move |series| (metric, series))
+            Series::all(reporter, metric).map(move |series| (metric, series))
         });
         Self {
             rejected: by_reason(table::REJECTED),
@@ -118,7 +118,7 @@ impl Reporter {
         let own = self.own();
         for reason in reasons {
             match own_metric(*reason) {
-                Some(metric) => Series::all(metric.metric, self).for_each(drop),
+                Some(metric) => Series::all(self, metric.metric).for_each(drop),
                 None => self.by_reason(&own.rejected, table::REJECTED, *reason, |_| {}),
             }
             self.by_reason(&own.would_reject, table::WOULD_REJECT, *reason, |_| {});

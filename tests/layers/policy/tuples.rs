@@ -1,5 +1,6 @@
 //! Several policies behind one gate.
 
+use seawall::policy::{Admission, NoWait, Policy};
 use seawall::{
     Completion, ConcurrencyLimit, ConcurrencyLimitSettings, GateLayer, LagShed, Outcome, Reason,
 };
@@ -187,4 +188,42 @@ async fn a_deadline_in_the_queue_settles_the_policies_of_an_inner_tuple() {
     assert_eq!(before.told(), [Told::Settled(Outcome::Failure), complete]);
     assert_eq!(after.told(), [Told::Settled(Outcome::Cancelled), complete]);
     assert_eq!(limit.queued(), 0);
+}
+
+/// Notes the calls of its gate, in a list that it shares.
+#[derive(Clone)]
+struct Notes(
+    u32,
+    std::sync::Arc<std::sync::Mutex<Vec<(&'static str, u32)>>>,
+);
+
+impl Policy<seawall::HttpRequest> for Notes {
+    type Token = ();
+    type Wait = NoWait;
+
+    fn admit(&self, _: &seawall::RequestHead<'_>) -> Admission<(), NoWait> {
+        Admission::Admit(())
+    }
+
+    fn settle(&self, (): &mut (), _: Outcome) {
+        self.1.lock().unwrap().push(("settle", self.0));
+    }
+
+    fn release(&self, (): &mut (), _: Completion) {
+        self.1.lock().unwrap().push(("release", self.0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tuple_settles_in_order_and_releases_in_reverse_order() {
+    let first = Notes(1, std::sync::Arc::default());
+    let [second, third] = [2, 3].map(|number| Notes(number, first.1.clone()));
+    let policies = (first.clone(), second, third);
+    let mut gate = GateLayer::from_policy(policies).layer(answers(|| ok(Script::default())));
+    let response = gate.call(get()).await.unwrap();
+    drop(response);
+    let calls = first.1.lock().unwrap().clone();
+    let settled = [1, 2, 3].map(|number| ("settle", number));
+    let released = [3, 2, 1].map(|number| ("release", number));
+    assert_eq!(calls, [settled, released].concat());
 }

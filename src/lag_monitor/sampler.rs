@@ -128,16 +128,11 @@ fn run() {
 
 /// The probes in use. It removes those of runtimes that have ended, and sets their metric to 0.
 fn probes() -> Vec<Arc<Probe>> {
-    let (mut used, mut closed) = (Vec::new(), Vec::new());
-    lock(&RUNTIMES).probes.retain(|probe| {
-        let Some(probe) = probe.upgrade() else {
-            return false;
-        };
-        let is_closed = probe.is_closed();
-        let probes = if is_closed { &mut closed } else { &mut used };
-        probes.push(probe);
-        !is_closed
-    });
+    let mut runtimes = lock(&RUNTIMES);
+    let live = runtimes.probes.iter().filter_map(Weak::upgrade);
+    let (closed, used): (Vec<_>, Vec<_>) = live.partition(|probe| probe.is_closed());
+    runtimes.probes = used.iter().map(Arc::downgrade).collect();
+    drop(runtimes);
     for probe in closed {
         unwind::without_panics(|| probe.show(Duration::ZERO));
     }

@@ -82,12 +82,12 @@
 //! - **Other conditions.** This status follows the drain only. For the conditions below, set it
 //!   from [`is_ready`](Health::is_ready), for example each second, and stop when the drain starts:
 //!   a status that is set after it was cleared brings the name back.
-//! - **`Watch`.** The server does not end a call of `Watch` by itself. A stack with
-//!   `including_body` or `response_body_idle_timeout` does, also if the call is exempt. A
-//!   call that is not exempt holds a permit. If it is exempt, no layer bounds the number of these
-//!   calls: serve health checks on a listener of their own if other clients reach the port. A
-//!   graceful shutdown waits for them, with [`Drain::serve`] until the grace period ends. The
-//!   example therefore clears the status.
+//! - **`Watch`.** The server does not end a call of `Watch` by itself. A stack with a `deadline` or
+//!   an `idle_timeout` for response bodies does, also if the call is exempt. A call that is not
+//!   exempt holds a permit. If it is exempt, no layer bounds the number of these calls: serve
+//!   health checks on a listener of their own if other clients reach the port. A graceful shutdown
+//!   waits for them, with [`Drain::serve`] until the grace period ends. The example therefore
+//!   clears the status.
 //!
 //! # When the service is not ready
 //!

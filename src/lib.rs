@@ -289,6 +289,7 @@ pub use self::{
     registry::Registry,
     request_limit::{RequestBody, RequestLimit, RequestLimitLayer, RequestLimitSettings},
     stack::{Stack, client, server},
+    timeout::{ResponseBodyTimeout, ResponseBodyTimeoutSettings},
 };
 
 #[cfg(any(feature = "tower-http-06", feature = "tower-http-07"))]

@@ -11,7 +11,8 @@ use recloser::Recloser;
 use seawall::circuit_breaker::Window;
 use seawall::{
     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
-    ConcurrencyLimitLayer, LagShedLayer, RequestLimitLayer, TimeoutLayer,
+    ConcurrencyLimitLayer, LagShedLayer, RequestLimitLayer, ResponseBodyTimeoutSettings,
+    TimeoutLayer,
 };
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 use tower_resilience_adaptive as adaptive;
@@ -257,11 +258,13 @@ fn timeout(bench: &mut Bench) {
 fn watched(bench: &mut Bench) {
     const WATCHED: &str = "response_timeout";
     bench.service(WATCHED, "seawall", "streamed", http, || {
-        let layer = TimeoutLayer::new(SECOND).progress_timeout(MINUTE);
+        let layer = TimeoutLayer::new(SECOND)
+            .response_body_timeout(ResponseBodyTimeoutSettings::default().progress_timeout(MINUTE));
         layer.layer(Streamed)
     });
     bench.service(WATCHED, "seawall, idle alone", "streamed", http, || {
-        let layer = TimeoutLayer::new(SECOND).response_body_idle_timeout(MINUTE);
+        let layer = TimeoutLayer::new(SECOND)
+            .response_body_timeout(ResponseBodyTimeoutSettings::default().idle_timeout(MINUTE));
         layer.layer(Streamed)
     });
     // It bounds the silence between two frames, while the connection polls the body.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use seawall::{
     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimitLayer, LagShed,
-    LagShedLayer, RequestLimitLayer, TimeoutLayer,
+    LagShedLayer, RequestLimitLayer, ResponseBodyTimeoutSettings, TimeoutLayer,
 };
 use tower::{Layer, Service};
 
@@ -42,7 +42,8 @@ pub(crate) fn print() {
     add!("TimeoutLayer", TimeoutLayer::new(second));
     add!(
         "TimeoutLayer, progress_timeout",
-        TimeoutLayer::new(second).progress_timeout(second)
+        TimeoutLayer::new(second)
+            .response_body_timeout(ResponseBodyTimeoutSettings::default().progress_timeout(second))
     );
     add!("ConcurrencyLimitLayer", ConcurrencyLimitLayer::new(1));
     add!("RequestLimitLayer", RequestLimitLayer::new(1));

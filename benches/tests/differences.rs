@@ -12,7 +12,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
-use seawall::{CatchPanicLayer, RequestLimitLayer, TimeoutLayer};
+use seawall::{CatchPanicLayer, RequestLimitLayer, ResponseBodyTimeoutSettings, TimeoutLayer};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_http::{catch_panic, limit, timeout};
 
@@ -113,7 +113,8 @@ async fn the_body_of_tower_http_s_body_timeout_has_no_size() {
         .oneshot(Request::default())
         .await;
     assert_eq!(response.body().size_hint().exact(), None);
-    let layer = TimeoutLayer::new(MINUTE).response_body_idle_timeout(MINUTE);
+    let layer = TimeoutLayer::new(MINUTE)
+        .response_body_timeout(ResponseBodyTimeoutSettings::default().idle_timeout(MINUTE));
     let Ok(response) = layer
         .layer(service_fn(hello))
         .oneshot(Request::default())

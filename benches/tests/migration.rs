@@ -19,7 +19,8 @@ use seawall::circuit_breaker::Window;
 use seawall::{
     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, CircuitState,
     ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Reason, Rejection,
-    RequestLimit, RequestLimitLayer, RequestLimitSettings, TimeoutLayer,
+    RequestLimit, RequestLimitLayer, RequestLimitSettings, ResponseBodyTimeoutSettings,
+    TimeoutLayer,
 };
 use tower::limit::{ConcurrencyLimitLayer as TowerLimitLayer, GlobalConcurrencyLimitLayer};
 use tower::load_shed::error::Overloaded;
@@ -194,7 +195,11 @@ async fn a_silent_request_body_is_a_400_with_tower_http_and_a_408_with_ours() {
     );
     let ours = app.layer(
         ServiceBuilder::new()
-            .layer(TimeoutLayer::new(MINUTE).response_body_idle_timeout(MOMENT))
+            .layer(
+                TimeoutLayer::new(MINUTE).response_body_timeout(
+                    ResponseBodyTimeoutSettings::default().idle_timeout(MOMENT),
+                ),
+            )
             .layer(RequestLimitLayer::new(
                 RequestLimit::new(RequestLimitSettings::new(u64::MAX).body_idle_timeout(MOMENT))
                     .unwrap(),

@@ -52,7 +52,7 @@ impl BodyClock {
         is_grpc: bool,
     ) -> Self {
         let deadline = match timer {
-            Some(timer) if ending.bounds.has_deadline => match (timer.due(), timer.nanos()) {
+            Some(timer) if ending.bounds.has_deadline() => match (timer.due(), timer.nanos()) {
                 (Some(due), _) => Deadline::At(due),
                 (None, Timer::NEVER) => Deadline::Never,
                 (None, nanos) => Deadline::After(nanos),
@@ -62,7 +62,7 @@ impl BodyClock {
         Self {
             reporter: ending.reporter.clone(),
             deadline,
-            idle: ending.bounds.idle_of(is_grpc),
+            idle: ending.bounds.idle(is_grpc),
             is_grpc,
             is_callers,
             is_remote: false,

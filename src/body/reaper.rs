@@ -103,7 +103,7 @@ impl Bounds {
         is_grpc: bool,
     ) -> Option<Self> {
         let deadline = clock.and_then(BodyClock::deadline);
-        let progress = parts.ending.and_then(|ending| ending.bounds.progress);
+        let progress = parts.ending.and_then(|ending| ending.bounds.progress());
         if deadline.is_none() && progress.is_none() && parts.cutoff.is_none() {
             return None;
         }

@@ -41,7 +41,7 @@ macro_rules! values {
     )+};
 }
 
-values!(u32, u64, usize, f64, Duration);
+values!(bool, u32, u64, usize, f64, Duration);
 
 impl<T: Fields> Fields for Option<T> {
     fn each(&self, path: &str, each: &mut dyn FnMut(String, String)) {

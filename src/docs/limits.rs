@@ -163,17 +163,17 @@
 //! - **Small responses to slow readers.** A body of known size up to 64 KiB releases its permit
 //!   with its last frame, although hyper may still keep the body. This needs a hyper that polls a
 //!   body before it waits for the client's window, as 1.12 does. If the body has one frame,
-//!   [`progress_timeout`](crate::GateLayer::progress_timeout) does nothing, and
+//!   [`progress_timeout`](crate::ResponseBodyTimeoutSettings::progress_timeout()) does nothing, and
 //!   [`including_body`](crate::GateLayer::including_body) applies only while the connection polls
 //!   it. Both end any other body, even if the client reads nothing.
 //! - **Large frames without a progress timeout.** Over HTTP/2, a client with a window of one byte
 //!   makes hyper take a whole frame and drop the body, which releases the permit. Around responses
 //!   with frames above 64 KiB, use a
-//!   [`progress_timeout`](crate::GateLayer::progress_timeout): the gate then passes such a frame on
-//!   in slices. The stack of a server has one.
-//! - **Slow readers and `response_body_idle_timeout`.**
-//!   [`response_body_idle_timeout`](crate::GateLayer::response_body_idle_timeout) is for silent
-//!   handlers: it applies only while the connection waits for a frame.
+//!   [`progress_timeout`](crate::ResponseBodyTimeoutSettings::progress_timeout()): the gate then
+//!   passes such a frame on in slices. The stack of a server has one.
+//! - **Slow readers and the idle timeout.** The
+//!   [`idle_timeout`](crate::ResponseBodyTimeoutSettings::idle_timeout()) is for silent handlers:
+//!   it applies only while the connection waits for a frame.
 //! - **Upgraded connections.** A request ends with its 101. Give a WebSocket its own timeouts for
 //!   silence and for its length.
 //! - **The time before the call**: in the runtime's queue, in the connection's buffer, in the
@@ -193,9 +193,9 @@
 //!   not read the next request. Use [`LagShed`](crate::LagShed).
 //! - **Requests that never end** hold their permits. Put a timeout outside the limit, and set
 //!   timeouts for bodies. For responses, use [`including_body`](crate::GateLayer::including_body),
-//!   or [`response_body_idle_timeout`](crate::GateLayer::response_body_idle_timeout) together with
-//!   [`progress_timeout`](crate::GateLayer::progress_timeout). For requests, use the timeouts of
-//!   [`RequestLimitSettings`](crate::RequestLimitSettings).
+//!   or the [`idle_timeout`](crate::ResponseBodyTimeoutSettings::idle_timeout()) together with the
+//!   [`progress_timeout`](crate::ResponseBodyTimeoutSettings::progress_timeout()). For requests,
+//!   use the timeouts of [`RequestLimitSettings`](crate::RequestLimitSettings).
 //! - **Work that outlives the response**: spawned tasks, and upgraded connections, which release
 //!   the permit at the 101. Take a permit for them with
 //!   [`try_acquire_owned`](crate::ConcurrencyLimit::try_acquire_owned), and move it into the task.

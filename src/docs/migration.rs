@@ -15,7 +15,7 @@
 //! | tower `LoadShedLayer` | nothing around our limit | the limit rejects by itself; for a runtime that cannot keep up use [`LagShedLayer`](crate::LagShedLayer) |
 //! | tower `RateLimitLayer`, `BufferLayer`, `SpawnReadyLayer`, `RetryLayer`, `balance` | [they stay](#what-stays-in-tower) | |
 //! | tower-http `TimeoutLayer` | [`TimeoutLayer`](crate::TimeoutLayer) | 504 with a body; gRPC gets a gRPC status |
-//! | tower-http `ResponseBodyTimeoutLayer` | [`response_body_idle_timeout`](crate::TimeoutLayer::response_body_idle_timeout) of `TimeoutLayer` | the body keeps its size |
+//! | tower-http `ResponseBodyTimeoutLayer` | [`response_body_timeout`](crate::TimeoutLayer::response_body_timeout) of `TimeoutLayer` | the body keeps its size |
 //! | tower-http `RequestBodyTimeoutLayer` | [`body_idle_timeout`](crate::RequestLimitSettings::body_idle_timeout()) of `RequestLimitSettings` | 408, independent of the handler |
 //! | tower-http `RequestBodyLimitLayer` | [`RequestLimitLayer`](crate::RequestLimitLayer) | 413, independent of the handler |
 //! | axum `DefaultBodyLimit` | stays, disabled or raised | a smaller one applies before our limit; for an inner layer that raises the limit see [`raisable_to`](crate::RequestLimitSettings::raisable_to()) |
@@ -120,7 +120,10 @@
 //! ```
 //! # use std::time::Duration;
 //! # use axum::{Router, body::Bytes, http::StatusCode, routing::post};
-//! use seawall::{RequestLimit, RequestLimitLayer, RequestLimitSettings, TimeoutLayer};
+//! use seawall::{
+//!     RequestLimit, RequestLimitLayer, RequestLimitSettings, ResponseBodyTimeoutSettings,
+//!     TimeoutLayer,
+//! };
 //! # use tower::ServiceBuilder;
 //! use tower_http::timeout;
 //!
@@ -131,8 +134,9 @@
 //!     .layer(timeout::RequestBodyTimeoutLayer::new(idle));
 //!
 //! let any_size = RequestLimitSettings::new(u64::MAX).body_idle_timeout(idle);
+//! let bodies = ResponseBodyTimeoutSettings::default().idle_timeout(idle);
 //! let after = ServiceBuilder::new()
-//!     .layer(TimeoutLayer::new(whole).response_body_idle_timeout(idle))
+//!     .layer(TimeoutLayer::new(whole).response_body_timeout(bodies))
 //!     .layer(RequestLimitLayer::new(RequestLimit::new(any_size)?));
 //! # let app: Router = Router::new().route("/", post(async |body: Bytes| body.len().to_string()));
 //! # let _ = (app.clone().layer(before), app.layer(after));
@@ -149,9 +153,9 @@
 //!   that the response has no `content-length`.
 //! - **There are more bounds**: [`including_body`](crate::TimeoutLayer::including_body) is one
 //!   deadline for response head and body, and
-//!   [`progress_timeout`](crate::TimeoutLayer::progress_timeout) ends a response that the client
-//!   does not read. [`body_timeout`](crate::RequestLimitSettings::body_timeout()) and
-//!   [`min_body_rate`](crate::RequestLimitSettings::min_body_rate()) apply to request bodies.
+//!   [`progress_timeout`](crate::ResponseBodyTimeoutSettings::progress_timeout()) ends a response
+//!   that the client does not read. [`body_timeout`](crate::RequestLimitSettings::body_timeout())
+//!   and [`min_body_rate`](crate::RequestLimitSettings::min_body_rate()) apply to request bodies.
 //!
 //! # tower-http `RequestBodyLimitLayer`, axum `DefaultBodyLimit`
 //!

@@ -95,12 +95,11 @@
 //!   configured time (often 60 s, after which it answers itself).
 //! - **With retries inside**, the outer timeout is the sum of all tries and pauses.
 //! - **For response bodies**, use [`including_body`](crate::GateLayer::including_body) if they have
-//!   similar lengths, else
-//!   [`response_body_idle_timeout`](crate::GateLayer::response_body_idle_timeout). Three seconds of
-//!   silence allow for a phone that changes its cell.
-//! - **For clients that read slowly**, use
-//!   [`progress_timeout`](crate::GateLayer::progress_timeout); [`server()`](crate::server) sets it
-//!   to 60 s.
+//!   similar lengths, else an [`idle_timeout`](crate::ResponseBodyTimeoutSettings::idle_timeout()).
+//!   Three seconds of silence allow for a phone that changes its cell.
+//! - **For clients that read slowly**, use a
+//!   [`progress_timeout`](crate::ResponseBodyTimeoutSettings::progress_timeout());
+//!   [`server()`](crate::server) sets it to 60 s.
 //!
 //! # The lag shedder
 //!

@@ -176,8 +176,8 @@
 //!   queue.
 //! - `RequestLimitLayer` counts all bytes of a request; tonic's `max_decoding_message_size` limits
 //!   one message. `RequestLimitLayer` therefore ends long request streams: put it around services
-//!   that have none. `including_body` ends long response streams: use
-//!   [`response_body_idle_timeout`](crate::GateLayer::response_body_idle_timeout) for them.
+//!   that have none. `including_body` ends long response streams: use an
+//!   [`idle_timeout`](crate::ResponseBodyTimeoutSettings::idle_timeout()) for them.
 //! - Under hyper, put the service with its layers into hyper-util's `TowerToHyperService`. Set two
 //!   things that no layer replaces: on `http1()`, `.timer(TokioTimer::new())` and
 //!   `.header_read_timeout(..)`, which does nothing without the timer; on `http2()`, `.timer(..)`
@@ -224,7 +224,8 @@
 //!   allocations](crate::TimeoutSettings::raisable_to()).
 //! - **The caller's own time** (`grpc-timeout`) applies if it is shorter.
 //! - **Streams.** The time ends with the response head. Add `including_body()` to the layer for one
-//!   deadline for the whole call; `response_body_idle_timeout` ends a silent stream.
+//!   deadline for the whole call. An
+//!   [`idle_timeout`](crate::ResponseBodyTimeoutSettings::idle_timeout()) ends a silent stream.
 //! - **Settings from a file** change the time of the stack, and so the time of all methods without
 //!   a time of their own, because both layers have the same [`Timeout`](crate::Timeout). A layer
 //!   with a timeout of its own would replace the time of the stack also after it was made shorter.

@@ -158,8 +158,8 @@
 //!
 //! Each request costs two atomic additions on one word. Before the drain begins, there is no lock,
 //! no allocation and no clock read. A response of unknown size, above 64 KiB, or in several frames
-//! costs an allocation, as it does for a [progress timeout](crate::GateLayer::progress_timeout);
-//! its body must be `Send`, `Unpin` and `'static`.
+//! costs an allocation, as it does for a progress timeout; its body must be `Send`, `Unpin` and
+//! `'static`.
 //!
 //! # Cancellation
 //!

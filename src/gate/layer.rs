@@ -22,7 +22,7 @@ use crate::{
 /// All layers of this crate are aliases of this type, for example
 /// [`ConcurrencyLimitLayer`](crate::ConcurrencyLimitLayer). The setters that all layers have are
 /// here. You can call them in any order, after those of a single layer (`per_request`,
-/// `including_body`, `on_panic`, …).
+/// `response_body_timeout`, `on_panic`, …).
 ///
 /// It is a cheap `Clone` with the same policy: one reference count.
 pub struct GateLayer<P, X = Http> {

@@ -61,8 +61,8 @@ impl<P: Policy<HttpRequest>> CarriedBody<P> {
     ) {
         let mut is_bounded = parts.cutoff.is_some();
         if let Some(ending) = parts.ending {
-            is_bounded |= ending.bounds.progress.is_some();
-            if ending.bounds.has_deadline || ending.bounds.idle.is_some() {
+            is_bounded |= ending.bounds.progress().is_some();
+            if ending.bounds.has_deadline() || ending.bounds.idle(is_grpc).is_some() {
                 let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
                 let is_callers = parts.has_callers_deadline();
                 let mut clock = BodyClock::new(ending, timer.as_deref(), is_callers, is_grpc);

@@ -1,19 +1,22 @@
 //! The parts of the gate that the policies of this crate use for one request.
 
 #[cfg(feature = "http")]
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
 #[cfg(feature = "http")]
 use std::time::Duration;
 
 use super::panics::Panics;
 use super::time::Time;
-#[cfg(feature = "http")]
-use crate::cutoff::Cutoff;
 use crate::observe::Reporter;
 use crate::panic_report::{Hook, RequestSummary};
 #[cfg(feature = "http")]
 use crate::request_limit::bounds::Bounds;
 use crate::slow_poll::shared::SlowPolls;
+#[cfg(feature = "http")]
+use crate::{clock, cutoff::Cutoff};
 
 /// The parts that a policy uses for one request: isolation, a deadline, bounds for the request and
 /// for the response body. By default none.
@@ -62,38 +65,60 @@ pub(crate) struct Ending<'a> {
     pub(crate) bounds: &'a BodyBounds,
 }
 
-/// The bounds for the time of a response body.
+/// The bounds for the time of a response body. Times are in nanoseconds; zero is no limit.
 #[cfg(feature = "http")]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct BodyBounds {
-    /// The deadline of the head applies to the body too.
-    pub(crate) has_deadline: bool,
-    /// The longest time without a frame of the inner body.
-    pub(crate) idle: Option<Duration>,
-    /// `idle` does not apply to gRPC.
-    pub(crate) exempts_grpc: bool,
-    /// The longest time without a frame that the connection takes.
-    pub(crate) progress: Option<Duration>,
+    has_deadline: AtomicBool,
+    idle: AtomicU64,
+    grpc_idle: AtomicU64,
+    progress: AtomicU64,
 }
 
 // === impl BodyBounds ===
 
 #[cfg(feature = "http")]
 impl BodyBounds {
-    /// Zero is no limit.
-    pub(crate) fn set_idle(&mut self, idle: Option<Duration>) {
-        self.idle = idle.filter(|idle| !idle.is_zero());
-        self.exempts_grpc = false;
+    pub(crate) fn set(
+        &self,
+        has_deadline: bool,
+        idle: Option<Duration>,
+        grpc_idle: Option<Duration>,
+        progress: Option<Duration>,
+    ) {
+        self.has_deadline.store(has_deadline, Relaxed);
+        let times = [
+            (&self.idle, idle),
+            (&self.grpc_idle, grpc_idle),
+            (&self.progress, progress),
+        ];
+        for (bound, time) in times {
+            bound.store(time.map_or(0, clock::nanos), Relaxed);
+        }
     }
 
-    /// The longest silence of a body, which is gRPC or not.
-    pub(crate) fn idle_of(&self, is_grpc: bool) -> Option<Duration> {
-        self.idle.filter(|_| !(self.exempts_grpc && is_grpc))
+    /// Whether the deadline of the head applies to the body too.
+    pub(crate) fn has_deadline(&self) -> bool {
+        self.has_deadline.load(Relaxed)
     }
 
-    /// Zero is no limit.
-    pub(crate) fn set_progress(&mut self, progress: Option<Duration>) {
-        self.progress = progress.filter(|progress| !progress.is_zero());
+    /// The longest time without a frame of the inner body.
+    pub(crate) fn idle(&self, is_grpc: bool) -> Option<Duration> {
+        bound(if is_grpc { &self.grpc_idle } else { &self.idle })
+    }
+
+    /// The longest time in which the connection takes no frame although one is ready.
+    pub(crate) fn progress(&self) -> Option<Duration> {
+        bound(&self.progress)
+    }
+}
+
+#[cfg(feature = "http")]
+#[inline(always)]
+fn bound(nanos: &AtomicU64) -> Option<Duration> {
+    match nanos.load(Relaxed) {
+        0 => None,
+        nanos => Some(Duration::from_nanos(nanos)),
     }
 }
 

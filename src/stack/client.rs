@@ -13,9 +13,12 @@ use crate::config::ConfigError;
 use crate::gate::GateLayer;
 use crate::http::HttpRequest;
 use crate::observe::Reporter;
-use crate::policy::{BodyBounds, Mode, NeverWaits, Policy, Switch, Switched};
+use crate::policy::{Mode, NeverWaits, Policy, Switch, Switched};
 use crate::protocol::Plain;
-use crate::timeout::{BodyTimeout, Timeout, TimeoutSettings, TimeoutSnapshot};
+use crate::timeout::{
+    ResponseBodyTimeout, ResponseBodyTimeoutSettings, ResponseBodyTimeoutSnapshot, Timeout,
+    TimeoutSettings, TimeoutSnapshot,
+};
 #[cfg(feature = "keyed")]
 use crate::{circuit_breaker::CircuitBreakersSettings, http::RequestHead};
 
@@ -41,11 +44,7 @@ pub fn client() -> ClientBuilder {
         name: Cow::Borrowed(""),
         breaker: Ok(CircuitBreaker::default()),
         timeout: Duration::from_secs(10).into(),
-        body: BodyBounds {
-            idle: Some(Duration::from_secs(60)),
-            exempts_grpc: true,
-            ..BodyBounds::default()
-        },
+        response_body_timeout: ResponseBodyTimeoutSettings::client().into(),
         concurrency_limit: 128.into(),
         policy: (),
     }
@@ -56,7 +55,8 @@ pub type Client<B = CircuitBreaker, M = ()> = StackParts<
     (
         Switched<B>,
         M,
-        Switched<(BodyTimeout, Timeout)>,
+        Switched<ResponseBodyTimeout>,
+        Switched<Timeout>,
         Switched<ConcurrencyLimit>,
     ),
     ClientHandle<B>,
@@ -68,7 +68,7 @@ pub struct ClientBuilder<B = CircuitBreaker, M = ()> {
     name: Cow<'static, str>,
     breaker: Result<B, ConfigError>,
     timeout: Part<Timeout, TimeoutSettings>,
-    body: BodyBounds,
+    response_body_timeout: Part<ResponseBodyTimeout, ResponseBodyTimeoutSettings>,
     concurrency_limit: Part<ConcurrencyLimit, ConcurrencyLimitSettings>,
     policy: M,
 }
@@ -79,8 +79,10 @@ pub struct ClientBuilder<B = CircuitBreaker, M = ()> {
 pub struct ClientSwitches {
     /// The circuit breaker.
     pub circuit_breaker: Switch,
-    /// The timeout, and the bounds of response bodies.
+    /// The timeout.
     pub timeout: Switch,
+    /// The timeouts of response bodies.
+    pub response_body_timeout: Switch,
     /// The concurrency limit.
     pub concurrency_limit: Switch,
 }
@@ -106,8 +108,10 @@ pub enum ClientBreakerSnapshot {
 pub struct ClientSnapshot {
     /// The circuit breaker, or those of the hosts that were called.
     pub circuit_breaker: PartSnapshot<ClientBreakerSnapshot>,
-    /// The timeout. Its counter includes the response bodies that were ended.
+    /// The timeout.
     pub timeout: PartSnapshot<TimeoutSnapshot>,
+    /// The timeouts of response bodies.
+    pub response_body_timeout: PartSnapshot<ResponseBodyTimeoutSnapshot>,
     /// The concurrency limit.
     pub concurrency_limit: PartSnapshot<ConcurrencyLimitSnapshot>,
 }
@@ -143,7 +147,7 @@ impl<M> ClientBuilder<CircuitBreaker, M> {
             name: self.name,
             breaker: breakers.map(|breakers| by_authority(&breakers)),
             timeout: self.timeout,
-            body: self.body,
+            response_body_timeout: self.response_body_timeout,
             concurrency_limit: self.concurrency_limit,
             policy: self.policy,
         }
@@ -166,28 +170,17 @@ impl<B, M> ClientBuilder<B, M> {
         self
     }
 
-    /// Ends a response body if the dependency sends no frame for this long while your code reads
-    /// it; see [`GateLayer::response_body_idle_timeout`]. `None` or zero is no limit: use it for
-    /// streams that may be silent. Default: 60 s for HTTP, and no limit for gRPC.
+    /// The timeouts of response bodies: [`ResponseBodyTimeoutSettings`] or a
+    /// [`ResponseBodyTimeout`]. Default: [`ResponseBodyTimeoutSettings::client`], an idle timeout
+    /// of 60 s for HTTP, and none for gRPC.
     ///
-    /// The time that you set applies to gRPC too, and the circuit breaker then counts a stream that
-    /// is ended as a failure. Over HTTP, the response head is the outcome.
-    pub fn response_body_idle_timeout(mut self, idle: impl Into<Option<Duration>>) -> Self {
-        self.body.set_idle(idle.into());
-        self
-    }
-
-    /// Ends a response body if your code takes no frame for this long although one is ready; see
-    /// [`GateLayer::progress_timeout`]. `None` or zero is no limit, which is the default.
-    pub fn progress_timeout(mut self, progress: impl Into<Option<Duration>>) -> Self {
-        self.body.set_progress(progress.into());
-        self
-    }
-
-    /// One deadline for response head and body; see [`GateLayer::including_body`]. By default the
-    /// timeout ends with the response head.
-    pub fn including_body(mut self) -> Self {
-        self.body.has_deadline = true;
+    /// If an idle timeout applies to gRPC too, the circuit breaker counts a stream that is ended as
+    /// a failure. Over HTTP, the response head is the outcome.
+    pub fn response_body_timeout(
+        mut self,
+        timeout: impl Into<Part<ResponseBodyTimeout, ResponseBodyTimeoutSettings>>,
+    ) -> Self {
+        self.response_body_timeout = timeout.into();
         self
     }
 
@@ -212,7 +205,7 @@ impl<B, M> ClientBuilder<B, M> {
             name: self.name,
             breaker: self.breaker,
             timeout: self.timeout,
-            body: self.body,
+            response_body_timeout: self.response_body_timeout,
             concurrency_limit: self.concurrency_limit,
             policy: (self.policy, policy),
         }
@@ -229,10 +222,12 @@ impl<B, M> ClientBuilder<B, M> {
         B: Clone + Into<ClientBreaker>,
         M: Policy<HttpRequest>,
     {
-        let limit = self.concurrency_limit;
+        let (limit, body) = (self.concurrency_limit, self.response_body_timeout);
         let handle = ClientHandle {
             circuit_breaker: self.breaker?,
             timeout: self.timeout.into_handle("timeout", Timeout::new)?,
+            response_body_timeout: body
+                .into_handle("response_body_timeout", ResponseBodyTimeout::new)?,
             concurrency_limit: limit.into_handle("concurrency_limit", ConcurrencyLimit::new)?,
             switches: ClientSwitches::new(),
             reporter: Reporter::new("stack"),
@@ -241,11 +236,11 @@ impl<B, M> ClientBuilder<B, M> {
             handle.set_name(self.name);
         }
         let (part, on) = (handle.clone(), handle.switches.clone());
-        let body = BodyTimeout::with_bounds(&part.timeout, self.body);
         let parts = (
             Switched::new(part.circuit_breaker, on.circuit_breaker),
             self.policy,
-            Switched::new((body, part.timeout), on.timeout),
+            Switched::new(part.response_body_timeout, on.response_body_timeout),
+            Switched::new(part.timeout, on.timeout),
             Switched::new(part.concurrency_limit, on.concurrency_limit),
         );
         Ok(Stack::<Client<B, M>>::new(parts, handle, part.reporter))
@@ -299,6 +294,7 @@ impl ClientSwitches {
         Self {
             circuit_breaker: Switch::new(Mode::Enforce),
             timeout: Switch::new(Mode::Enforce),
+            response_body_timeout: Switch::new(Mode::Enforce),
             concurrency_limit: Switch::new(Mode::Enforce),
         }
     }

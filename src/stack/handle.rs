@@ -16,7 +16,7 @@ use crate::drain::Drain;
 use crate::lag_shed::LagShed;
 use crate::observe::Reporter;
 use crate::request_limit::RequestLimit;
-use crate::timeout::Timeout;
+use crate::timeout::{ResponseBodyTimeout, Timeout};
 
 /// The parts of a [`server`](super::server) stack. The type of a [`Stack`](super::Stack) depends on
 /// your policies and closures. The type of its handle does not, so that a struct can keep it. A
@@ -43,6 +43,7 @@ pub struct ServerHandle {
     pub(super) lag_shed: LagShed,
     pub(super) drain: Drain,
     pub(super) timeout: Timeout,
+    pub(super) response_body_timeout: ResponseBodyTimeout,
     pub(super) concurrency_limit: ConcurrencyLimit,
     pub(super) request_limit: RequestLimit,
     pub(super) switches: ServerSwitches,
@@ -57,6 +58,7 @@ pub struct ServerHandle {
 pub struct ClientHandle<B = CircuitBreaker> {
     pub(super) circuit_breaker: B,
     pub(super) timeout: Timeout,
+    pub(super) response_body_timeout: ResponseBodyTimeout,
     pub(super) concurrency_limit: ConcurrencyLimit,
     pub(super) switches: ClientSwitches,
     /// Counts the admitted calls.
@@ -84,6 +86,7 @@ impl ServerHandle {
         let _ = self.lag_shed.clone().named(name.clone());
         let _ = self.drain.clone().named(name.clone());
         let _ = self.timeout.clone().named(name.clone());
+        let _ = self.response_body_timeout.clone().named(name.clone());
         let _ = self.request_limit.clone().named(name.clone());
         let _ = self.concurrency_limit.clone().named(name);
     }
@@ -113,6 +116,11 @@ impl ServerHandle {
         &self.timeout
     }
 
+    /// The timeouts of response bodies.
+    pub fn response_body_timeout(&self) -> &ResponseBodyTimeout {
+        &self.response_body_timeout
+    }
+
     /// The concurrency limit.
     pub fn concurrency_limit(&self) -> &ConcurrencyLimit {
         &self.concurrency_limit
@@ -136,6 +144,10 @@ impl ServerHandle {
             lag_shed: part(&on.lag_shed, self.lag_shed.snapshot()),
             drain: part(&on.drain, self.drain.snapshot()),
             timeout: part(&on.timeout, self.timeout.snapshot()),
+            response_body_timeout: part(
+                &on.response_body_timeout,
+                self.response_body_timeout.snapshot(),
+            ),
             concurrency_limit: part(&on.concurrency_limit, self.concurrency_limit.snapshot()),
             request_limit: part(&on.request_limit, self.request_limit.snapshot()),
             exempt: self.reporter.exempt(),
@@ -153,6 +165,10 @@ impl ServerHandle {
             drain: Some(present(&on.drain, &self.drain)),
             circuit_breaker: None,
             timeout: Some(present(&on.timeout, &self.timeout)),
+            response_body_timeout: Some(present(
+                &on.response_body_timeout,
+                &self.response_body_timeout,
+            )),
             concurrency_limit: Some(present(&on.concurrency_limit, &self.concurrency_limit)),
             request_limit: Some(present(&on.request_limit, &self.request_limit)),
         }
@@ -179,7 +195,7 @@ impl ServerHandle {
     /// # Ok::<_, seawall::ConfigError>(())
     /// ```
     ///
-    /// A part without a mode in `settings` keeps its mode. Panic isolation, the drain, the timeout
+    /// A part without a mode in `settings` keeps its mode. Panic isolation, the drain, the timeouts
     /// and the request limit cannot be set to [`DryRun`](crate::policy::Mode::DryRun), since they
     /// have none.
     ///
@@ -212,6 +228,7 @@ impl ServerHandle {
             drain,
             circuit_breaker,
             timeout,
+            response_body_timeout: body,
             concurrency_limit: limit,
             request_limit,
         } = settings;
@@ -222,6 +239,12 @@ impl ServerHandle {
             .part_without_dry_run("drain", &on.drain, &self.drain, drain.as_ref())
             .absent("circuit_breaker", circuit_breaker.is_some())
             .part_without_dry_run("timeout", &on.timeout, &self.timeout, timeout.as_ref())
+            .part_without_dry_run(
+                "response_body_timeout",
+                &on.response_body_timeout,
+                &self.response_body_timeout,
+                body.as_ref(),
+            )
             .part(
                 "concurrency_limit",
                 &on.concurrency_limit,
@@ -255,6 +278,11 @@ impl<B> ClientHandle<B> {
         &self.timeout
     }
 
+    /// The timeouts of response bodies.
+    pub fn response_body_timeout(&self) -> &ResponseBodyTimeout {
+        &self.response_body_timeout
+    }
+
     /// The concurrency limit.
     pub fn concurrency_limit(&self) -> &ConcurrencyLimit {
         &self.concurrency_limit
@@ -272,6 +300,7 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
         self.reporter.set_name(name.clone());
         self.circuit_breaker.clone().into().set_name(name.clone());
         let _ = self.timeout.clone().named(name.clone());
+        let _ = self.response_body_timeout.clone().named(name.clone());
         let _ = self.concurrency_limit.clone().named(name);
     }
 
@@ -282,6 +311,10 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
         ClientSnapshot {
             circuit_breaker: part(&on.circuit_breaker, breaker.snapshot()),
             timeout: part(&on.timeout, self.timeout.snapshot()),
+            response_body_timeout: part(
+                &on.response_body_timeout,
+                self.response_body_timeout.snapshot(),
+            ),
             concurrency_limit: part(&on.concurrency_limit, self.concurrency_limit.snapshot()),
         }
     }
@@ -295,6 +328,10 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
         Settings {
             circuit_breaker: Some(present(&on.circuit_breaker, breaker.configurable())),
             timeout: Some(present(&on.timeout, &self.timeout)),
+            response_body_timeout: Some(present(
+                &on.response_body_timeout,
+                &self.response_body_timeout,
+            )),
             concurrency_limit: Some(present(&on.concurrency_limit, &self.concurrency_limit)),
             ..Settings::default()
         }
@@ -335,6 +372,7 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
             drain,
             circuit_breaker,
             timeout,
+            response_body_timeout: body,
             concurrency_limit: limit,
             request_limit,
         } = settings;
@@ -350,6 +388,12 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
                 circuit_breaker.as_ref(),
             )
             .part_without_dry_run("timeout", &on.timeout, &self.timeout, timeout.as_ref())
+            .part_without_dry_run(
+                "response_body_timeout",
+                &on.response_body_timeout,
+                &self.response_body_timeout,
+                body.as_ref(),
+            )
             .part(
                 "concurrency_limit",
                 &on.concurrency_limit,

@@ -140,7 +140,15 @@
 //!
 //! The idle timeout applies while your code reads the body. It also ends a stream of events that is
 //! silent for a minute: for such streams, make a stack of their own, without that timeout:
-//! `seawall::client().response_body_idle_timeout(None)`.
+//!
+//! ```
+//! use seawall::ResponseBodyTimeoutSettings;
+//!
+//! let bodies = ResponseBodyTimeoutSettings::client().idle_timeout(None);
+//! let streams = seawall::client().response_body_timeout(bodies).build()?;
+//! # let _ = streams;
+//! # Ok::<_, seawall::ConfigError>(())
+//! ```
 //!
 //! The response bodies of the inner service must be `Send`, `Unpin` and `'static`, as those of
 //! hyper, reqwest and tonic are. Put a body that is not `Unpin` into a `Pin<Box<_>>`.
@@ -186,8 +194,8 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The settings do not include what is fixed when the stack is built: names, exemptions, your
-//! policies, `progress_timeout` and the other bounds of response bodies. The window of a breaker is
+//! The settings do not include what is fixed when the stack is built: names, exemptions, and your
+//! policies. The window of a breaker is
 //! fixed too: leave it out, or repeat it. If you remove a part from the file, it keeps its last
 //! settings. To give it those of the code again, apply the file on top of them: see [the
 //! recipe](crate::docs::recipes::settings).

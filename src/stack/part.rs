@@ -13,7 +13,7 @@ use crate::control::lag::thresholds::LagThresholds;
 use crate::drain::{Drain, DrainSettings};
 use crate::lag_shed::{LagShed, LoadSignal};
 use crate::request_limit::{RequestLimit, RequestLimitSettings};
-use crate::timeout::{Timeout, TimeoutSettings};
+use crate::timeout::{ResponseBodyTimeout, ResponseBodyTimeoutSettings, Timeout, TimeoutSettings};
 
 /// A part of a stack as a builder takes it: a handle, or the settings of a new one.
 ///
@@ -89,6 +89,7 @@ parts! {
     Drain, DrainSettings, Duration;
     LagShed, LagThresholds;
     RequestLimit, RequestLimitSettings, u64;
+    ResponseBodyTimeout, ResponseBodyTimeoutSettings;
     Timeout, TimeoutSettings, Duration;
 }
 

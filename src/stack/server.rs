@@ -20,11 +20,12 @@ use crate::http::{HttpRequest, RequestHead};
 use crate::lag_shed::{LagShed, LagShedSnapshot};
 use crate::observe::Reporter;
 use crate::panic_report::PanicReport;
-use crate::policy::{
-    BodyBounds, Either, Exempt, Mode, Never, NeverWaits, Policy, Switch, Switched,
-};
+use crate::policy::{Either, Exempt, Mode, Never, NeverWaits, Policy, Switch, Switched};
 use crate::request_limit::{RequestLimit, RequestLimitSettings, RequestLimitSnapshot};
-use crate::timeout::{BodyTimeout, Timeout, TimeoutSettings, TimeoutSnapshot};
+use crate::timeout::{
+    ResponseBodyTimeout, ResponseBodyTimeoutSettings, ResponseBodyTimeoutSnapshot, Timeout,
+    TimeoutSettings, TimeoutSnapshot,
+};
 
 /// The recommended stack for a service; see the [module docs](super).
 ///
@@ -51,10 +52,7 @@ pub fn server() -> ServerBuilder {
             drain: DrainSettings::default().into(),
             timeout: Duration::from_secs(30).into(),
             exposes_deadline: false,
-            body: BodyBounds {
-                progress: Some(Duration::from_secs(60)),
-                ..BodyBounds::default()
-            },
+            response_body_timeout: ResponseBodyTimeoutSettings::server().into(),
             concurrency_limit: 1024.into(),
             request_limit: (2 << 20).into(),
         },
@@ -70,7 +68,8 @@ pub type Server<M = (), F = Never, C = CatchPanic> = StackParts<
     (
         Switched<C>,
         Exempt<(Switched<LagShed>, Switched<Drain>, M), F>,
-        Switched<(BodyTimeout, Timeout)>,
+        Switched<ResponseBodyTimeout>,
+        Switched<Timeout>,
         Switched<RequestLimit>,
         Exempt<Switched<ConcurrencyLimit>, F>,
     ),
@@ -93,7 +92,7 @@ struct Given {
     drain: Part<Drain, DrainSettings>,
     timeout: Part<Timeout, TimeoutSettings>,
     exposes_deadline: bool,
-    body: BodyBounds,
+    response_body_timeout: Part<ResponseBodyTimeout, ResponseBodyTimeoutSettings>,
     concurrency_limit: Part<ConcurrencyLimit, ConcurrencyLimitSettings>,
     request_limit: Part<RequestLimit, RequestLimitSettings>,
 }
@@ -108,8 +107,10 @@ pub struct ServerSwitches {
     pub lag_shed: Switch,
     /// The drain. Requests that come while it is off are not counted, and so not waited for.
     pub drain: Switch,
-    /// The timeout, and the progress timeout of responses.
+    /// The timeout.
     pub timeout: Switch,
+    /// The timeouts of response bodies.
+    pub response_body_timeout: Switch,
     /// The concurrency limit.
     pub concurrency_limit: Switch,
     /// The request limit.
@@ -127,8 +128,10 @@ pub struct ServerSnapshot {
     pub lag_shed: PartSnapshot<LagShedSnapshot>,
     /// The drain.
     pub drain: PartSnapshot<DrainSnapshot>,
-    /// The timeout, and the progress timeout of responses.
+    /// The timeout.
     pub timeout: PartSnapshot<TimeoutSnapshot>,
+    /// The timeouts of response bodies.
+    pub response_body_timeout: PartSnapshot<ResponseBodyTimeoutSnapshot>,
     /// The concurrency limit.
     pub concurrency_limit: PartSnapshot<ConcurrencyLimitSnapshot>,
     /// The request limit.
@@ -206,24 +209,14 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         self
     }
 
-    /// Ends a response body if the connection takes no frame for this long although one is ready;
-    /// see [`GateLayer::progress_timeout`]. `None` or zero is no limit. Default: 60 s.
-    pub fn progress_timeout(mut self, progress: impl Into<Option<Duration>>) -> Self {
-        self.given.body.set_progress(progress.into());
-        self
-    }
-
-    /// One deadline for response head and body; see [`GateLayer::including_body`]. By default the
-    /// timeout ends with the response head.
-    pub fn including_body(mut self) -> Self {
-        self.given.body.has_deadline = true;
-        self
-    }
-
-    /// Ends a response body that is silent for this long between two frames; see
-    /// [`GateLayer::response_body_idle_timeout`]. `None` or zero is no limit, which is the default.
-    pub fn response_body_idle_timeout(mut self, idle: impl Into<Option<Duration>>) -> Self {
-        self.given.body.set_idle(idle.into());
+    /// The timeouts of response bodies: [`ResponseBodyTimeoutSettings`] or a
+    /// [`ResponseBodyTimeout`]. Default: [`ResponseBodyTimeoutSettings::server`], a progress
+    /// timeout of 60 s.
+    pub fn response_body_timeout(
+        mut self,
+        timeout: impl Into<Part<ResponseBodyTimeout, ResponseBodyTimeoutSettings>>,
+    ) -> Self {
+        self.given.response_body_timeout = timeout.into();
         self
     }
 
@@ -308,12 +301,14 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         C: AsRef<CatchPanic> + Policy<HttpRequest>,
     {
         let given = self.given;
-        let limit = given.concurrency_limit;
+        let (limit, body) = (given.concurrency_limit, given.response_body_timeout);
         let mut handle = ServerHandle {
             catch_panic: self.catch_panic.as_ref().clone(),
             lag_shed: given.lag_shed.into_handle("lag_shed", LagShed::new)?,
             drain: given.drain.into_handle("drain", Drain::new)?,
             timeout: given.timeout.into_handle("timeout", Timeout::new)?,
+            response_body_timeout: body
+                .into_handle("response_body_timeout", ResponseBodyTimeout::new)?,
             concurrency_limit: limit.into_handle("concurrency_limit", ConcurrencyLimit::new)?,
             request_limit: given
                 .request_limit
@@ -333,12 +328,12 @@ impl<M, F, C> ServerBuilder<M, F, C> {
             Switched::new(part.drain, on.drain),
             self.policy,
         );
-        let body = BodyTimeout::with_bounds(&part.timeout, given.body);
         let limit = Switched::new(part.concurrency_limit, on.concurrency_limit);
         let parts = (
             Switched::new(self.catch_panic, on.catch_panic),
             Exempt::new(early, self.exempt.clone()).counted_by(&part.reporter),
-            Switched::new((body, part.timeout), on.timeout),
+            Switched::new(part.response_body_timeout, on.response_body_timeout),
+            Switched::new(part.timeout, on.timeout),
             Switched::new(part.request_limit, on.request_limit),
             Exempt::new(limit, self.exempt),
         );
@@ -363,6 +358,7 @@ impl ServerSwitches {
             lag_shed: Switch::new(Mode::Enforce),
             drain: Switch::new(Mode::Enforce),
             timeout: Switch::new(Mode::Enforce),
+            response_body_timeout: Switch::new(Mode::Enforce),
             concurrency_limit: Switch::new(Mode::Enforce),
             request_limit: Switch::new(Mode::Enforce),
         }

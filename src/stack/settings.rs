@@ -6,7 +6,7 @@ use crate::control::lag::thresholds::LagThresholds;
 use crate::drain::DrainSettings;
 use crate::policy::Mode;
 use crate::request_limit::RequestLimitSettings;
-use crate::timeout::TimeoutSettings;
+use crate::timeout::{ResponseBodyTimeoutSettings, TimeoutSettings};
 
 /// The settings of the parts of a [`Stack`](super::Stack): a value that you can read, compare,
 /// change, and apply while the stack runs; see [`ServerHandle::apply`](super::ServerHandle::apply).
@@ -69,6 +69,9 @@ pub struct Settings {
     /// The timeout.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub timeout: Option<PartSettings<TimeoutSettings>>,
+    /// The timeouts of response bodies.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub response_body_timeout: Option<PartSettings<ResponseBodyTimeoutSettings>>,
     /// The concurrency limit.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub concurrency_limit: Option<PartSettings<ConcurrencyLimitSettings>>,
@@ -154,6 +157,15 @@ impl Settings {
         self
     }
 
+    /// Sets the part [`response_body_timeout`](Self::response_body_timeout).
+    pub fn response_body_timeout(
+        mut self,
+        part: impl Into<PartSettings<ResponseBodyTimeoutSettings>>,
+    ) -> Self {
+        self.response_body_timeout = Some(part.into());
+        self
+    }
+
     /// Sets the part [`concurrency_limit`](Self::concurrency_limit).
     pub fn concurrency_limit(
         mut self,
@@ -200,7 +212,8 @@ impl Settings {
             };
         }
         parts! {
-            catch_panic lag_shed drain circuit_breaker timeout concurrency_limit request_limit
+            catch_panic lag_shed drain circuit_breaker timeout response_body_timeout
+            concurrency_limit request_limit
         }
     }
 }
@@ -211,7 +224,7 @@ impl<S> PartSettings<S> {
     /// Whether the part decides, only counts, or is off. Default: `None`, which keeps the mode that
     /// the part has.
     ///
-    /// A drain, a timeout and a request limit have no dry run:
+    /// A drain, the timeouts and a request limit have no dry run:
     /// [`apply`](super::ServerHandle::apply) returns an error.
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = Some(mode);

@@ -42,11 +42,31 @@
 //!
 //! By default, bodies have no timeout. Set one deadline for head and body
 //! ([`including_body`](crate::GateLayer::including_body)), or bound the silence of the handler
-//! ([`response_body_idle_timeout`](crate::GateLayer::response_body_idle_timeout)) and of the client
-//! ([`progress_timeout`](crate::GateLayer::progress_timeout)). A body whose time is over ends with
-//! a [`BodyError`](crate::BodyError), so that the client sees that the body is incomplete. Over
-//! gRPC it ends with trailers and `DEADLINE_EXCEEDED`. The layer still delivers frames that are
-//! ready: the body ends when the next frame is not ready, or after 64 frames past the deadline.
+//! ([`idle_timeout`](ResponseBodyTimeoutSettings::idle_timeout())) and of the client
+//! ([`progress_timeout`](ResponseBodyTimeoutSettings::progress_timeout())):
+//!
+//! ```
+//! use std::time::Duration;
+//! use seawall::{ResponseBodyTimeout, ResponseBodyTimeoutSettings, TimeoutLayer};
+//!
+//! let minute = Duration::from_secs(60);
+//! let settings = ResponseBodyTimeoutSettings::default()
+//!     .idle_timeout(minute)
+//!     .progress_timeout(minute);
+//! let bodies = ResponseBodyTimeout::new(settings)?;
+//! let layer = TimeoutLayer::new(Duration::from_secs(5)).response_body_timeout(bodies.clone());
+//!
+//! // While the server runs, for responses whose head comes later:
+//! bodies.set(bodies.settings().progress_timeout(Duration::from_secs(10)))?;
+//! # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
+//! # fits_a_router(layer);
+//! # Ok::<_, seawall::ConfigError>(())
+//! ```
+//!
+//! A body whose time is over ends with a [`BodyError`](crate::BodyError), so that the client sees
+//! that the body is incomplete. Over gRPC it ends with trailers and `DEADLINE_EXCEEDED`. The layer
+//! still delivers frames that are ready: the body ends when the next frame is not ready, or after
+//! 64 frames past the deadline.
 //!
 //! The deadline and the progress timeout apply even if the connection does not poll the body, for
 //! example because the client does not read. Within half a second after the time is over, the layer
@@ -101,7 +121,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 #[cfg(feature = "http")]
-pub use self::body::BodyTimeout;
+pub use self::body::{ResponseBodyTimeout, ResponseBodyTimeoutSnapshot};
+#[cfg(feature = "http")]
+pub use self::settings::ResponseBodyTimeoutSettings;
 pub use self::settings::TimeoutSettings;
 use crate::clock;
 use crate::config::{ConfigError, Configurable, Current, Settings};
@@ -142,8 +164,9 @@ pub struct TimeoutSnapshot {
     /// The default time of a request.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub duration: Duration,
-    /// The number of requests so far whose deadline passed, or whose response body was idle or not
-    /// read for too long.
+    /// The number of requests so far whose deadline passed. It includes the response bodies that a
+    /// layer ended, unless that layer was made with a [`ResponseBodyTimeout`], which then counts
+    /// them.
     pub timed_out: u64,
     /// The number of requests so far whose `grpc-timeout` was not readable.
     pub malformed: u64,

@@ -1,8 +1,10 @@
-//! The settings of a timeout.
+//! The settings of timeouts.
 
 use std::time::Duration;
 
 use crate::config::{ConfigError, Settings, fields};
+#[cfg(feature = "http")]
+use crate::policy::BodyBounds;
 
 /// The settings of a [`Timeout`](super::Timeout).
 ///
@@ -32,6 +34,29 @@ pub struct TimeoutSettings {
     /// See [`raisable_to`](Self::raisable_to()).
     #[cfg_attr(feature = "serde", serde(default, with = "humantime_serde"))]
     pub raisable_to: Option<Duration>,
+}
+
+/// The settings of a [`ResponseBodyTimeout`](super::ResponseBodyTimeout).
+///
+/// With the feature `serde`, you can read and write the settings, with durations such as `"5s"`. A
+/// missing field is no limit, and an unknown field is an error.
+#[cfg(feature = "http")]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[must_use = "settings do nothing until they are applied"]
+#[non_exhaustive]
+pub struct ResponseBodyTimeoutSettings {
+    /// See [`deadline`](Self::deadline()).
+    pub deadline: bool,
+    /// See [`idle_timeout`](Self::idle_timeout()).
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub idle_timeout: Option<Duration>,
+    /// See [`idle_exempts_grpc`](Self::idle_exempts_grpc()).
+    pub idle_exempts_grpc: bool,
+    /// See [`progress_timeout`](Self::progress_timeout()).
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub progress_timeout: Option<Duration>,
 }
 
 // === impl TimeoutSettings ===
@@ -71,7 +96,8 @@ impl TimeoutSettings {
     /// The inner time starts with the call of the inner layer; `most` starts with the call of this
     /// layer. An inner timeout also raises this layer's deadline for the response body
     /// (`including_body`) and its [`Deadline`](crate::Deadline) (`expose_deadline`). It does not
-    /// raise `response_body_idle_timeout`, `progress_timeout`, or the caller's `grpc-timeout`.
+    /// raise the `idle_timeout` and `progress_timeout` of response bodies, or the caller's
+    /// `grpc-timeout`.
     ///
     /// The inner layer finds the outer one in the extensions of the request. A client that sends a
     /// new request inside the handler raises nothing. If the handler forwards the request with its
@@ -107,5 +133,94 @@ impl Settings for TimeoutSettings {
 impl From<Duration> for TimeoutSettings {
     fn from(duration: Duration) -> Self {
         Self::new(duration)
+    }
+}
+
+// === impl ResponseBodyTimeoutSettings ===
+
+#[cfg(feature = "http")]
+impl ResponseBodyTimeoutSettings {
+    /// The settings in a [`server`](crate::server) stack: a progress timeout of 60 s.
+    pub const fn server() -> Self {
+        Self {
+            deadline: false,
+            idle_timeout: None,
+            idle_exempts_grpc: false,
+            progress_timeout: Some(Duration::from_secs(60)),
+        }
+    }
+
+    /// The settings in a [`client`](crate::client) stack: an idle timeout of 60 s, but none for
+    /// gRPC.
+    pub const fn client() -> Self {
+        Self {
+            deadline: false,
+            idle_timeout: Some(Duration::from_secs(60)),
+            idle_exempts_grpc: true,
+            progress_timeout: None,
+        }
+    }
+
+    /// Whether the deadline of the [`Timeout`](super::Timeout) in the same layer applies to the
+    /// response head and the response body. The time starts as for the head; if the head is ready
+    /// at once, it starts with the body.
+    ///
+    /// Default: `false`. The timeout then ends with the response head.
+    pub fn deadline(mut self, applies: bool) -> Self {
+        self.deadline = applies;
+        self
+    }
+
+    /// Ends a response body if the inner service sends no frame for this long.
+    ///
+    /// Default: `None`. `None` or zero is no limit.
+    pub fn idle_timeout(mut self, idle: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = idle.into();
+        self
+    }
+
+    /// Whether the [`idle_timeout`](Self::idle_timeout()) does not apply to gRPC, whose streams may
+    /// be silent.
+    ///
+    /// Default: `false`.
+    pub fn idle_exempts_grpc(mut self, exempts: bool) -> Self {
+        self.idle_exempts_grpc = exempts;
+        self
+    }
+
+    /// Ends a response body if the connection takes no frame for this long although a frame is
+    /// ready. Use it for clients that stop reading. It does not end a body whose handler is silent.
+    ///
+    /// Default: `None`. `None` or zero is no limit.
+    ///
+    /// It applies to bodies of unknown size, above 64 KiB, or in several frames. Over HTTP/1, the
+    /// kernel's send buffer of some megabytes hides the progress of a slow client: the connection
+    /// takes the next frame only after the client has read much of that buffer. Choose a time in
+    /// which your slowest clients can read it.
+    pub fn progress_timeout(mut self, progress: impl Into<Option<Duration>>) -> Self {
+        self.progress_timeout = progress.into();
+        self
+    }
+
+    /// Publishes them for requests.
+    pub(super) fn publish(&self, bounds: &BodyBounds) {
+        let grpc_idle = self.idle_timeout.filter(|_| !self.idle_exempts_grpc);
+        let progress = self.progress_timeout;
+        bounds.set(self.deadline, self.idle_timeout, grpc_idle, progress);
+    }
+}
+
+#[cfg(feature = "http")]
+fields!(ResponseBodyTimeoutSettings {
+    deadline,
+    idle_timeout,
+    idle_exempts_grpc,
+    progress_timeout,
+});
+
+#[cfg(feature = "http")]
+impl Settings for ResponseBodyTimeoutSettings {
+    fn check(&self) -> Result<(), ConfigError> {
+        Ok(())
     }
 }

@@ -16,7 +16,7 @@ use seawall::circuit_breaker::CircuitBreakerReadyLayer;
 use seawall::{
     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
     ConcurrencyLimitLayer, Rejection, RequestLimit, RequestLimitLayer, RequestLimitSettings,
-    TimeoutLayer,
+    ResponseBodyTimeoutSettings, TimeoutLayer,
 };
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -50,8 +50,11 @@ macro_rules! wall {
             .layer(CircuitBreakerLayer::new(CircuitBreaker::default()))
             .layer(
                 TimeoutLayer::new(5 * SECOND)
-                    .including_body()
-                    .response_body_idle_timeout(SECOND)
+                    .response_body_timeout(
+                        ResponseBodyTimeoutSettings::default()
+                            .deadline(true)
+                            .idle_timeout(SECOND),
+                    )
                     .expose_deadline(),
             )
             .layer(ConcurrencyLimitLayer::new($limit))

@@ -18,7 +18,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use seawall::{
     ConcurrencyLimit, ConcurrencyLimitLayer, RequestLimit, RequestLimitLayer, RequestLimitSettings,
-    TimeoutLayer,
+    ResponseBodyTimeoutSettings, TimeoutLayer,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -62,8 +62,9 @@ async fn upgrade(mut request: Request) -> Response {
 
 /// A server like that of the example, with a timeout for the headers.
 async fn server(requests: RequestLimitLayer, limit: &ConcurrencyLimit) -> SocketAddr {
+    let bodies = ResponseBodyTimeoutSettings::default();
     let timeout = TimeoutLayer::new(4 * SHORT)
-        .response_body_idle_timeout(SHORT)
+        .response_body_timeout(bodies.deadline(true).idle_timeout(SHORT))
         .per_request(|head| (head.uri.path() == "/read").then_some(PATIENCE));
     let app = Router::new()
         .route("/", get(async || "hello"))
@@ -74,7 +75,7 @@ async fn server(requests: RequestLimitLayer, limit: &ConcurrencyLimit) -> Socket
         .route("/upgrade", get(upgrade))
         .layer(
             ServiceBuilder::new()
-                .layer(timeout.including_body())
+                .layer(timeout)
                 .layer(ConcurrencyLimitLayer::new(limit.clone()))
                 .layer(requests),
         );

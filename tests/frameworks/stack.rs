@@ -16,7 +16,8 @@ use seawall::policy::{Admission, Mode, NoWait, Policy, RequestKind};
 use seawall::stack::ClientBreakerSnapshot;
 use seawall::{
     CircuitBreaker, CircuitBreakerSettings, ConcurrencyLimit, Reporter, RequestLimit,
-    RequestLimitLayer, RequestLimitSettings, Timeout, TimeoutLayer, TimeoutSettings,
+    RequestLimitLayer, RequestLimitSettings, ResponseBodyTimeoutSettings, Timeout, TimeoutLayer,
+    TimeoutSettings,
 };
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -157,11 +158,11 @@ async fn b6_a_route_raises_what_is_raisable() {
 #[tokio::test]
 async fn with_setters_of_its_parts() {
     let (sender, mut panics) = tokio::sync::mpsc::unbounded_channel();
+    let bodies = ResponseBodyTimeoutSettings::server();
     let stack = seawall::server()
         .timeout(SECOND / 5)
-        .including_body()
+        .response_body_timeout(bodies.deadline(true).idle_timeout(PATIENCE))
         .expose_deadline()
-        .response_body_idle_timeout(PATIENCE)
         .on_panic(move |panic| sender.send(panic.message().map(str::to_owned)).unwrap())
         .build()
         .unwrap();
@@ -183,7 +184,8 @@ async fn with_setters_of_its_parts() {
     assert_eq!(response.status(), 200);
     assert!(response.into_body().collect().await.is_err(), "ended");
     assert_eq!(stack.concurrency_limit().in_flight(), 0);
-    assert_eq!(stack.snapshot().timeout.state.timed_out, 1);
+    let now = stack.snapshot();
+    assert_eq!(now.response_body_timeout.state.timed_out, 1);
 }
 
 /// Before routing: a request without a route is rejected too.

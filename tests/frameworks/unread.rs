@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, TimeoutLayer};
+use seawall::{ConcurrencyLimit, ConcurrencyLimitLayer, ResponseBodyTimeoutSettings, TimeoutLayer};
 use tokio::net::TcpStream;
 use tower::ServiceBuilder;
 use tower_http::compression::CompressionLayer;
@@ -37,13 +37,14 @@ async fn pauses() -> Body {
 #[tokio::test]
 async fn a_client_without_a_window_holds_no_permit() {
     let limit = ConcurrencyLimit::from(10);
+    let bodies = ResponseBodyTimeoutSettings::default().progress_timeout(4 * SHORT);
     let app = Router::new()
         .route("/small", get(small))
         .route("/pauses", get(pauses))
         .layer(
             ServiceBuilder::new()
                 .layer(CompressionLayer::new())
-                .layer(TimeoutLayer::new(PATIENCE).progress_timeout(4 * SHORT))
+                .layer(TimeoutLayer::new(PATIENCE).response_body_timeout(bodies))
                 .layer(ConcurrencyLimitLayer::new(limit.clone())),
         );
     let address = serve(app).await;

@@ -10,7 +10,10 @@ use http::{Request, Response};
 use http_body::Body;
 use http_body_util::BodyExt;
 use seawall::policy::Mode;
-use seawall::{BodyError, Drain, DrainLayer, DrainSettings, DrainState, Reason, Rejection};
+use seawall::{
+    BodyError, Drain, DrainLayer, DrainSettings, DrainState, Reason, Rejection,
+    ResponseBodyTimeoutSettings,
+};
 use tokio::time::{advance, sleep};
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
 
@@ -544,7 +547,7 @@ async fn in_the_lame_duck_time_rejections_close_the_connection() {
 async fn a_stack_without_a_progress_timeout_cuts_bodies() {
     let stack = seawall::server()
         .drain(drain())
-        .progress_timeout(Duration::ZERO)
+        .response_body_timeout(ResponseBodyTimeoutSettings::default())
         .build()
         .unwrap();
     let service = stack.layer(service_fn(

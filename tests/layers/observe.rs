@@ -8,7 +8,7 @@ use seawall::policy::{Admission, NoWait, Policy, RequestKind};
 use seawall::{
     CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
     ConcurrencyLimitLayer, ConcurrencyLimitSettings, CustomReason, GateLayer, Reason, Rejection,
-    TimeoutLayer,
+    ResponseBodyTimeoutSettings, TimeoutLayer,
 };
 use tower::{Layer, Service, ServiceExt};
 
@@ -564,7 +564,9 @@ async fn a_subscriber_that_panics_keeps_no_body() {
     let limit = ConcurrencyLimit::from(1);
     let endless = || ok(Script::new(vec![Step::Data("abc"); 1000]));
     let service = ConcurrencyLimitLayer::new(limit.clone()).layer(answers(endless));
-    let layer = TimeoutLayer::new(timeout.clone()).progress_timeout(Duration::from_secs(1));
+    let layer = TimeoutLayer::new(timeout.clone()).response_body_timeout(
+        ResponseBodyTimeoutSettings::default().progress_timeout(Duration::from_secs(1)),
+    );
     let response = layer.layer(service).call(get()).await.unwrap();
     assert_eq!(limit.in_flight(), 1);
     for _ in 0..16 {

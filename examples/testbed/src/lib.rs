@@ -17,7 +17,9 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use seawall::drain::DrainSignal;
 use seawall::stack::ServerBuilder;
-use seawall::{ConcurrencyLimitSettings, ConfigError, Drain, RequestLimitSettings};
+use seawall::{
+    ConcurrencyLimitSettings, ConfigError, Drain, RequestLimitSettings, ResponseBodyTimeoutSettings,
+};
 use tokio::net::TcpListener;
 use tower::{BoxError, Service, ServiceExt};
 use tracing_subscriber::EnvFilter;
@@ -78,9 +80,11 @@ impl Common {
         Duration::from_millis(self.timeout_ms)
     }
 
-    /// The longest time for which a response waits for a client that does not read.
-    pub fn progress(&self) -> Duration {
-        Duration::from_millis(self.progress_ms)
+    /// The timeouts of response bodies: the longest time for which a response waits for a client
+    /// that does not read.
+    pub fn response_bodies(&self) -> ResponseBodyTimeoutSettings {
+        ResponseBodyTimeoutSettings::default()
+            .progress_timeout(Duration::from_millis(self.progress_ms))
     }
 
     /// A drain with the lame-duck time of the flags.
@@ -106,7 +110,7 @@ impl Common {
     pub fn server(&self, drain: &Drain, requests: RequestLimitSettings) -> ServerBuilder {
         seawall::server()
             .timeout(self.timeout())
-            .progress_timeout(self.progress())
+            .response_body_timeout(self.response_bodies())
             .drain(drain.clone())
             .concurrency_limit(self.concurrency_limit())
             .request_limit(requests)

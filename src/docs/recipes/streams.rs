@@ -78,9 +78,9 @@
 //! | bound | in `server()` | an event stream | a long poll |
 //! |---|---|---|---|
 //! | `timeout` | 30 s to the head | no effect: it sends its head at once | 504 if it does not answer in 30 s |
-//! | `progress_timeout` | 60 s | is ended if its client reads no event that is ready | the same, if the response is of unknown size, above 64 KiB, or in several frames |
-//! | `response_body_idle_timeout` | off | is ended if it is silent; a keep-alive is a frame, so use a shorter interval for it | its body follows at once |
-//! | `including_body` | off | is ended at the timeout, however busy it is: a maximum age, in a layer of its own | the same deadline for head and body |
+//! | `response_body_timeout.progress_timeout` | 60 s | is ended if its client reads no event that is ready | the same, if the response is of unknown size, above 64 KiB, or in several frames |
+//! | `response_body_timeout.idle_timeout` | off | is ended if it is silent; a keep-alive is a frame, so use a shorter interval for it | its body follows at once |
+//! | `response_body_timeout.deadline` | off | is ended at the timeout, however busy it is: a maximum age, in a layer of its own | the same deadline for head and body |
 //! | request limit | 2 MiB | no effect: it has no body | no effect |
 //!
 //! - **The drain** counts the streams. When the process drains, it rejects new streams. At the end
@@ -120,7 +120,8 @@
 //!   CPU.
 //! - **On a client**, a stream holds its permit of [`seawall::client()`](crate::client) as long as
 //!   you read it, and the stack ends one that is silent for 60 s, but not over gRPC. Use a second
-//!   stack for streams, with `response_body_idle_timeout(None)`.
+//!   stack for streams, with
+//!   `response_body_timeout(ResponseBodyTimeoutSettings::client().idle_timeout(None))`.
 //!
 //! # WebSockets
 //!

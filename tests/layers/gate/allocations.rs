@@ -15,7 +15,7 @@ use seawall::{
     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, CircuitBreakerSettings, ConcurrencyLimit,
     ConcurrencyLimitLayer, ConcurrencyLimitSettings, Drain, DrainLayer, GateLayer, LagShed,
     LagShedLayer, Reason, Rejection, RequestLimit, RequestLimitLayer, RequestLimitSettings,
-    TimeoutLayer,
+    ResponseBodyTimeoutSettings, TimeoutLayer,
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
@@ -168,9 +168,11 @@ async fn a_drain_costs_no_allocation_but_that_cell() {
 #[tokio::test]
 async fn a_response_that_can_be_ended_from_outside_costs_one_cell() {
     let second = Duration::from_secs(1);
-    let layer = TimeoutLayer::new(second)
-        .including_body()
-        .response_body_idle_timeout(second);
+    let layer = TimeoutLayer::new(second).response_body_timeout(
+        ResponseBodyTimeoutSettings::default()
+            .deadline(true)
+            .idle_timeout(second),
+    );
     let exact = service_fn(|_| {
         let body = Script::default().exact(3);
         std::future::ready(Ok::<_, Infallible>(ok(body)))

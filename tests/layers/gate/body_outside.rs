@@ -13,9 +13,9 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use seawall::timeout::BodyTimeout;
 use seawall::{
-    BodyError, Completion, ConcurrencyLimit, GateLayer, Outcome, Reason, Timeout, TimeoutLayer,
+    BodyError, Completion, ConcurrencyLimit, GateLayer, Outcome, Reason, ResponseBodyTimeout,
+    ResponseBodyTimeoutSettings, Timeout, TimeoutLayer,
 };
 use tokio::task::yield_now;
 use tokio::time::advance;
@@ -62,13 +62,15 @@ impl Held {
         &self,
         response: Response<Script>,
     ) -> Pin<Box<impl Body<Data = Bytes, Error = BodyError> + use<>>> {
-        let layer = TimeoutLayer::new(self.timeout.clone()).progress_timeout(2 * SECOND);
+        let layer = TimeoutLayer::new(self.timeout.clone()).response_body_timeout(
+            ResponseBodyTimeoutSettings::default().progress_timeout(2 * SECOND),
+        );
         self.respond(layer.policy().clone(), get(), response).await
     }
 
     async fn respond(
         &self,
-        timeout: (BodyTimeout, Timeout),
+        timeout: (ResponseBodyTimeout, Timeout),
         request: Request<Script>,
         response: Response<Script>,
     ) -> Pin<Box<impl Body<Data = Bytes, Error = BodyError> + use<>>> {
@@ -211,7 +213,8 @@ async fn over_grpc_the_time_of_the_caller_is_no_failure() {
     assert_eq!(held.ended(), ends(Outcome::Ignored, Completion::Failed));
     // Nor within the progress timeout.
     let held = Held::new();
-    let layer = TimeoutLayer::new(held.timeout.clone()).progress_timeout(2 * SECOND);
+    let layer = TimeoutLayer::new(held.timeout.clone())
+        .response_body_timeout(ResponseBodyTimeoutSettings::default().progress_timeout(2 * SECOND));
     let endless = over_grpc(vec![Step::Data("abc"); 1000]);
     let body = held.respond(layer.policy().clone(), grpc(), endless).await;
     pass(2 * SECOND + 2 * PERIOD).await;

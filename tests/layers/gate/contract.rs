@@ -15,7 +15,7 @@ use seawall::circuit_breaker::CircuitBreakerReadyLayer;
 use seawall::{
     CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit, ConcurrencyLimitLayer,
     ConcurrencyLimitSettings, GateLayer, LagShed, LagShedLayer, RequestLimit, RequestLimitLayer,
-    RequestLimitSettings, TimeoutLayer,
+    RequestLimitSettings, ResponseBodyTimeoutSettings, TimeoutLayer,
 };
 #[cfg(feature = "keyed")]
 use seawall::{
@@ -189,7 +189,7 @@ every_layer! {
     catch_panic: CatchPanicLayer::new();
     catch_panic_hooked: CatchPanicLayer::new().on_panic(|_| {});
     timeout: TimeoutLayer::new(Duration::from_secs(1));
-    timeout_with_body: TimeoutLayer::new(Duration::from_secs(1)).including_body().response_body_idle_timeout(Duration::from_secs(1)).expose_deadline();
+    timeout_with_body: TimeoutLayer::new(Duration::from_secs(1)).response_body_timeout(ResponseBodyTimeoutSettings::default().deadline(true).idle_timeout(Duration::from_secs(1))).expose_deadline();
     request_limit: RequestLimitLayer::new(1000);
     request_limit_by_pace: RequestLimitLayer::new(RequestLimit::new(RequestLimitSettings::new(1000).max_header_bytes(1000).max_headers(10).max_uri(100).body_idle_timeout(Duration::from_secs(1)).min_body_rate(10, Duration::from_secs(1))).unwrap());
     circuit_breaker_ready: CircuitBreakerReadyLayer::new(CircuitBreaker::default());

@@ -10,10 +10,10 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use seawall::{
     ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Deadline, GateLayer, Reason,
-    Rejection, Timeout, TimeoutLayer,
+    Rejection, ResponseBodyTimeout, ResponseBodyTimeoutSettings, Timeout, TimeoutLayer,
 };
 use tokio::time::{advance, sleep};
-use tower::{Layer, Service, ServiceBuilder};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
 use crate::handler::service_fn;
 use crate::support::*;
@@ -336,7 +336,8 @@ async fn the_waiting_room_answers_before_the_time_out() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_may_live_long_but_not_be_silent_for_long() {
-    let idle = TimeoutLayer::new(SECOND).response_body_idle_timeout(SECOND / 2);
+    let idle = TimeoutLayer::new(SECOND)
+        .response_body_timeout(ResponseBodyTimeoutSettings::default().idle_timeout(SECOND / 2));
     for (name, head, steps, wanted) in [
         ("long", 9, every(4, 100), "100, end at 40.9"),
         ("silent at once", 9, vec![(6, Then::Data)], "0, cut at 1.4"),
@@ -354,9 +355,11 @@ async fn a_body_may_live_long_but_not_be_silent_for_long() {
             "{name}"
         );
     }
-    let both = TimeoutLayer::new(SECOND)
-        .response_body_idle_timeout(SECOND / 2)
-        .including_body();
+    let both = TimeoutLayer::new(SECOND).response_body_timeout(
+        ResponseBodyTimeoutSettings::default()
+            .deadline(true)
+            .idle_timeout(SECOND / 2),
+    );
     assert_eq!(
         ends(both.layer(streams(0, every(4, 9))), get()).await,
         "2, cut at 1"
@@ -366,7 +369,8 @@ async fn a_body_may_live_long_but_not_be_silent_for_long() {
         ends(both.layer(streams(0, silent)), get()).await,
         "1, cut at 0.9"
     );
-    let no_limit = TimeoutLayer::new(SECOND).response_body_idle_timeout(Duration::ZERO);
+    let no_limit = TimeoutLayer::new(SECOND)
+        .response_body_timeout(ResponseBodyTimeoutSettings::default().idle_timeout(Duration::ZERO));
     assert_eq!(
         ends(no_limit.layer(streams(0, every(90, 2))), get()).await,
         "2, end at 18"
@@ -376,6 +380,79 @@ async fn a_body_may_live_long_but_not_be_silent_for_long() {
         ends(never.layer(streams(9, every(90, 2))), get()).await,
         "2, end at 18.9"
     );
+}
+
+/// The bounds change for responses whose head comes later, also those that are already in a layer.
+#[tokio::test(start_paused = true)]
+async fn the_bounds_change_while_the_server_runs() {
+    let settings = ResponseBodyTimeoutSettings::default;
+    let timeout = Timeout::from(SECOND).named("api");
+    let bodies = ResponseBodyTimeout::new(settings()).unwrap();
+    let layer = TimeoutLayer::new(timeout.clone()).response_body_timeout(bodies.clone());
+    let silent = || vec![(4, Then::Data), (90, Then::Data)];
+    let over_grpc = || vec![(4, Then::Data), (90, Then::Status)];
+    let both = async || {
+        let http = ends(layer.layer(streams(0, silent())), get()).await;
+        (
+            http,
+            ends(layer.layer(streams(0, over_grpc())), grpc()).await,
+        )
+    };
+    for (settings, http, over_grpc) in [
+        (settings(), "2, end at 9.4", "1, status 0 at 9.4"),
+        (settings().deadline(true), "1, cut at 1", "1, status 4 at 1"),
+        (
+            settings().idle_timeout(SECOND / 2),
+            "1, cut at 0.9",
+            "1, status 4 at 0.9",
+        ),
+        (
+            ResponseBodyTimeoutSettings::client(),
+            "2, end at 9.4",
+            "1, status 0 at 9.4",
+        ),
+        (
+            ResponseBodyTimeoutSettings::client().idle_timeout(SECOND / 2),
+            "1, cut at 0.9",
+            "1, status 0 at 9.4",
+        ),
+        (
+            ResponseBodyTimeoutSettings::server().idle_timeout(SECOND),
+            "1, cut at 1.4",
+            "1, status 4 at 1.4",
+        ),
+    ] {
+        bodies.set(settings.clone()).unwrap();
+        assert_eq!(bodies.settings(), settings);
+        let (http, over_grpc) = (http.to_owned(), over_grpc.to_owned());
+        assert_eq!(both().await, (http, over_grpc), "{settings:?}");
+    }
+    // A handle of the user counts for itself; it has the name of the timeout.
+    assert_eq!(bodies.snapshot().timed_out, 7);
+    assert_eq!((timeout.snapshot().timed_out, bodies.name()), (0, "api"));
+}
+
+/// The progress timeout of a handle changes too.
+#[tokio::test(start_paused = true)]
+async fn the_progress_timeout_changes_while_the_server_runs() {
+    let settings = ResponseBodyTimeoutSettings::default;
+    let bodies = ResponseBodyTimeout::new(settings()).unwrap();
+    let limit = ConcurrencyLimit::from(10);
+    let service = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(SECOND).response_body_timeout(bodies.clone()))
+        .layer(ConcurrencyLimitLayer::new(limit.clone()))
+        .service(answers(|| ok(Script::new(vec![Step::Data("abc"); 100]))));
+    let unread = async || {
+        let response = service.clone().oneshot(get()).await.unwrap();
+        tokio::time::sleep(10 * SECOND).await;
+        drop(response);
+    };
+    for (progress, ended) in [(None, 0), (Some(2 * SECOND), 1), (Some(Duration::ZERO), 1)] {
+        bodies.set(settings().progress_timeout(progress)).unwrap();
+        unread().await;
+        assert_eq!(bodies.snapshot().timed_out, ended, "{progress:?}");
+        assert_eq!(limit.in_flight(), 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -518,9 +595,11 @@ async fn the_waiting_room_knows_the_deadline() {
 /// A call that is ready at once uses neither a timer nor a runtime.
 #[test]
 fn what_is_ready_costs_no_timer() {
-    let layer = TimeoutLayer::new(SECOND)
-        .including_body()
-        .response_body_idle_timeout(SECOND);
+    let layer = TimeoutLayer::new(SECOND).response_body_timeout(
+        ResponseBodyTimeoutSettings::default()
+            .deadline(true)
+            .idle_timeout(SECOND),
+    );
     let mut service = layer.layer(answers(|| ok(Script::data(&["a", "b"]))));
     let mut call = tokio_test::task::spawn(service.call(get()));
     let response = tokio_test::assert_ready_ok!(call.poll());

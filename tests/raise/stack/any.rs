@@ -46,6 +46,15 @@ fn settings_of_a_server() -> BoxedStrategy<Settings> {
     });
     let timeout = (time(), prop::option::of(time()));
     let timeout = timeout.prop_map(|(time, most)| TimeoutSettings::new(time).raisable_to(most));
+    let bodies = (any::<bool>(), prop::option::of(time()), any::<bool>());
+    let bodies =
+        (bodies, prop::option::of(time())).prop_map(|((deadline, idle, grpc), progress)| {
+            ResponseBodyTimeoutSettings::default()
+                .deadline(deadline)
+                .idle_timeout(idle)
+                .idle_exempts_grpc(grpc)
+                .progress_timeout(progress)
+        });
     let limit = (size(), size(), time()).prop_map(|(limit, queue, time)| {
         ConcurrencyLimitSettings::fixed(limit as usize).queue(queue as usize, time)
     });
@@ -68,22 +77,26 @@ fn settings_of_a_server() -> BoxedStrategy<Settings> {
         part(&MODES, thresholds),
         part(&NO_DRY_RUN, drain),
         part(&NO_DRY_RUN, timeout),
+        part(&NO_DRY_RUN, bodies),
         part(&MODES, limit),
         part(&NO_DRY_RUN, requests),
     );
     parts
-        .prop_map(|(mode, lag_shed, drain, timeout, limit, requests)| {
-            let mut settings = Settings::default();
-            if let Some(mode) = mode {
-                settings = settings.catch_panic(mode);
-            }
-            settings.lag_shed = lag_shed;
-            settings.drain = drain;
-            settings.timeout = timeout;
-            settings.concurrency_limit = limit;
-            settings.request_limit = requests;
-            settings
-        })
+        .prop_map(
+            |(mode, lag_shed, drain, timeout, bodies, limit, requests)| {
+                let mut settings = Settings::default();
+                if let Some(mode) = mode {
+                    settings = settings.catch_panic(mode);
+                }
+                settings.lag_shed = lag_shed;
+                settings.drain = drain;
+                settings.timeout = timeout;
+                settings.response_body_timeout = bodies;
+                settings.concurrency_limit = limit;
+                settings.request_limit = requests;
+                settings
+            },
+        )
         .boxed()
 }
 

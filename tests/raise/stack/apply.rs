@@ -36,6 +36,11 @@ fn every_field_of_a_server_is_applied_read_back_and_reported() {
             "timeout.mode: enforce -> off",
             "timeout.duration: 30s -> 1s",
             "timeout.raisable_to: none -> 2s",
+            "response_body_timeout.mode: enforce -> off",
+            "response_body_timeout.deadline: false -> true",
+            "response_body_timeout.idle_exempts_grpc: false -> true",
+            "response_body_timeout.progress_timeout: 60s -> 3s",
+            "response_body_timeout.idle_timeout: none -> 2s",
             "concurrency_limit.mode: enforce -> dry_run",
             "concurrency_limit.limit: 1024 -> 5",
             "concurrency_limit.max_queued: 0 -> 6",
@@ -62,6 +67,10 @@ fn every_field_of_a_server_is_applied_read_back_and_reported() {
         all.drain.clone().unwrap().settings.unwrap()
     );
     assert_eq!(stack.timeout().duration(), SECOND);
+    assert_eq!(
+        stack.response_body_timeout().settings(),
+        all.response_body_timeout.clone().unwrap().settings.unwrap()
+    );
     assert_eq!(stack.concurrency_limit().limit(), 5);
     assert_eq!(stack.request_limit().max_body(), 10);
     let switches = stack.switches().clone();
@@ -70,6 +79,7 @@ fn every_field_of_a_server_is_applied_read_back_and_reported() {
         (switches.lag_shed, Mode::DryRun),
         (switches.drain, Mode::Off),
         (switches.timeout, Mode::Off),
+        (switches.response_body_timeout, Mode::Off),
         (switches.concurrency_limit, Mode::DryRun),
         (switches.request_limit, Mode::Off),
     ] {
@@ -79,8 +89,9 @@ fn every_field_of_a_server_is_applied_read_back_and_reported() {
     let back = stack.apply(&first).unwrap();
     assert_eq!(stack.settings(), first);
     assert_eq!(back.len(), changes.len());
-    for (there, back) in changes.into_iter().zip(back) {
-        assert_eq!(there.field(), back.field());
+    for there in changes {
+        let back = back.iter().find(|back| back.field() == there.field());
+        let back = back.unwrap();
         assert_eq!(there.old_value(), back.new_value());
         assert_eq!(there.new_value(), back.old_value());
     }
@@ -111,6 +122,11 @@ fn every_field_of_a_client_is_applied_read_back_and_reported() {
             "timeout.mode: enforce -> off",
             "timeout.duration: 10s -> 1s",
             "timeout.raisable_to: none -> 2s",
+            "response_body_timeout.mode: enforce -> off",
+            "response_body_timeout.deadline: false -> true",
+            "response_body_timeout.idle_timeout: 60s -> 2s",
+            "response_body_timeout.idle_exempts_grpc: true -> false",
+            "response_body_timeout.progress_timeout: none -> 3s",
             "concurrency_limit.mode: enforce -> dry_run",
             "concurrency_limit.limit: 128 -> 5",
             "concurrency_limit.max_queued: 0 -> 6",
@@ -143,7 +159,7 @@ fn the_breakers_of_all_hosts_change() {
     let breakers = stack.circuit_breaker().breakers().clone();
     let known = breakers.get_or_insert(&"known".parse().unwrap());
     let all = all_of_a_client();
-    assert_eq!(stack.apply(&all).unwrap().len(), 19);
+    assert_eq!(stack.apply(&all).unwrap().len(), 24);
     assert_eq!(stack.settings(), all);
     let new = breakers.get_or_insert(&"new".parse().unwrap());
     let breaker = all.circuit_breaker.unwrap().settings.unwrap();
@@ -486,6 +502,7 @@ fn two_threads_that_apply_leave_no_mixture() {
             .lag_shed(one.lag_shed().clone())
             .drain(one.drain().clone())
             .timeout(one.timeout().clone())
+            .response_body_timeout(one.response_body_timeout().clone())
             .concurrency_limit(one.concurrency_limit().clone())
             .request_limit(one.request_limit().clone())
             .build()
@@ -498,6 +515,7 @@ fn two_threads_that_apply_leave_no_mixture() {
             settings.lag_shed.map(|part| part.settings),
             settings.drain.map(|part| part.settings),
             settings.timeout.map(|part| part.settings),
+            settings.response_body_timeout.map(|part| part.settings),
             settings.concurrency_limit.map(|part| part.settings),
             settings.request_limit.map(|part| part.settings),
         )

@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use seawall::policy::Mode;
 use seawall::{
     CircuitBreaker, CircuitBreakerSettings, CircuitState, ConcurrencyLimit, ConcurrencyLimitLayer,
-    Outcome, Reason, Rejection, RequestBody, RequestLimitLayer,
+    Outcome, Reason, Rejection, RequestBody, RequestLimitLayer, ResponseBodyTimeoutSettings,
 };
 use tower::{BoxError, Layer, Service};
 
@@ -118,7 +118,7 @@ fn breakers_per_host_have_the_name_of_the_stack() {
 /// two minutes, and the number of permits that are held then.
 async fn stops(builder: seawall::stack::ClientBuilder, grpc: bool, switch: Mode) -> (bool, usize) {
     let stack = builder.build().unwrap();
-    stack.switches().timeout.set(switch);
+    stack.switches().response_body_timeout.set(switch);
     let dependency = tower::service_fn(move |_: http::Request<Script>| async move {
         let mut response = ok(Script::new([Step::Data("hello"), Step::Silent]));
         if grpc {
@@ -155,12 +155,17 @@ async fn a_response_that_stops_is_ended() {
     let on = Mode::Enforce;
     assert_eq!(stops(default(), false, on).await, (true, 0));
     assert_eq!(stops(default(), false, Mode::Off).await, (false, 1));
-    let none = || default().response_body_idle_timeout(None);
+    let bodies = ResponseBodyTimeoutSettings::default;
+    let with = |settings| default().response_body_timeout(settings);
+    let none = || with(bodies());
     assert_eq!(stops(none(), false, on).await, (false, 1));
-    assert_eq!(stops(none().including_body(), false, on).await, (true, 0));
+    assert_eq!(
+        stops(with(bodies().deadline(true)), false, on).await,
+        (true, 0)
+    );
 
     assert_eq!(stops(default(), true, on).await, (false, 1));
-    let set = || default().response_body_idle_timeout(minute);
+    let set = || with(bodies().idle_timeout(minute));
     assert_eq!(stops(set(), true, on).await, (true, 0));
 }
 
@@ -168,8 +173,9 @@ async fn a_response_that_stops_is_ended() {
 #[tokio::test(start_paused = true)]
 async fn a_response_that_is_not_read_is_ended_if_you_want() {
     for (progress, in_flight) in [(None, 1), (Some(Duration::from_secs(5)), 0)] {
+        let bodies = ResponseBodyTimeoutSettings::default();
         let stack = seawall::client()
-            .progress_timeout(progress)
+            .response_body_timeout(bodies.progress_timeout(progress))
             .build()
             .unwrap();
         let dependency = tower::service_fn(async |_: http::Request<Script>| {
@@ -186,9 +192,10 @@ async fn a_response_that_is_not_read_is_ended_if_you_want() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_hangs_beside_a_silent_upload_is_a_failure() {
     let breaker = breaker();
+    let bodies = ResponseBodyTimeoutSettings::client().idle_exempts_grpc(false);
     let stack = seawall::client()
         .circuit_breaker(breaker.clone())
-        .response_body_idle_timeout(Duration::from_secs(1))
+        .response_body_timeout(bodies.idle_timeout(Duration::from_secs(1)))
         .build()
         .unwrap();
     let stream = tower::service_fn(async |_: http::Request<Script>| {

@@ -48,6 +48,13 @@ fn a_file_has_what_a_stack_has() {
         raisable_to = "2s"
         mode = "off" # in any position
 
+        [response_body_timeout]
+        mode = "off"
+        deadline = true
+        idle_timeout = "2s"
+        idle_exempts_grpc = true
+        progress_timeout = "3s"
+
         [concurrency_limit]
         mode = "dry_run"
         limit = 5

@@ -15,7 +15,7 @@ use seawall::policy::Mode;
 use seawall::stack::{PartSettings, Settings};
 use seawall::{
     CircuitBreakerSettings, ConcurrencyLimitSettings, DrainSettings, LagThresholds,
-    RequestLimitSettings, TimeoutSettings,
+    RequestLimitSettings, ResponseBodyTimeoutSettings, TimeoutSettings,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -48,11 +48,17 @@ fn all_of_a_server() -> Settings {
         .body_idle_timeout(SECOND)
         .body_timeout(2 * SECOND)
         .min_body_rate(50, 3 * SECOND);
+    let bodies = ResponseBodyTimeoutSettings::default()
+        .deadline(true)
+        .idle_timeout(2 * SECOND)
+        .idle_exempts_grpc(true)
+        .progress_timeout(3 * SECOND);
     Settings::default()
         .catch_panic(Mode::Off)
         .lag_shed(dry(thresholds))
         .drain(off(DrainSettings::default().lame_duck(6 * SECOND)))
         .timeout(off(TimeoutSettings::new(SECOND).raisable_to(2 * SECOND)))
+        .response_body_timeout(off(bodies))
         .concurrency_limit(dry(ConcurrencyLimitSettings::fixed(5).queue(6, 100 * MS)))
         .request_limit(off(requests))
 }
@@ -67,8 +73,13 @@ fn all_of_a_client() -> Settings {
         .open_duration(OpenDuration::exponential(SECOND, 2.0, 60 * SECOND).jitter(0.5))
         .half_open_probes(9)
         .half_open_timeout(11 * SECOND);
+    let bodies = ResponseBodyTimeoutSettings::default()
+        .deadline(true)
+        .idle_timeout(2 * SECOND)
+        .progress_timeout(3 * SECOND);
     Settings::default()
         .circuit_breaker(dry(breaker))
         .timeout(off(TimeoutSettings::new(SECOND).raisable_to(2 * SECOND)))
+        .response_body_timeout(off(bodies))
         .concurrency_limit(dry(ConcurrencyLimitSettings::fixed(5).queue(6, 100 * MS)))
 }

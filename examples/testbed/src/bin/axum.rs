@@ -94,16 +94,17 @@ async fn main() -> Result<(), BoxError> {
         .body_timeout(Duration::from_millis(args.body_timeout_ms))
         .min_body_rate(args.min_body_rate, Duration::from_secs(5));
     let drain = common.drain()?;
-    let mut stack = common
+    let responses = common
+        .response_bodies()
+        .deadline(args.including_body)
+        .idle_timeout(body_idle);
+    let stack = common
         .server(&drain, requests)
-        .response_body_idle_timeout(body_idle)
+        .response_body_timeout(responses)
         .expose_deadline()
         .exempt(|head| head.path() == "/health")
-        .keep_requests();
-    if args.including_body {
-        stack = stack.including_body();
-    }
-    let stack = stack.build()?;
+        .keep_requests()
+        .build()?;
 
     let listener = common.listen().await?;
     if args.outside {

@@ -46,7 +46,7 @@ async fn main() -> Result<(), BoxError> {
     let drain = common.drain()?;
     let stack = common
         .server(&drain, common.request_limit())
-        .including_body()
+        .response_body_timeout(common.response_bodies().deadline(true))
         .expose_deadline()
         .exempt(|head| head.path() == "/health")
         .keep_requests()

@@ -66,7 +66,7 @@ async fn main() -> Result<(), BoxError> {
     let drain = common.drain()?;
     let stack = common
         .server(&drain, requests)
-        .including_body()
+        .response_body_timeout(common.response_bodies().deadline(true))
         .expose_deadline()
         .keep_requests()
         .build()?;

@@ -111,6 +111,8 @@ pub(crate) struct Due {
     pub(crate) at: tokio::time::Instant,
     /// The later time, if the deadline may be raised.
     pub(crate) later: Option<Later>,
+    /// The deadline is that of the caller.
+    pub(crate) is_callers: bool,
 }
 
 type Later = Box<dyn Fn() -> tokio::time::Instant + Send + Sync>;

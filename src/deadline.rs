@@ -32,6 +32,8 @@ use crate::clock;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Deadline {
     at: Instant,
+    /// The caller set it.
+    is_callers: bool,
 }
 
 // === impl Deadline ===
@@ -41,12 +43,18 @@ impl Deadline {
     pub fn after(duration: Duration) -> Self {
         Self {
             at: clock::now() + duration.min(clock::FAR),
+            is_callers: false,
         }
     }
 
     #[cfg(feature = "http")]
-    pub(crate) fn new(at: Instant) -> Self {
-        Self { at }
+    pub(crate) fn new(at: Instant, is_callers: bool) -> Self {
+        Self { at, is_callers }
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn is_callers(self) -> bool {
+        self.is_callers
     }
 
     pub(crate) fn at(self) -> Instant {

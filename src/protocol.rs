@@ -127,6 +127,11 @@ pub trait KeptBody<Req>: Default + sealed::Sealed {
         None
     }
 
+    /// Whether this gate takes the rest of the body from an inner service that is dropped.
+    fn is_reclaimed(&self) -> bool {
+        false
+    }
+
     /// Takes the rest of the body from an inner service that is dropped.
     fn reclaim(&mut self) {}
 
@@ -180,8 +185,8 @@ where
 
 /// The default protocol: a service from `http::Request` to `http::Response`.
 ///
-/// A request ends with its response body: at its end, at its trailers, or when it is dropped; for
-/// `HEAD`, 204 and 304 at once. A request that is upgraded (101) ends at the head.
+/// A request ends with its response body: at its end, at its trailers, or when it is dropped; over
+/// HTTP/1, for `HEAD`, 204 and 304 at once. A request that is upgraded (101) ends at the head.
 ///
 /// `In` and `Out` convert request and response bodies, and `E` classifies errors.
 #[derive(Clone, Copy, Debug, Default)]

@@ -83,10 +83,10 @@ pub(crate) fn deadline(extensions: &mut Extensions, budget: Budget<'_>) -> Optio
     if !(is_callers || budget.is_exposed || is_raisable || outer.is_some()) {
         return None;
     }
-    let own = (nanos != u64::MAX).then(|| due(nanos));
+    let own = (nanos != u64::MAX).then(|| Deadline::new(due(nanos), is_callers));
     let (mut asked, mut bound, mut exposed) = (None, None, None);
     if let Some(outer) = outer {
-        outer.asked.ask_time(own);
+        outer.asked.ask_time(own.map(Deadline::at));
         (asked, bound, exposed) = (Some(outer.asked), outer.bound, outer.exposed);
     }
     let known = extensions.get::<Deadline>().copied();
@@ -94,7 +94,7 @@ pub(crate) fn deadline(extensions: &mut Extensions, budget: Budget<'_>) -> Optio
         // The deadline of another layer.
         bound = earlier(bound, known);
     }
-    let shown = earlier(bound, own.map(Deadline::new));
+    let shown = earlier(bound, own);
     if budget.is_exposed || exposed.is_some() {
         match shown {
             Some(shown) => extensions.insert(shown),
@@ -108,7 +108,7 @@ pub(crate) fn deadline(extensions: &mut Extensions, budget: Budget<'_>) -> Optio
         let most = due(budget.most);
         let most = bound.map_or(most, |bound| bound.at().min(most));
         asked = Some(by.clone());
-        bound = Some(Deadline::new(most));
+        bound = Some(Deadline::new(most, false));
         later = Some(Box::new(move || by.time().min(most)) as _);
     } else {
         bound = shown;
@@ -121,11 +121,12 @@ pub(crate) fn deadline(extensions: &mut Extensions, budget: Budget<'_>) -> Optio
         });
     }
     let own = own?;
-    let at = match shown {
-        Some(shown) if budget.is_exposed => shown.at(),
-        _ => own,
-    };
-    Some(Due { at, later })
+    let applies = shown.filter(|_| budget.is_exposed).unwrap_or(own);
+    Some(Due {
+        at: applies.at(),
+        later,
+        is_callers: applies.is_callers(),
+    })
 }
 
 fn earlier(one: Option<Deadline>, other: Option<Deadline>) -> Option<Deadline> {

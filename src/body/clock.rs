@@ -21,7 +21,7 @@ pub(crate) struct BodyClock {
     idle: Option<Duration>,
     is_grpc: bool,
     /// The deadline is that of the caller.
-    is_callers: bool,
+    pub(super) is_callers: bool,
     /// The body may be ended from outside.
     pub(crate) is_remote: bool,
     /// The timer is set for the current silence.
@@ -45,12 +45,7 @@ impl BodyClock {
     /// The number of frames that may have been ready at the end of a stall of the runtime.
     const READY: u32 = 64;
 
-    pub(crate) fn new(
-        ending: Ending<'_>,
-        timer: Option<&Timer>,
-        is_callers: bool,
-        is_grpc: bool,
-    ) -> Self {
+    pub(crate) fn new(ending: Ending<'_>, timer: Option<&Timer>, is_grpc: bool) -> Self {
         let deadline = match timer {
             Some(timer) if ending.bounds.has_deadline() => match (timer.due(), timer.nanos()) {
                 (Some(due), _) => Deadline::At(due),
@@ -64,7 +59,7 @@ impl BodyClock {
             deadline,
             idle: ending.bounds.idle(is_grpc),
             is_grpc,
-            is_callers,
+            is_callers: timer.is_some_and(Timer::is_callers),
             is_remote: false,
             is_waiting: false,
             lent: Lent::default(),

@@ -102,6 +102,7 @@ impl Bounds {
         clock: Option<&mut BodyClock>,
         is_grpc: bool,
     ) -> Option<Self> {
+        let is_callers = clock.as_ref().is_some_and(|clock| clock.is_callers);
         let deadline = clock.and_then(BodyClock::deadline);
         let progress = parts.ending.and_then(|ending| ending.bounds.progress());
         if deadline.is_none() && progress.is_none() && parts.cutoff.is_none() {
@@ -116,7 +117,7 @@ impl Bounds {
             deadline,
             progress,
             cutoff: parts.cutoff.cloned(),
-            is_callers: parts.has_callers_deadline(),
+            is_callers,
             is_grpc,
         })
     }

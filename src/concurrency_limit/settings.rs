@@ -61,11 +61,15 @@ impl ConcurrencyLimitSettings {
     ///
     /// Default: no queue. Requests over the limit are rejected at once.
     ///
-    /// A request with a [`Deadline`](crate::Deadline) is queued no longer than until its deadline.
     /// The request waits in the future of its call, which you must poll on a Tokio runtime with a
-    /// time driver. A timeout around the layer includes the wait. Make the queue timeout
-    /// shorter than that timeout: if the request reaches the end of the outer timeout in the queue,
-    /// a circuit breaker around both records a failure. It ignores the end of the queue timeout.
+    /// time driver. A timeout around the layer includes the wait. Make the queue timeout shorter
+    /// than that timeout: if the request reaches the end of the outer timeout in the queue, a
+    /// circuit breaker around both records a failure. It ignores the end of the queue timeout.
+    ///
+    /// If an outer timeout [exposes](crate::GateLayer::expose_deadline) its
+    /// [`Deadline`](crate::Deadline), the queue rejects the request at that time, with
+    /// [`QueueTimeout`](crate::Reason::QueueTimeout): an answer of 503 instead of 504, which a
+    /// circuit breaker ignores.
     pub const fn queue(mut self, max_queued: usize, timeout: Duration) -> Self {
         self.max_queued = max_queued;
         self.queue_timeout = timeout;

@@ -44,7 +44,7 @@ impl ConfigError {
         let Some(value) = value.into().filter(|value| !allowed.contains(value)) else {
             return Ok(());
         };
-        let allowed = format!("within {allowed:?}");
+        let allowed = format!("within {}..={}", text(allowed.start()), text(allowed.end()));
         Err(Self::new(field, text(&value), allowed))
     }
 
@@ -62,8 +62,8 @@ impl ConfigError {
         match allowed.filter(|allowed| value > *allowed) {
             None => Ok(()),
             Some(allowed) => {
-                let allowed = format!("at most `{most}`, {allowed:?}");
-                Err(Self::new(field, format!("{value:?}"), allowed))
+                let allowed = format!("at most `{most}`, {}", text(&allowed));
+                Err(Self::new(field, text(&value), allowed))
             }
         }
     }

@@ -188,10 +188,10 @@ where
             _listening = upload::listen_to_end(kept);
         }
         // The inner future releases what it holds before the answer is made.
-        let is_late = matches!(end, End::Late);
+        let is_left = matches!(end, End::Late) && !this.kept.is_reclaimed();
         let mut drops = || this.state.set(State::Done);
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| {
-            if is_late && const { !NeedsOf::<P, X::Kind>::LIMIT } {
+            if is_left {
                 upload::abandon();
                 upload::rejecting(drops);
             } else {
@@ -218,7 +218,9 @@ where
                 rejection
             }
             (End::Late, Some(mut guard)) => {
-                let (rejection, outcome) = late(&guard.parts());
+                let timer = <NeedsOf<P, X::Kind> as Needs>::Deadline::get(this.timer);
+                let is_callers = timer.is_some_and(|timer| timer.is_callers());
+                let (rejection, outcome) = late(&guard.parts(), is_callers);
                 guard.finish(|guard| guard.expire(outcome), Completion::Complete);
                 rejection
             }
@@ -247,19 +249,19 @@ pub(crate) fn caught<P: Policy<R>, R: RequestKind>(
     guard.parts().caught(payload)
 }
 
-/// Makes and counts the rejection of a request whose deadline passed. Returns it with the outcome
-/// for the policies before the timeout.
-fn late(parts: &Parts<'_>) -> (Rejection, Outcome) {
+/// Makes and counts the rejection of a request whose deadline passed. `is_callers` if it was that
+/// of the caller. Returns it with the outcome for the policies before the timeout.
+fn late(parts: &Parts<'_>, is_callers: bool) -> (Rejection, Outcome) {
     let rejection = match parts.deadline {
         Some(budget) => budget
             .reporter
             .reject(Reason::Timeout)
-            .with_callers_time(budget.time.is_callers()),
+            .with_callers_time(is_callers),
         None => Rejection::new(Reason::Timeout),
     };
     #[cfg(feature = "http")]
     let rejection = rejection.with_callers_body(upload::is_callers_fault(true));
-    if parts.has_callers_deadline() {
+    if is_callers {
         upload::blame_callers_time();
     }
     rejection.count(parts.isolation.and_then(|isolation| isolation.target()));

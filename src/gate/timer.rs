@@ -6,15 +6,14 @@ use std::time::Duration;
 #[cfg(feature = "http")]
 use crate::clock;
 use crate::clock::{Due, Lent, due};
-use crate::policy::{Budget, Choice, Needs, NeedsOf};
+use crate::policy::{Budget, Choice, Needs, NeedsOf, Time};
 #[cfg(feature = "http")]
 use crate::raise;
 
 /// The time of a call. The first poll that is pending reads the clock.
 #[derive(Debug)]
 pub struct Timer {
-    /// `u64::MAX` for no limit.
-    nanos: u64,
+    time: Time,
     lent: Lent,
 }
 
@@ -30,7 +29,7 @@ impl Timer {
     #[inline(always)]
     pub(crate) fn new(budget: Option<Budget<'_>>) -> Self {
         Self {
-            nanos: budget.map_or(Self::NEVER, |budget| budget.time.0),
+            time: budget.map_or(Time::UNLIMITED, |budget| budget.time),
             lent: Lent::default(),
         }
     }
@@ -39,10 +38,12 @@ impl Timer {
     #[cold]
     #[inline]
     pub(crate) fn set(&mut self, budget: Budget<'_>, due: Option<Due>) {
-        self.nanos = budget.time.nanos();
+        self.time = budget.time;
         if let Some(mut due) = due {
-            if budget.time.is_callers() {
-                due.at = due.at.checked_sub(sooner(self.nanos)).unwrap_or(due.at);
+            if due.is_callers {
+                due.at = due.at.checked_sub(sooner(self.nanos())).unwrap_or(due.at);
+            } else {
+                self.time = self.time.not_callers();
             }
             self.lent.set_due(due);
         }
@@ -50,10 +51,10 @@ impl Timer {
 
     #[inline]
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.nanos == Self::NEVER {
+        let nanos = self.nanos();
+        if nanos == Self::NEVER {
             return Poll::Pending;
         }
-        let nanos = self.nanos;
         self.lent.poll(|| due(nanos), cx)
     }
 
@@ -72,9 +73,14 @@ impl Timer {
     }
 
     /// The time in nanoseconds; [`NEVER`](Self::NEVER) for no limit.
-    #[cfg(feature = "http")]
     pub(crate) fn nanos(&self) -> u64 {
-        self.nanos
+        self.time.nanos()
+    }
+
+    /// The deadline is that of the caller.
+    #[inline(always)]
+    pub(crate) fn is_callers(&self) -> bool {
+        self.time.is_callers()
     }
 }
 

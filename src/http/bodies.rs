@@ -64,8 +64,7 @@ impl<P: Policy<HttpRequest>> CarriedBody<P> {
             is_bounded |= ending.bounds.progress().is_some();
             if ending.bounds.has_deadline() || ending.bounds.idle(is_grpc).is_some() {
                 let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
-                let is_callers = parts.has_callers_deadline();
-                let mut clock = BodyClock::new(ending, timer.as_deref(), is_callers, is_grpc);
+                let mut clock = BodyClock::new(ending, timer.as_deref(), is_grpc);
                 is_bounded |= clock.has_deadline();
                 clock.is_remote = is_bounded;
                 self.clock = Ends::<P>::some(clock);

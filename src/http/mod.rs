@@ -185,13 +185,11 @@ where
         let Some(held) = InFuture::<NeedsOf<P, HttpRequest>>::get(guard) else {
             return carried;
         };
-        let is_callers = const { NeedsOf::<P, HttpRequest>::DEADLINE }
-            && memo.has(Memo::GRPC)
-            && held.parts().has_callers_deadline()
-            && {
-                let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
-                blame_caller_if_nearly_due(result, timer.as_deref())
-            };
+        let is_callers = const { NeedsOf::<P, HttpRequest>::DEADLINE } && {
+            let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
+            let timer = timer.filter(|timer| timer.is_callers());
+            timer.is_some_and(|timer| blame_caller_if_nearly_due(result, timer))
+        };
         let goes_on = if let Ok(response) = result {
             let goes_on = head_is_here(response, memo, held, kept, is_callers, &mut carried);
             if const { NeedsOf::<P, HttpRequest>::ENDING } {
@@ -318,13 +316,9 @@ fn is_late<B>(response: &Response<B>) -> bool {
 /// error at the same time. Returns whether it does.
 #[cold]
 #[inline(never)]
-fn blame_caller_if_nearly_due<B, Err>(
-    result: &Result<Response<B>, Err>,
-    timer: Option<&Timer>,
-) -> bool {
+fn blame_caller_if_nearly_due<B, Err>(result: &Result<Response<B>, Err>, timer: &Timer) -> bool {
     /// Tokio rounds both timers up to a millisecond.
     const TICK: u64 = 1_000_000;
-    let Some(timer) = timer else { return false };
     let is_callers = match result {
         Ok(response) => is_late(response) && timer.is_nearly_due(timer.nanos() / 8),
         Err(_) => timer.is_nearly_due(TICK),

@@ -28,8 +28,9 @@
 //!
 //! A gate counts a request once, when it decides: as exempt, as admitted, or as rejected. There are
 //! three exceptions. A request that the request limit rejects may also count as exempt. A request
-//! that leaves a queue because its deadline passed counts as a timeout only; one that its caller
-//! drops there does not count. A panic before the inner service is called counts as a panic only.
+//! that leaves a queue because an outer timeout passed counts as a timeout only; one that its
+//! caller drops there does not count. A panic before the inner service is called counts as a panic
+//! only.
 //!
 //! Later, an exempt or admitted request may count again: as a timeout, as a panic, or as rejected
 //! if its body is too large or too slow.

@@ -125,11 +125,6 @@ fn bound(nanos: &AtomicU64) -> Option<Duration> {
 // === impl Parts ===
 
 impl Parts<'_> {
-    /// The deadline is that of the caller.
-    pub(crate) fn has_callers_deadline(&self) -> bool {
-        self.deadline.is_some_and(|budget| budget.time.is_callers())
-    }
-
     /// The parts of both.
     #[inline(always)]
     pub(crate) fn or(self, other: Self) -> Self {

@@ -20,11 +20,12 @@ impl Time {
     const CALLERS: u64 = 1 << 62;
     /// No limit: a time of 146 years or more.
     const NEVER: u64 = Self::CALLERS - 1;
+    pub(crate) const UNLIMITED: Self = Self(Self::NEVER | Self::UNUSUAL);
 
     pub(crate) fn ours(time: Duration) -> Self {
         let nanos = clock::nanos(time);
         if nanos >= Self::NEVER {
-            Self(Self::NEVER | Self::UNUSUAL)
+            Self::UNLIMITED
         } else {
             Self(nanos)
         }
@@ -35,6 +36,11 @@ impl Time {
     pub(crate) fn callers(time: Duration) -> Self {
         let nanos = clock::nanos(time).min(Self::NEVER - 1);
         Self(nanos | Self::CALLERS | Self::UNUSUAL)
+    }
+
+    /// The same time, which is not that of the caller.
+    pub(crate) const fn not_callers(self) -> Self {
+        Self(self.0 & !Self::CALLERS)
     }
 
     pub(crate) const fn is_callers(self) -> bool {

@@ -163,6 +163,10 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
         Some(rejection)
     }
 
+    fn is_reclaimed(&self) -> bool {
+        matches!(self, Kept::Sent(_))
+    }
+
     fn reclaim(&mut self) {
         if let Kept::Sent(sent) = self {
             let upload = &sent.upload;

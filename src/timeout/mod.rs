@@ -78,11 +78,13 @@
 //!
 //! With [`expose_deadline`](crate::GateLayer::expose_deadline), handlers and inner layers find the
 //! deadline in the extensions of the request, as a [`Deadline`](crate::Deadline). The queue of an
-//! inner [`ConcurrencyLimit`](crate::ConcurrencyLimit) then rejects a request at that time. A
-//! handler can pass the remaining time on to the services that it calls.
+//! inner [`ConcurrencyLimit`](crate::ConcurrencyLimit) then rejects a request at that time, with
+//! 503 (`queue_timeout`) instead of 504. A handler can pass the remaining time on to the services
+//! that it calls.
 //!
-//! If you nest timeouts, the shorter one applies, and its layer answers. An inner layer can raise
-//! an outer timeout that is [`raisable`](TimeoutSettings::raisable_to()).
+//! If you nest timeouts, the shorter one applies, and its layer answers. If both layers expose
+//! their deadlines, the inner one answers at the earlier deadline. An inner layer can raise an
+//! outer timeout that is [`raisable`](TimeoutSettings::raisable_to()).
 //!
 //! # Cost
 //!

@@ -307,6 +307,10 @@ fn an_escalation_is_checked_and_the_first_stays() {
     ] {
         let error = CatchPanic::new().set_escalation(wrong).unwrap_err();
         assert_eq!(error.field(), field);
+        if field == "abort_after" {
+            let text = "`abort_after` must be within 0s..=86400s, not 86401s";
+            assert_eq!(error.to_string(), text);
+        }
     }
     let (first, second) = (Drain::default(), Drain::default());
     let of = |drain| PanicEscalation::new(1, std::time::Duration::from_secs(1)).drain(drain);

@@ -75,6 +75,10 @@ fn settings_that_make_no_sense_are_errors() {
             "`duration` must be at most `raisable_to`, 1s, not 2s",
         ),
         (
+            Timeout::new(TimeoutSettings::new(SECOND).raisable_to(Duration::ZERO)).unwrap_err(),
+            "`duration` must be at most `raisable_to`, 0s, not 1s",
+        ),
+        (
             timeout.set_duration(3 * SECOND).unwrap_err(),
             "`duration` must be at most `raisable_to`, 2s, not 3s",
         ),

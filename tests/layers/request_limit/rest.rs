@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{Request, Response, Version};
 use http_body_util::BodyExt;
+use seawall::policy::{Mode, Switch, Switched};
 use seawall::{
     CatchPanic, CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, GateLayer, Rejection,
     RequestLimit, RequestLimitLayer, Timeout, TimeoutLayer,
@@ -264,6 +265,14 @@ async fn the_rest_of_a_body_is_read_after_an_inner_timeout() {
         let inner = TimeoutLayer::new(Duration::from_secs(5)).layer(handler::<Once>());
         let mut service = RequestLimitLayer::new(1 << 20).layer(inner);
         let token = Arc::new(());
+        let request = silent_upload(&token, version, None);
+        let response = service.call(request).await.unwrap();
+        assert_eq!(response.status(), 408);
+        assert_rest(&token, is_read).await;
+        // With a request limit that is off.
+        let limit = Switched::new(RequestLimit::from(1000), Switch::new(Mode::Off));
+        let inner = GateLayer::from_policy((Timeout::from(Duration::from_secs(5)), limit));
+        let mut service = RequestLimitLayer::new(1 << 20).layer(inner.layer(handler::<Twice>()));
         let request = silent_upload(&token, version, None);
         let response = service.call(request).await.unwrap();
         assert_eq!(response.status(), 408);

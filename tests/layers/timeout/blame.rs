@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use seawall::{
-    CircuitBreaker, CircuitBreakerLayer, GateLayer, RequestBody, RequestLimitLayer, Timeout,
-    TimeoutLayer,
+    CircuitBreaker, CircuitBreakerLayer, GateLayer, RequestBody, RequestLimitLayer,
+    ResponseBodyTimeout, Timeout, TimeoutLayer, TimeoutSettings,
 };
 use tokio::time::sleep;
 use tower::{Layer, Service};
@@ -311,4 +311,66 @@ async fn the_end_of_a_stream_with_an_upload_is_the_callers() {
     let response = service.call(asking("1S").map(|_| stops())).await.unwrap();
     response.into_body().collect().await.unwrap_err();
     assert_eq!(failures_and_ignored(&breaker), (0, 1));
+}
+
+/// A layer that exposes its deadline applies an earlier one that it finds in the extensions. The
+/// caller is blamed if that is the caller's own, but not for the deadline of another layer, or for
+/// the bound of an outer timeout.
+#[tokio::test(start_paused = true)]
+async fn an_earlier_deadline_that_is_not_the_callers_is_a_failure() {
+    let raisable = TimeoutSettings::new(SECOND).raisable_to(3 * SECOND);
+    let raisable = Timeout::new(raisable).unwrap();
+    let (short, long) = (Timeout::from(SECOND), Timeout::from(60 * SECOND));
+    for (outer, asks, ends, failures) in [
+        (None, None, 1, 1),
+        (None, Some("10S"), 1, 1),
+        (Some(&short), None, 1, 1),
+        (Some(&short), Some("10S"), 1, 1),
+        (Some(&raisable), None, 3, 1),
+        (Some(&raisable), Some("5S"), 3, 1),
+        (Some(&long), Some("5S"), 5, 0),
+    ] {
+        for streams in [false, true] {
+            let breaker = CircuitBreaker::default();
+            let mut route = tower::ServiceBuilder::new()
+                .layer(CircuitBreakerLayer::new(breaker.clone()))
+                .layer(exposing(30 * SECOND))
+                .service(service_fn(move |_: Request<Script>| async move {
+                    if !streams {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok::<_, Infallible>(grpc_response(stops(), None))
+                }));
+            let mut request = asks.map_or_else(grpc, asking);
+            let ((), took) = timed(async {
+                let response = if let Some(outer) = outer {
+                    // The inner layer is called later, as if the request had been queued.
+                    let later = service_fn(move |request: Request<Script>| {
+                        let mut route = route.clone();
+                        async move {
+                            sleep(NEARLY).await;
+                            route.call(request).await
+                        }
+                    });
+                    let mut outer = exposing(outer.clone()).layer(later);
+                    outer.call(request).await.unwrap().map(BodyExt::boxed)
+                } else {
+                    let deadline = seawall::Deadline::after(SECOND);
+                    request.extensions_mut().insert(deadline);
+                    route.call(request).await.unwrap().map(BodyExt::boxed)
+                };
+                drop(response.into_body().collect().await);
+            })
+            .await;
+            let name = format!("{outer:?} {asks:?} {streams}");
+            // Before a deadline of the caller, the layer answers a little earlier.
+            assert_eq!((took + SECOND / 100).as_secs(), ends, "{name}");
+            let expected = (failures, 1 - failures);
+            assert_eq!(failures_and_ignored(&breaker), expected, "{name}");
+        }
+    }
+}
+
+fn exposing(time: impl Into<Timeout>) -> GateLayer<(ResponseBodyTimeout, Timeout)> {
+    TimeoutLayer::new(time).including_body().expose_deadline()
 }

@@ -9,12 +9,12 @@ use super::counts::{Counts, Sample, Tallies};
 
 /// The last calls, one in each slot.
 #[derive(Debug)]
-pub(super) struct CountWindow {
+pub(crate) struct CountWindow {
     slots: Box<[AtomicU64]>,
     heads: Heads,
-    /// The samples that were in a slot before, except fast successes: those are all other samples
-    /// that have claimed a slot.
-    evicted: Tallies,
+    /// The samples that are in no slot any more, or never were, except fast successes: those are all
+    /// other samples.
+    past: Tallies,
 }
 
 /// The words that each call writes, apart from words that are only read.
@@ -23,7 +23,7 @@ pub(super) struct CountWindow {
 struct Heads {
     /// `| era: 22 | slots claimed in it: 42 |`.
     claims: AtomicU64,
-    /// The number of slots claimed in earlier eras.
+    /// The number of slots claimed in earlier eras, and of samples that claimed none.
     earlier: AtomicU64,
     sums: AtomicU64,
 }
@@ -129,15 +129,15 @@ impl CountWindow {
                 earlier: AtomicU64::new(0),
                 sums: AtomicU64::new(sums::fresh(0)),
             },
-            evicted: Tallies::default(),
+            past: Tallies::default(),
         }
     }
 
     #[inline(always)]
-    pub(super) fn record(&self, era: u64, sample: Sample, past: &Tallies) -> Option<Counts> {
+    pub(super) fn record(&self, era: u64, sample: Sample) -> Option<Counts> {
         let tag = tag::of_era(era);
         let Some(index) = self.claim(tag) else {
-            past.add(sample.class, 1);
+            self.record_past(sample);
             return None;
         };
         let new = slot::new(tag, sample);
@@ -216,23 +216,28 @@ impl CountWindow {
 
     fn evict(&self, sample: Sample) {
         if sample.class != 0 {
-            self.evicted.add(sample.class, 1);
+            self.past.add(sample.class, 1);
         }
+    }
+
+    /// Counts a call that belongs to no window.
+    pub(super) fn record_past(&self, sample: Sample) {
+        self.heads.earlier.fetch_add(1, Relaxed);
+        self.evict(sample);
     }
 
     pub(super) fn counts(&self, era: u64) -> Counts {
         self.scan(|tag| tag == tag::of_era(era))
     }
 
-    /// The counts of all calls that have claimed a slot.
-    pub(super) fn ever(&self) -> Counts {
-        let mut ever = self.scan(|_| true);
-        self.evicted.add_to(&mut ever);
+    pub(super) fn totals(&self) -> Counts {
+        let mut totals = self.scan(|_| true);
+        self.past.add_to(&mut totals);
         let earlier = self.heads.earlier.load(Relaxed);
-        let bad = ever.failures + ever.slow - ever.slow_failures;
+        let bad = totals.failures + totals.slow - totals.slow_failures;
         // A slot that is claimed may not be written yet.
-        ever.calls = (earlier + (self.heads.claims.load(Relaxed) & CLAIMS)).max(bad);
-        ever
+        totals.calls = (earlier + (self.heads.claims.load(Relaxed) & CLAIMS)).max(bad);
+        totals
     }
 
     fn scan(&self, is_wanted: impl Fn(u64) -> bool) -> Counts {
@@ -255,23 +260,23 @@ mod tests {
     /// era before must not count for it.
     #[test]
     fn sums_of_an_older_era_judge_nothing() {
-        let (window, past) = (CountWindow::new(1), Tallies::default());
+        let window = CountWindow::new(1);
         let failed = Sample::new(true, false, 0);
-        assert_eq!(window.record(0, failed, &past).unwrap().failures, 1);
+        assert_eq!(window.record(0, failed).unwrap().failures, 1);
         // A call of era 1 has written its slot, and is interrupted.
         assert_eq!(window.claim(1), Some(0));
         window.slots[0].store(slot::new(1, Sample::SUCCESS), Relaxed);
-        assert_eq!(window.record(1, Sample::SUCCESS, &past), None);
+        assert_eq!(window.record(1, Sample::SUCCESS), None);
     }
 
     /// Half of all eras later, and when the number of claims is at its end.
     #[test]
     fn a_window_that_was_idle_or_full_counts() {
-        let (window, past) = (CountWindow::new(2), Tallies::default());
+        let window = CountWindow::new(2);
         let failed = Sample::new(true, false, 0);
         for era in [0, (1 << 21) + 1, (1 << 21) + 2] {
-            assert_eq!(window.record(era, failed, &past).unwrap().failures, 1);
-            assert_eq!(window.record(era, failed, &past).unwrap().failures, 2);
+            assert_eq!(window.record(era, failed).unwrap().failures, 1);
+            assert_eq!(window.record(era, failed).unwrap().failures, 2);
         }
         let tag = tag::of_era((1 << 21) + 2);
         let full = tag << tag::SHIFT | CLAIMS;

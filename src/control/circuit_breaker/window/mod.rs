@@ -11,7 +11,6 @@ mod counts;
 mod time;
 
 use self::count::CountWindow;
-use self::counts::Tallies;
 pub(crate) use self::counts::{Counts, Sample};
 use self::time::TimeWindow;
 
@@ -23,14 +22,7 @@ pub(crate) const MAX_BUCKETS: u32 = 60;
 
 /// The window of a breaker, and the counts of all calls so far.
 #[derive(Debug)]
-pub(crate) struct Window {
-    calls: Calls,
-    /// The samples that are in no word any more, or never were.
-    past: Tallies,
-}
-
-#[derive(Debug)]
-enum Calls {
+pub(crate) enum Window {
     Count(CountWindow),
     Time(TimeWindow),
 }
@@ -48,19 +40,12 @@ struct Divisor {
 impl Window {
     /// The last `calls` calls, at most [`MAX_CALLS`].
     pub(crate) fn count_based(calls: u32) -> Self {
-        Self::new(Calls::Count(CountWindow::new(calls)))
+        Self::Count(CountWindow::new(calls))
     }
 
     /// The calls of the last `span` nanoseconds, in `buckets` slices.
     pub(crate) fn time_based(span: u64, buckets: u32) -> Self {
-        Self::new(Calls::Time(TimeWindow::new(span, buckets)))
-    }
-
-    fn new(calls: Calls) -> Self {
-        Self {
-            calls,
-            past: Tallies::default(),
-        }
+        Self::Time(TimeWindow::new(span, buckets))
     }
 
     /// Counts a call, and returns the counts of the window with it. Returns `None` if the window
@@ -72,33 +57,34 @@ impl Window {
         now: impl FnOnce() -> u64,
         sample: Sample,
     ) -> Option<Counts> {
-        match &self.calls {
-            Calls::Count(window) => window.record(era, sample, &self.past),
-            Calls::Time(window) => window.record(era, now(), sample, &self.past),
+        match self {
+            Self::Count(window) => window.record(era, sample),
+            Self::Time(window) => window.record(era, now(), sample),
         }
     }
 
     /// Counts a call that belongs to no window, because it is of an older era.
     pub(crate) fn record_past(&self, sample: Sample) {
-        self.past.add(sample.class, 1);
+        match self {
+            Self::Count(window) => window.record_past(sample),
+            Self::Time(window) => window.record_past(sample),
+        }
     }
 
     /// The counts of the window.
     pub(crate) fn counts(&self, era: u64, now: u64) -> Counts {
-        match &self.calls {
-            Calls::Count(window) => window.counts(era),
-            Calls::Time(window) => window.counts(era, now),
+        match self {
+            Self::Count(window) => window.counts(era),
+            Self::Time(window) => window.counts(era, now),
         }
     }
 
     /// The counts of all calls so far. While other threads record, a call may appear a moment late.
     pub(crate) fn totals(&self) -> Counts {
-        let mut totals = match &self.calls {
-            Calls::Count(window) => window.ever(),
-            Calls::Time(window) => window.ever(),
-        };
-        self.past.add_to(&mut totals);
-        totals
+        match self {
+            Self::Count(window) => window.totals(),
+            Self::Time(window) => window.totals(),
+        }
     }
 }
 

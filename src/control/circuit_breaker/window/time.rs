@@ -13,7 +13,7 @@ use super::counts::{CLASSES, Counts, Sample, Tallies};
 /// of its slice, which are enough for 50 million eras, and in a window of ten seconds for 300
 /// years.
 #[derive(Debug)]
-pub(super) struct TimeWindow {
+pub(crate) struct TimeWindow {
     width: Divisor,
     /// The number of slices in the window.
     slices: u64,
@@ -26,6 +26,8 @@ pub(super) struct TimeWindow {
     /// The newest slice with a sample that is not a fast success. If it is not in the window, there
     /// is nothing to add up.
     worst: AtomicU64,
+    /// The samples that are in no bucket any more, or never were.
+    past: Tallies,
 }
 
 /// The counts of a slice of time, on their own cache lines, since only the newest is written.
@@ -78,6 +80,7 @@ impl TimeWindow {
             era_shift: slices.next_power_of_two().ilog2(),
             bits: (24 + shortest.ilog2()).min(32),
             worst: AtomicU64::new(0),
+            past: Tallies::default(),
         }
     }
 
@@ -135,13 +138,7 @@ impl TimeWindow {
     /// The failure first writes `worst`, and then changes the word of the successes. If the success
     /// changes that word later, it sees `worst`; if earlier, the failure sees the success.
     #[inline(always)]
-    pub(super) fn record(
-        &self,
-        era: u64,
-        now: u64,
-        sample: Sample,
-        past: &Tallies,
-    ) -> Option<Counts> {
+    pub(super) fn record(&self, era: u64, now: u64, sample: Sample) -> Option<Counts> {
         let slice = self.slice(era, now);
         let bucket = self.bucket(slice);
         let class = sample.class;
@@ -149,11 +146,11 @@ impl TimeWindow {
             self.worst.fetch_max(slice, AcqRel);
         }
         let Some(before) = self.count(&bucket.counts[class], slice) else {
-            past.add(class, 1);
+            self.record_past(sample);
             return None;
         };
         if self.slice_of(before) != slice {
-            past.add(class, self.count_of(before));
+            self.past.add(class, self.count_of(before));
         }
         if sample.took > 0 {
             self.time(bucket, slice, sample.took);
@@ -180,6 +177,11 @@ impl TimeWindow {
         }
     }
 
+    /// Counts a call that belongs to no window.
+    pub(super) fn record_past(&self, sample: Sample) {
+        self.past.add(sample.class, 1);
+    }
+
     pub(super) fn counts(&self, era: u64, now: u64) -> Counts {
         self.sum(self.slice(era, now), true)
     }
@@ -191,9 +193,10 @@ impl TimeWindow {
         self.sum_of(|slice| self.is_in(last, slice), with_durations)
     }
 
-    /// The counts of all calls that are in a word, of any slice.
-    pub(super) fn ever(&self) -> Counts {
-        self.sum_of(|_| true, false)
+    pub(super) fn totals(&self) -> Counts {
+        let mut totals = self.sum_of(|_| true, false);
+        self.past.add_to(&mut totals);
+        totals
     }
 
     fn sum_of(&self, is_wanted: impl Fn(u64) -> bool, with_durations: bool) -> Counts {
@@ -228,14 +231,14 @@ mod tests {
     /// C7: a count is never that of an older slice, however long its bucket was not written.
     #[test]
     fn c7_numbers_of_slices_do_not_come_round() {
-        let (window, past) = (TimeWindow::new(10 * MILLI, 1), Tallies::default());
+        let window = TimeWindow::new(10 * MILLI, 1);
         let failed = Sample::new(true, false, 5);
-        assert_eq!(window.record(0, 0, failed, &past).unwrap().failures, 1);
+        assert_eq!(window.record(0, 0, failed).unwrap().failures, 1);
         for bits in [20, 31, 32, 36] {
             let later = (10 * MILLI) << bits;
             assert_eq!(window.counts(0, later), Counts::default(), "{bits}");
         }
-        assert_eq!(window.ever().failures, 1);
+        assert_eq!(window.totals().failures, 1);
     }
 
     #[test]
@@ -253,11 +256,11 @@ mod tests {
     #[test]
     fn numbers_of_slices_last_for_many_eras() {
         let day = 24 * 60 * 60 * 1_000 * MILLI;
-        let (window, past) = (TimeWindow::new(day, 60), Tallies::default());
+        let window = TimeWindow::new(day, 60);
         let failed = Sample::new(true, false, 0);
         for era in [0, 1 << 17, (1 << 25) - 1] {
             for calls in 1..3 {
-                let counts = window.record(era, 60 * day, failed, &past).unwrap();
+                let counts = window.record(era, 60 * day, failed).unwrap();
                 assert_eq!((counts.calls, counts.failures), (calls, calls), "{era}");
             }
         }
@@ -267,18 +270,12 @@ mod tests {
     /// it.
     #[test]
     fn a_late_failure_is_judged_in_the_window_of_the_latest() {
-        let (window, past) = (TimeWindow::new(100 * MILLI, 10), Tallies::default());
+        let window = TimeWindow::new(100 * MILLI, 10);
         let failed = Sample::new(true, false, 0);
+        assert_eq!(window.record(0, 10 * MILLI, failed).unwrap().calls, 1);
+        assert_eq!(window.record(0, 9 * MILLI, failed).unwrap().calls, 2);
         assert_eq!(
-            window.record(0, 10 * MILLI, failed, &past).unwrap().calls,
-            1
-        );
-        assert_eq!(window.record(0, 9 * MILLI, failed, &past).unwrap().calls, 2);
-        assert_eq!(
-            window
-                .record(0, 9 * MILLI, Sample::SUCCESS, &past)
-                .unwrap()
-                .calls,
+            window.record(0, 9 * MILLI, Sample::SUCCESS).unwrap().calls,
             3
         );
     }

@@ -108,12 +108,8 @@ impl Breaker {
 
     /// Changes the state. `change` runs outside the lock, since it may run code of a user, and runs
     /// again if another thread has changed the state meanwhile.
-    fn update<R, T: Times>(
-        &self,
-        now: u64,
-        times: &T,
-        change: impl Fn(&mut Circuit, &At<'_, T>) -> R,
-    ) -> R {
+    fn update<T: Times, R>(&self, times: &T, change: impl Fn(&mut Circuit, &At<'_, T>) -> R) -> R {
+        let now = times.now();
         loop {
             let before = self.lock().clone();
             let mut circuit = before.clone();
@@ -145,7 +141,7 @@ impl Breaker {
     /// Leaves a half-open state whose time is over, or whose probes have decided.
     pub(crate) fn end_half_open(&self, times: &impl Times) {
         if self.word().is(Mode::HalfOpen) {
-            self.update(times.now(), times, Circuit::end_half_open);
+            self.update(times, Circuit::end_half_open);
         }
     }
 
@@ -158,7 +154,7 @@ impl Breaker {
 
     /// Opens the breaker, if it is closed or half-open, as if a threshold were reached.
     pub(crate) fn trip(&self, times: &impl Times) {
-        self.update(times.now(), times, |circuit, at| {
+        self.update(times, |circuit, at| {
             circuit.advance(true, at);
             if let Mode::Closed | Mode::HalfOpen = circuit.mode {
                 circuit.open(TransitionCause::ByHand, Counts::default(), at);
@@ -169,7 +165,7 @@ impl Breaker {
     /// Forces a state, unless the breaker is in that state. A closed breaker that is closed again
     /// has an empty window.
     pub(crate) fn force(&self, to: Mode, times: &impl Times) {
-        self.update(times.now(), times, |circuit, at| {
+        self.update(times, |circuit, at| {
             circuit.advance(true, at);
             if circuit.mode != to || to == Mode::Closed {
                 circuit.enter(to, TransitionCause::ByHand, at.now, None, Counts::default());
@@ -238,24 +234,22 @@ impl Breaker {
     #[inline(always)]
     pub(crate) fn admit(&self, times: &impl Times) -> Result<Word, Rejected> {
         let word = self.word();
-        let is_open = word.is(Mode::Open);
-        if !is_open && word.admits_all() {
-            return Ok(word);
-        }
-        let now = times.now();
-        if is_open {
-            let ends_in = self.open_until.load(Ordering::Acquire).saturating_sub(now);
+        if word.is(Mode::Open) {
+            let until = self.open_until.load(Ordering::Acquire);
+            let ends_in = until.saturating_sub(times.now());
             if ends_in > 0 {
                 let by = Mode::Open;
                 return Err(Rejected { by, ends_in });
             }
+        } else if word.admits_all() {
+            return Ok(word);
         }
-        self.admit_probe(now, times)
+        self.admit_probe(times)
     }
 
     #[cold]
-    fn admit_probe(&self, now: u64, times: &impl Times) -> Result<Word, Rejected> {
-        self.update(now, times, |circuit, at| {
+    fn admit_probe(&self, times: &impl Times) -> Result<Word, Rejected> {
+        self.update(times, |circuit, at| {
             circuit.admit(at)?;
             Ok(self.word_of(circuit))
         })
@@ -281,7 +275,7 @@ impl Breaker {
             return false;
         }
         let generation = word.generation();
-        self.update(times.now(), times, |circuit, at| {
+        self.update(times, |circuit, at| {
             circuit.update_probe(generation, &change, at)
         })
     }
@@ -383,16 +377,15 @@ impl Breaker {
         let Some(cause) = reached.cause() else {
             return Reached::default();
         };
-        let now = times.now();
         // Reads also the counts that the rates do not need.
-        let whole = self.window.counts(word.era(), now);
+        let whole = self.window.counts(word.era(), times.now());
         let counts = Counts {
             slow_failures: whole.slow_failures.min(counts.slow),
             timed: whole.timed,
             took: whole.took,
             ..counts
         };
-        let reached = self.update(now, times, |circuit, at| {
+        let reached = self.update(times, |circuit, at| {
             if circuit.generation != word.generation() {
                 return Reached::default();
             }

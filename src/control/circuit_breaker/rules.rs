@@ -67,11 +67,8 @@ impl Rules {
     /// The thresholds that these counts and this number of consecutive failures reach.
     pub(crate) fn reached(&self, counts: &Counts, consecutive_failures: u32) -> Reached {
         let is_enough = counts.calls >= self.minimum_calls.into();
-        let is_reached = |rate: Option<f64>, threshold: Option<f64>| {
-            is_enough && rate.zip(threshold).is_some_and(|(rate, most)| rate >= most)
-        };
-        let failures = is_reached(counts.failure_rate(), self.failure_rate);
-        let slow = is_reached(counts.slow_rate(), self.slow_call_rate);
+        let failures = is_enough && reaches(counts.failures, counts.calls, self.failure_rate);
+        let slow = is_enough && reaches(counts.slow, counts.calls, self.slow_call_rate);
         let most = self.consecutive_failures;
         let in_a_row = most.is_some_and(|most| consecutive_failures >= most);
         // In the order of `Reached::CAUSES`.
@@ -88,7 +85,8 @@ impl Rules {
         let least = if is_over { 0 } else { self.probes };
         let all = u64::from(probes.admitted().max(least));
         let missing = all - known;
-        let may_open = |failed, slow| self.failed(failed, all) || self.slow(slow, all);
+        let may_open =
+            |failed, slow| self.failed(failed, all) || reaches(slow, all, self.slow_call_rate);
         if known > 0 && may_open(done.failures, done.slow) {
             Verdict::Open
         } else if known > 0 && !may_open(done.failures + missing, done.slow + missing) {
@@ -104,20 +102,16 @@ impl Rules {
     /// the number of consecutive failures, or else one.
     fn failed(&self, failed: u64, all: u64) -> bool {
         match (self.failure_rate, self.consecutive_failures) {
-            (Some(rate), _) => share(failed, all) >= rate,
+            (Some(_), _) => reaches(failed, all, self.failure_rate),
             (None, Some(most)) => failed >= all.min(most.into()),
             (None, None) => failed > 0,
         }
     }
-
-    fn slow(&self, slow: u64, all: u64) -> bool {
-        self.slow_call_rate
-            .is_some_and(|rate| share(slow, all) >= rate)
-    }
 }
 
-fn share(part: u64, all: u64) -> f64 {
-    part as f64 / all as f64
+/// Returns whether this share is at the threshold or above it. Without calls it is not.
+fn reaches(part: u64, all: u64, threshold: Option<f64>) -> bool {
+    threshold.is_some_and(|rate| part as f64 / all as f64 >= rate)
 }
 
 // === impl Reached ===

@@ -18,7 +18,7 @@ pub(crate) use std::{
 
 /// Locks a mutex. If a holder has panicked, the value is still consistent, since no change under
 /// these locks is ever incomplete.
-pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

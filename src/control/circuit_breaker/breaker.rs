@@ -1,12 +1,11 @@
 //! A circuit breaker without a clock. One word admits calls while the breaker is closed, and a
 //! window counts them. A lock protects everything else: changes of state, and the probes.
 
-use std::sync::PoisonError;
-
 use crate::control::published::Published;
 use crate::sync::{
-    Mutex, MutexGuard,
+    Mutex,
     atomic::{AtomicU32, AtomicU64, Ordering},
+    lock,
 };
 
 use super::probes::Probes;
@@ -102,23 +101,19 @@ impl Breaker {
         self.rules.word(Rules::SLOW_CALL)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Circuit> {
-        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Changes the state. `change` runs outside the lock, since it may run code of a user, and runs
     /// again if another thread has changed the state meanwhile.
     fn update<T: Times, R>(&self, times: &T, change: impl Fn(&mut Circuit, &At<'_, T>) -> R) -> R {
         let now = times.now();
         loop {
-            let before = self.lock().clone();
+            let before = lock(&self.circuit).clone();
             let mut circuit = before.clone();
             let rules = &self.rules();
             let result = change(&mut circuit, &At { now, rules, times });
             if circuit == before {
                 return result;
             }
-            let mut current = self.lock();
+            let mut current = lock(&self.circuit);
             if *current == before {
                 *current = circuit;
                 self.publish(&current);
@@ -147,7 +142,7 @@ impl Breaker {
 
     /// Changes the rules. The caller makes one change at a time.
     pub(crate) fn set_rules(&self, rules: &Rules) {
-        let circuit = self.lock();
+        let circuit = lock(&self.circuit);
         self.rules.set(rules.words());
         self.publish(&circuit);
     }
@@ -184,7 +179,7 @@ impl Breaker {
 
     #[cold]
     fn report_all(&self, mut report: impl FnMut(Transition, Mode)) {
-        let mut circuit = self.lock();
+        let mut circuit = lock(&self.circuit);
         if std::mem::replace(&mut circuit.is_reporting, true) {
             return; // the thread that reports also reports these
         }
@@ -193,7 +188,7 @@ impl Breaker {
             self.unreported.store(left, Ordering::Relaxed);
             drop(circuit);
             report(transition, to);
-            circuit = self.lock();
+            circuit = lock(&self.circuit);
         }
         circuit.is_reporting = false;
     }
@@ -201,7 +196,7 @@ impl Breaker {
     /// The present state, with all values that belong to it.
     pub(crate) fn look(&self, times: &impl Times) -> Look {
         let (now, rules) = (times.now(), &self.rules());
-        let mut circuit = self.lock().clone();
+        let mut circuit = lock(&self.circuit).clone();
         circuit.advance(false, &At { now, rules, times });
         let counts = match circuit.mode {
             Mode::Closed | Mode::ObserveOnly => self.window.counts(era(circuit.generation), now),
@@ -258,7 +253,7 @@ impl Breaker {
     /// Returns whether the state that admitted a call is the current one, and its time is not over.
     pub(crate) fn is_current(&self, word: Word, times: &impl Times) -> bool {
         self.word().generation() == word.generation()
-            && (word.admits_all() || times.now() < self.lock().until)
+            && (word.admits_all() || times.now() < lock(&self.circuit).until)
     }
 
     /// Notes in the breaker, and in the word of the call, that the response of a probe has begun.

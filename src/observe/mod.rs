@@ -193,11 +193,15 @@ impl Reporter {
         Self::make(layer, None, false)
     }
 
-    /// Makes a reporter for a breaker of a keyed family, with the label `key` if the family opts
-    /// in.
+    /// Makes a reporter for a breaker of the keyed family that has this one, with the same name,
+    /// and with the label `key` if the family opts in.
     #[cfg(feature = "keyed")]
-    pub(crate) fn in_family(layer: &'static str, key: Option<String>) -> Self {
-        Self::make(layer, key, true)
+    pub(crate) fn in_family(&self, key: Option<String>) -> Self {
+        let reporter = Self::make(self.layer(), key, true);
+        if let Some(name) = self.source().name.get() {
+            reporter.set_name(name.clone());
+        }
+        reporter
     }
 
     fn make(layer: &'static str, key: Option<String>, is_in_family: bool) -> Self {

@@ -118,7 +118,8 @@ struct Family<K> {
     changes: Mutex<Changes>,
     forcing: AfterChange,
     hooks: Hooks<K>,
-    name: OnceLock<Cow<'static, str>>,
+    /// The reporter of the layers.
+    reporter: Reporter,
     label: OnceLock<fn(&K) -> String>,
 }
 
@@ -169,23 +170,23 @@ where
                 changes: Mutex::default(),
                 forcing: AfterChange::new(),
                 hooks: Hooks::default(),
-                name: OnceLock::new(),
+                reporter: Reporter::new("circuit_breaker"),
                 label: OnceLock::new(),
             }),
         })
     }
 
     /// Names the breakers in rejections, metrics and events. A second call has no effect. Breakers
-    /// and layers that were made before the call have no name.
+    /// that were made before the call have no name.
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
-        let _ = self.family.name.set(name.into());
+        self.family.reporter.set_name(name);
         self
     }
 
     /// The name; empty if it has none.
     pub fn name(&self) -> &str {
-        self.family.name()
+        self.family.reporter.name()
     }
 
     /// Adds the label `key` to the metrics: up to thirty series for each key, which the recorder
@@ -406,7 +407,7 @@ where
 impl<K> fmt::Debug for CircuitBreakers<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreakers")
-            .field("name", &self.family.name())
+            .field("name", &self.family.reporter.name())
             .field("settings", &self.family.settings.get())
             .finish_non_exhaustive()
     }
@@ -415,19 +416,12 @@ impl<K> fmt::Debug for CircuitBreakers<K> {
 // === impl Family ===
 
 impl<K> Family<K> {
-    fn name(&self) -> &str {
-        self.name.get().map_or("", |name| name)
-    }
-
     fn make(&self, key: &K, mode: Mode) -> CircuitBreaker
     where
         K: Clone + Send + Sync + 'static,
     {
         let label = self.label.get().map(|label| label(key));
-        let reporter = Reporter::in_family("circuit_breaker", label);
-        if let Some(name) = self.name.get() {
-            reporter.set_name(name.clone());
-        }
+        let reporter = self.reporter.in_family(label);
         let shared = Arc::new(Shared::new(self.settings.get(), reporter, mode));
         let breaker = CircuitBreaker { shared };
         let (key, hooks) = (key.clone(), self.hooks.clone());

@@ -7,7 +7,6 @@ use super::CircuitBreakers;
 use crate::circuit_breaker::CircuitBreaker;
 use crate::circuit_breaker::shared::CircuitToken;
 use crate::gate::GateLayer;
-use crate::observe::Reporter;
 use crate::outcome::Outcome;
 use crate::policy::{Admission, NoWait, Policy, Settled};
 use crate::protocol::Http;
@@ -35,9 +34,7 @@ pub struct PerKey<K, F> {
 impl<K, F> CircuitBreakersLayer<K, F> {
     /// Makes a layer with these breakers.
     pub fn new(breakers: PerKey<K, F>) -> Self {
-        let name = breakers.breakers.family.name().to_owned();
-        let reporter = Reporter::new("circuit_breaker").named(name);
-        Self::with_reporter(breakers, reporter)
+        Self::from_handle(breakers, |breakers| &breakers.breakers.family.reporter)
     }
 }
 

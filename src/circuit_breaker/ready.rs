@@ -59,7 +59,6 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -69,9 +68,7 @@ use tower_service::Service;
 use super::shared::CircuitToken;
 use super::{CircuitBreaker, CircuitBreakerLayer};
 use crate::clock;
-use crate::gate::GateFuture;
-use crate::gate::guard::{Guard, Shared};
-use crate::policy::Policy;
+use crate::gate::{Gate, GateFuture};
 use crate::protocol::{Http, Plain, Protocol, Respond};
 
 /// A layer that puts a [`CircuitBreaker`] around an endpoint. The endpoint is not ready while the
@@ -87,9 +84,7 @@ pub struct CircuitBreakerReadyLayer<X = Http> {
 
 /// An endpoint that is not ready while its breaker is open. [`CircuitBreakerReadyLayer`] makes it.
 pub struct CircuitBreakerReady<S, X = Http> {
-    inner: S,
-    shared: Arc<Shared<CircuitBreaker>>,
-    protocol: X,
+    gate: Gate<S, CircuitBreaker, X>,
     /// A token that is reserved for the next call.
     grant: Option<CircuitToken>,
     /// Ends when the breaker may admit a call.
@@ -123,11 +118,8 @@ impl<S, X: Clone> Layer<S> for CircuitBreakerReadyLayer<X> {
     type Service = CircuitBreakerReady<S, X>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let (shared, protocol) = self.gate.clone().into_parts();
         CircuitBreakerReady {
-            inner,
-            shared,
-            protocol,
+            gate: self.gate.layer(inner),
             grant: None,
             waiting: None,
         }
@@ -139,12 +131,12 @@ impl<S, X: Clone> Layer<S> for CircuitBreakerReadyLayer<X> {
 impl<S, X> CircuitBreakerReady<S, X> {
     /// The breaker.
     pub fn breaker(&self) -> &CircuitBreaker {
-        &self.shared.policy
+        self.gate.policy()
     }
 
     /// Ready when the breaker has admitted a call.
     fn poll_grant(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let breaker = &self.shared.policy.shared;
+        let breaker = &self.breaker().shared;
         let is_current = |token: CircuitToken| breaker.breaker.is_current(token.word, &**breaker);
         if self.grant.is_some_and(is_current) {
             return Poll::Ready(());
@@ -154,7 +146,7 @@ impl<S, X> CircuitBreakerReady<S, X> {
             ready!(waiting.as_mut().poll(cx));
         }
         loop {
-            let breaker = &self.shared.policy.shared;
+            let breaker = &self.breaker().shared;
             // Registers before the breaker decides, so that no change in between is missed.
             let changed = breaker.changed.clone().notified_owned();
             match breaker.reserve() {
@@ -175,7 +167,7 @@ impl<S, X> CircuitBreakerReady<S, X> {
 
     fn release_grant(&mut self) {
         if let Some(token) = self.grant.take() {
-            self.shared.policy.shared.release(token.word);
+            self.breaker().shared.release(token.word);
         }
     }
 }
@@ -197,7 +189,7 @@ where
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         // Polls the inner service first: one that is not ready must not take the slot of a probe.
-        match self.inner.poll_ready(cx) {
+        match self.gate.get_mut().poll_ready(cx) {
             Poll::Ready(Ok(())) => self.poll_grant(cx).map(Ok),
             not_ready => {
                 self.release_grant();
@@ -209,26 +201,15 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let grant = self.grant.take();
         let mut token = grant.expect("`poll_ready` must have been ready before `call`");
-        let memo = X::glance(&request);
-        let shared = &*self.shared;
-        shared.policy.shared.begin(&mut token);
-        let register = || Policy::<X::Kind>::register(&shared.policy);
-        shared.reporter.admitted(&register);
-        let guard = Guard::<_, X::Kind>::running(self.shared.clone(), token);
-        let kept = X::Kept::default();
-        let future = self
-            .inner
-            .call(self.protocol.pass(request, u64::MAX, &kept));
-        GateFuture::admitted(future, guard, memo, &self.protocol)
+        self.breaker().shared.begin(&mut token);
+        self.gate.call_admitted(request, token)
     }
 }
 
 impl<S: Clone, X: Clone> Clone for CircuitBreakerReady<S, X> {
     fn clone(&self) -> Self {
         Self {
-            inner: self.inner.clone(),
-            shared: self.shared.clone(),
-            protocol: self.protocol.clone(),
+            gate: self.gate.clone(),
             grant: None,
             waiting: None,
         }
@@ -238,7 +219,7 @@ impl<S: Clone, X: Clone> Clone for CircuitBreakerReady<S, X> {
 impl<S: fmt::Debug, X> fmt::Debug for CircuitBreakerReady<S, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreakerReady")
-            .field("inner", &self.inner)
+            .field("inner", self.gate.get_ref())
             .field("breaker", self.breaker())
             .field("is_granted", &self.grant.is_some())
             .finish_non_exhaustive()

@@ -156,7 +156,7 @@ where
     }
 
     /// The future of a call that is already admitted.
-    pub(crate) fn admitted(
+    pub(super) fn admitted(
         future: S::Future,
         mut guard: Guard<P, X::Kind>,
         memo: X::Memo,

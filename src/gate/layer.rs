@@ -94,10 +94,6 @@ impl<P, X> GateLayer<P, X> {
         self.switched_by(Switch::new(Mode::DryRun))
     }
 
-    pub(crate) fn into_parts(self) -> (Arc<Shared<P>>, X) {
-        (self.shared, self.protocol)
-    }
-
     pub(crate) fn map_policy<Q>(self, map: impl FnOnce(P) -> Q) -> GateLayer<Q, X>
     where
         P: Clone,

@@ -263,6 +263,27 @@ where
 }
 
 impl<S, P, X> Gate<S, P, X> {
+    /// Calls the inner service with a token that the policy has granted before.
+    pub(crate) fn call_admitted<Req>(
+        &mut self,
+        request: Req,
+        token: P::Token,
+    ) -> GateFuture<S, Req, P, X>
+    where
+        X: Protocol<Req, P>,
+        S: Service<X::Inner>,
+        P: Policy<X::Kind>,
+    {
+        let memo = X::glance(&request);
+        let shared = &*self.shared;
+        shared.reporter.admitted(&|| shared.policy.register());
+        let guard = Guard::running(self.shared.clone(), token);
+        let kept = X::Kept::default();
+        let (inner, protocol) = (&mut self.inner, &self.protocol);
+        let future = inner.call(protocol.pass(request, u64::MAX, &kept));
+        GateFuture::admitted(future, guard, memo, protocol)
+    }
+
     /// Rejects a request that the inner service has not got.
     #[inline(always)]
     fn reject<Req>(&self, request: Req, rejection: Rejection) -> GateFuture<S, Req, P, X>

@@ -71,14 +71,11 @@ impl Window {
     /// Sets the number of buckets of a window of time: 1 to 60, each at least 10 ms long. It has no
     /// effect on a window of calls.
     #[must_use]
-    pub const fn buckets(self, buckets: u32) -> Self {
-        match self.0 {
-            Extent::Count { .. } => self,
-            Extent::Time { duration, .. } => Self(Extent::Time {
-                duration,
-                buckets: Some(buckets),
-            }),
+    pub const fn buckets(mut self, number: u32) -> Self {
+        if let Extent::Time { buckets, .. } = &mut self.0 {
+            *buckets = Some(number);
         }
+        self
     }
 
     pub(super) fn check(self) -> Result<(), ConfigError> {

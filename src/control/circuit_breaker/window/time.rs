@@ -159,7 +159,7 @@ impl TimeWindow {
             bucket.counts[0].fetch_add(0, AcqRel);
         }
         let last = self.judged(slice)?;
-        Some(self.sum(last, false))
+        Some(self.sum(|slice| self.is_in(last, slice), false))
     }
 
     /// Adds one. Returns the word before, or `None` if it is of a later slice.
@@ -183,23 +183,19 @@ impl TimeWindow {
     }
 
     pub(super) fn counts(&self, era: u64, now: u64) -> Counts {
-        self.sum(self.slice(era, now), true)
-    }
-
-    /// The counts of the window that ends with `last`. Those of the durations are not compared with
-    /// thresholds.
-    #[cold]
-    fn sum(&self, last: u64, with_durations: bool) -> Counts {
-        self.sum_of(|slice| self.is_in(last, slice), with_durations)
+        let last = self.slice(era, now);
+        self.sum(|slice| self.is_in(last, slice), true)
     }
 
     pub(super) fn totals(&self) -> Counts {
-        let mut totals = self.sum_of(|_| true, false);
+        let mut totals = self.sum(|_| true, false);
         self.past.add_to(&mut totals);
         totals
     }
 
-    fn sum_of(&self, is_wanted: impl Fn(u64) -> bool, with_durations: bool) -> Counts {
+    /// The counts of these slices. Those of the durations are not compared with thresholds.
+    #[cold]
+    fn sum(&self, is_wanted: impl Fn(u64) -> bool, with_durations: bool) -> Counts {
         let mut counts = Counts::default();
         for bucket in &self.buckets {
             for (class, word) in bucket.counts.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! The settings of a family of breakers.
 
-use std::fmt;
+use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::circuit_breaker::CircuitBreakerSettings;
@@ -56,8 +56,8 @@ impl CircuitBreakersSettings {
 
     /// Returns an error if the bounds differ from these, with which the family was made.
     pub(super) fn check_same_bounds(&self, keys: usize, idle: Duration) -> Result<(), ConfigError> {
-        same("max_keys", &self.max_keys, &keys)?;
-        same("idle_timeout", &self.idle_timeout, &idle)
+        same("max_keys", self.max_keys, keys)?;
+        same("idle_timeout", self.idle_timeout, idle)
     }
 }
 
@@ -80,11 +80,7 @@ impl From<CircuitBreakerSettings> for CircuitBreakersSettings {
     }
 }
 
-fn same<T: PartialEq + fmt::Debug>(
-    field: &'static str,
-    value: &T,
-    kept: &T,
-) -> Result<(), ConfigError> {
+fn same<T: PartialEq + Debug>(field: &'static str, value: T, kept: T) -> Result<(), ConfigError> {
     if value == kept {
         return Ok(());
     }

@@ -87,11 +87,9 @@ impl Rules {
         let missing = all - known;
         let may_open =
             |failed, slow| self.failed(failed, all) || reaches(slow, all, self.slow_call_rate);
-        if known > 0 && may_open(done.failures, done.slow) {
-            Verdict::Open
-        } else if known > 0 && !may_open(done.failures + missing, done.slow + missing) {
+        if known > 0 && !may_open(done.failures + missing, done.slow + missing) {
             Verdict::Close
-        } else if is_over {
+        } else if is_over || known > 0 && may_open(done.failures, done.slow) {
             Verdict::Open
         } else {
             Verdict::Undecided

@@ -39,16 +39,10 @@ pub(super) fn update_in_era(
     change: impl Fn(u32) -> u32,
 ) -> Option<(u32, u32)> {
     let tag = era as u32;
-    let value = |word: u64| {
-        if (word >> 32) as u32 == tag {
-            word as u32
-        } else {
-            0
-        }
-    };
+    let ahead = |word: u64| ((word >> 32) as u32).wrapping_sub(tag);
+    let value = |word: u64| if ahead(word) == 0 { word as u32 } else { 0 };
     let update = |word: u64| {
-        let ahead = ((word >> 32) as u32).wrapping_sub(tag);
-        let is_later = ahead != 0 && ahead < 1 << 31;
+        let is_later = (1..1 << 31).contains(&ahead(word));
         (!is_later).then(|| u64::from(tag) << 32 | u64::from(change(value(word))))
     };
     let (set, fetch) = (Ordering::AcqRel, Ordering::Acquire);

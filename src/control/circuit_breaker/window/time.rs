@@ -71,13 +71,12 @@ impl TimeWindow {
         // A count can hold a billion calls a second, or four billion calls. It then stays at its
         // maximum, which is enough for a rate.
         let shortest = (width / 10_000_000).max(1).next_power_of_two();
+        let buckets = slices.next_power_of_two();
         Self {
             width: Divisor::new(width.max(2)),
             slices: slices.into(),
-            buckets: (0..slices.next_power_of_two())
-                .map(|_| Bucket::default())
-                .collect(),
-            era_shift: slices.next_power_of_two().ilog2(),
+            buckets: (0..buckets).map(|_| Bucket::default()).collect(),
+            era_shift: buckets.ilog2(),
             bits: (24 + shortest.ilog2()).min(32),
             worst: AtomicU64::new(0),
             past: Tallies::default(),

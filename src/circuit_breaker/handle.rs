@@ -75,7 +75,7 @@ impl CircuitBreaker {
     /// [`retry_after`](Rejection::retry_after) is the time until the next probe.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<&Self>, Rejection> {
-        self.acquire(self, Word::HELD)
+        Permit::counted(self, self.shared.admit(Word::HELD), &self.shared.reporter)
     }
 
     /// Takes a permit that you can send to another task. It costs a reference count.
@@ -85,16 +85,8 @@ impl CircuitBreaker {
     /// Returns a [`Rejection`] while the breaker is open.
     #[inline]
     pub fn try_acquire_owned(&self) -> Result<Permit<Self>, Rejection> {
-        self.acquire(self.clone(), Word::DETACHED)
-    }
-
-    /// Takes a permit of `policy`, which is this breaker, with this mark.
-    #[inline(always)]
-    pub(super) fn acquire<P>(&self, policy: P, mark: u64) -> Result<Permit<P>, Rejection>
-    where
-        P: Policy<PlainRequest<()>, Token = CircuitToken>,
-    {
-        Permit::counted(policy, self.shared.admit(mark), &self.shared.reporter)
+        let admitted = self.shared.admit(Word::DETACHED);
+        Permit::counted(self.clone(), admitted, &self.shared.reporter)
     }
 
     /// Records the outcome of a call that the breaker did not admit, for example from your own

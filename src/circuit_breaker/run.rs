@@ -90,7 +90,7 @@ impl CircuitBreaker {
     {
         let future = pin!(Some(future));
         // The token is not marked as held: this listens to the gates inside it, as a gate does.
-        let permit = self.acquire(self, 0)?;
+        let permit = Permit::counted(self, self.shared.admit(0), &self.shared.reporter)?;
         let mut call = Call {
             future,
             permit: Some(permit.cancelled_if_dropped()),

@@ -50,11 +50,8 @@ mod took {
     }
 
     pub(super) const fn sum(word: u64, slice: u64) -> u64 {
-        if word & !SUM == tag(slice) {
-            word & SUM
-        } else {
-            0
-        }
+        let is_same = word & !SUM == tag(slice);
+        if is_same { word & SUM } else { 0 }
     }
 
     pub(super) fn add(word: u64, slice: u64, took: u64) -> u64 {

@@ -1,9 +1,7 @@
 //! The decisions of a concurrency limit: one word decides while permits are free, and a queue
 //! behind a lock is used only when there are none.
 
-use std::sync::PoisonError;
-
-use crate::sync::{Mutex, MutexGuard, atomic::AtomicU64, atomic::Ordering};
+use crate::sync::{Mutex, MutexGuard, atomic::AtomicU64, atomic::Ordering, lock};
 
 use super::queue::{Position, Queue};
 
@@ -212,7 +210,7 @@ impl<W> Limiter<W> {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue<W>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 }
 

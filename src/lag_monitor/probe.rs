@@ -151,7 +151,7 @@ impl Probe {
             return Duration::ZERO;
         }
         let now = nanos(clock::monotonic());
-        let lag = lock(&self.readings).lag(now);
+        let lag = lock(&self.readings).whole_lag(now);
         Duration::from_nanos(lag.max(self.oldest(now)))
     }
 
@@ -206,20 +206,20 @@ impl Probe {
             is_armed |= follower.on_tick(&tick);
         }
         self.is_armed.store(is_armed, Relaxed);
-        let found = tick.returned.map(Duration::from_nanos);
-        if found.is_some() {
+        if tick.returned.is_some() {
             self.change(|readings| readings.on_sent(nanos(clock::monotonic())));
             self.wake();
         }
-        // A stall that the shedders ignore still counts as lag here.
-        let lag = Duration::from_nanos(tick.lag()).max(found.unwrap_or_default());
+        // A stall that the shedders ignore still counts as lag here, until the probe that has waited
+        // for it is followed by another.
+        let lag = Duration::from_nanos(tick.whole_lag.max(tick.oldest));
         // The code of the user comes last: a recorder that panics stops neither the probe nor the
         // law.
-        self.report(at, lag, found, host_is_short);
+        self.report(at, lag, tick.returned, host_is_short);
         (lag, followers.is_empty() || tick.gap < IDLE)
     }
 
-    fn report(&self, now: Duration, lag: Duration, found: Option<Duration>, host_is_short: bool) {
+    fn report(&self, now: Duration, lag: Duration, found: Option<Nanos>, host_is_short: bool) {
         let mut seen = lock(&self.seen);
         seen.peak = seen.peak.max(lag);
         seen.probes += u64::from(found.is_some());
@@ -231,7 +231,7 @@ impl Probe {
             self.show(lag);
             if let Some(found) = found {
                 let series = table::LAG_PROBE.at(usize::from(host_is_short));
-                let found = Write::Record(found.as_secs_f64());
+                let found = Write::Record(Duration::from_nanos(found).as_secs_f64());
                 self.reporter.write(series, found);
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use seawall::LagMonitor;
+use seawall::{LagMonitor, LagShed};
 
 use crate::support::*;
 
@@ -51,6 +51,36 @@ fn a_hook_is_told_when_the_lag_rises_and_when_it_is_over() {
     assert!(driver.join().unwrap().is_err());
     until("it is closed", || monitor.snapshot().is_closed);
     assert!(told.try_recv().is_err(), "once up and once down");
+}
+
+/// A shedder ignores a stall from its first call after it, before the probe has returned. The lag
+/// of the monitor does not end there, to begin again when the probe returns.
+#[test]
+fn a_stall_beside_a_shedder_is_one_report() {
+    let _alone = alone();
+    let runtime = workers(1);
+    let (monitor, lag) = (LagMonitor::start(runtime.handle()), LagShed::default());
+    let (tell, told) = channel();
+    monitor.on_lag(Duration::from_millis(150), move |report| {
+        tell.send(report.is_over).unwrap();
+    });
+    for _ in 0..3 {
+        let (end, wait) = channel();
+        let lag = lag.clone();
+        runtime.spawn(async move {
+            admits(&lag);
+            wait.recv().unwrap();
+            admits(&lag);
+            let ignored = || lag.snapshot().lag < Duration::from_millis(100);
+            until("the shedder ignores the stall", ignored);
+        });
+        assert!(!told.recv().unwrap());
+        end.send(()).unwrap();
+        assert!(told.recv().unwrap());
+        let probes = monitor.snapshot().probes;
+        until("it is probed", || monitor.snapshot().probes > probes + 2);
+        assert!(told.try_recv().is_err());
+    }
 }
 
 #[test]

@@ -87,8 +87,9 @@ pub(crate) struct Call {
 )]
 pub(crate) struct Decision {
     pub(crate) is_rejected: bool,
-    /// The rejection shows that the overload continues. A rejection by the quota alone does not: a
-    /// burst of requests that wait for nothing exceeds the quota too.
+    /// The rejection shows that the overload continues. One by the quota alone does not, nor one by
+    /// the injection queue while the probe finds no lag: a burst of requests or tasks that wait for
+    /// nothing exceeds both too.
     pub(crate) keeps_armed: bool,
     pub(crate) arms: bool,
     pub(crate) was_half_full: bool,
@@ -271,7 +272,7 @@ impl Terms {
         let is_rejected = (self.is_armed || arms) && (is_late || call.pended >= self.most_pended);
         Decision {
             is_rejected,
-            keeps_armed: is_rejected && (was_half_full || has_overflowed),
+            keeps_armed: is_rejected && (was_half_full || has_overflowed && !self.is_calm),
             arms,
             was_half_full,
         }

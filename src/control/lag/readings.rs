@@ -76,6 +76,8 @@ pub(crate) struct Tick {
     pub(crate) pended: u64,
     /// The lag of the probe alone.
     pub(crate) probe_lag: Nanos,
+    /// The same, with the stalls that have ended.
+    pub(crate) whole_lag: Nanos,
     /// The longer wait of the probe, with its stalls, if it has returned.
     pub(crate) returned: Option<Nanos>,
     pub(crate) is_draining: bool,
@@ -132,7 +134,7 @@ impl Readings {
     /// A call passes, or the poll of a handler ends, `gap` after the last progress. That may end a
     /// stall.
     pub(crate) fn on_progress(&mut self, now: Nanos, gap: Nanos, is_armed: bool) {
-        let length = gap.min(self.waited(now));
+        let length = gap.min(self.waited(&self.counted, now));
         let is_queue = (self.has_forgiven || is_armed) && length < LONG;
         if length > STALL && !is_queue {
             (self.has_forgiven, self.is_draining) = (true, true);
@@ -157,6 +159,7 @@ impl Readings {
         self.is_draining &= allowed > 0 && tick.oldest <= allowed;
         Tick {
             probe_lag: self.lag(tick.now),
+            whole_lag: self.whole_lag(tick.now),
             returned: self.is_idle().then_some(self.whole.last),
             is_draining: self.is_draining,
             residual: self.service.residual(tick.workers),
@@ -167,8 +170,16 @@ impl Readings {
 
     /// The lag of the probe: its longer wait, or the age of the one that is under way.
     pub(crate) fn lag(&self, now: Nanos) -> Nanos {
-        let Waits { first, last, .. } = self.counted;
-        first.max(last).max(self.waited(now))
+        self.longest(&self.counted, now)
+    }
+
+    /// The lag of the probe, with the stalls that have ended.
+    pub(crate) fn whole_lag(&self, now: Nanos) -> Nanos {
+        self.longest(&self.whole, now)
+    }
+
+    fn longest(&self, waits: &Waits, now: Nanos) -> Nanos {
+        waits.first.max(waits.last).max(self.waited(waits, now))
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -186,9 +197,9 @@ impl Readings {
         (self.stage == Stage::Sent).then_some(self.counted.since)
     }
 
-    fn waited(&self, now: Nanos) -> Nanos {
-        self.under_way()
-            .map_or(0, |since| now.saturating_sub(since))
+    fn waited(&self, waits: &Waits, now: Nanos) -> Nanos {
+        let since = if self.is_idle() { now } else { waits.since };
+        now.saturating_sub(since)
     }
 }
 

@@ -154,6 +154,7 @@ fn a_stall_is_forgiven_once_and_its_backlog_drains() {
     readings.on_progress(200 * MS, 200 * MS, false);
     assert_eq!(readings.restarted(), 200 * MS);
     assert_eq!(readings.lag(210 * MS), 10 * MS);
+    assert_eq!(readings.whole_lag(210 * MS), 210 * MS, "for a monitor");
     readings.on_progress(400 * MS, 200 * MS, false);
     assert_eq!(readings.restarted(), 200 * MS, "again");
     readings.on_progress(1400 * MS, 1200 * MS, true);
@@ -164,8 +165,9 @@ fn a_stall_is_forgiven_once_and_its_backlog_drains() {
     assert!(!read(&mut readings, 1800, 1151).is_draining);
     readings.on_polled(1900 * MS, 0, false);
     readings.on_polled(1900 * MS, 0, false);
-    let returned = read(&mut readings, 1900, 0).returned;
-    assert_eq!(returned, Some(1900 * MS), "what a monitor reports");
+    let tick = read(&mut readings, 1900, 0);
+    assert_eq!(tick.returned, Some(1900 * MS), "what a monitor reports");
+    assert_eq!((tick.whole_lag, tick.probe_lag), (1900 * MS, 500 * MS));
 }
 
 /// A law that gets a reading every 10 ms.
@@ -352,6 +354,17 @@ fn a_call_is_rejected_by_its_age_its_queue_or_the_quota() {
         ..at(age)
     };
     assert!(!keeps_armed(at(30)) && keeps_armed(at(31)));
+    // A burst of tasks, while the probe finds no lag.
+    let burst = Call {
+        injected: 33,
+        ..at(0)
+    };
+    let calm = Terms {
+        is_calm: true,
+        ..terms
+    };
+    let decision = calm.on_call(&mut Queue::default(), &burst);
+    assert!(decision.is_rejected && !decision.keeps_armed && keeps_armed(burst));
     assert!(!keeps_armed(beyond(14)) && keeps_armed(beyond(15)));
     let unarmed = Terms {
         is_armed: false,

@@ -12,8 +12,8 @@ use super::counts::{Counts, Sample, Tallies};
 pub(crate) struct CountWindow {
     slots: Box<[AtomicU64]>,
     heads: Heads,
-    /// The samples that are in no slot any more, or never were, except fast successes: those are all
-    /// other samples.
+    /// The samples that are in no slot any more, or never were, except fast successes: those are
+    /// all other samples.
     past: Tallies,
 }
 

@@ -127,7 +127,8 @@ impl CircuitBreaker {
 /// Forces a state.
 impl CircuitBreaker {
     /// Opens a closed or half-open breaker for its open time, as if a threshold were reached. Use
-    /// it for failures that you detect yourself.
+    /// it for failures that you detect yourself. For a half-open breaker this is a failed recovery,
+    /// also if it has admitted no probe: its open times may grow.
     pub fn trip(&self) {
         self.shared.breaker.trip(&*self.shared);
         self.shared.report();

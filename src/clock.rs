@@ -111,7 +111,9 @@ pub(crate) struct Due {
     pub(crate) at: tokio::time::Instant,
     /// The later time, if the deadline may be raised.
     pub(crate) later: Option<Later>,
-    /// The deadline is that of the caller.
+    /// The time from the call to `at`.
+    pub(crate) time: Duration,
+    /// The caller set it.
     pub(crate) is_callers: bool,
 }
 

@@ -1,6 +1,8 @@
 //! Deadlines of requests, for handlers and inner layers.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -29,10 +31,14 @@ use crate::clock;
 /// }
 /// # let _: axum::routing::MethodRouter<()> = axum::routing::get(handler);
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy)]
 pub struct Deadline {
     at: Instant,
-    /// The caller set it.
+    /// The caller set it. Deadlines at the same time are equal, also if it differs.
+    #[cfg_attr(
+        not(feature = "http"),
+        expect(dead_code, reason = "the feature is off")
+    )]
     is_callers: bool,
 }
 
@@ -64,6 +70,32 @@ impl Deadline {
     /// The time that is left; zero after the deadline.
     pub fn remaining(&self) -> Duration {
         self.at.saturating_duration_since(clock::now())
+    }
+}
+
+impl PartialEq for Deadline {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Deadline {}
+
+impl PartialOrd for Deadline {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Deadline {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.at.cmp(&other.at)
+    }
+}
+
+impl Hash for Deadline {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.at.hash(state);
     }
 }
 

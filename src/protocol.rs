@@ -127,8 +127,10 @@ pub trait KeptBody<Req>: Default + sealed::Sealed {
         None
     }
 
-    /// Whether this gate takes the rest of the body from an inner service that is dropped.
-    fn is_reclaimed(&self) -> bool {
+    /// Whether the gate limits the body, and so takes its rest from an inner service that is
+    /// dropped.
+    fn is_limited(parts: &Parts<'_>) -> bool {
+        let _ = parts;
         false
     }
 
@@ -185,8 +187,9 @@ where
 
 /// The default protocol: a service from `http::Request` to `http::Response`.
 ///
-/// A request ends with its response body: at its end, at its trailers, or when it is dropped; over
-/// HTTP/1, for `HEAD`, 204 and 304 at once. A request that is upgraded (101) ends at the head.
+/// A request ends when its response body ends, has sent its trailers, or is dropped. Over HTTP/1,
+/// the responses to `HEAD`, and those with 204 or 304, have no body: the request ends at the head.
+/// A request that is upgraded (101) ends at the head too.
 ///
 /// `In` and `Out` convert request and response bodies, and `E` classifies errors.
 #[derive(Clone, Copy, Debug, Default)]

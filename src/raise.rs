@@ -105,10 +105,11 @@ pub(crate) fn deadline(extensions: &mut Extensions, budget: Budget<'_>) -> Optio
     let mut later = None;
     if is_raisable {
         let by = Asked::inside(asked);
-        let most = due(budget.most);
-        let most = bound.map_or(most, |bound| bound.at().min(most));
+        let most = Deadline::new(due(budget.most), false);
+        let most = bound.map_or(most, |bound| bound.min(most));
         asked = Some(by.clone());
-        bound = Some(Deadline::new(most, false));
+        bound = Some(most);
+        let most = most.at();
         later = Some(Box::new(move || by.time().min(most)) as _);
     } else {
         bound = shown;
@@ -122,9 +123,12 @@ pub(crate) fn deadline(extensions: &mut Extensions, budget: Budget<'_>) -> Optio
     }
     let own = own?;
     let applies = shown.filter(|_| budget.is_exposed).unwrap_or(own);
+    let at = applies.at();
+    let earlier = own.at().saturating_duration_since(at);
     Some(Due {
-        at: applies.at(),
+        at,
         later,
+        time: Duration::from_nanos(nanos).saturating_sub(earlier),
         is_callers: applies.is_callers(),
     })
 }

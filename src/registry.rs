@@ -43,7 +43,7 @@ use crate::stack::{
     ClientBreaker, ClientHandle, ClientSnapshot, ServerHandle, ServerSnapshot, Stack, StackParts,
 };
 use crate::sync::lock;
-use crate::timeout::{Timeout, TimeoutSnapshot};
+use crate::timeout::{ResponseBodyTimeout, ResponseBodyTimeoutSnapshot, Timeout, TimeoutSnapshot};
 
 /// Collects stacks and handles by name. A cheap `Clone`: all clones are the same registry.
 ///
@@ -82,6 +82,8 @@ pub enum HandleSnapshot {
     LagShed(LagShedSnapshot),
     /// A [`RequestLimit`].
     RequestLimit(RequestLimitSnapshot),
+    /// A [`ResponseBodyTimeout`].
+    ResponseBodyTimeout(ResponseBodyTimeoutSnapshot),
     /// A [`SlowPoll`].
     SlowPoll(SlowPollSnapshot),
     /// A [`Timeout`].
@@ -168,6 +170,7 @@ snapshot! {
     LagMonitor => LagMonitor,
     LagShed => LagShed,
     RequestLimit => RequestLimit,
+    ResponseBodyTimeout => ResponseBodyTimeout,
     ServerHandle => Server,
     SlowPoll => SlowPoll,
     Timeout => Timeout,

@@ -17,7 +17,7 @@ use super::clock::BodyClock;
 use crate::clock;
 use crate::cutoff::Cutoff;
 use crate::observe::Reporter;
-use crate::policy::Parts;
+use crate::policy::{BodyBounds, Parts};
 use crate::sync::lock;
 use crate::unwind;
 
@@ -49,8 +49,8 @@ pub(super) trait Reap: Send + Sync {
 pub(crate) struct Bounds {
     pub(crate) reporter: Reporter,
     pub(crate) deadline: Option<Instant>,
-    /// The longest time in which the connection takes no frame although one is ready.
-    pub(crate) progress: Option<Duration>,
+    /// The current progress timeout applies.
+    pub(crate) current: Option<Arc<BodyBounds>>,
     /// Ends the body independently of the connection.
     pub(crate) cutoff: Option<Cutoff>,
     /// Whether the deadline is that of the caller.
@@ -104,8 +104,9 @@ impl Bounds {
     ) -> Option<Self> {
         let is_callers = clock.as_ref().is_some_and(|clock| clock.is_callers);
         let deadline = clock.and_then(BodyClock::deadline);
-        let progress = parts.ending.and_then(|ending| ending.bounds.progress());
-        if deadline.is_none() && progress.is_none() && parts.cutoff.is_none() {
+        let current = parts.ending.map(|ending| ending.bounds);
+        let has_progress = current.is_some_and(|current| current.progress().is_some());
+        if deadline.is_none() && !has_progress && parts.cutoff.is_none() {
             return None;
         }
         let reporter = match (parts.ending, parts.cutoff) {
@@ -115,7 +116,7 @@ impl Bounds {
         Some(Self {
             reporter: reporter.clone(),
             deadline,
-            progress,
+            current: current.cloned(),
             cutoff: parts.cutoff.cloned(),
             is_callers,
             is_grpc,
@@ -223,7 +224,8 @@ impl Reaper {
             // After a pause, the connections first read what has arrived.
             let is_late =
                 paused.is_zero() && bounds.deadline.is_some_and(|deadline| now >= deadline);
-            let is_stuck = bounds.progress.is_some_and(|progress| unread >= progress);
+            let progress = bounds.current.as_ref().and_then(|now| now.progress());
+            let is_stuck = progress.is_some_and(|progress| unread >= progress);
             if is_late || is_stuck || bounds.due_cutoff().is_some() {
                 // Neither a client that does not read nor the caller's own deadline is a failure of
                 // the service. A frame is ready, or may be, if the body was not polled.
@@ -291,10 +293,12 @@ mod tests {
     }
 
     fn cell(progress: Option<Duration>, deadline: Option<Instant>) -> Arc<dyn Reap> {
+        let current = Arc::<BodyBounds>::default();
+        current.set(false, None, None, progress);
         Arc::new(Cell(Bounds {
             reporter: Reporter::new("timeout"),
             deadline,
-            progress,
+            current: Some(current),
             cutoff: None,
             is_callers: false,
             is_grpc: false,

@@ -66,10 +66,10 @@ impl ConcurrencyLimitSettings {
     /// than that timeout: if the request reaches the end of the outer timeout in the queue, a
     /// circuit breaker around both records a failure. It ignores the end of the queue timeout.
     ///
-    /// If an outer timeout [exposes](crate::GateLayer::expose_deadline) its
-    /// [`Deadline`](crate::Deadline), the queue rejects the request at that time, with
-    /// [`QueueTimeout`](crate::Reason::QueueTimeout): an answer of 503 instead of 504, which a
-    /// circuit breaker ignores.
+    /// If the timeout of an outer layer [exposes](crate::GateLayer::expose_deadline) its
+    /// [`Deadline`](crate::Deadline), the queue rejects the request at the deadline: with 503
+    /// ([`QueueTimeout`](crate::Reason::QueueTimeout)), which a circuit breaker ignores, and not
+    /// with 504. In a stack, the timeout itself answers, with 504.
     pub const fn queue(mut self, max_queued: usize, timeout: Duration) -> Self {
         self.max_queued = max_queued;
         self.queue_timeout = timeout;

@@ -94,8 +94,10 @@
 //!   shorter one. Browsers wait for minutes, people for a few seconds, and a load balancer for its
 //!   configured time (often 60 s, after which it answers itself).
 //! - **With retries inside**, the outer timeout is the sum of all tries and pauses.
-//! - **For response bodies**, use [`including_body`](crate::GateLayer::including_body) if they have
-//!   similar lengths, else an [`idle_timeout`](crate::ResponseBodyTimeoutSettings::idle_timeout()).
+//! - **For response bodies**, use one deadline for head and body if they have similar lengths
+//!   ([`including_body`](crate::GateLayer::including_body) in a layer,
+//!   [`deadline`](crate::ResponseBodyTimeoutSettings::deadline()) in a stack), else an
+//!   [`idle_timeout`](crate::ResponseBodyTimeoutSettings::idle_timeout()).
 //!   Three seconds of silence allow for a phone that changes its cell.
 //! - **For clients that read slowly**, use a
 //!   [`progress_timeout`](crate::ResponseBodyTimeoutSettings::progress_timeout());

@@ -188,7 +188,9 @@ where
             _listening = upload::listen_to_end(kept);
         }
         // The inner future releases what it holds before the answer is made.
-        let is_left = matches!(end, End::Late) && !this.kept.is_reclaimed();
+        let guard = InFuture::<NeedsOf<P, X::Kind>>::get(this.guard);
+        let is_limited = guard.is_some_and(|guard| X::Kept::is_limited(&guard.parts()));
+        let is_left = matches!(end, End::Late) && !is_limited;
         let mut drops = || this.state.set(State::Done);
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| {
             if is_left {

@@ -41,9 +41,10 @@ impl Timer {
         self.time = budget.time;
         if let Some(mut due) = due {
             if due.is_callers {
+                self.time = Time::callers(due.time);
                 due.at = due.at.checked_sub(sooner(self.nanos())).unwrap_or(due.at);
             } else {
-                self.time = self.time.not_callers();
+                self.time = Time::ours(due.time);
             }
             self.lent.set_due(due);
         }

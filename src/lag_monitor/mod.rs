@@ -22,14 +22,15 @@
 //!
 //! # How it measures
 //!
-//! One thread of the process, named `seawall-lag`, wakes a resident task of the runtime every 10
-//! ms. It does so every 20 ms after the lag has been low for half a second, and every 100 ms if the
-//! [`LagShed`](crate::LagShed)s of the runtime have had no request for a second. The task needs two
-//! polls. The first comes through the runtime's injection queue, the second from the back of a
-//! worker's local queue, where requests wait. The lag is the longer of the two waits. While a probe
-//! is under way, the lag is at least the age of the probe. The thread reads the age outside the
-//! runtime, so that the lag is visible while all workers are blocked. One blocked worker of several
-//! is no lag, since the other workers steal its tasks.
+//! One thread of the process, named `seawall-lag`, sends a probe to the runtime every 10 ms: it
+//! wakes a resident task. It does so every 20 ms after the lag has been low for half a second, and
+//! every 100 ms if the [`LagShed`](crate::LagShed)s of the runtime have had no request for a
+//! second. The task needs two polls. The first comes through the runtime's injection queue, the
+//! second from the back of a worker's local queue, where requests wait. The lag is the longer of
+//! the two waits. While a probe is under way, the lag is at least the age of the probe. The thread
+//! reads the age outside the runtime, so that the lag is visible while all workers are blocked. The
+//! lag of a monitor includes the stalls that a `LagShed` ignores. One blocked worker of several is
+//! no lag, since the other workers steal its tasks.
 //!
 //! The usual way to measure lag is a timer inside the runtime. Such a timer measures one turn of
 //! the driver and not the queue: with short handlers under overload, it often measures a low lag

@@ -210,8 +210,7 @@ impl Probe {
             self.change(|readings| readings.on_sent(nanos(clock::monotonic())));
             self.wake();
         }
-        // A stall that the shedders ignore still counts as lag here, until the probe that has waited
-        // for it is followed by another.
+        // A stall that the shedders ignore still counts as lag here.
         let lag = Duration::from_nanos(tick.whole_lag.max(tick.oldest));
         // The code of the user comes last: a recorder that panics stops neither the probe nor the
         // law.

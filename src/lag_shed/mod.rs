@@ -39,26 +39,26 @@
 //!    queue: a task that measures how long the queue takes. It waits until the worker next reads
 //!    its sockets (a turn of Tokio's driver), then goes to the back of the queue, and starts again
 //!    when it is polled.
-//! 4. If the worker runs a request between two marks, the request arrived between the two turns of
-//!    the driver at which these marks joined the queue. The number of
-//!    requests since the last mark gives the position in between, and so the wait of the request.
-//!    An HTTP/2 connection spawns a task for each request, so that requests also wait after the
-//!    call: the shedder adds the number of those that have not started, times the mean service
-//!    time.
+//! 4. A request that the worker runs between two marks arrived between two turns of the driver:
+//!    those at which the two marks joined the queue. The number of requests since the last mark
+//!    gives the position in between, and so the wait of the request. An HTTP/2 connection spawns a
+//!    task for each request, so that requests also wait after the call: the shedder adds the number
+//!    of those that have not started, times the mean service time.
 //! 5. A lag of 80 ms ([`arm`](LagThresholds::arm())) in two readings while requests arrive arms the
 //!    shedder. So does one request that has waited for this long.
 //! 6. While it is armed, the shedder rejects the requests that have waited longer than 30 ms
 //!    ([`bound`](LagThresholds::bound())), or longer than their worker takes for 128 requests.
-//!    It also rejects the requests that arrive while the queue that all workers share has more than
-//!    32 tasks for each worker.
+//!    It also rejects the requests that arrive while the runtime's injection queue, which all
+//!    workers share, has more than 32 tasks for each worker.
 //! 7. While it is armed, the queue therefore holds about the arrivals of the last 30 ms: the server
 //!    always has work, and an admitted request waits for about the bound before its own service
 //!    time. The requests of the onset, before the shedder is armed, wait longer.
 //! 8. The residual service time is the mean time that a handler still computes when another request
 //!    arrives. `arm` (step 5) and `bound` (step 6) grow with it, up to a maximum, since long
 //!    handlers wait for each other at any load.
-//! 9. Requests that begin to await leave the queue. A quota limits their number to 1.5 times its
-//!    average. The quota grows while no request waits for long.
+//! 9. Requests that begin to await leave the queue. While the shedder is armed, a quota limits how
+//!    many requests begin to await between two readings: to 1.5 times the average. The quota grows
+//!    while no request waits for long.
 //! 10. The shedder is disarmed when the lag has been low, and no request was rejected for its wait,
 //!     for half a second ([`disarm_after`](LagThresholds::disarm_after())).
 //!

@@ -62,7 +62,7 @@ pub struct Budget<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Ending<'a> {
     pub(crate) reporter: &'a Reporter,
-    pub(crate) bounds: &'a BodyBounds,
+    pub(crate) bounds: &'a Arc<BodyBounds>,
 }
 
 /// The bounds for the time of a response body. Times are in nanoseconds; zero is no limit.

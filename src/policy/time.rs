@@ -38,11 +38,6 @@ impl Time {
         Self(nanos | Self::CALLERS | Self::UNUSUAL)
     }
 
-    /// The same time, which is not that of the caller.
-    pub(crate) const fn not_callers(self) -> Self {
-        Self(self.0 & !Self::CALLERS)
-    }
-
     pub(crate) const fn is_callers(self) -> bool {
         self.0 & Self::CALLERS != 0
     }

@@ -163,8 +163,8 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
         Some(rejection)
     }
 
-    fn is_reclaimed(&self) -> bool {
-        matches!(self, Kept::Sent(_))
+    fn is_limited(parts: &Parts<'_>) -> bool {
+        parts.limit.is_some()
     }
 
     fn reclaim(&mut self) {

@@ -108,7 +108,7 @@ pub enum ClientBreakerSnapshot {
 pub struct ClientSnapshot {
     /// The circuit breaker, or those of the hosts that were called.
     pub circuit_breaker: PartSnapshot<ClientBreakerSnapshot>,
-    /// The timeout.
+    /// The timeout. Its counter includes the response bodies that were ended.
     pub timeout: PartSnapshot<TimeoutSnapshot>,
     /// The timeouts of response bodies.
     pub response_body_timeout: PartSnapshot<ResponseBodyTimeoutSnapshot>,
@@ -236,10 +236,11 @@ impl<B, M> ClientBuilder<B, M> {
             handle.set_name(self.name);
         }
         let (part, on) = (handle.clone(), handle.switches.clone());
+        let bodies = part.response_body_timeout.beside(&part.timeout);
         let parts = (
             Switched::new(part.circuit_breaker, on.circuit_breaker),
             self.policy,
-            Switched::new(part.response_body_timeout, on.response_body_timeout),
+            Switched::new(bodies, on.response_body_timeout),
             Switched::new(part.timeout, on.timeout),
             Switched::new(part.concurrency_limit, on.concurrency_limit),
         );

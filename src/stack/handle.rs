@@ -86,7 +86,6 @@ impl ServerHandle {
         let _ = self.lag_shed.clone().named(name.clone());
         let _ = self.drain.clone().named(name.clone());
         let _ = self.timeout.clone().named(name.clone());
-        let _ = self.response_body_timeout.clone().named(name.clone());
         let _ = self.request_limit.clone().named(name.clone());
         let _ = self.concurrency_limit.clone().named(name);
     }
@@ -300,7 +299,6 @@ impl<B: Clone + Into<ClientBreaker>> ClientHandle<B> {
         self.reporter.set_name(name.clone());
         self.circuit_breaker.clone().into().set_name(name.clone());
         let _ = self.timeout.clone().named(name.clone());
-        let _ = self.response_body_timeout.clone().named(name.clone());
         let _ = self.concurrency_limit.clone().named(name);
     }
 

@@ -51,7 +51,8 @@
 //!   is outside your policies, so that they do not see the requests that it rejects.
 //! - **Your policies** come after it, so that they decide only about requests that the runtime can
 //!   serve, and before the timeout, so that a timeout is a failure for them.
-//! - **The timeout** is outside the concurrency limit, so that the time in its queue counts.
+//! - **The timeout** is outside the concurrency limit, so that the time in its queue counts. Next
+//!   to it are the timeouts of response bodies.
 //! - **The concurrency limit** is inside the timeout: a request whose time is over releases its
 //!   permit.
 //! - **The request limit** is innermost: it does not inspect requests that another part rejects.
@@ -117,15 +118,16 @@
 //! # Clients that read slowly
 //!
 //! The progress timeout ends a response if the connection takes no frame for that long although one
-//! is ready. It does not end a stream whose handler is silent. Over HTTP/1 the kernel takes frames
-//! into its send buffer (on Linux up to 4 MiB, `tcp_wmem`) before the client reads them. It takes
-//! no more until the client has read much of the buffer. A client that reads 60 kB/s is fast enough
-//! for the default of 60 s. With a timeout of a few seconds, a client may need longer than that for
-//! the buffer: set `SO_SNDBUF` of the listening socket to less, for example 256 KiB.
+//! is ready. It does not end a stream whose handler is silent. Over HTTP/1, and over HTTP/2 if the
+//! client has a large window, the kernel takes frames into its send buffer (on Linux up to 4 MiB,
+//! `tcp_wmem`) before the client reads them. It takes no more until the client has read much of the
+//! buffer. A client that reads 60 kB/s is fast enough for the default of 60 s. With a timeout of a
+//! few seconds, a client may need longer than that for the buffer: set `SO_SNDBUF` of the listening
+//! socket to less, for example 256 KiB.
 //!
 //! # The parts of a client
 //!
-//! Circuit breaker, your policies, timeout, concurrency limit, from the outside. The breaker is
+//! Circuit breaker, your policies, timeouts, concurrency limit, from the outside. The breaker is
 //! outside the timeout, so that a call that takes too long is a failure of the dependency; the
 //! limit is inside, so that the calls to one slow dependency cannot use all resources of the
 //! client. The time to the response head includes the upload of the request body: give uploads a
@@ -195,9 +197,10 @@
 //! ```
 //!
 //! The settings do not include what is fixed when the stack is built: names, exemptions, and your
-//! policies. The window of a breaker is
-//! fixed too: leave it out, or repeat it. If you remove a part from the file, it keeps its last
-//! settings. To give it those of the code again, apply the file on top of them: see [the
+//! policies. The window of a breaker is fixed too: leave it out, or repeat it. A table replaces all
+//! settings of its part: a field that it leaves out has the default of its type, and not the value
+//! that it had. If you remove a part from the file, it keeps its last settings. To give it those
+//! of the code again, apply the file on top of them: see [the
 //! recipe](crate::docs::recipes::settings).
 //!
 //! # Turning parts off

@@ -128,7 +128,7 @@ pub struct ServerSnapshot {
     pub lag_shed: PartSnapshot<LagShedSnapshot>,
     /// The drain.
     pub drain: PartSnapshot<DrainSnapshot>,
-    /// The timeout.
+    /// The timeout. Its counter includes the response bodies that were ended.
     pub timeout: PartSnapshot<TimeoutSnapshot>,
     /// The timeouts of response bodies.
     pub response_body_timeout: PartSnapshot<ResponseBodyTimeoutSnapshot>,
@@ -271,7 +271,7 @@ impl<M, F, C> ServerBuilder<M, F, C> {
 
     /// Exempts the requests for which the closure returns `true`, for example health checks. Lag
     /// shedding, the drain, the concurrency limit and your policies do not see them. Panic
-    /// isolation, the timeout and the request limit still apply. A second call exempts more
+    /// isolation, the timeouts and the request limit still apply. A second call exempts more
     /// requests.
     ///
     /// The stack calls the closure twice for a request: before the lag shedder, and before the
@@ -328,11 +328,12 @@ impl<M, F, C> ServerBuilder<M, F, C> {
             Switched::new(part.drain, on.drain),
             self.policy,
         );
+        let bodies = part.response_body_timeout.beside(&part.timeout);
         let limit = Switched::new(part.concurrency_limit, on.concurrency_limit);
         let parts = (
             Switched::new(self.catch_panic, on.catch_panic),
             Exempt::new(early, self.exempt.clone()).counted_by(&part.reporter),
-            Switched::new(part.response_body_timeout, on.response_body_timeout),
+            Switched::new(bodies, on.response_body_timeout),
             Switched::new(part.timeout, on.timeout),
             Switched::new(part.request_limit, on.request_limit),
             Exempt::new(limit, self.exempt),

@@ -1,12 +1,12 @@
 //! The handle that bounds the time of response bodies.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::ResponseBodyTimeoutSettings;
 #[cfg(doc)]
-use super::{Timeout, TimeoutLayer};
+use super::TimeoutLayer;
+use super::{ResponseBodyTimeoutSettings, Timeout};
 use crate::config::{ConfigError, Configurable, Current, Settings};
 use crate::observe::Reporter;
 use crate::policy::{Admission, BodyBounds, Ended, Ending, NoWait, Parts, Policy};
@@ -14,8 +14,9 @@ use crate::request::RequestKind;
 
 /// Bounds the time of response bodies, in a [`TimeoutLayer`]
 /// ([`response_body_timeout`](crate::GateLayer::response_body_timeout)) or in a
-/// [stack](crate::stack); see [response bodies](crate::timeout#response-bodies). A cheap `Clone`
-/// with shared settings.
+/// [stack](crate::stack); see [response bodies](crate::timeout#response-bodies). The [`Timeout`] of
+/// that layer or stack counts the bodies that are ended, and has their name in metrics and events.
+/// A cheap `Clone` with shared settings.
 #[derive(Clone)]
 pub struct ResponseBodyTimeout {
     shared: Arc<Shared>,
@@ -24,18 +25,22 @@ pub struct ResponseBodyTimeout {
 
 struct Shared {
     settings: Current<ResponseBodyTimeoutSettings>,
-    bounds: BodyBounds,
-    /// It was made from settings for one layer, so that no caller has it.
-    is_private: bool,
+    bounds: Arc<BodyBounds>,
 }
 
-/// The state of a [`ResponseBodyTimeout`] at one moment.
+/// The bounds of a [`ResponseBodyTimeout`] at one moment; `None` is no limit.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ResponseBodyTimeoutSnapshot {
-    /// The number of response bodies so far that were ended.
-    pub timed_out: u64,
+    /// See [`ResponseBodyTimeoutSettings::deadline`].
+    pub deadline: bool,
+    /// See [`ResponseBodyTimeoutSettings::idle_timeout`].
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::optional"))]
+    pub idle_timeout: Option<Duration>,
+    /// See [`ResponseBodyTimeoutSettings::progress_timeout`].
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::optional"))]
+    pub progress_timeout: Option<Duration>,
 }
 
 // === impl ResponseBodyTimeout ===
@@ -49,47 +54,13 @@ impl ResponseBodyTimeout {
     pub fn new(settings: impl Into<ResponseBodyTimeoutSettings>) -> Result<Self, ConfigError> {
         let settings = settings.into();
         settings.check()?;
-        Ok(Self::from_checked(settings, false))
+        Ok(Self::from(settings))
     }
 
-    fn from_checked(settings: ResponseBodyTimeoutSettings, is_private: bool) -> Self {
-        let bounds = BodyBounds::default();
-        settings.publish(&bounds);
-        Self {
-            shared: Arc::new(Shared {
-                settings: Current::new(settings),
-                bounds,
-                is_private,
-            }),
-            // Late heads and late bodies are one metric.
-            reporter: Reporter::new("timeout"),
-        }
-    }
-
-    /// The policy of a layer with this timeout: it has the name of the timeout, unless it has one.
-    /// The timeout counts for a policy that was made from settings.
-    pub(super) fn beside(self, timeout: &Reporter) -> Self {
-        if self.shared.is_private {
-            let reporter = timeout.clone();
-            return Self { reporter, ..self };
-        }
-        if !timeout.name().is_empty() {
-            self.reporter.set_name(timeout.name().to_owned());
-        }
-        self
-    }
-
-    /// Names the handle in metrics and events. A second call has no effect. Without a name, it has
-    /// that of the [`Timeout`] in its layer.
-    #[must_use]
-    pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.reporter.set_name(name);
-        self
-    }
-
-    /// The name; empty if it has none.
-    pub fn name(&self) -> &str {
-        self.reporter.name()
+    /// The policy of a layer or stack with this timeout.
+    pub(crate) fn beside(self, timeout: &Timeout) -> Self {
+        let reporter = timeout.shared.reporter.clone();
+        Self { reporter, ..self }
     }
 
     /// The current settings.
@@ -97,7 +68,12 @@ impl ResponseBodyTimeout {
         self.shared.settings.get()
     }
 
-    /// Replaces the settings for responses whose head comes later.
+    /// Replaces the settings for responses whose head comes later. A response whose head comes
+    /// meanwhile may find some of the new values.
+    ///
+    /// A new progress timeout also applies to the responses that are being sent and that can be
+    /// ended from outside: those that had a deadline or a progress timeout at their head, and in a
+    /// stack with a drain.
     ///
     /// # Errors
     ///
@@ -106,10 +82,13 @@ impl ResponseBodyTimeout {
         self.change(|_| settings)
     }
 
-    /// The counter. For the settings, see [`settings`](Self::settings).
+    /// The bounds. For all settings, see [`settings`](Self::settings).
     pub fn snapshot(&self) -> ResponseBodyTimeoutSnapshot {
+        let bounds = &self.shared.bounds;
         ResponseBodyTimeoutSnapshot {
-            timed_out: self.reporter.rejected(),
+            deadline: bounds.has_deadline(),
+            idle_timeout: bounds.idle(false),
+            progress_timeout: bounds.progress(),
         }
     }
 }
@@ -121,16 +100,22 @@ impl Configurable for ResponseBodyTimeout {
         &self.shared.settings
     }
 
-    /// A response whose head comes meanwhile may find some of the new values.
     fn publish(&self, settings: &ResponseBodyTimeoutSettings) {
         settings.publish(&self.shared.bounds);
     }
 }
 
 impl From<ResponseBodyTimeoutSettings> for ResponseBodyTimeout {
-    /// For one layer, whose [`Timeout`] counts the bodies that are ended.
     fn from(settings: ResponseBodyTimeoutSettings) -> Self {
-        Self::from_checked(settings, true)
+        let bounds = Arc::<BodyBounds>::default();
+        settings.publish(&bounds);
+        Self {
+            shared: Arc::new(Shared {
+                settings: Current::new(settings),
+                bounds,
+            }),
+            reporter: Reporter::new("timeout"),
+        }
     }
 }
 
@@ -165,7 +150,6 @@ impl fmt::Debug for ResponseBodyTimeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBodyTimeout")
             .field("settings", &self.settings())
-            .field("reporter", &self.reporter)
             .finish_non_exhaustive()
     }
 }

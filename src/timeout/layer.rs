@@ -31,7 +31,7 @@ impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
         body: impl Into<ResponseBodyTimeout>,
     ) -> GateLayer<(ResponseBodyTimeout, P), Http<In, Out, E>> {
         let body = body.into();
-        self.map_policy(|mut policy| (body.beside(&policy.as_mut().shared.reporter), policy))
+        self.map_policy(|mut policy| (body.beside(policy.as_mut()), policy))
     }
 
     /// Applies one deadline to the response head and the response body:
@@ -43,8 +43,8 @@ impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
     }
 
     /// Puts a [`Deadline`](crate::Deadline) into the extensions of each request. If the extensions
-    /// have an earlier deadline, that one stays, and also ends the time of this layer. It costs a
-    /// clock read and an allocation for each request.
+    /// have an earlier deadline, that one stays, and also ends the time of this layer, unless it
+    /// has no limit. It costs a clock read and an allocation for each request.
     #[must_use]
     pub fn expose_deadline(self) -> Self {
         self.map_policy(|mut policy| {
@@ -57,8 +57,8 @@ impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<P, Http<In, Out, E>> {
 #[cfg(feature = "http")]
 impl<P: AsMut<Timeout> + Clone, In, Out, E> GateLayer<(ResponseBodyTimeout, P), Http<In, Out, E>> {
     /// Puts a [`Deadline`](crate::Deadline) into the extensions of each request. If the extensions
-    /// have an earlier deadline, that one stays, and also ends the time of this layer. It costs a
-    /// clock read and an allocation for each request.
+    /// have an earlier deadline, that one stays, and also ends the time of this layer, unless it
+    /// has no limit. It costs a clock read and an allocation for each request.
     #[must_use]
     pub fn expose_deadline(self) -> Self {
         self.map_policy(|(body, mut policy)| {

@@ -56,7 +56,7 @@
 //! let bodies = ResponseBodyTimeout::new(settings)?;
 //! let layer = TimeoutLayer::new(Duration::from_secs(5)).response_body_timeout(bodies.clone());
 //!
-//! // While the server runs, for responses whose head comes later:
+//! // While the server runs:
 //! bodies.set(bodies.settings().progress_timeout(Duration::from_secs(10)))?;
 //! # fn fits_a_router<L>(_: L) where L: tower_layer::Layer<axum::routing::Route> {}
 //! # fits_a_router(layer);
@@ -71,16 +71,16 @@
 //! The deadline and the progress timeout apply even if the connection does not poll the body, for
 //! example because the client does not read. Within half a second after the time is over, the layer
 //! drops the body and releases its permit. This applies to bodies of unknown size, above 64 KiB, or
-//! in several frames. A layer with one of these settings needs response bodies that are `Send`,
-//! `Unpin` and `'static`. It costs one allocation for each body, and the layer copies frames above
-//! 64 KiB into slices of 16 KiB. A smaller body of known size releases its permit with its last
-//! frame.
+//! in several frames. A layer with a [`ResponseBodyTimeout`] needs response bodies that are `Send`,
+//! `Unpin` and `'static`, whatever its settings are. A deadline or a progress timeout costs one
+//! allocation for each of these bodies, and the layer copies frames above 64 KiB into slices of
+//! 16 KiB. A smaller body of known size releases its permit with its last frame.
 //!
 //! With [`expose_deadline`](crate::GateLayer::expose_deadline), handlers and inner layers find the
-//! deadline in the extensions of the request, as a [`Deadline`](crate::Deadline). The queue of an
-//! inner [`ConcurrencyLimit`](crate::ConcurrencyLimit) then rejects a request at that time, with
-//! 503 (`queue_timeout`) instead of 504. A handler can pass the remaining time on to the services
-//! that it calls.
+//! deadline in the extensions of the request, as a [`Deadline`](crate::Deadline). The queue of a
+//! [`ConcurrencyLimit`](crate::ConcurrencyLimit) in an inner layer then rejects a request at that
+//! time, with 503 (`queue_timeout`) instead of 504. A handler can pass the remaining time on to the
+//! services that it calls.
 //!
 //! If you nest timeouts, the shorter one applies, and its layer answers. If both layers expose
 //! their deadlines, the inner one answers at the earlier deadline. An inner layer can raise an
@@ -166,9 +166,8 @@ pub struct TimeoutSnapshot {
     /// The default time of a request.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub duration: Duration,
-    /// The number of requests so far whose deadline passed. It includes the response bodies that a
-    /// layer ended, unless that layer was made with a [`ResponseBodyTimeout`], which then counts
-    /// them.
+    /// The number of requests so far whose deadline passed, or whose response body was ended by the
+    /// `ResponseBodyTimeout` of the same layer or stack.
     pub timed_out: u64,
     /// The number of requests so far whose `grpc-timeout` was not readable.
     pub malformed: u64,

@@ -26,9 +26,8 @@ use crate::policy::BodyBounds;
 #[must_use = "settings do nothing until they are applied"]
 #[non_exhaustive]
 pub struct TimeoutSettings {
-    /// The time that a request has until its response head. [`Duration::MAX`] is no limit. Zero is
-    /// not: only a response that is ready within about a millisecond passes, which is the
-    /// resolution of Tokio's timers.
+    /// The time that a request has until its response head. [`Duration::MAX`] is no limit. With
+    /// zero, a request still has about a millisecond, which is the resolution of Tokio's timers.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub duration: Duration,
     /// See [`raisable_to`](Self::raisable_to()).
@@ -38,8 +37,22 @@ pub struct TimeoutSettings {
 
 /// The settings of a [`ResponseBodyTimeout`](super::ResponseBodyTimeout).
 ///
+/// In a stack, start from [`server`](Self::server) or [`client`](Self::client), since `default()`
+/// has no limit:
+///
+/// ```
+/// use std::time::Duration;
+/// use seawall::ResponseBodyTimeoutSettings;
+///
+/// let bodies = ResponseBodyTimeoutSettings::server().idle_timeout(Duration::from_secs(30));
+/// let stack = seawall::server().response_body_timeout(bodies).build()?;
+/// # let _ = stack;
+/// # Ok::<_, seawall::ConfigError>(())
+/// ```
+///
 /// With the feature `serde`, you can read and write the settings, with durations such as `"5s"`. A
-/// missing field is no limit, and an unknown field is an error.
+/// missing field has the value of `default()`, and not that of the stack. An unknown field is an
+/// error.
 #[cfg(feature = "http")]
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -165,7 +178,8 @@ impl ResponseBodyTimeoutSettings {
     /// response head and the response body. The time starts as for the head; if the head is ready
     /// at once, it starts with the body.
     ///
-    /// Default: `false`. The timeout then ends with the response head.
+    /// Default: `false`. The timeout then ends with the response head. `true` does nothing while
+    /// that timeout is off.
     pub fn deadline(mut self, applies: bool) -> Self {
         self.deadline = applies;
         self
@@ -193,10 +207,11 @@ impl ResponseBodyTimeoutSettings {
     ///
     /// Default: `None`. `None` or zero is no limit.
     ///
-    /// It applies to bodies of unknown size, above 64 KiB, or in several frames. Over HTTP/1, the
-    /// kernel's send buffer of some megabytes hides the progress of a slow client: the connection
-    /// takes the next frame only after the client has read much of that buffer. Choose a time in
-    /// which your slowest clients can read it.
+    /// It applies to bodies of unknown size, above 64 KiB, or in several frames. The kernel's send
+    /// buffer of some megabytes hides the progress of a slow client: the connection takes the next
+    /// frame only after the client has read much of that buffer. Choose a time in which your
+    /// slowest clients can read it. Over HTTP/2, this also applies if the client's window is larger
+    /// than the buffer.
     pub fn progress_timeout(mut self, progress: impl Into<Option<Duration>>) -> Self {
         self.progress_timeout = progress.into();
         self

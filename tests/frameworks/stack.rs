@@ -185,7 +185,7 @@ async fn with_setters_of_its_parts() {
     assert!(response.into_body().collect().await.is_err(), "ended");
     assert_eq!(stack.concurrency_limit().in_flight(), 0);
     let now = stack.snapshot();
-    assert_eq!(now.response_body_timeout.state.timed_out, 1);
+    assert_eq!(now.timeout.state.timed_out, 1);
 }
 
 /// Before routing: a request without a route is rejected too.

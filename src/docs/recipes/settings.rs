@@ -65,12 +65,15 @@
 //!   `min_body_rate`, is replaced as a whole.
 //! - **A change through a handle or a switch** lasts until the next `load`.
 //! - **TOML has no null**: the file cannot remove an optional bound that the code sets. The
-//!   exception is `failure_rate = "off"`.
+//!   exceptions are `failure_rate = "off"`, and `"0s"` for the `idle_timeout` and the
+//!   `progress_timeout` of `response_body_timeout`.
 //! - **TOML has no integer above 2⁶³ − 1**: write `"unlimited"` for `u64::MAX` in `max_body` and
 //!   `raisable_to`. Leave the other sizes unset in the code if they have no bound.
 //! - **`toml::from_str::<Settings>`** reads the file alone, and all its errors have a line number.
 //!   A table without a field other than `mode` keeps the settings of its part. In any other table,
-//!   a field that the file leaves out has its default. Three fields have none:
+//!   a field that the file leaves out has the default of its type, and not that of the stack: a
+//!   `[response_body_timeout]` with an `idle_timeout` alone removes the progress timeout of 60 s.
+//!   Three fields have no default:
 //!   `concurrency_limit.limit`, `request_limit.max_body` and `timeout.duration`. The tables
 //!   `slow_call`, `min_body_rate` and `open_duration` must be complete; only `jitter` may be left
 //!   out. With [`Settings::or`](crate::stack::Settings::or), a part, a mode, or all settings of a

@@ -1,17 +1,22 @@
 //! The rest of a request body whose request is answered.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::stream;
 use http::{Request, Response, Version};
-use http_body_util::BodyExt;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use seawall::policy::{Mode, Switch, Switched};
 use seawall::{
-    CatchPanic, CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, GateLayer, Rejection,
-    RequestLimit, RequestLimitLayer, Timeout, TimeoutLayer,
+    CatchPanic, CatchPanicLayer, CircuitBreaker, CircuitBreakerLayer, ConcurrencyLimit,
+    ConcurrencyLimitSettings, GateLayer, Rejection, RequestLimit, RequestLimitLayer, Timeout,
+    TimeoutLayer,
 };
-use tower::{Layer, Service};
+use tower::{Layer, Service, ServiceExt};
 
 use super::size::{Once, Twice, handler};
 use crate::handler::service_fn;
@@ -277,6 +282,44 @@ async fn the_rest_of_a_body_is_read_after_an_inner_timeout() {
         let response = service.call(request).await.unwrap();
         assert_eq!(response.status(), 408);
         assert_rest(&token, is_read).await;
+    }
+}
+
+/// A request whose time ends in a queue, with a limit of its own inside another one: one of them
+/// reads the rest.
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_queued_body_is_read_once() {
+    let queue = ConcurrencyLimitSettings::fixed(1).queue(5, MINUTE);
+    let queue = ConcurrencyLimit::new(queue).unwrap();
+    let _permit = queue.try_acquire().unwrap();
+    let time = Timeout::from(Duration::from_secs(1));
+    let inner = GateLayer::from_policy((time, RequestLimit::from(1 << 30), queue.clone()));
+    for is_nested in [false, true] {
+        let read = Arc::new(AtomicUsize::new(0));
+        let counted = read.clone();
+        let endless = stream::repeat_with(move || {
+            counted.fetch_add(1024, Relaxed);
+            Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[0; 1024])))
+        });
+        let mut request = Request::new(StreamBody::new(endless));
+        *request.version_mut() = Version::HTTP_2;
+        let inner = inner.clone();
+        let status = if is_nested {
+            let handler = service_fn(|_| async { Ok::<_, Infallible>(ok(Script::default())) });
+            let service = RequestLimitLayer::new(1 << 30).layer(inner.layer(handler));
+            service.oneshot(request).await.unwrap().status()
+        } else {
+            let handler = service_fn(|_| async { Ok::<_, Infallible>(ok(Script::default())) });
+            inner
+                .layer(handler)
+                .oneshot(request)
+                .await
+                .unwrap()
+                .status()
+        };
+        assert_eq!(status, 504);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(read.load(Relaxed), 256 * 1024, "{is_nested}");
     }
 }
 

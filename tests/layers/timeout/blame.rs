@@ -371,6 +371,32 @@ async fn an_earlier_deadline_that_is_not_the_callers_is_a_failure() {
     }
 }
 
+/// A handler passes the deadline of its caller on to a call that is not gRPC.
+#[tokio::test(start_paused = true)]
+async fn the_callers_deadline_is_the_callers_in_a_call_of_the_handler() {
+    let breaker = CircuitBreaker::default();
+    let dependency = service_fn(|_: Request<Script>| async {
+        std::future::pending::<Result<Response<Script>, Infallible>>().await
+    });
+    let client = tower::ServiceBuilder::new()
+        .layer(CircuitBreakerLayer::new(breaker.clone()))
+        .layer(exposing(30 * SECOND))
+        .service(dependency);
+    let handler = service_fn(move |request: Request<Script>| {
+        let mut client = client.clone();
+        async move {
+            let deadline = *request.extensions().get::<seawall::Deadline>().unwrap();
+            let mut call = get();
+            call.extensions_mut().insert(deadline);
+            client.call(call).await
+        }
+    });
+    let mut server = exposing(60 * SECOND).layer(handler);
+    let (_, took) = timed(server.call(asking("5S"))).await;
+    assert_eq!((took + SECOND / 100).as_secs(), 5);
+    assert_eq!(failures_and_ignored(&breaker), (0, 1));
+}
+
 fn exposing(time: impl Into<Timeout>) -> GateLayer<(ResponseBodyTimeout, Timeout)> {
     TimeoutLayer::new(time).including_body().expose_deadline()
 }

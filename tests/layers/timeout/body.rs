@@ -427,30 +427,39 @@ async fn the_bounds_change_while_the_server_runs() {
         let (http, over_grpc) = (http.to_owned(), over_grpc.to_owned());
         assert_eq!(both().await, (http, over_grpc), "{settings:?}");
     }
-    // A handle of the user counts for itself; it has the name of the timeout.
-    assert_eq!(bodies.snapshot().timed_out, 7);
-    assert_eq!((timeout.snapshot().timed_out, bodies.name()), (0, "api"));
+    assert_eq!(timeout.snapshot().timed_out, 7);
+    let now = bodies.snapshot();
+    assert_eq!((now.deadline, now.idle_timeout), (false, Some(SECOND)));
+    assert_eq!(now.progress_timeout, Some(60 * SECOND));
 }
 
-/// The progress timeout of a handle changes too.
+/// The progress timeout changes too, also for the responses that are being sent.
 #[tokio::test(start_paused = true)]
 async fn the_progress_timeout_changes_while_the_server_runs() {
-    let settings = ResponseBodyTimeoutSettings::default;
-    let bodies = ResponseBodyTimeout::new(settings()).unwrap();
-    let limit = ConcurrencyLimit::from(10);
+    let progress = |time| ResponseBodyTimeoutSettings::default().progress_timeout(time);
+    let bodies = ResponseBodyTimeout::new(progress(None)).unwrap();
+    let (timeout, limit) = (Timeout::from(SECOND), ConcurrencyLimit::from(10));
     let service = ServiceBuilder::new()
-        .layer(TimeoutLayer::new(SECOND).response_body_timeout(bodies.clone()))
+        .layer(TimeoutLayer::new(timeout.clone()).response_body_timeout(bodies.clone()))
         .layer(ConcurrencyLimitLayer::new(limit.clone()))
         .service(answers(|| ok(Script::new(vec![Step::Data("abc"); 100]))));
-    let unread = async || {
-        let response = service.clone().oneshot(get()).await.unwrap();
-        tokio::time::sleep(10 * SECOND).await;
+    let ended = || (limit.in_flight(), timeout.snapshot().timed_out);
+    let unread = async || service.clone().oneshot(get()).await.unwrap();
+    // None, one that is later turned off, and one that is then shortened.
+    for (first, then, expected) in [
+        (None, None, (1, 0)),
+        (Some(2 * SECOND), None, (1, 0)),
+        (Some(2 * SECOND), Some(Duration::ZERO), (1, 0)),
+        (Some(2 * SECOND), Some(2 * SECOND), (0, 1)),
+        (Some(3600 * SECOND), Some(2 * SECOND), (0, 2)),
+    ] {
+        bodies.set(progress(first)).unwrap();
+        let response = unread().await;
+        sleep(SECOND).await;
+        bodies.set(progress(then)).unwrap();
+        sleep(3 * SECOND).await;
+        assert_eq!(ended(), expected, "{first:?} {then:?}");
         drop(response);
-    };
-    for (progress, ended) in [(None, 0), (Some(2 * SECOND), 1), (Some(Duration::ZERO), 1)] {
-        bodies.set(settings().progress_timeout(progress)).unwrap();
-        unread().await;
-        assert_eq!(bodies.snapshot().timed_out, ended, "{progress:?}");
         assert_eq!(limit.in_flight(), 0);
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! The first benchmark counts instructions and allocations under Callgrind and measures nanoseconds
 //! with Criterion; the cost of the service behind the layer is subtracted. Without `valgrind` it
-//! prints nanoseconds only. The table has instructions per request, from 2026-11-29, with rustc
+//! prints nanoseconds only. The table has instructions per request, from 2026-11-30, with rustc
 //! 1.95, tokio 1.54, tower 0.5.3, tower-http 0.7 and tower-resilience 0.14:
 //!
 //! | | seawall | best peer | next peer |
@@ -18,20 +18,20 @@
 //! | circuit breaker, closed: admit and record | 218 | recloser 131 | failsafe 389 |
 //! | the same with the last 100 calls | 131 | | |
 //! | closed, as a layer | 293 | tower-resilience 1686, 3 allocations | |
-//! | circuit breaker, open: reject | 204 | failsafe 83 | recloser 110 |
-//! | concurrency limit: admit and release | 116 | tower 262 | tower-resilience 1253, 3 allocations |
-//! | concurrency limit, reached: reject | 148 | tower 237 | |
+//! | circuit breaker, open: reject | 203 | failsafe 83 | recloser 110 |
+//! | concurrency limit: admit and release | 128 | tower 262 | tower-resilience 1253, 3 allocations |
+//! | concurrency limit, reached: reject | 170 | tower 237 | |
 //! | lag shedder | 72 | tower-resilience's adaptive limit 869, 1 allocation | little-loadshedder 1291, 1 allocation |
 //! | timeout, ready at once | 75 | tower 197 | |
-//! | the same over HTTP | 253 | tower-http 729 | |
-//! | timeout, pending once | 764 | tower 683 | |
+//! | the same over HTTP | 254 | tower-http 729 | |
+//! | timeout, pending once | 768 | tower 683 | |
 //! | request limit, declared length among six headers | 771 | tower-http 353 | |
 //! | request limit, no headers | 428 | tower-http 188 | |
 //! | panic isolation over HTTP | 269 | tower-http 340, 1 allocation | |
-//! | six policies in one gate around an axum router | 1328, 0 allocations | tower and tower-http 4884, 6 allocations | tower-resilience's three 6427, 11 |
-//! | `seawall::server()` around an axum router | 1438, 0 allocations | | |
-//! | the same six as nested layers | 2923, 0 allocations | | |
-//! | one gate through `Router::layer` | 2783, 4 allocations | 6279, 10 allocations | 7794, 15 |
+//! | six policies in one gate around an axum router | 1333, 0 allocations | tower and tower-http 4884, 6 allocations | tower-resilience's three 6427, 11 |
+//! | `seawall::server()` around an axum router | 1427, 0 allocations | | |
+//! | the same six as nested layers | 2926, 0 allocations | | |
+//! | one gate through `Router::layer` | 2788, 4 allocations | 6279, 10 allocations | 7794, 15 |
 //!
 //! - The six are panic isolation, lag shedder, circuit breaker, timeout, concurrency limit and
 //!   request limit. The peers are tower-http's panic, body and timeout layers, tower's limit and

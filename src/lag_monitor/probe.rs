@@ -87,8 +87,6 @@ pub(crate) trait Follow: Send + Sync {
 /// The resident task.
 struct Resident(Weak<Probe>);
 
-const NONE: u64 = u64::MAX;
-
 /// Square nanoseconds: the square of a microsecond, nearly.
 const SQUARE: f64 = 1_048_576.0;
 
@@ -290,9 +288,9 @@ impl Probe {
         let result = change(&mut readings);
         self.restarted.store(readings.restarted(), Relaxed);
         self.sent
-            .store(readings.in_injection_queue().unwrap_or(NONE), Relaxed);
+            .store(readings.in_injection_queue().unwrap_or(u64::MAX), Relaxed);
         self.under_way
-            .store(readings.under_way().unwrap_or(NONE), Relaxed);
+            .store(readings.under_way().unwrap_or(u64::MAX), Relaxed);
         result
     }
 

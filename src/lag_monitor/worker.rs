@@ -225,11 +225,8 @@ impl MeasuredPoll {
     /// Starts the measurement, if anything is watched.
     #[inline(always)]
     pub(crate) fn begin() -> Option<Self> {
-        if stamp::is_watched() {
-            NonZeroU64::new(now()).map(Self)
-        } else {
-            None
-        }
+        let now = stamp::is_watched().then(now)?;
+        NonZeroU64::new(now).map(Self)
     }
 
     /// Ends the measurement. `pends` is true for a first poll of the handler that is pending.

@@ -109,7 +109,6 @@ thread_local! {
 
 impl Shared {
     pub(super) fn new(settings: LagThresholds, minds_lag: bool) -> Self {
-        let reporter = Reporter::new("lag_shed");
         Self {
             slot: Slot::new(),
             minds_lag,
@@ -120,7 +119,7 @@ impl Shared {
             fail_open: AtomicU64::new(0),
             reported: Mutex::default(),
             reporting: AfterChange::new(),
-            reporter,
+            reporter: Reporter::new("lag_shed"),
         }
     }
 

@@ -127,9 +127,8 @@ pub trait KeptBody<Req>: Default + sealed::Sealed {
         None
     }
 
-    /// Whether the gate limits the body, and so takes its rest from an inner service that is
-    /// dropped.
-    fn is_limited(parts: &Parts<'_>) -> bool {
+    /// Whether the gate limits the body, or has its rest: no gate around it then reads the rest.
+    fn is_read_here(&self, parts: &Parts<'_>) -> bool {
         let _ = parts;
         false
     }

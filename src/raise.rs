@@ -128,7 +128,9 @@ pub(crate) fn deadline(extensions: &mut Extensions, budget: Budget<'_>) -> Optio
     Some(Due {
         at,
         later,
-        time: Duration::from_nanos(nanos).saturating_sub(earlier),
+        time: Duration::from_nanos(nanos)
+            .min(clock::FAR)
+            .saturating_sub(earlier),
         is_callers: applies.is_callers(),
     })
 }

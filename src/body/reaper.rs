@@ -104,12 +104,13 @@ impl Bounds {
     ) -> Option<Self> {
         let is_callers = clock.as_ref().is_some_and(|clock| clock.is_callers);
         let deadline = clock.and_then(BodyClock::deadline);
-        let current = parts.ending.map(|ending| ending.bounds);
+        let ending = parts.ending();
+        let current = ending.map(|ending| ending.bounds);
         let has_progress = current.is_some_and(|current| current.progress().is_some());
         if deadline.is_none() && !has_progress && parts.cutoff.is_none() {
             return None;
         }
-        let reporter = match (parts.ending, parts.cutoff) {
+        let reporter = match (ending, parts.cutoff) {
             (Some(ending), _) => ending.reporter,
             (None, cutoff) => cutoff?.reporter(),
         };

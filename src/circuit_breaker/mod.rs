@@ -126,13 +126,13 @@
 //! - An inner layer with a [`RequestLimit`](crate::RequestLimit) has rejected the request, and
 //!   still reads the rest of its body when the call ends with a timeout. This does not apply if the
 //!   rejection is for a panic or a timeout of the service.
-//! - The caller's own deadline (`grpc-timeout`) was the shorter one. This includes an error at the
-//!   deadline. It also includes a gRPC response head with `DEADLINE_EXCEEDED` shortly before the
-//!   deadline, and a 504 at that time if the timeout is in the same gate as the breaker. A failure
-//!   in the trailers counts, unless a layer with
-//!   [`including_body`](crate::TimeoutLayer::including_body) has ended the stream. If the handler
-//!   makes a call with a deadline of its own, only an error or a gRPC `DEADLINE_EXCEEDED` that it
-//!   returns when this call ends is ignored.
+//! - The caller's own deadline (`grpc-timeout`) was the shorter one, also if a handler passes it on
+//!   as a [`Deadline`](crate::Deadline). This includes an error at the deadline. It also includes a
+//!   gRPC response head with `DEADLINE_EXCEEDED` shortly before the deadline, and a 504 at that
+//!   time if the timeout is in the same gate as the breaker. A failure in the trailers counts,
+//!   unless a layer with [`including_body`](crate::TimeoutLayer::including_body) has ended the
+//!   stream. If the handler makes a call with a deadline of its own, only an error or a gRPC
+//!   `DEADLINE_EXCEEDED` that it returns when this call ends is ignored.
 //! - A gRPC service answers `INTERNAL` because it could not decode the request. The specification
 //!   has no code for that, so the breaker compares the message with those of tonic 0.14. It also
 //!   ignores a handler that returns the same message.

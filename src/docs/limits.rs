@@ -134,9 +134,10 @@
 //! - **Slow successes and calls that hang.** A slow success is a success, and a cancelled call is
 //!   ignored. Set [`slow_call`](crate::CircuitBreakerSettings::slow_call), or put a timeout inside
 //!   the breaker.
-//! - **Callers with short timeouts.** A call that ends because of `grpc-timeout` is ignored: the
-//!   breaker does not notice a dependency that hangs if all its callers have short timeouts. On a
-//!   client, set the timeout with the layer.
+//! - **Callers with short timeouts.** A call that ends because of `grpc-timeout` is ignored, also
+//!   if a handler passes the [`Deadline`](crate::Deadline) on: the breaker does not notice a
+//!   dependency that hangs if all its callers have short timeouts. On a client, set a shorter
+//!   timeout with the layer, or set [`slow_call`](crate::CircuitBreakerSettings::slow_call).
 //! - **Low rates.** By default the rates need 20 calls in ten seconds: a service that is called
 //!   once a second can fail for hours. Set
 //!   [`consecutive_failures`](crate::CircuitBreakerSettings::consecutive_failures), a smaller

@@ -189,8 +189,8 @@ where
         }
         // The inner future releases what it holds before the answer is made.
         let guard = InFuture::<NeedsOf<P, X::Kind>>::get(this.guard);
-        let is_limited = guard.is_some_and(|guard| X::Kept::is_limited(&guard.parts()));
-        let is_left = matches!(end, End::Late) && !is_limited;
+        let is_read = guard.is_some_and(|guard| this.kept.is_read_here(&guard.parts()));
+        let is_left = matches!(end, End::Late) && !is_read;
         let mut drops = || this.state.set(State::Done);
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| {
             if is_left {

@@ -60,7 +60,7 @@ impl<P: Policy<HttpRequest>> CarriedBody<P> {
         timer: &mut TimerOf<P, HttpRequest>,
     ) {
         let mut is_bounded = parts.cutoff.is_some();
-        if let Some(ending) = parts.ending {
+        if let Some(ending) = parts.ending() {
             is_bounded |= ending.bounds.progress().is_some();
             if ending.bounds.has_deadline() || ending.bounds.idle(is_grpc).is_some() {
                 let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);

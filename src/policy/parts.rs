@@ -125,6 +125,18 @@ fn bound(nanos: &AtomicU64) -> Option<Duration> {
 // === impl Parts ===
 
 impl Parts<'_> {
+    /// The bounds of the response body. The timeout beside it counts the bodies that are ended.
+    #[cfg(feature = "http")]
+    #[inline(always)]
+    pub(crate) fn ending(&self) -> Option<Ending<'_>> {
+        let ending = self.ending?;
+        let deadline = self.deadline.map(|budget| budget.reporter);
+        Some(Ending {
+            reporter: deadline.unwrap_or(ending.reporter),
+            ..ending
+        })
+    }
+
     /// The parts of both.
     #[inline(always)]
     pub(crate) fn or(self, other: Self) -> Self {

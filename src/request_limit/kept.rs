@@ -163,8 +163,8 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
         Some(rejection)
     }
 
-    fn is_limited(parts: &Parts<'_>) -> bool {
-        parts.limit.is_some()
+    fn is_read_here(&self, parts: &Parts<'_>) -> bool {
+        parts.limit.is_some() || !matches!(self, Kept::Nothing)
     }
 
     fn reclaim(&mut self) {

@@ -15,8 +15,8 @@ use crate::request::RequestKind;
 /// Bounds the time of response bodies, in a [`TimeoutLayer`]
 /// ([`response_body_timeout`](crate::GateLayer::response_body_timeout)) or in a
 /// [stack](crate::stack); see [response bodies](crate::timeout#response-bodies). The [`Timeout`] of
-/// that layer or stack counts the bodies that are ended, and has their name in metrics and events.
-/// A cheap `Clone` with shared settings.
+/// the same layer or stack counts the bodies that are ended, and its name is theirs in metrics and
+/// events. A cheap `Clone` with shared settings.
 #[derive(Clone)]
 pub struct ResponseBodyTimeout {
     shared: Arc<Shared>,
@@ -71,9 +71,9 @@ impl ResponseBodyTimeout {
     /// Replaces the settings for responses whose head comes later. A response whose head comes
     /// meanwhile may find some of the new values.
     ///
-    /// A new progress timeout also applies to the responses that are being sent and that can be
-    /// ended from outside: those that had a deadline or a progress timeout at their head, and in a
-    /// stack with a drain.
+    /// A new progress timeout also applies to responses that are being sent, if they had a deadline
+    /// or a progress timeout at their head, or if a drain of the same stack counts them. It applies
+    /// to them also while a switch turns this handle off.
     ///
     /// # Errors
     ///

@@ -203,6 +203,6 @@
 //! - **The callee stops first**: over gRPC, [`to_grpc_timeout`](crate::Deadline::to_grpc_timeout)
 //!   rounds the remaining time down.
 //! - **A call that starts shortly before the deadline** ends in a timeout, which a breaker counts
-//!   as a failure of the dependency. Check [`remaining`](crate::Deadline::remaining) first, as
-//!   above.
+//!   as a failure of the dependency, unless the deadline is that of a `grpc-timeout`. Check
+//!   [`remaining`](crate::Deadline::remaining) first, as above.
 //! - **Do not accept a longer time** than your own default from a caller that you do not trust.

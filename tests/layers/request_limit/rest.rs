@@ -293,8 +293,16 @@ async fn the_rest_of_a_queued_body_is_read_once() {
     let queue = ConcurrencyLimit::new(queue).unwrap();
     let _permit = queue.try_acquire().unwrap();
     let time = Timeout::from(Duration::from_secs(1));
-    let inner = GateLayer::from_policy((time, RequestLimit::from(1 << 30), queue.clone()));
-    for is_nested in [false, true] {
+    let switch = Switch::new(Mode::Enforce);
+    let limit = Switched::new(RequestLimit::from(1 << 30), switch.clone());
+    let inner = GateLayer::from_policy((time, limit, queue.clone()));
+    for (is_nested, mode) in [
+        (false, Mode::Enforce),
+        (true, Mode::Enforce),
+        (false, Mode::Off),
+        (true, Mode::Off),
+    ] {
+        switch.set(mode);
         let read = Arc::new(AtomicUsize::new(0));
         let counted = read.clone();
         let endless = stream::repeat_with(move || {
@@ -319,7 +327,7 @@ async fn the_rest_of_a_queued_body_is_read_once() {
         };
         assert_eq!(status, 504);
         tokio::time::sleep(Duration::from_secs(3)).await;
-        assert_eq!(read.load(Relaxed), 256 * 1024, "{is_nested}");
+        assert_eq!(read.load(Relaxed), 256 * 1024, "{is_nested} {mode}");
     }
 }
 

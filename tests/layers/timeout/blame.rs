@@ -397,6 +397,52 @@ async fn the_callers_deadline_is_the_callers_in_a_call_of_the_handler() {
     assert_eq!(failures_and_ignored(&breaker), (0, 1));
 }
 
+/// An answer is the caller's if it comes shortly before the deadline that was passed on, whatever
+/// the time of the layer is.
+#[tokio::test(start_paused = true)]
+async fn an_answer_long_before_a_deadline_that_is_passed_on_is_a_failure() {
+    let never = Duration::from_secs(u32::MAX.into());
+    for (time, answers, failures) in [
+        (30 * SECOND, 2 * SECOND, 1),
+        (30 * SECOND, 5 * NEARLY, 0),
+        (never, 2 * SECOND, 1),
+        (never, 5 * NEARLY, 0),
+    ] {
+        let breaker = CircuitBreaker::default();
+        let client = tower::ServiceBuilder::new()
+            .layer(CircuitBreakerLayer::new(breaker.clone()))
+            .layer(exposing(time))
+            .service(service_fn(move |_: Request<Script>| async move {
+                sleep(answers).await;
+                Ok::<_, Infallible>(grpc_response(
+                    Script::default().knowing_its_end(),
+                    Some("4"),
+                ))
+            }));
+        let handler = service_fn(move |request: Request<Script>| {
+            let mut client = client.clone();
+            async move {
+                let deadline = *request.extensions().get::<seawall::Deadline>().unwrap();
+                let mut call = grpc();
+                call.extensions_mut().insert(deadline);
+                client.call(call).await
+            }
+        });
+        drop(
+            exposing(60 * SECOND)
+                .layer(handler)
+                .call(asking("5S"))
+                .await,
+        );
+        let expected = (failures, 1 - failures);
+        assert_eq!(
+            failures_and_ignored(&breaker),
+            expected,
+            "{time:?} {answers:?}"
+        );
+    }
+}
+
 fn exposing(time: impl Into<Timeout>) -> GateLayer<(ResponseBodyTimeout, Timeout)> {
     TimeoutLayer::new(time).including_body().expose_deadline()
 }

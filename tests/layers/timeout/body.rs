@@ -433,6 +433,21 @@ async fn the_bounds_change_while_the_server_runs() {
     assert_eq!(now.progress_timeout, Some(60 * SECOND));
 }
 
+/// In a gate of your own, the timeout beside it counts too.
+#[tokio::test(start_paused = true)]
+async fn the_timeout_of_the_same_gate_counts_bodies() {
+    let idle = ResponseBodyTimeoutSettings::default().idle_timeout(SECOND / 2);
+    let bodies = ResponseBodyTimeout::new(idle).unwrap();
+    let timeout = Timeout::from(SECOND);
+    let layer = GateLayer::from_policy((bodies, timeout.clone()));
+    let silent = vec![(9, Then::Data)];
+    assert_eq!(
+        ends(layer.layer(streams(0, silent)), get()).await,
+        "0, cut at 0.5"
+    );
+    assert_eq!(timeout.snapshot().timed_out, 1);
+}
+
 /// The progress timeout changes too, also for the responses that are being sent.
 #[tokio::test(start_paused = true)]
 async fn the_progress_timeout_changes_while_the_server_runs() {

@@ -136,7 +136,8 @@ impl CircuitBreakerSettings {
     ///
     /// Default: none, since it depends on your service. With it, a call that is dropped after this
     /// time counts as failed and slow; any other dropped call is ignored. To notice a dependency
-    /// that hangs, set it below the timeout of your callers, or put a timeout inside the breaker.
+    /// that hangs, set it below the timeout of your callers, or put a timeout inside the breaker
+    /// that is shorter than theirs.
     pub fn slow_call(mut self, duration: Duration, rate: f64) -> Self {
         self.slow_call = Some(SlowCall::new(duration, rate));
         self

@@ -137,7 +137,7 @@
 //! - **Callers with short timeouts.** A call that ends because of `grpc-timeout` is ignored, also
 //!   if a handler passes the [`Deadline`](crate::Deadline) on: the breaker does not notice a
 //!   dependency that hangs if all its callers have short timeouts. On a client, set a shorter
-//!   timeout with the layer, or set [`slow_call`](crate::CircuitBreakerSettings::slow_call).
+//!   timeout with the layer.
 //! - **Low rates.** By default the rates need 20 calls in ten seconds: a service that is called
 //!   once a second can fail for hours. Set
 //!   [`consecutive_failures`](crate::CircuitBreakerSettings::consecutive_failures), a smaller

@@ -63,6 +63,8 @@ pub struct Budget<'a> {
 pub(crate) struct Ending<'a> {
     pub(crate) reporter: &'a Reporter,
     pub(crate) bounds: &'a Arc<BodyBounds>,
+    /// The reporter is that of the timeout of the same layer or stack.
+    pub(crate) is_beside: bool,
 }
 
 /// The bounds for the time of a response body. Times are in nanoseconds; zero is no limit.
@@ -125,16 +127,16 @@ fn bound(nanos: &AtomicU64) -> Option<Duration> {
 // === impl Parts ===
 
 impl Parts<'_> {
-    /// The bounds of the response body. The timeout beside it counts the bodies that are ended.
+    /// The bounds of the response body. In a gate of the user, the timeout that applies to the
+    /// request counts the bodies that are ended.
     #[cfg(feature = "http")]
     #[inline(always)]
     pub(crate) fn ending(&self) -> Option<Ending<'_>> {
-        let ending = self.ending?;
-        let deadline = self.deadline.map(|budget| budget.reporter);
-        Some(Ending {
-            reporter: deadline.unwrap_or(ending.reporter),
-            ..ending
-        })
+        let mut ending = self.ending?;
+        if let Some(budget) = self.deadline.filter(|_| !ending.is_beside) {
+            ending.reporter = budget.reporter;
+        }
+        Some(ending)
     }
 
     /// The parts of both.

@@ -76,8 +76,9 @@
 //! gate, as around a breaker on a route: if the gate rejects the request before the call, or at a
 //! timeout, a task then reads the rest, up to 256 KiB for at most one second. The task also reads
 //! the rest if the inner service has given the body to another task, which drops it after the
-//! timeout. Hyper's client does this. After a rejection by a gate over [`Plain`](crate::Plain),
-//! nothing reads the rest.
+//! timeout. Hyper's client does this. It also reads the rest of a body that the handler drops after
+//! another call of that handler has timed out. After a rejection by a gate over
+//! [`Plain`](crate::Plain), nothing reads the rest.
 //!
 //! To read the rest, the layer takes the request body out of the call. The body must therefore be
 //! `Unpin`, `Send` and `'static`, as those of hyper, axum and tonic are. Put any other body into a

@@ -16,11 +16,14 @@ use crate::request::RequestKind;
 /// ([`response_body_timeout`](crate::GateLayer::response_body_timeout)) or in a
 /// [stack](crate::stack); see [response bodies](crate::timeout#response-bodies). The [`Timeout`] of
 /// the same layer or stack counts the bodies that are ended, and its name is theirs in metrics and
-/// events. A cheap `Clone` with shared settings.
+/// events; in a gate of your own, the `Timeout` that applies to the request does. A cheap `Clone`
+/// with shared settings.
 #[derive(Clone)]
 pub struct ResponseBodyTimeout {
     shared: Arc<Shared>,
     reporter: Reporter,
+    /// The reporter is that of the timeout of the same layer or stack.
+    is_beside: bool,
 }
 
 struct Shared {
@@ -59,8 +62,11 @@ impl ResponseBodyTimeout {
 
     /// The policy of a layer or stack with this timeout.
     pub(crate) fn beside(self, timeout: &Timeout) -> Self {
-        let reporter = timeout.shared.reporter.clone();
-        Self { reporter, ..self }
+        Self {
+            reporter: timeout.shared.reporter.clone(),
+            is_beside: true,
+            ..self
+        }
     }
 
     /// The current settings.
@@ -71,9 +77,10 @@ impl ResponseBodyTimeout {
     /// Replaces the settings for responses whose head comes later. A response whose head comes
     /// meanwhile may find some of the new values.
     ///
-    /// A new progress timeout also applies to responses that are being sent, if they had a deadline
-    /// or a progress timeout at their head, or if a drain of the same stack counts them. It applies
-    /// to them also while a switch turns this handle off.
+    /// A new progress timeout also applies to responses of unknown size, above 64 KiB, or in
+    /// several frames that are being sent, if this handle was on at their head, and they had a
+    /// deadline or a progress timeout then, or a drain of the same stack counts them. It applies to
+    /// them also while a switch turns this handle off.
     ///
     /// # Errors
     ///
@@ -115,6 +122,7 @@ impl From<ResponseBodyTimeoutSettings> for ResponseBodyTimeout {
                 bounds,
             }),
             reporter: Reporter::new("timeout"),
+            is_beside: false,
         }
     }
 }
@@ -140,6 +148,7 @@ impl<R: RequestKind> Policy<R> for ResponseBodyTimeout {
             ending: Some(Ending {
                 reporter: &self.reporter,
                 bounds: &self.shared.bounds,
+                is_beside: self.is_beside,
             }),
             ..Parts::default()
         }

@@ -107,10 +107,10 @@ impl TimeoutSettings {
     /// ```
     ///
     /// The inner time starts with the call of the inner layer; `most` starts with the call of this
-    /// layer. An inner timeout also raises this layer's deadline for the response body
-    /// (`including_body`) and its [`Deadline`](crate::Deadline) (`expose_deadline`). It does not
-    /// raise the `idle_timeout` and `progress_timeout` of response bodies, or the caller's
-    /// `grpc-timeout`.
+    /// layer. A [`Deadline`](crate::Deadline) in the extensions is not raised. An inner timeout
+    /// also raises this layer's deadline for the response body (`including_body`) and its
+    /// [`Deadline`](crate::Deadline) (`expose_deadline`). It does not raise the `idle_timeout` and
+    /// `progress_timeout` of response bodies, or the caller's `grpc-timeout`.
     ///
     /// The inner layer finds the outer one in the extensions of the request. A client that sends a
     /// new request inside the handler raises nothing. If the handler forwards the request with its

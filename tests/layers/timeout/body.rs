@@ -437,7 +437,7 @@ async fn the_bounds_change_while_the_server_runs() {
 #[tokio::test(start_paused = true)]
 async fn the_timeout_of_the_same_gate_counts_bodies() {
     let idle = ResponseBodyTimeoutSettings::default().idle_timeout(SECOND / 2);
-    let bodies = ResponseBodyTimeout::new(idle).unwrap();
+    let bodies = ResponseBodyTimeout::new(idle.clone()).unwrap();
     let timeout = Timeout::from(SECOND);
     let layer = GateLayer::from_policy((bodies, timeout.clone()));
     let silent = vec![(9, Then::Data)];
@@ -446,6 +446,15 @@ async fn the_timeout_of_the_same_gate_counts_bodies() {
         "0, cut at 0.5"
     );
     assert_eq!(timeout.snapshot().timed_out, 1);
+    // A shorter timeout of another policy does not take those of a layer or stack.
+    let layer = TimeoutLayer::new(timeout.clone()).response_body_timeout(idle);
+    let layer = GateLayer::from_policy((layer.policy().clone(), Timeout::from(SECOND / 2)));
+    let silent = vec![(9, Then::Data)];
+    assert_eq!(
+        ends(layer.layer(streams(0, silent)), get()).await,
+        "0, cut at 0.5"
+    );
+    assert_eq!(timeout.snapshot().timed_out, 2);
 }
 
 /// The progress timeout changes too, also for the responses that are being sent.

@@ -371,30 +371,25 @@ async fn an_earlier_deadline_that_is_not_the_callers_is_a_failure() {
     }
 }
 
-/// A handler passes the deadline of its caller on to a call that is not gRPC.
+/// A handler passes the deadline of its caller on to a call that is not gRPC, also through a
+/// timeout that inner layers may raise.
 #[tokio::test(start_paused = true)]
 async fn the_callers_deadline_is_the_callers_in_a_call_of_the_handler() {
-    let breaker = CircuitBreaker::default();
-    let dependency = service_fn(|_: Request<Script>| async {
-        std::future::pending::<Result<Response<Script>, Infallible>>().await
-    });
-    let client = tower::ServiceBuilder::new()
-        .layer(CircuitBreakerLayer::new(breaker.clone()))
-        .layer(exposing(30 * SECOND))
-        .service(dependency);
-    let handler = service_fn(move |request: Request<Script>| {
-        let mut client = client.clone();
-        async move {
-            let deadline = *request.extensions().get::<seawall::Deadline>().unwrap();
-            let mut call = get();
-            call.extensions_mut().insert(deadline);
-            client.call(call).await
-        }
-    });
-    let mut server = exposing(60 * SECOND).layer(handler);
-    let (_, took) = timed(server.call(asking("5S"))).await;
-    assert_eq!((took + SECOND / 100).as_secs(), 5);
-    assert_eq!(failures_and_ignored(&breaker), (0, 1));
+    let fixed = TimeoutSettings::new(60 * SECOND);
+    let raisable = TimeoutSettings::new(10 * SECOND).raisable_to(60 * SECOND);
+    for between in [fixed, raisable] {
+        let breaker = CircuitBreaker::default();
+        let client = tower::ServiceBuilder::new()
+            .layer(CircuitBreakerLayer::new(breaker.clone()))
+            .layer(TimeoutLayer::new(Timeout::new(between).unwrap()))
+            .layer(exposing(30 * SECOND))
+            .service(service_fn(|_: Request<Script>| async {
+                std::future::pending::<Result<Response<Script>, Infallible>>().await
+            }));
+        let ((), took) = timed(pass_on(client, get)).await;
+        assert_eq!((took + SECOND / 100).as_secs(), 5);
+        assert_eq!(failures_and_ignored(&breaker), (0, 1));
+    }
 }
 
 /// An answer is the caller's if it comes shortly before the deadline that was passed on, whatever
@@ -414,26 +409,10 @@ async fn an_answer_long_before_a_deadline_that_is_passed_on_is_a_failure() {
             .layer(exposing(time))
             .service(service_fn(move |_: Request<Script>| async move {
                 sleep(answers).await;
-                Ok::<_, Infallible>(grpc_response(
-                    Script::default().knowing_its_end(),
-                    Some("4"),
-                ))
+                let body = Script::default().knowing_its_end();
+                Ok::<_, Infallible>(grpc_response(body, Some("4")))
             }));
-        let handler = service_fn(move |request: Request<Script>| {
-            let mut client = client.clone();
-            async move {
-                let deadline = *request.extensions().get::<seawall::Deadline>().unwrap();
-                let mut call = grpc();
-                call.extensions_mut().insert(deadline);
-                client.call(call).await
-            }
-        });
-        drop(
-            exposing(60 * SECOND)
-                .layer(handler)
-                .call(asking("5S"))
-                .await,
-        );
+        pass_on(client, grpc).await;
         let expected = (failures, 1 - failures);
         assert_eq!(
             failures_and_ignored(&breaker),
@@ -441,6 +420,31 @@ async fn an_answer_long_before_a_deadline_that_is_passed_on_is_a_failure() {
             "{time:?} {answers:?}"
         );
     }
+}
+
+/// A server whose caller has 5 s, and whose handler passes that deadline on to a call of `client`.
+async fn pass_on<S, B>(client: S, call: fn() -> Request<Script>)
+where
+    S: Service<Request<Script>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    let handler = service_fn(move |request: Request<Script>| {
+        let mut client = client.clone();
+        async move {
+            let deadline = *request.extensions().get::<seawall::Deadline>().unwrap();
+            let mut call = call();
+            call.extensions_mut().insert(deadline);
+            let response = client.call(call).await?;
+            Ok::<_, Infallible>(response.map(|_| Script::default()))
+        }
+    });
+    drop(
+        exposing(60 * SECOND)
+            .layer(handler)
+            .call(asking("5S"))
+            .await,
+    );
 }
 
 fn exposing(time: impl Into<Timeout>) -> GateLayer<(ResponseBodyTimeout, Timeout)> {

@@ -117,7 +117,8 @@ pub(crate) struct Due {
     pub(crate) is_callers: bool,
 }
 
-type Later = Box<dyn Fn() -> tokio::time::Instant + Send + Sync>;
+/// Returns the later time, and whether the caller set it.
+type Later = Box<dyn Fn() -> (tokio::time::Instant, bool) + Send + Sync>;
 
 pin_project! {
     struct Pooled {
@@ -224,7 +225,15 @@ impl Lent {
     pub(crate) fn due(&self) -> Option<tokio::time::Instant> {
         let pooled = self.0.as_ref()?;
         let due = pooled.timer.deadline();
-        Some(pooled.later.as_ref().map_or(due, |later| later().max(due)))
+        let later = pooled.later.as_ref().map(|later| later().0);
+        Some(later.map_or(due, |later| later.max(due)))
+    }
+
+    /// Returns whether the time has become later, and ends at one that the caller set.
+    pub(crate) fn is_callers(&self) -> bool {
+        let pooled = self.0.as_ref();
+        let later = pooled.and_then(|pooled| pooled.later.as_ref());
+        later.is_some_and(|later| later().1)
     }
 }
 
@@ -303,7 +312,7 @@ impl Pooled {
     fn poll_later(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         if let Some(later) = this.later {
-            let later = later();
+            let (later, _) = later();
             if later > this.timer.deadline() {
                 this.timer.as_mut().reset(later);
                 return poll(this.timer, cx);

@@ -102,15 +102,14 @@ pub(crate) fn deadline(extensions: &mut Extensions, budget: Budget<'_>) -> Optio
         };
         exposed = shown;
     }
-    let mut later = None;
+    let mut raised = None;
     if is_raisable {
         let by = Asked::inside(asked);
         let most = Deadline::new(due(budget.most), false);
         let most = bound.map_or(most, |bound| bound.min(most));
         asked = Some(by.clone());
         bound = Some(most);
-        let most = most.at();
-        later = Some(Box::new(move || by.time().min(most)) as _);
+        raised = Some((by, most));
     } else {
         bound = shown;
     }
@@ -125,9 +124,10 @@ pub(crate) fn deadline(extensions: &mut Extensions, budget: Budget<'_>) -> Optio
     let applies = shown.filter(|_| budget.is_exposed).unwrap_or(own);
     let at = applies.at();
     let earlier = own.at().saturating_duration_since(at);
+    let raised = raised.filter(|&(_, most)| own < most);
     Some(Due {
         at,
-        later,
+        later: raised.map(|(by, most)| Box::new(move || by.time(most)) as _),
         time: Duration::from_nanos(nanos)
             .min(clock::FAR)
             .saturating_sub(earlier),
@@ -166,9 +166,12 @@ impl Asked {
         }
     }
 
-    fn time(&self) -> Instant {
+    /// The time that was asked for, at most `most`, and whether the caller set it.
+    fn time(&self, most: Deadline) -> (Instant, bool) {
         let time = Duration::from_nanos(self.value.load(Relaxed));
-        self.since + time.min(clock::FAR)
+        let asked = Deadline::new(self.since + time.min(clock::FAR), false);
+        let due = most.min(asked);
+        (due.at(), due.is_callers())
     }
 }
 

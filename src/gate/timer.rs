@@ -44,7 +44,7 @@ impl Timer {
                 self.time = Time::callers(due.time);
                 due.at = due.at.checked_sub(sooner(self.nanos())).unwrap_or(due.at);
             } else {
-                self.time = Time::ours(due.time);
+                self.time = Time::ours(due.time).unusual();
             }
             self.lent.set_due(due);
         }
@@ -81,7 +81,7 @@ impl Timer {
     /// The deadline is that of the caller.
     #[inline(always)]
     pub(crate) fn is_callers(&self) -> bool {
-        self.time.is_callers()
+        self.time.is_unusual() && (self.time.is_callers() || self.lent.is_callers())
     }
 }
 

@@ -38,6 +38,11 @@ impl Time {
         Self(nanos | Self::CALLERS | Self::UNUSUAL)
     }
 
+    #[inline(always)]
+    pub(crate) const fn unusual(self) -> Self {
+        Self(self.0 | Self::UNUSUAL)
+    }
+
     pub(crate) const fn is_callers(self) -> bool {
         self.0 & Self::CALLERS != 0
     }
@@ -51,7 +56,7 @@ impl Time {
     }
 
     /// Returns whether the time has a property besides its nanoseconds: the caller gave it, it is
-    /// exposed, or there is no limit.
+    /// exposed, it was set when the service was called, or there is no limit.
     #[inline(always)]
     pub(crate) const fn is_unusual(self) -> bool {
         self.0 & Self::UNUSUAL != 0

@@ -283,7 +283,7 @@ impl Timeout {
             callers => self.callers_time(ours, callers),
         };
         if self.exposes {
-            return Time(time.0 | Time::UNUSUAL);
+            return time.unusual();
         }
         time
     }

@@ -375,14 +375,20 @@ async fn an_earlier_deadline_that_is_not_the_callers_is_a_failure() {
 /// timeout that inner layers may raise.
 #[tokio::test(start_paused = true)]
 async fn the_callers_deadline_is_the_callers_in_a_call_of_the_handler() {
+    let plain = || TimeoutLayer::new(30 * SECOND).including_body();
     let fixed = TimeoutSettings::new(60 * SECOND);
     let raisable = TimeoutSettings::new(10 * SECOND).raisable_to(60 * SECOND);
-    for between in [fixed, raisable] {
+    let raised = TimeoutSettings::new(SECOND).raisable_to(60 * SECOND);
+    for (between, inner) in [
+        (fixed, exposing(30 * SECOND)),
+        (raisable, exposing(30 * SECOND)),
+        (raised, plain()),
+    ] {
         let breaker = CircuitBreaker::default();
         let client = tower::ServiceBuilder::new()
             .layer(CircuitBreakerLayer::new(breaker.clone()))
             .layer(TimeoutLayer::new(Timeout::new(between).unwrap()))
-            .layer(exposing(30 * SECOND))
+            .layer(inner)
             .service(service_fn(|_: Request<Script>| async {
                 std::future::pending::<Result<Response<Script>, Infallible>>().await
             }));

@@ -144,8 +144,11 @@ pub trait KeptBody<Req>: Default + sealed::Sealed {
         Poll::Ready(None)
     }
 
-    /// Reads on while the answer is sent.
-    fn linger(self) {}
+    /// Reads on while the answer is sent. With `holds`, it keeps the rest that it does not read
+    /// until the time for that is over.
+    fn linger(self, holds: bool) {
+        let _ = holds;
+    }
 }
 
 /// Makes responses, for any response and error of the inner service.

@@ -167,7 +167,8 @@ where
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
-        kept.linger();
+        // Hyper closes an HTTP/1 connection when the rest is dropped.
+        kept.linger(!memo.is_http2());
         Ok(response.map(|bytes| self.response.answer(Body::answer(bytes))))
     }
 

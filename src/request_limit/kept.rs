@@ -188,9 +188,9 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
         })
     }
 
-    fn linger(self) {
+    fn linger(self, holds: bool) {
         if let Kept::Unread(unread) = self {
-            unread.linger();
+            unread.linger(holds);
         }
     }
 }

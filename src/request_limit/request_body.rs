@@ -151,7 +151,7 @@ fn rest<B: http_body::Body + Send + 'static>(body: B) -> Option<Rest> {
 /// Reads the rest of a body in a task, if it is large.
 fn linger<B: http_body::Body + Send + Unpin + 'static>(body: B) {
     if is_large(&body) {
-        Box::new(Unread::new(body)).linger();
+        Box::new(Unread::new(body)).linger(false);
     }
 }
 
@@ -164,6 +164,9 @@ impl<B> Drop for RequestBody<B> {
             return;
         };
         upload.drop_body();
+        if upload::is_discarded() {
+            return;
+        }
         if let (true, Some(linger)) = (upload.is_abandoned(), self.lingers) {
             if let Some(body) = self.body.take() {
                 linger(body);

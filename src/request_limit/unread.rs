@@ -4,7 +4,8 @@
 //! has unread data when it closes, and some HTTP/2 clients do not read the answer on a stream that
 //! is reset while they send. The gate therefore reads and drops the rest for a while. Over HTTP/1
 //! it reads a part of the rest before the answer, because only then it knows whether the connection
-//! can go on.
+//! can go on. If it cannot, the gate keeps the rest that it does not read for a while: the
+//! connection stays open, and a client that reads the answer while it sends gets it.
 
 use std::fmt;
 use std::pin::Pin;
@@ -22,11 +23,13 @@ use crate::upload;
 /// The rest of a request body that the gate reads and drops.
 #[doc(hidden)]
 pub struct Unread<B> {
-    body: B,
+    /// `None` after its end.
+    body: Option<B>,
     left: usize,
     time: Duration,
     lent: Lent,
-    is_at_end: bool,
+    /// Keeps the body until the time is over.
+    holds: bool,
     /// The answer waits for it. If the answer is dropped now, the caller is to blame.
     is_awaited: bool,
 }
@@ -41,11 +44,11 @@ impl<B: Body + Unpin> Unread<B> {
 
     pub(super) fn new(body: B) -> Self {
         Self {
-            body,
+            body: Some(body),
             left: Self::BYTES,
             time: Self::TIME,
             lent: Lent::default(),
-            is_at_end: false,
+            holds: false,
             is_awaited: false,
         }
     }
@@ -59,53 +62,64 @@ impl<B: Body + Unpin> Unread<B> {
         cx: &mut Context<'_>,
     ) -> Poll<bool> {
         self.is_awaited = false;
-        let hint = self.body.size_hint();
+        let Some(body) = &self.body else {
+            return Poll::Ready(true);
+        };
+        let hint = body.size_hint();
         let (bytes, time) = match hint.exact() {
             Some(length) if length <= Self::BYTES as u64 => (0, Self::TIME / 2),
             _ if hint.lower() > Self::BYTES as u64 => return Poll::Ready(false),
             _ => (Self::BYTES / 2, Self::TIME / 2),
         };
-        if self.is_at_end || self.left <= bytes {
-            return Poll::Ready(self.is_at_end);
+        if self.left <= bytes {
+            return Poll::Ready(false);
         }
         self.is_awaited = blames_caller;
         ready!(self.poll_until(bytes, time, cx));
         self.is_awaited = false;
         self.time = self.time.saturating_sub(time);
         self.lent = Lent::default();
-        Poll::Ready(self.is_at_end)
+        Poll::Ready(self.body.is_none())
     }
 
     /// Reads until at most `left` bytes of the budget remain, or until the time is over.
     fn poll_until(&mut self, left: usize, time: Duration, cx: &mut Context<'_>) -> Poll<()> {
-        while self.left > left && !self.is_at_end {
-            let body = Pin::new(&mut self.body);
-            let poll = || upload::discard(|| body.poll_frame(cx));
+        while let Some(body) = self.body.as_mut().filter(|_| self.left > left) {
+            let poll = || upload::discard(|| Pin::new(&mut *body).poll_frame(cx));
             match unwind::without_panics(poll) {
-                Some(Poll::Pending) => {
-                    return self.lent.poll(|| clock::due(clock::nanos(time)), cx);
-                }
+                Some(Poll::Pending) => return self.poll_time(time, cx),
                 Some(Poll::Ready(Some(Ok(frame)))) => {
                     // Counts an empty frame as one byte, so that a body of empty frames ends too.
                     let size = frame.data_ref().map_or(0, Buf::remaining).max(1);
                     self.left = self.left.saturating_sub(size);
-                    self.is_at_end = self.body.is_end_stream();
+                    if body.is_end_stream() {
+                        self.body = None;
+                    }
                 }
-                Some(Poll::Ready(None)) => self.is_at_end = true,
-                Some(Poll::Ready(Some(Err(_)))) | None => self.left = 0,
+                Some(Poll::Ready(None)) => self.body = None,
+                Some(Poll::Ready(Some(Err(_)))) | None => {
+                    self.left = 0;
+                    self.holds = false;
+                }
             }
         }
         Poll::Ready(())
     }
 
+    fn poll_time(&mut self, time: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        self.lent.poll(|| clock::due(clock::nanos(time)), cx)
+    }
+
     /// Spawns a task that reads on while the answer is sent. Outside a runtime, nothing is read.
-    pub(super) fn linger(self: Box<Self>)
+    /// With `holds`, it keeps the body until the time is over, even if it reads no more.
+    pub(super) fn linger(mut self: Box<Self>, holds: bool)
     where
         B: Send + 'static,
     {
-        if self.is_at_end || self.left == 0 || self.time.is_zero() {
+        if self.body.is_none() || self.left == 0 || self.time.is_zero() {
             return;
         }
+        self.holds = holds;
         if let Ok(runtime) = Handle::try_current() {
             drop(runtime.spawn(self));
         }
@@ -117,12 +131,18 @@ impl<B: Body + Unpin> Future for Unread<B> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        this.poll_until(0, this.time, cx)
+        ready!(this.poll_until(0, this.time, cx));
+        if this.holds && this.body.is_some() {
+            return this.poll_time(this.time, cx);
+        }
+        Poll::Ready(())
     }
 }
 
+/// A limit around this one, whose body this is, does not read on.
 impl<B> Drop for Unread<B> {
     fn drop(&mut self) {
+        upload::discard(|| self.body = None);
         if self.is_awaited {
             upload::blame_caller_if_late();
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{Request, Response, Version};
+use http::{HeaderValue, Request, Response, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use seawall::policy::{Mode, Switch, Switched};
@@ -303,14 +303,7 @@ async fn the_rest_of_a_queued_body_is_read_once() {
         (true, Mode::Off),
     ] {
         switch.set(mode);
-        let read = Arc::new(AtomicUsize::new(0));
-        let counted = read.clone();
-        let endless = stream::repeat_with(move || {
-            counted.fetch_add(1024, Relaxed);
-            Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[0; 1024])))
-        });
-        let mut request = Request::new(StreamBody::new(endless));
-        *request.version_mut() = Version::HTTP_2;
+        let (read, request) = endless_upload(Version::HTTP_2);
         let inner = inner.clone();
         let status = if is_nested {
             let handler = service_fn(|_| async { Ok::<_, Infallible>(ok(Script::default())) });
@@ -329,6 +322,64 @@ async fn the_rest_of_a_queued_body_is_read_once() {
         tokio::time::sleep(Duration::from_secs(3)).await;
         assert_eq!(read.load(Relaxed), 256 * 1024, "{is_nested} {mode}");
     }
+}
+
+/// A limit outside and inside a timeout that drops a handler with the body: one of them reads the
+/// rest.
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_body_between_two_limits_is_read_once() {
+    let handler = service_fn(|request: Request<_>| async move {
+        let _body = request.into_body();
+        std::future::pending::<Result<Response<Script>, Infallible>>().await
+    });
+    let mut service = tower::ServiceBuilder::new()
+        .layer(RequestLimitLayer::new(1 << 30))
+        .layer(TimeoutLayer::new(Duration::from_secs(1)))
+        .layer(RequestLimitLayer::new(1 << 30))
+        .service(handler);
+    let (read, request) = endless_upload(Version::HTTP_2);
+    let response = service.call(request).await.unwrap();
+    assert_eq!(response.status(), 504);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(read.load(Relaxed), 256 * 1024);
+}
+
+/// Over HTTP/1, the gate keeps the connection open after the last byte that it reads: the kernel
+/// would reset it, and a client that reads the answer while it sends would lose the answer.
+#[tokio::test(start_paused = true)]
+async fn the_connection_stays_open_for_a_while_after_the_answer() {
+    for (version, is_kept) in [(Version::HTTP_11, true), (Version::HTTP_2, false)] {
+        let mut service = RequestLimitLayer::new(1000).layer(handler());
+        let (read, mut request) = endless_upload(version);
+        let length = HeaderValue::from_static("1000000");
+        request.headers_mut().insert("content-length", length);
+        let response = service.call(request).await.unwrap();
+        assert_eq!(response.status(), 413);
+        for (millis, is_kept) in [(499, is_kept), (2, false)] {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            assert_eq!(read.load(Relaxed), 256 * 1024);
+            let has_body = Arc::strong_count(&read) == 2;
+            assert_eq!(has_body, is_kept, "{version:?} {millis}");
+        }
+    }
+}
+
+/// An upload without an end, and the number of bytes that were read.
+fn endless_upload(
+    version: Version,
+) -> (
+    Arc<AtomicUsize>,
+    Request<impl http_body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static>,
+) {
+    let read = Arc::new(AtomicUsize::new(0));
+    let counted = read.clone();
+    let endless = stream::repeat_with(move || {
+        counted.fetch_add(1024, Relaxed);
+        Ok(Frame::data(Bytes::from_static(&[0; 1024])))
+    });
+    let mut request = Request::new(StreamBody::new(endless));
+    *request.version_mut() = version;
+    (read, request)
 }
 
 /// Hyper's client has the body in a task of its own, which drops it some time after the timeout.

@@ -1,7 +1,7 @@
 //! One task per runtime that ends bodies whose time is over.
 //!
-//! It scans all live cells every [`PERIOD`]. No body has a timer, and no frame reads the clock. It
-//! is a task and not a thread, since a body may spawn tasks when it is dropped. It sleeps while
+//! It scans all live cells every [`PERIOD`], so that a client that does not read costs no timer.
+//! It is a task and not a thread, since a body may spawn tasks when it is dropped. It sleeps while
 //! there is no cell.
 
 use std::cell::RefCell;
@@ -26,9 +26,6 @@ use crate::unwind;
 /// timeout. It is never ended early. The progress does not count a pause, but for two periods of
 /// it.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
-
-/// A client that takes no frame for this long does not read.
-const UNREAD: Duration = Duration::from_millis(PERIOD.as_millis() as u64 / 2);
 
 /// A cell whose time is over, with the arguments of [`Reap::end`].
 type Over = (Arc<dyn Reap>, u64, bool);
@@ -78,6 +75,9 @@ struct Seen {
     cell: Arc<dyn Reap>,
     stamp: u64,
     since: Instant,
+    /// The number of scans in which the connection had a frame to take, or had not polled, less
+    /// those in which the service had none ready.
+    behind: i64,
 }
 
 /// The number of slots that stay when no body is left.
@@ -176,6 +176,7 @@ impl Reaper {
             stamp: cell.stamp(),
             cell,
             since: clock::now(),
+            behind: 0,
         };
         let mut cells = self.cells();
         let is_first = cells.slots.len() == cells.free.len();
@@ -219,6 +220,7 @@ impl Reaper {
                 seen.stamp = stamp;
                 seen.since = now;
             }
+            seen.behind += if is_idle { -1 } else { 1 };
             seen.since = now.min(seen.since + paused);
             let unread = now.saturating_duration_since(seen.since);
             let bounds = seen.cell.bounds();
@@ -228,9 +230,9 @@ impl Reaper {
             let progress = bounds.current.as_ref().and_then(|now| now.progress());
             let is_stuck = progress.is_some_and(|progress| unread >= progress);
             if is_late || is_stuck || bounds.due_cutoff().is_some() {
-                // Neither a client that does not read nor the caller's own deadline is a failure of
-                // the service. A frame is ready, or may be, if the body was not polled.
-                let is_callers = !is_late || unread >= UNREAD || bounds.is_callers;
+                // Neither a client that reads too slowly nor the caller's own deadline is a failure
+                // of the service.
+                let is_callers = !is_late || seen.behind > 0 || bounds.is_callers;
                 over.push((seen.cell.clone(), stamp, is_callers));
             }
         }

@@ -108,12 +108,14 @@
 //! | anything else | a success |
 //!
 //! [`classify`](crate::GateLayer::classify) changes this for responses, and `classify_error` for
-//! errors. Over HTTP, the breaker records the outcome at the response head; over gRPC, at the
-//! trailers. The duration of a call begins when the breaker admits the call, and ends at the head
-//! in both cases: it includes the time in the queue of a
-//! [`ConcurrencyLimit`](crate::ConcurrencyLimit) inside the breaker. A long stream does not delay
-//! the half-open state: if the half-open time ends while a stream is open, the stream counts as a
-//! success, as long as its head came in time.
+//! errors. If a handler answers a rejection of its own client with another response, for example
+//! 502, the breaker counts that response. To have it ignored, pass the response on, or copy its
+//! [`Rejection`](crate::Rejection) to the extensions of your response. Over HTTP, the breaker
+//! records the outcome at the response head; over gRPC, at the trailers. The duration of a call
+//! begins when the breaker admits the call, and ends at the head in both cases: it includes the
+//! time in the queue of a [`ConcurrencyLimit`](crate::ConcurrencyLimit) inside the breaker. A long
+//! stream does not delay the half-open state: if the half-open time ends while a stream is open,
+//! the stream counts as a success, as long as its head came in time.
 //!
 //! # What the caller caused
 //!
@@ -133,6 +135,8 @@
 //!   unless a layer with [`including_body`](crate::TimeoutLayer::including_body) has ended the
 //!   stream. If the handler makes a call with a deadline of its own, only an error or a gRPC
 //!   `DEADLINE_EXCEEDED` that it returns when this call ends is ignored.
+//! - A layer has ended a gRPC response at its progress timeout, or at its deadline after the
+//!   connection was behind the handler for most of the time.
 //! - A gRPC service answers `INTERNAL` because it could not decode the request. The specification
 //!   has no code for that, so the breaker compares the message with those of tonic 0.14. It also
 //!   ignores a handler that returns the same message.

@@ -62,7 +62,10 @@ impl<P: Policy<HttpRequest>> CarriedBody<P> {
         let mut is_bounded = parts.cutoff.is_some();
         if let Some(ending) = parts.ending() {
             is_bounded |= ending.bounds.progress().is_some();
-            if ending.bounds.has_deadline() || ending.bounds.idle(is_grpc).is_some() {
+            // Without a clock, a body of known size may get its first bound later.
+            let may_be_bounded = || is_grpc && body.size_hint().exact().is_some();
+            let bounds = ending.bounds;
+            if bounds.has_deadline() || bounds.idle(is_grpc).is_some() || may_be_bounded() {
                 let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
                 let mut clock = BodyClock::new(ending, timer.as_deref(), is_grpc);
                 is_bounded |= clock.has_deadline();

@@ -35,10 +35,6 @@ use crate::clock;
 pub struct Deadline {
     at: Instant,
     /// The caller set it. Deadlines at the same time are equal, also if it differs.
-    #[cfg_attr(
-        not(feature = "http"),
-        expect(dead_code, reason = "the feature is off")
-    )]
     is_callers: bool,
 }
 
@@ -58,7 +54,6 @@ impl Deadline {
         Self { at, is_callers }
     }
 
-    #[cfg(feature = "http")]
     pub(crate) fn is_callers(self) -> bool {
         self.is_callers
     }

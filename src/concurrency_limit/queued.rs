@@ -66,9 +66,7 @@ impl Future for Queued {
             ready!(this.lent.poll(
                 || {
                     let due = since + timeout.min(clock::FAR);
-                    // The queue ends the wait no later than a timeout around it. That timeout polls
-                    // this future first, and the queue knows the reason better.
-                    deadline.map_or(due, |deadline| due.min(deadline.at()))
+                    deadline.map_or(due, |deadline| due.min(last(deadline)))
                 },
                 cx
             ));
@@ -85,6 +83,13 @@ impl Future for Queued {
             Err(this.shared.rejection(Reason::QueueTimeout))
         })
     }
+}
+
+/// The end of a wait, no later than that of a timeout around it, which may end a millisecond before
+/// the deadline of its caller. That timeout polls the queue first, which knows the reason better.
+fn last(deadline: Deadline) -> Instant {
+    let sooner = Duration::from_millis(deadline.is_callers().into());
+    deadline.at().checked_sub(sooner).unwrap_or(deadline.at())
 }
 
 impl Drop for Queued {

@@ -8,6 +8,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use seawall::policy::Mode;
 use seawall::{
     ConcurrencyLimit, ConcurrencyLimitLayer, ConcurrencyLimitSettings, Deadline, GateLayer, Reason,
     Rejection, ResponseBodyTimeout, ResponseBodyTimeoutSettings, Timeout, TimeoutLayer,
@@ -332,6 +333,13 @@ async fn the_waiting_room_answers_before_the_time_out() {
     let (response, took) = timed(call).await;
     assert_eq!(reason(&response.unwrap()), Some(Reason::QueueTimeout));
     assert_eq!(took, 7 * TENTH);
+    // Before the caller's own deadline, both end a little earlier.
+    for micros in [0, 1, 500, 999] {
+        advance(Duration::from_micros(micros)).await;
+        let (response, took) = timed(service.call(asking("100m"))).await;
+        assert_eq!(reason(&response.unwrap()), Some(Reason::QueueTimeout));
+        assert!(took <= TENTH, "{took:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -485,6 +493,29 @@ async fn the_progress_timeout_changes_while_the_server_runs() {
         assert_eq!(ended(), expected, "{first:?} {then:?}");
         drop(response);
         assert_eq!(limit.in_flight(), 0);
+    }
+}
+
+/// The drain of a stack counts a response without bounds. A new progress timeout applies to it,
+/// also while the switch is off.
+#[tokio::test(start_paused = true)]
+async fn a_new_progress_timeout_ends_a_response_that_a_drain_counts() {
+    for mode in [Mode::Enforce, Mode::Off] {
+        let stack = seawall::server()
+            .response_body_timeout(ResponseBodyTimeoutSettings::default())
+            .build()
+            .unwrap();
+        let service = stack.layer(answers(|| ok(Script::new(vec![Step::Data("abc"); 100]))));
+        let response = service.oneshot(get()).await.unwrap();
+        sleep(10 * SECOND).await;
+        let progress = ResponseBodyTimeoutSettings::default().progress_timeout(2 * SECOND);
+        stack.response_body_timeout().set(progress).unwrap();
+        stack.switches().response_body_timeout.set(mode);
+        assert_eq!(stack.drain().in_flight(), 1);
+        sleep(3 * SECOND).await;
+        assert_eq!(stack.drain().in_flight(), 0, "{mode}");
+        assert_eq!(stack.timeout().snapshot().timed_out, 1);
+        drop(response);
     }
 }
 

@@ -117,8 +117,9 @@
 //!   [`memory_limit`](crate::LoadSignal::memory_limit), and that reads it every 100 ms.
 //! - **A host that is short of CPU.** The lag is real, and requests are rejected, although the
 //!   service is not the cause. [`LagReport::host_is_short`](crate::LagReport::host_is_short) shows
-//!   it. If the thread that measures has no reading for half a second, everything is admitted and
-//!   counted as `fail_open`. After `fork`, nothing is measured in the child.
+//!   it. If the thread that measures has no reading for half a second, everything is admitted. What
+//!   the last reading would reject is counted as `fail_open`. After `fork`, nothing is measured in
+//!   the child.
 //! - **Volume.** A core that only rejects has a [maximum rate](crate::docs::cost#rejections), and
 //!   serves nothing else then. Stop more than that in front of the process.
 //!

@@ -97,9 +97,9 @@
 //! - **Calls outside a task**, for example in the future of `block_on`: only the probe counts.
 //!
 //! Each runtime is measured separately, from its first request or from [`LagShed::start`], and
-//! sheds for itself. Outside a runtime, the shedder admits all requests. It also admits them if the
-//! last reading is older than half a second, and counts them as
-//! [`fail_open`](LagShedSnapshot::fail_open).
+//! sheds for itself. Outside a runtime, the shedder admits all requests. If the last reading is
+//! older than half a second, the shedder admits a request that this reading would reject, and
+//! counts it as [`fail_open`](LagShedSnapshot::fail_open).
 //!
 //! A mark that does not return for half a second is lost if the probe finds no lag, or if more
 //! requests have passed than its queue can hold. Another mark then starts.

@@ -15,16 +15,17 @@ use crate::request::Target;
 use crate::slow_poll::report::SlowPollReport;
 
 /// One limit for each reason, one for [`Reason::Custom`], one for a `grpc-timeout` that is not
-/// readable, one for timeouts that the caller caused, one for slow polls, and two for the breakers
-/// of keyed families.
+/// readable, one for timeouts that the caller caused, one for slow polls, two for the breakers of
+/// keyed families, and one for failures of the thread that measures lag.
 static LIMITS: [EventLimit; KINDS] = [const { EventLimit::new() }; KINDS];
-const KINDS: usize = Reason::ALL.len() + 6;
+const KINDS: usize = Reason::ALL.len() + 7;
 const CUSTOM: usize = Reason::ALL.len();
 const MALFORMED: usize = CUSTOM + 1;
 const SLOW_POLL: usize = CUSTOM + 2;
 const CIRCUIT_OPENED: usize = CUSTOM + 3;
 const CIRCUIT_CHANGED: usize = CUSTOM + 4;
 const CALLERS_TIMEOUT: usize = CUSTOM + 5;
+const SAMPLER_FAILED: usize = CUSTOM + 6;
 
 /// Returns whether an event of this kind is written now. A later event or a task writes within a
 /// second how many were left out.
@@ -146,11 +147,53 @@ pub(super) fn is_change_written(is_open: bool) -> bool {
     }
 }
 
+/// Writes the event of a lag that is not measured.
+pub(super) fn sampler_failed(reporter: &Reporter, error: &str) {
+    if enabled!(target: "seawall", Level::ERROR) && is_written(SAMPLER_FAILED, "sampler_failed") {
+        tracing::error!(target: "seawall", layer = reporter.layer(), error, "lag monitor failed");
+    }
+}
+
 /// Writes the event of a `grpc-timeout` that is not readable.
 pub(super) fn malformed_timeout(reporter: &Reporter) {
     let is_enabled = enabled!(target: "seawall", Level::DEBUG);
     if is_enabled && is_written(MALFORMED, "malformed_timeout") {
         let (layer, name) = (reporter.layer(), reporter.name());
         tracing::debug!(target: "seawall", layer, name, "malformed grpc-timeout ignored");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    struct Lines(Arc<AtomicUsize>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.fetch_add(1, Relaxed);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A load signal that always panics does so up to a hundred times in a second.
+    #[tokio::test(start_paused = true)]
+    async fn few_failures_of_the_sampler_are_written_in_a_second() {
+        let lines = Arc::<AtomicUsize>::default();
+        let counted = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || Lines(counted.clone()))
+            .finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        for _ in 0..100 {
+            crate::observe::sampler_failed("it panicked");
+        }
+        assert_eq!(lines.load(Relaxed), 5);
     }
 }

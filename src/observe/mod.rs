@@ -15,6 +15,7 @@
 //!   threshold.
 //! - `outcome`: [`Outcome::as_str`](crate::Outcome::as_str).
 //! - `state`: [`LagState::as_str`] or [`CircuitState::as_str`](crate::CircuitState::as_str).
+//! - `cause`: who caused a timeout, `service` or `caller`.
 //! - `contention`: `host` while the host is short of CPU, else `none`.
 //! - `key`: the key of a breaker of a keyed family, if you opt in.
 //!
@@ -66,7 +67,8 @@
 //!
 //! Other events are:
 //! - A lag shedder starts to shed: `WARN`; it stops: `INFO`; any other change of its `state`:
-//!   `DEBUG`, each with `lag_ms`. A lag monitor fails: `ERROR`.
+//!   `DEBUG`, each with `lag_ms`. A lag monitor, a hook or a load signal fails: `ERROR`, limited
+//!   like a rejection.
 //! - A circuit breaker opens: `WARN`; any other change of its `state`: `INFO`, each with the
 //!   `cause`, and with `key` for a keyed family that opts in. All keyed families share
 //!   two limits like those of rejections: one for openings, one for other changes.
@@ -177,7 +179,7 @@ pub(crate) fn unnamed() -> &'static Reporter {
 pub(crate) fn sampler_failed(error: &str) {
     unwind::without_panics(|| {
         #[cfg(feature = "tracing")]
-        tracing::error!(target: "seawall", layer = SAMPLER.layer(), error, "lag monitor failed");
+        events::sampler_failed(&SAMPLER, error);
         let _ = error;
         SAMPLER.write(table::SAMPLER_FAILURES, Write::Count);
     });

@@ -25,7 +25,7 @@
 //! - Before the response head is sent, the client reads 500 (gRPC `INTERNAL`). The connection stays
 //!   open, over HTTP/1 only if the request body was read.
 //! - After the response head, the body ends with an error: HTTP/1 closes the connection, HTTP/2
-//!   resets the stream.
+//!   resets the stream. A gRPC client reads the reset as `INTERNAL`, without trailers.
 //!
 //! The payload of the panic does not reach the client. A hook and `tracing` get it.
 //!

@@ -46,10 +46,12 @@
 //! # Allocations, timers and clocks
 //!
 //! - **Allocations.** An admitted request allocates nothing, with these exceptions:
-//!   - a response body of unknown size, above 64 KiB, or in several frames that has a deadline or a
-//!     progress timeout;
+//!   - a response body of unknown size, above 64 KiB, or in several frames that has a deadline, a
+//!     progress timeout or a drain;
 //!   - a queued request;
 //!   - a deadline that you expose;
+//!   - a timeout that inner layers may raise, and a request body with such a limit;
+//!   - a classifier that decides at the end of a response body;
 //!   - a request body that the handler waits for, if its pace is limited;
 //!   - in a gate with a timeout or panic isolation, a request body above 16 KiB that the handler
 //!     drops before its end;
@@ -102,9 +104,9 @@
 //! | | with a request body: reference count of the limits | | 2 |
 //!
 //! A stack is one gate with one reference count: `server()` writes six times to three lines, the
-//! reference count, the permits and the requests of the drain. A response of unknown size, above
-//! 64 KiB, or in several frames that has a deadline or a progress timeout also takes a lock of its
-//! runtime twice.
+//! reference count, the permits and the requests of the drain. A response of unknown size, above 64
+//! KiB, or in several frames that has a deadline, a progress timeout or a drain also takes a lock
+//! of its runtime twice.
 //!
 //! A failure in a breaker writes the count of its own slice and, once for each slice, the newest
 //! slice that has one. Then it reads up to 64 lines to add up. A rejection writes the count of

@@ -6,8 +6,9 @@
 //! 2. **Lame duck.** It starts with [`Drain::begin`] and lasts 5 s by default. The service still
 //!    serves all requests, so that no client notices. It reports that it is not ready
 //!    ([`is_draining`](Drain::is_draining)), so that load balancers send new requests to other
-//!    servers. All HTTP/1 responses, also those to rejected requests, have `connection: close`, so
-//!    that clients open their next connection to another server too. At the end of this time,
+//!    servers. All HTTP/1 responses of the stack, also those to rejected requests, have
+//!    `connection: close`, so that clients open their next connection to another server too. For a
+//!    single [`DrainLayer`], these are the responses that pass through it. At the end of this time,
 //!    [`Drain::serve`] signals the shutdown, and HTTP/2 connections send `GOAWAY`.
 //! 3. **Rejecting.** With [`Drain::serve`], the drain first admits requests for one more second,
 //!    since HTTP/2 clients may send some before they read the `GOAWAY`. Then it rejects new
@@ -43,18 +44,30 @@
 //! # Ok(()) }
 //! ```
 //!
-//! With tonic:
+//! With tonic, pass the signal to the stream of connections, and not to tonic, which keeps the
+//! listening socket until its last connection ends. New connections would succeed, and get no
+//! answer:
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use tonic::transport::Server;
+//! use futures_util::{StreamExt, stream};
+//! use tonic::transport::{Server, server::TcpIncoming};
 //!
 //! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 //! # let (_, service) = tonic_health::server::health_reporter();
 //! let stack = seawall::server().build()?;
-//! let address = "0.0.0.0:3000".parse()?;
+//! let incoming = TcpIncoming::bind("0.0.0.0:3000".parse()?)?;
 //! let server = Server::builder().layer(stack.clone()).add_service(service);
-//! let serve = |shutdown| server.serve_with_shutdown(address, shutdown);
+//! let serve = |shutdown| {
+//!     // At the signal, the stream ends and closes the socket. Tonic then shuts down.
+//!     let incoming = stream::unfold((incoming, shutdown), async |(mut incoming, mut shutdown)| {
+//!         tokio::select! {
+//!             Some(connection) = incoming.next() => Some((connection, (incoming, shutdown))),
+//!             () = &mut shutdown => None,
+//!         }
+//!     });
+//!     server.serve_with_incoming_shutdown(incoming, std::future::pending())
+//! };
 //! let report = stack.drain().serve(serve, Duration::from_secs(20)).await?;
 //! # let _ = report;
 //! # Ok(()) }
@@ -108,7 +121,10 @@
 //!
 //! A request ends when its response body has ended or is dropped, and not at the response head. The
 //! server has taken the last frame by then, but may not have written it to the socket:
-//! [`serve`](Drain::serve) also waits for the server, [`wait_idle`](Drain::wait_idle) does not.
+//! [`serve`](Drain::serve) also waits for the server, [`wait_idle`](Drain::wait_idle) does not. A
+//! request that the stack itself answers, for example at a timeout or after a panic, ends before
+//! its answer is sent. Over HTTP/1, this can be half a second before, while the stack [reads the
+//! rest of the request body](crate::request_limit#a-client-that-is-still-sending).
 //!
 //! A request that is upgraded ends at the response head. For a WebSocket, hold a permit
 //! ([`try_acquire_owned`](Drain::try_acquire_owned)), which you take before the upgrade, and end
@@ -152,7 +168,7 @@
 //! # Exempt requests
 //!
 //! The drain neither counts nor rejects a request that is exempt from the stack, for example a
-//! health check. The drain adds no `connection: close` to its response.
+//! health check. The drain adds no `connection: close` to the response of its handler.
 //!
 //! # Cost
 //!

@@ -58,7 +58,8 @@ impl Drain {
     /// last response body has ended, for at most `grace`. After `grace`, it ends the [remaining
     /// bodies](super#at-the-end-of-the-grace-period) within a second, and returns.
     ///
-    /// Use it where [`serve`](Self::serve) does not fit. It signals no shutdown to a server.
+    /// Use it where [`serve`](Self::serve) does not fit. It signals no shutdown to a server, and
+    /// does not wait until [the last answer is written](super#when-a-request-ends).
     pub async fn wait_idle(&self, grace: Duration) -> DrainReport {
         let shared = &self.shared;
         shared.lame_duck_over().await;
@@ -87,7 +88,8 @@ impl Drain {
     /// If the server ends before the drain begins, the call returns at once.
     ///
     /// For several servers, await one call for each together, with the same `grace`: each of them
-    /// waits for all requests of the drain, and the shortest `grace` ends the bodies of all.
+    /// waits for all requests of the drain, and the shortest `grace` ends the bodies of all. Each
+    /// report has the numbers of all.
     ///
     /// # Errors
     ///

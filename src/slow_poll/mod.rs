@@ -46,8 +46,7 @@
 //!
 //! - Each poll costs two clock reads.
 //! - Each request costs three reference counts: while it runs, the gate keeps its method, URI and
-//!   `x-request-id` for the reports. If there is a closure for the route, the gate keeps the route
-//!   too.
+//!   `x-request-id`. If there is a closure for the route, the gate keeps the route too.
 //! - A slow poll also allocates its report and takes a lock.
 //! - A layer that is [switched off](GateLayer::switched_by) reads no clock and keeps nothing.
 //!

@@ -29,7 +29,8 @@
 //!
 //! # The caller's timeout
 //!
-//! Over gRPC, the caller's `grpc-timeout` applies if it is shorter than the layer's time.
+//! Over gRPC, the caller's `grpc-timeout` applies if it is shorter than the layer's time: until the
+//! response head, or with [`including_body`](crate::GateLayer::including_body) until the trailers.
 //!
 //! - An outer circuit breaker ignores such a timeout, also for a stream whose head was sent. If
 //!   another task reads the response body, the breaker does not know the cause of the trailers, and

@@ -150,7 +150,10 @@ impl Server {
                         .accept_http1(true)
                         .add_routes(app.into());
                     let incoming = TcpListenerStream::new(listener);
-                    let serve = |signal| server.serve_with_incoming_shutdown(incoming, signal);
+                    let serve = |signal| {
+                        let incoming = until(incoming, signal);
+                        server.serve_with_incoming_shutdown(incoming, std::future::pending())
+                    };
                     Ok(serving.serve(serve, GRACE).await?)
                 }
             }
@@ -188,6 +191,19 @@ impl Server {
     async fn report(self) -> DrainReport {
         soon(self.served).await.unwrap().unwrap()
     }
+}
+
+/// The connections of a tonic user, as in the docs.
+fn until(
+    incoming: TcpListenerStream,
+    signal: DrainSignal,
+) -> impl futures_util::Stream<Item = std::io::Result<TcpStream>> {
+    futures_util::stream::unfold((incoming, signal), async |(mut incoming, mut signal)| {
+        tokio::select! {
+            Some(connection) = incoming.next() => Some((connection, (incoming, signal))),
+            () = &mut signal => None,
+        }
+    })
 }
 
 /// The accept loop of a hyper-util user.
@@ -344,11 +360,7 @@ async fn nothing_is_cut_that_ends_in_time() {
         // The server closes the idle connection, and accepts no new one.
         let again = idle.request("GET", "/", Body::empty());
         assert!(idle.send(again).await.is_err());
-        if framework != Framework::Tonic {
-            // Tonic does not accept connections either, but keeps the listening socket, on which
-            // the system accepts them.
-            assert!(TcpStream::connect(server.address).await.is_err());
-        }
+        assert!(TcpStream::connect(server.address).await.is_err());
         // Requests in flight go on.
         pass(GRACE / 2).await;
         assert_eq!(next(&frames1, &mut body1, "second").await, "second");

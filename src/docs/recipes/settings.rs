@@ -89,7 +89,9 @@
 //!   `breaker.set(toml::from_str(&file)?)?`. A field that such a file leaves out has its default,
 //!   and not the value of the code.
 //! - **Several stacks in one file**: [`check`](crate::stack::ServerHandle::check) the settings of
-//!   each stack first, and then apply them. Then no stack is changed if one of them is wrong.
+//!   each stack first, and then apply them. Then no stack is changed if one of them is wrong. A
+//!   part that several stacks share, such as a drain, belongs in the table of one stack: set the
+//!   field to `None` in the `code` of the others, which would otherwise set it back.
 //! - **The window of a breaker** cannot be changed: a file that a running breaker reads has the
 //!   same window or none. To have it in the file, build the breaker from the file:
 //!   `CircuitBreaker::new(settings)`.

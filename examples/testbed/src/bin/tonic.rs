@@ -33,6 +33,7 @@
 use std::time::Duration;
 
 use clap::Parser;
+use futures_util::{StreamExt, stream};
 use seawall::{CircuitBreaker, CircuitBreakerLayer};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::LayerExt;
@@ -97,7 +98,19 @@ async fn main() -> Result<(), BoxError> {
         .initial_connection_window_size(streams * window)
         .add_service(health_service)
         .add_service(greeter);
-    let serve = |shutdown| server.serve_with_incoming_shutdown(incoming, shutdown);
+    let serve = |shutdown| {
+        // At the signal, the stream ends and closes the socket. Tonic then shuts down.
+        let incoming = stream::unfold(
+            (incoming, shutdown),
+            async |(mut incoming, mut shutdown)| {
+                tokio::select! {
+                    Some(connection) = incoming.next() => Some((connection, (incoming, shutdown))),
+                    () = &mut shutdown => None,
+                }
+            },
+        );
+        server.serve_with_incoming_shutdown(incoming, std::future::pending())
+    };
     common.drained(&drain, serve).await?;
     Ok(())
 }

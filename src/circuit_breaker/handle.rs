@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::open_duration::OpenDuration;
 use super::settings::{CircuitBreakerSettings, SlowCall};
 use super::shared::{CircuitToken, Shared};
-use super::{CircuitBreakerSnapshot, CircuitState, Transition};
+use super::{CircuitState, Transition};
 use crate::clock::nanos;
 use crate::config::{ConfigError, Configurable, Current, Settings};
 use crate::control::circuit_breaker::word::{Mode, Word};
@@ -107,13 +107,6 @@ impl CircuitBreaker {
         self.shared.look().state()
     }
 
-    /// The state, and what the breaker has counted. `rejected`, `would_reject`, `totals` and
-    /// `thresholds_reached` count since the breaker was made. All other fields belong to the state
-    /// that is shown.
-    pub fn snapshot(&self) -> CircuitBreakerSnapshot {
-        CircuitBreakerSnapshot::of(&self.shared)
-    }
-
     /// Calls the hook for every later change of state, one change after the other, outside any
     /// lock. It runs in the task or thread whose call caused the change, or in one that reports an
     /// earlier change at the same time. The hook must not block. A panic
@@ -149,8 +142,8 @@ impl CircuitBreaker {
 
     /// Admits and counts every call until [`reset`](Self::reset), from an empty window. A breaker
     /// that already observes keeps its window. The breaker does not open.
-    /// [`thresholds_reached`](CircuitBreakerSnapshot::thresholds_reached) of the snapshot counts
-    /// how often it would have opened.
+    /// [`thresholds_reached`](super::CircuitBreakerSnapshot::thresholds_reached) of the snapshot
+    /// counts how often it would have opened.
     pub fn observe_only(&self) {
         self.shared.force(Mode::ObserveOnly);
     }

@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::shared::Shared;
+use super::CircuitBreaker;
 use crate::control::circuit_breaker::transition::CircuitState;
 
-/// The state of a [`CircuitBreaker`](crate::CircuitBreaker) and its counters at one moment.
+/// The state of a [`CircuitBreaker`] and its counters at one moment.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -87,17 +87,23 @@ pub struct ThresholdsReached {
     pub consecutive_failures: u64,
 }
 
-// === impl CircuitBreakerSnapshot ===
+// === impl CircuitBreaker ===
 
-impl CircuitBreakerSnapshot {
-    pub(super) fn of(shared: &Shared) -> Self {
+impl CircuitBreaker {
+    /// The state, and what the breaker has counted. `rejected`, `would_reject`, `totals` and
+    /// `thresholds_reached` count since the breaker was made. All other fields belong to the state
+    /// that is shown.
+    pub fn snapshot(&self) -> CircuitBreakerSnapshot {
+        let shared = &self.shared;
         let breaker = &shared.breaker;
         let look = shared.look();
         let (circuit, counts) = (&look.circuit, &look.counts);
         let totals = breaker.totals();
         let [failure_rate, slow_call_rate, consecutive_failures] = breaker.reached_totals();
         let is_enough = counts.calls >= breaker.rules().minimum_calls.into();
-        Self {
+        let rate = |part| is_enough.then(|| part as f64 / counts.calls as f64);
+        let mean_micros = counts.took.checked_div(counts.timed);
+        CircuitBreakerSnapshot {
             state: look.state(),
             in_state: Duration::from_nanos(look.now.saturating_sub(circuit.since)),
             transitions: circuit.transitions,
@@ -107,9 +113,9 @@ impl CircuitBreakerSnapshot {
             failures: counts.failures,
             slow_calls: counts.slow,
             slow_failures: counts.slow_failures,
-            failure_rate: counts.failure_rate().filter(|_| is_enough),
-            slow_call_rate: counts.slow_rate().filter(|_| is_enough),
-            mean_duration: counts.mean_duration().map(Duration::from_micros),
+            failure_rate: rate(counts.failures),
+            slow_call_rate: rate(counts.slow),
+            mean_duration: mean_micros.map(Duration::from_micros),
             rejected: shared.reporter.rejected(),
             would_reject: shared.reporter.would_reject(),
             totals: CircuitTotals {

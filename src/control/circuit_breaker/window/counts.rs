@@ -67,25 +67,6 @@ impl Counts {
         self.timed += u64::from(sample.took > 0) * times;
         self.took += sample.took;
     }
-
-    fn rate(&self, part: u64) -> Option<f64> {
-        (self.calls > 0).then(|| part as f64 / self.calls as f64)
-    }
-
-    /// `None` without calls.
-    pub(crate) fn failure_rate(&self) -> Option<f64> {
-        self.rate(self.failures)
-    }
-
-    /// In microseconds; `None` if no duration is known.
-    pub(crate) fn mean_duration(&self) -> Option<u64> {
-        self.took.checked_div(self.timed)
-    }
-
-    /// `None` without calls.
-    pub(crate) fn slow_rate(&self) -> Option<f64> {
-        self.rate(self.slow)
-    }
 }
 
 // === impl Tallies ===

@@ -95,13 +95,11 @@ impl Circuit {
 
     /// Opens now, for a time that depends on the failed recoveries.
     pub(super) fn open(&mut self, cause: TransitionCause, counts: Counts, at: &At<'_, impl Times>) {
-        let failed_recoveries = match self.mode {
-            Mode::HalfOpen => self.failed_recoveries.saturating_add(1),
-            _ => 0,
-        };
-        let lasts = at.times.open(failed_recoveries, self.generation);
+        if self.mode == Mode::HalfOpen {
+            self.failed_recoveries = self.failed_recoveries.saturating_add(1);
+        }
+        let lasts = at.times.open(self.failed_recoveries, self.generation);
         self.enter(Mode::Open, cause, at.now, Some(lasts), counts);
-        self.failed_recoveries = failed_recoveries;
     }
 
     /// Changes the state, for this time if the state ends by itself. A change to the same state
@@ -115,7 +113,7 @@ impl Circuit {
         counts: Counts,
     ) {
         let from = self.mode;
-        if to != Mode::HalfOpen {
+        if !matches!(to, Mode::Open | Mode::HalfOpen) {
             self.failed_recoveries = 0;
         }
         self.generation = match to {

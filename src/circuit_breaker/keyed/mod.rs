@@ -223,7 +223,7 @@ where
             return breaker;
         }
         let mut known = *lock(&family.changes);
-        let new = family.make(key, known.mode);
+        let new = self.make(key, known.mode);
         let breaker = family.breakers.get_with_by_ref(key, || new.clone());
         if !Arc::ptr_eq(&breaker.shared, &new.shared) {
             return breaker; // another thread was faster
@@ -241,6 +241,22 @@ where
             }
             breaker.follow_up();
         }
+    }
+
+    fn make(&self, key: &K, mode: Mode) -> CircuitBreaker {
+        let family = &self.family;
+        let label = family.label.get().map(|label| label(key));
+        let reporter = family.reporter.in_family(label);
+        let shared = Arc::new(Shared::new(family.settings.get(), reporter, mode));
+        let breaker = CircuitBreaker { shared };
+        let (key, hooks) = (key.clone(), family.hooks.clone());
+        breaker.on_transition(move |transition| {
+            let hooks = lock(&hooks).clone();
+            for hook in hooks {
+                hook(&key, transition);
+            }
+        });
+        breaker
     }
 
     /// All breakers, in no particular order.
@@ -268,9 +284,8 @@ where
     {
         let all = self.all().into_iter();
         let keys = all.map(|(key, breaker)| (key.to_string(), breaker.snapshot()));
-        CircuitBreakersSnapshot {
-            keys: keys.collect(),
-        }
+        let keys = keys.collect();
+        CircuitBreakersSnapshot { keys }
     }
 
     /// The current settings: those of the family, and those of future breakers.
@@ -410,27 +425,5 @@ impl<K> fmt::Debug for CircuitBreakers<K> {
             .field("name", &self.family.reporter.name())
             .field("settings", &self.family.settings.get())
             .finish_non_exhaustive()
-    }
-}
-
-// === impl Family ===
-
-impl<K> Family<K> {
-    fn make(&self, key: &K, mode: Mode) -> CircuitBreaker
-    where
-        K: Clone + Send + Sync + 'static,
-    {
-        let label = self.label.get().map(|label| label(key));
-        let reporter = self.reporter.in_family(label);
-        let shared = Arc::new(Shared::new(self.settings.get(), reporter, mode));
-        let breaker = CircuitBreaker { shared };
-        let (key, hooks) = (key.clone(), self.hooks.clone());
-        breaker.on_transition(move |transition| {
-            let hooks = lock(&hooks).clone();
-            for hook in hooks {
-                hook(&key, transition);
-            }
-        });
-        breaker
     }
 }

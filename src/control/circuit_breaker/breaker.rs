@@ -12,7 +12,7 @@ use super::probes::Probes;
 use super::rules::{Reached, Rules};
 use super::state::{At, Circuit, Rejected, Times};
 use super::transition::{CircuitState, Transition, TransitionCause};
-use super::window::{Counts, Sample, Window};
+use super::window::{Counts, Sample, Tallies, Window};
 use super::word::{Mode, Word, era, update_in_era};
 
 /// A breaker. Times are nanoseconds since an origin.
@@ -34,6 +34,8 @@ pub(crate) struct Breaker {
     /// The number of times that each threshold was reached.
     reached_totals: [AtomicU64; Reached::CAUSES.len()],
     window: Window,
+    /// The samples of probes, and of calls of an older era, which are in no window.
+    elsewhere: Tallies,
     circuit: Mutex<Circuit>,
 }
 
@@ -76,6 +78,7 @@ impl Breaker {
             reached: AtomicU64::new(0),
             reached_totals: std::array::from_fn(|_| AtomicU64::new(0)),
             window,
+            elsewhere: Tallies::default(),
             circuit: Mutex::new(circuit),
         }
     }
@@ -213,7 +216,9 @@ impl Breaker {
 
     /// The counts of all calls so far.
     pub(crate) fn totals(&self) -> Counts {
-        self.window.totals()
+        let mut totals = self.window.totals();
+        self.elsewhere.add_to(&mut totals);
+        totals
     }
 
     /// The number of times that each of [`Reached::CAUSES`] was reached.
@@ -306,7 +311,7 @@ impl Breaker {
     /// Records the outcome of a probe, or of a call that belongs to no window.
     #[cold]
     fn record_elsewhere(&self, admitted: Word, sample: Sample, times: &impl Times) {
-        self.window.record_past(sample);
+        self.elsewhere.add(sample.class, 1);
         let finish = |probes: &mut Probes| probes.finish(admitted.has(Word::BEGUN), sample);
         self.update_probe(admitted, finish, times);
     }

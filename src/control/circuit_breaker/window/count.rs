@@ -137,7 +137,8 @@ impl CountWindow {
     pub(super) fn record(&self, era: u64, sample: Sample) -> Option<Counts> {
         let tag = tag::of_era(era);
         let Some(index) = self.claim(tag) else {
-            self.record_past(sample);
+            self.heads.earlier.fetch_add(1, Relaxed);
+            self.evict(sample);
             return None;
         };
         let new = slot::new(tag, sample);
@@ -218,12 +219,6 @@ impl CountWindow {
         if sample.class != 0 {
             self.past.add(sample.class, 1);
         }
-    }
-
-    /// Counts a call that belongs to no window.
-    pub(super) fn record_past(&self, sample: Sample) {
-        self.heads.earlier.fetch_add(1, Relaxed);
-        self.evict(sample);
     }
 
     pub(super) fn counts(&self, era: u64) -> Counts {

@@ -6,7 +6,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sample {
     /// The sum of `FAILED` and `SLOW`.
-    pub(super) class: usize,
+    pub(crate) class: usize,
     /// In microseconds; 0 if it is not measured.
     pub(super) took: u64,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Counts {
 /// The number of samples of each [`Sample::class`].
 #[derive(Debug, Default)]
 #[repr(align(64))]
-pub(super) struct Tallies([AtomicU64; CLASSES]);
+pub(crate) struct Tallies([AtomicU64; CLASSES]);
 
 pub(super) const CLASSES: usize = 4;
 
@@ -72,11 +72,11 @@ impl Counts {
 // === impl Tallies ===
 
 impl Tallies {
-    pub(super) fn add(&self, class: usize, times: u64) {
+    pub(crate) fn add(&self, class: usize, times: u64) {
         self.0[class].fetch_add(times, Ordering::Relaxed);
     }
 
-    pub(super) fn add_to(&self, counts: &mut Counts) {
+    pub(crate) fn add_to(&self, counts: &mut Counts) {
         for (class, tally) in self.0.iter().enumerate() {
             counts.add(Sample { class, took: 0 }, tally.load(Ordering::Relaxed));
         }

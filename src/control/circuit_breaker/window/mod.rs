@@ -11,7 +11,7 @@ mod counts;
 mod time;
 
 use self::count::CountWindow;
-pub(crate) use self::counts::{Counts, Sample};
+pub(crate) use self::counts::{Counts, Sample, Tallies};
 use self::time::TimeWindow;
 
 /// The upper bound for the calls in a window of calls.
@@ -63,14 +63,6 @@ impl Window {
         }
     }
 
-    /// Counts a call that belongs to no window, because it is of an older era.
-    pub(crate) fn record_past(&self, sample: Sample) {
-        match self {
-            Self::Count(window) => window.record_past(sample),
-            Self::Time(window) => window.record_past(sample),
-        }
-    }
-
     /// The counts of the window.
     pub(crate) fn counts(&self, era: u64, now: u64) -> Counts {
         match self {
@@ -79,7 +71,8 @@ impl Window {
         }
     }
 
-    /// The counts of all calls so far. While other threads record, a call may appear a moment late.
+    /// The counts of all calls so far, and not only of those in the window. While other threads
+    /// record, a call may appear a moment late.
     pub(crate) fn totals(&self) -> Counts {
         match self {
             Self::Count(window) => window.totals(),

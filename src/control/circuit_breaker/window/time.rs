@@ -142,7 +142,7 @@ impl TimeWindow {
             self.worst.fetch_max(slice, AcqRel);
         }
         let Some(before) = self.count(&bucket.counts[class], slice) else {
-            self.record_past(sample);
+            self.past.add(class, 1);
             return None;
         };
         if self.slice_of(before) != slice {
@@ -171,11 +171,6 @@ impl TimeWindow {
             let add = |word| Some(took::add(word, slice, took));
             let _ = bucket.took.fetch_update(Relaxed, Relaxed, add);
         }
-    }
-
-    /// Counts a call that belongs to no window.
-    pub(super) fn record_past(&self, sample: Sample) {
-        self.past.add(sample.class, 1);
     }
 
     pub(super) fn counts(&self, era: u64, now: u64) -> Counts {

@@ -100,19 +100,17 @@ mod sums {
         (word + one(added)).wrapping_sub(evicted.map_or(0, one))
     }
 
-    /// Returns whether the era has failures or slow calls.
-    pub(super) const fn has_bad(word: u64, tag: u64) -> bool {
-        word & (FIELD << BITS | FIELD) != BIAS << BITS | BIAS && tag::of(word) == tag
-    }
-
-    pub(super) fn counts(word: u64) -> Counts {
+    /// The counts, if the era has failures or slow calls.
+    #[inline(always)]
+    pub(super) fn counts(word: u64, tag: u64) -> Option<Counts> {
+        let has_bad = word & (FIELD << BITS | FIELD) != BIAS << BITS | BIAS;
         let field = |index: u32| (word >> (index * BITS) & FIELD).saturating_sub(BIAS);
-        Counts {
+        (has_bad && tag::of(word) == tag).then(|| Counts {
             calls: field(2),
             failures: field(1),
             slow: field(0),
             ..Counts::default()
-        }
+        })
     }
 }
 
@@ -151,8 +149,7 @@ impl CountWindow {
         }
         // A sample that replaces one of its class changes no sum.
         self.evict(sample);
-        let sums = self.heads.sums.load(Acquire);
-        sums::has_bad(sums, tag).then(|| sums::counts(sums))
+        sums::counts(self.heads.sums.load(Acquire), tag)
     }
 
     /// Writes a slot. Returns the word before, or `None` if it is of a later era.
@@ -211,8 +208,7 @@ impl CountWindow {
             }
         };
         let old = self.heads.sums.fetch_update(AcqRel, Acquire, update);
-        let sums = update(old.ok()?)?;
-        sums::has_bad(sums, tag).then(|| sums::counts(sums))
+        sums::counts(update(old.ok()?)?, tag)
     }
 
     fn evict(&self, sample: Sample) {

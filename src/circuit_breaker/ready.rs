@@ -142,10 +142,10 @@ impl<S, X> CircuitBreakerReady<S, X> {
             return Poll::Ready(());
         }
         self.release_grant();
-        if let Some(waiting) = &mut self.waiting {
-            ready!(waiting.as_mut().poll(cx));
-        }
         loop {
+            if let Some(waiting) = &mut self.waiting {
+                ready!(waiting.as_mut().poll(cx));
+            }
             let breaker = &self.breaker().shared;
             // Registers before the breaker decides, so that no change in between is missed.
             let changed = breaker.changed.clone().notified_owned();
@@ -156,10 +156,9 @@ impl<S, X> CircuitBreakerReady<S, X> {
                     return Poll::Ready(());
                 }
                 Err(rejected) => {
-                    let waiting = self.waiting.insert(Box::pin(async move {
+                    self.waiting = Some(Box::pin(async move {
                         clock::within(Duration::from_nanos(rejected.ends_in), changed).await;
                     }));
-                    ready!(waiting.as_mut().poll(cx));
                 }
             }
         }

@@ -233,16 +233,6 @@ impl CircuitBreakerSettings {
             slow_call: slow.map_or(Rules::NOT_TIMED, |slow| nanos(slow.duration)),
         }
     }
-
-    /// The half-open time in nanoseconds, after such an open time.
-    pub(super) fn half_open_nanos(&self, open: u64) -> u64 {
-        match (self.half_open_timeout, self.slow_call) {
-            (Some(timeout), _) => nanos(timeout),
-            // A call that is not slow must be able to end in time.
-            (None, Some(slow)) => open.max(nanos(slow.duration).saturating_mul(2)),
-            (None, None) => open,
-        }
-    }
 }
 
 fields!(CircuitBreakerSettings {

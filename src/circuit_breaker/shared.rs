@@ -100,7 +100,13 @@ impl Times for Shared {
     }
 
     fn half_open(&self, open: u64) -> u64 {
-        self.settings.get().half_open_nanos(open)
+        let settings = self.settings.get();
+        match (settings.half_open_timeout, settings.slow_call) {
+            (Some(timeout), _) => nanos(timeout),
+            // A call that is not slow must be able to end in time.
+            (None, Some(slow)) => open.max(nanos(slow.duration).saturating_mul(2)),
+            (None, None) => open,
+        }
     }
 }
 

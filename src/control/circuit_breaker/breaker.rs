@@ -271,13 +271,8 @@ impl Breaker {
 
     /// Changes a probe. Returns `false` if the call is none, or if its half-open time is over.
     fn update_probe(&self, word: Word, change: impl Fn(&mut Probes), times: &impl Times) -> bool {
-        if !word.is(Mode::HalfOpen) {
-            return false;
-        }
-        let generation = word.generation();
-        self.update(times, |circuit, at| {
-            circuit.update_probe(generation, &change, at)
-        })
+        word.is(Mode::HalfOpen)
+            && self.update(times, |circuit, at| circuit.update_probe(word, &change, at))
     }
 }
 

@@ -6,7 +6,7 @@ use super::probes::Probes;
 use super::rules::{Rules, Verdict};
 use super::transition::{CircuitState, Transition, TransitionCause};
 use super::window::Counts;
-use super::word::{FLAP_BITS, Mode, era};
+use super::word::{FLAP_BITS, Mode, Word, era};
 
 /// The state of a breaker. Times are nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -77,15 +77,15 @@ impl Circuit {
         Ok(())
     }
 
-    /// Changes a probe of this generation. If the half-open time is over, the probes decide without
-    /// it. Returns whether it was changed.
+    /// Changes the probe of this word. If the half-open time is over, the probes decide without it.
+    /// Returns whether it was changed.
     pub(super) fn update_probe(
         &mut self,
-        generation: u64,
+        word: Word,
         change: impl FnOnce(&mut Probes),
         at: &At<'_, impl Times>,
     ) -> bool {
-        if self.generation != generation || self.expire(true, at) {
+        if self.generation != word.generation() || self.expire(true, at) {
             return false;
         }
         change(&mut self.probes);

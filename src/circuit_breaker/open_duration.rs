@@ -117,12 +117,11 @@ impl OpenDuration {
             let length = Duration::try_from_secs_f64(length.as_secs_f64() * factor);
             length.unwrap_or(Duration::MAX).min(self.max)
         };
-        let grown = || {
-            let exponent = i32::try_from(failed_recoveries).unwrap_or(i32::MAX);
-            times(self.initial, self.factor.powi(exponent))
+        let exponent = i32::try_from(failed_recoveries).unwrap_or(i32::MAX);
+        let length = match &self.function {
+            Some(function) => function.0(failed_recoveries),
+            None => times(self.initial, self.factor.powi(exponent)),
         };
-        let function = self.function.as_ref();
-        let length = function.map_or_else(grown, |function| function.0(failed_recoveries));
         if self.jitter == 0.0 {
             return length;
         }

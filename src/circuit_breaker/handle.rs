@@ -109,9 +109,8 @@ impl CircuitBreaker {
 
     /// Calls the hook for every later change of state, one change after the other, outside any
     /// lock. It runs in the task or thread whose call caused the change, or in one that reports an
-    /// earlier change at the same time. The hook must not block. A panic
-    /// of the hook is caught. A hook that holds a clone of the breaker keeps the breaker alive
-    /// forever.
+    /// earlier change at the same time. The hook must not block. A panic of the hook is caught. A
+    /// hook that holds a clone of the breaker keeps the breaker alive forever.
     pub fn on_transition(&self, hook: impl Fn(&Transition) + Send + Sync + 'static) {
         lock(&self.shared.hooks).push(Arc::new(hook));
     }
@@ -171,13 +170,10 @@ impl CircuitBreaker {
     /// may be lost. [`set_failure_rate`](Self::set_failure_rate) and the other setters change one
     /// value each, and no change is lost.
     ///
-    /// The window must equal that of the breaker. [`settings`](Self::settings) returns it in the
-    /// form in which the breaker was made.
-    ///
     /// # Errors
     ///
     /// Returns the errors of [`new`](Self::new), and an error if the window differs from that of
-    /// the breaker. It then changes nothing.
+    /// the breaker, which [`settings`](Self::settings) returns. It then changes nothing.
     pub fn set(&self, settings: CircuitBreakerSettings) -> Result<(), ConfigError> {
         self.change(|_| settings)
     }

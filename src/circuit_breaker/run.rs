@@ -6,8 +6,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use super::CircuitBreaker;
-#[cfg(doc)]
-use super::CircuitBreakerSettings;
 use crate::outcome::Outcome;
 use crate::plain;
 use crate::policy::Permit;
@@ -41,10 +39,8 @@ impl CircuitBreaker {
     /// # Cancellation
     ///
     /// If the returned future is dropped, for example by a timeout around it, `future` is dropped.
-    /// The call is ignored, unless it took longer than
-    /// [`slow_call`](CircuitBreakerSettings::slow_call()), without the time for which it waited for
-    /// the [request body of the caller](super#what-the-caller-caused). A slow call is also ignored
-    /// if that body has failed, or if the call is waiting for it at the time of the drop.
+    /// See [what such a call counts as](super#what-counts), and when it is ignored because of [the
+    /// request body of the caller](super#what-the-caller-caused).
     ///
     /// # Panics
     ///

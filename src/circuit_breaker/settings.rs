@@ -148,9 +148,8 @@ impl CircuitBreakerSettings {
     ///
     /// Default: none. Use it for a dependency with few calls, which do not reach
     /// [`minimum_calls`](Self::minimum_calls()). With many concurrent calls, it depends on the
-    /// order in which they end. Without a failure rate, it also decides the half-open state: the
-    /// breaker opens again when this many probes have failed, in any order, or all
-    /// [`half_open_probes`](Self::half_open_probes()) if these are fewer.
+    /// order in which they end. Without a failure rate, it also decides [the half-open
+    /// state](crate::circuit_breaker#states).
     pub fn consecutive_failures(mut self, failures: impl Into<Option<u32>>) -> Self {
         self.consecutive_failures = failures.into();
         self

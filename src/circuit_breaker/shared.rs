@@ -13,6 +13,7 @@ use super::settings::CircuitBreakerSettings;
 use crate::clock::{self, nanos};
 use crate::config::Current;
 use crate::control::circuit_breaker::breaker::{Breaker, Look};
+use crate::control::circuit_breaker::rules::Reached;
 use crate::control::circuit_breaker::state::{Rejected, Times};
 use crate::control::circuit_breaker::window::Sample;
 use crate::control::circuit_breaker::word::{Mode, Word};
@@ -40,6 +41,8 @@ pub(super) struct Shared {
     pub(super) ignored: AtomicU64,
     pub(super) cancelled: AtomicU64,
     pub(super) panicked: AtomicU64,
+    /// The number of times that each of [`Reached::CAUSES`] was reached.
+    pub(super) reached: [AtomicU64; Reached::CAUSES.len()],
 }
 
 /// The token of a call that a [`CircuitBreaker`](super::CircuitBreaker) admitted.
@@ -124,6 +127,7 @@ impl Shared {
             ignored: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             panicked: AtomicU64::new(0),
+            reached: Default::default(),
         };
         shared.show();
         shared
@@ -312,8 +316,18 @@ impl Shared {
         let reached = self.breaker.record(admitted, sample, self);
         self.reporter.circuit_outcome(outcome, took);
         if let Some(reached) = reached {
-            self.reporter.circuit_reached(reached);
+            if reached != Reached::default() {
+                self.count_reached(reached);
+            }
             self.report();
+        }
+    }
+
+    #[cold]
+    fn count_reached(&self, reached: Reached) {
+        for index in (0..Reached::CAUSES.len()).filter(|index| reached.has(*index)) {
+            self.reached[index].fetch_add(1, Relaxed);
+            self.reporter.circuit_reached(index);
         }
     }
 

@@ -95,12 +95,12 @@ impl CircuitBreaker {
     /// that is shown.
     pub fn snapshot(&self) -> CircuitBreakerSnapshot {
         let shared = &self.shared;
-        let breaker = &shared.breaker;
         let look = shared.look();
         let (circuit, counts) = (&look.circuit, &look.counts);
-        let totals = breaker.totals();
-        let [failure_rate, slow_call_rate, consecutive_failures] = breaker.reached_totals();
-        let is_enough = counts.calls >= breaker.rules().minimum_calls.into();
+        let totals = shared.breaker.totals();
+        let [failure_rate, slow_call_rate, consecutive_failures] =
+            shared.reached.each_ref().map(|total| total.load(Relaxed));
+        let is_enough = counts.calls >= shared.breaker.rules().minimum_calls.into();
         let rate = |part| is_enough.then(|| part as f64 / counts.calls as f64);
         let mean_micros = counts.took.checked_div(counts.timed);
         CircuitBreakerSnapshot {

@@ -96,7 +96,7 @@ use std::time::Duration;
 #[cfg(feature = "metrics")]
 use self::series::SeriesSet;
 pub use self::table::{BUCKETS, METRICS, Metric, MetricKind, MetricUnit};
-use crate::control::circuit_breaker::{rules::Reached, transition::Transition, word::Mode};
+use crate::control::circuit_breaker::{transition::Transition, word::Mode};
 use crate::control::lag::law::LagState;
 use crate::outcome::Outcome;
 use crate::reason::Reason;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::table::SeriesId;
-use super::{LagState, Mode, Outcome, Reached, Reporter, Transition, Write, table};
+use super::{LagState, Mode, Outcome, Reporter, Transition, Write, table};
 use crate::clock::millis;
 use crate::control::circuit_breaker::transition::CircuitState;
 
@@ -127,12 +127,9 @@ impl Reporter {
         }
     }
 
-    /// Counts the thresholds that a circuit breaker reached.
-    #[cold]
-    pub(crate) fn circuit_reached(&self, reached: Reached) {
-        for label in (0..Reached::CAUSES.len()).filter(|label| reached.has(*label)) {
-            self.write(table::CIRCUIT_REACHED.at(label), Write::Count);
-        }
+    /// Counts that a circuit breaker reached a threshold: its position in `Reached::CAUSES`.
+    pub(crate) fn circuit_reached(&self, threshold: usize) {
+        self.write(table::CIRCUIT_REACHED.at(threshold), Write::Count);
     }
 
     /// Records the outcome of a call of a circuit breaker, and its duration in nanoseconds if that

@@ -2,9 +2,9 @@
 //! that register them.
 
 #[cfg(feature = "metrics")]
-use super::{LagState, Mode, Outcome, Reached};
+use super::{LagState, Mode, Outcome};
 #[cfg(feature = "metrics")]
-use crate::control::circuit_breaker::transition::CircuitState;
+use crate::control::circuit_breaker::{rules::Reached, transition::CircuitState};
 
 /// A metric of this crate; [`METRICS`] lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

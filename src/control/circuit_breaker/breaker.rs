@@ -31,8 +31,6 @@ pub(crate) struct Breaker {
     consecutive: AtomicU64,
     /// `| era: 32 | thresholds that are reached: 32 |`.
     reached: AtomicU64,
-    /// The number of times that each threshold was reached.
-    reached_totals: [AtomicU64; Reached::CAUSES.len()],
     window: Window,
     /// The samples of probes, and of calls of an older era, which are in no window.
     elsewhere: Tallies,
@@ -76,7 +74,6 @@ impl Breaker {
             rules: Published::new(rules.words()),
             consecutive: AtomicU64::new(0),
             reached: AtomicU64::new(0),
-            reached_totals: std::array::from_fn(|_| AtomicU64::new(0)),
             window,
             elsewhere: Tallies::default(),
             circuit: Mutex::new(circuit),
@@ -220,11 +217,6 @@ impl Breaker {
         self.elsewhere.add_to(&mut totals);
         totals
     }
-
-    /// The number of times that each of [`Reached::CAUSES`] was reached.
-    pub(crate) fn reached_totals(&self) -> [u64; Reached::CAUSES.len()] {
-        std::array::from_fn(|index| self.reached_totals[index].load(Ordering::Relaxed))
-    }
 }
 
 // === impl Breaker: admission ===
@@ -346,8 +338,8 @@ impl Breaker {
         changed.map_or(0, |(_, count)| count)
     }
 
-    /// Opens the breaker if a threshold is reached, or counts the threshold if the breaker only
-    /// observes.
+    /// Opens the breaker if a threshold is reached. Returns the thresholds that are reached; while
+    /// the breaker only observes, those that are newly reached.
     #[cold]
     fn judge(
         &self,
@@ -367,7 +359,8 @@ impl Breaker {
         };
         let reached = self.rules().reached(&counts, consecutive);
         if !is_closed {
-            return self.observe(word, reached);
+            let changed = update_in_era(&self.reached, word.era(), |_| reached.0);
+            return changed.map_or(Reached::default(), |(before, now)| Reached(now & !before));
         }
         let Some(cause) = reached.cause() else {
             return Reached::default();
@@ -380,30 +373,12 @@ impl Breaker {
             took: whole.took,
             ..counts
         };
-        let reached = self.update(times, |circuit, at| {
+        self.update(times, |circuit, at| {
             if circuit.generation != word.generation() {
                 return Reached::default();
             }
             circuit.open(cause, counts, at);
             reached
-        });
-        self.count_reached(reached)
-    }
-
-    /// Counts the thresholds that are newly reached while the breaker only observes.
-    fn observe(&self, word: Word, reached: Reached) -> Reached {
-        let changed = update_in_era(&self.reached, word.era(), |_| reached.0);
-        changed.map_or(Reached::default(), |(before, now)| {
-            self.count_reached(Reached(now & !before))
         })
-    }
-
-    fn count_reached(&self, reached: Reached) -> Reached {
-        for (index, total) in self.reached_totals.iter().enumerate() {
-            if reached.has(index) {
-                total.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        reached
     }
 }

@@ -201,8 +201,7 @@ impl Breaker {
         let counts = match circuit.mode {
             Mode::Closed | Mode::ObserveOnly => self.window.counts(era(circuit.generation), now),
             Mode::HalfOpen => circuit.probes.counts,
-            Mode::Open => circuit.decided_on,
-            Mode::ForcedOpen | Mode::ForcedClosed => Counts::default(),
+            Mode::Open | Mode::ForcedOpen | Mode::ForcedClosed => circuit.decided_on,
         };
         Look {
             circuit,

@@ -110,12 +110,13 @@
 //! [`classify`](crate::GateLayer::classify) changes this for responses, and `classify_error` for
 //! errors. If a handler answers a rejection of its own client with another response, for example
 //! 502, the breaker counts that response. To have it ignored, pass the response on, or copy its
-//! [`Rejection`](crate::Rejection) to the extensions of your response. Over HTTP, the breaker
-//! records the outcome at the response head; over gRPC, at the trailers. The duration of a call
-//! begins when the breaker admits the call, and ends at the head in both cases: it includes the
-//! time in the queue of a [`ConcurrencyLimit`](crate::ConcurrencyLimit) inside the breaker. A long
-//! stream does not delay the half-open state: if the half-open time ends while a stream is open,
-//! the stream counts as a success, as long as its head came in time.
+//! [`Rejection`](crate::Rejection) to the extensions of your response.
+//!
+//! Over HTTP, the breaker records the outcome at the response head; over gRPC, at the trailers. The
+//! duration of a call begins when the breaker admits the call, and ends at the head in both cases:
+//! it includes the time in the queue of a [`ConcurrencyLimit`](crate::ConcurrencyLimit) inside the
+//! breaker. A long stream does not delay [the end of the half-open
+//! state](CircuitBreakerSettings::half_open_timeout()).
 //!
 //! # What the caller caused
 //!

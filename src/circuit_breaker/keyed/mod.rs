@@ -85,6 +85,7 @@ use crate::config::{ConfigError, Configurable, Current};
 use crate::control::circuit_breaker::word::Mode;
 use crate::observe::Reporter;
 use crate::sync::{AfterChange, lock};
+use crate::unwind;
 
 /// A key, its breaker, and the settings of the breaker before a change.
 type Changed<K> = (Arc<K>, CircuitBreaker, CircuitBreakerSettings);
@@ -253,7 +254,7 @@ where
         breaker.on_transition(move |transition| {
             let hooks = lock(&hooks).clone();
             for hook in hooks {
-                hook(&key, transition);
+                unwind::without_panics(|| hook(&key, transition));
             }
         });
         breaker

@@ -100,6 +100,7 @@ async fn settings_hooks_and_hands_are_for_all_and_those_to_come() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let telling = told.clone();
     let old = breakers.get_or_insert(&"old".to_owned());
+    breakers.on_transition(|_, _| crate::support::unwind());
     breakers.on_transition(move |key, transition| {
         telling
             .lock()

@@ -6,9 +6,9 @@ macro_rules! labels {
     ($name:ident { $($value:pat => $label:literal),+ $(,)? }) => {
         labels!($name { $($value => $label, $label,)+ });
     };
-    ($name:ident { $($value:pat => $label:literal, $text:literal,)+ }) => {
+    ($name:ident { $($value:pat => $label:expr, $text:expr,)+ }) => {
         impl $name {
-            /// The label: lower case and stable, for metrics and logs.
+            /// The label: lower case and stable, for answers, metrics and logs.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $($value => $label,)+

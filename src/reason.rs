@@ -1,6 +1,6 @@
 //! Reasons of rejections, each with a label for answers, metrics and events.
 
-use std::fmt;
+use crate::label::labels;
 
 /// The reason of a rejection.
 ///
@@ -77,29 +77,6 @@ impl Reason {
         Reason::Panicked,
     ];
 
-    /// The label of the reason: lower case and stable, for metrics, logs and problem documents.
-    ///
-    /// ```
-    /// assert_eq!(seawall::Reason::QueueTimeout.as_str(), "queue_timeout");
-    /// ```
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Reason::Overloaded => "overloaded",
-            Reason::ConcurrencyLimit => "concurrency_limit",
-            Reason::QueueTimeout => "queue_timeout",
-            Reason::RateLimited => "rate_limited",
-            Reason::CircuitOpen => "circuit_open",
-            Reason::Draining => "draining",
-            Reason::Timeout => "timeout",
-            Reason::BodyTooSlow => "body_too_slow",
-            Reason::BodyTooLarge => "body_too_large",
-            Reason::HeadersTooLarge => "headers_too_large",
-            Reason::UriTooLong => "uri_too_long",
-            Reason::Panicked => "panicked",
-            Reason::Custom(custom) => custom.label,
-        }
-    }
-
     /// The position of the reason in [`Reason::ALL`]; `None` for [`Reason::Custom`].
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     pub(crate) fn index(self) -> Option<usize> {
@@ -115,25 +92,21 @@ impl serde::Serialize for Reason {
     }
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Reason::Overloaded => "the service is overloaded",
-            Reason::ConcurrencyLimit => "the concurrency limit is reached",
-            Reason::QueueTimeout => "no permit was released in time",
-            Reason::RateLimited => "the rate limit is reached",
-            Reason::CircuitOpen => "the circuit breaker is open",
-            Reason::Draining => "the service is shutting down",
-            Reason::Timeout => "the deadline passed",
-            Reason::BodyTooSlow => "the request body came too slowly",
-            Reason::BodyTooLarge => "the request body is too large",
-            Reason::HeadersTooLarge => "the request headers are too large",
-            Reason::UriTooLong => "the request URI is too long",
-            Reason::Panicked => "the handler panicked",
-            Reason::Custom(custom) => custom.message,
-        })
-    }
-}
+labels!(Reason {
+    Reason::Overloaded => "overloaded", "the service is overloaded",
+    Reason::ConcurrencyLimit => "concurrency_limit", "the concurrency limit is reached",
+    Reason::QueueTimeout => "queue_timeout", "no permit was released in time",
+    Reason::RateLimited => "rate_limited", "the rate limit is reached",
+    Reason::CircuitOpen => "circuit_open", "the circuit breaker is open",
+    Reason::Draining => "draining", "the service is shutting down",
+    Reason::Timeout => "timeout", "the deadline passed",
+    Reason::BodyTooSlow => "body_too_slow", "the request body came too slowly",
+    Reason::BodyTooLarge => "body_too_large", "the request body is too large",
+    Reason::HeadersTooLarge => "headers_too_large", "the request headers are too large",
+    Reason::UriTooLong => "uri_too_long", "the request URI is too long",
+    Reason::Panicked => "panicked", "the handler panicked",
+    Reason::Custom(custom) => custom.label, custom.message,
+});
 
 // === impl CustomReason ===
 

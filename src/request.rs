@@ -15,19 +15,11 @@ pub trait RequestKind: sealed::Sealed {
     /// A [`RequestHead`](crate::RequestHead) over HTTP, the request itself over `Plain`.
     type Head<'a>;
 
-    /// The part of a request that is kept for a hook which runs after the request has ended:
-    /// nothing over `Plain`.
+    /// The part of a request that is kept for a hook which runs after the request has ended; `None`
+    /// over `Plain`.
     #[doc(hidden)]
-    type Summary;
-
-    #[doc(hidden)]
-    fn summary(head: &Self::Head<'_>) -> Self::Summary;
-
-    /// The summary, if there is one.
-    #[doc(hidden)]
-    #[inline(always)]
-    fn kept(summary: &Self::Summary) -> Option<&RequestSummary> {
-        let _ = summary;
+    fn summary(head: &Self::Head<'_>) -> Option<RequestSummary> {
+        let _ = head;
         None
     }
 
@@ -107,9 +99,6 @@ impl<Req> sealed::Sealed for PlainRequest<Req> {}
 
 impl<Req> RequestKind for PlainRequest<Req> {
     type Head<'a> = Req;
-    type Summary = ();
-
-    fn summary(_: &Req) {}
 }
 
 impl<Req> fmt::Debug for PlainRequest<Req> {

@@ -64,8 +64,8 @@ pub use self::escalation::PanicEscalation;
 use crate::config::ConfigError;
 use crate::gate::GateLayer;
 use crate::observe::Reporter;
-use crate::panic_report::Hook;
 pub use crate::panic_report::PanicReport;
+use crate::panic_report::{Hook, RequestSummary};
 use crate::policy::{Admission, Isolated, Isolation, NoWait, Panics, Parts, Policy};
 use crate::protocol::Http;
 use crate::request::RequestKind;
@@ -218,7 +218,7 @@ impl AsRef<CatchPanic> for OnPanic {
 
 impl<R: RequestKind> Policy<R> for OnPanic {
     /// The part of the request that the gate keeps for the hook.
-    type Token = R::Summary;
+    type Token = Option<RequestSummary>;
     type Wait = NoWait<Self::Token, Isolated>;
 
     const IS_OURS: bool = true;
@@ -236,7 +236,7 @@ impl<R: RequestKind> Policy<R> for OnPanic {
     fn parts<'a>(&'a self, summary: Option<&'a Self::Token>) -> Parts<'a> {
         let isolation = Isolation {
             hook: Some(&self.hook),
-            request: summary.and_then(R::kept),
+            request: summary.and_then(Option::as_ref),
             ..self.handle.isolation()
         };
         Parts {

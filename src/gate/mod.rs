@@ -322,7 +322,7 @@ impl<S, P, X> Gate<S, P, X> {
         let summary = X::with_head(request, X::glance(request), |head| X::Kind::summary(head));
         let mut parts = shared.policy.parts(None);
         if let Some(isolation) = &mut parts.isolation {
-            isolation.request = X::Kind::kept(&summary);
+            isolation.request = summary.as_ref();
         }
         parts.caught(payload)
     }

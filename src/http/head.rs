@@ -69,19 +69,13 @@ impl sealed::Sealed for HttpRequest {}
 
 impl RequestKind for HttpRequest {
     type Head<'a> = RequestHead<'a>;
-    type Summary = RequestSummary;
 
-    fn summary(head: &RequestHead<'_>) -> RequestSummary {
-        RequestSummary {
+    fn summary(head: &RequestHead<'_>) -> Option<RequestSummary> {
+        Some(RequestSummary {
             method: head.method.clone(),
             uri: head.uri.clone(),
             request_id: head.headers.get("x-request-id").cloned(),
-        }
-    }
-
-    #[inline(always)]
-    fn kept(summary: &RequestSummary) -> Option<&RequestSummary> {
-        Some(summary)
+        })
     }
 
     fn target<'a>(head: &'a RequestHead<'_>) -> Option<Target<'a>> {

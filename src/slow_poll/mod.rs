@@ -73,7 +73,6 @@ pub use self::shared::SlowPollSnapshot;
 use self::shared::{Shared, SlowPolls};
 use crate::config::{ConfigError, Configurable, Settings};
 use crate::gate::GateLayer;
-#[cfg(feature = "http")]
 use crate::panic_report::RequestSummary;
 #[cfg(feature = "http")]
 use crate::policy::HttpRequest;
@@ -176,7 +175,7 @@ impl Default for SlowPoll {
 
 impl<R: RequestKind> Policy<R> for SlowPoll {
     /// The part of the request that the gate keeps for the reports.
-    type Token = R::Summary;
+    type Token = Option<RequestSummary>;
     type Wait = NoWait<Self::Token, SlowPolled>;
 
     const IS_OURS: bool = true;
@@ -194,7 +193,7 @@ impl<R: RequestKind> Policy<R> for SlowPoll {
     fn parts<'a>(&'a self, summary: Option<&'a Self::Token>) -> Parts<'a> {
         let slow_polls = summary.map(|summary| SlowPolls {
             shared: &self.shared,
-            request: R::kept(summary),
+            request: summary.as_ref(),
             route: None,
         });
         Parts {
@@ -211,7 +210,7 @@ impl<F> Policy<HttpRequest> for RoutedSlowPoll<F>
 where
     F: Fn(&crate::RequestHead<'_>) -> Option<Arc<str>> + Clone,
 {
-    type Token = (RequestSummary, Option<Arc<str>>);
+    type Token = (Option<RequestSummary>, Option<Arc<str>>);
     type Wait = NoWait<Self::Token, SlowPolled>;
 
     #[inline]
@@ -228,7 +227,7 @@ where
     fn parts<'a>(&'a self, token: Option<&'a Self::Token>) -> Parts<'a> {
         let slow_polls = token.map(|(summary, route)| SlowPolls {
             shared: &self.handle.shared,
-            request: Some(summary),
+            request: summary.as_ref(),
             route: route.as_ref(),
         });
         Parts {

@@ -27,6 +27,9 @@ use crate::unwind;
 /// it.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
 
+/// A client that takes no frame for this long does not read.
+const UNREAD: Duration = Duration::from_millis(PERIOD.as_millis() as u64 / 2);
+
 /// A cell whose time is over, with the arguments of [`Reap::end`].
 type Over = (Arc<dyn Reap>, u64, bool);
 
@@ -230,9 +233,10 @@ impl Reaper {
             let progress = bounds.current.as_ref().and_then(|now| now.progress());
             let is_stuck = progress.is_some_and(|progress| unread >= progress);
             if is_late || is_stuck || bounds.due_cutoff().is_some() {
-                // Neither a client that reads too slowly nor the caller's own deadline is a failure
-                // of the service.
-                let is_callers = !is_late || seen.behind > 0 || bounds.is_callers;
+                // Neither a client that does not read, or that reads too slowly, nor the caller's
+                // own deadline is a failure of the service.
+                let is_slow = unread >= UNREAD || seen.behind > 0;
+                let is_callers = !is_late || is_slow || bounds.is_callers;
                 over.push((seen.cell.clone(), stamp, is_callers));
             }
         }

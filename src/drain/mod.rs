@@ -46,7 +46,7 @@
 //!
 //! With tonic, pass the signal to the stream of connections, and not to tonic, which keeps the
 //! listening socket until its last connection ends. New connections would succeed, and get no
-//! answer:
+//! answer. Set the options of TCP on the stream too, since tonic does not apply its own to it:
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -56,7 +56,7 @@
 //! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 //! # let (_, service) = tonic_health::server::health_reporter();
 //! let stack = seawall::server().build()?;
-//! let incoming = TcpIncoming::bind("0.0.0.0:3000".parse()?)?;
+//! let incoming = TcpIncoming::bind("0.0.0.0:3000".parse()?)?.with_nodelay(Some(true));
 //! let server = Server::builder().layer(stack.clone()).add_service(service);
 //! let serve = |shutdown| {
 //!     // At the signal, the stream ends and closes the socket. Tonic then shuts down.

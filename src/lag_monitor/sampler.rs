@@ -67,7 +67,7 @@ pub(crate) fn probe(of: &runtime::Handle) -> Arc<Probe> {
     ADDED.notify_one();
     drop(runtimes);
     if let Some(error) = error {
-        observe::sampler_failed(&error.to_string());
+        observe::sampler_failed(&error.to_string(), true);
     }
     probe
 }
@@ -78,7 +78,7 @@ struct Running;
 impl Drop for Running {
     fn drop(&mut self) {
         lock(&RUNTIMES).is_running = false;
-        observe::sampler_failed("the thread ended");
+        observe::sampler_failed("the thread ended", true);
     }
 }
 
@@ -101,7 +101,7 @@ fn run() {
                         busy_at = now;
                     }
                 }
-                None => observe::sampler_failed("a reading panicked"),
+                None => observe::sampler_failed("a reading panicked", false),
             }
         }
         stamp::on_readings();

@@ -77,7 +77,7 @@ impl Watch {
             host_is_short,
         };
         if unwind::without_panics(|| (self.hook)(&report)).is_none() {
-            observe::sampler_failed("a hook panicked");
+            observe::sampler_failed("a hook panicked", false);
         }
     }
 }

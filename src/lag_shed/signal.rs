@@ -127,7 +127,7 @@ impl LoadSignal {
     pub(super) fn pressure(&self, now: Nanos) -> f64 {
         if now >= self.inner.due.load(Relaxed) {
             let value = unwind::without_panics(&self.inner.read).unwrap_or_else(|| {
-                observe::sampler_failed("a load signal panicked");
+                observe::sampler_failed("a load signal panicked", false);
                 f64::NAN
             });
             self.inner.value.store(value.to_bits(), Relaxed);

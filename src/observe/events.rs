@@ -148,8 +148,9 @@ pub(super) fn is_change_written(is_open: bool) -> bool {
 }
 
 /// Writes the event of a lag that is not measured.
-pub(super) fn sampler_failed(reporter: &Reporter, error: &str) {
-    if enabled!(target: "seawall", Level::ERROR) && is_written(SAMPLER_FAILED, "sampler_failed") {
+pub(super) fn sampler_failed(reporter: &Reporter, error: &str, ended: bool) {
+    let is_enabled = enabled!(target: "seawall", Level::ERROR);
+    if is_enabled && (ended || is_written(SAMPLER_FAILED, "sampler_failed")) {
         tracing::error!(target: "seawall", layer = reporter.layer(), error, "lag monitor failed");
     }
 }
@@ -192,8 +193,10 @@ mod tests {
             .finish();
         let _guard = tracing::subscriber::set_default(subscriber);
         for _ in 0..100 {
-            crate::observe::sampler_failed("it panicked");
+            crate::observe::sampler_failed("it panicked", false);
         }
         assert_eq!(lines.load(Relaxed), 5);
+        crate::observe::sampler_failed("the thread ended", true);
+        assert_eq!(lines.load(Relaxed), 6);
     }
 }

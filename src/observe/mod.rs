@@ -67,8 +67,8 @@
 //!
 //! Other events are:
 //! - A lag shedder starts to shed: `WARN`; it stops: `INFO`; any other change of its `state`:
-//!   `DEBUG`, each with `lag_ms`. A lag monitor, a hook or a load signal fails: `ERROR`, limited
-//!   like a rejection.
+//!   `DEBUG`, each with `lag_ms`. The thread that measures lag ends: `ERROR`. A hook or a load
+//!   signal of that thread panics: `ERROR`, limited like a rejection.
 //! - A circuit breaker opens: `WARN`; any other change of its `state`: `INFO`, each with the
 //!   `cause`, and with `key` for a keyed family that opts in. All keyed families share
 //!   two limits like those of rejections: one for openings, one for other changes.
@@ -175,12 +175,13 @@ pub(crate) fn unnamed() -> &'static Reporter {
     &UNNAMED
 }
 
-/// Reports that lag is not measured, or that a hook or a load signal panicked.
-pub(crate) fn sampler_failed(error: &str) {
+/// Reports that the thread that measures lag has ended, or that a reading, a hook or a load signal
+/// has panicked, which may happen at each reading.
+pub(crate) fn sampler_failed(error: &str, ended: bool) {
     unwind::without_panics(|| {
         #[cfg(feature = "tracing")]
-        events::sampler_failed(&SAMPLER, error);
-        let _ = error;
+        events::sampler_failed(&SAMPLER, error, ended);
+        let _ = (error, ended);
         SAMPLER.write(table::SAMPLER_FAILURES, Write::Count);
     });
 }

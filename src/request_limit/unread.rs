@@ -30,6 +30,8 @@ pub struct Unread<B> {
     lent: Lent,
     /// Keeps the body until the time is over.
     holds: bool,
+    /// The gate has answered. Otherwise a gate around it answers, and reads the rest.
+    is_answered: bool,
     /// The answer waits for it. If the answer is dropped now, the caller is to blame.
     is_awaited: bool,
 }
@@ -49,6 +51,7 @@ impl<B: Body + Unpin> Unread<B> {
             time: Self::TIME,
             lent: Lent::default(),
             holds: false,
+            is_answered: false,
             is_awaited: false,
         }
     }
@@ -116,6 +119,7 @@ impl<B: Body + Unpin> Unread<B> {
     where
         B: Send + 'static,
     {
+        self.is_answered = true;
         if self.body.is_none() || self.left == 0 || self.time.is_zero() {
             return;
         }
@@ -139,10 +143,12 @@ impl<B: Body + Unpin> Future for Unread<B> {
     }
 }
 
-/// A limit around this one, whose body this is, does not read on.
 impl<B> Drop for Unread<B> {
     fn drop(&mut self) {
-        upload::discard(|| self.body = None);
+        if self.is_answered {
+            // The body may be that of a gate around this one, which would read on.
+            upload::discard(|| self.body = None);
+        }
         if self.is_awaited {
             upload::blame_caller_if_late();
         }

@@ -216,6 +216,22 @@ async fn over_grpc_the_time_of_the_caller_is_no_failure() {
         assert!(held.is_released());
         assert_eq!(held.ended(), ends(Outcome::Ignored, Completion::Failed));
     }
+    // The service is silent for most of the time, and then the client does not read.
+    let held = Held::new();
+    let late = [
+        Step::Data("abc"),
+        Step::Quiet,
+        Step::Data("abc"),
+        Step::Data("abc"),
+    ];
+    let late = over_grpc(late);
+    let mut body = held.with_deadline(grpc(), late).await;
+    assert!(poll(&mut body).is_ready());
+    assert!(poll(&mut body).is_pending());
+    pass(Duration::from_millis(600)).await;
+    assert!(poll(&mut body).is_ready());
+    pass(SECOND).await;
+    assert_eq!(held.ended(), ends(Outcome::Ignored, Completion::Failed));
     // Nor within the progress timeout.
     let held = Held::new();
     let layer = TimeoutLayer::new(held.timeout.clone())

@@ -240,8 +240,11 @@ async fn a_timeout_around_a_rejection_that_waits_for_the_rest_answers_408() {
     let inner = RequestLimitLayer::new(10).layer(handler::<Twice>());
     let policies = (Timeout::from(300 * MS), RequestLimit::from(1 << 20));
     let mut service = GateLayer::from_policy(policies).layer(inner);
-    let request = post(Script::new([Step::Silent]).exact(100_000));
+    let token = std::sync::Arc::new(());
+    let request = post(Script::new([Step::Silent]).exact(100_000).holding(&token));
     assert_eq!(service.call(request).await.unwrap().status(), 408);
+    let held = std::sync::Arc::strong_count(&token);
+    assert_eq!(held, 2, "the outer gate reads on");
 }
 
 /// The handler waits for its body for `wait`, and makes one call of 150 ms after that.

@@ -496,6 +496,33 @@ async fn the_progress_timeout_changes_while_the_server_runs() {
     }
 }
 
+/// A gRPC response of known size without bounds gets no bound after its head.
+#[tokio::test(start_paused = true)]
+async fn a_new_progress_timeout_does_not_end_a_grpc_response_of_known_size() {
+    let progress = |time| ResponseBodyTimeoutSettings::default().progress_timeout(time);
+    let bodies = ResponseBodyTimeout::new(progress(None)).unwrap();
+    let layer = TimeoutLayer::new(SECOND).response_body_timeout(bodies.clone());
+    let steps = [
+        Step::Data("abc"),
+        Step::Data("def"),
+        Step::Trailers("grpc-status", "0"),
+    ];
+    let service = layer.layer(answers(move || {
+        let mut response = ok(Script::new(steps.clone()).exact(6));
+        let content_type = HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert("content-type", content_type);
+        response
+    }));
+    let response = service.oneshot(grpc()).await.unwrap();
+    bodies.set(progress(Some(2 * SECOND))).unwrap();
+    let mut body = response.into_body();
+    body.frame().await.unwrap().unwrap();
+    sleep(4 * SECOND).await;
+    let rest = body.collect().await.unwrap();
+    assert_eq!(rest.trailers().unwrap()["grpc-status"], "0");
+    assert_eq!(rest.to_bytes(), "def");
+}
+
 /// The drain of a stack counts a response without bounds. A new progress timeout applies to it,
 /// also while the switch is off.
 #[tokio::test(start_paused = true)]

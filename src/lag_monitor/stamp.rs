@@ -94,6 +94,11 @@ impl Slot {
         self.expected.store(self.number | u64::from(all), Relaxed);
     }
 
+    /// Returns whether every request checks.
+    pub(crate) fn checks_all(&self) -> bool {
+        self.expected.load(Relaxed) != self.number
+    }
+
     /// This thread is in no runtime: it checks again at the next request.
     pub(crate) fn unsee(&self) {
         SEEN.with(|seen| seen[self.index].set(0));

@@ -27,13 +27,12 @@ use crate::sync::{AfterChange, lock};
 use crate::unwind;
 
 pub(super) struct Shared {
+    /// Every request checks while all are rejected.
     slot: Slot,
     minds_lag: bool,
     pub(super) settings: Current<LagThresholds>,
     pub(super) signals: Mutex<Vec<LoadSignal>>,
     bound: Mutex<Vec<Arc<Binding>>>,
-    /// All requests are rejected.
-    is_forced: AtomicBool,
     fail_open: AtomicU64,
     /// The state and the share that metrics and events show.
     reported: Mutex<(LagState, f64)>,
@@ -115,7 +114,6 @@ impl Shared {
             settings: Current::new(settings),
             signals: Mutex::default(),
             bound: Mutex::default(),
-            is_forced: AtomicBool::new(false),
             fail_open: AtomicU64::new(0),
             reported: Mutex::default(),
             reporting: AfterChange::new(),
@@ -143,7 +141,7 @@ impl Shared {
             self.slot.unsee();
         }
         // This comes after the binding, so that the runtime is measured when the drill is over.
-        if self.is_forced.load(Relaxed) {
+        if self.slot.checks_all() {
             return Some(self.reject(0));
         }
         let (binding, runtime) = here?;
@@ -242,11 +240,7 @@ impl Shared {
 
     /// Starts or stops the rejection of all requests.
     pub(super) fn force(&self, is_forced: bool) {
-        let bound = lock(&self.bound);
-        // Both change together: of two calls at once, the later one wins.
-        self.is_forced.store(is_forced, Relaxed);
         self.slot.check_all(is_forced);
-        drop(bound);
         self.report();
     }
 
@@ -273,7 +267,7 @@ impl Shared {
             worst.lag = worst.lag.max(Duration::from_nanos(one.lag));
             worst.shed = worst.shed.max(one.shed);
         }
-        if self.is_forced.load(Relaxed) {
+        if self.slot.checks_all() {
             (worst.state, worst.shed) = (LagState::Shedding, 1.0);
         }
         worst

@@ -54,10 +54,8 @@ pub(crate) struct Probe {
 /// The values that one thread publishes for the sampler.
 #[derive(Default)]
 pub(super) struct Thread {
-    /// The result of `Queue::newest`; 0 is none.
-    pub(super) newest: AtomicU64,
-    /// The number of marks so far.
-    pub(super) marks: AtomicU64,
+    /// The result of `Queue::newest`, as long as the thread's last mark lives; 0 is none.
+    pub(super) mark: Mutex<Weak<AtomicU64>>,
     progressed: AtomicU64,
     /// The polls of handlers since the last reading: their number, nanoseconds, and squares in
     /// units of `SQUARE`, so that the squares of minutes fit.
@@ -258,7 +256,7 @@ impl Probe {
         let mut threads = lock(&self.threads);
         threads.retain(|thread| Arc::strong_count(thread) > 1);
         let ages = threads.iter().filter_map(|thread| {
-            let newest = thread.newest.load(Relaxed);
+            let newest = thread.newest();
             let age = now.saturating_sub(newest.max(restarted));
             let moves = now.saturating_sub(thread.progressed.load(Relaxed)) <= age / 2;
             (newest != 0 && moves).then_some(age)
@@ -341,6 +339,12 @@ impl Drop for Probe {
 // === impl Thread ===
 
 impl Thread {
+    /// The same; 0 without a mark.
+    pub(super) fn newest(&self) -> Nanos {
+        let newest = lock(&self.mark).upgrade();
+        newest.map_or(0, |newest| newest.load(Relaxed))
+    }
+
     /// A handler was polled for this time.
     pub(super) fn on_poll(&self, took: Nanos) {
         let square = (took as f64).powi(2) / SQUARE;

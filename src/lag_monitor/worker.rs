@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::num::NonZeroU64;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::atomic::{self, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -23,6 +23,7 @@ use crate::clock::{self, nanos};
 use crate::control::lag::Nanos;
 use crate::control::lag::law::{Decision, Terms};
 use crate::control::lag::queue::Queue;
+use crate::sync::lock;
 
 thread_local! {
     /// The worker for this thread in the runtime that it used last.
@@ -41,10 +42,11 @@ pub(crate) struct Worker {
 /// The waker of a mark that awaits a turn of the driver. It is called right after the turn, and
 /// records the time. The mark is lost if nothing holds it any more. The age of its thread's queue
 /// is then unknown.
+#[derive(Default)]
 struct Mark {
     task: OnceLock<Waker>,
-    thread: Arc<Thread>,
-    number: u64,
+    /// The result of `Queue::newest`; 0 is none.
+    newest: Arc<AtomicU64>,
 }
 
 /// A poll of a handler that is measured. The gate uses it.
@@ -103,8 +105,7 @@ impl Worker {
     ) -> Decision {
         let in_task = tokio::task::try_id().is_some();
         let call = probe.call(runtime, in_task, now);
-        let mut started = None;
-        let decision = self.change(|queue| {
+        self.change(|queue| {
             if queue.has_mark() && self.mark.borrow().strong_count() == 0 {
                 queue.on_mark_ended();
             }
@@ -112,34 +113,22 @@ impl Worker {
             // The mark of a call outside a task would go to the queue of another thread.
             if in_task && !queue.has_mark() {
                 queue.on_mark_started(now);
-                let mark = Arc::new(Mark {
-                    task: OnceLock::new(),
-                    thread: self.thread.clone(),
-                    number: self.thread.marks.fetch_add(1, Relaxed) + 1,
-                });
+                let mark = Arc::new(Mark::default());
                 self.mark.replace(Arc::downgrade(&mark));
-                started = Some(mark);
+                *lock(&self.thread.mark) = Arc::downgrade(&mark.newest);
+                runtime.spawn(go_around(mark, probe.is_current_thread));
             }
             decision
-        });
-        if let Some(mark) = started {
-            runtime.spawn(go_around(mark, probe.is_current_thread));
-        }
-        decision
+        })
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
         let mut queue = self.queue.get();
         let result = change(&mut queue);
-        let newest = queue.newest().unwrap_or(0);
-        self.thread.newest.store(newest, Relaxed);
         self.queue.set(queue);
-        // The mark may have ended on another thread meanwhile. `Mark::drop` has the other fence.
-        if newest != 0 {
-            atomic::fence(SeqCst);
-            if self.mark.borrow().strong_count() == 0 {
-                self.thread.newest.store(0, Relaxed);
-            }
+        let mark = self.mark.borrow().upgrade();
+        if let Some(mark) = mark {
+            mark.newest.store(queue.newest().unwrap_or(0), Relaxed);
         }
         result
     }
@@ -205,16 +194,6 @@ impl Wake for Mark {
         }
         if let Some(task) = self.task.get() {
             task.wake_by_ref();
-        }
-    }
-}
-
-impl Drop for Mark {
-    fn drop(&mut self) {
-        // `change` has the other fence.
-        atomic::fence(SeqCst);
-        if self.thread.marks.load(Relaxed) == self.number {
-            self.thread.newest.store(0, Relaxed);
         }
     }
 }
@@ -299,7 +278,7 @@ mod tests {
             assert!(worker.queue.get().has_mark());
             let is_unknown = (0..10_000_000).any(|_| {
                 std::thread::yield_now();
-                worker.thread.newest.load(Relaxed) == 0
+                worker.thread.newest() == 0
             });
             assert!(is_unknown);
         });

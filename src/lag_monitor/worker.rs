@@ -185,11 +185,7 @@ impl Mark {
 
 impl Wake for Mark {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if let Some(worker) = Worker::of(self) {
+        if let Some(worker) = Worker::of(&self) {
             worker.change(|queue| queue.on_turn(now()));
         }
         if let Some(task) = self.task.get() {

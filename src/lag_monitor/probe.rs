@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::runtime::{self, Handle, RuntimeFlavor};
+use tokio::runtime::{self, Handle};
 
 use super::stamp;
 use super::watch::Watch;
@@ -23,7 +23,6 @@ use crate::unwind;
 /// The state of one runtime, which its task, its threads, the sampler and the handles share.
 pub(crate) struct Probe {
     pub(crate) runtime: runtime::Id,
-    pub(super) is_current_thread: bool,
     workers: usize,
     waker: Mutex<Option<Waker>>,
     is_closed: AtomicBool,
@@ -101,7 +100,6 @@ impl Probe {
         readings.on_sent(now);
         let probe = Arc::new(Self {
             runtime: on.id(),
-            is_current_thread: on.runtime_flavor() == RuntimeFlavor::CurrentThread,
             workers: on.metrics().num_workers(),
             waker: Mutex::default(),
             is_closed: AtomicBool::new(false),

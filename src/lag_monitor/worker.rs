@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::probe::{Probe, Thread};
 use super::stamp;
@@ -116,7 +116,7 @@ impl Worker {
                 let mark = Arc::new(Mark::default());
                 self.mark.replace(Arc::downgrade(&mark));
                 *lock(&self.thread.mark) = Arc::downgrade(&mark.newest);
-                runtime.spawn(go_around(mark, probe.is_current_thread));
+                runtime.spawn(go_around(mark));
             }
             decision
         })
@@ -135,11 +135,11 @@ impl Worker {
 }
 
 /// The task of a mark. It ends when no call has passed, and when another thread has stolen it.
-async fn go_around(mark: Arc<Mark>, is_current_thread: bool) {
+async fn go_around(mark: Arc<Mark>) {
     loop {
         pend(&mark, |waker| mark.await_turn(waker)).await;
         // On a current_thread runtime, the turn of the driver puts it at the back of the queue.
-        if !is_current_thread {
+        if Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread {
             pend(&mark, Waker::wake_by_ref).await;
         }
         let returned = |queue: &mut Queue| {

@@ -14,7 +14,8 @@ pub(crate) struct Queue {
     /// The time at which the mark was put into the queue, or began to wait for a turn. Requests
     /// that are served before the mark returns arrived before that time.
     top: Nanos,
-    /// A lower bound for the arrival of the requests that are served now, if it is known.
+    /// A lower bound for the arrival of the requests that are served now, if it is known. It is a
+    /// `top` of the past, and so never later than `top`.
     fresh: Option<Nanos>,
     /// The number of calls since the mark last returned.
     served: u32,
@@ -116,8 +117,7 @@ impl Queue {
 
     /// An upper bound for the arrival of the requests that are served now; `None` without a mark.
     pub(crate) fn newest(&self) -> Option<Nanos> {
-        let newest = self.top.max(self.fresh.unwrap_or(0));
-        self.has_mark().then_some(newest)
+        self.has_mark().then_some(self.top)
     }
 
     /// The bound of this queue: `bound`, or less if too many requests arrive in that time.
@@ -139,11 +139,7 @@ impl Queue {
             (_, None) => self.top,
             (_, Some(fresh)) if self.rate == 0.0 => fresh,
             (mark, Some(fresh)) => {
-                let newest = if mark == Mark::Queued {
-                    self.top.max(fresh)
-                } else {
-                    now
-                };
+                let newest = if mark == Mark::Queued { self.top } else { now };
                 let since = (f64::from(self.served) / self.rate) as Nanos;
                 fresh.saturating_add(since).min(newest)
             }

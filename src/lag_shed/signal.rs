@@ -6,10 +6,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use crate::config::ConfigError;
-use crate::control::lag::Nanos;
+use crate::control::lag::{MS, Nanos};
 use crate::observe;
 use crate::unwind;
 
@@ -44,7 +43,7 @@ pub struct LoadSignal {
 
 struct Inner {
     name: &'static str,
-    every: Duration,
+    every: Nanos,
     read: Box<dyn Fn() -> f64 + Send + Sync>,
     /// The bits of the last value, and the time of the next one in nanoseconds. Only the sampler
     /// writes them.
@@ -54,7 +53,7 @@ struct Inner {
 
 /// The time between two readings of the memory. A reading costs up to three system calls, and the
 /// memory changes slowly.
-const MEMORY_EVERY: Duration = Duration::from_millis(100);
+const MEMORY_EVERY: Nanos = 100 * MS;
 
 /// The shares of the memory limit from which on requests are rejected, and all requests.
 const MEMORY_FROM: f64 = 0.85;
@@ -69,12 +68,12 @@ impl LoadSignal {
     /// and must not block. NaN counts as 0. So does a panic, which is reported as a failed
     /// measurement.
     pub fn new(name: &'static str, read: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
-        Self::every(name, Duration::ZERO, read)
+        Self::every(name, 1, read)
     }
 
     fn every(
         name: &'static str,
-        every: Duration,
+        every: Nanos,
         read: impl Fn() -> f64 + Send + Sync + 'static,
     ) -> Self {
         Self {
@@ -132,7 +131,7 @@ impl LoadSignal {
             });
             self.inner.value.store(value.to_bits(), Relaxed);
             // The value is read at most once per round for all runtimes and handles.
-            let due = now.saturating_add(self.inner.every.as_nanos().max(1) as u64);
+            let due = now.saturating_add(self.inner.every);
             self.inner.due.store(due, Relaxed);
         }
         self.value()

@@ -1,11 +1,5 @@
-//! Detects that the host is short of CPU, as opposed to a service that uses too much of it.
-//!
-//! Linux accounts for the time in which a task was ready to run and had no core ([pressure stall
-//! information]). It does not record which task had the core instead. The detection therefore also
-//! reads the CPU time of this process: a process that waits although it does not use all its cores
-//! waits for others.
-//!
-//! [pressure stall information]: https://docs.kernel.org/accounting/psi.html
+//! Detects that the host is short of CPU; see
+//! [`host_is_short`](super::LagReport::host_is_short).
 
 use std::fs;
 use std::time::Duration;
@@ -54,8 +48,6 @@ impl Host {
     }
 }
 
-/// Tasks waited for a core for more than a fifth of the time, and this process did not use all its
-/// cores itself.
 fn judge(cores: f64, passed: Duration, before: Usage, after: Usage) -> bool {
     let share = |before: Duration, after: Duration| {
         after.saturating_sub(before).as_secs_f64() / passed.as_secs_f64()

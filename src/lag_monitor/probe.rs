@@ -35,14 +35,12 @@ pub(crate) struct Probe {
     pub(crate) reporter: Reporter,
     /// A shedder is armed.
     pub(crate) is_armed: AtomicBool,
-    /// The time of the last call, or of the last end of a handler's poll.
+    /// The time of the last progress.
     progressed: AtomicU64,
-    /// The end of the last stall.
+    /// What calls need of the readings: `restarted`, `in_injection_queue` and `under_way`. The
+    /// largest number is none.
     restarted: AtomicU64,
-    /// The time at which the probe was sent, while it is in the injection queue; else the largest
-    /// number.
     sent: AtomicU64,
-    /// The same while the probe is in either queue.
     under_way: AtomicU64,
     /// The number of requests whose first poll was pending.
     pub(super) pended: AtomicU64,
@@ -139,7 +137,6 @@ impl Probe {
         }
     }
 
-    /// The current lag of the runtime; zero after it has ended.
     pub(super) fn lag(&self) -> Duration {
         if self.is_closed() {
             return Duration::ZERO;
@@ -170,8 +167,7 @@ impl Probe {
         thread
     }
 
-    /// Notes that a call passes on a thread, or that the poll of a handler ends. This ends a stall,
-    /// if there is one.
+    /// Notes the progress of a thread.
     pub(super) fn on_progress(&self, thread: &Thread, now: Nanos) {
         thread.progressed.store(now, Relaxed);
         let gap = self.gap(now);

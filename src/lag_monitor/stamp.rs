@@ -37,7 +37,6 @@ pub(crate) struct Slot {
     expected: AtomicU64,
 }
 
-/// Returns whether anything is watched.
 #[inline(always)]
 pub(crate) fn is_watched() -> bool {
     STAMP.load(Relaxed) & 1 == 1
@@ -94,7 +93,6 @@ impl Slot {
         self.expected.store(self.number | u64::from(all), Relaxed);
     }
 
-    /// Returns whether every request checks.
     pub(crate) fn checks_all(&self) -> bool {
         self.expected.load(Relaxed) != self.number
     }

@@ -40,8 +40,7 @@ pub(crate) struct Worker {
 }
 
 /// The waker of a mark that awaits a turn of the driver. It is called right after the turn, and
-/// records the time. The mark is lost if nothing holds it any more. The age of its thread's queue
-/// is then unknown.
+/// records the time. The mark is lost if nothing holds it any more.
 #[derive(Default)]
 struct Mark {
     task: OnceLock<Waker>,
@@ -90,7 +89,7 @@ impl Worker {
         Self::last().filter(|last| std::ptr::eq(last.mark.borrow().as_ptr(), Arc::as_ptr(mark)))
     }
 
-    /// Notes that a call of its runtime passes.
+    /// Notes a call, which is progress.
     pub(crate) fn on_call(&self, probe: &Probe, now: Nanos) {
         probe.on_progress(&self.thread, now);
     }

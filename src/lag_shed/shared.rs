@@ -223,7 +223,6 @@ impl Shared {
         Some(binding)
     }
 
-    /// Names the series of its runtimes too.
     pub(super) fn set_name(&self, name: Cow<'static, str>) {
         self.reporter.set_name(name);
         for binding in lock(&self.bound).iter() {
@@ -238,13 +237,11 @@ impl Shared {
         }
     }
 
-    /// Starts or stops the rejection of all requests.
     pub(super) fn force(&self, is_forced: bool) {
         self.slot.check_all(is_forced);
         self.report();
     }
 
-    /// The state in the worst runtime.
     pub(super) fn snapshot(&self) -> LagShedSnapshot {
         let bound = lock(&self.bound).clone();
         let mut worst = LagShedSnapshot {
@@ -273,7 +270,6 @@ impl Shared {
         worst
     }
 
-    /// Registers the series, and shows the state.
     pub(super) fn register(&self) {
         let state = || lock(&self.reported).0 as usize;
         self.reporter.state_seen(table::LAG_STATE, state);

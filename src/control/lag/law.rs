@@ -1,5 +1,5 @@
-//! The law that decides when to reject: by the age of the request at the head of the queue, and by
-//! a quota for requests that await.
+//! The law that decides when to reject: steps 5 to 10 of
+//! [`lag_shed`](crate::lag_shed#how-it-decides).
 
 use super::queue::Queue;
 use super::readings::Tick;
@@ -20,8 +20,7 @@ pub(crate) struct Law {
     shares_until: Option<Nanos>,
 }
 
-/// The number of requests that may begin to await. A request whose first poll is pending leaves the
-/// queue, so that the age of the queue does not show it.
+/// The number of requests that may begin to await.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Quota {
     /// The average per nanosecond.
@@ -75,8 +74,7 @@ pub(crate) struct Call {
     /// Tasks in the injection queue.
     pub(crate) injected: usize,
     pub(crate) pended: u64,
-    /// The number of requests that were admitted and whose first poll has not started. HTTP/2
-    /// spawns a task for each request, so that requests also wait after the call.
+    /// The number of requests that were admitted and whose first poll has not started.
     pub(crate) unpolled: u64,
 }
 
@@ -138,7 +136,6 @@ const PRESSURE_AVERAGED: f64 = 25e6;
 // === impl Law ===
 
 impl Law {
-    /// Processes a reading.
     pub(crate) fn on_tick(&mut self, to: &LagThresholds, tick: &Tick, found: Found) -> Terms {
         let read = self.terms.read;
         let passed = read.map_or(Nanos::MAX, |read| tick.now.saturating_sub(read));
@@ -202,7 +199,6 @@ impl Law {
         self.terms.is_armed = true;
     }
 
-    /// The terms until the next reading.
     pub(crate) fn terms(&self) -> Terms {
         self.terms
     }
@@ -283,7 +279,6 @@ impl Terms {
 
 #[cfg(feature = "metrics")]
 impl LagState {
-    /// All states.
     pub(crate) const ALL: [LagState; 3] = [LagState::Normal, LagState::Warn, LagState::Shedding];
 }
 

@@ -1,9 +1,5 @@
-//! The age of the request at the head of a worker's queue.
-//!
-//! A mark goes around with the requests: it waits for a turn of the driver, then goes to the back
-//! of the worker's local queue, and starts again when it is polled. A request that is served
-//! between two marks arrived between the two turns. The number of calls since the last mark gives
-//! the position in between.
+//! The age of the request at the head of a worker's queue: steps 3 and 4 of
+//! [`lag_shed`](crate::lag_shed#how-it-decides).
 
 use super::{MS, Nanos};
 
@@ -52,7 +48,6 @@ const ARRIVALS: f64 = 128.0;
 // === impl Queue ===
 
 impl Queue {
-    /// A call starts a mark.
     pub(crate) fn on_mark_started(&mut self, now: Nanos) {
         if now.saturating_sub(self.top) > LOST {
             self.rate = 0.0;
@@ -88,7 +83,6 @@ impl Queue {
         self.passed > 0
     }
 
-    /// The mark has ended.
     pub(crate) fn on_mark_ended(&mut self) {
         self.mark = Mark::Absent;
         self.fresh = None;

@@ -1,10 +1,8 @@
 //! The measurements of one runtime: the probe, stalls, and the durations of handlers.
 //!
-//! A probe waits in a queue, and it waits during a stall. In a queue there is progress: calls pass,
-//! and polls of handlers end. During a stall all workers are blocked, and there is no progress; the
-//! backlog of a short stall is often gone in a moment. A stall therefore counts as lag while it
-//! lasts. The first progress after it ends the stall, and its time no longer counts. This happens
-//! once for each probe: a second stall before the probe has returned is a queue of long handlers.
+//! There is progress when a call passes or the poll of a handler ends. A stall (see
+//! [`lag_shed`](crate::lag_shed#how-it-decides)) counts as lag while it lasts. The first progress
+//! after it ends the stall, and its time no longer counts. This happens once for each probe.
 
 use std::mem;
 
@@ -69,7 +67,7 @@ pub(crate) struct Tick {
     pub(crate) now: Nanos,
     /// The age of the oldest queue.
     pub(crate) oldest: Nanos,
-    /// The time since the last call, or the last end of a handler's poll.
+    /// The time since the last progress.
     pub(crate) gap: Nanos,
     pub(crate) workers: usize,
     /// The number of requests so far whose first poll was pending.
@@ -106,7 +104,6 @@ const KNOWN: f64 = 8.0;
 // === impl Readings ===
 
 impl Readings {
-    /// The probe is sent.
     pub(crate) fn on_sent(&mut self, now: Nanos) {
         self.stage = Stage::Sent;
         self.has_forgiven = false;
@@ -131,8 +128,7 @@ impl Readings {
         };
     }
 
-    /// A call passes, or the poll of a handler ends, `gap` after the last progress. That may end a
-    /// stall.
+    /// There is progress, `gap` after the last one. That may end a stall.
     pub(crate) fn on_progress(&mut self, now: Nanos, gap: Nanos, is_armed: bool) {
         let length = gap.min(self.waited(&self.counted, now));
         let is_queue = (self.has_forgiven || is_armed) && length < LONG;
@@ -146,7 +142,6 @@ impl Readings {
         }
     }
 
-    /// The end of the last stall.
     pub(crate) fn restarted(&self) -> Nanos {
         self.restarted
     }
@@ -219,17 +214,17 @@ impl ServiceTime {
 
     /// The residual service time of one of several workers, E\[s²\] / (2 E\[s\]), divided by their
     /// number: the time that an arrival waits for the first of them if all are busy (the mean
-    /// residual life of renewal theory). `None` if there are too few polls.
+    /// residual life of renewal theory).
     pub(crate) fn residual(&self, workers: usize) -> Option<Nanos> {
         self.shared_by(workers, self.square / self.mean / 2.0)
     }
 
-    /// The time in which several workers serve one request on average. `None` if there are too few
-    /// polls.
+    /// The time in which several workers serve one request on average.
     pub(crate) fn interval(&self, workers: usize) -> Option<Nanos> {
         self.shared_by(workers, self.mean)
     }
 
+    /// `None` if there are too few polls.
     fn shared_by(&self, workers: usize, time: f64) -> Option<Nanos> {
         let is_known = self.polls >= KNOWN && self.mean > 0.0;
         is_known.then(|| (time / workers.max(1) as f64) as Nanos)

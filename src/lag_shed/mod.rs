@@ -26,8 +26,7 @@
 //!
 //! It detects handlers that compute, which a concurrency limit and a timeout do not detect. Such
 //! handlers keep their worker. Requests then wait in the runtime's queue before the service is
-//! called, where no layer counts them. For handlers that await, use a
-//! [`ConcurrencyLimit`](crate::ConcurrencyLimit) as well.
+//! called, where no layer counts them.
 //!
 //! # How it decides
 //!
@@ -77,9 +76,6 @@
 //! becomes shorter. It does not ignore a second stall right after the first: that is a queue of
 //! long handlers.
 //!
-//! While the lag is low, a request does not read the clock. It compares one shared word, which each
-//! reading of the probe changes, with the word that its thread saw last.
-//!
 //! The guide [`docs::numbers`](crate::docs::numbers#the-lag-shedder) has figures, and
 //! `cargo run --release -p overload` compares the shedder with other algorithms on a real
 //! server.
@@ -101,15 +97,12 @@
 //! older than half a second, the shedder admits a request that this reading would reject, and
 //! counts it as [`fail_open`](LagShedSnapshot::fail_open).
 //!
-//! A mark that does not return for half a second is lost if the probe finds no lag, or if more
-//! requests have passed than its queue can hold. Another mark then starts.
-//!
 //! # Cost
 //!
-//! While the lag is low, an admitted request costs the comparison above: no allocation, no lock and
-//! no clock read. While the lag is above its target, the shedder reads the clock once for each call
-//! and twice for each poll of a handler. A thread outside the runtime takes the readings. See
-//! [`cost`](crate::docs::cost) for figures.
+//! While the lag is low, an admitted request compares one shared word, which each reading of the
+//! probe changes, with the word that its thread saw last: no allocation, no lock and no clock read.
+//! While the lag is above its target, the shedder reads the clock once for each call and twice for
+//! each poll of a handler. See [`cost`](crate::docs::cost) for figures.
 //!
 //! # Cancellation
 //!

@@ -16,10 +16,7 @@ use crate::unwind;
 /// 0.5 rejects half, 1 or more rejects all.
 ///
 /// A [`LagShed`](crate::LagShed) rejects them in addition to the requests that have waited too
-/// long. It averages the load over 25 ms. The
-/// [state](crate::LagState) stays `Shedding` for
-/// [`disarm_after`](crate::LagThresholds::disarm_after()), so that a load near 0 does not change it
-/// often.
+/// long. It averages the load over 25 ms.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -143,7 +143,8 @@ impl LagThresholds {
     ///
     /// Default: 500 ms. An armed shedder rejects nothing while no request waits too long. After a
     /// [`LoadSignal`](crate::LoadSignal) has rejected requests, the state stays
-    /// [`Shedding`](crate::LagState::Shedding) for this time as well.
+    /// [`Shedding`](crate::LagState::Shedding) for this time as well, so that a load near 0 does
+    /// not change it often.
     pub const fn disarm_after(mut self, time: Duration) -> Self {
         self.disarm_after = time;
         self

@@ -64,18 +64,14 @@ pub(crate) fn probe(of: &runtime::Handle) -> Arc<Probe> {
     probe
 }
 
-/// Reports the end of the thread on drop. The next runtime that is bound starts another thread.
-struct Running;
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        lock(&RUNTIMES).is_running = false;
-        observe::sampler_failed("the thread ended", true);
-    }
+/// Runs until a panic, and reports it. The next runtime that is bound starts another thread.
+fn run() {
+    unwind::without_panics(read_all);
+    lock(&RUNTIMES).is_running = false;
+    observe::sampler_failed("the thread ended", true);
 }
 
-fn run() {
-    let _running = Running;
+fn read_all() {
     let mut host = Host::new();
     let mut busy_at = Duration::ZERO;
     loop {

@@ -1,11 +1,11 @@
 //! The probe of a runtime: a task that is woken from outside the runtime and needs two polls. The
 //! time that it waits for them is the lag.
 
+use std::future::poll_fn;
 use std::mem;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime::{self, Handle};
@@ -79,7 +79,7 @@ pub(crate) trait Follow: Send + Sync {
     fn on_closed(&self);
 }
 
-/// The resident task.
+/// What the resident task owns. Its end closes the probe.
 struct Resident(Weak<Probe>);
 
 /// Square nanoseconds: the square of a microsecond, nearly.
@@ -115,7 +115,14 @@ impl Probe {
             pended: AtomicU64::new(0),
             unpolled: AtomicU64::new(0),
         });
-        on.spawn(Resident(Arc::downgrade(&probe)));
+        let resident = Resident(Arc::downgrade(&probe));
+        on.spawn(poll_fn(move |cx| match resident.0.upgrade() {
+            Some(probe) => {
+                probe.polled(cx.waker());
+                Poll::Pending
+            }
+            None => Poll::Ready(()),
+        }));
         probe
     }
 
@@ -349,18 +356,6 @@ impl Thread {
 }
 
 // === impl Resident ===
-
-impl Future for Resident {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(probe) = self.0.upgrade() else {
-            return Poll::Ready(());
-        };
-        probe.polled(cx.waker());
-        Poll::Pending
-    }
-}
 
 impl Drop for Resident {
     fn drop(&mut self) {

@@ -74,7 +74,7 @@ pub(super) struct Seen {
 /// Gets the readings of a runtime, on the sampler's thread.
 pub(crate) trait Follow: Send + Sync {
     /// Called for each reading. Returns whether the follower is an armed shedder.
-    fn on_tick(&self, tick: &Tick) -> bool;
+    fn on_tick(&self, tick: Tick) -> bool;
     /// Called when the runtime has ended.
     fn on_closed(&self);
 }
@@ -200,7 +200,7 @@ impl Probe {
         let followers = self.followers();
         let mut is_armed = false;
         for follower in &followers {
-            is_armed |= follower.on_tick(&tick);
+            is_armed |= follower.on_tick(tick);
         }
         self.is_armed.store(is_armed, Relaxed);
         if tick.returned.is_some() {

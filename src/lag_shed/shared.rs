@@ -364,7 +364,7 @@ impl Binding {
 }
 
 impl Follow for Binding {
-    fn on_tick(&self, tick: &Tick) -> bool {
+    fn on_tick(&self, mut tick: Tick) -> bool {
         let Some(owner) = self.owner.upgrade() else {
             return false;
         };
@@ -376,7 +376,6 @@ impl Follow for Binding {
         };
         let rejected = self.rejected.swap(0, Relaxed) as f64;
         let decided = self.decided.swap(0, Relaxed).max(1) as f64;
-        let mut tick = *tick;
         if !owner.minds_lag {
             (tick.probe_lag, tick.oldest) = (0, 0);
         }

@@ -147,12 +147,15 @@ impl Law {
         }
         let lag = tick.lag();
         let residual = tick.residual.unwrap_or(0);
-        let arm = to.arm_at(residual);
         let is_queue = tick.gap <= lag / 2;
-        let reaches = lag >= arm && is_queue;
+        let reaches = lag >= to.arm_at(residual) && is_queue;
         self.reached = if reaches { self.reached + 1 } else { 0 };
-        let is_known = tick.residual.is_some() || lag >= nanos(to.max_arm);
-        let arms = self.reached >= READINGS && is_known && !tick.is_draining;
+        let arm = match tick.residual {
+            _ if tick.is_draining => Nanos::MAX,
+            Some(residual) => to.arm_at(residual),
+            None => nanos(to.max_arm),
+        };
+        let arms = self.reached >= READINGS && lag >= arm;
         let mut is_armed = self.terms.is_armed || arms;
         let mut is_watching = self.terms.is_watching;
         if found.has_rejected {
@@ -179,11 +182,7 @@ impl Law {
             is_watching,
             is_armed,
             bound: to.bound_at(residual),
-            arm: match tick.residual {
-                _ if tick.is_draining => Nanos::MAX,
-                Some(_) => arm,
-                None => nanos(to.max_arm),
-            },
+            arm,
             is_calm: tick.probe_lag <= nanos(to.target),
             most_pended: tick.pended.saturating_add(quota),
             workers: tick.workers.max(1),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::guard::FutureGuard;
 use crate::clock;
-use crate::lag_monitor::{self, MeasuredPoll, Unpolled};
+use crate::lag_monitor::{MeasuredPoll, Unpolled, stamp};
 use crate::policy::needs::InFuture;
 use crate::policy::{Choice, Needs, NeedsOf, Policy};
 use crate::request::RequestKind;
@@ -30,7 +30,7 @@ pub(super) struct SlowPolling(Option<Duration>);
 #[inline(always)]
 pub(super) fn counts<P: Policy<R>, R: RequestKind>() -> bool {
     let measures = const { NeedsOf::<P, R>::POLLS };
-    measures && lag_monitor::is_watched()
+    measures && stamp::is_watched()
 }
 
 /// Starts the wait of a request. It comes before the call, so that the future of the call is not

@@ -70,7 +70,6 @@ use crate::sync::lock;
 
 pub(crate) use self::probe::{Follow, Probe};
 pub(crate) use self::sampler::probe;
-pub(crate) use self::stamp::is_watched;
 pub use self::watch::LagReport;
 pub(crate) use self::worker::{MeasuredPoll, Unpolled, Worker};
 

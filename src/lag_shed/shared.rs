@@ -152,7 +152,7 @@ impl Shared {
         let worker = Worker::here(&binding.probe)?;
         let now = nanos(clock::monotonic());
         worker.on_call(&binding.probe, now);
-        let terms = decides.then(|| binding.terms()).flatten()?;
+        let terms = decides.then(|| binding.terms())?;
         if !binding.rejects(&worker, &runtime, &terms, now) {
             return None;
         }
@@ -342,16 +342,14 @@ impl Binding {
     }
 
     /// The terms of this binding, which is the last of this thread. Only a change takes the lock.
-    fn terms(&self) -> Option<Terms> {
-        LAST.try_with(|last| {
-            let mut last = last.borrow_mut();
+    fn terms(&self) -> Terms {
+        LAST.with_borrow_mut(|last| {
             let version = self.version.load(Relaxed);
             if last.version != version {
                 (last.version, last.terms) = (version, lock(&self.state).law.terms());
             }
             last.terms
         })
-        .ok()
     }
 
     /// Arms the law for the calls of all threads.

@@ -340,7 +340,7 @@ impl Drop for Probe {
 // === impl Thread ===
 
 impl Thread {
-    /// The same; 0 without a mark.
+    /// The time of the last mark; 0 without a mark.
     pub(super) fn newest(&self) -> Nanos {
         let newest = lock(&self.mark).upgrade();
         newest.map_or(0, |newest| newest.load(Relaxed))

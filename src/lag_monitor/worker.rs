@@ -48,7 +48,7 @@ struct Mark {
     newest: Arc<AtomicU64>,
 }
 
-/// A poll of a handler that is measured. The gate uses it.
+/// A poll of a handler that is measured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MeasuredPoll(NonZeroU64);
 

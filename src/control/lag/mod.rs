@@ -1,5 +1,4 @@
-//! The decisions of the lag shedder: reject the requests that have waited too long in the runtime's
-//! queue.
+//! The decisions of the lag shedder.
 //!
 //! - [`readings`](self::readings): the measurements of one runtime, which its monitors and shedders
 //!   share.

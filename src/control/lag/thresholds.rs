@@ -111,8 +111,7 @@ impl LagThresholds {
 
     /// The upper bound to which long handlers raise the bound, `bound` to a day.
     ///
-    /// Default: 240 ms. The bound is 20 times the residual service time, since long handlers wait
-    /// for each other by chance at any load.
+    /// Default: 240 ms. Up to it, the bound is at least 20 times the residual service time.
     pub const fn max_bound(mut self, max_bound: Duration) -> Self {
         self.max_bound = max_bound;
         self

@@ -229,7 +229,7 @@ impl Lent {
         Some(later.map_or(due, |later| later.max(due)))
     }
 
-    /// Returns whether the time has become later, and ends at one that the caller set.
+    /// Returns whether the time was raised up to one that the caller set.
     pub(crate) fn is_callers(&self) -> bool {
         let pooled = self.0.as_ref();
         let later = pooled.and_then(|pooled| pooled.later.as_ref());

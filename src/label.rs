@@ -1,4 +1,4 @@
-//! The labels of states and outcomes.
+//! The labels of reasons, states and outcomes.
 
 /// Implements `as_str` and `Display` for an enum whose values have labels. `Display` writes the
 /// label, or the text if there is one.
@@ -8,7 +8,7 @@ macro_rules! labels {
     };
     ($name:ident { $($value:pat => $label:expr, $text:expr,)+ }) => {
         impl $name {
-            /// The label: lower case and stable, for answers, metrics and logs.
+            /// The label: lower case and stable, for example for metrics and logs.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $($value => $label,)+

@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// A closure that is called for every panic.
 pub(crate) type Hook = Arc<dyn Fn(&PanicReport<'_>) + Send + Sync>;
 
-/// The part of a request that is kept for a hook which runs after the request has ended.
+/// The part of a request that the gate keeps for the reports of panics and slow polls.
 #[cfg(feature = "http")]
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -144,8 +144,8 @@ pub trait KeptBody<Req>: Default + sealed::Sealed {
         Poll::Ready(None)
     }
 
-    /// Reads on while the answer is sent. With `holds`, it keeps the rest that it does not read
-    /// until the time for that is over.
+    /// Reads on while the answer is sent. With `holds`, it keeps the unread rest until its time is
+    /// over.
     fn linger(self, holds: bool) {
         let _ = holds;
     }

@@ -166,7 +166,8 @@ impl Asked {
         }
     }
 
-    /// The time that was asked for, at most `most`, and whether the caller set it.
+    /// The latest time that inner gates asked for, bounded by `most`, and whether the caller set
+    /// it.
     fn time(&self, most: Deadline) -> (Instant, bool) {
         let time = Duration::from_nanos(self.value.load(Relaxed));
         let asked = Deadline::new(self.since + time.min(clock::FAR), false);

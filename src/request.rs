@@ -15,8 +15,8 @@ pub trait RequestKind: sealed::Sealed {
     /// A [`RequestHead`](crate::RequestHead) over HTTP, the request itself over `Plain`.
     type Head<'a>;
 
-    /// The part of a request that is kept for a hook which runs after the request has ended; `None`
-    /// over `Plain`.
+    /// The part of a request that the gate keeps for the reports of panics and slow polls, since
+    /// the inner service takes the request; `None` over `Plain`.
     #[doc(hidden)]
     fn summary(head: &Self::Head<'_>) -> Option<RequestSummary> {
         let _ = head;

@@ -51,8 +51,8 @@ pub trait Endings<B, P: Policy<HttpRequest>>: Choice {
     #[doc(hidden)]
     fn into_cell(body: Body<B, P>, is_grpc: bool) -> Body<B, P>;
 
-    /// Moves a body into a cell after its first frame. It is not gRPC: that is in a cell already,
-    /// or has no bounds.
+    /// Moves a body into a cell after its first frame. It is not gRPC: a gRPC body is in a cell
+    /// already, or never gets a bound.
     #[doc(hidden)]
     fn move_to_cell(body: Pin<&mut Body<B, P>>);
 }

@@ -78,8 +78,8 @@ struct Seen {
     cell: Arc<dyn Reap>,
     stamp: u64,
     since: Instant,
-    /// The number of scans in which the connection had a frame to take, or had not polled, less
-    /// those in which the service had none ready.
+    /// The number of scans in which a frame waited for the connection, or the connection had not
+    /// polled, minus the number in which the connection waited for the service.
     behind: i64,
 }
 
@@ -233,8 +233,8 @@ impl Reaper {
             let progress = bounds.current.as_ref().and_then(|now| now.progress());
             let is_stuck = progress.is_some_and(|progress| unread >= progress);
             if is_late || is_stuck || bounds.due_cutoff().is_some() {
-                // Neither a client that does not read, or that reads too slowly, nor the caller's
-                // own deadline is a failure of the service.
+                // A timeout is not a failure of the service if the client does not read, or reads
+                // too slowly, or if the deadline is the caller's own.
                 let is_slow = unread >= UNREAD || seen.behind > 0;
                 let is_callers = !is_late || is_slow || bounds.is_callers;
                 over.push((seen.cell.clone(), stamp, is_callers));

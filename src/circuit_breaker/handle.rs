@@ -173,7 +173,7 @@ impl CircuitBreaker {
     /// # Errors
     ///
     /// Returns the errors of [`new`](Self::new), and an error if the window differs from that of
-    /// the breaker, which [`settings`](Self::settings) returns. It then changes nothing.
+    /// the breaker; see [`settings`](Self::settings). It then changes nothing.
     pub fn set(&self, settings: CircuitBreakerSettings) -> Result<(), ConfigError> {
         self.change(|_| settings)
     }

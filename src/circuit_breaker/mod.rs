@@ -108,9 +108,10 @@
 //! | anything else | a success |
 //!
 //! [`classify`](crate::GateLayer::classify) changes this for responses, and `classify_error` for
-//! errors. If a handler answers a rejection of its own client with another response, for example
-//! 502, the breaker counts that response. To have it count as the rejection, pass the response on,
-//! or copy its [`Rejection`](crate::Rejection) to the extensions of your response.
+//! errors. If a [client stack](crate::client) in the handler rejects a call, and the handler
+//! answers with a response of its own, for example 502, the breaker counts that response. To have
+//! it count as the rejection, return the response of the client stack, or copy its
+//! [`Rejection`](crate::Rejection) to the extensions of your response.
 //!
 //! Over HTTP, the breaker records the outcome at the response head; over gRPC, at the trailers. The
 //! duration of a call begins when the breaker admits the call, and ends at the head in both cases:
@@ -136,8 +137,8 @@
 //!   unless a layer with [`including_body`](crate::TimeoutLayer::including_body) has ended the
 //!   stream. If the handler makes a call with a deadline of its own, only an error or a gRPC
 //!   `DEADLINE_EXCEEDED` that it returns when this call ends is ignored.
-//! - A layer has ended a gRPC response at its progress timeout, or at its deadline while the client
-//!   did not read, or after the connection was behind the handler for most of the time.
+//! - A layer has ended a gRPC response at its progress timeout. Or it has ended it at its deadline,
+//!   and the client was not reading then, or frames had waited for the client for most of the time.
 //! - A gRPC service answers `INTERNAL` because it could not decode the request. The specification
 //!   has no code for that, so the breaker compares the message with those of tonic 0.14. It also
 //!   ignores a handler that returns the same message.

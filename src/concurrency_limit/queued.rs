@@ -85,8 +85,9 @@ impl Future for Queued {
     }
 }
 
-/// The end of a wait, no later than that of a timeout around it, which may end a millisecond before
-/// the deadline of its caller. That timeout polls the queue first, which knows the reason better.
+/// The end of a wait. A timeout around the queue may end a millisecond before the caller's
+/// deadline, and the wait then ends that much earlier too. The timeout polls the queue first, so
+/// that the answer has the reason of the queue.
 fn last(deadline: Deadline) -> Instant {
     let sooner = Duration::from_millis(deadline.is_callers().into());
     deadline.at().checked_sub(sooner).unwrap_or(deadline.at())

@@ -46,11 +46,11 @@
 //! # Allocations, timers and clocks
 //!
 //! - **Allocations.** An admitted request allocates nothing, with these exceptions:
-//!   - a response body of unknown size, above 64 KiB, or in several frames that has a deadline, a
-//!     progress timeout or a drain;
+//!   - a response body with a deadline or a progress timeout, or that a drain counts, if its size
+//!     is unknown or above 64 KiB, or if it has several frames;
 //!   - a queued request;
 //!   - a deadline that you expose;
-//!   - a timeout that inner layers may raise, and a request body with such a limit;
+//!   - a timeout, or a limit for a request body, that inner layers may raise;
 //!   - a classifier that decides at the end of a response body;
 //!   - a request body that the handler waits for, if its pace is limited;
 //!   - in a gate with a timeout or panic isolation, a request body above 16 KiB that the handler
@@ -104,9 +104,8 @@
 //! | | with a request body: reference count of the limits | | 2 |
 //!
 //! A stack is one gate with one reference count: `server()` writes six times to three lines, the
-//! reference count, the permits and the requests of the drain. A response of unknown size, above 64
-//! KiB, or in several frames that has a deadline, a progress timeout or a drain also takes a lock
-//! of its runtime twice.
+//! reference count, the permits and the requests of the drain. A response that can be ended from
+//! outside also takes a lock of its runtime twice.
 //!
 //! A failure in a breaker writes the count of its own slice and, once for each slice, the newest
 //! slice that has one. Then it reads up to 64 lines to add up. A rejection writes the count of

@@ -6,10 +6,11 @@
 //! 2. **Lame duck.** It starts with [`Drain::begin`] and lasts 5 s by default. The service still
 //!    serves all requests, so that no client notices. It reports that it is not ready
 //!    ([`is_draining`](Drain::is_draining)), so that load balancers send new requests to other
-//!    servers. All HTTP/1 responses of the stack, also those to rejected requests, have
-//!    `connection: close`, so that clients open their next connection to another server too. For a
-//!    single [`DrainLayer`], these are the responses that pass through it. At the end of this time,
-//!    [`Drain::serve`] signals the shutdown, and HTTP/2 connections send `GOAWAY`.
+//!    servers. All HTTP/1 responses of the stack, also those to rejected requests but not those to
+//!    [exempt](#exempt-requests) ones, have `connection: close`, so that clients open their next
+//!    connection to another server too. For a single [`DrainLayer`], these are the responses that
+//!    pass through it. At the end of this time, [`Drain::serve`] signals the shutdown, and HTTP/2
+//!    connections send `GOAWAY`.
 //! 3. **Rejecting.** With [`Drain::serve`], the drain first admits requests for one more second,
 //!    since HTTP/2 clients may send some before they read the `GOAWAY`. Then it rejects new
 //!    requests with [`Reason::Draining`]: 503, over HTTP/1 with `connection: close`, over gRPC
@@ -44,9 +45,11 @@
 //! # Ok(()) }
 //! ```
 //!
-//! With tonic, pass the signal to the stream of connections, and not to tonic, which keeps the
-//! listening socket until its last connection ends. New connections would succeed, and get no
-//! answer. Set the options of TCP on the stream too, since tonic does not apply its own to it:
+//! With tonic, pass the signal to the stream of connections. If tonic gets the signal, it keeps the
+//! listening socket open until its last connection ends: clients still connect, and get no answer.
+//! Set TCP options such as `TCP_NODELAY` on the stream, since tonic does not apply those of
+//! `Server` to it. Keep the signal that is never ready: only with one does tonic wait for its
+//! connections when the stream ends:
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -168,7 +171,7 @@
 //! # Exempt requests
 //!
 //! The drain neither counts nor rejects a request that is exempt from the stack, for example a
-//! health check. The drain adds no `connection: close` to the response of its handler.
+//! health check. If the handler answers it, the drain adds no `connection: close`.
 //!
 //! # Cost
 //!

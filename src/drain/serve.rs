@@ -89,7 +89,7 @@ impl Drain {
     ///
     /// For several servers, await one call for each together, with the same `grace`: each of them
     /// waits for all requests of the drain, and the shortest `grace` ends the bodies of all. Each
-    /// report has the numbers of all.
+    /// report counts the requests of all servers.
     ///
     /// # Errors
     ///

@@ -62,8 +62,8 @@ impl<P: Policy<HttpRequest>> CarriedBody<P> {
         let mut is_bounded = parts.cutoff.is_some();
         if let Some(ending) = parts.ending() {
             is_bounded |= ending.bounds.progress().is_some();
-            // Without a clock, a body of known size could get its first bound later, in a cell that
-            // does not know that it is gRPC.
+            // Without a clock, a gRPC body of known size could move to a cell after its first
+            // frame, and the cell would end it as if it were not gRPC.
             let may_be_bounded = || is_grpc && body.size_hint().exact().is_some();
             let bounds = ending.bounds;
             if bounds.has_deadline() || bounds.idle(is_grpc).is_some() || may_be_bounded() {

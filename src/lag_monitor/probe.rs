@@ -37,10 +37,12 @@ pub(crate) struct Probe {
     pub(crate) is_armed: AtomicBool,
     /// The time of the last progress.
     progressed: AtomicU64,
-    /// What calls need of the readings: `restarted`, `in_injection_queue` and `under_way`. The
-    /// largest number is none.
+    /// The end of the last stall.
     restarted: AtomicU64,
+    /// The time at which the probe was sent, while it is in the injection queue; else the largest
+    /// number.
     sent: AtomicU64,
+    /// The same while the probe is in either queue.
     under_way: AtomicU64,
     /// The number of requests whose first poll was pending.
     pub(super) pended: AtomicU64,

@@ -13,14 +13,16 @@ use crate::sync::lock;
 use crate::unwind;
 use crate::{clock, observe};
 
-/// The time between two readings: if the lag was high recently, while it is low, and while it is
-/// low and no request arrives. It delays the detection of an overload.
+/// The time between two readings if the lag was high recently.
 const TICK: Duration = Duration::from_millis(10);
+/// The time between two readings while the lag is low. It delays the detection of an overload.
 const CALM_TICK: Duration = Duration::from_millis(20);
+/// The time between two readings while the lag is low and no request arrives.
 const IDLE_TICK: Duration = Duration::from_millis(100);
 
-/// A lag below this is low, and the time for which it must be low before there are fewer readings.
+/// A lag below this is low.
 const CALM: Duration = Duration::from_millis(5);
+/// The time for which the lag must be low before there are fewer readings.
 const CALM_FOR: Duration = Duration::from_millis(500);
 
 /// A runtime that is this far behind is probably not driven, and needs no frequent readings.

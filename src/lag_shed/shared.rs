@@ -27,7 +27,7 @@ use crate::sync::{AfterChange, lock};
 use crate::unwind;
 
 pub(super) struct Shared {
-    /// Every request checks while all are rejected.
+    /// While the shedder rejects all requests, the slot makes every request check.
     slot: Slot,
     minds_lag: bool,
     pub(super) settings: Current<LagThresholds>,

@@ -16,7 +16,7 @@ use crate::slow_poll::report::SlowPollReport;
 
 /// One limit for each reason, one for [`Reason::Custom`], one for a `grpc-timeout` that is not
 /// readable, one for timeouts that the caller caused, one for slow polls, two for the breakers of
-/// keyed families, and one for failures of the thread that measures lag.
+/// keyed families, and one for panics in the thread that measures lag.
 static LIMITS: [EventLimit; KINDS] = [const { EventLimit::new() }; KINDS];
 const KINDS: usize = Reason::ALL.len() + 7;
 const CUSTOM: usize = Reason::ALL.len();
@@ -147,7 +147,7 @@ pub(super) fn is_change_written(is_open: bool) -> bool {
     }
 }
 
-/// Writes the event of a lag that is not measured.
+/// Writes the event of a failure in the thread that measures lag. Its end is always written.
 pub(super) fn sampler_failed(reporter: &Reporter, error: &str, ended: bool) {
     let is_enabled = enabled!(target: "seawall", Level::ERROR);
     if is_enabled && (ended || is_written(SAMPLER_FAILED, "sampler_failed")) {

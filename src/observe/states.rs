@@ -127,7 +127,8 @@ impl Reporter {
         }
     }
 
-    /// Counts that a circuit breaker reached a threshold: its position in `Reached::CAUSES`.
+    /// Counts that a circuit breaker reached a threshold, given by its position in
+    /// `Reached::CAUSES`.
     pub(crate) fn circuit_reached(&self, threshold: usize) {
         self.write(table::CIRCUIT_REACHED.at(threshold), Write::Count);
     }

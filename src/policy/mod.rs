@@ -126,8 +126,8 @@
 //! | a later policy, or the request limit, rejects | `Ignored` | `Ignored` |
 //!
 //! The caller caused a timeout if its own time was shorter, if the service waits for the request
-//! body, if that body failed, or if the caller did not read the response. Of several timeouts, the
-//! table means the one whose time has passed.
+//! body, if that body failed, or if the caller did not read the response, or read it too slowly. Of
+//! several timeouts, the table means the one whose time has passed.
 //!
 //! The gate settles tokens in the order of the tuple, and releases them in reverse order. If a
 //! later policy rejects the request at once, each earlier token is settled and then released, in

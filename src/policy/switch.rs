@@ -23,8 +23,8 @@ pub enum Mode {
     ///
     /// A permit that a policy of your own takes of a handle, and its rejection, count as usual.
     ///
-    /// A drain, a timeout, a request limit and panic isolation have no dry run. In this mode they
-    /// are off, also as members of a tuple; a drain still counts what it would reject.
+    /// A timeout, a request limit and panic isolation have no dry run: in this mode they are off,
+    /// also as members of a tuple. A drain only counts the requests that it would reject.
     ///
     /// [`Reporter::would_reject`]: crate::Reporter::would_reject
     DryRun,

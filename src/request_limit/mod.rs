@@ -66,11 +66,12 @@
 //! - Over HTTP/2, the gate sends the answer at once, and a task reads the rest.
 //! - Over HTTP/1, the gate first reads the rest if its length is known and at most 256 KiB, or up
 //!   to 128 KiB if the length is unknown, for at most half a second. If it reaches the end, the
-//!   connection stays open. If not, the answer has `connection: close`, and a task reads on. After
-//!   the last byte that it reads, the task keeps the connection open until the second is over, for
-//!   clients that read while they send. If the declared length is above 256 KiB, the gate reads
-//!   nothing first and answers at once with `connection: close`. It does the same if the client
-//!   waits for `100 Continue` and the request is rejected before the inner service is called.
+//!   connection stays open. If not, the answer has `connection: close`, and a task reads on. If the
+//!   task stops before the end, it keeps the connection open for clients that read while they send:
+//!   until a second after the answer, or half a second if the gate has read a part before it. If
+//!   the declared length is above 256 KiB, the gate reads nothing first and answers at once with
+//!   `connection: close`. It does the same if the client waits for `100 Continue` and the request
+//!   is rejected before the inner service is called.
 //!
 //! A gate without a request limit drops the body of a request that it rejects. Over HTTP/1 it
 //! answers one poll later, so that hyper can add `connection: close` if it closes the connection.
@@ -101,9 +102,10 @@
 //! [`min_body_rate`](RequestLimitSettings::min_body_rate()) end a body that arrives too slowly. As
 //! long as the response head is not sent, the answer is 408 with `connection: close` (gRPC
 //! `DEADLINE_EXCEEDED`); after that, the body alone ends with an error. Time counts while the
-//! handler waits for the body, and not while it does something else. If the handler reads the body
-//! in a task of its own, a wait ends only when bytes arrive. With the answer 408, the
-//! request releases its permit of a [`ConcurrencyLimit`](crate::ConcurrencyLimit).
+//! handler waits for the body, and not while it does something else. If another task reads the body
+//! for the handler, the time also counts while that task does something else, until bytes arrive.
+//! With the answer 408, the request releases its permit of a
+//! [`ConcurrencyLimit`](crate::ConcurrencyLimit).
 //!
 //! No layer sees a client that sends its headers slowly, since there is no request yet. Set hyper's
 //! `header_read_timeout` with its timer, as `examples/testbed` does. `axum::serve` sets none.
@@ -112,8 +114,8 @@
 //!
 //! A request without a body costs the comparison of its length. A request body has a state from a
 //! pool of its thread, which allocates when it is empty. A limit for the size of headers reads all
-//! headers. Each wait for a body costs two clock reads and two locks of its state. If the pace of
-//! the body is limited, it costs another clock read, and an allocation for the body. See
+//! headers. Each wait for a body costs two clock reads and two locks of its state. If the pace is
+//! limited, the wait also costs another clock read, and the first wait of a body an allocation. See
 //! [`cost`](crate::docs::cost) for figures.
 //!
 //! # Cancellation

@@ -4,7 +4,7 @@
 //! has unread data when it closes, and some HTTP/2 clients do not read the answer on a stream that
 //! is reset while they send. The gate therefore reads and drops the rest for a while. Over HTTP/1
 //! it reads a part of the rest before the answer, because only then it knows whether the connection
-//! can go on. If it cannot, the gate keeps the rest that it does not read for a while: the
+//! can go on. If it cannot, the gate keeps the unread rest for a while, without reading it: the
 //! connection stays open, and a client that reads the answer while it sends gets it.
 
 use std::fmt;
@@ -30,7 +30,8 @@ pub struct Unread<B> {
     lent: Lent,
     /// Keeps the body until the time is over.
     holds: bool,
-    /// The gate has answered. Otherwise a gate around it answers, and reads the rest.
+    /// The gate no longer waits for the rest before it answers. If it is dropped before that, a
+    /// gate around it answers and reads the rest.
     is_answered: bool,
     /// The answer waits for it. If the answer is dropped now, the caller is to blame.
     is_awaited: bool,

@@ -111,7 +111,8 @@ impl LagThresholds {
 
     /// The upper bound to which long handlers raise the bound, `bound` to a day.
     ///
-    /// Default: 240 ms. Up to it, the bound is at least 20 times the residual service time.
+    /// Default: 240 ms. The bound is raised to 20 times the residual service time, but not above
+    /// this.
     pub const fn max_bound(mut self, max_bound: Duration) -> Self {
         self.max_bound = max_bound;
         self

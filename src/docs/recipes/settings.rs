@@ -90,8 +90,9 @@
 //!   and not the value of the code.
 //! - **Several stacks in one file**: [`check`](crate::stack::ServerHandle::check) the settings of
 //!   each stack first, and then apply them. Then no stack is changed if one of them is wrong. A
-//!   part that several stacks share, such as a drain, belongs in the table of one stack: set the
-//!   field to `None` in the `code` of the others, which would otherwise set it back.
+//!   part that several stacks share, such as a drain, belongs in the table of one stack. In the
+//!   `code` of the other stacks, set its field to `None`. Otherwise they overwrite the value of the
+//!   file with that of the code.
 //! - **The window of a breaker** cannot be changed: a file that a running breaker reads has the
 //!   same window or none. To have it in the file, build the breaker from the file:
 //!   `CircuitBreaker::new(settings)`.

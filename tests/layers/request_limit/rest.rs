@@ -344,8 +344,8 @@ async fn the_rest_of_a_body_between_two_limits_is_read_once() {
     assert_eq!(read.load(Relaxed), 256 * 1024);
 }
 
-/// Over HTTP/1, the gate keeps the connection open after the last byte that it reads: the kernel
-/// would reset it, and a client that reads the answer while it sends would lose the answer.
+/// Over HTTP/1, the gate keeps the connection open after the last byte that it reads. If it closed
+/// it, the kernel would reset it, and a client that reads while it sends would lose the answer.
 #[tokio::test(start_paused = true)]
 async fn the_connection_stays_open_for_a_while_after_the_answer() {
     for (version, is_kept) in [(Version::HTTP_11, true), (Version::HTTP_2, false)] {

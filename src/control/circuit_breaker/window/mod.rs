@@ -71,8 +71,8 @@ impl Window {
         }
     }
 
-    /// The counts of all calls so far, and not only of those in the window. While other threads
-    /// record, a call may appear a moment late.
+    /// The counts of all calls that the window has recorded, also of those that have left it. While
+    /// other threads record, a call may appear a moment late.
     pub(crate) fn totals(&self) -> Counts {
         match self {
             Self::Count(window) => window.totals(),

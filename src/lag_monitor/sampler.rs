@@ -61,7 +61,7 @@ pub(crate) fn probe(of: &runtime::Handle) -> Arc<Probe> {
     ADDED.notify_one();
     drop(runtimes);
     if let Some(error) = error {
-        observe::sampler_failed(&error.to_string(), true);
+        observe::sampler_failed(&error.to_string(), false);
     }
     probe
 }

@@ -258,6 +258,25 @@ impl Drop for Unpolled {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn the_sampler_reads_the_time_of_a_mark() {
+        let calls = tokio::spawn(async {
+            let runtime = Handle::current();
+            let probe = Probe::spawn(&runtime);
+            let worker = Worker::here(&probe).unwrap();
+            worker.decide(&probe, &runtime, &watching(), now());
+            assert_ne!(worker.thread.newest(), 0);
+        });
+        calls.await.unwrap();
+    }
+
+    fn watching() -> Terms {
+        Terms {
+            is_watching: true,
+            ..Terms::default()
+        }
+    }
+
     /// A task that blocks has an identity, but its mark goes to a worker, which does not know it.
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn a_mark_that_ends_elsewhere_shows_no_age() {
@@ -265,11 +284,7 @@ mod tests {
         let blocking = tokio::task::spawn_blocking(move || {
             let probe = Probe::spawn(&runtime);
             let worker = Worker::here(&probe).unwrap();
-            let terms = Terms {
-                is_watching: true,
-                ..Terms::default()
-            };
-            worker.decide(&probe, &runtime, &terms, now());
+            worker.decide(&probe, &runtime, &watching(), now());
             assert!(worker.queue.get().has_mark());
             let is_unknown = (0..10_000_000).any(|_| {
                 std::thread::yield_now();

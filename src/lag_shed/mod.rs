@@ -101,6 +101,7 @@
 //!
 //! While the lag is low, an admitted request compares one shared word, which each reading of the
 //! probe changes, with the word that its thread saw last: no allocation, no lock and no clock read.
+//! The first request of a thread after a reading also reads the clock, and may take a lock.
 //! While the lag is above its target, the shedder reads the clock once for each call and twice for
 //! each poll of a handler. See [`cost`](crate::docs::cost) for figures.
 //!

@@ -67,8 +67,8 @@
 //!
 //! Other events are:
 //! - A lag shedder starts to shed: `WARN`; it stops: `INFO`; any other change of its `state`:
-//!   `DEBUG`, each with `lag_ms`. The thread that measures lag ends, or cannot
-//!   start: `ERROR`. A hook or a load signal panics on it: `ERROR`, limited like a rejection.
+//!   `DEBUG`, each with `lag_ms`. The thread that measures lag ends: `ERROR`. It cannot start, or a
+//!   hook or a load signal panics on it: `ERROR`, limited like a rejection.
 //! - A circuit breaker opens: `WARN`; any other change of its `state`: `INFO`, each with the
 //!   `cause`, and with `key` for a keyed family that opts in. All keyed families share
 //!   two limits like those of rejections: one for openings, one for other changes.
@@ -175,8 +175,8 @@ pub(crate) fn unnamed() -> &'static Reporter {
     &UNNAMED
 }
 
-/// Reports that the thread that measures lag has ended or cannot start (`ended`), or that a
-/// reading, a hook or a load signal has panicked. A panic may repeat at each reading.
+/// Reports that the thread that measures lag has ended (`ended`) or cannot start, or that a
+/// reading, a hook or a load signal has panicked. All but the end may repeat.
 pub(crate) fn sampler_failed(error: &str, ended: bool) {
     unwind::without_panics(|| {
         #[cfg(feature = "tracing")]

@@ -66,7 +66,7 @@ impl Future for Queued {
             ready!(this.lent.poll(
                 || {
                     let due = since + timeout.min(clock::FAR);
-                    deadline.map_or(due, |deadline| due.min(last(deadline)))
+                    deadline.map_or(due, |deadline| due.min(wait_end(deadline)))
                 },
                 cx
             ));
@@ -88,7 +88,7 @@ impl Future for Queued {
 /// The end of a wait. A timeout around the queue may end a millisecond before the caller's
 /// deadline, and the wait then ends that much earlier too. The timeout polls the queue first, so
 /// that the answer has the reason of the queue.
-fn last(deadline: Deadline) -> Instant {
+fn wait_end(deadline: Deadline) -> Instant {
     let sooner = Duration::from_millis(deadline.is_callers().into());
     deadline.at().checked_sub(sooner).unwrap_or(deadline.at())
 }

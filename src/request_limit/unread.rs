@@ -97,10 +97,10 @@ impl<B: Body + Unpin> Unread<B> {
                     let size = frame.data_ref().map_or(0, Buf::remaining).max(1);
                     self.left = self.left.saturating_sub(size);
                     if body.is_end_stream() {
-                        self.body = None;
+                        self.drop_body();
                     }
                 }
-                Some(Poll::Ready(None)) => self.body = None,
+                Some(Poll::Ready(None)) => self.drop_body(),
                 Some(Poll::Ready(Some(Err(_)))) | None => {
                     self.left = 0;
                     self.holds = false;
@@ -131,6 +131,15 @@ impl<B: Body + Unpin> Unread<B> {
     }
 }
 
+impl<B> Unread<B> {
+    /// Drops the body. It may be that of a gate around this one, which must not read on. It may
+    /// also panic, which must not prevent the answer.
+    fn drop_body(&mut self) {
+        let body = self.body.take();
+        unwind::without_panics(|| upload::discard(|| drop(body)));
+    }
+}
+
 impl<B: Body + Unpin> Future for Unread<B> {
     type Output = ();
 
@@ -147,8 +156,7 @@ impl<B: Body + Unpin> Future for Unread<B> {
 impl<B> Drop for Unread<B> {
     fn drop(&mut self) {
         if self.is_answered {
-            // The body may be that of a gate around this one, which would read on.
-            upload::discard(|| self.body = None);
+            self.drop_body();
         }
         if self.is_awaited {
             upload::blame_caller_if_late();

@@ -1,8 +1,10 @@
 //! The rest of a request body whose request is answered.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -361,6 +363,48 @@ async fn the_connection_stays_open_for_a_while_after_the_answer() {
             let has_body = Arc::strong_count(&read) == 2;
             assert_eq!(has_body, is_kept, "{version:?} {millis}");
         }
+    }
+}
+
+/// A request body that panics when it is dropped.
+struct PanicsOnDrop(Script);
+
+impl http_body::Body for PanicsOnDrop {
+    type Data = Bytes;
+    type Error = <Script as http_body::Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+}
+
+impl Drop for PanicsOnDrop {
+    fn drop(&mut self) {
+        unwind();
+    }
+}
+
+/// The gate has read the rest to its end, with or without a hint that this is the end.
+#[tokio::test(start_paused = true)]
+async fn a_rest_that_panics_when_it_is_dropped_does_not_prevent_the_answer() {
+    for knows_its_end in [false, true] {
+        let policies = (CatchPanic::new(), RequestLimit::from(4));
+        let mut service = GateLayer::from_policy(policies).layer(handler());
+        let body = Script::data(&["abc", "def", "ghi"]);
+        let body = if knows_its_end {
+            body.knowing_its_end()
+        } else {
+            body
+        };
+        let response = service.call(post(body).map(PanicsOnDrop)).await;
+        assert_eq!(response.unwrap().status(), 413);
     }
 }
 

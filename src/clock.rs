@@ -400,7 +400,7 @@ mod tests {
         let due = timer.due().unwrap();
         assert!(due >= overdue + 3 * GRACE, "it waits for the grace time");
 
-        // A body that is late sets its timer again after each frame.
+        // A request body that is late sets its timer again after each frame.
         timer.set(overdue);
         assert_eq!(timer.due(), Some(due), "it does so once");
         let later = due + GRACE;

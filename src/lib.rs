@@ -300,8 +300,8 @@ pub use self::http::tower_http::{IgnoreRejections, ResponseClassifier};
 #[cfg(feature = "http")]
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::body::Endings;
-    pub use crate::http::{CarriedBody, Memo, RequestBodies, Responder, ResponseBodies};
+    pub use crate::body::{Carried, Endings};
+    pub use crate::http::{Memo, RequestBodies, Responder, ResponseBodies};
 }
 
 #[cfg(doctest)]

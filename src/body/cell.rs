@@ -13,8 +13,9 @@ use std::task::{Context, Poll, Wake, Waker, ready};
 use bytes::{Buf, BufMut, Bytes};
 use http_body::{Frame, SizeHint};
 
+use super::bounds::Bounds;
 use super::error::PolledFrame;
-use super::reaper::{Bounds, Reap, Reaper};
+use super::reaper::{Reap, Reaper};
 use super::watched::{LARGE, Watched};
 use crate::http::head::HttpRequest;
 use crate::policy::Policy;
@@ -41,10 +42,6 @@ pub(super) trait RemoteBody<B>: Send + Sync {
     where
         B: http_body::Body<Data: From<Bytes>, Error: Into<BoxError>>;
 
-    /// Ends the body with a rejection, and counts it, unless the body has already ended. Returns
-    /// the rejection with which it ended. While another thread ends it, the task is woken later.
-    fn expire(&self, rejection: Rejection, cx: &mut Context<'_>) -> Poll<Rejection>;
-
     fn is_end_stream(&self) -> bool
     where
         B: http_body::Body;
@@ -58,7 +55,7 @@ pub(super) trait RemoteBody<B>: Send + Sync {
 }
 
 struct Cell<B: http_body::Body, P: Policy<HttpRequest>> {
-    /// Changes with each poll: `| polls: 63 | the body has no frame ready: 1 |`.
+    /// `| frames: 63 | the body has no frame ready: 1 |`.
     stamp: AtomicU64,
     bounds: Bounds,
     state: Mutex<State<B, P>>,
@@ -180,21 +177,12 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
     /// Takes the live values out of the cell, drops them without the lock, and leaves the rejection
     /// for the connection. It counts the rejection with `counts`.
     #[cold]
-    fn end(
-        &self,
-        mut state: MutexGuard<'_, State<B, P>>,
-        rejection: Rejection,
-        counts: bool,
-    ) -> Poll<Rejection>
+    fn end(&self, mut state: MutexGuard<'_, State<B, P>>, rejection: Rejection, counts: bool)
     where
         B: Unpin,
     {
         let Some(mut live) = state.live.take() else {
-            return match &state.outside {
-                Outside::No => Poll::Ready(rejection),
-                Outside::Ending => Poll::Pending,
-                Outside::Ended(rejection) => Poll::Ready(rejection.clone()),
-            };
+            return;
         };
         state.outside = Outside::Ending;
         drop(state);
@@ -203,7 +191,6 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
             rejection,
         };
         Pin::new(&mut live.watched).end(&mut ending.rejection, counts);
-        Poll::Ready(ending.rejection.clone())
     }
 }
 
@@ -217,7 +204,7 @@ where
         let mut guard = self.lock();
         // The cutoff ends the body here too, since the reaper skips a body that is being polled.
         if let Some(cutoff) = self.bounds.due_cutoff().filter(|_| guard.live.is_some()) {
-            let _ = self.end(guard, cutoff.end_body(), false);
+            self.end(guard, cutoff.end_body(), false);
             guard = self.lock();
         }
         let state = &mut *guard;
@@ -232,10 +219,10 @@ where
             let last = super::last_frame(rejection, self.bounds.is_grpc);
             return Poll::Ready(Some(last));
         };
-        // Relaxed is enough: the reaper compares the stamp again under the lock.
-        let stamp = (self.stamp.load(Relaxed) | 1).wrapping_add(1);
-        // The stamp is set before the poll, so that it does not overwrite a wake of the body.
-        self.stamp.store(stamp | 1, Relaxed);
+        // The bit is set before the poll, so that it does not overwrite a wake of the body. Relaxed
+        // is enough: the reaper compares the stamp again under the lock.
+        let stamp = self.stamp.load(Relaxed) | 1;
+        self.stamp.store(stamp, Relaxed);
         let polled = live.poll_frame(&mut Context::from_waker(waker));
         match &polled {
             Poll::Pending => {
@@ -246,7 +233,7 @@ where
                 }
             }
             Poll::Ready(Some(Ok(frame))) if !frame.is_trailers() && !live.is_over() => {
-                self.stamp.store(stamp, Relaxed);
+                self.stamp.store(stamp.wrapping_add(1), Relaxed);
             }
             Poll::Ready(_) => {
                 // This was the last frame: there is nothing left to end.
@@ -258,11 +245,6 @@ where
             }
         }
         polled
-    }
-
-    fn expire(&self, rejection: Rejection, cx: &mut Context<'_>) -> Poll<Rejection> {
-        self.set_waker(cx);
-        self.end(self.lock(), rejection, true)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -330,6 +312,10 @@ where
         &self.bounds
     }
 
+    fn wake(&self) {
+        self.wake_connection();
+    }
+
     fn end(&self, stamp: u64, is_callers: bool) {
         // A body that is being polled makes progress.
         let state = match self.state.try_lock() {
@@ -341,12 +327,11 @@ where
             return;
         }
         if let Some(cutoff) = self.bounds.due_cutoff() {
-            let _ = Cell::end(self, state, cutoff.end_body(), false);
+            Cell::end(self, state, cutoff.end_body(), false);
             return;
         }
         let rejection = self.bounds.reporter.reject(Reason::Timeout);
-        let rejection = rejection.with_callers_time(is_callers);
-        let _ = Cell::end(self, state, rejection, true);
+        Cell::end(self, state, rejection.with_callers_time(is_callers), true);
     }
 }
 

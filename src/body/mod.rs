@@ -1,26 +1,26 @@
 //! The response body of all layers: the frames of the inner service, or an answer of a layer, with
 //! the guard of the request.
 
+mod bounds;
 mod cell;
-mod clock;
 mod error;
 mod reaper;
 mod watched;
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+pub(crate) use self::bounds::AtHead;
 use self::cell::Remote;
-pub(crate) use self::clock::BodyClock;
 pub use self::error::BodyError;
 use self::error::PolledFrame;
-use self::reaper::Bounds;
-pub(crate) use self::watched::{Carried, LARGE, Watched};
+pub use self::watched::Carried;
+use self::watched::{LARGE, Watched};
 use crate::http::head::HttpRequest;
 use crate::outcome::Outcome;
 use crate::policy::{Choice, Needs, NeedsOf, No, Policy, Yes};
@@ -37,7 +37,6 @@ pin_project! {
     pub struct Body<B, P: Policy<HttpRequest> = ()> {
         #[pin]
         source: Source<B, P>,
-        clock: ClockOf<P>,
     }
 }
 
@@ -46,19 +45,14 @@ pub(crate) type Ends<P> = <NeedsOf<P, HttpRequest> as Needs>::Ending;
 
 /// Whether response bodies can be ended from outside, for which they must be `Send`.
 pub trait Endings<B, P: Policy<HttpRequest>>: Choice {
-    /// Moves the inner body into a cell, where it can be ended from outside, if it has bounds for
-    /// that.
+    /// Moves the inner body into a cell, where it can be ended from outside, if it has bounds now.
     #[doc(hidden)]
-    fn into_cell(body: Body<B, P>, is_grpc: bool) -> Body<B, P>;
+    fn into_cell(watched: Watched<B, P>) -> Body<B, P>;
 
-    /// Moves a body into a cell after its first frame. It is not gRPC: a gRPC body is in a cell
-    /// already, or never gets a bound.
+    /// Moves a body that has more frames into a cell, and returns whether it is in one.
     #[doc(hidden)]
-    fn move_to_cell(body: Pin<&mut Body<B, P>>);
+    fn move_to_cell(body: Pin<&mut Body<B, P>>) -> bool;
 }
-
-/// The clock of a body, if a policy needs one.
-pub(crate) type ClockOf<P> = <Ends<P> as Choice>::Maybe<BodyClock>;
 
 pin_project! {
     #[project = SourceProj]
@@ -73,20 +67,28 @@ pin_project! {
 // === impl Body ===
 
 impl<B, P: Policy<HttpRequest>> Body<B, P> {
+    /// The body of the inner service. A body that may be large gets a cell at once, if it has
+    /// bounds. Any other body gets one after its first poll, if it then has more frames.
     #[inline(always)]
-    pub(crate) fn passing(body: B, carried: Carried<P>, clock: ClockOf<P>) -> Self {
+    pub(crate) fn new(body: B, carried: Carried<P>) -> Self
+    where
+        B: http_body::Body,
+        Ends<P>: Endings<B, P>,
+    {
+        let may_be_large = || body.size_hint().exact().is_none_or(|size| size > LARGE);
+        if carried.may_be_ended() && may_be_large() {
+            return Ends::<P>::into_cell(Watched::new(body, carried));
+        }
         Self {
             source: Source::Passing {
                 watched: Watched::new(body, carried),
             },
-            clock,
         }
     }
 
     pub(crate) fn answer(bytes: Bytes) -> Self {
         Self {
             source: Source::Answer { bytes },
-            clock: ClockOf::<P>::default(),
         }
     }
 }
@@ -130,45 +132,37 @@ where
     #[inline(always)]
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame<B::Data> {
         let mut this = self.as_mut().project();
-        if const { !NeedsOf::<P, HttpRequest>::ENDING } {
-            if let SourceProj::Passing { watched } = this.source.as_mut().project() {
+        if let SourceProj::Passing { mut watched } = this.source.as_mut().project() {
+            if const { !Ends::<P>::IS } {
                 return watched.poll_frame(cx, true);
             }
-        }
-        let mut has_more = false;
-        let polled = match this.source.as_mut().project() {
-            SourceProj::Passing { mut watched } => {
-                let polled = watched.as_mut().poll_frame(cx, true);
-                // A body of unknown size is in a cell already, if it has bounds.
-                has_more = matches!(polled, Poll::Ready(Some(Ok(_))))
-                    && !watched.is_end_stream()
-                    && watched.size_hint().exact().is_some();
-                polled
+            let polled = watched.as_mut().poll_frame(cx, true);
+            // The connection may never ask for the next frame.
+            let is_moved = watched.goes_on(&polled) && Ends::<P>::move_to_cell(self.as_mut());
+            if !(is_moved && polled.is_pending()) {
+                return polled;
             }
+            this = self.project();
+        }
+        match this.source.project() {
             SourceProj::Remote { remote } => match Ends::<P>::get(remote) {
                 Some(remote) => remote.cell.poll_frame(&remote.waker, cx),
                 None => Poll::Ready(None),
             },
-            SourceProj::Answer { bytes } => return Poll::Ready(data(std::mem::take(bytes))),
-        };
-        if const { NeedsOf::<P, HttpRequest>::ENDING } {
-            if let Some(clock) = Ends::<P>::get(this.clock) {
-                if is_over(&this.source, &polled, clock, cx) {
-                    return this.source.end(clock, cx).map(Some);
-                }
-            }
-            let is_remote = |clock: &mut BodyClock| clock.is_remote;
-            if has_more && Ends::<P>::get(this.clock).is_none_or(is_remote) {
-                // The connection may never ask for the next frame.
-                Ends::<P>::move_to_cell(self);
-            }
+            SourceProj::Answer { bytes } => Poll::Ready(data(std::mem::take(bytes))),
+            SourceProj::Passing { .. } => Poll::Pending,
         }
-        polled
     }
 
     #[inline]
     fn is_end_stream(&self) -> bool {
-        self.source.is_end_stream()
+        match &self.source {
+            Source::Passing { watched } => watched.is_end_stream(),
+            Source::Remote { remote } => {
+                Ends::<P>::get_ref(remote).is_none_or(|remote| remote.cell.is_end_stream())
+            }
+            Source::Answer { bytes } => bytes.is_empty(),
+        }
     }
 
     #[inline]
@@ -188,25 +182,6 @@ fn data<D: From<Bytes>>(bytes: Bytes) -> Option<Result<Frame<D>, BodyError>> {
     (!bytes.is_empty()).then(|| Ok(Frame::data(bytes.into())))
 }
 
-/// Returns whether a body is late or idle.
-fn is_over<B, P>(
-    source: &Source<B, P>,
-    polled: &PolledFrame<B::Data>,
-    clock: &mut BodyClock,
-    cx: &mut Context<'_>,
-) -> bool
-where
-    B: http_body::Body,
-    P: Policy<HttpRequest>,
-{
-    let Poll::Ready(polled) = polled else {
-        return clock.poll_wait(cx).is_ready();
-    };
-    clock.ready();
-    let goes_on = matches!(polled, Some(Ok(frame)) if frame.is_data()) && !source.is_end_stream();
-    goes_on && clock.is_long_over()
-}
-
 /// The end of a body that a layer ends: trailers with a status over gRPC, else an error.
 pub(crate) fn last_frame<D>(rejection: Rejection, is_grpc: bool) -> Result<Frame<D>, BodyError> {
     if is_grpc {
@@ -223,11 +198,15 @@ pub(crate) fn last_frame<D>(rejection: Rejection, is_grpc: bool) -> Result<Frame
 // === impl Endings ===
 
 impl<B, P: Policy<HttpRequest>> Endings<B, P> for No {
-    fn into_cell(body: Body<B, P>, _: bool) -> Body<B, P> {
-        body
+    fn into_cell(watched: Watched<B, P>) -> Body<B, P> {
+        Body {
+            source: Source::Passing { watched },
+        }
     }
 
-    fn move_to_cell(_: Pin<&mut Body<B, P>>) {}
+    fn move_to_cell(_: Pin<&mut Body<B, P>>) -> bool {
+        false
+    }
 }
 
 impl<B, P> Endings<B, P> for Yes
@@ -237,66 +216,24 @@ where
     Watched<B, P>: Send,
 {
     #[inline(never)]
-    fn into_cell(mut body: Body<B, P>, is_grpc: bool) -> Body<B, P> {
-        let Source::Passing { watched } = &mut body.source else {
-            return body;
+    fn into_cell(mut watched: Watched<B, P>) -> Body<B, P> {
+        let source = match watched.bounds() {
+            Some(bounds) => Source::Remote {
+                remote: Ends::<P>::some(Remote::new(watched, bounds)),
+            },
+            None => Source::Passing { watched },
         };
-        if watched.is_delivered() {
-            return body;
-        }
-        let clock = Ends::<P>::get(&mut body.clock);
-        if let Some(bounds) = Bounds::new(&watched.parts(), clock, is_grpc) {
-            let remote = Ends::<P>::some(Remote::new(watched.take(), bounds));
-            body.source = Source::Remote { remote };
-        }
-        body
+        Body { source }
     }
 
     #[cold]
     #[inline(never)]
-    fn move_to_cell(body: Pin<&mut Body<B, P>>) {
+    fn move_to_cell(body: Pin<&mut Body<B, P>>) -> bool {
         let body = body.get_mut();
-        *body = Self::into_cell(std::mem::take(body), false);
-    }
-}
-
-// === impl Source ===
-
-impl<B, P: Policy<HttpRequest>> Source<B, P> {
-    #[inline]
-    fn is_end_stream(&self) -> bool
-    where
-        B: http_body::Body,
-    {
-        match self {
-            Source::Passing { watched } => watched.is_end_stream(),
-            Source::Remote { remote } => {
-                Ends::<P>::get_ref(remote).is_none_or(|remote| remote.cell.is_end_stream())
-            }
-            Source::Answer { bytes } => bytes.is_empty(),
+        if let Source::Passing { watched } = &mut body.source {
+            *body = Self::into_cell(watched.take());
         }
-    }
-
-    /// Ends the body because its time is over, and drops its content at once.
-    #[cold]
-    fn end<D>(
-        mut self: Pin<&mut Self>,
-        clock: &mut BodyClock,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Frame<D>, BodyError>> {
-        let mut rejection = clock.rejection();
-        match self.as_mut().project() {
-            SourceProj::Passing { watched } => watched.end(&mut rejection, true),
-            SourceProj::Remote { remote } => {
-                if let Some(remote) = Ends::<P>::get(remote) {
-                    rejection = ready!(remote.cell.expire(rejection, cx));
-                }
-            }
-            SourceProj::Answer { .. } => {}
-        }
-        let bytes = Bytes::new();
-        self.set(Source::Answer { bytes });
-        Poll::Ready(last_frame(rejection, clock.is_grpc()))
+        matches!(body.source, Source::Remote { .. })
     }
 }
 

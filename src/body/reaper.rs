@@ -13,11 +13,8 @@ use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::clock::BodyClock;
+use super::bounds::Bounds;
 use crate::clock;
-use crate::cutoff::Cutoff;
-use crate::observe::Reporter;
-use crate::policy::{BodyBounds, Parts};
 use crate::sync::lock;
 use crate::unwind;
 
@@ -31,7 +28,15 @@ pub(super) const PERIOD: Duration = Duration::from_millis(250);
 const UNREAD: Duration = Duration::from_millis(PERIOD.as_millis() as u64 / 2);
 
 /// A cell whose time is over, with the arguments of [`Reap::end`].
-type Over = (Arc<dyn Reap>, u64, bool);
+struct Over {
+    /// The end of its time, and its [number](Seen::number).
+    order: (Instant, u64),
+    cell: Arc<dyn Reap>,
+    /// It is first polled once more.
+    is_polled: bool,
+    stamp: u64,
+    is_callers: bool,
+}
 
 /// The operations of the reaper on a cell.
 pub(super) trait Reap: Send + Sync {
@@ -40,23 +45,11 @@ pub(super) trait Reap: Send + Sync {
 
     fn bounds(&self) -> &Bounds;
 
+    /// Wakes the connection, which then polls the body.
+    fn wake(&self);
+
     /// Ends the body, if its stamp is still this one. `is_callers` if the caller caused it.
     fn end(&self, stamp: u64, is_callers: bool);
-}
-
-/// The bounds at which a body is ended from outside.
-#[derive(Clone, Debug)]
-pub(crate) struct Bounds {
-    pub(crate) reporter: Reporter,
-    pub(crate) deadline: Option<Instant>,
-    /// The current progress timeout applies.
-    pub(crate) current: Option<Arc<BodyBounds>>,
-    /// Ends the body independently of the connection.
-    pub(crate) cutoff: Option<Cutoff>,
-    /// Whether the deadline is that of the caller.
-    pub(crate) is_callers: bool,
-    /// Whether the response is gRPC: it then ends with trailers.
-    pub(crate) is_grpc: bool,
 }
 
 /// The cells of one runtime.
@@ -71,16 +64,22 @@ pub(super) struct Reaper {
 struct Cells {
     slots: Vec<Option<Seen>>,
     free: Vec<usize>,
+    /// The number of cells so far.
+    watched: u64,
 }
 
 /// A cell, and its state at the last scan.
 struct Seen {
+    /// The cell of an inner gate has a lower number.
+    number: u64,
     cell: Arc<dyn Reap>,
     stamp: u64,
     since: Instant,
     /// The number of scans in which a frame waited for the connection, or the connection had not
     /// polled, minus the number in which the connection waited for the service.
     behind: i64,
+    /// The connection was woken after the end of the time of an idle body.
+    is_woken: bool,
 }
 
 /// The number of slots that stay when no body is left.
@@ -96,40 +95,15 @@ thread_local! {
 
 static ALL: LazyLock<Mutex<HashMap<Id, Weak<Reaper>>>> = LazyLock::new(Mutex::default);
 
-// === impl Bounds ===
+// === impl Over ===
 
-impl Bounds {
-    /// The bounds of a body whose policies use these parts; `None` if it has none from outside.
-    pub(super) fn new(
-        parts: &Parts<'_>,
-        clock: Option<&mut BodyClock>,
-        is_grpc: bool,
-    ) -> Option<Self> {
-        let is_callers = clock.as_ref().is_some_and(|clock| clock.is_callers);
-        let deadline = clock.and_then(BodyClock::deadline);
-        let ending = parts.ending();
-        let current = ending.map(|ending| ending.bounds);
-        let has_progress = current.is_some_and(|current| current.progress().is_some());
-        if deadline.is_none() && !has_progress && parts.cutoff.is_none() {
-            return None;
+impl Over {
+    fn end(self) {
+        if self.is_polled {
+            self.cell.wake();
+        } else {
+            self.cell.end(self.stamp, self.is_callers);
         }
-        let reporter = match (ending, parts.cutoff) {
-            (Some(ending), _) => ending.reporter,
-            (None, cutoff) => cutoff?.reporter(),
-        };
-        Some(Self {
-            reporter: reporter.clone(),
-            deadline,
-            current: current.cloned(),
-            cutoff: parts.cutoff.cloned(),
-            is_callers,
-            is_grpc,
-        })
-    }
-
-    /// The cutoff, if it ends bodies now.
-    pub(super) fn due_cutoff(&self) -> Option<&Cutoff> {
-        self.cutoff.as_ref().filter(|cutoff| cutoff.is_over())
     }
 }
 
@@ -175,13 +149,17 @@ impl Reaper {
 
     /// Watches a cell until it is removed.
     pub(super) fn watch(&self, cell: Arc<dyn Reap>) -> usize {
-        let seen = Seen {
-            stamp: cell.stamp(),
-            cell,
-            since: clock::now(),
-            behind: 0,
-        };
+        let (stamp, since) = (cell.stamp(), clock::now());
         let mut cells = self.cells();
+        cells.watched += 1;
+        let seen = Seen {
+            number: cells.watched,
+            cell,
+            stamp,
+            since,
+            behind: 0,
+            is_woken: false,
+        };
         let is_first = cells.slots.len() == cells.free.len();
         let key = cells.free.pop().unwrap_or(cells.slots.len());
         if key == cells.slots.len() {
@@ -203,7 +181,7 @@ impl Reaper {
         };
         cells.free.push(key);
         if cells.free.len() == cells.slots.len() && cells.slots.len() > KEPT {
-            *cells = Cells::default();
+            (cells.slots, cells.free) = Default::default();
         }
         drop(cells);
         drop(seen);
@@ -219,27 +197,48 @@ impl Reaper {
             any = true;
             let stamp = seen.cell.stamp();
             let is_idle = stamp & 1 == 1;
-            if stamp != seen.stamp || is_idle {
+            seen.behind += if is_idle { -1 } else { 1 };
+            if stamp != seen.stamp {
                 seen.stamp = stamp;
                 seen.since = now;
             }
-            seen.behind += if is_idle { -1 } else { 1 };
             seen.since = now.min(seen.since + paused);
-            let unread = now.saturating_duration_since(seen.since);
             let bounds = seen.cell.bounds();
             // After a pause, the connections first read what has arrived.
-            let is_late =
-                paused.is_zero() && bounds.deadline.is_some_and(|deadline| now >= deadline);
-            let progress = bounds.current.as_ref().and_then(|now| now.progress());
-            let is_stuck = progress.is_some_and(|progress| unread >= progress);
-            if is_late || is_stuck || bounds.due_cutoff().is_some() {
-                // A timeout is not a failure of the service if the client does not read, or reads
-                // too slowly, or if the deadline is the caller's own.
-                let is_slow = unread >= UNREAD || seen.behind > 0;
-                let is_callers = !is_late || is_slow || bounds.is_callers;
-                over.push((seen.cell.clone(), stamp, is_callers));
+            let deadline = bounds.deadline.filter(|_| paused.is_zero());
+            let silent = bounds.silence(is_idle);
+            let silent = silent.and_then(|most| seen.since.checked_add(most));
+            let cutoff = bounds.due_cutoff().map(|_| seen.since);
+            let end = [cutoff, deadline, silent].into_iter().flatten().min();
+            let Some(end) = end.filter(|end| now + PERIOD >= *end) else {
+                seen.is_woken = false;
+                continue;
+            };
+            // An idle body is polled once more before its end: it may have given up what it waited
+            // for at its last poll.
+            let is_polled = is_idle && cutoff.is_none() && !seen.is_woken;
+            seen.is_woken |= is_polled;
+            if !is_polled && now < end {
+                continue;
             }
+            // A timeout is not a failure of the service if the client does not read, or reads too
+            // slowly, or if the deadline is the caller's own.
+            let is_unread = !is_idle && now.saturating_duration_since(seen.since) >= UNREAD;
+            let is_callers = if deadline.is_some_and(|deadline| now >= deadline) {
+                is_unread || seen.behind > 0 || bounds.is_callers
+            } else {
+                !is_idle
+            };
+            over.push(Over {
+                order: (end, seen.number),
+                cell: seen.cell.clone(),
+                is_polled,
+                stamp,
+                is_callers,
+            });
         }
+        // An inner body comes first: its end is a frame, for which the outer body then waits.
+        over.sort_unstable_by_key(|over| over.order);
         any
     }
 
@@ -256,12 +255,12 @@ impl Reaper {
                 paused = Duration::ZERO;
             }
             let any = self.scan(now, paused, &mut over);
-            for (at, (cell, stamp, is_callers)) in over.drain(..).enumerate() {
+            for (at, over) in over.drain(..).enumerate() {
                 if at % ENDED == ENDED - 1 {
                     tokio::task::yield_now().await;
                 }
                 // A body that panics when it is dropped must not prevent the end of the others.
-                unwind::without_panics(move || cell.end(stamp, is_callers));
+                unwind::without_panics(move || over.end());
             }
             if !any {
                 self.wake.notified().await;
@@ -284,6 +283,8 @@ fn pause(slept: Duration, was_late: &mut bool) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Reporter;
+    use crate::policy::BodyBounds;
 
     struct Cell(Bounds);
 
@@ -295,6 +296,8 @@ mod tests {
         fn bounds(&self) -> &Bounds {
             &self.0
         }
+
+        fn wake(&self) {}
 
         fn end(&self, _: u64, _: bool) {}
     }

@@ -1,6 +1,7 @@
 //! A response body with the guard of its request.
 
 use std::any::Any;
+use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,14 +11,16 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::error::BodyError;
+use super::Ends;
+use super::bounds::{AtHead, Bounds};
+use super::error::{BodyError, PolledFrame};
 use crate::gate::guard::{BodyGuard, Guard};
 use crate::http::classify::AtEnd;
 use crate::http::grpc;
 use crate::http::head::HttpRequest;
 use crate::outcome::{Completion, Outcome};
 use crate::policy::needs::InBody;
-use crate::policy::{Choice, Needs, NeedsOf, Parts, Policy};
+use crate::policy::{Choice, Needs, NeedsOf, Policy};
 use crate::rejection::{BoxError, Rejection};
 use crate::unwind;
 use crate::upload::{self, BodyUpload, Listening, Report, Scope};
@@ -45,7 +48,8 @@ type Settles<P> = <NeedsOf<P, HttpRequest> as Needs>::Settle;
 type Completes<P> = <NeedsOf<P, HttpRequest> as Needs>::Completion;
 
 /// The state that a response body carries.
-pub(crate) struct Carried<P: Policy<HttpRequest>> {
+#[doc(hidden)]
+pub struct Carried<P: Policy<HttpRequest>> {
     pub(crate) guard: BodyGuard<P, HttpRequest>,
     /// The bytes that are still expected.
     pub(crate) promised: <Completes<P> as Choice>::Maybe<u64>,
@@ -53,6 +57,8 @@ pub(crate) struct Carried<P: Policy<HttpRequest>> {
     pub(crate) at_end: <Settles<P> as Choice>::Maybe<Box<AtEnd>>,
     /// The request body.
     pub(crate) upload: <Uploads<P> as Choice>::Maybe<BodyUpload>,
+    /// A policy of the request may end the body.
+    pub(crate) at_head: <Ends<P> as Choice>::Maybe<AtHead>,
 }
 
 // === impl Carried ===
@@ -65,6 +71,7 @@ impl<P: Policy<HttpRequest>> Default for Carried<P> {
             promised: Default::default(),
             at_end: Default::default(),
             upload: Default::default(),
+            at_head: Default::default(),
         }
     }
 }
@@ -80,18 +87,17 @@ impl<P: Policy<HttpRequest>> Carried<P> {
         InBody::<NeedsOf<P, HttpRequest>>::take(&mut self.guard)
     }
 
-    /// The parts of the gate that the policies use for the body.
-    pub(crate) fn parts(&mut self) -> Parts<'_> {
-        match self.guard() {
-            Some(guard) => guard.parts(),
-            None => Parts::default(),
-        }
+    /// Returns whether a policy of the request may end the body.
+    #[inline(always)]
+    pub(super) fn may_be_ended(&self) -> bool {
+        Ends::<P>::get_ref(&self.at_head).is_some()
     }
 
     /// Returns whether there is a reason to watch the body.
     #[inline(always)]
-    pub(crate) fn is_any(&mut self) -> bool {
-        self.guard().is_some() || Uploads::<P>::get(&mut self.upload).is_some()
+    pub(crate) fn is_any(&self) -> bool {
+        InBody::<NeedsOf<P, HttpRequest>>::get_ref(&self.guard).is_some()
+            || Uploads::<P>::get_ref(&self.upload).is_some()
     }
 
     /// Returns whether the end of the body has the outcome.
@@ -142,6 +148,12 @@ impl<P: Policy<HttpRequest>> Carried<P> {
     }
 }
 
+impl<P: Policy<HttpRequest>> fmt::Debug for Carried<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Carried").finish_non_exhaustive()
+    }
+}
+
 // === impl Watched ===
 
 impl<B, P: Policy<HttpRequest>> Watched<B, P> {
@@ -162,7 +174,7 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         completes: bool,
-    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>>
+    ) -> PolledFrame<B::Data>
     where
         B: http_body::Body<Error: Into<BoxError>>,
     {
@@ -246,6 +258,29 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         }
     }
 
+    /// Returns whether the body has more frames after this one, and a policy may end it.
+    #[inline(always)]
+    pub(super) fn goes_on(self: Pin<&mut Self>, polled: &PolledFrame<B::Data>) -> bool
+    where
+        B: http_body::Body,
+    {
+        self.carried.may_be_ended()
+            && match polled {
+                Poll::Ready(Some(Ok(_))) => !self.is_end_stream(),
+                Poll::Ready(_) => false,
+                Poll::Pending => true,
+            }
+    }
+
+    /// The bounds of a body that has more to deliver; `None` if it has none now.
+    pub(super) fn bounds(&mut self) -> Option<Bounds> {
+        let at_head = *Ends::<P>::get(&mut self.carried.at_head)?;
+        if self.is_delivered() {
+            return None;
+        }
+        Bounds::new(&self.carried.guard()?.parts(), at_head)
+    }
+
     /// Returns whether every byte that an HTTP/1 response declares is delivered.
     pub(super) fn is_delivered(&mut self) -> bool {
         self.carried.is_delivered(0)
@@ -260,11 +295,6 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
             body: self.body.take(),
             carried: std::mem::take(&mut self.carried),
         }
-    }
-
-    /// The parts of the gate that the policies use for the body.
-    pub(super) fn parts(&mut self) -> Parts<'_> {
-        self.carried.parts()
     }
 
     /// Every frame is delivered: settles and releases the tokens.

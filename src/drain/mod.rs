@@ -154,10 +154,10 @@
 //!
 //! # At the end of the grace period
 //!
-//! Within a second, the drain ends all response bodies of unknown size, above 64 KiB, or in several
-//! frames, whether or not the client reads. The body ends with an error, so that the client sees
-//! that it is incomplete, or over gRPC with the status `UNAVAILABLE`. The drain does not end a body
-//! of known size up to 64 KiB that has sent no frame yet, unless it is gRPC.
+//! Within a second, the drain ends all response bodies, whether or not the client reads. The body
+//! ends with an error, so that the client sees that it is incomplete, or over gRPC with the status
+//! `UNAVAILABLE`. The drain does not end a body of known size up to 64 KiB that the connection has
+//! not polled.
 //!
 //! Then [`serve`](Drain::serve) drops the server's future and returns. Work that still runs, for
 //! example a handler without a response head, ends with the process: return from `main`. The
@@ -176,9 +176,9 @@
 //! # Cost
 //!
 //! Each request costs two atomic additions on one word. Before the drain begins, there is no lock,
-//! no allocation and no clock read. A response of unknown size, above 64 KiB, or in several frames
-//! costs an allocation, as it does for a progress timeout; its body must be `Send`, `Unpin` and
-//! `'static`.
+//! no allocation and no clock read. A response body of unknown size, above 64 KiB, or whose
+//! first poll does not return its last frame costs an allocation. Response bodies must be `Send`,
+//! `Unpin` and `'static`.
 //!
 //! # Cancellation
 //!

@@ -14,12 +14,12 @@ use std::task::{Context, Poll, ready};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 
 pub use self::answer::{Responder, WireProtocol};
-pub use self::bodies::{CarriedBody, RequestBodies, ResponseBodies};
+pub use self::bodies::{RequestBodies, ResponseBodies};
 pub(crate) use self::classify::by_head;
 use self::classify::{AtEnd, Verdict};
 pub use self::head::{HttpRequest, RequestHead, ResponseHead, ResponseHeadMut};
 pub use self::memo::Memo;
-use crate::body::{Body, Endings};
+use crate::body::{AtHead, Body, Carried, Endings};
 use crate::cutoff::Cutoff;
 use crate::gate::guard::{FutureGuard, Guard};
 use crate::gate::timer::{Timer, TimerOf};
@@ -139,7 +139,7 @@ where
     <NeedsOf<P, HttpRequest> as Needs>::Ending: Endings<B, P>,
 {
     type Response = Response<Out::Body>;
-    type Carried = CarriedBody<P>;
+    type Carried = Carried<P>;
 
     fn reject(
         &self,
@@ -180,8 +180,8 @@ where
         guard: &mut FutureGuard<P, HttpRequest>,
         timer: &mut TimerOf<P, HttpRequest>,
         kept: &In::Kept,
-    ) -> CarriedBody<P> {
-        let mut carried = CarriedBody::default();
+    ) -> Carried<P> {
+        let mut carried = Carried::default();
         // The guard stays in the future while foreign code runs, which may panic.
         let Some(held) = InFuture::<NeedsOf<P, HttpRequest>>::get(guard) else {
             return carried;
@@ -200,7 +200,9 @@ where
                 }
                 if goes_on && (parts.ending.is_some() || parts.cutoff.is_some()) {
                     let is_grpc = memo.may_be_grpc() && grpc::is_grpc(response.headers());
-                    carried.end_later(response.body(), is_grpc, parts, timer);
+                    let timer = <NeedsOf<P, HttpRequest> as Needs>::Deadline::get(timer);
+                    let at_head = AtHead::new(parts.ending(), timer.as_deref(), is_grpc);
+                    carried.at_head = <NeedsOf<P, HttpRequest> as Needs>::Ending::some(at_head);
                 }
             }
             goes_on
@@ -211,14 +213,14 @@ where
         let held = InFuture::<NeedsOf<P, HttpRequest>>::take(guard);
         if goes_on {
             if let Some(held) = held {
-                carried.carried.guard = InBody::<NeedsOf<P, HttpRequest>>::some(held);
+                carried.guard = InBody::<NeedsOf<P, HttpRequest>>::some(held);
             }
         }
         carried
     }
 
     #[inline(always)]
-    fn wrap(&self, response: Response<B>, carried: CarriedBody<P>) -> Self::Response {
+    fn wrap(&self, response: Response<B>, carried: Carried<P>) -> Self::Response {
         response.map(|body| self.response.wrap(body, carried))
     }
 }
@@ -232,7 +234,7 @@ fn head_is_here<ReqB, B: http_body::Body, P: Policy<HttpRequest>>(
     guard: &mut Guard<P, HttpRequest>,
     kept: &impl KeptBody<Request<ReqB>>,
     is_callers: bool,
-    carried: &mut CarriedBody<P>,
+    carried: &mut Carried<P>,
 ) -> bool {
     guard.on_head(response);
     // Over HTTP/2, hyper sends the body of such a response too.
@@ -251,7 +253,7 @@ fn head_is_here<ReqB, B: http_body::Body, P: Policy<HttpRequest>>(
             Verdict::AtEnd(classify) => {
                 let left = promised(response, memo);
                 let at_end = Box::new(AtEnd { classify, left });
-                carried.carried.at_end = <NeedsOf<P, HttpRequest> as Needs>::Settle::some(at_end);
+                carried.at_end = <NeedsOf<P, HttpRequest> as Needs>::Settle::some(at_end);
             }
             Verdict::Default => {}
         }
@@ -261,17 +263,17 @@ fn head_is_here<ReqB, B: http_body::Body, P: Policy<HttpRequest>>(
         guard.release(Completion::Complete);
         return false;
     }
-    let is_at_end = const { NeedsOf::<P, HttpRequest>::LIMIT }
-        && carried.carried.settles_at_end(memo.has(Memo::GRPC));
+    let is_at_end =
+        const { NeedsOf::<P, HttpRequest>::LIMIT } && carried.settles_at_end(memo.has(Memo::GRPC));
     if is_at_end {
         // The outcome is in the trailers, which this gate or an outer gate reads.
         if let Some(upload) = kept.upload() {
-            carried.carried.upload = <NeedsOf<P, HttpRequest> as Needs>::Limit::some(upload);
+            carried.upload = <NeedsOf<P, HttpRequest> as Needs>::Limit::some(upload);
         }
     }
     if const { NeedsOf::<P, HttpRequest>::COMPLETION } {
         let promised = promised(response, memo);
-        carried.carried.promised = <NeedsOf<P, HttpRequest> as Needs>::Completion::some(promised);
+        carried.promised = <NeedsOf<P, HttpRequest> as Needs>::Completion::some(promised);
     }
     let is_watched =
         const { NeedsOf::<P, HttpRequest>::ISOLATION || NeedsOf::<P, HttpRequest>::ENDING };

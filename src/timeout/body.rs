@@ -77,10 +77,9 @@ impl ResponseBodyTimeout {
     /// Replaces the settings for responses whose head comes later. A response whose head comes
     /// meanwhile may find some of the new values.
     ///
-    /// A new progress timeout also applies to responses of unknown size, above 64 KiB, or in
-    /// several frames that are being sent, if this handle was on at their head, and they had a
-    /// deadline or a progress timeout then, or a drain of the same stack counts them. It applies to
-    /// them also while a switch turns this handle off.
+    /// A new idle timeout or progress timeout also applies to responses that are being sent, if
+    /// this handle was on at their head, and also while a switch turns it off. A response that had
+    /// no bound before gets one at the next poll of its body.
     ///
     /// # Errors
     ///

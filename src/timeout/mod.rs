@@ -65,17 +65,18 @@
 //! ```
 //!
 //! A body whose time is over ends with a [`BodyError`](crate::BodyError), so that the client sees
-//! that the body is incomplete. Over gRPC it ends with trailers and `DEADLINE_EXCEEDED`. The layer
-//! still delivers frames that are ready: the body ends when the next frame is not ready, or after
-//! 64 frames past the deadline.
+//! that the body is incomplete. Over gRPC it ends with trailers and `DEADLINE_EXCEEDED`. Until then
+//! the layer delivers the frames that are ready.
 //!
-//! The deadline and the progress timeout apply even if the connection does not poll the body, for
-//! example because the client does not read. Within half a second after the time is over, the layer
-//! drops the body and releases its permit. This applies to bodies of unknown size, above 64 KiB, or
-//! in several frames. A layer with a [`ResponseBodyTimeout`] needs response bodies that are `Send`,
-//! `Unpin` and `'static`, whatever its settings are. A deadline or a progress timeout costs one
-//! allocation for each of these bodies, and the layer copies frames above 64 KiB into slices of
-//! 16 KiB. A smaller body of known size releases its permit with its last frame.
+//! The layer ends the body within half a second after its time is over, even if the connection does
+//! not poll it, for example because the client does not read. It then drops the body and releases
+//! its permit. One task for each runtime does this, without a timer for each body. It watches a
+//! body of unknown size or above 64 KiB from the response head on. It watches a smaller body from
+//! its first poll on, unless that poll returns the last frame, which releases the permit.
+//!
+//! Each body that is watched costs one allocation, and the layer copies its frames above 64 KiB
+//! into slices of 16 KiB. A layer with a [`ResponseBodyTimeout`] needs response bodies that are
+//! `Send`, `Unpin` and `'static`, whatever its settings are.
 //!
 //! With [`expose_deadline`](crate::GateLayer::expose_deadline), handlers and inner layers find the
 //! deadline in the extensions of the request, as a [`Deadline`](crate::Deadline). The queue of a
@@ -101,8 +102,9 @@
 //!
 //! # Panics
 //!
-//! Outside a Tokio runtime with a time driver, a pending call or body panics. If the time starts
-//! with the call (see above), every such `call` panics, also with panic isolation.
+//! Outside a Tokio runtime with a time driver, a pending call panics. If the time starts with the
+//! call (see above), every such `call` panics, also with panic isolation. Outside a runtime,
+//! nothing ends a response body.
 //!
 //! # Differences from tower 0.5 and tower-http 0.7
 //!

@@ -185,7 +185,8 @@ impl ResponseBodyTimeoutSettings {
         self
     }
 
-    /// Ends a response body if the inner service sends no frame for this long.
+    /// Ends a response body if the connection waits for a frame of the inner service for this
+    /// long.
     ///
     /// Default: `None`. `None` or zero is no limit.
     pub fn idle_timeout(mut self, idle: impl Into<Option<Duration>>) -> Self {
@@ -207,11 +208,10 @@ impl ResponseBodyTimeoutSettings {
     ///
     /// Default: `None`. `None` or zero is no limit.
     ///
-    /// It applies to bodies of unknown size, above 64 KiB, or in several frames. The kernel's send
-    /// buffer of some megabytes hides the progress of a slow client: the connection takes the next
-    /// frame only after the client has read much of that buffer. Choose a time in which your
-    /// slowest clients can read it. Over HTTP/2, this also applies if the client's window is larger
-    /// than the buffer.
+    /// The kernel's send buffer of some megabytes hides the progress of a slow client: the
+    /// connection takes the next frame only after the client has read much of that buffer. Choose a
+    /// time in which your slowest clients can read it. Over HTTP/2, this also applies if the
+    /// client's window is larger than the buffer.
     pub fn progress_timeout(mut self, progress: impl Into<Option<Duration>>) -> Self {
         self.progress_timeout = progress.into();
         self

@@ -706,7 +706,12 @@ async fn a_late_body_that_panics_when_it_is_dropped_counts() {
     let handler = tower::service_fn(|_: Request<Script>| body(false));
     let layer = TimeoutLayer::new(timeout.clone()).including_body();
     let mut body = layer.layer(handler).call(get()).await.unwrap().into_body();
-    let late = AssertUnwindSafe(body.frame()).catch_unwind().await;
-    assert!(late.is_err());
+    let late = body.frame().await.unwrap().unwrap_err();
+    let reason = late.rejection().map(Rejection::reason);
+    assert_eq!(
+        reason,
+        Some(Reason::Timeout),
+        "the panic does not reach the connection"
+    );
     assert_eq!(timeout.snapshot().timed_out, 1);
 }

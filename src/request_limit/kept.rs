@@ -3,7 +3,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderMap, HeaderValue, Request, header};
+use http::{HeaderMap, HeaderValue, Request, Version, header};
 use http_body::Body;
 
 use super::unread::Unread;
@@ -26,8 +26,9 @@ pub enum Kept<B> {
     Sent(Sent),
     /// The request is rejected, and its body is at its end.
     Read,
-    /// The request is rejected, and its client waits for a 100 before it sends the body.
-    Unwanted,
+    /// The request is rejected, and its client may wait for a 100 before it sends the body, which
+    /// is not read.
+    Unwanted(Box<Unread<B>>),
     /// The request is rejected, and another task has its body.
     Elsewhere,
     /// The request is rejected, and the rest of its body is not read yet.
@@ -123,8 +124,8 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
     fn unread(request: Request<B>) -> Self {
         if request.body().is_end_stream() {
             Kept::Read
-        } else if expects_continue(request.headers()) {
-            Kept::Unwanted
+        } else if expects_continue(&request) {
+            Kept::Unwanted(Box::new(Unread::new(request.into_body())))
         } else {
             Kept::Unread(Box::new(Unread::new(request.into_body())))
         }
@@ -163,6 +164,11 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
         Some(rejection)
     }
 
+    #[inline(always)]
+    fn is_elsewhere(&self) -> bool {
+        matches!(self, Kept::Sent(sent) if sent.upload.is_answered())
+    }
+
     fn is_read_here(&self, parts: &Parts<'_>) -> bool {
         parts.limit.is_some() || !matches!(self, Kept::Nothing)
     }
@@ -172,6 +178,7 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
             let upload = &sent.upload;
             let rest = upload.take_rest().or_else(|| upload.take_end()?.1);
             *self = if rest.is_none() && upload.has_body() {
+                upload.abandon();
                 Kept::Elsewhere
             } else {
                 Self::of_rest(rest)
@@ -183,14 +190,16 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
         Poll::Ready(match self {
             Kept::Nothing | Kept::Sent(_) => None,
             Kept::Read => Some(true),
-            Kept::Unwanted | Kept::Elsewhere => Some(false),
+            Kept::Unwanted(_) | Kept::Elsewhere => Some(false),
             Kept::Unread(unread) => Some(ready!(unread.poll_before_answer(blames_caller, cx))),
         })
     }
 
     fn linger(self, holds: bool) {
-        if let Kept::Unread(unread) = self {
-            unread.linger(holds);
+        match self {
+            Kept::Unread(unread) => unread.linger(holds),
+            Kept::Unwanted(unread) => unread.hold(),
+            _ => {}
         }
     }
 }
@@ -202,10 +211,12 @@ fn declared(headers: &HeaderMap) -> u64 {
     lengths.filter_map(read).max().unwrap_or(0)
 }
 
-fn expects_continue(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::EXPECT)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+/// Returns whether the client may wait for a 100. Over HTTP/2, a body that is not read holds up
+/// nothing else.
+fn expects_continue<B>(request: &Request<B>) -> bool {
+    let expect = request.headers().get(header::EXPECT);
+    request.version() == Version::HTTP_11
+        && expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 // === impl Sent ===

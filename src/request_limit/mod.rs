@@ -55,13 +55,14 @@
 //! reached limit, for a shed request, at a timeout, and after a panic of the handler's future.
 //! There are exceptions:
 //!
-//! - If the handler has taken the body, the gate reads the rest only if the body is dropped
-//!   together with the handler.
+//! - If another task has the body, the gate reads the rest only over HTTP/2, after that task has
+//!   dropped the body.
 //! - If the handler drops the body and the rest is known to have at most 16 KiB, the gate does not
 //!   read it.
 //! - It does not read the rest of a body that is too slow.
-//! - It reads nothing from an HTTP/1 client that waits for `100 Continue` if it rejects the request
-//!   before it calls the inner service.
+//! - It reads nothing from an HTTP/1 client that sends `Expect: 100-continue` if it rejects the
+//!   request before it calls the inner service. It answers with `connection: close`, and keeps the
+//!   connection open for a second, since such a client may have started to send.
 //!
 //! - Over HTTP/2, the gate sends the answer at once, and a task reads the rest.
 //! - Over HTTP/1, the gate first reads the rest if its length is known and at most 256 KiB, or up
@@ -70,8 +71,7 @@
 //!   task stops before the end, it keeps the connection open for clients that read while they send:
 //!   until a second after the answer, or half a second if the gate has read a part before it. If
 //!   the declared length is above 256 KiB, the gate reads nothing first and answers at once with
-//!   `connection: close`. It does the same if the client waits for `100 Continue` and the request
-//!   is rejected before the inner service is called.
+//!   `connection: close`.
 //!
 //! A gate without a request limit drops the body of a request that it rejects. Over HTTP/1 it
 //! answers one poll later, so that hyper can add `connection: close` if it closes the connection.

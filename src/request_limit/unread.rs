@@ -125,6 +125,24 @@ impl<B: Body + Unpin> Unread<B> {
             return;
         }
         self.holds = holds;
+        self.spawn();
+    }
+
+    /// Keeps the body until the time is over, without reading it.
+    pub(super) fn hold(mut self: Box<Self>)
+    where
+        B: Send + 'static,
+    {
+        self.is_answered = true;
+        self.left = 0;
+        self.holds = true;
+        self.spawn();
+    }
+
+    fn spawn(self: Box<Self>)
+    where
+        B: Send + 'static,
+    {
         if let Ok(runtime) = Handle::try_current() {
             drop(runtime.spawn(self));
         }

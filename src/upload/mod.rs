@@ -88,8 +88,7 @@ const INSIDE: u16 = 1 << 7;
 const POLLED: u16 = 1 << 8;
 /// The call is over, and something still has the body: no gate reads the rest.
 const ANSWERED: u16 = 1 << 9;
-/// An inner gate has dropped a call at a timeout. If another task has the body, it drops the body
-/// later.
+/// A gate has dropped a call at a timeout. If another task has the body, it drops the body later.
 const ABANDONED: u16 = 1 << 10;
 
 /// A reference to an [`Upload`]. The last one puts it into the thread's pool.
@@ -228,6 +227,18 @@ impl Upload {
             return None;
         }
         self.state().ended.take()
+    }
+
+    /// Records that a gate has dropped a call at a timeout.
+    #[cold]
+    pub(crate) fn abandon(&self) {
+        self.flags.fetch_or(ABANDONED, Relaxed);
+    }
+
+    /// Returns whether the call is over, and something still had the body then.
+    #[inline(always)]
+    pub(crate) fn is_answered(&self) -> bool {
+        self.flags.load(Relaxed) & ANSWERED != 0
     }
 
     /// Returns whether an inner gate drops the body of a request that it rejects, or has dropped a

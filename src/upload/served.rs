@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
 use super::report::{Report, Unheard, begin_inner, end_inner, has_listener, report, reported};
-use super::{ABANDONED, ANSWERED, DROPPED, GIVEN_BACK, POLLED, UploadRef, WAITS};
+use super::{ANSWERED, DROPPED, GIVEN_BACK, POLLED, UploadRef, WAITS};
 use crate::outcome::Outcome;
 use crate::unwind;
 
@@ -66,7 +66,7 @@ pub(crate) fn end_poll() {
 #[cold]
 pub(crate) fn abandon() {
     if let Some(upload) = served() {
-        upload.flags.fetch_or(ABANDONED, Relaxed);
+        upload.abandon();
     }
 }
 

@@ -426,29 +426,84 @@ fn endless_upload(
     (read, request)
 }
 
-/// Hyper's client has the body in a task of its own, which drops it some time after the timeout.
+/// Hyper's client has the body in a task of its own, which drops it some time after the timeout of
+/// the gate, or of a gate inside it. Over HTTP/1, the connection closes then, and the answer says
+/// so.
 #[tokio::test(start_paused = true)]
-async fn the_rest_of_a_body_in_a_task_is_read_after_an_inner_timeout() {
-    for (version, is_read) in [(Version::HTTP_2, true), (Version::HTTP_11, false)] {
-        let client = service_fn(|request: Request<Once>| async move {
-            let body = request.into_body();
-            let (mut ends, _call) = tokio::sync::oneshot::channel::<()>();
-            tokio::spawn(async move {
-                ends.closed().await;
-                drop(body);
-            });
-            std::future::pending::<Result<Response<Script>, Infallible>>().await
+async fn the_rest_of_a_body_in_a_task_is_read_after_a_timeout() {
+    let client = service_fn(|request: Request<Once>| async move {
+        let body = request.into_body();
+        let (mut ends, _call) = tokio::sync::oneshot::channel::<()>();
+        tokio::spawn(async move {
+            ends.closed().await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            drop(body);
         });
-        let inner = TimeoutLayer::new(Duration::from_secs(5)).layer(client);
-        let mut service = RequestLimitLayer::new(1 << 20).layer(inner);
-        let token = Arc::new(());
-        let request = silent_upload(&token, version, None);
-        let response = service.call(request).await.unwrap();
-        assert_eq!(response.status(), 504);
-        for _ in 0..3 {
-            tokio::task::yield_now().await;
+        std::future::pending::<Result<Response<Script>, Infallible>>().await
+    });
+    let (limit, time) = (RequestLimit::from(1 << 20), Duration::from_secs(5));
+    for (version, is_read) in [(Version::HTTP_2, true), (Version::HTTP_11, false)] {
+        for is_inner in [false, true] {
+            let token = Arc::new(());
+            let request = silent_upload(&token, version, None);
+            let head = if is_inner {
+                let inner = TimeoutLayer::new(time).layer(client.clone());
+                let mut service = RequestLimitLayer::new(limit.clone()).layer(inner);
+                service.call(request).await.unwrap().into_parts().0
+            } else {
+                let layer = GateLayer::from_policy((Timeout::from(time), limit.clone()));
+                let response = layer.layer(client.clone()).call(request).await;
+                response.unwrap().into_parts().0
+            };
+            assert_eq!(head.status, 504);
+            assert_eq!(
+                head.headers.contains_key("connection"),
+                !is_read,
+                "{version:?} {is_inner}"
+            );
+            tokio::time::sleep(Duration::from_millis(51)).await;
+            assert_rest(&token, is_read).await;
         }
-        assert_rest(&token, is_read).await;
+    }
+}
+
+/// The default answer replaces that of the responder. The rest is read as usual.
+#[tokio::test(start_paused = true)]
+async fn the_rest_is_read_after_a_responder_panics() {
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let policies = (CatchPanic::new(), RequestLimit::from(4));
+        let layer = GateLayer::from_policy(policies).respond_with(|_, _| unwind());
+        let token = Arc::new(());
+        let request = silent_upload(&token, version, Some(5));
+        let response = layer.layer(handler()).call(request).await.unwrap();
+        assert_eq!(response.status(), 413);
+        let time = Duration::from_millis(if version == Version::HTTP_2 { 999 } else { 499 });
+        tokio::time::sleep(time).await;
+        assert_eq!(Arc::strong_count(&token), 2, "{version:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert_eq!(Arc::strong_count(&token), 1, "{version:?}");
+    }
+}
+
+/// A client that waits for a 100 may have started to send after a while. The gate reads nothing,
+/// and keeps the connection open, so that the client gets to read the answer. Over HTTP/2, the
+/// gate reads the rest of any body.
+#[tokio::test(start_paused = true)]
+async fn the_connection_of_a_client_that_expects_a_100_stays_open_for_a_while() {
+    for (version, is_read) in [(Version::HTTP_11, false), (Version::HTTP_2, true)] {
+        let mut service = RequestLimitLayer::new(1000).layer(handler());
+        let (read, mut request) = endless_upload(version);
+        let headers = request.headers_mut();
+        headers.insert("content-length", HeaderValue::from_static("1000000"));
+        headers.insert("expect", HeaderValue::from_static("100-continue"));
+        let response = service.call(request).await.unwrap();
+        assert_eq!(response.status(), 413);
+        for (millis, is_kept) in [(999, !is_read), (2, false)] {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            assert_eq!(read.load(Relaxed) != 0, is_read, "{version:?}");
+            let has_body = Arc::strong_count(&read) == 2;
+            assert_eq!(has_body, is_kept, "{version:?} {millis}");
+        }
     }
 }
 

@@ -35,8 +35,8 @@
 //! This is the only service of this crate whose `poll_ready` reserves something. Ready means that
 //! the breaker has admitted a call, and `call` makes that call in any case. Another `poll_ready`
 //! checks whether the breaker would still admit it. A clone has no reservation. A reserved probe
-//! without a call keeps its slot until the service is dropped or the half-open time is over, and
-//! then counts as a probe that hangs.
+//! without a call keeps its slot until the service is dropped or the half-open time is over. The
+//! other probes then decide; if no call was made, the breaker opens again.
 //!
 //! A service that is not ready is woken when the open time is over, when a probe releases its slot,
 //! and when the state changes. This needs a Tokio runtime with a time driver.
@@ -151,6 +151,7 @@ impl<S, X> CircuitBreakerReady<S, X> {
             let changed = breaker.changed.clone().notified_owned();
             match breaker.reserve() {
                 Ok(token) => {
+                    breaker.breaker.set_reserved(token.word, true, &**breaker);
                     self.grant = Some(token);
                     self.waiting = None;
                     return Poll::Ready(());
@@ -164,8 +165,16 @@ impl<S, X> CircuitBreakerReady<S, X> {
         }
     }
 
+    /// Takes the reservation for its call, or to release it.
+    fn take_grant(&mut self) -> Option<CircuitToken> {
+        let token = self.grant.take()?;
+        let breaker = &self.breaker().shared;
+        breaker.breaker.set_reserved(token.word, false, &**breaker);
+        Some(token)
+    }
+
     fn release_grant(&mut self) {
-        if let Some(token) = self.grant.take() {
+        if let Some(token) = self.take_grant() {
             self.breaker().shared.release(token.word);
         }
     }
@@ -198,7 +207,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let grant = self.grant.take();
+        let grant = self.take_grant();
         let mut token = grant.expect("`poll_ready` must have been ready before `call`");
         self.breaker().shared.begin(&mut token);
         self.gate.call_admitted(request, token)

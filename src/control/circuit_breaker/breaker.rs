@@ -260,6 +260,15 @@ impl Breaker {
         }
     }
 
+    /// Notes whether the call of a probe is still to be made.
+    pub(crate) fn set_reserved(&self, word: Word, is_reserved: bool, times: &impl Times) {
+        let by = if is_reserved { 1 } else { -1 };
+        let change = |probes: &mut Probes| {
+            probes.reserved = probes.reserved.wrapping_add_signed(by);
+        };
+        self.update_probe(word, change, times);
+    }
+
     /// Changes a probe. Returns `false` if the call is none, or if its half-open time is over.
     fn update_probe(&self, word: Word, change: impl Fn(&mut Probes), times: &impl Times) -> bool {
         word.is(Mode::HalfOpen)

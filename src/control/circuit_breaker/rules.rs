@@ -76,14 +76,17 @@ impl Rules {
     }
 
     /// The decision of the probes, as soon as the outstanding ones cannot change it. At the end of
-    /// the half-open time, a stream that began in time is a success, and every other probe without
-    /// an outcome is failed and slow.
+    /// the half-open time, a stream that began in time is a success, a call that was not made is no
+    /// probe, and every other probe without an outcome is failed and slow.
     pub(super) fn decide(&self, probes: Probes, is_over: bool) -> Verdict {
-        let begun = if is_over { probes.begun } else { 0 };
         let done = probes.counts;
-        let known = done.calls + u64::from(begun);
-        let least = if is_over { 0 } else { self.probes };
-        let all = u64::from(probes.admitted().max(least));
+        let (known, all) = if is_over {
+            let made = probes.admitted() - probes.reserved;
+            (done.calls + u64::from(probes.begun), made)
+        } else {
+            (done.calls, probes.admitted().max(self.probes))
+        };
+        let all = u64::from(all);
         let missing = all - known;
         let may_open =
             |failed, slow| self.failed(failed, all) || reaches(slow, all, self.slow_call_rate);
@@ -205,6 +208,7 @@ mod tests {
         Probes {
             outstanding,
             begun,
+            reserved: 0,
             counts,
         }
     }
@@ -266,6 +270,12 @@ mod tests {
         for ((done, failed, outstanding, begun), verdict) in table {
             let probes = probes(done, failed, 0, outstanding, begun);
             assert_eq!(FAILURE_RATE.decide(probes, true), verdict, "{probes:?}");
+        }
+        // A call that was not made is no probe.
+        for (done, verdict) in [(0, Open), (1, Close)] {
+            let mut unmade = probes(done, 0, 0, 2, 0);
+            unmade.reserved = 2;
+            assert_eq!(FAILURE_RATE.decide(unmade, true), verdict, "{unmade:?}");
         }
         // A probe that hangs is also slow.
         let hangs = probes(1, 0, 0, 4, 0);

@@ -178,6 +178,27 @@ async fn a_reservation_that_is_not_used_expires() {
     assert_eq!(breaker.state(), CircuitState::Closed);
 }
 
+/// A balancer polls every endpoint and calls one. At the end of the half-open time, the probes that
+/// were made decide, and a reservation is none of them.
+#[tokio::test(start_paused = true)]
+async fn a_reservation_that_is_not_used_is_no_failed_probe() {
+    for (calls, opens) in [(1, false), (0, true)] {
+        let breaker = due(settings().half_open_probes(3)).await;
+        let (mut idle, mut called) = (endpoint(&breaker), endpoint(&breaker));
+        assert_ready_ok!(poll_ready!(idle));
+        for _ in 0..calls {
+            assert_ready_ok!(poll_ready!(called));
+            assert_eq!(called.call(7).await.unwrap(), 7);
+        }
+        advance(5 * SECOND).await;
+        assert_eq!(is_open(&breaker), opens);
+        assert_eq!(breaker.state() == CircuitState::Closed, !opens);
+        // The reservation belongs to a state that is over.
+        drop(idle);
+        assert_eq!(breaker.snapshot().probes_in_flight, 0);
+    }
+}
+
 /// The time between the two calls does not count for the endpoint.
 #[tokio::test(start_paused = true)]
 async fn a_call_begins_when_it_is_called() {

@@ -129,8 +129,8 @@ impl Registry {
         removed.is_some()
     }
 
-    /// The state of all stacks and handles, by name. Each snapshot is consistent in itself; the
-    /// registry takes them one after the other.
+    /// The state of all stacks and handles, by name. The registry takes the snapshots one after the
+    /// other, also those of the parts of a stack and of the keys of a family.
     pub fn snapshot(&self) -> BTreeMap<String, HandleSnapshot> {
         // Releases the lock first, since a snapshot may take a lock of its handle.
         let entries = lock(&self.entries).clone();

@@ -82,15 +82,19 @@ impl<P, In, Out> GateLayer<P, Http<In, Out>> {
     /// closure names the type of the error:
     ///
     /// ```
+    /// use std::error::Error as _;
+    ///
     /// use hyper_util::client::legacy::Error;
     /// use seawall::{CircuitBreaker, CircuitBreakerLayer, Outcome, Rejection};
     ///
     /// let layer = CircuitBreakerLayer::new(CircuitBreaker::default()).classify_error(
     ///     |error: &Error| {
     ///         // What an inner layer rejected, and a request body that could not be read, say
-    ///         // nothing about the server.
+    ///         // nothing about the server. Over HTTP/2, such a body is a reset like any other.
     ///         let rejected = Rejection::find(error).map(Rejection::outcome);
-    ///         rejected.or((!error.is_connect()).then_some(Outcome::Ignored))
+    ///         let hyper = error.source().and_then(|error| error.downcast_ref::<hyper::Error>());
+    ///         let is_body = hyper.is_some_and(hyper::Error::is_user);
+    ///         rejected.or(is_body.then_some(Outcome::Ignored))
     ///     },
     /// );
     /// # let _ = layer;

@@ -1,5 +1,6 @@
 //! A breaker between real servers and real clients.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -137,4 +138,43 @@ async fn around_a_client() {
         .unwrap_err();
     let totals = breaker.snapshot().totals;
     assert_eq!((totals.failures, totals.ignored), (0, 1));
+}
+
+/// The rule of the docs of `classify_error`, over HTTP/1: a body that the client cannot read is
+/// ignored, and a server that closes its connections is a failure.
+#[tokio::test]
+async fn an_upload_that_breaks_is_not_the_server() {
+    let reads = async |body: axum::body::Bytes| body.len().to_string();
+    let works = serve(Router::new().route("/", axum::routing::post(reads))).await;
+    let (listener, closes) = listen().await;
+    tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    let breaker = breaker();
+    let pool = Pool::builder(TokioExecutor::new()).build_http::<Body>();
+    let layer = CircuitBreakerLayer::new(breaker.clone()).classify_error(
+        |error: &hyper_util::client::legacy::Error| {
+            let hyper = error.source();
+            let hyper = hyper.and_then(|error| error.downcast_ref::<hyper::Error>());
+            let is_body = hyper.is_some_and(hyper::Error::is_user);
+            is_body.then_some(seawall::Outcome::Ignored)
+        },
+    );
+    let mut client = layer.layer(pool);
+    for (address, broken) in [(works, true), (closes, false)] {
+        let frames = broken.then_some(Err(std::io::Error::other("broken")));
+        let body = Body::from_stream(futures_util::stream::iter(
+            frames.into_iter().chain([Ok("a")]),
+        ));
+        let request = Request::post(format!("http://{address}/"))
+            .body(body)
+            .unwrap();
+        client
+            .ready()
+            .await
+            .unwrap()
+            .call(request)
+            .await
+            .unwrap_err();
+    }
+    let totals = breaker.snapshot().totals;
+    assert_eq!((totals.failures, totals.ignored), (1, 1));
 }

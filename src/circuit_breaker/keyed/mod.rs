@@ -357,8 +357,9 @@ where
 
     /// A policy that finds the breaker by the head of an HTTP request.
     ///
-    /// A request whose key is `None` passes without a breaker and is not counted. Check that your
-    /// requests have the key: on an HTTP/1 server, a URI has no authority (the header `host` has
+    /// A request whose key is `None` passes without a breaker. No breaker counts it, and the layer
+    /// counts it as admitted. Check with [`snapshot`](CircuitBreakers::snapshot) that your requests
+    /// have the key: on an HTTP/1 server, a URI has no authority (the header `host` has
     /// it). Requests of tonic's generated clients have none without `with_origin`, since the
     /// channel adds it further in.
     #[cfg(feature = "http")]

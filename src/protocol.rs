@@ -127,12 +127,6 @@ pub trait KeptBody<Req>: Default + sealed::Sealed {
         None
     }
 
-    /// Whether the inner service has answered, and something else still has the body.
-    #[inline(always)]
-    fn is_elsewhere(&self) -> bool {
-        false
-    }
-
     /// Whether the gate limits the body, or has its rest: no gate around it then reads the rest.
     fn is_read_here(&self, parts: &Parts<'_>) -> bool {
         let _ = parts;

@@ -27,21 +27,18 @@ pub struct Rejection {
     reporter: Option<Reporter>,
     reason: Reason,
     retry_after: Option<Duration>,
-    fault: Fault,
-    /// A handle has counted it for a permit, so that a gate does not count it again.
-    is_counted: bool,
+    flags: u8,
 }
 
-/// The party that caused a timeout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    Service,
-    /// The caller's own deadline was shorter than that of the service.
-    CallersTime,
-    /// The service waited for the request body.
-    #[cfg(feature = "http")]
-    CallersBody,
-}
+/// The caller's own deadline was shorter than that of the service.
+const CALLERS_TIME: u8 = 1;
+/// The service waited for the request body, or the body had failed.
+const CALLERS_BODY: u8 = 1 << 1;
+/// The answer closes an HTTP/1 connection, also if the reason alone does not.
+#[cfg(feature = "http")]
+const CLOSES: u8 = 1 << 2;
+/// A handle has counted it for a permit, so that a gate does not count it again.
+const COUNTED: u8 = 1 << 3;
 
 // === impl Reporter ===
 
@@ -68,8 +65,7 @@ impl Rejection {
             reporter: None,
             reason,
             retry_after: None,
-            fault: Fault::Service,
-            is_counted: false,
+            flags: 0,
         }
     }
 
@@ -87,34 +83,47 @@ impl Rejection {
 
     /// Marks that the deadline which passed was the caller's own, and shorter than that of the
     /// service.
-    pub(crate) const fn with_callers_time(mut self, is_callers_time: bool) -> Self {
-        if is_callers_time {
-            self.fault = Fault::CallersTime;
-        }
-        self
+    pub(crate) const fn with_callers_time(self, is_callers_time: bool) -> Self {
+        self.with_flag(CALLERS_TIME, is_callers_time)
     }
 
     /// Marks that the request body had failed, or that the service waited for it, when the deadline
     /// passed.
     #[cfg(feature = "http")]
-    pub(crate) const fn with_callers_body(mut self, is_callers_body: bool) -> Self {
-        if is_callers_body {
-            self.fault = Fault::CallersBody;
+    pub(crate) const fn with_callers_body(self, is_callers_body: bool) -> Self {
+        self.with_flag(CALLERS_BODY, is_callers_body)
+    }
+
+    /// Marks that another task has the request body: hyper closes an HTTP/1 connection when that
+    /// task drops it.
+    #[cfg(feature = "http")]
+    pub(crate) const fn with_body_elsewhere(self, is_elsewhere: bool) -> Self {
+        self.with_flag(CLOSES, is_elsewhere)
+    }
+
+    const fn with_flag(mut self, flag: u8, is_set: bool) -> Self {
+        if is_set {
+            self.flags |= flag;
         }
         self
     }
 
-    /// Returns whether the answer always closes an HTTP/1 connection.
+    const fn has(&self, flags: u8) -> bool {
+        self.flags & flags != 0
+    }
+
+    /// Returns whether the answer closes an HTTP/1 connection.
     #[cfg(feature = "http")]
     pub(crate) const fn closes(&self) -> bool {
-        self.is_callers_body() || matches!(self.reason, Reason::BodyTooSlow | Reason::Draining)
+        self.has(CLOSES | CALLERS_BODY)
+            || matches!(self.reason, Reason::BodyTooSlow | Reason::Draining)
     }
 
     /// Returns whether the request body had failed, or the service waited for it, when the deadline
     /// passed.
     #[cfg(feature = "http")]
     pub(crate) const fn is_callers_body(&self) -> bool {
-        matches!(self.fault, Fault::CallersBody)
+        self.has(CALLERS_BODY)
     }
 
     /// The reason of the rejection.
@@ -154,7 +163,7 @@ impl Rejection {
     pub const fn outcome(&self) -> Outcome {
         match self.reason {
             Reason::Panicked => Outcome::Panicked,
-            Reason::Timeout if matches!(self.fault, Fault::Service) => Outcome::Failure,
+            Reason::Timeout if !self.is_callers() => Outcome::Failure,
             Reason::Custom(custom) if custom.is_dependency_failure() => Outcome::Failure,
             _ => Outcome::Ignored,
         }
@@ -212,7 +221,7 @@ impl Rejection {
     /// Counts the rejection for the handle that made it, and writes an event.
     #[inline]
     pub(crate) fn count(&self, request: Option<Target<'_>>) {
-        if !self.is_counted {
+        if !self.has(COUNTED) {
             let reporter = self.reporter();
             reporter.count_rejected(
                 self.reason,
@@ -229,7 +238,7 @@ impl Rejection {
     #[inline(always)]
     pub(crate) fn counted(mut self) -> Self {
         self.count(None);
-        self.is_counted = true;
+        self.flags |= COUNTED;
         self
     }
 
@@ -252,7 +261,7 @@ impl Rejection {
 
     /// Returns whether the caller caused a timeout.
     const fn is_callers(&self) -> bool {
-        !matches!(self.fault, Fault::Service)
+        self.has(CALLERS_TIME | CALLERS_BODY)
     }
 
     #[inline]

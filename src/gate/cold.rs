@@ -223,6 +223,8 @@ where
                 let timer = <NeedsOf<P, X::Kind> as Needs>::Deadline::get(this.timer);
                 let is_callers = timer.is_some_and(|timer| timer.is_callers());
                 let (rejection, outcome) = late(&guard.parts(), is_callers);
+                #[cfg(feature = "http")]
+                let rejection = rejection.with_body_elsewhere(is_left && upload::is_elsewhere());
                 guard.finish(|guard| guard.expire(outcome), Completion::Complete);
                 rejection
             }

@@ -193,9 +193,6 @@ where
         };
         let goes_on = if let Ok(response) = result {
             let goes_on = head_is_here(response, memo, held, kept, is_callers, &mut carried);
-            if const { NeedsOf::<P, HttpRequest>::LIMIT } && kept.is_elsewhere() {
-                close_if_rejected(response, memo);
-            }
             if const { NeedsOf::<P, HttpRequest>::ENDING } {
                 let parts = held.parts();
                 if parts.cutoff.is_some_and(Cutoff::closes) && !memo.is_http2() {
@@ -287,16 +284,6 @@ fn head_is_here<ReqB, B: http_body::Body, P: Policy<HttpRequest>>(
 #[inline(always)]
 fn has_no_content(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-}
-
-/// Something else has the request body after an inner gate has rejected the request: hyper closes
-/// an HTTP/1 connection when the body is dropped.
-#[cold]
-#[inline(never)]
-fn close_if_rejected<B>(response: &mut Response<B>, memo: Memo) {
-    if !memo.is_http2() && response.extensions().get::<Rejection>().is_some() {
-        close_connection(response);
-    }
 }
 
 /// Closes an HTTP/1 connection after this response. An upgraded connection is not HTTP any more,

@@ -26,9 +26,6 @@ pub enum Kept<B> {
     Sent(Sent),
     /// The request is rejected, and its body is at its end.
     Read,
-    /// The request is rejected, and its client may wait for a 100 before it sends the body, which
-    /// is not read.
-    Unwanted(Box<Unread<B>>),
     /// The request is rejected, and another task has its body.
     Elsewhere,
     /// The request is rejected, and the rest of its body is not read yet.
@@ -125,7 +122,7 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
         if request.body().is_end_stream() {
             Kept::Read
         } else if expects_continue(&request) {
-            Kept::Unwanted(Box::new(Unread::new(request.into_body())))
+            Kept::Unread(Box::new(Unread::unwanted(request.into_body())))
         } else {
             Kept::Unread(Box::new(Unread::new(request.into_body())))
         }
@@ -164,11 +161,6 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
         Some(rejection)
     }
 
-    #[inline(always)]
-    fn is_elsewhere(&self) -> bool {
-        matches!(self, Kept::Sent(sent) if sent.upload.is_answered())
-    }
-
     fn is_read_here(&self, parts: &Parts<'_>) -> bool {
         parts.limit.is_some() || !matches!(self, Kept::Nothing)
     }
@@ -190,16 +182,14 @@ impl<B: Body + Send + Unpin + 'static> KeptBody<Request<B>> for Kept<B> {
         Poll::Ready(match self {
             Kept::Nothing | Kept::Sent(_) => None,
             Kept::Read => Some(true),
-            Kept::Unwanted(_) | Kept::Elsewhere => Some(false),
+            Kept::Elsewhere => Some(false),
             Kept::Unread(unread) => Some(ready!(unread.poll_before_answer(blames_caller, cx))),
         })
     }
 
     fn linger(self, holds: bool) {
-        match self {
-            Kept::Unread(unread) => unread.linger(holds),
-            Kept::Unwanted(unread) => unread.hold(),
-            _ => {}
+        if let Kept::Unread(unread) = self {
+            unread.linger(holds);
         }
     }
 }

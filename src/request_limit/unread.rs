@@ -57,6 +57,13 @@ impl<B: Body + Unpin> Unread<B> {
         }
     }
 
+    /// A body whose client may wait for a 100, which hyper sends when the body is read.
+    pub(super) fn unwanted(body: B) -> Self {
+        let mut this = Self::new(body);
+        (this.left, this.holds) = (0, true);
+        this
+    }
+
     /// Reads as much as an HTTP/1 connection needs to go on, in half of the time: everything if the
     /// length is known and small, half of the bytes if the length is unknown, and nothing if the
     /// length is too large. Returns whether the end was reached.
@@ -121,28 +128,11 @@ impl<B: Body + Unpin> Unread<B> {
         B: Send + 'static,
     {
         self.is_answered = true;
-        if self.body.is_none() || self.left == 0 || self.time.is_zero() {
+        let is_over = self.left == 0 && !self.holds;
+        if self.body.is_none() || is_over || self.time.is_zero() {
             return;
         }
         self.holds = holds;
-        self.spawn();
-    }
-
-    /// Keeps the body until the time is over, without reading it.
-    pub(super) fn hold(mut self: Box<Self>)
-    where
-        B: Send + 'static,
-    {
-        self.is_answered = true;
-        self.left = 0;
-        self.holds = true;
-        self.spawn();
-    }
-
-    fn spawn(self: Box<Self>)
-    where
-        B: Send + 'static,
-    {
         if let Ok(runtime) = Handle::try_current() {
             drop(runtime.spawn(self));
         }

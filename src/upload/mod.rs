@@ -30,7 +30,8 @@ pub(crate) use self::report::{
 use self::report::{has_listener, is_rejected};
 pub use self::served::{BodyUpload, Scope};
 pub(crate) use self::served::{
-    Detached, abandon, end_poll, is_callers_fault, judged, judged_call, waited, waited_before,
+    Detached, abandon, end_poll, is_callers_fault, is_elsewhere, judged, judged_call, waited,
+    waited_before,
 };
 use crate::clock;
 use crate::raise::RaisableSize;
@@ -235,12 +236,6 @@ impl Upload {
         self.flags.fetch_or(ABANDONED, Relaxed);
     }
 
-    /// Returns whether the call is over, and something still had the body then.
-    #[inline(always)]
-    pub(crate) fn is_answered(&self) -> bool {
-        self.flags.load(Relaxed) & ANSWERED != 0
-    }
-
     /// Returns whether an inner gate drops the body of a request that it rejects, or has dropped a
     /// call at a timeout.
     pub(crate) fn is_abandoned(&self) -> bool {
@@ -331,8 +326,12 @@ impl UploadRef {
     /// references, of which the caller has one.
     #[inline]
     pub(crate) fn has_body(&self) -> bool {
-        let all = self.0.as_ref().map_or(0, Arc::strong_count);
+        let all = self.references();
         all > 1 && all > 1 + usize::from(self.is_served())
+    }
+
+    fn references(&self) -> usize {
+        self.0.as_ref().map_or(0, Arc::strong_count)
     }
 }
 

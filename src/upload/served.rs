@@ -70,6 +70,13 @@ pub(crate) fn abandon() {
     }
 }
 
+/// Returns whether another task has the body of the request that this thread serves. The future of
+/// the gate that limits it, the thread and this function have a reference each.
+#[cold]
+pub(crate) fn is_elsewhere() -> bool {
+    served().is_some_and(|upload| upload.references() > 3)
+}
+
 /// The time for which the service waited, before this call, for the body of the request that this
 /// thread serves.
 pub(crate) fn waited_before() -> Duration {

@@ -10,6 +10,8 @@ use crate::cutoff::Cutoff;
 use crate::gate::timer::Timer;
 use crate::observe::Reporter;
 use crate::policy::{BodyBounds, Ending, Parts};
+use crate::reason::Reason;
+use crate::rejection::Rejection;
 
 /// The properties of a response that its body needs to be ended from outside.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +105,19 @@ impl Bounds {
         } else {
             current.progress()
         }
+    }
+
+    /// Returns whether the deadline has passed.
+    #[inline]
+    pub(super) fn is_late(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| clock::now() > deadline)
+    }
+
+    /// The rejection of a body whose time is over. It is not counted yet.
+    pub(super) fn timeout(&self, is_callers: bool) -> Rejection {
+        let rejection = self.reporter.reject(Reason::Timeout);
+        rejection.with_callers_time(is_callers)
     }
 
     /// The cutoff, if it ends bodies now.

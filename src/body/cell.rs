@@ -16,16 +16,19 @@ use http_body::{Frame, SizeHint};
 use super::bounds::Bounds;
 use super::error::PolledFrame;
 use super::reaper::{Reap, Reaper};
+use super::stamp::Stamp;
 use super::watched::{LARGE, Watched};
 use crate::http::head::HttpRequest;
 use crate::policy::Policy;
-use crate::reason::Reason;
 use crate::rejection::{BoxError, Rejection};
 use crate::sync::lock;
 use crate::unwind;
 
 /// The size of a slice.
 const SLICE: usize = 16 * 1024;
+
+/// The number of frames that may have been ready at the end of a stall of the runtime.
+const READY: u32 = 64;
 
 /// The body that the connection owns. It polls the body in the cell.
 pub(super) struct Remote<B> {
@@ -55,7 +58,7 @@ pub(super) trait RemoteBody<B>: Send + Sync {
 }
 
 struct Cell<B: http_body::Body, P: Policy<HttpRequest>> {
-    /// `| frames: 63 | the body has no frame ready: 1 |`.
+    /// A [`Stamp`].
     stamp: AtomicU64,
     bounds: Bounds,
     state: Mutex<State<B, P>>,
@@ -67,6 +70,8 @@ struct Cell<B: http_body::Body, P: Policy<HttpRequest>> {
 struct State<B: http_body::Body, P: Policy<HttpRequest>> {
     live: Option<Live<B, P>>,
     outside: Outside,
+    /// The number of frames after the deadline.
+    late: u32,
 }
 
 /// Whether the body was ended from outside.
@@ -114,7 +119,7 @@ impl<B> Remote<B> {
         Watched<B, P>: Send,
     {
         let cell = Arc::new(Cell {
-            stamp: AtomicU64::new(0),
+            stamp: AtomicU64::new(Stamp::default().0),
             bounds,
             state: Mutex::new(State {
                 live: Some(Live {
@@ -122,6 +127,7 @@ impl<B> Remote<B> {
                     rest: None,
                 }),
                 outside: Outside::No,
+                late: 0,
             }),
             waker: Mutex::default(),
         });
@@ -219,21 +225,30 @@ where
             let last = super::last_frame(rejection, self.bounds.is_grpc);
             return Poll::Ready(Some(last));
         };
-        // The bit is set before the poll, so that it does not overwrite a wake of the body. Relaxed
-        // is enough: the reaper compares the stamp again under the lock.
-        let stamp = self.stamp.load(Relaxed) | 1;
-        self.stamp.store(stamp, Relaxed);
+        // The stamp is set before the poll, so that it does not overwrite a wake of the body.
+        // Relaxed is enough: the reaper compares the stamp again under the lock.
+        let stamp = Stamp(self.stamp.load(Relaxed)).polled();
+        self.stamp.store(stamp.0, Relaxed);
         let polled = live.poll_frame(&mut Context::from_waker(waker));
         match &polled {
             Poll::Pending => {
                 self.set_waker(cx);
                 // The body woke itself, and with it only the previous waker of the connection.
-                if self.stamp.load(Relaxed) & 1 == 0 {
+                if !Reap::stamp(self).waits() {
                     cx.waker().wake_by_ref();
                 }
             }
             Poll::Ready(Some(Ok(frame))) if !frame.is_trailers() && !live.is_over() => {
-                self.stamp.store(stamp.wrapping_add(1), Relaxed);
+                self.stamp.store(stamp.with_frame().0, Relaxed);
+                // The reaper skips a body that is always ready, or gets no turn beside it.
+                if self.bounds.is_late() {
+                    state.late += 1;
+                    if state.late > READY {
+                        let is_callers = self.bounds.is_callers;
+                        self.end(guard, self.bounds.timeout(is_callers), true);
+                        return self.poll_frame(waker, cx);
+                    }
+                }
             }
             Poll::Ready(_) => {
                 // This was the last frame: there is nothing left to end.
@@ -293,7 +308,7 @@ where
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.stamp.fetch_and(!1, Relaxed);
+        self.stamp.fetch_and(!Stamp::WAITS, Relaxed);
         self.wake_connection();
     }
 }
@@ -304,8 +319,8 @@ where
     P: Policy<HttpRequest> + 'static,
     Watched<B, P>: Send,
 {
-    fn stamp(&self) -> u64 {
-        self.stamp.load(Relaxed)
+    fn stamp(&self) -> Stamp {
+        Stamp(self.stamp.load(Relaxed))
     }
 
     fn bounds(&self) -> &Bounds {
@@ -316,22 +331,21 @@ where
         self.wake_connection();
     }
 
-    fn end(&self, stamp: u64, is_callers: bool) {
+    fn end(&self, is_current: &dyn Fn(Stamp) -> bool, is_callers: bool) {
         // A body that is being polled makes progress.
         let state = match self.state.try_lock() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(error)) => error.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        if self.stamp.load(Relaxed) != stamp || state.live.is_none() {
+        if state.live.is_none() || !is_current(self.stamp()) {
             return;
         }
         if let Some(cutoff) = self.bounds.due_cutoff() {
             Cell::end(self, state, cutoff.end_body(), false);
             return;
         }
-        let rejection = self.bounds.reporter.reject(Reason::Timeout);
-        Cell::end(self, state, rejection.with_callers_time(is_callers), true);
+        Cell::end(self, state, self.bounds.timeout(is_callers), true);
     }
 }
 

@@ -5,6 +5,7 @@ mod bounds;
 mod cell;
 mod error;
 mod reaper;
+mod stamp;
 mod watched;
 
 use std::fmt;

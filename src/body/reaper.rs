@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::bounds::Bounds;
+use super::stamp::Stamp;
 use crate::clock;
 use crate::sync::lock;
 use crate::unwind;
@@ -34,22 +35,23 @@ struct Over {
     cell: Arc<dyn Reap>,
     /// It is first polled once more.
     is_polled: bool,
-    stamp: u64,
+    stamp: Stamp,
+    is_idle: bool,
     is_callers: bool,
 }
 
 /// The operations of the reaper on a cell.
 pub(super) trait Reap: Send + Sync {
-    /// Changes with each poll; odd while the body has no frame ready.
-    fn stamp(&self) -> u64;
+    fn stamp(&self) -> Stamp;
 
     fn bounds(&self) -> &Bounds;
 
     /// Wakes the connection, which then polls the body.
     fn wake(&self);
 
-    /// Ends the body, if its stamp is still this one. `is_callers` if the caller caused it.
-    fn end(&self, stamp: u64, is_callers: bool);
+    /// Ends the body, if the stamp is still one for which it ends. `is_callers` if the caller
+    /// caused it.
+    fn end(&self, is_current: &dyn Fn(Stamp) -> bool, is_callers: bool);
 }
 
 /// The cells of one runtime.
@@ -70,16 +72,20 @@ struct Cells {
 
 /// A cell, and its state at the last scan.
 struct Seen {
-    /// The cell of an inner gate has a lower number.
+    /// The cell of an inner gate usually has a lower number. It is made later if its body is small,
+    /// and a layer between the gates hides the size.
     number: u64,
     cell: Arc<dyn Reap>,
-    stamp: u64,
+    stamp: Stamp,
+    /// The connection waits for the body. If not, it has not taken a frame, or a wake of the body.
+    is_idle: bool,
+    /// The first scan that has found this state, and no new frame since.
     since: Instant,
     /// The number of scans in which a frame waited for the connection, or the connection had not
     /// polled, minus the number in which the connection waited for the service.
     behind: i64,
-    /// The connection was woken after the end of the time of an idle body.
-    is_woken: bool,
+    /// The connection was woken before this end of an idle body.
+    woken_for: Option<Instant>,
 }
 
 /// The number of slots that stay when no body is left.
@@ -102,7 +108,17 @@ impl Over {
         if self.is_polled {
             self.cell.wake();
         } else {
-            self.cell.end(self.stamp, self.is_callers);
+            self.cell.end(&|now| self.is_current(now), self.is_callers);
+        }
+    }
+
+    /// Returns whether the body is still in the state that the scan has found.
+    fn is_current(&self, now: Stamp) -> bool {
+        if self.is_idle {
+            // After a wake, the connection first polls the body.
+            now.frames() == self.stamp.frames() && (now.waits() || !self.stamp.waits())
+        } else {
+            now == self.stamp
         }
     }
 }
@@ -156,9 +172,10 @@ impl Reaper {
             number: cells.watched,
             cell,
             stamp,
+            is_idle: false,
             since,
             behind: 0,
-            is_woken: false,
+            woken_for: None,
         };
         let is_first = cells.slots.len() == cells.free.len();
         let key = cells.free.pop().unwrap_or(cells.slots.len());
@@ -196,10 +213,13 @@ impl Reaper {
         for seen in cells.slots.iter_mut().flatten() {
             any = true;
             let stamp = seen.cell.stamp();
-            let is_idle = stamp & 1 == 1;
+            let before = std::mem::replace(&mut seen.stamp, stamp);
+            let is_new = stamp.frames() != before.frames();
+            // A body that was polled, and has woken the connection again, had no frame either.
+            let is_idle = stamp.waits() || !is_new && stamp.polls() != before.polls();
             seen.behind += if is_idle { -1 } else { 1 };
-            if stamp != seen.stamp {
-                seen.stamp = stamp;
+            if is_new || is_idle != seen.is_idle {
+                seen.is_idle = is_idle;
                 seen.since = now;
             }
             seen.since = now.min(seen.since + paused);
@@ -211,21 +231,21 @@ impl Reaper {
             let cutoff = bounds.due_cutoff().map(|_| seen.since);
             let end = [cutoff, deadline, silent].into_iter().flatten().min();
             let Some(end) = end.filter(|end| now + PERIOD >= *end) else {
-                seen.is_woken = false;
                 continue;
             };
             // An idle body is polled once more before its end: it may have given up what it waited
             // for at its last poll.
-            let is_polled = is_idle && cutoff.is_none() && !seen.is_woken;
-            seen.is_woken |= is_polled;
-            if !is_polled && now < end {
+            let is_polled = is_idle && cutoff.is_none() && seen.woken_for != Some(end);
+            if is_polled {
+                seen.woken_for = Some(end);
+            } else if now < end {
                 continue;
             }
             // A timeout is not a failure of the service if the client does not read, or reads too
             // slowly, or if the deadline is the caller's own.
             let is_unread = !is_idle && now.saturating_duration_since(seen.since) >= UNREAD;
             let is_callers = if deadline.is_some_and(|deadline| now >= deadline) {
-                is_unread || seen.behind > 0 || bounds.is_callers
+                is_unread || seen.behind > 1 || bounds.is_callers
             } else {
                 !is_idle
             };
@@ -234,6 +254,7 @@ impl Reaper {
                 cell: seen.cell.clone(),
                 is_polled,
                 stamp,
+                is_idle,
                 is_callers,
             });
         }
@@ -282,15 +303,17 @@ fn pause(slept: Duration, was_late: &mut bool) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
     use super::*;
     use crate::observe::Reporter;
     use crate::policy::BodyBounds;
 
-    struct Cell(Bounds);
+    struct Cell(Bounds, AtomicU64);
 
     impl Reap for Cell {
-        fn stamp(&self) -> u64 {
-            0
+        fn stamp(&self) -> Stamp {
+            Stamp(self.1.load(Relaxed))
         }
 
         fn bounds(&self) -> &Bounds {
@@ -299,27 +322,84 @@ mod tests {
 
         fn wake(&self) {}
 
-        fn end(&self, _: u64, _: bool) {}
+        fn end(&self, _: &dyn Fn(Stamp) -> bool, _: bool) {}
     }
 
-    fn cell(progress: Option<Duration>, deadline: Option<Instant>) -> Arc<dyn Reap> {
+    fn cell(
+        idle: Option<Duration>,
+        progress: Option<Duration>,
+        deadline: Option<Instant>,
+    ) -> Arc<Cell> {
         let current = Arc::<BodyBounds>::default();
-        current.set(false, None, None, progress);
-        Arc::new(Cell(Bounds {
+        current.set(false, idle, None, progress);
+        let bounds = Bounds {
             reporter: Reporter::new("timeout"),
             deadline,
             current: Some(current),
             cutoff: None,
             is_callers: false,
             is_grpc: false,
-        }))
+        };
+        Arc::new(Cell(bounds, AtomicU64::default()))
+    }
+
+    /// Each time, the body is polled, and wakes the connection, before the scan.
+    #[test]
+    fn a_body_that_wakes_without_a_frame_is_silent() {
+        let second = Duration::from_secs(1);
+        for (idle, progress, deadline) in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
+            let time = |seconds: u32| (seconds > 0).then_some(seconds * second);
+            let reaper = Reaper::default();
+            let now = clock::now();
+            let cell = cell(
+                time(idle),
+                time(progress),
+                time(deadline).map(|time| now + time),
+            );
+            reaper.watch(cell.clone());
+            let mut over = Vec::new();
+            let mut ends = Vec::new();
+            for at in 1..=8 {
+                let polled = cell.stamp().polled();
+                cell.1.store(polled.0 & !Stamp::WAITS, Relaxed);
+                reaper.scan(now + at * PERIOD, Duration::ZERO, &mut over);
+                ends.extend(
+                    over.drain(..)
+                        .map(|over| (at, over.is_polled, over.is_callers)),
+                );
+            }
+            match (idle, progress) {
+                (1, _) => assert!(matches!(ends[..], [(4, true, _), (5, false, false), ..])),
+                (_, 1) => assert_eq!(ends, []),
+                _ => assert!(matches!(ends[..], [(3, true, _), (4, false, false), ..])),
+            }
+        }
+    }
+
+    /// It is polled once before each end, also if its time is shorter than a period.
+    #[test]
+    fn an_idle_body_is_polled_before_its_end() {
+        let reaper = Reaper::default();
+        let now = clock::now();
+        let cell = cell(Some(PERIOD / 2), None, None);
+        reaper.watch(cell.clone());
+        let mut over = Vec::new();
+        let mut ends = Vec::new();
+        for at in 1..=6 {
+            if at == 1 || at == 4 {
+                cell.1.store(cell.stamp().with_frame().polled().0, Relaxed);
+            }
+            reaper.scan(now + at * PERIOD, Duration::ZERO, &mut over);
+            ends.extend(over.drain(..).map(|over| over.is_polled));
+        }
+        assert_eq!(ends, [true, false, false, true, false, false]);
     }
 
     /// A connection that could take no frame, because the process was paused, is not stuck.
     #[test]
     fn a_pause_of_the_process_does_not_count_for_the_progress() {
         let (second, reaper) = (Duration::from_secs(1), Reaper::default());
-        reaper.watch(cell(Some(3 * second), None));
+        reaper.watch(cell(None, Some(3 * second), None));
         let since = reaper.cells().slots[0].as_ref().unwrap().since;
         let mut over = Vec::new();
         for (at, paused, expected) in [(2, 0, 0), (9, 7, 0), (9, 0, 0), (10, 0, 1)] {
@@ -334,7 +414,7 @@ mod tests {
     fn a_deadline_is_looked_at_after_the_scan_that_follows_a_pause() {
         let (second, reaper) = (Duration::from_secs(1), Reaper::default());
         let now = clock::now();
-        reaper.watch(cell(None, Some(now)));
+        reaper.watch(cell(None, None, Some(now)));
         let mut over = Vec::new();
         reaper.scan(now + 9 * second, 7 * second, &mut over);
         assert!(over.is_empty());
@@ -353,7 +433,7 @@ mod tests {
     /// A peak leaves no slots, and a key is used once at a time.
     #[test]
     fn slots_are_used_again_and_those_of_a_peak_are_freed() {
-        let cell = cell(None, None);
+        let cell = cell(None, None, None);
         let reaper = Reaper::default();
         for peak in [KEPT, KEPT + 1] {
             let keys: Vec<_> = (0..peak).map(|_| reaper.watch(cell.clone())).collect();

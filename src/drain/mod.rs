@@ -154,10 +154,9 @@
 //!
 //! # At the end of the grace period
 //!
-//! Within a second, the drain ends all response bodies, whether or not the client reads. The body
-//! ends with an error, so that the client sees that it is incomplete, or over gRPC with the status
-//! `UNAVAILABLE`. The drain does not end a body of known size up to 64 KiB that the connection has
-//! not polled.
+//! Within a second, the drain ends the response bodies, whether or not the client reads, except a
+//! body of known size up to 64 KiB that the connection has not polled. The body ends with an error,
+//! so that the client sees that it is incomplete, or over gRPC with the status `UNAVAILABLE`.
 //!
 //! Then [`serve`](Drain::serve) drops the server's future and returns. Work that still runs, for
 //! example a handler without a response head, ends with the process: return from `main`. The

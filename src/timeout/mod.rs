@@ -65,14 +65,14 @@
 //! ```
 //!
 //! A body whose time is over ends with a [`BodyError`](crate::BodyError), so that the client sees
-//! that the body is incomplete. Over gRPC it ends with trailers and `DEADLINE_EXCEEDED`. Until then
-//! the layer delivers the frames that are ready.
+//! that the body is incomplete. Over gRPC it ends with trailers and `DEADLINE_EXCEEDED`.
 //!
-//! The layer ends the body within half a second after its time is over, even if the connection does
-//! not poll it, for example because the client does not read. It then drops the body and releases
-//! its permit. One task for each runtime does this, without a timer for each body. It watches a
-//! body of unknown size or above 64 KiB from the response head on. It watches a smaller body from
-//! its first poll on, unless that poll returns the last frame, which releases the permit.
+//! One task for each runtime watches the bodies, so that no body has a timer. It watches a body of
+//! unknown size or above 64 KiB from the response head on. It watches a smaller body from its first
+//! poll on, unless that poll returns the last frame, which releases the permit. The task drops a
+//! body and releases its permit within half a second after its time is over, even if the connection
+//! does not poll it, for example because the client does not read. Until then, the frames that are
+//! ready are delivered, and one of them ends the silence of the handler or of the client.
 //!
 //! Each body that is watched costs one allocation, and the layer copies its frames above 64 KiB
 //! into slices of 16 KiB. A layer with a [`ResponseBodyTimeout`] needs response bodies that are
@@ -103,8 +103,8 @@
 //! # Panics
 //!
 //! Outside a Tokio runtime with a time driver, a pending call panics. If the time starts with the
-//! call (see above), every such `call` panics, also with panic isolation. Outside a runtime,
-//! nothing ends a response body.
+//! call (see above), every such `call` panics, also with panic isolation. Nothing ends a response
+//! body there.
 //!
 //! # Differences from tower 0.5 and tower-http 0.7
 //!

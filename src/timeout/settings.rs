@@ -175,8 +175,8 @@ impl ResponseBodyTimeoutSettings {
     }
 
     /// Whether the deadline of the [`Timeout`](super::Timeout) in the same layer applies to the
-    /// response head and the response body. The time starts as for the head; if the head is ready
-    /// at once, it starts with the body.
+    /// response head and the response body. The time starts as for the head. If the head is
+    /// ready at once, it starts with the body, at its first poll at the latest.
     ///
     /// Default: `false`. The timeout then ends with the response head. `true` does nothing while
     /// that timeout is off.

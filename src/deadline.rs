@@ -49,7 +49,7 @@ impl Deadline {
         }
     }
 
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", test))]
     pub(crate) fn new(at: Instant, is_callers: bool) -> Self {
         Self { at, is_callers }
     }

@@ -34,7 +34,7 @@ struct Sizes(Arc<Asked>);
 
 /// The largest value that any gate inside a raisable one has asked for.
 struct Asked {
-    /// In bytes, or in nanoseconds since `since`.
+    /// In bytes, or `| nanoseconds since `since`: 63 | the caller set it: 1 |`.
     value: AtomicU64,
     since: Instant,
     outer: Option<Arc<Asked>>,
@@ -86,7 +86,7 @@ pub(crate) fn deadline(extensions: &mut Extensions, budget: Budget<'_>) -> Optio
     let own = (nanos != u64::MAX).then(|| Deadline::new(due(nanos), is_callers));
     let (mut asked, mut bound, mut exposed) = (None, None, None);
     if let Some(outer) = outer {
-        outer.asked.ask_time(own.map(Deadline::at));
+        outer.asked.ask_time(own);
         (asked, bound, exposed) = (Some(outer.asked), outer.bound, outer.exposed);
     }
     let known = extensions.get::<Deadline>().copied();
@@ -158,19 +158,23 @@ impl Asked {
     }
 
     /// `None` means no limit.
-    fn ask_time(&self, at: Option<Instant>) {
-        let time = at.map_or(Duration::MAX, |at| at.saturating_duration_since(self.since));
-        self.value.fetch_max(clock::nanos(time), Relaxed);
+    fn ask_time(&self, own: Option<Deadline>) {
+        let since = |own: Deadline| own.at().saturating_duration_since(self.since);
+        let time = own.map_or(clock::FAR, since).min(clock::FAR);
+        let is_callers = own.is_some_and(Deadline::is_callers);
+        let value = clock::nanos(time) << 1 | u64::from(is_callers);
+        self.value.fetch_max(value, Relaxed);
         if let Some(outer) = &self.outer {
-            outer.ask_time(at);
+            outer.ask_time(own);
         }
     }
 
     /// The latest time that inner gates asked for, bounded by `most`, and whether the caller set
     /// it.
     fn time(&self, most: Deadline) -> (Instant, bool) {
-        let time = Duration::from_nanos(self.value.load(Relaxed));
-        let asked = Deadline::new(self.since + time.min(clock::FAR), false);
+        let value = self.value.load(Relaxed);
+        let time = Duration::from_nanos(value >> 1);
+        let asked = Deadline::new(self.since + time, value & 1 != 0);
         let due = most.min(asked);
         (due.at(), due.is_callers())
     }

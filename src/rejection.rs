@@ -197,13 +197,11 @@ impl Rejection {
                 return Some(rejection);
             }
             // The error inside an `std::io::Error` is not its source.
-            let inner = error.downcast_ref::<std::io::Error>();
-            if let Some(inner) = inner.and_then(std::io::Error::get_ref) {
-                if let Some(rejection) = inner.downcast_ref() {
-                    return Some(rejection);
-                }
-            }
-            next = error.source();
+            let io = error.downcast_ref::<std::io::Error>();
+            next = match io.and_then(std::io::Error::get_ref) {
+                Some(inner) => Some(inner),
+                None => error.source(),
+            };
         }
         None
     }
@@ -320,6 +318,10 @@ mod tests {
         assert_eq!(reason(Rejection::find_in_any(&behind)), expected);
         let io = BoxError::from(std::io::Error::other(limit()));
         assert_eq!(reason(Rejection::find_in_any(&io)), expected);
+        let nested = BoxError::from(std::io::Error::other(io));
+        assert_eq!(reason(Rejection::find_in_any(&nested)), expected);
+        let source = BoxError::from(std::io::Error::other(Outer(limit())));
+        assert_eq!(reason(Rejection::find_in_any(&source)), expected);
         let other = BoxError::from("else");
         assert_eq!(reason(Rejection::find_in_any(&other)), None);
         assert_eq!(reason(Rejection::find_in_any(&())), None);

@@ -50,7 +50,8 @@
 //!
 //! # Panics
 //!
-//! A panic of the inner service releases the permit while it unwinds. A request that must wait in
+//! A panic of the inner service releases the permit when the call unwinds, or when its future is
+//! dropped. A request that must wait in
 //! the queue panics outside a Tokio runtime with a time driver.
 //!
 //! # Differences from tower 0.5
@@ -337,6 +338,9 @@ impl ConcurrencyLimit {
                     lent: Lent::default(),
                     is_counted: false,
                 };
+                if queued.is_late() {
+                    return Admission::Reject(shared.rejection(Reason::QueueTimeout));
+                }
                 Admission::Wait(WaitFor::new(queued, rejection()))
             }
         }

@@ -33,6 +33,12 @@ pub struct Queued {
 // === impl Queued ===
 
 impl Queued {
+    /// Returns whether the deadline has passed before the wait.
+    pub(super) fn is_late(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| wait_end(deadline) <= self.since)
+    }
+
     /// Removes the request from the queue. Returns whether it had been granted a permit.
     fn leave_queue(&self, position: Position) -> bool {
         // The waker is dropped here, outside the lock: it may own a permit.
@@ -109,5 +115,29 @@ impl fmt::Debug for Queued {
             .field("timeout", &self.timeout)
             .field("limit", &self.shared)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Admission;
+    use crate::{ConcurrencyLimit, ConcurrencyLimitSettings};
+
+    /// It does not wait for the grace time of its timer.
+    #[tokio::test]
+    async fn a_request_whose_deadline_has_passed_is_not_queued() {
+        let settings = ConcurrencyLimitSettings::fixed(1).queue(1, Duration::from_secs(60));
+        let limit = ConcurrencyLimit::new(settings).unwrap();
+        let _permit = limit.try_acquire().unwrap();
+        let passed = clock::now().checked_sub(Duration::from_secs(1)).unwrap();
+        for is_callers in [false, true] {
+            let deadline = Deadline::new(passed, is_callers);
+            let Admission::Reject(rejection) = limit.admit_over_limit(Some(deadline)) else {
+                panic!("it waits");
+            };
+            assert_eq!(rejection.reason(), Reason::QueueTimeout);
+            assert_eq!(limit.snapshot().queued, 0);
+        }
     }
 }

@@ -261,7 +261,7 @@ fn retry_after(after: Duration) -> HeaderValue {
 
 /// Milliseconds in steps of 100, which are in the same table.
 fn pushback(after: Duration) -> HeaderValue {
-    let tenths = u64::try_from(after.as_millis().div_ceil(100))
+    let tenths = u64::try_from(after.as_nanos().div_ceil(100_000_000))
         .unwrap_or(u64::MAX / 1000)
         .max(1);
     let tenths = tenths.saturating_add(fastrand::u64(0..=(tenths / 4).max(1)));

@@ -15,7 +15,7 @@ use seawall::{
     ResponseBodyTimeout, Timeout, TimeoutLayer, TimeoutSettings,
 };
 use tokio::time::sleep;
-use tower::{Layer, Service};
+use tower::{Layer, Service, ServiceExt};
 
 use super::body::asking;
 use crate::handler::service_fn;
@@ -395,6 +395,35 @@ async fn the_callers_deadline_is_the_callers_in_a_call_of_the_handler() {
         let ((), took) = timed(pass_on(client, get)).await;
         assert_eq!((took + SECOND / 100).as_secs(), 5);
         assert_eq!(failures_and_ignored(&breaker), (0, 1));
+    }
+}
+
+/// An inner layer raises the timeout of a stream up to the caller's deadline, but not further.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_raised_to_the_callers_deadline_is_the_callers() {
+    let raisable = TimeoutSettings::new(SECOND / 4).raisable_to(60 * SECOND);
+    for (asks, failures) in [("1S", 0), ("5S", 1)] {
+        for exposes in [false, true] {
+            let breaker = CircuitBreaker::default();
+            let outer = TimeoutLayer::new(Timeout::new(raisable.clone()).unwrap());
+            let outer = outer.including_body();
+            let outer = if exposes {
+                outer.expose_deadline()
+            } else {
+                outer
+            };
+            let service = tower::ServiceBuilder::new()
+                .layer(CircuitBreakerLayer::new(breaker.clone()))
+                .layer(outer)
+                .layer(TimeoutLayer::new(2 * SECOND))
+                .service(service_fn(|_: Request<Script>| async {
+                    Ok::<_, Infallible>(grpc_response(stops(), None))
+                }));
+            let response = service.oneshot(asking(asks)).await.unwrap();
+            drop(response.into_body().collect().await);
+            let expected = (failures, 1 - failures);
+            assert_eq!(failures_and_ignored(&breaker), expected, "{asks} {exposes}");
+        }
     }
 }
 

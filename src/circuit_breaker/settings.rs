@@ -177,6 +177,9 @@ impl CircuitBreakerSettings {
 
     /// How long it stays open: a `Duration`, 1 ms to a day, or an [`OpenDuration`].
     ///
+    /// Keep it longer than a healthy call may take, or set
+    /// [`half_open_timeout`](Self::half_open_timeout()): a probe that takes longer is a failure.
+    ///
     /// Default: five seconds, as in Polly. This is long enough to relieve the dependency, and short
     /// compared with most outages.
     pub fn open_duration(mut self, duration: impl Into<OpenDuration>) -> Self {

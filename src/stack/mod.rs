@@ -135,7 +135,7 @@
 //!
 //! | part | default | why |
 //! |---|---|---|
-//! | circuit breaker | [`CircuitBreaker::default`] | opens for 5 s when at least 20 calls were made in the last 10 s, and half of them failed |
+//! | circuit breaker | [`CircuitBreaker::default`] | opens for 5 s when at least 20 calls were made in the last 10 s, and half of them failed; if healthy calls may take longer than 5 s, set its `half_open_timeout` |
 //! | timeout | 10 s to the response head | set it below the timeout of your own callers |
 //! | idle timeout of responses | 60 s for HTTP, none for gRPC | the default of nginx's `proxy_read_timeout`: a response that stops in the middle releases its permit after a minute |
 //! | concurrency limit | 128 | one slow dependency does not tie up every task |

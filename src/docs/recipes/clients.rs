@@ -78,7 +78,9 @@
 //! # A hyper client with a breaker for each host
 //!
 //! [`per_host`](crate::stack::ClientBuilder::per_host) (feature `keyed`) gives each host a circuit
-//! breaker of its own: if one host fails, calls to the other hosts go on.
+//! breaker of its own: if one host answers with errors, calls to the other hosts go on. The
+//! concurrency limit is common to all hosts, so that a host that hangs may take its permits; see
+//! [the limit](super::proxy) in the recipe for a proxy.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -123,17 +125,16 @@
 //! - **The key** is the authority of the URI. A request whose URI has none has no breaker. For a
 //!   label `key` in metrics and events, call
 //!   [`put_keys_in_metrics`](crate::circuit_breaker::CircuitBreakers::put_keys_in_metrics).
-//! - **In a proxy**, set the version of the request to that of the upstream connection
-//!   (`*request.version_mut() = Version::HTTP_11`), and remove the hop-by-hop headers. Do so inside
-//!   the stack: `.layer(stack).map_request(…)`. The stack needs the version of the client's
-//!   connection to answer a request that it rejects. Over an HTTP/1 connection, hyper-util's client
-//!   returns an error for a request whose version is HTTP/2, which is a failure for the breaker. To
-//!   return axum's body type, put `.map_response(|response: Response<_>| response.map(Body::new))`
-//!   before `.layer(stack)`.
+//! - **A proxy** has a [recipe of its own](super::proxy). Over an HTTP/1 connection, hyper-util's
+//!   client returns an error for a request whose version is HTTP/2, which is a failure for the
+//!   breaker.
 //! - **Connections.** The client opens a connection for each call that finds no idle one, so the
-//!   concurrency limit also bounds the connections. Without `pool_timer`, the client does not drop
-//!   idle connections in time.
-//! - **The limit and the timeout** are common to all hosts. To give each host its own limit, build
-//!   a stack for each host.
+//!   concurrency limit also bounds the connections, except those that hyper keeps after a timeout
+//!   because the host does not read an upload. Without `pool_timer`, the client does not drop idle
+//!   connections in time.
+//! - **The timeout** is common to all hosts.
+//! - **The type of the client**, for the state of a router, is
+//!   `BoxCloneSyncService<Request<B>, Response<B>, Error>` of `tower::util`, with the error of
+//!   `hyper_util::client::legacy`; see the recipe for a proxy.
 //! - **The number of keys** is bounded by
 //!   [`max_keys`](crate::circuit_breaker::CircuitBreakersSettings::max_keys()).

@@ -17,6 +17,7 @@
 //! | give each gRPC method its own timeout | [`placement`](crate::docs::placement#a-timeout-for-each-grpc-method) |
 //! | call services with reqwest | [`clients`](clients#a-reqwest-client) |
 //! | call many hosts with hyper | [`clients`](clients#a-hyper-client-with-a-breaker-for-each-host) |
+//! | write a reverse proxy | [`proxy`] |
 //! | call a database, or another client that is not HTTP | [`database`] |
 //! | retry calls | [`retry`](retry#retry-within-a-budget) |
 //! | pass a deadline on to calls | [`retry`](retry#pass-a-deadline-on) |
@@ -32,6 +33,7 @@ pub mod database;
 pub mod lambda;
 pub mod operation;
 pub mod policies;
+pub mod proxy;
 pub mod retry;
 pub mod settings;
 pub mod streams;

@@ -13,7 +13,7 @@
 //! use http::header::{HeaderMap, HeaderName, RETRY_AFTER};
 //! use http::{Request, Response};
 //! use http_body_util::Full;
-//! use seawall::{Deadline, Rejection, TimeoutLayer};
+//! use seawall::{Deadline, Rejection, Timeout, TimeoutLayer};
 //! use tower::retry::budget::{Budget, TpsBudget};
 //! use tower::retry::{Policy, RetryLayer};
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
@@ -97,8 +97,9 @@
 //!     .named("upstream")
 //!     .timeout(Duration::from_secs(1)) // for one try
 //!     .build()?;
+//! let all = Timeout::from(Duration::from_secs(5)).named("all tries");
 //! let client = ServiceBuilder::new()
-//!     .layer(TimeoutLayer::new(Duration::from_secs(5)).expose_deadline()) // for all tries
+//!     .layer(TimeoutLayer::new(all).expose_deadline())
 //!     .layer(RetryLayer::new(Retry { budget: Arc::default(), tries_left: 2 }))
 //!     .layer(upstream.clone())
 //!     .service(pool);
@@ -121,8 +122,9 @@
 //! - **gRPC.** The status of most gRPC failures is in the trailers, after a response head with 200.
 //!   A retry sees only trailers-only responses, which have their status in the head. Every answer
 //!   of this crate before the response head is trailers-only. gRPC calls are `POST`, which is not
-//!   idempotent: replace `is_idempotent` with a list of the paths of idempotent methods. A retry
-//!   must clone the request body: collect it into a `Full` first.
+//!   idempotent: replace `is_idempotent` with a list of the paths of idempotent methods.
+//! - **Request bodies.** A retry must clone the body. Collect it into a `Full` first, or, if it is
+//!   streamed, retry only requests whose body `is_end_stream()`, and copy their extensions too.
 //! - **The wait** is bounded by the deadline: if the server asks for a pause that is longer than
 //!   the time that is left, the caller gets the 503 at once.
 //! - **One level.** Retry in one layer of your system. If three layers make three tries each, one

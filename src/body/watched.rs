@@ -313,7 +313,10 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
             .clone()
             .with_callers_body(matches!(dropped, Ok(true)));
         if counts {
-            unwind::without_panics(|| rejection.count(None));
+            let parts = this.carried.guard().map(|guard| guard.parts());
+            let isolation = parts.and_then(|parts| parts.isolation);
+            let request = isolation.and_then(|isolation| isolation.target());
+            unwind::without_panics(|| rejection.count(request));
         }
         if let Err(payload) = dropped {
             panic::resume_unwind(payload);

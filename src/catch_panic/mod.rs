@@ -291,8 +291,7 @@ impl<X> CatchPanicLayer<X> {
 
     /// Keeps the request's method, URI and `x-request-id` while the request runs, as
     /// [`on_panic`](Self::on_panic) does. The event of a panic, and that of a timeout in the same
-    /// gate before the response head, then have the method and the path. This costs three reference
-    /// counts.
+    /// gate, then have the method and the path. This costs three reference counts.
     #[must_use]
     pub fn keep_requests(self) -> GateLayer<OnPanic, X> {
         self.on_panic(|_| {})

@@ -168,9 +168,8 @@ impl<M, F, C> ServerBuilder<M, F, C> {
         self.with_catch_panic(|catch_panic| catch_panic.as_ref().clone().with_hook(hook))
     }
 
-    /// Keeps the method and URI of each request while it runs, so that the events of panics, and of
-    /// timeouts before the response head, have them; see
-    /// [`CatchPanicLayer::keep_requests`](GateLayer::keep_requests).
+    /// Keeps the method and URI of each request while it runs, so that the events of panics and
+    /// timeouts have them; see [`CatchPanicLayer::keep_requests`](GateLayer::keep_requests).
     pub fn keep_requests(self) -> ServerBuilder<M, F, OnPanic>
     where
         C: Into<OnPanic>,

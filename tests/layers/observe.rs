@@ -709,6 +709,32 @@ async fn a4_five_events_of_a_reason_each_second_and_a_summary() {
     }
 }
 
+/// Before the response head and after it, in a stack that keeps requests.
+#[tokio::test(start_paused = true)]
+async fn the_event_of_a_timeout_has_its_request() {
+    let (lines, _guards) = logged();
+    tokio::time::advance(Duration::from_secs(200)).await;
+    let stack = seawall::server().named("api").keep_requests();
+    let bodies =
+        seawall::ResponseBodyTimeoutSettings::default().idle_timeout(Duration::from_secs(1));
+    let stack = stack.response_body_timeout(bodies).build().unwrap();
+    let handler = crate::handler::service_fn(async |request: http::Request<_>| {
+        if request.uri().path() == "/head" {
+            std::future::pending::<()>().await;
+        }
+        Ok::<_, std::convert::Infallible>(ok(Script::new([Step::Data("abc"), Step::Silent])))
+    });
+    for path in ["/head", "/body"] {
+        let mut request = get();
+        *request.uri_mut() = path.parse().unwrap();
+        let response = stack.layer(handler.clone()).call(request).await.unwrap();
+        drop(http_body_util::BodyExt::collect(response.into_body()).await);
+        let event =
+            r#"WARN seawall: request timed out layer="timeout" name="api" reason="timeout""#;
+        assert_eq!(lines(), [format!(r#"{event} method="GET" path="{path}""#)]);
+    }
+}
+
 /// A timeout of the service is written, although callers cause more than five in the same second.
 #[tokio::test(start_paused = true)]
 async fn timeouts_of_callers_have_a_limit_of_their_own() {

@@ -17,6 +17,7 @@ use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pub(crate) use self::bounds::AtHead;
+use self::bounds::Bounds;
 use self::cell::Remote;
 pub use self::error::BodyError;
 use self::error::PolledFrame;
@@ -219,9 +220,7 @@ where
     #[inline(never)]
     fn into_cell(mut watched: Watched<B, P>) -> Body<B, P> {
         let source = match watched.bounds() {
-            Some(bounds) => Source::Remote {
-                remote: Ends::<P>::some(Remote::new(watched, bounds)),
-            },
+            Some(bounds) => Source::remote(watched, bounds),
             None => Source::Passing { watched },
         };
         Body { source }
@@ -230,11 +229,29 @@ where
     #[cold]
     #[inline(never)]
     fn move_to_cell(body: Pin<&mut Body<B, P>>) -> bool {
-        let body = body.get_mut();
-        if let Source::Passing { watched } = &mut body.source {
-            *body = Self::into_cell(watched.take());
-        }
-        matches!(body.source, Source::Remote { .. })
+        let source = &mut body.get_mut().source;
+        let Source::Passing { watched } = source else {
+            return true;
+        };
+        let Some(bounds) = watched.bounds() else {
+            return false;
+        };
+        *source = Source::remote(watched.take(), bounds);
+        true
+    }
+}
+
+// === impl Source ===
+
+impl<B, P> Source<B, P>
+where
+    B: http_body::Body<Data: From<Bytes> + Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    P: Policy<HttpRequest> + 'static,
+    Watched<B, P>: Send,
+{
+    fn remote(watched: Watched<B, P>, bounds: Bounds) -> Self {
+        let remote = Ends::<P>::some(Remote::new(watched, bounds));
+        Source::Remote { remote }
     }
 }
 

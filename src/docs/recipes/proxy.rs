@@ -102,8 +102,9 @@
 //!   also bounds the call. If the timeout of the server is
 //!   [`raisable`](crate::TimeoutSettings::raisable_to()), that of the client raises it. To avoid
 //!   both, clear them: `request.extensions_mut().clear()`.
-//! - **Errors of the client**, such as a refused connection, are failures for the breaker. A
-//!   rejection of its stack, such as `circuit_open`, is a response, which the caller gets.
+//! - **Errors of the client**, such as a connection that cannot be opened, are failures for the
+//!   breaker. A rejection of its stack, such as `circuit_open`, is a response, which the caller
+//!   gets.
 //! - **Retries.** A streamed body cannot be cloned. In the policy of a
 //!   [retry](super::retry#retry-within-a-budget), clone a request only if its method is idempotent
 //!   and its body `is_end_stream()`, and copy its extensions too.

@@ -259,11 +259,10 @@ impl Health {
     /// Makes the service not ready while this breaker is open, and for the time `hold` after that.
     /// Use it for a dependency without which the service can serve no request.
     ///
-    /// A breaker closes only if it is called. The time `hold` therefore begins at the first health
-    /// check that finds that the breaker would admit a probe, even if no probe arrives. The check
-    /// ignores a layer in a dry run after the first request that it would have rejected. It cannot
-    /// see that a layer is off: reset a breaker that you have forced open before you turn its layer
-    /// off.
+    /// A breaker closes only if it is called. The time `hold` therefore begins when a health check
+    /// first finds a breaker that would admit a probe, even if no probe arrives. The check ignores
+    /// a layer in a dry run after the first request that it would have rejected. It cannot see that
+    /// a layer is off: reset a breaker that you have forced open before you turn its layer off.
     #[must_use]
     pub fn essential(self, breaker: &CircuitBreaker, hold: Duration) -> Self {
         let name = match breaker.name() {

@@ -33,8 +33,8 @@ pub enum Completion {
     /// The response was delivered to its end, the inner service returned an error, or the gate
     /// answered before the response head: a timeout or a rejection.
     Complete,
-    /// The response body ended with an error, or a layer ended it. Over gRPC, a layer around that
-    /// layer reads trailers, and its response is complete.
+    /// The response body ended with an error, or a layer ended it. Over gRPC, that layer ends the
+    /// body with trailers, so that a layer around it reports `Complete`.
     Failed,
     /// The call or the response body was dropped before its end.
     Cancelled,

@@ -50,8 +50,8 @@ impl<'a> PanicReport<'a> {
         message(self.payload)
     }
 
-    /// The request that panicked; `None` over [`Plain`](crate::Plain), and for a panic in
-    /// `respond_with`.
+    /// The request during which the panic occurred; `None` over [`Plain`](crate::Plain), and for a
+    /// panic in `respond_with`.
     #[cfg(feature = "http")]
     pub fn request(&self) -> Option<&RequestSummary> {
         self.request

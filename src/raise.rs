@@ -34,7 +34,7 @@ struct Sizes(Arc<Asked>);
 
 /// The largest value that any gate inside a raisable one has asked for.
 struct Asked {
-    /// In bytes, or `| nanoseconds since `since`: 63 | the caller set it: 1 |`.
+    /// In bytes, or `| nanoseconds after since: 63 | the caller set the time: 1 |`.
     value: AtomicU64,
     since: Instant,
     outer: Option<Arc<Asked>>,

@@ -129,8 +129,9 @@ impl Registry {
         removed.is_some()
     }
 
-    /// The state of all stacks and handles, by name. The registry takes the snapshots one after the
-    /// other, also those of the parts of a stack and of the keys of a family.
+    /// The state of all stacks and handles, by name. The snapshots are not of one moment: the
+    /// registry takes one after the other, and so does a stack for its parts, and a family for its
+    /// keys.
     pub fn snapshot(&self) -> BTreeMap<String, HandleSnapshot> {
         // Releases the lock first, since a snapshot may take a lock of its handle.
         let entries = lock(&self.entries).clone();

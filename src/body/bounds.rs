@@ -13,7 +13,7 @@ use crate::policy::{BodyBounds, Ending, Parts};
 use crate::reason::Reason;
 use crate::rejection::Rejection;
 
-/// The properties of a response that its body needs to be ended from outside.
+/// The properties of a response head that decide how its body is ended from outside.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AtHead {
     deadline: Deadline,
@@ -97,7 +97,7 @@ impl Bounds {
         })
     }
 
-    /// The longest time without a frame: of the inner body if it is idle, else of the connection.
+    /// The idle timeout if the body is idle, else the progress timeout.
     pub(super) fn silence(&self, is_idle: bool) -> Option<Duration> {
         let current = self.current.as_ref()?;
         if is_idle {

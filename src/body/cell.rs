@@ -240,7 +240,8 @@ where
             }
             Poll::Ready(Some(Ok(frame))) if !frame.is_trailers() && !live.is_over() => {
                 self.stamp.store(stamp.with_frame().0, Relaxed);
-                // The reaper skips a body that is always ready, or gets no turn beside it.
+                // The reaper does not end a body that always has a frame ready: the stamp changes
+                // after the scan, or the runtime does not poll the reaper's task.
                 if self.bounds.is_late() {
                     state.late += 1;
                     if state.late > READY {

@@ -70,7 +70,8 @@ pin_project! {
 
 impl<B, P: Policy<HttpRequest>> Body<B, P> {
     /// The body of the inner service. A body that may be large gets a cell at once, if it has
-    /// bounds. Any other body gets one after its first poll, if it then has more frames.
+    /// bounds. Any other body with bounds gets a cell after a poll that does not return its last
+    /// frame.
     #[inline(always)]
     pub(crate) fn new(body: B, carried: Carried<P>) -> Self
     where

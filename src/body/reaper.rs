@@ -19,21 +19,21 @@ use crate::clock;
 use crate::sync::lock;
 use crate::unwind;
 
-/// The time between two scans. A body ends at most one period after its deadline, or two after a
-/// pause of the process or a stall of the runtime, and at most two periods after its progress
-/// timeout. It is never ended early. The progress does not count a pause, but for two periods of
-/// it.
+/// The time between two scans. A body ends at most two periods after its deadline, its idle timeout
+/// or its progress timeout. After a pause of the process or a stall of the runtime, it ends at most
+/// one period later than that. It is never ended early. The progress does not count a pause, but
+/// for two periods of it.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
 
 /// A client that takes no frame for this long does not read.
 const UNREAD: Duration = Duration::from_millis(PERIOD.as_millis() as u64 / 2);
 
-/// A cell whose time is over, with the arguments of [`Reap::end`].
+/// A cell whose time is over, or ends before the next scan, with the arguments of [`Reap::end`].
 struct Over {
     /// The end of its time, and its [number](Seen::number).
     order: (Instant, u64),
     cell: Arc<dyn Reap>,
-    /// It is first polled once more.
+    /// The connection is woken to poll the body, which does not end in this scan.
     is_polled: bool,
     stamp: Stamp,
     is_idle: bool,
@@ -49,8 +49,8 @@ pub(super) trait Reap: Send + Sync {
     /// Wakes the connection, which then polls the body.
     fn wake(&self);
 
-    /// Ends the body, if the stamp is still one for which it ends. `is_callers` if the caller
-    /// caused it.
+    /// Ends the body if `is_current` returns `true` for its stamp. `is_callers` if the caller
+    /// caused the timeout.
     fn end(&self, is_current: &dyn Fn(Stamp) -> bool, is_callers: bool);
 }
 
@@ -72,19 +72,20 @@ struct Cells {
 
 /// A cell, and its state at the last scan.
 struct Seen {
-    /// The cell of an inner gate usually has a lower number. It is made later if its body is small,
-    /// and a layer between the gates hides the size.
+    /// The cell of an inner gate has a lower number, unless the inner body is small and a layer
+    /// between the gates hides its size.
     number: u64,
     cell: Arc<dyn Reap>,
     stamp: Stamp,
-    /// The connection waits for the body. If not, it has not taken a frame, or a wake of the body.
+    /// Whether the connection waits for the body. If not, a frame is ready, or the connection has
+    /// not polled the body since its last wake.
     is_idle: bool,
-    /// The first scan that has found this state, and no new frame since.
+    /// The time of the scan that first found this state. A frame or a pause moves it.
     since: Instant,
     /// The number of scans in which a frame waited for the connection, or the connection had not
     /// polled, minus the number in which the connection waited for the service.
     behind: i64,
-    /// The connection was woken before this end of an idle body.
+    /// The end before which the connection was woken to poll an idle body.
     woken_for: Option<Instant>,
 }
 
@@ -115,7 +116,7 @@ impl Over {
     /// Returns whether the body is still in the state that the scan has found.
     fn is_current(&self, now: Stamp) -> bool {
         if self.is_idle {
-            // After a wake, the connection first polls the body.
+            // A body that has woken the connection does not end before the next poll.
             now.frames() == self.stamp.frames() && (now.waits() || !self.stamp.waits())
         } else {
             now == self.stamp
@@ -233,8 +234,8 @@ impl Reaper {
             let Some(end) = end.filter(|end| now + PERIOD >= *end) else {
                 continue;
             };
-            // An idle body is polled once more before its end: it may have given up what it waited
-            // for at its last poll.
+            // An idle body is polled once more before its end. At its last poll, it may have waited
+            // for the caller, and stopped to wait.
             let is_polled = is_idle && cutoff.is_none() && seen.woken_for != Some(end);
             if is_polled {
                 seen.woken_for = Some(end);
@@ -258,7 +259,8 @@ impl Reaper {
                 is_callers,
             });
         }
-        // An inner body comes first: its end is a frame, for which the outer body then waits.
+        // Of two bodies with the same end, the inner one ends first. The outer one then reads that
+        // end.
         over.sort_unstable_by_key(|over| over.order);
         any
     }
@@ -357,8 +359,7 @@ mod tests {
                 time(deadline).map(|time| now + time),
             );
             reaper.watch(cell.clone());
-            let mut over = Vec::new();
-            let mut ends = Vec::new();
+            let (mut over, mut ends) = (Vec::new(), Vec::new());
             for at in 1..=8 {
                 let polled = cell.stamp().polled();
                 cell.1.store(polled.0 & !Stamp::WAITS, Relaxed);
@@ -383,8 +384,7 @@ mod tests {
         let now = clock::now();
         let cell = cell(Some(PERIOD / 2), None, None);
         reaper.watch(cell.clone());
-        let mut over = Vec::new();
-        let mut ends = Vec::new();
+        let (mut over, mut ends) = (Vec::new(), Vec::new());
         for at in 1..=6 {
             if at == 1 || at == 4 {
                 cell.1.store(cell.stamp().with_frame().polled().0, Relaxed);

@@ -258,7 +258,7 @@ impl<B, P: Policy<HttpRequest>> Watched<B, P> {
         }
     }
 
-    /// Returns whether the body has more frames after this one, and a policy may end it.
+    /// Returns whether the body may have more frames after this poll, and a policy may end it.
     #[inline(always)]
     pub(super) fn goes_on(self: Pin<&mut Self>, polled: &PolledFrame<B::Data>) -> bool
     where

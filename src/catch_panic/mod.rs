@@ -21,7 +21,7 @@
 //! The layer catches panics in `call`, in the future, in `poll_frame` of the response body, in
 //! `respond_with`, and in the policies and closures of the same gate, except the closure of
 //! `response_body`. It answers a panic in `poll_ready` at the next `call` of that instance. It does
-//! not catch panics in `size_hint` and `is_end_stream` of a body.
+//! not catch panics in `size_hint` or `is_end_stream` of a body.
 //!
 //! - Before the response head is sent, the client reads 500 (gRPC `INTERNAL`). The connection stays
 //!   open, over HTTP/1 only if the request body was read.

@@ -35,8 +35,9 @@
 //! This is the only service of this crate whose `poll_ready` reserves something. Ready means that
 //! the breaker has admitted a call, and `call` makes that call in any case. Another `poll_ready`
 //! checks whether the breaker would still admit it. A clone has no reservation. A reserved probe
-//! without a call keeps its slot until the service is dropped or the half-open time is over. The
-//! other probes then decide; if no call was made, the breaker opens again.
+//! without a call keeps its slot until the service is dropped or the half-open time is over. At the
+//! end of the half-open time, the breaker ignores such a probe and decides by the others. If no
+//! call was made, it opens again.
 //!
 //! A service that is not ready is woken when the open time is over, when a probe releases its slot,
 //! and when the state changes. This needs a Tokio runtime with a time driver.

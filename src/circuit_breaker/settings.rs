@@ -177,8 +177,9 @@ impl CircuitBreakerSettings {
 
     /// How long it stays open: a `Duration`, 1 ms to a day, or an [`OpenDuration`].
     ///
-    /// Keep it longer than a healthy call may take, or set
-    /// [`half_open_timeout`](Self::half_open_timeout()): a probe that takes longer is a failure.
+    /// Set it longer than the time in which a healthy response begins, or set
+    /// [`half_open_timeout`](Self::half_open_timeout()): a probe whose response has not begun when
+    /// the half-open time is over is a failure.
     ///
     /// Default: five seconds, as in Polly. This is long enough to relieve the dependency, and short
     /// compared with most outages.
@@ -200,7 +201,7 @@ impl CircuitBreakerSettings {
     /// The longest time that the breaker stays half-open, 1 ms to a day.
     ///
     /// When it is over, the probes decide. A probe whose response has begun in time counts as a
-    /// success. Any other probe without an outcome counts as failed and slow. If no probe has an
+    /// success. Any other call without an outcome counts as failed and slow. If no probe has an
     /// outcome or a response, the breaker opens again. So neither a probe that hangs nor a lack of
     /// calls keeps it half-open.
     ///

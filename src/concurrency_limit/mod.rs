@@ -51,8 +51,8 @@
 //! # Panics
 //!
 //! A panic of the inner service releases the permit when the call unwinds, or when its future is
-//! dropped. A request that must wait in
-//! the queue panics outside a Tokio runtime with a time driver.
+//! dropped. A request that must wait in the queue panics outside a Tokio runtime with a time
+//! driver.
 //!
 //! # Differences from tower 0.5
 //!

@@ -163,9 +163,9 @@
 //!   dependency goes on working on its call. Use transactions and idempotency keys, and pass the
 //!   deadline on. A 504 means that the result is unknown, and not that nothing was done.
 //! - **Small responses to slow readers.** A body of known size up to 64 KiB releases its permit
-//!   with its last frame, although hyper may still keep the body. The timeouts for response bodies
-//!   apply to it from its first poll on. This needs a hyper that polls a body before it waits for
-//!   the client's window, as 1.12 does.
+//!   with its last frame, although hyper may still keep the body. This early release needs a hyper
+//!   that polls a body before it waits for the client's window, as 1.12 does. The timeouts for
+//!   response bodies apply to such a body from its first poll on.
 //! - **Large frames without a progress timeout.** Over HTTP/2, a client with a window of one byte
 //!   makes hyper take a whole frame and drop the body, which releases the permit. Around responses
 //!   with frames above 64 KiB, use a

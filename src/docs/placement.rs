@@ -251,15 +251,15 @@
 //! recipe for [a retry within a budget](crate::docs::recipes::retry#retry-within-a-budget).
 //!
 //! Hyper-util's client is always ready, and opens a connection for each call that finds no idle
-//! one: the concurrency limit bounds the connections too, except those that hyper keeps after a
-//! timeout because the host does not read an upload. The client has no timeout for a call, and
-//! drops idle connections in time only if it has a `pool_timer`.
+//! one: the concurrency limit also bounds the connections. It does not count a connection that
+//! hyper keeps after a timeout because the host does not read an upload. The client has no timeout
+//! for a call, and drops idle connections in time only if it has a `pool_timer`.
 //!
 //! For a client that calls many hosts, use one breaker per host: `seawall::client().per_host()`, or
-//! [`CircuitBreakers`](crate::circuit_breaker) (feature `keyed`). A host that answers with errors
-//! then stops no calls to the others. A host that hangs holds permits of the limit, which all hosts
-//! share; see the [recipe for a proxy](crate::docs::recipes::proxy), and `client` in
-//! `examples/testbed`. Under a load balancer, put a
+//! [`CircuitBreakers`](crate::circuit_breaker) (feature `keyed`). If one host answers with errors,
+//! calls to the other hosts go on. All hosts share the concurrency limit, and a host that hangs can
+//! hold all of its permits; see the [recipe for a proxy](crate::docs::recipes::proxy), and `client`
+//! in `examples/testbed`. Under a load balancer, put a
 //! [`CircuitBreakerReadyLayer`](crate::circuit_breaker::CircuitBreakerReadyLayer) around each
 //! endpoint: while its breaker is open, the endpoint is not ready, and `tower::balance` calls
 //! another one. Put `tower::load_shed` or a timeout around the balancer for the case that all are

@@ -154,9 +154,10 @@
 //!
 //! # At the end of the grace period
 //!
-//! Within a second, the drain ends the response bodies, whether or not the client reads, except a
-//! body of known size up to 64 KiB that the connection has not polled. The body ends with an error,
-//! so that the client sees that it is incomplete, or over gRPC with the status `UNAVAILABLE`.
+//! Within a second, the drain ends the response bodies, whether or not the client reads. A body of
+//! known size up to 64 KiB that the connection has not polled does not end. The other bodies end
+//! with an error, so that the client sees that the response is incomplete, or over gRPC with the
+//! status `UNAVAILABLE`.
 //!
 //! Then [`serve`](Drain::serve) drops the server's future and returns. Work that still runs, for
 //! example a handler without a response head, ends with the process: return from `main`. The
@@ -175,9 +176,9 @@
 //! # Cost
 //!
 //! Each request costs two atomic additions on one word. Before the drain begins, there is no lock,
-//! no allocation and no clock read. A response body of unknown size, above 64 KiB, or whose
-//! first poll does not return its last frame costs an allocation. Response bodies must be `Send`,
-//! `Unpin` and `'static`.
+//! no allocation and no clock read. A response body costs an allocation if its size is unknown or
+//! above 64 KiB, or if its first poll does not return its last frame. Response bodies must be
+//! `Send`, `Unpin` and `'static`.
 //!
 //! # Cancellation
 //!

@@ -89,8 +89,8 @@ impl<P, In, Out> GateLayer<P, Http<In, Out>> {
     ///
     /// let layer = CircuitBreakerLayer::new(CircuitBreaker::default()).classify_error(
     ///     |error: &Error| {
-    ///         // What an inner layer rejected, and a request body that could not be read, say
-    ///         // nothing about the server. Over HTTP/2, such a body is a reset like any other.
+    ///         // Rejections of inner layers and errors of the request body are not failures of the
+    ///         // server. Over HTTP/2, an error of the body is a reset like any other.
     ///         let rejected = Rejection::find(error).map(Rejection::outcome);
     ///         let hyper = error.source().and_then(|error| error.downcast_ref::<hyper::Error>());
     ///         let is_body = hyper.is_some_and(hyper::Error::is_user);

@@ -50,9 +50,9 @@
 //! With the feature `tracing`, each rejection and each panic is an event with the target `seawall`
 //! and the fields `layer`, `name` and `reason`. The fields `method` and `path` are present at a
 //! rejection before the call. With [`keep_requests`](crate::GateLayer::keep_requests) or
-//! [`on_panic`](crate::GateLayer::on_panic) in the same gate, they are also present at a panic, but
-//! not at one of `respond_with`, and at a timeout, also that of a response body. Paths and panic
-//! messages are escaped.
+//! [`on_panic`](crate::GateLayer::on_panic) in the same gate, they are also present at a
+//! timeout, also that of a response body, and at a panic, except one of `respond_with`. Paths and
+//! panic messages are escaped.
 //! - A panic is an `ERROR`, with its message as `panic`.
 //! - A timeout is a `WARN`, unless the caller caused it: the caller's deadline was shorter
 //!   (`grpc-timeout`), the service waited for the request body, or the caller did not read the

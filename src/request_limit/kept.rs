@@ -201,8 +201,8 @@ fn declared(headers: &HeaderMap) -> u64 {
     lengths.filter_map(read).max().unwrap_or(0)
 }
 
-/// Returns whether the client may wait for a 100. Over HTTP/2, a body that is not read holds up
-/// nothing else.
+/// Returns whether the client may wait for a 100. Over HTTP/2, a body that is not read does not
+/// block other streams.
 fn expects_continue<B>(request: &Request<B>) -> bool {
     let expect = request.headers().get(header::EXPECT);
     request.version() == Version::HTTP_11

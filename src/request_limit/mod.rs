@@ -60,9 +60,9 @@
 //! - If the handler drops the body and the rest is known to have at most 16 KiB, the gate does not
 //!   read it.
 //! - It does not read the rest of a body that is too slow.
-//! - It reads nothing from an HTTP/1 client that sends `Expect: 100-continue` if it rejects the
-//!   request before it calls the inner service. It answers with `connection: close`, and keeps the
-//!   connection open for a second, since such a client may have started to send.
+//! - If the gate rejects a request with `Expect: 100-continue` over HTTP/1 before the call, it does
+//!   not read the body. The answer has `connection: close`. The connection stays open for a second,
+//!   since the client may already send.
 //!
 //! - Over HTTP/2, the gate sends the answer at once, and a task reads the rest.
 //! - Over HTTP/1, the gate first reads the rest if its length is known and at most 256 KiB, or up

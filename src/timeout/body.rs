@@ -78,8 +78,8 @@ impl ResponseBodyTimeout {
     /// meanwhile may find some of the new values.
     ///
     /// A new idle timeout or progress timeout also applies to responses that are being sent, if
-    /// this handle was on at their head, and also while a switch turns it off. A response that had
-    /// no bound before gets one at the next poll of its body.
+    /// this handle was on when their head came, even if a switch has turned it off since. To a
+    /// response without a bound so far, it applies from the next poll of the body on.
     ///
     /// # Errors
     ///

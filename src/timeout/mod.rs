@@ -71,8 +71,9 @@
 //! unknown size or above 64 KiB from the response head on. It watches a smaller body from its first
 //! poll on, unless that poll returns the last frame, which releases the permit. The task drops a
 //! body and releases its permit within half a second after its time is over, even if the connection
-//! does not poll it, for example because the client does not read. Until then, the frames that are
-//! ready are delivered, and one of them ends the silence of the handler or of the client.
+//! does not poll it, for example because the client does not read. Until the task drops the body,
+//! the layer delivers frames that are ready, but at most 64 after the deadline. Each frame restarts
+//! the idle timeout and the progress timeout.
 //!
 //! Each body that is watched costs one allocation, and the layer copies its frames above 64 KiB
 //! into slices of 16 KiB. A layer with a [`ResponseBodyTimeout`] needs response bodies that are
@@ -103,8 +104,8 @@
 //! # Panics
 //!
 //! Outside a Tokio runtime with a time driver, a pending call panics. If the time starts with the
-//! call (see above), every such `call` panics, also with panic isolation. Nothing ends a response
-//! body there.
+//! call (see above), every such `call` panics, also with panic isolation. Without such a runtime,
+//! no task ends response bodies.
 //!
 //! # Differences from tower 0.5 and tower-http 0.7
 //!

@@ -175,8 +175,9 @@ impl ResponseBodyTimeoutSettings {
     }
 
     /// Whether the deadline of the [`Timeout`](super::Timeout) in the same layer applies to the
-    /// response head and the response body. The time starts as for the head. If the head is
-    /// ready at once, it starts with the body, at its first poll at the latest.
+    /// response head and the response body. The time starts as for the head. If the head is ready
+    /// at once, the time starts at the head for a body of unknown size or above 64 KiB, and at the
+    /// first poll of any other body.
     ///
     /// Default: `false`. The timeout then ends with the response head. `true` does nothing while
     /// that timeout is off.
@@ -185,8 +186,7 @@ impl ResponseBodyTimeoutSettings {
         self
     }
 
-    /// Ends a response body if the connection waits for a frame of the inner service for this
-    /// long.
+    /// Ends a response body if the connection waits this long for a frame from the inner service.
     ///
     /// Default: `None`. `None` or zero is no limit.
     pub fn idle_timeout(mut self, idle: impl Into<Option<Duration>>) -> Self {

@@ -70,8 +70,9 @@ pub(crate) fn abandon() {
     }
 }
 
-/// Returns whether another task has the body of the request that this thread serves. The future of
-/// the gate that limits it, the thread and this function have a reference each.
+/// Returns whether another task has the body of the request that this thread serves. Without that
+/// task, there are three references to the upload: those of the gate with the request limit, of the
+/// thread and of this function.
 #[cold]
 pub(crate) fn is_elsewhere() -> bool {
     served().is_some_and(|upload| upload.references() > 3)

@@ -358,10 +358,10 @@ where
     /// A policy that finds the breaker by the head of an HTTP request.
     ///
     /// A request whose key is `None` passes without a breaker. No breaker counts it, and the layer
-    /// counts it as admitted. Check with [`snapshot`](CircuitBreakers::snapshot) that your requests
-    /// have the key: on an HTTP/1 server, a URI has no authority (the header `host` has
-    /// it). Requests of tonic's generated clients have none without `with_origin`, since the
-    /// channel adds it further in.
+    /// counts it as admitted. [`snapshot`](CircuitBreakers::snapshot) shows the keys: check that
+    /// those of your requests are there. On an HTTP/1 server, a URI has no authority (the header
+    /// `host` has it). Requests of tonic's generated clients have none without `with_origin`, since
+    /// the channel adds it further in.
     #[cfg(feature = "http")]
     pub fn by_head<F, O>(&self, key: F) -> PerKey<K, F>
     where

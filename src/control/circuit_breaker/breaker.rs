@@ -260,7 +260,7 @@ impl Breaker {
         }
     }
 
-    /// Notes whether the call of a probe is still to be made.
+    /// Records whether a probe is reserved: the call is not made yet.
     pub(crate) fn set_reserved(&self, word: Word, is_reserved: bool, times: &impl Times) {
         let by = if is_reserved { 1 } else { -1 };
         let change = |probes: &mut Probes| {

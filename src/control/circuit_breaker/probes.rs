@@ -9,7 +9,7 @@ pub(crate) struct Probes {
     pub(crate) outstanding: u32,
     /// The number of these whose response has begun.
     pub(super) begun: u32,
-    /// The number of these whose call is still to be made.
+    /// The number of these that are reserved: the call is not made yet.
     pub(super) reserved: u32,
     /// The outcomes of the others.
     pub(super) counts: Counts,

@@ -76,8 +76,8 @@ impl Rules {
     }
 
     /// The decision of the probes, as soon as the outstanding ones cannot change it. At the end of
-    /// the half-open time, a stream that began in time is a success, a call that was not made is no
-    /// probe, and every other probe without an outcome is failed and slow.
+    /// the half-open time, a stream that began in time is a success, a reserved call does not
+    /// count, and every other probe without an outcome is failed and slow.
     pub(super) fn decide(&self, probes: Probes, is_over: bool) -> Verdict {
         let done = probes.counts;
         let (known, all) = if is_over {

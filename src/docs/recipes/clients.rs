@@ -78,9 +78,9 @@
 //! # A hyper client with a breaker for each host
 //!
 //! [`per_host`](crate::stack::ClientBuilder::per_host) (feature `keyed`) gives each host a circuit
-//! breaker of its own: if one host answers with errors, calls to the other hosts go on. The
-//! concurrency limit is common to all hosts, so that a host that hangs may take its permits; see
-//! [the limit](super::proxy) in the recipe for a proxy.
+//! breaker of its own: if one host answers with errors, calls to the other hosts go on. All hosts
+//! share the concurrency limit. A host that hangs can hold all of its permits; see the [recipe for
+//! a proxy](super::proxy).
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -129,9 +129,9 @@
 //!   client returns an error for a request whose version is HTTP/2, which is a failure for the
 //!   breaker.
 //! - **Connections.** The client opens a connection for each call that finds no idle one, so the
-//!   concurrency limit also bounds the connections, except those that hyper keeps after a timeout
-//!   because the host does not read an upload. Without `pool_timer`, the client does not drop idle
-//!   connections in time.
+//!   concurrency limit also bounds the connections. It does not count a connection that hyper keeps
+//!   after a timeout because the host does not read an upload. Without `pool_timer`, the client
+//!   does not drop idle connections in time.
 //! - **The timeout** is common to all hosts.
 //! - **The type of the client**, for the state of a router, is
 //!   `BoxCloneSyncService<Request<B>, Response<B>, Error>` of `tower::util`, with the error of

@@ -25,16 +25,22 @@
 //!     upstream: Upstream,
 //! }
 //!
-//! /// Removes the headers that are for one connection.
+//! /// Removes the hop-by-hop headers, and those that `connection` names (RFC 9110, section 7.6.1).
 //! fn remove_hop_by_hop(headers: &mut HeaderMap) {
-//!     for name in [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
+//!     if let Some(named) = headers.remove(CONNECTION) {
+//!         for name in named.to_str().unwrap_or_default().split(',') {
+//!             headers.remove(name.trim());
+//!         }
+//!     }
+//!     for name in [TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
 //!         headers.remove(name);
 //!     }
 //!     headers.remove("keep-alive");
+//!     headers.remove("proxy-connection");
 //! }
 //!
 //! async fn forward(State(proxy): State<Proxy>, mut request: Request) -> Response {
-//!     // Outside the stack of the client: the authority is the key of the breaker.
+//!     // Outside the client's stack: the authority is the key of the breaker.
 //!     let mut uri = std::mem::take(request.uri_mut()).into_parts();
 //!     (uri.scheme, uri.authority) = (Some(Scheme::HTTP), Some(proxy.host));
 //!     *request.uri_mut() = Uri::from_parts(uri).expect("it has a path");
@@ -63,7 +69,7 @@
 //!     .build::<_, Body>(connector);
 //! let upstream = ServiceBuilder::new()
 //!     .layer(stack)
-//!     // Inside it: the stack needs the version of the client to answer a request that it rejects.
+//!     // Inside the stack, which needs the version of the caller to answer what it rejects.
 //!     .map_request(|mut request: Request| {
 //!         *request.version_mut() = Version::HTTP_11;
 //!         remove_hop_by_hop(request.headers_mut());
@@ -90,21 +96,22 @@
 //!
 //! - **The breaker of a host** opens if the host answers with errors, or does not answer in time.
 //!   Calls to the other hosts go on.
-//! - **The limit and the timeout** are common to all hosts. A host that hangs holds permits of the
-//!   limit: before the response head, until its breaker opens; in the middle of a response body,
-//!   until the idle timeout, and its breaker does not open. So that such a host cannot take all
-//!   permits, give each host a limit of its own with a policy: in
-//!   [`PerTenant`](super::policies), take `head.uri.authority()` as the key.
+//! - **The limit and the timeout** are common to all hosts. A host that hangs can hold all permits.
+//!   If it hangs before the response head, each call holds its permit until the timeout, and the
+//!   breaker then opens. If it hangs in a response body, each call holds its permit until the idle
+//!   timeout, and the breaker does not open. To prevent this, give each host its own limit: write a
+//!   policy like [`PerTenant`](super::policies), with `head.uri.authority()` as the key and
+//!   `Reason::ConcurrencyLimit`.
 //! - **Uploads to a host that does not read.** After a timeout, hyper keeps the connection to the
-//!   host until its data is sent, and the connection of the client with it, and neither holds a
-//!   permit. `set_tcp_user_timeout` ends them, on Linux.
-//! - **Extensions.** The request keeps those of the server. A [`Deadline`](crate::Deadline) in them
-//!   also bounds the call. If the timeout of the server is
-//!   [`raisable`](crate::TimeoutSettings::raisable_to()), that of the client raises it. To avoid
-//!   both, clear them: `request.extensions_mut().clear()`.
-//! - **Errors of the client**, such as a connection that cannot be opened, are failures for the
-//!   breaker. A rejection of its stack, such as `circuit_open`, is a response, which the caller
-//!   gets.
+//!   host until the data is sent. It also keeps the connection of the caller. Neither connection
+//!   holds a permit. On Linux, `set_tcp_user_timeout` closes both.
+//! - **Extensions.** The request keeps the extensions that the server has set. A
+//!   [`Deadline`](crate::Deadline) among them also bounds the call to the host. If the timeout of
+//!   the server is [`raisable`](crate::TimeoutSettings::raisable_to()), the timeout of the client's
+//!   stack raises it. To prevent both, clear the extensions: `request.extensions_mut().clear()`.
+//! - **Errors of hyper's client**, such as a connection that cannot be opened, are failures for the
+//!   breaker. A rejection of the client's stack, such as `circuit_open`, is a response, and the
+//!   proxy returns it to the caller.
 //! - **Retries.** A streamed body cannot be cloned. In the policy of a
 //!   [retry](super::retry#retry-within-a-budget), clone a request only if its method is idempotent
-//!   and its body `is_end_stream()`, and copy its extensions too.
+//!   and its body `is_end_stream()`. Copy the extensions to the clone.

@@ -123,8 +123,9 @@
 //!   A retry sees only trailers-only responses, which have their status in the head. Every answer
 //!   of this crate before the response head is trailers-only. gRPC calls are `POST`, which is not
 //!   idempotent: replace `is_idempotent` with a list of the paths of idempotent methods.
-//! - **Request bodies.** A retry must clone the body. Collect it into a `Full` first, or, if it is
-//!   streamed, retry only requests whose body `is_end_stream()`, and copy their extensions too.
+//! - **Request bodies.** A retry must clone the request body. Collect the body into a `Full` first.
+//!   If you cannot collect it, retry only requests without a body, for which `is_end_stream()`
+//!   returns `true`. Copy the extensions to the clone.
 //! - **The wait** is bounded by the deadline: if the server asks for a pause that is longer than
 //!   the time that is left, the caller gets the 503 at once.
 //! - **One level.** Retry in one layer of your system. If three layers make three tries each, one

@@ -127,7 +127,13 @@ pub(crate) fn deadline(extensions: &mut Extensions, budget: Budget<'_>) -> Optio
     let raised = raised.filter(|&(_, most)| own < most);
     Some(Due {
         at,
-        later: raised.map(|(by, most)| Box::new(move || by.time(most)) as _),
+        later: raised.map(|(by, most)| {
+            let later = move || {
+                let (later, is_callers) = by.time(most);
+                (later, is_callers && later > at)
+            };
+            Box::new(later) as _
+        }),
         time: Duration::from_nanos(nanos)
             .min(clock::FAR)
             .saturating_sub(earlier),

@@ -171,6 +171,7 @@ impl<S, X> CircuitBreakerReady<S, X> {
         let token = self.grant.take()?;
         let breaker = &self.breaker().shared;
         breaker.breaker.set_reserved(token.word, false, &**breaker);
+        breaker.report();
         Some(token)
     }
 

@@ -46,10 +46,7 @@
 //!     *request.uri_mut() = Uri::from_parts(uri).expect("it has a path");
 //!     request.headers_mut().remove(HOST);
 //!     match proxy.upstream.oneshot(request).await {
-//!         Ok(mut response) => {
-//!             remove_hop_by_hop(response.headers_mut());
-//!             response
-//!         }
+//!         Ok(response) => response,
 //!         Err(_) => StatusCode::BAD_GATEWAY.into_response(),
 //!     }
 //! }
@@ -69,13 +66,17 @@
 //!     .build::<_, Body>(connector);
 //! let upstream = ServiceBuilder::new()
 //!     .layer(stack)
-//!     // Inside the stack, which needs the version of the caller to answer what it rejects.
+//!     // Inside the stack, which needs the version of the caller to answer what it rejects, and
+//!     // may close the connection of the caller.
 //!     .map_request(|mut request: Request| {
 //!         *request.version_mut() = Version::HTTP_11;
 //!         remove_hop_by_hop(request.headers_mut());
 //!         request
 //!     })
-//!     .map_response(|response: axum::http::Response<_>| response.map(Body::new))
+//!     .map_response(|mut response: axum::http::Response<_>| {
+//!         remove_hop_by_hop(response.headers_mut());
+//!         response.map(Body::new)
+//!     })
 //!     .service(pool);
 //! let proxy = Proxy { host, upstream: BoxCloneSyncService::new(upstream) };
 //! let app = Router::new().fallback(forward).with_state(proxy).layer(seawall::server().build()?);

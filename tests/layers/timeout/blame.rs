@@ -427,6 +427,33 @@ async fn a_stream_that_is_raised_to_the_callers_deadline_is_the_callers() {
     }
 }
 
+/// A handler passes its request on with a `grpc-timeout` of its own, which is shorter than the time
+/// of the layer around it, and then hangs.
+#[tokio::test(start_paused = true)]
+async fn a_shorter_time_of_an_inner_call_does_not_excuse_the_handler() {
+    let raisable = TimeoutSettings::new(5 * SECOND).raisable_to(60 * SECOND);
+    let breaker = CircuitBreaker::default();
+    let mut service = tower::ServiceBuilder::new()
+        .layer(CircuitBreakerLayer::new(breaker.clone()))
+        .layer(TimeoutLayer::new(Timeout::new(raisable).unwrap()))
+        .service(service_fn(async |request: Request<Script>| {
+            let never = service_fn(async |_: Request<Script>| {
+                std::future::pending::<Result<Response<Script>, Infallible>>().await
+            });
+            let mut call = asking("1S");
+            *call.extensions_mut() = request.extensions().clone();
+            let answer = TimeoutLayer::new(30 * SECOND).layer(never).call(call).await;
+            assert_eq!(answer.unwrap().headers()["grpc-status"], "4");
+            std::future::pending::<Result<Response<Script>, Infallible>>().await
+        }));
+    let (response, took) = timed(service.call(get())).await;
+    assert_eq!(
+        (response.unwrap().status().as_u16(), took),
+        (504, 5 * SECOND)
+    );
+    assert_eq!(failures_and_ignored(&breaker), (1, 0));
+}
+
 /// An answer is the caller's if it comes shortly before the deadline that was passed on, whatever
 /// the time of the layer is.
 #[tokio::test(start_paused = true)]

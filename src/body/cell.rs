@@ -60,6 +60,9 @@ pub(super) trait RemoteBody<B>: Send + Sync {
 struct Cell<B: http_body::Body, P: Policy<HttpRequest>> {
     /// A [`Stamp`].
     stamp: AtomicU64,
+    /// The reaper found the body being polled at its end: `| frames: 32 | 0: 30 | the caller caused
+    /// it: 1 | 1: 1 |`. Otherwise 0.
+    missed: AtomicU64,
     bounds: Bounds,
     state: Mutex<State<B, P>>,
     /// Wakes the connection. It has a lock of its own, since a body may wake itself while it is
@@ -120,6 +123,7 @@ impl<B> Remote<B> {
     {
         let cell = Arc::new(Cell {
             stamp: AtomicU64::new(Stamp::default().0),
+            missed: AtomicU64::new(0),
             bounds,
             state: Mutex::new(State {
                 live: Some(Live {
@@ -180,6 +184,16 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
         }
     }
 
+    /// Returns whether the caller caused the end that the reaper missed, if it still applies.
+    fn take_missed(&self, stamp: Stamp) -> Option<bool> {
+        if self.missed.load(Relaxed) == 0 {
+            return None;
+        }
+        let missed = self.missed.swap(0, Relaxed);
+        let applies = missed >> 32 == stamp.frames() || self.bounds.is_late();
+        applies.then_some(missed & 2 != 0)
+    }
+
     /// Takes the live values out of the cell, drops them without the lock, and leaves the rejection
     /// for the connection. It counts the rejection with `counts`.
     #[cold]
@@ -232,6 +246,10 @@ where
         let polled = live.poll_frame(&mut Context::from_waker(waker));
         match &polled {
             Poll::Pending => {
+                if let Some(is_callers) = self.take_missed(stamp) {
+                    self.end(guard, self.bounds.timeout(is_callers), true);
+                    return self.poll_frame(waker, cx);
+                }
                 self.set_waker(cx);
                 // The body woke itself, and with it only the previous waker of the connection.
                 if !Reap::stamp(self).waits() {
@@ -244,8 +262,9 @@ where
                 // after the scan, or the runtime does not poll the reaper's task.
                 if self.bounds.is_late() {
                     state.late += 1;
-                    if state.late > READY {
-                        let is_callers = self.bounds.is_callers;
+                    let missed = self.take_missed(stamp);
+                    if state.late > READY || missed.is_some() {
+                        let is_callers = missed.unwrap_or(self.bounds.is_callers);
                         self.end(guard, self.bounds.timeout(is_callers), true);
                         return self.poll_frame(waker, cx);
                     }
@@ -333,11 +352,18 @@ where
     }
 
     fn end(&self, is_current: &dyn Fn(Stamp) -> bool, is_callers: bool) {
-        // A body that is being polled makes progress.
         let state = match self.state.try_lock() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(error)) => error.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::WouldBlock) => {
+                // It is being polled, and ends after that poll, unless that has a frame.
+                let stamp = self.stamp();
+                if is_current(stamp) || self.bounds.is_late() {
+                    let missed = stamp.frames() << 32 | u64::from(is_callers) << 1 | 1;
+                    self.missed.store(missed, Relaxed);
+                }
+                return;
+            }
         };
         if state.live.is_none() || !is_current(self.stamp()) {
             return;
@@ -401,3 +427,6 @@ fn is_large<D: Buf>(frame: &Frame<D>) -> bool {
         .data_ref()
         .is_some_and(|data| data.remaining() as u64 > LARGE)
 }
+
+#[cfg(test)]
+mod tests;

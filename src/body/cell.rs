@@ -15,7 +15,8 @@ use http_body::{Frame, SizeHint};
 
 use super::bounds::Bounds;
 use super::error::PolledFrame;
-use super::reaper::{Reap, Reaper};
+use super::over::Reap;
+use super::reaper::Reaper;
 use super::stamp::Stamp;
 use super::watched::{LARGE, Watched};
 use crate::http::head::HttpRequest;
@@ -74,7 +75,7 @@ struct State<B: http_body::Body, P: Policy<HttpRequest>> {
     live: Option<Live<B, P>>,
     outside: Outside,
     /// The number of frames after the deadline.
-    late: u32,
+    late_frames: u32,
 }
 
 /// Whether the body was ended from outside.
@@ -122,7 +123,7 @@ impl<B> Remote<B> {
         Watched<B, P>: Send,
     {
         let cell = Arc::new(Cell {
-            stamp: AtomicU64::new(Stamp::default().0),
+            stamp: AtomicU64::new(0),
             missed: AtomicU64::new(0),
             bounds,
             state: Mutex::new(State {
@@ -131,7 +132,7 @@ impl<B> Remote<B> {
                     rest: None,
                 }),
                 outside: Outside::No,
-                late: 0,
+                late_frames: 0,
             }),
             waker: Mutex::default(),
         });
@@ -190,14 +191,13 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
             return None;
         }
         let missed = self.missed.swap(0, Relaxed);
-        let applies = missed >> 32 == stamp.frames() || self.bounds.is_late();
-        applies.then_some(missed & 2 != 0)
+        (missed >> 32 == stamp.frames()).then_some(missed & 2 != 0)
     }
 
     /// Takes the live values out of the cell, drops them without the lock, and leaves the rejection
-    /// for the connection. It counts the rejection with `counts`.
+    /// for the connection. If a drain does not end the body, `is_callers` if the caller caused it.
     #[cold]
-    fn end(&self, mut state: MutexGuard<'_, State<B, P>>, rejection: Rejection, counts: bool)
+    fn end(&self, mut state: MutexGuard<'_, State<B, P>>, is_callers: bool)
     where
         B: Unpin,
     {
@@ -206,6 +206,10 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
         };
         state.outside = Outside::Ending;
         drop(state);
+        let (rejection, counts) = match self.bounds.due_cutoff() {
+            Some(cutoff) => (cutoff.end_body(), false),
+            None => (self.bounds.timeout(is_callers), true),
+        };
         let mut ending = Ending {
             cell: self,
             rejection,
@@ -222,10 +226,10 @@ where
 {
     fn poll_frame(&self, waker: &Waker, cx: &mut Context<'_>) -> PolledFrame<B::Data> {
         let mut guard = self.lock();
-        // The cutoff ends the body here too, since the reaper skips a body that is being polled.
-        if let Some(cutoff) = self.bounds.due_cutoff().filter(|_| guard.live.is_some()) {
-            self.end(guard, cutoff.end_body(), false);
-            guard = self.lock();
+        // The cutoff ends the body here too, since the reaper may always find it being polled.
+        if guard.live.is_some() && self.bounds.due_cutoff().is_some() {
+            self.end(guard, false);
+            return self.poll_frame(waker, cx);
         }
         let state = &mut *guard;
         let Some(live) = &mut state.live else {
@@ -247,7 +251,7 @@ where
         match &polled {
             Poll::Pending => {
                 if let Some(is_callers) = self.take_missed(stamp) {
-                    self.end(guard, self.bounds.timeout(is_callers), true);
+                    self.end(guard, is_callers);
                     return self.poll_frame(waker, cx);
                 }
                 self.set_waker(cx);
@@ -258,14 +262,13 @@ where
             }
             Poll::Ready(Some(Ok(frame))) if !frame.is_trailers() && !live.is_over() => {
                 self.stamp.store(stamp.with_frame().0, Relaxed);
-                // The reaper does not end a body that always has a frame ready: the stamp changes
+                // The reaper may not end a body that always has a frame ready: the stamp changes
                 // after the scan, or the runtime does not poll the reaper's task.
                 if self.bounds.is_late() {
-                    state.late += 1;
+                    state.late_frames += 1;
                     let missed = self.take_missed(stamp);
-                    if state.late > READY || missed.is_some() {
-                        let is_callers = missed.unwrap_or(self.bounds.is_callers);
-                        self.end(guard, self.bounds.timeout(is_callers), true);
+                    if state.late_frames > READY || missed.is_some() {
+                        self.end(guard, missed.unwrap_or(self.bounds.is_callers));
                         return self.poll_frame(waker, cx);
                     }
                 }
@@ -356,23 +359,24 @@ where
             Ok(state) => state,
             Err(TryLockError::Poisoned(error)) => error.into_inner(),
             Err(TryLockError::WouldBlock) => {
-                // It is being polled, and ends after that poll, unless that has a frame.
+                // If it is being polled, it ends after that poll.
                 let stamp = self.stamp();
-                if is_current(stamp) || self.bounds.is_late() {
+                let is_current = is_current(stamp);
+                if is_current || self.bounds.is_late() {
+                    let is_callers = if is_current {
+                        is_callers
+                    } else {
+                        self.bounds.is_callers
+                    };
                     let missed = stamp.frames() << 32 | u64::from(is_callers) << 1 | 1;
                     self.missed.store(missed, Relaxed);
                 }
                 return;
             }
         };
-        if state.live.is_none() || !is_current(self.stamp()) {
-            return;
+        if state.live.is_some() && is_current(self.stamp()) {
+            Cell::end(self, state, is_callers);
         }
-        if let Some(cutoff) = self.bounds.due_cutoff() {
-            Cell::end(self, state, cutoff.end_body(), false);
-            return;
-        }
-        Cell::end(self, state, self.bounds.timeout(is_callers), true);
     }
 }
 

@@ -4,6 +4,7 @@
 mod bounds;
 mod cell;
 mod error;
+mod over;
 mod reaper;
 mod stamp;
 mod watched;

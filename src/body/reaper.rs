@@ -13,7 +13,7 @@ use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::bounds::Bounds;
+use super::over::{Over, Reap};
 use super::stamp::Stamp;
 use crate::clock;
 use crate::sync::lock;
@@ -25,34 +25,9 @@ use crate::unwind;
 /// for two periods of it.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
 
-/// A client that takes no frame for this long does not read.
+/// A client that takes no frame for this long does not read. All but a new cell are older if an
+/// earlier scan has found them in the same state.
 const UNREAD: Duration = Duration::from_millis(PERIOD.as_millis() as u64 / 2);
-
-/// A cell whose time is over, or ends before the next scan, with the arguments of [`Reap::end`].
-struct Over {
-    /// The end of its time, and its [number](Seen::number).
-    order: (Instant, u64),
-    cell: Arc<dyn Reap>,
-    /// The connection is woken to poll the body, which does not end in this scan.
-    is_polled: bool,
-    stamp: Stamp,
-    is_idle: bool,
-    is_callers: bool,
-}
-
-/// The operations of the reaper on a cell.
-pub(super) trait Reap: Send + Sync {
-    fn stamp(&self) -> Stamp;
-
-    fn bounds(&self) -> &Bounds;
-
-    /// Wakes the connection, which then polls the body.
-    fn wake(&self);
-
-    /// Ends the body if `is_current` returns `true` for its stamp. `is_callers` if the caller
-    /// caused the timeout.
-    fn end(&self, is_current: &dyn Fn(Stamp) -> bool, is_callers: bool);
-}
 
 /// The cells of one runtime.
 #[derive(Default)]
@@ -101,28 +76,6 @@ thread_local! {
 }
 
 static ALL: LazyLock<Mutex<HashMap<Id, Weak<Reaper>>>> = LazyLock::new(Mutex::default);
-
-// === impl Over ===
-
-impl Over {
-    fn end(self) {
-        if self.is_polled {
-            self.cell.wake();
-        } else {
-            self.cell.end(&|now| self.is_current(now), self.is_callers);
-        }
-    }
-
-    /// Returns whether the body is still in the state that the scan has found.
-    fn is_current(&self, now: Stamp) -> bool {
-        if self.is_idle {
-            // A body that has woken the connection does not end before the next poll.
-            now.frames() == self.stamp.frames() && (now.waits() || !self.stamp.waits())
-        } else {
-            now == self.stamp
-        }
-    }
-}
 
 // === impl Reaper ===
 
@@ -236,16 +189,19 @@ impl Reaper {
             };
             // An idle body is polled once more before its end. At its last poll, it may have waited
             // for the caller, and stopped to wait.
-            let is_polled = is_idle && cutoff.is_none() && seen.woken_for != Some(end);
-            if is_polled {
+            let wakes = is_idle && cutoff.is_none() && seen.woken_for != Some(end);
+            let is_late = deadline.is_some_and(|deadline| now >= deadline);
+            // It has woken the connection since the last scan, maybe with a frame.
+            let has_woken = is_idle && before.waits() && !stamp.waits();
+            if wakes {
                 seen.woken_for = Some(end);
-            } else if now < end {
+            } else if now < end || has_woken && !is_late && cutoff.is_none() {
                 continue;
             }
             // A timeout is not a failure of the service if the client does not read, or reads too
             // slowly, or if the deadline is the caller's own.
             let is_unread = !is_idle && now.saturating_duration_since(seen.since) >= UNREAD;
-            let is_callers = if deadline.is_some_and(|deadline| now >= deadline) {
+            let is_callers = if is_late {
                 is_unread || seen.behind > 1 || bounds.is_callers
             } else {
                 !is_idle
@@ -253,14 +209,14 @@ impl Reaper {
             over.push(Over {
                 order: (end, seen.number),
                 cell: seen.cell.clone(),
-                is_polled,
+                wakes,
                 stamp,
                 is_idle,
                 is_callers,
             });
         }
-        // Of two bodies with the same end, the inner one ends first. The outer one then reads that
-        // end.
+        // Of two bodies with the same end, the inner one ends first. If the outer one waits, it
+        // then reads that end.
         over.sort_unstable_by_key(|over| over.order);
         any
     }
@@ -308,6 +264,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
     use super::*;
+    use crate::body::bounds::Bounds;
     use crate::observe::Reporter;
     use crate::policy::BodyBounds;
 
@@ -364,16 +321,36 @@ mod tests {
                 let polled = cell.stamp().polled();
                 cell.1.store(polled.0 & !Stamp::WAITS, Relaxed);
                 reaper.scan(now + at * PERIOD, Duration::ZERO, &mut over);
-                ends.extend(
-                    over.drain(..)
-                        .map(|over| (at, over.is_polled, over.is_callers)),
-                );
+                ends.extend(over.drain(..).map(|over| (at, over.wakes, over.is_callers)));
             }
             match (idle, progress) {
                 (1, _) => assert!(matches!(ends[..], [(4, true, _), (5, false, false), ..])),
                 (_, 1) => assert_eq!(ends, []),
                 _ => assert!(matches!(ends[..], [(3, true, _), (4, false, false), ..])),
             }
+        }
+    }
+
+    /// A frame may be ready that the connection has not polled yet.
+    #[test]
+    fn an_idle_body_that_has_woken_since_the_last_scan_does_not_end() {
+        for (has_woken, expected) in [(false, 1), (true, 0)] {
+            let (reaper, now) = (Reaper::default(), clock::now());
+            let cell = cell(Some(2 * PERIOD), None, None);
+            reaper.watch(cell.clone());
+            let mut over = Vec::new();
+            for at in 1..=3 {
+                over.clear();
+                let woken = if has_woken && at == 3 {
+                    Stamp::WAITS
+                } else {
+                    0
+                };
+                cell.1.store(cell.stamp().polled().0 & !woken, Relaxed);
+                reaper.scan(now + at * PERIOD, Duration::ZERO, &mut over);
+            }
+            let ends = over.iter().filter(|over| !over.wakes).count();
+            assert_eq!(ends, expected, "{has_woken}");
         }
     }
 
@@ -390,7 +367,7 @@ mod tests {
                 cell.1.store(cell.stamp().with_frame().polled().0, Relaxed);
             }
             reaper.scan(now + at * PERIOD, Duration::ZERO, &mut over);
-            ends.extend(over.drain(..).map(|over| over.is_polled));
+            ends.extend(over.drain(..).map(|over| over.wakes));
         }
         assert_eq!(ends, [true, false, false, true, false, false]);
     }

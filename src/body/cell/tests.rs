@@ -6,12 +6,16 @@ use std::sync::Weak;
 use super::*;
 use crate::body::watched::Carried;
 use crate::clock;
+use crate::cutoff::Cutoff;
 use crate::observe::Reporter;
+use crate::reason::Reason;
 
 /// A body that is busy while the reaper wants to end it.
 struct Busy {
     cell: Weak<Cell<Busy, ()>>,
     frames: Vec<Option<Bytes>>,
+    /// A drain ends bodies meanwhile.
+    drains: bool,
 }
 
 impl http_body::Body for Busy {
@@ -24,6 +28,9 @@ impl http_body::Body for Busy {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let cell = self.cell.upgrade().expect("it is polled in its cell");
         let scanned = Reap::stamp(&*cell);
+        if self.drains {
+            cell.bounds.cutoff.as_ref().unwrap().end_bodies();
+        }
         Reap::end(&*cell, &|now| now.frames() == scanned.frames(), false);
         match self.frames.pop().flatten() {
             Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
@@ -32,7 +39,11 @@ impl http_body::Body for Busy {
     }
 }
 
-fn cell(frames: Vec<Option<Bytes>>, deadline: Option<tokio::time::Instant>) -> Arc<Cell<Busy, ()>> {
+fn cell(
+    frames: Vec<Option<Bytes>>,
+    deadline: Option<tokio::time::Instant>,
+    drains: bool,
+) -> Arc<Cell<Busy, ()>> {
     Arc::new_cyclic(|cell| Cell {
         stamp: AtomicU64::new(0),
         missed: AtomicU64::new(0),
@@ -40,7 +51,7 @@ fn cell(frames: Vec<Option<Bytes>>, deadline: Option<tokio::time::Instant>) -> A
             reporter: Reporter::new("timeout"),
             deadline,
             current: None,
-            cutoff: None,
+            cutoff: drains.then(|| Cutoff::new(Reporter::new("drain"))),
             is_callers: false,
             is_grpc: false,
         },
@@ -50,13 +61,14 @@ fn cell(frames: Vec<Option<Bytes>>, deadline: Option<tokio::time::Instant>) -> A
                     Busy {
                         cell: cell.clone(),
                         frames,
+                        drains,
                     },
                     Carried::default(),
                 ),
                 rest: None,
             }),
             outside: Outside::No,
-            late: 0,
+            late_frames: 0,
         }),
         waker: Mutex::default(),
     })
@@ -74,7 +86,7 @@ fn a_body_that_is_always_being_polled_ends_after_the_poll() {
         (vec![None, frame(), frame()], None, 2),
         (vec![frame(), frame()], passed, 0),
     ] {
-        let cell = cell(frames, deadline);
+        let cell = cell(frames, deadline, false);
         let mut poll = || RemoteBody::poll_frame(&*cell, Waker::noop(), &mut cx);
         for _ in 0..before {
             assert!(matches!(poll(), Poll::Ready(Some(Ok(_)))));
@@ -86,4 +98,17 @@ fn a_body_that_is_always_being_polled_ends_after_the_poll() {
         assert!(rejection.is_dependency_failure());
         assert!(matches!(poll(), Poll::Ready(None)));
     }
+}
+
+#[test]
+fn a_body_that_is_being_polled_when_a_drain_ends_it_has_that_reason() {
+    let cell = cell(vec![], None, true);
+    let mut cx = Context::from_waker(Waker::noop());
+    let polled = RemoteBody::poll_frame(&*cell, Waker::noop(), &mut cx);
+    let Poll::Ready(Some(Err(error))) = polled else {
+        panic!("it goes on");
+    };
+    let reason = error.rejection().map(Rejection::reason);
+    assert_eq!(reason, Some(Reason::Draining));
+    assert_eq!(cell.bounds.cutoff.as_ref().unwrap().ended(), 1);
 }

@@ -6,7 +6,7 @@
 
 use std::mem;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
@@ -64,6 +64,8 @@ struct Cell<B: http_body::Body, P: Policy<HttpRequest>> {
     /// The reaper found the body being polled at its end: `| frames: 32 | 0: 30 | the caller caused
     /// it: 1 | 1: 1 |`. Otherwise 0.
     missed: AtomicU64,
+    /// At the last scan, the client had read too slowly for a body with a deadline.
+    is_slow: AtomicBool,
     bounds: Bounds,
     state: Mutex<State<B, P>>,
     /// Wakes the connection. It has a lock of its own, since a body may wake itself while it is
@@ -125,6 +127,7 @@ impl<B> Remote<B> {
         let cell = Arc::new(Cell {
             stamp: AtomicU64::new(0),
             missed: AtomicU64::new(0),
+            is_slow: AtomicBool::new(false),
             bounds,
             state: Mutex::new(State {
                 live: Some(Live {
@@ -183,6 +186,11 @@ impl<B: http_body::Body, P: Policy<HttpRequest>> Cell<B, P> {
         if let Some(waker) = waker {
             unwind::without_panics(|| waker.wake());
         }
+    }
+
+    /// Returns whether a deadline that passes now is the fault of the caller.
+    fn is_callers_deadline(&self) -> bool {
+        self.bounds.is_callers || self.is_slow.load(Relaxed)
     }
 
     /// Returns whether the caller caused the end that the reaper missed, if it still applies.
@@ -268,7 +276,7 @@ where
                     state.late_frames += 1;
                     let missed = self.take_missed(stamp);
                     if state.late_frames > READY || missed.is_some() {
-                        self.end(guard, missed.unwrap_or(self.bounds.is_callers));
+                        self.end(guard, missed.unwrap_or_else(|| self.is_callers_deadline()));
                         return self.poll_frame(waker, cx);
                     }
                 }
@@ -350,6 +358,10 @@ where
         &self.bounds
     }
 
+    fn set_slow(&self, is_slow: bool) {
+        self.is_slow.store(is_slow, Relaxed);
+    }
+
     fn wake(&self) {
         self.wake_connection();
     }
@@ -366,7 +378,7 @@ where
                     let is_callers = if is_current {
                         is_callers
                     } else {
-                        self.bounds.is_callers
+                        self.is_callers_deadline()
                     };
                     let missed = stamp.frames() << 32 | u64::from(is_callers) << 1 | 1;
                     self.missed.store(missed, Relaxed);

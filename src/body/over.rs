@@ -25,6 +25,9 @@ pub(super) trait Reap: Send + Sync {
 
     fn bounds(&self) -> &Bounds;
 
+    /// Records whether the client reads too slowly.
+    fn set_slow(&self, is_slow: bool);
+
     /// Wakes the connection, which then polls the body.
     fn wake(&self);
 

@@ -20,13 +20,13 @@ use crate::sync::lock;
 use crate::unwind;
 
 /// The time between two scans. A body ends at most two periods after its deadline, its idle timeout
-/// or its progress timeout. After a pause of the process or a stall of the runtime, it ends at most
-/// one period later than that. It is never ended early. The progress does not count a pause, but
-/// for two periods of it.
+/// or its progress timeout. After a pause of the process or a stall of the runtime, or if an idle
+/// body has just woken the connection, it ends at most one period later. It is never ended early.
+/// The progress does not count a pause, but for two periods of it.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
 
-/// A client that takes no frame for this long does not read. All but a new cell are older if an
-/// earlier scan has found them in the same state.
+/// A client that takes no frame for this long does not read. Any cell but a new one has been in its
+/// state for a whole period.
 const UNREAD: Duration = Duration::from_millis(PERIOD.as_millis() as u64 / 2);
 
 /// The cells of one runtime.
@@ -178,6 +178,10 @@ impl Reaper {
             }
             seen.since = now.min(seen.since + paused);
             let bounds = seen.cell.bounds();
+            let is_slow = seen.behind > 1;
+            if bounds.deadline.is_some() {
+                seen.cell.set_slow(is_slow);
+            }
             // After a pause, the connections first read what has arrived.
             let deadline = bounds.deadline.filter(|_| paused.is_zero());
             let silent = bounds.silence(is_idle);
@@ -202,7 +206,7 @@ impl Reaper {
             // slowly, or if the deadline is the caller's own.
             let is_unread = !is_idle && now.saturating_duration_since(seen.since) >= UNREAD;
             let is_callers = if is_late {
-                is_unread || seen.behind > 1 || bounds.is_callers
+                is_unread || is_slow || bounds.is_callers
             } else {
                 !is_idle
             };
@@ -278,6 +282,8 @@ mod tests {
         fn bounds(&self) -> &Bounds {
             &self.0
         }
+
+        fn set_slow(&self, _: bool) {}
 
         fn wake(&self) {}
 

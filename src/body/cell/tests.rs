@@ -47,6 +47,7 @@ fn cell(
     Arc::new_cyclic(|cell| Cell {
         stamp: AtomicU64::new(0),
         missed: AtomicU64::new(0),
+        is_slow: AtomicBool::new(false),
         bounds: Bounds {
             reporter: Reporter::new("timeout"),
             deadline,

@@ -216,6 +216,26 @@ async fn over_grpc_the_time_of_the_caller_is_no_failure() {
         assert!(held.is_released());
         assert_eq!(held.ended(), ends(Outcome::Ignored, Completion::Failed));
     }
+    // The client reads too slowly, and takes many frames after the deadline, before the next scan.
+    for (is_slow, outcome) in [(true, Outcome::Ignored), (false, Outcome::Failure)] {
+        let held = Held::new();
+        let steps = std::iter::repeat_n([Step::Quiet, Step::Data("abc")], 2).flatten();
+        let always = std::iter::repeat_n(Step::Data("abc"), 1000);
+        let steps: Vec<_> = if is_slow {
+            always.collect()
+        } else {
+            steps.chain(always).collect()
+        };
+        let mut body = held.with_deadline(grpc(), over_grpc(steps)).await;
+        let _ = poll(&mut body);
+        pass(Duration::from_millis(999)).await;
+        assert!(!held.is_released());
+        let _ = tokio_test::task::spawn(advance(Duration::from_millis(2))).poll();
+        for _ in 0..100 {
+            let _ = poll(&mut body);
+        }
+        assert_eq!(held.ended(), ends(outcome, Completion::Failed));
+    }
     // The service is silent for most of the time, and then the client does not read.
     let held = Held::new();
     let late = [

@@ -32,7 +32,7 @@ enum Deadline {
 }
 
 /// The bounds at which a body is ended from outside.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Bounds {
     pub(crate) reporter: Reporter,
     pub(crate) deadline: Option<Instant>,

@@ -337,6 +337,21 @@ mod tests {
         }
     }
 
+    /// One scan that finds a frame taken and no poll since does not show that the client is slow.
+    #[test]
+    fn a_client_is_slow_from_the_second_scan_on() {
+        let (reaper, now) = (Reaper::default(), clock::now());
+        let cell = cell(None, None, Some(now));
+        reaper.watch(cell.clone());
+        let mut over = Vec::new();
+        for (at, is_callers) in [(1, false), (2, true)] {
+            over.clear();
+            cell.1.store(cell.stamp().polled().with_frame().0, Relaxed);
+            reaper.scan(now + at * PERIOD, Duration::ZERO, &mut over);
+            assert_eq!(over[0].is_callers, is_callers, "{at}");
+        }
+    }
+
     /// A frame may be ready that the connection has not polled yet.
     #[test]
     fn an_idle_body_that_has_woken_since_the_last_scan_does_not_end() {

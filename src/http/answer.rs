@@ -259,7 +259,7 @@ fn retry_after(after: Duration) -> HeaderValue {
     numbers::value(seconds)
 }
 
-/// Milliseconds in steps of 100, which are in the same table.
+/// Milliseconds in steps of 100, rounded up, which are in the same table.
 fn pushback(after: Duration) -> HeaderValue {
     let tenths = u64::try_from(after.as_nanos().div_ceil(100_000_000))
         .unwrap_or(u64::MAX / 1000)
@@ -348,6 +348,7 @@ mod tests {
             assert!((3600..=4500).contains(&seconds(Duration::from_secs(3600))));
             assert!((100..=200).contains(&millis(Duration::ZERO)));
             assert!((1100..=1300).contains(&millis(Duration::from_millis(1001))));
+            assert!((1100..=1300).contains(&millis(Duration::from_micros(1_000_001))));
             assert!((60_000..=75_000).contains(&millis(Duration::from_secs(60))));
         }
         assert_eq!(seconds(Duration::MAX), u64::MAX);

@@ -199,6 +199,23 @@ async fn a_reservation_that_is_not_used_is_no_failed_probe() {
     }
 }
 
+/// The call of a reservation whose half-open time is over.
+#[tokio::test(start_paused = true)]
+async fn a_call_reports_the_transition_that_it_makes() {
+    let breaker = due(settings().half_open_probes(1)).await;
+    let mut endpoint = endpoint(&breaker);
+    assert_ready_ok!(poll_ready!(endpoint));
+    let transitions = Arc::new(AtomicUsize::new(0));
+    let counts = transitions.clone();
+    breaker.on_transition(move |_| {
+        counts.fetch_add(1, Relaxed);
+    });
+    advance(5 * SECOND).await;
+    let call = endpoint.call(7);
+    assert_eq!(transitions.load(Relaxed), 1);
+    assert_eq!(call.await.unwrap(), 7);
+}
+
 /// The time between the two calls does not count for the endpoint.
 #[tokio::test(start_paused = true)]
 async fn a_call_begins_when_it_is_called() {
